@@ -4,11 +4,35 @@ People start runs in the forms of the Prefect UI (or through its API). Each run 
 Every few minutes, reconcile-fleet finds runs whose process died, and resumes or finalizes them.
 """
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from prefect import serve
+from prefect import Flow, serve
+from prefect.deployments.runner import RunnerDeployment
+from prefect.types.entrypoint import EntrypointType
 
-from deployments.worker.served_deployments import build_served_deployments
+from flows.assess import assess_fleet
+from flows.patch import patch_fleet, resume_fleet
+from flows.reconcile import reconcile_fleet
+
+RECONCILE_INTERVAL = timedelta(minutes=5)
+
+
+def build_served_deployments() -> list[RunnerDeployment]:
+    """Return one deployment for each flow. Only reconcile-fleet has a schedule; people start the others."""
+    flows: tuple[Flow[Any, Any], ...] = (assess_fleet, patch_fleet, resume_fleet, reconcile_fleet)
+    deployments = (
+        flow.to_deployment(
+            name="scheduled" if flow is reconcile_fleet else "on-demand",
+            description=(flow.description or "").strip(),
+            tags=["fleetpatch"],
+            interval=RECONCILE_INTERVAL if flow is reconcile_fleet else None,
+            entrypoint_type=EntrypointType.MODULE_PATH,
+        )
+        for flow in flows
+    )
+    return [deployment for deployment in deployments if isinstance(deployment, RunnerDeployment)]
 
 
 def main() -> None:

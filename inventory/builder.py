@@ -9,8 +9,7 @@ from inventory.addresses import Endpoint, build_endpoint
 from inventory.credentials import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import Check, HostKeySettings, Inventory, Limits, Machine, TransportKind
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
 from inventory.schema.entries import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, MachineSettings
@@ -123,19 +122,20 @@ def build_machine_draft(
     """
     own = collect_explicit_fields(entry)
     values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
+    merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
     base = located.locate().file.parent
     given: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
     machine = Machine(
         **given,  # type: ignore[arg-type]  # the schema has the types of Machine's fields
         address=entry.address or entry.name,
-        jump=_to_unique_names(values.get("jump")),
-        groups=_to_unique_names(values.get("groups")),
-        tags=dict(sorted(_to_tags(values.get("tags")).items())),
-        limits=_to_limits(values.get("limits")),
-        pre_checks=_to_checks(values.get("pre_checks")),
-        probes=_to_checks(values.get("probes")),
-        credential=_to_absolute_reference(values.get("credential"), base) or "agent",
-        privilege_password=_to_absolute_reference(values.get("privilege_password"), base),
+        jump=tuple(dict.fromkeys(merged.jump or ())),
+        groups=tuple(dict.fromkeys(merged.groups or ())),
+        tags=dict(sorted((merged.tags or {}).items())),
+        limits=Limits(**merged.limits.model_dump()) if merged.limits else Limits(),
+        pre_checks=_to_checks(merged.pre_checks),
+        probes=_to_checks(merged.probes),
+        credential=_to_absolute_reference(merged.credential, base) or "agent",
+        privilege_password=_to_absolute_reference(merged.privilege_password, base),
     )
     return MachineDraft(machine, located)
 
@@ -174,25 +174,12 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     return Inventory(tuple(one.machine for one in drafts), keys, source)
 
 
-def _to_unique_names(value: object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(value)) if isinstance(value, list) else ()
+def _to_checks(entries: Sequence[CheckEntry] | None) -> tuple[Check, ...]:
+    return tuple(Check(**entry.model_dump()) for entry in entries or ())
 
 
-def _to_tags(value: object) -> dict[str, str]:
-    return value if isinstance(value, dict) else {}
-
-
-def _to_limits(value: object) -> Limits:
-    return Limits(**value.model_dump()) if isinstance(value, LimitsEntry) else Limits()
-
-
-def _to_checks(value: object) -> tuple[Check, ...]:
-    entries = value if isinstance(value, list) else []
-    return tuple(Check(**entry.model_dump()) for entry in entries if isinstance(entry, CheckEntry))
-
-
-def _to_absolute_reference(value: object, directory: Path) -> str | None:
-    return str(parse_reference(value).to_absolute(directory.absolute())) if isinstance(value, str) else None
+def _to_absolute_reference(reference: str | None, directory: Path) -> str | None:
+    return str(parse_reference(reference).to_absolute(directory.absolute())) if reference is not None else None
 
 
 def _check_duplicates(drafts: Sequence[MachineDraft], problems: ProblemCollector) -> dict[str, MachineDraft]:

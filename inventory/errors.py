@@ -53,18 +53,29 @@ class InventoryError(FleetpatchError):
         self.key = key
 
 
-class InvalidInventory(InventoryError):
-    """All problems of an inventory, found in one pass. File, line and key are those of the first problem.
+class InvalidFiles(InventoryError):
+    """All problems of files that belong together, found in one pass. File, line and key are those of the first problem.
 
     Attributes:
+        subject: what the files describe, for the message.
         problems: the problems in the order of the files; each has its place and its hint.
     """
 
+    subject: ClassVar[str]
+
     def __init__(self, problems: Sequence[InventoryError]) -> None:
-        first = problems[0]
-        super().__init__(_render_problems(problems), hint=first.hint if len(problems) == 1 else "")
+        first, *others = problems
+        lines = [f"{problem.message}\n    {problem.hint}" if problem.hint else problem.message for problem in problems]
+        several = "\n".join([f"{len(problems)} faults in the {self.subject}:", *lines])
+        super().__init__(several if others else first.message, hint="" if others else first.hint)
         self.problems = tuple(problems)
         self.file, self.line, self.key = first.file, first.line, first.key
+
+
+class InvalidInventory(InvalidFiles):
+    """All problems of an inventory."""
+
+    subject = "inventory"
 
 
 class EmptyScopeError(InventoryError):
@@ -77,10 +88,3 @@ class HostKeyConflict(InventoryError):
 
 class CredentialError(FleetpatchError):
     """A credential reference can't be resolved: the file, variable or block does not exist or can't be used."""
-
-
-def _render_problems(problems: Sequence[InventoryError]) -> str:
-    if len(problems) == 1:
-        return problems[0].message
-    lines = [f"{problem.message}\n    {problem.hint}" if problem.hint else problem.message for problem in problems]
-    return "\n".join([f"{len(problems)} faults in the inventory:", *lines])

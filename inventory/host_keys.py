@@ -136,7 +136,8 @@ class HostKeyStore:
     @staticmethod
     def compute_fingerprint(base64: str) -> str:
         """Return the fingerprint of a key as ssh-keygen -l shows it: "SHA256:" and base64 without padding."""
-        return f"SHA256:{_encode_base64(hashlib.sha256(_decode_key(base64)).digest()).rstrip('=')}"
+        digest = hashlib.sha256(_decode_key(base64)).digest()
+        return f"SHA256:{binascii.b2a_base64(digest, newline=False).decode().rstrip('=')}"
 
     def _is_already_pinned(self, host: str, port: int, new: PinnedKey) -> bool:
         if self._index.is_revoked(new):
@@ -236,10 +237,6 @@ def _decode_key(text: str) -> bytes:
         raise InventoryError(
             "a host key is no valid base64", hint="Copy the key whole, from ssh-keyscan or the machine's .pub file."
         ) from error
-
-
-def _encode_base64(raw: bytes) -> str:
-    return base64.b64encode(raw).decode("ascii")
 
 
 def _require_pinnable(host: str, port: int, key: PinnedKey) -> None:

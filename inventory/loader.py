@@ -1,14 +1,11 @@
 """Finds and loads an inventory in any format, and reports all its problems at once."""
 
 import os
-from contextlib import suppress
 from pathlib import Path
-
-import platformdirs
 
 from inventory.builder import InventoryFragment, build_inventory
 from inventory.errors import InventoryError
-from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.paths import expand_home, find_named_or_default_path, find_working_directory
 from inventory.files.problems import ProblemCollector
 from inventory.formats.detection import AnsibleFile, read_inventory_file
 from inventory.formats.directory import read_inventory_directory
@@ -32,7 +29,7 @@ def load_inventory(path: Path) -> Inventory:
     """
     path = expand_home(path)
     if not path.is_absolute():
-        _find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
+        find_working_directory()  # raises a clear error if the directory was removed; relative paths need it
     problems = ProblemCollector()
     found = read_inventory_directory(path, problems) if _is_directory(path) else [read_inventory_file(path, problems)]
     return build_inventory(_join_ansible_files(found, path, problems), path, problems)
@@ -50,47 +47,27 @@ def find_inventory(explicit: Path | None = None) -> Path:
     Raises:
         InventoryError: the named path does not exist, or there is no inventory in any place.
     """
-    if explicit is not None:
-        return _require_existing_path(explicit, "named on the command line or in the request")
-    if named := os.environ.get(INVENTORY_VARIABLE):
-        return _require_existing_path(Path(named), f"named by {INVENTORY_VARIABLE}")
-    places = [_find_working_directory() / DEFAULT_FILE_NAME]
-    with suppress(InventoryError):  # a user without a home directory has no configuration folder
-        places.append(
-            find_user_directory(platformdirs.user_config_path, InventoryError, "name the inventory") / DEFAULT_FILE_NAME
-        )
-    for place in places:
-        if place.exists():
-            return place
-    looked = " nor ".join(str(place) for place in places)
-    raise InventoryError(
-        f"there is no inventory: {'neither ' if len(places) > 1 else 'not even '}{looked}",
+    return find_named_or_default_path(
+        explicit,
+        INVENTORY_VARIABLE,
+        [DEFAULT_FILE_NAME],
+        what="file",
+        explicit_origin="named on the command line or in the request",
+        remedy="name the inventory",
+        build_missing_error=_build_missing_error,
+    )
+
+
+def _build_missing_error(folders: list[Path]) -> InventoryError:
+    looked = " nor ".join(str(folder / DEFAULT_FILE_NAME) for folder in folders)
+    return InventoryError(
+        f"there is no inventory: {'neither ' if len(folders) > 1 else 'not even '}{looked}",
         hint=f"Write one there (inventory/fleet.example.yaml is a start), name it, or set {INVENTORY_VARIABLE}.",
     )
 
 
 def _is_directory(path: Path) -> bool:
     return os.path.isdir(path)  # noqa: PTH112 - Path.is_dir raises when a name is too long
-
-
-def _find_working_directory() -> Path:
-    """Return the working directory.
-
-    Raises:
-        InventoryError: the directory was removed.
-    """
-    try:
-        return Path.cwd()
-    except OSError as error:
-        hint = "Change to a directory that exists, and give the path again."
-        raise InventoryError("the current folder does not exist any more", hint=hint) from error
-
-
-def _require_existing_path(path: Path, origin: str) -> Path:
-    path = expand_home(path)
-    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises when a name is too long
-        raise InventoryError(f"there is no such file, {origin}", file=path, hint="Correct the path.")
-    return path
 
 
 def _join_ansible_files(

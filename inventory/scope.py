@@ -71,7 +71,8 @@ class ScopeTerm:
 
     def suggest_values(self, machines: Iterable[Machine]) -> str:
         """Return a suggestion for a term that matches none of these machines."""
-        here = sorted({text for machine in machines for text in self._read_values(machine) if text})
+        given = _find_value_reader(self.key)
+        here = sorted({text for machine in machines for text in given(machine) if text})
         listed = ", ".join(here[:20]) + (" ..." if len(here) > 20 else "")
         return f"{did_you_mean(self.values[0], here)}In this inventory there is: {listed or 'nothing of the kind'}."
 
@@ -97,13 +98,10 @@ class ScopeTerm:
     def _matches_any_value(self, machine: Machine) -> bool:
         # A missing value matches no mask. So `env=*` means: the machine has an environment.
         words, masks = _separate_masks(self.key, self.values)
-        given = self._read_values(machine)
+        given = _find_value_reader(self.key)(machine)
         if not words.isdisjoint(given):
             return True
         return any(text and _matches_mask(self.key, mask, text) for mask in masks for text in given)
-
-    def _read_values(self, machine: Machine) -> tuple[str, ...]:
-        return _find_value_reader(self.key)(machine)
 
     def __str__(self) -> str:
         short = self.key.removeprefix(_TAG_PREFIX)

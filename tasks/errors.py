@@ -2,8 +2,9 @@
 
 FleetpatchError                     inventory/errors.py
 ├── InventoryError                  bad inventory or scope: file, line, key
-│   ├── InvalidInventory            all faults of one inventory, found in one pass
-│   ├── InvalidConfigurations       all faults of configurations (deployments/configuration/errors.py)
+│   ├── InvalidFiles                all faults of files that belong together, found in one pass
+│   │   ├── InvalidInventory
+│   │   └── InvalidConfigurations   deployments/configuration/loader.py
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a host key that must not be learned
 ├── CredentialError                 a credential reference that leads to nothing

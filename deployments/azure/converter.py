@@ -21,8 +21,8 @@ from deployments.azure.field_readers import (
     to_object,
 )
 from deployments.azure.import_result import AzureImport, AzureObject, ConfigurationData
+from deployments.configuration.model import narrow_scope
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from deployments.configuration.scope_algebra import narrow_scope
 from deployments.configuration.time_values import CALENDAR_END
 from inventory.errors import InventoryError
 

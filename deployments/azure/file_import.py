@@ -1,15 +1,15 @@
-"""Reads Azure's files for `config import-azure`, and checks that the result can be loaded."""
+"""Reads Azure's files for `config import-azure`, writes the result as YAML, and checks that it can be loaded."""
 
 import json
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import yaml
+
 from deployments.azure.converter import convert_azure_document
 from deployments.azure.import_result import AzureImport
-from deployments.azure.yaml_writer import render_yaml
-from deployments.configuration.errors import InvalidConfigurations
-from deployments.configuration.loader import load_configurations
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from inventory.errors import InventoryError
 from inventory.files.problems import ProblemCollector
 from inventory.files.text_files import read_text_file
@@ -79,3 +79,28 @@ def _with_source_file(problem: InventoryError, azure_import: AzureImport) -> Inv
     _, number, *_ = *(problem.key or "").split("."), "", ""
     place = azure_import.source_files[int(number)] if number.isdigit() else azure_import.source_files[0]
     return InventoryError(message, file=place, key=problem.key, hint=problem.hint)
+
+
+class _ConfigurationDumper(yaml.SafeDumper):
+    """YAML dumper that indents lists and writes no anchors or aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
+        """Return True, so that no value gets an anchor."""
+        return True
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
+        """Indent each list deeper than its key."""
+        super().increase_indent(flow, False)  # noqa: FBT003
+
+
+def render_yaml(configurations: Sequence[dict[str, object]], remarks: Sequence[str]) -> str:
+    """Return the YAML file of configurations.
+
+    Args:
+        configurations: configurations in the form of their file.
+        remarks: comments at the top of the file.
+    """
+    lines = [f"# {' '.join(remark.split())}" for remark in remarks]
+    data = configurations[0] if len(configurations) == 1 else {"configurations": list(configurations)}
+    body = yaml.dump(data, Dumper=_ConfigurationDumper, sort_keys=False, allow_unicode=True, width=110)
+    return "\n".join([*lines, body])

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.checks.wave_checks import check_canaries, check_waves
 from deployments.checks.window_checks import check_overlaps, check_windows
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
@@ -14,6 +13,8 @@ from inventory.machine import Inventory, PatchOwner
 from inventory.scope import Scope
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.runs.failure_budget import OutcomeClass, OutcomeTally, check_failures
+from tasks.rules.runs.waves import count_canaries
 from tasks.states import RebootPolicy
 
 _LAST_RUN_PREFIX = "last:"
@@ -79,15 +80,11 @@ def _check_request(configuration: Configuration, configurations: Configurations)
         yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "window", message, remedy)
     if form.approval.required and not configuration.lead_minutes:
         message = "people can approve only while its window is open: the run starts with the window"
-        yield ConfigurationFinding(
-            configuration.name, FindingSeverity.WARNS, "lead", message, "Give it a `lead`, such as 8h."
-        )
+        yield _build_warning(configuration, "lead", message, "Give it a `lead`, such as 8h.")
     if configuration.stage_ahead_minutes is not None and not form.stage:
         message = "updates are staged ahead, but `stage` is off"
-        yield ConfigurationFinding(
-            configuration.name, FindingSeverity.WARNS, "stage_ahead", message, "Leave one of the two out."
-        )
-    yield from check_waves(configuration)
+        yield _build_warning(configuration, "stage_ahead", message, "Leave one of the two out.")
+    yield from _check_waves(configuration)
     yield from _check_update_source(configuration, configurations)
 
 
@@ -99,9 +96,8 @@ def _check_update_source(
     if source.startswith(_LAST_RUN_PREFIX) and source.removeprefix(_LAST_RUN_PREFIX).strip() not in names:
         source_name = source.removeprefix(_LAST_RUN_PREFIX).strip()
         message = f"it uses the updates of the configuration {source_name!r}, which does not exist"
-        yield ConfigurationFinding(
-            configuration.name,
-            FindingSeverity.WARNS,
+        yield _build_warning(
+            configuration,
             "updates",
             message,
             f"{did_you_mean(source_name, names)}Correct the name.",
@@ -115,9 +111,8 @@ def _check_machines(
     for name in configuration.form.machines or ():
         if name not in names:
             remedy = f"{did_you_mean(name, names)}Correct the name, or remove it."
-            yield ConfigurationFinding(
-                configuration.name,
-                FindingSeverity.WARNS,
+            yield _build_warning(
+                configuration,
                 "machines",
                 f"there is no machine {name!r} in the inventory",
                 remedy,
@@ -127,11 +122,11 @@ def _check_machines(
             Scope.parse(configuration.form.scope).select_machines(inventory)
         machines = inventories.select_machines(configuration)
     except EmptyScopeError as error:
-        yield ConfigurationFinding(configuration.name, FindingSeverity.WARNS, "scope", error.message, error.hint)
+        yield _build_warning(configuration, "scope", error.message, error.hint)
     except InventoryError as error:
         yield ConfigurationFinding(configuration.name, FindingSeverity.BLOCKS, "scope", error.message, error.hint)
     else:
-        yield from check_canaries(configuration, len(machines))
+        yield from _check_canaries(configuration, len(machines))
         foreign_machines = [machine.name for machine in machines if machine.owner is not PatchOwner.FLEETPATCH]
         if foreign_machines:
             share = (
@@ -140,10 +135,46 @@ def _check_machines(
                 else f"{len(foreign_machines)} of its {len(machines)} machines"
             )
             message = f"{share} have another patch owner, and are only assessed: {', '.join(foreign_machines[:5])}"
-            yield ConfigurationFinding(
-                configuration.name,
-                FindingSeverity.WARNS,
+            yield _build_warning(
+                configuration,
                 "scope",
                 message,
                 "If you want that, add `owner=fleetpatch` to its scope.",
             )
+
+
+def _check_waves(configuration: Configuration) -> Iterator[ConfigurationFinding]:
+    """Yield findings for keys that have no effect because of another key. The number of machines does not matter."""
+    waves = configuration.form.waves
+    given = waves.model_fields_set
+    if waves.go_on_after_failed_canary and not (waves.canary_count or waves.canary_percent):
+        message = "`go_on_after_failed_canary` is on, but there are no canaries"
+        yield _build_warning(
+            configuration, "waves", message, "Give `canary_count` or `canary_percent`, or leave it out."
+        )
+    if waves.failure_budget_count is not None and "failure_budget_percent" in given:
+        message = "`failure_budget_percent` has no effect, because `failure_budget_count` is given"
+        yield _build_warning(configuration, "waves", message, "Leave one of the two out.")
+
+
+def _check_canaries(configuration: Configuration, machine_count: int) -> Iterator[ConfigurationFinding]:
+    """Yield findings for canaries that protect no machine, or that can't stop the run, for this number of machines."""
+    policy = configuration.form.waves.to_wave_policy()
+    canaries = count_canaries(machine_count, policy)
+    if not canaries:
+        return
+    if canaries >= machine_count > 1:
+        message = f"all of its {machine_count} machines are canaries: they protect no other machine"
+        yield _build_warning(configuration, "waves", message, "Make `canary_count` or `canary_percent` smaller.")
+    elif canaries < machine_count:
+        failed = {OutcomeClass.FAILED: canaries}
+        run, wave = OutcomeTally(machine_count, failed), OutcomeTally(canaries, failed)
+        if not check_failures(policy.budget, run, wave, canary=True):
+            failed_canaries = "its canary fails" if canaries == 1 else f"all of its {canaries} canaries fail"
+            message = f"when {failed_canaries}, the run continues with the other machines: canaries have no effect"
+            remedy = "Leave out `go_on_after_failed_canary`, or let fewer machines fail (`failure_budget_count`)."
+            yield _build_warning(configuration, "waves", message, remedy)
+
+
+def _build_warning(configuration: Configuration, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return ConfigurationFinding(configuration.name, FindingSeverity.WARNS, key, message, remedy)

@@ -243,9 +243,6 @@ class FileForm(StrictModel):
     )
 
 
-SCHEMA_FILE = "configuration.schema.json"
-
-
 def build_json_schema() -> dict[str, Any]:
     """Return the JSON Schema of a file: one configuration, or a list of them."""
     several = FileForm.model_json_schema()

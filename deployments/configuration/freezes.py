@@ -1,6 +1,6 @@
 """Converts the freezes of a configuration file into the freezes of a request: one start and end for each."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -9,8 +9,7 @@ from deployments.configuration.icalendar.events import parse_events
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files.paths import expand_home
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import read_text_file
 
 EXPANSION_YEARS = 2
@@ -60,7 +59,7 @@ def _load_calendar_freezes(
         problems.add(place, f"{file}: {error.message}", error.hint)
 
 
-def deduplicate_freezes(freezes: Iterator[FreezeRequest]) -> tuple[FreezeRequest, ...]:
+def deduplicate_freezes(freezes: Iterable[FreezeRequest]) -> tuple[FreezeRequest, ...]:
     """Return the freezes without duplicates, sorted by start."""
     unique = {(freeze.start.isoformat(), freeze.end.isoformat(), freeze.reason): freeze for freeze in freezes}
     return tuple(sorted(unique.values(), key=_build_sort_key))

@@ -2,30 +2,24 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-import platformdirs
 from pydantic import ValidationError
 
-from deployments.configuration.errors import InvalidConfigurations
 from deployments.configuration.file_format import ConfigurationForm, FileForm, FreezeForm
 from deployments.configuration.freezes import build_freeze_requests, deduplicate_freezes
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import find_name_conflict
 from deployments.configuration.time_zones import MACHINE_ZONE
-from deployments.configuration.validation import validate_form
 from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
-from inventory.errors import InvalidInventory, InventoryError
+from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
-from inventory.files.paths import expand_home, find_user_directory
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData
-from inventory.files.source_location import SourceLocation as Spot
+from inventory.files.paths import expand_home, find_named_or_default_path
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
-from inventory.schema.validation import describe_unknown_key
+from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
 from tasks.errors import RequestError
 
@@ -33,6 +27,12 @@ CONFIGURATIONS_VARIABLE = "FLEETPATCH_CONFIGURATIONS"
 DEFAULT_FILE_NAMES = ("configurations", "configurations.yaml")
 _FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _FILE_KEYS = frozenset(FileForm.model_fields)
+
+
+class InvalidConfigurations(InvalidFiles):
+    """All problems of configurations."""
+
+    subject = "configurations"
 
 
 def find_configurations(explicit: Path | None = None) -> Path:
@@ -48,17 +48,19 @@ def find_configurations(explicit: Path | None = None) -> Path:
     Raises:
         InventoryError: the named path does not exist, or there are no configurations in any place.
     """
-    if explicit is not None:
-        return _require_existing(explicit, "named on the command line")
-    if named := os.environ.get(CONFIGURATIONS_VARIABLE):
-        return _require_existing(Path(named), f"named by {CONFIGURATIONS_VARIABLE}")
-    folders = [Path.cwd()]
-    with suppress(InventoryError):  # a user without a home directory has no configuration folder
-        folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, "name the configurations"))
-    for place in (folder / name for folder in folders for name in DEFAULT_FILE_NAMES):
-        if place.exists():
-            return place
-    raise InventoryError(
+    return find_named_or_default_path(
+        explicit,
+        CONFIGURATIONS_VARIABLE,
+        DEFAULT_FILE_NAMES,
+        what="file or folder",
+        explicit_origin="named on the command line",
+        remedy="name the configurations",
+        build_missing_error=_build_missing_error,
+    )
+
+
+def _build_missing_error(folders: list[Path]) -> InventoryError:
+    return InventoryError(
         f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
         hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
     )
@@ -83,13 +85,15 @@ def load_configurations(path: Path, today: date) -> Configurations:
         file_contents = [_load_file(file, today, problems) for file in _list_files(path, problems)]
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
-            _add_common_freezes(one, common_freezes) for part in file_contents for one in part.configurations
+            replace(one, freezes=deduplicate_freezes((*one.freezes, *common_freezes)))
+            for part in file_contents
+            for one in part.configurations
         ]
         _check_names(configurations, problems)
         for one in configurations:
             _check_request(one, problems)
         if not configurations and not problems:
-            problems.add(Spot(path), "there is no configuration here", "Begin one with `name:`.")
+            problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
         problems.raise_if_any()
     except InvalidInventory as error:
         raise InvalidConfigurations(_sort_problems(error.problems)) from error
@@ -110,13 +114,6 @@ def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
     return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
 
 
-def _require_existing(path: Path, named_by: str) -> Path:
-    path = expand_home(path)
-    if not path.exists():
-        raise InventoryError(f"there is no such file or folder, {named_by}", file=path, hint="Correct the path.")
-    return path
-
-
 def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
     if not path.is_dir():
         yield path
@@ -124,7 +121,7 @@ def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
     try:
         items = sorted(path.iterdir())
     except OSError as error:
-        problems.add(Spot(path), f"this folder can't be read: {error.strerror}", "Make it readable.")
+        problems.add(SourceLocation(path), f"this folder can't be read: {error.strerror}", "Make it readable.")
         return
     yield from (item for item in items if item.suffix in _FILE_SUFFIXES and not item.name.startswith("."))
 
@@ -138,12 +135,12 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
     problems.extend(file_problems)
     if located is None:
         if not file_problems:
-            problems.add(Spot(path), "this file is empty", "Begin a configuration with `name:`, or remove the file.")
+            hint = "Begin a configuration with `name:`, or remove the file."
+            problems.add(SourceLocation(path), "this file is empty", hint)
         return _FileContent()
-    if isinstance(located.data, dict) and not located.data.keys() & _FILE_KEYS - {"freezes"} and "name" in located.data:
-        return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
-    if isinstance(located.data, dict) and located.data.keys() & _FILE_KEYS:
-        return _build_file_content(located, located.data, today, problems)
+    data = located.data
+    if isinstance(data, dict) and ("configurations" in data or ("freezes" in data and "name" not in data)):
+        return _build_file_content(located, data, today, problems)
     return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
 
 
@@ -160,11 +157,11 @@ def _build_file_content(
 
 def _build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
     """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
-    forms = [
-        (validate_form(FreezeForm, each, problems), each) for each in _iterate_entries(located, "freezes", problems)
-    ]
     return tuple(
-        freeze for form, each in forms if form for freeze in build_freeze_requests(form, each, today, problems)
+        freeze
+        for each in _iterate_entries(located, "freezes", problems)
+        if (form := validate_mapping(FreezeForm, each, problems, "its keys"))
+        for freeze in build_freeze_requests(form, each, today, problems)
     )
 
 
@@ -180,7 +177,7 @@ def _iterate_entries(located: LocatedData, key: str, problems: ProblemCollector)
 
 
 def _build_configuration(located: LocatedData, today: date, problems: ProblemCollector) -> Configuration | None:
-    form = validate_form(ConfigurationForm, located, problems)
+    form = validate_mapping(ConfigurationForm, located, problems, "`name:`, `window:`")
     freezes = _build_freezes(located, today, problems)
     if form is None:
         return None
@@ -217,10 +214,6 @@ def _resolve_notification_path(
         message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
         problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
     return notification.model_copy(update={"to": whole})
-
-
-def _add_common_freezes(configuration: Configuration, common: Sequence[FreezeRequest]) -> Configuration:
-    return replace(configuration, freezes=deduplicate_freezes(iter((*configuration.freezes, *common))))
 
 
 def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:

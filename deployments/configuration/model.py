@@ -1,21 +1,33 @@
 """The model of a loaded configuration: the requests of its runs, and the schedules of its windows."""
 
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from deployments.configuration.file_format import SHARED_FIELDS, ConfigurationForm
 from deployments.configuration.prefect_names import build_slug
-from deployments.configuration.scope_algebra import build_union, narrow_scope
 from deployments.configuration.time_zones import MACHINE_ZONE
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import SourceLocation
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.calendar.schedule import Schedule
 from tasks.rules.recurrence.parser import parse_recurrence
+
+
+def narrow_scope(scope: str, term: str) -> str:
+    """Return the scope with one more condition. The condition applies to each part of an `or`.
+
+    Args:
+        scope: any scope.
+        term: a term such as ``zone=Europe/Berlin``.
+
+    Raises:
+        InventoryError: the scope or the term is invalid.
+    """
+    whole, (extra,) = Scope.parse(scope), Scope.parse(term).terms
+    return str(Scope((*whole.terms, extra), tuple(Scope((*part.terms, extra)) for part in whole.alternatives)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +67,6 @@ class Configuration:
         return self.form.name
 
     @property
-    def description(self) -> str:
-        """Description for people."""
-        return self.form.description
-
-    @property
     def is_enabled(self) -> bool:
         """Whether its windows open."""
         return self.form.enabled
@@ -93,21 +100,6 @@ class Configuration:
     def stage_ahead_minutes(self) -> float | None:
         """Minutes from the start of the download to the window; None: the download is in the window."""
         return self.form.stage_ahead
-
-    @property
-    def recurrence(self) -> str:
-        """The recurrence as written; "Once" if there is none."""
-        return self.form.window.recurrence
-
-    @property
-    def start(self) -> datetime:
-        """Start of the first window: wall time in its zone, naive."""
-        return self.form.window.start
-
-    @property
-    def expires(self) -> datetime | None:
-        """End of the schedule: wall time in its zone, naive; None: it does not end."""
-        return self.form.window.expires
 
     @property
     def scope(self) -> str:
@@ -159,7 +151,8 @@ class Configuration:
         Raises:
             RequestError: the values of the window are invalid.
         """
-        return Schedule(parse_recurrence(self.recurrence), self.start, self.window_minutes, zone, self.expires)
+        window = self.form.window
+        return Schedule(parse_recurrence(window.recurrence), window.start, window.length, zone, window.expires)
 
     def build_freezes(self, zone: str) -> tuple[Freeze, ...]:
         """Return its freezes. A freeze without an offset is in this zone."""
@@ -172,16 +165,18 @@ class Configuration:
             InventoryError: the windows use each machine's own zone, and there is no machine.
         """
         return tuple(
-            ScheduledRequest(self._build_slug(zone), zone, self.build_schedule(zone), self.build_request(zone))
+            ScheduledRequest(
+                build_slug(self.name, zone if self.zone == MACHINE_ZONE else ""),
+                zone,
+                self.build_schedule(zone),
+                self.build_request(zone),
+            )
             for zone in self.find_zones(inventory)
         )
 
-    def _build_slug(self, zone: str) -> str:
-        return build_slug(self.name, zone if self.zone == MACHINE_ZONE else "")
-
     def _build_scope(self, zone: str) -> str:
         static = f"name={'|'.join(self.form.machines)}" if self.form.machines else ""
-        whole = build_union(part for part in (self.form.scope, static) if part)
+        whole = " or ".join(part for part in (self.form.scope, static) if part)
         return narrow_scope(whole, f"zone={zone}") if zone else whole
 
 
@@ -201,14 +196,3 @@ class Configurations:
     def enabled_configurations(self) -> tuple[Configuration, ...]:
         """The configurations whose windows open."""
         return tuple(each for each in self.all_configurations if each.is_enabled)
-
-    def get_configuration(self, name: str) -> Configuration:
-        """Return the configuration with this name.
-
-        Raises:
-            KeyError: there is no configuration with this name.
-        """
-        for each in self.all_configurations:
-            if each.name == name:
-                return each
-        raise KeyError(name)

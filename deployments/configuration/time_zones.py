@@ -6,11 +6,9 @@ same offsets today, but not always in past decades.
 """
 
 from collections.abc import Mapping
-from functools import lru_cache
-from zoneinfo import available_timezones
 
 from inventory.files.problems import did_you_mean
-from inventory.schema.value_types import build_validation_error
+from inventory.schema.value_types import build_validation_error, load_zone_names
 
 MACHINE_ZONE = "machine"
 """Means each machine's own zone."""
@@ -172,15 +170,10 @@ def parse_time_zone(text: str) -> str:
     Raises:
         PydanticCustomError: there is no such zone. The error has a hint.
     """
-    if text == MACHINE_ZONE or text in _list_iana_zones():
+    if text == MACHINE_ZONE or text in load_zone_names():
         return text
     if (zone := _ZONES_BY_LOWER_NAME.get(" ".join(text.lower().split()))) is not None:
         return zone
-    near = did_you_mean(text, (*_list_iana_zones(), *WINDOWS_ZONES, MACHINE_ZONE))
+    near = did_you_mean(text, (*load_zone_names(), *WINDOWS_ZONES, MACHINE_ZONE))
     remedy = "Give an IANA name such as Europe/Berlin, a Windows name, UTC, or `machine` for each machine's own."
     raise build_validation_error(f"{text[:80]!r} is no time zone", f"{near}{remedy}")
-
-
-@lru_cache(maxsize=1)
-def _list_iana_zones() -> frozenset[str]:
-    return frozenset(available_timezones())

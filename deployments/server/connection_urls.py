@@ -1,5 +1,6 @@
-"""Converts database and Redis URLs into Prefect's form, and hides their passwords. No I/O."""
+"""Converts database and Redis URLs into Prefect's form, hides their passwords, and knows loopback hosts. No I/O."""
 
+import ipaddress
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -93,6 +94,16 @@ def hide_password(url: str) -> str:
     user = f"{parts.username or ''}{':***' if parts.password else ''}"
     place = f"{user}@{parts.hostname or ''}{port}" if user else f"{parts.hostname or ''}{port}"
     return f"{parts.scheme}://{place}{parts.path}"
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether only this machine can reach a host. Names except localhost return False: they may change later."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def _split_url(given: str, source: str, hint: str) -> SplitResult:

@@ -5,7 +5,7 @@ from datetime import timedelta
 from itertools import groupby
 from urllib.parse import urlsplit
 
-from deployments.server.loopback import is_loopback
+from deployments.server.connection_urls import is_loopback
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import (
     FlowRunInfo,

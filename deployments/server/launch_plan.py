@@ -1,12 +1,14 @@
-"""The plan of `fleetpatch server`: the command, the environment and the reasons. It starts and changes nothing."""
+"""The plan of `fleetpatch server`: the command, the environment and the reasons. `exec_server` carries it out."""
 
 import importlib.util
 import ipaddress
+import os
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
@@ -17,9 +19,9 @@ from deployments.server.connection_urls import (
     build_database_url,
     has_password,
     hide_password,
+    is_loopback,
     require_redis_url,
 )
-from deployments.server.loopback import is_loopback
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.credentials import resolve_credential
 from inventory.files.paths import expand_home, find_user_directory
@@ -95,7 +97,7 @@ class LaunchPlan:
 
 
 def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> LaunchPlan:
-    """Build the plan. A value of the environment stays, unless an option replaces it.
+    """Build the plan. It changes nothing. A value of the environment stays, unless an option replaces it.
 
     Raises:
         UnsafeServerOptions: other machines could reach the server without a password, or an argument contains a
@@ -124,6 +126,35 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     return LaunchPlan(
         (*program, *listen_arguments), builder.environment, tuple(builder.planned_settings), home, ui, exposed
     )
+
+
+def exec_server(plan: LaunchPlan) -> NoReturn:
+    """Replace this process with the server, so that signals and exit code are those of the server.
+
+    Raises:
+        CannotRun: the home directory can't be created or written.
+    """
+    _create_home_directory(plan)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.umask(0o077)  # the database has reports and encrypted secrets, and the home directory has their key
+    os.execve(plan.command[0], plan.command, dict(plan.environment))  # noqa: S606 - no shell; our own interpreter
+
+
+def _create_home_directory(plan: LaunchPlan) -> None:
+    """Create the home directory of the server. Only its owner can read it.
+
+    Raises:
+        CannotRun: the directory can't be created or written.
+    """
+    try:
+        plan.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotRun(
+            f"{plan.home} can't be made: {error.strerror}", hint="Name another folder with --home."
+        ) from error
+    if not os.access(plan.home, os.W_OK | os.X_OK):
+        raise CannotRun(f"{plan.home} can't be written by this user", hint="Name another folder with --home.")
 
 
 class _EnvironmentBuilder:

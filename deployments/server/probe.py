@@ -1,4 +1,4 @@
-"""Reads a snapshot from a Prefect server. It changes nothing there."""
+"""doctor --server: reads a snapshot from a Prefect server and checks it. It changes nothing there."""
 
 import asyncio
 import logging
@@ -13,7 +13,8 @@ from prefect.exceptions import PrefectHTTPStatusError
 from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter
 
-from deployments.server.client import open_server_client
+from deployments.server.client import ServerUnavailable, open_server_client
+from deployments.server.health_checks import run_server_checks
 from deployments.server.snapshot import (
     DeploymentInfo,
     FlowRunInfo,
@@ -26,10 +27,12 @@ from deployments.server.snapshot import (
     WorkPoolInfo,
 )
 from tasks.errors import RecordsError
+from tasks.model import Finding
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.states import FindingLevel
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,21 @@ _FilterPath = Literal[
 ]
 
 
+def check_server(records_url: str | None = None) -> tuple[Finding, ...]:
+    """Check the configured server.
+
+    Args:
+        records_url: URL of the records; None: the default.
+
+    Returns:
+        The findings of all checks; only one blocking finding if the server does not answer.
+    """
+    try:
+        return run_server_checks(probe_server(records_url))
+    except ServerUnavailable as error:
+        return (Finding("server", FindingLevel.BLOCK, error.message, error.hint),)
+
+
 def probe_server(records_url: str | None = None, *, now: datetime | None = None) -> ServerSnapshot:
     """Read everything that doctor checks.
 
@@ -65,6 +83,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         deployments = tuple(_read_objects(client, "/deployments/filter", {}, DeploymentInfo))
         names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
         pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
+        workers_path: _FilterPath = "/work_pools/{work_pool_name}/workers/filter"
         managed_ids = {each.id for each in deployments if each.is_managed}
         return ServerSnapshot(
             now=now,
@@ -76,7 +95,10 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             deployments=deployments,
             schedule_statuses=tuple(_find_schedule_statuses(client, deployments, now)),
             pools=pools,
-            workers={each.name: _read_workers(client, each.name) for each in pools},
+            workers={
+                pool.name: tuple(_read_objects(client, workers_path, {}, WorkerInfo, work_pool_name=pool.name))
+                for pool in pools
+            },
             running_runs=_read_running_runs(client, managed_ids, now, records_url),
             pending_runs=_read_runs(client, managed_ids, {"state": {"type": {"any_": ["PENDING"]}}}),
             late_runs=_read_runs(client, managed_ids, {"state": {"name": {"any_": ["Late"]}}}),
@@ -141,12 +163,6 @@ def _read_runs(
         return ()
     body = {"flow_runs": run_filter, "deployments": {"id": {"any_": sorted(deployment_ids)}}}
     return tuple(_read_objects(client, "/flow_runs/filter", body, FlowRunInfo))
-
-
-def _read_workers(client: SyncPrefectClient, pool: str) -> tuple[WorkerInfo, ...]:
-    return tuple(
-        _read_objects(client, "/work_pools/{work_pool_name}/workers/filter", {}, WorkerInfo, work_pool_name=pool)
-    )
 
 
 def _find_schedule_statuses(

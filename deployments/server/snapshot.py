@@ -25,7 +25,6 @@ class ScheduleInfo(_PrefectInfo):
 
     id: str
     active: bool = True
-    slug: str | None = None
     schedule: Mapping[str, Any] = {}
 
 
@@ -38,7 +37,6 @@ class DeploymentInfo(_PrefectInfo):
     paused: bool = False
     tags: tuple[str, ...] = ()
     work_pool_name: str | None = None
-    status: str | None = None
     last_polled: AwareDatetime | None = None
     updated: AwareDatetime | None = None
     schedules: tuple[ScheduleInfo, ...] = ()
@@ -58,14 +56,11 @@ class CreatorInfo(_PrefectInfo):
     """The creator of a run."""
 
     id: str | None = None
-    type: str | None = None
 
 
 class StateInfo(_PrefectInfo):
     """A state of a run, and the time of the change to it."""
 
-    type: str
-    name: str
     timestamp: AwareDatetime
     message: str | None = None
 
@@ -80,14 +75,12 @@ class FlowRunInfo(_PrefectInfo):
     created_by: CreatorInfo | None = None
     expected_start_time: AwareDatetime | None = None
     state: StateInfo
-    tags: tuple[str, ...] = ()
 
 
 class WorkPoolInfo(_PrefectInfo):
     """A work pool."""
 
     name: str
-    type: str
     is_paused: bool = False
     concurrency_limit: int | None = None
 
@@ -96,7 +89,6 @@ class WorkerInfo(_PrefectInfo):
     """A worker of a pool."""
 
     name: str
-    status: str | None = None
     last_heartbeat_time: AwareDatetime | None = None
 
 

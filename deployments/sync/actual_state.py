@@ -3,9 +3,10 @@
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, Literal
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
@@ -22,15 +23,11 @@ from deployments.sync.model import (
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-
-ItemType = TypeVar("ItemType")
 PrefectJson = dict[str, Any]
 """An object in the server's JSON."""
 
 
-def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -> DeploymentSet:
+def read_actual_state(client: SyncPrefectClient, fleet: str, pool_name: str) -> DeploymentSet:
     """Return the Prefect objects of one fleet.
 
     Args:
@@ -68,7 +65,7 @@ def read_actual_state(client: "SyncPrefectClient", fleet: str, pool_name: str) -
 
 
 def find_foreign_deployments(
-    client: "SyncPrefectClient", names: Collection[str], fleet: str
+    client: SyncPrefectClient, names: Collection[str], fleet: str
 ) -> dict[str, tuple[str, Deployment]]:
     """Return deployments that have one of these names and do not belong to this fleet.
 
@@ -94,7 +91,7 @@ def find_fleet(deployment: Deployment) -> str | None:
     return next((tag.removeprefix(tag_prefix) for tag in deployment.tags if tag.startswith(tag_prefix)), None)
 
 
-def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
+def read_waiting_runs(client: SyncPrefectClient, tag: str, names: Mapping[str, str]) -> Iterator[WaitingRun]:
     """Yield the flow runs of a fleet's deployments that have not started.
 
     Args:
@@ -102,19 +99,12 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
         tag: the tag of the fleet.
         names: full names of its deployments, by Prefect's id.
     """
-
-    def read_page(limit: int, offset: int) -> list[PrefectJson]:
-        body = {
-            "deployments": {"tags": {"all_": [tag]}},
-            "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
-            "sort": FlowRunSort.ID_DESC.value,
-            "limit": limit,
-            "offset": offset,
-        }
-        answer: list[PrefectJson] = client.request("POST", "/flow_runs/filter", json=body).json()
-        return answer
-
-    for run in read_all_pages(read_page):
+    body = {
+        "deployments": {"tags": {"all_": [tag]}},
+        "flow_runs": {"state": {"type": {"any_": ["SCHEDULED", "PENDING"]}}},
+        "sort": FlowRunSort.ID_DESC.value,
+    }
+    for run in _read_objects(client, "/flow_runs/filter", body):
         expected_start = run["expected_start_time"] or run["next_scheduled_start_time"]
         # A run with run_count > 0 has started before and is a resumed run.
         if run["run_count"] == 0 and expected_start is not None and run["deployment_id"] in names:
@@ -129,7 +119,7 @@ def read_waiting_runs(client: "SyncPrefectClient", tag: str, names: Mapping[str,
             )
 
 
-def _read_pool(client: "SyncPrefectClient", name: str) -> tuple[tuple[WorkPool, ...], str | None]:
+def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ...], str | None]:
     """Return the pool, if it exists, and the name of its default queue."""
     try:
         answer = client.read_work_pool(name)
@@ -212,27 +202,29 @@ def build_limit_name(deployment_id: UUID | str) -> str:
     return f"deployment:{deployment_id}"
 
 
-def _read_deployments(client: "SyncPrefectClient", deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
+def _read_deployments(client: SyncPrefectClient, deployment_filter: Mapping[str, Any]) -> dict[str, PrefectJson]:
     """Return deployments by full name."""
-
-    def read_page(limit: int, offset: int) -> list[PrefectJson]:
-        body = {
-            "deployments": deployment_filter,
-            "sort": DeploymentSort.CREATED_DESC.value,
-            "limit": limit,
-            "offset": offset,
-        }
-        answer: list[PrefectJson] = client.request("POST", "/deployments/filter", json=body).json()
-        return answer
-
+    body = {"deployments": deployment_filter, "sort": DeploymentSort.CREATED_DESC.value}
     flows: dict[str, str] = {}
     deployments_by_name = {}
-    for deployment in read_all_pages(read_page):
+    for deployment in _read_objects(client, "/deployments/filter", body):
         flow = deployment["flow_id"]
         if flow not in flows:
             flows[flow] = client.read_flow(UUID(flow)).name
         deployments_by_name[f"{flows[flow]}/{deployment['name']}"] = deployment
     return deployments_by_name
+
+
+def _read_objects(
+    client: SyncPrefectClient, path: Literal["/deployments/filter", "/flow_runs/filter"], body: Mapping[str, Any]
+) -> Iterator[PrefectJson]:
+    """Return all objects that match a filter. The filter gives their order."""
+
+    def read_page(limit: int, offset: int) -> list[PrefectJson]:
+        answer: list[PrefectJson] = client.request("POST", path, json={**body, "limit": limit, "offset": offset}).json()
+        return answer
+
+    return read_all_pages(read_page)
 
 
 def _to_deployment_schedule(answer: PrefectJson) -> ScheduleSpec:

@@ -1,25 +1,26 @@
-"""Applies changes to Prefect."""
+"""Applies changes to Prefect, and cancels waiting flow runs that have an old request."""
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import (
     DeploymentScheduleCreate,
     GlobalConcurrencyLimitUpdate,
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
 from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import Abort, ObjectNotFound
+from prefect.states import Cancelled
 
 from deployments.sync.actual_state import build_limit_name
-from deployments.sync.flow_run_cancellation import cancel_waiting_run
 from deployments.sync.model import (
     DEFAULT_COMMAND_TEMPLATE,
     INTERVAL_ANCHOR,
@@ -29,16 +30,16 @@ from deployments.sync.model import (
     Deployment,
     DeploymentSet,
     ScheduleSpec,
+    WaitingRun,
     WorkPool,
 )
 from tasks.errors import RequestError
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
+_WAITING_STATES = frozenset({StateType.SCHEDULED, StateType.PENDING})
 
 
 def apply_changes(
-    client: "SyncPrefectClient",
+    client: SyncPrefectClient,
     changes: Sequence[Change],
     desired: DeploymentSet,
     actual: DeploymentSet,
@@ -63,10 +64,37 @@ def apply_changes(
             applier.apply(change)
 
 
+def cancel_waiting_run(client: SyncPrefectClient, run: WaitingRun, reason: str) -> bool:
+    """Cancel a flow run that has not started. Return whether it was cancelled.
+
+    Prefect has no operation "cancel if it still waits". If a worker starts the run in the meantime, this function sets
+    the run back to Running. The run itself then compares its request with the current one, as its first step.
+
+    Args:
+        client: client of the server.
+        run: a run that was waiting when the state was read.
+        reason: the reason for people.
+    """
+    run_id = UUID(run.id)
+    try:
+        before = client.read_flow_run(run_id).state
+        if before is None or before.type not in _WAITING_STATES:
+            return False
+        client.set_flow_run_state(run_id, Cancelled(message=f"cancelled by fleetpatch deploy: {reason}"))
+        states = client.read_flow_run_states(run_id)
+    except (ObjectNotFound, Abort):  # another program has deleted or changed the run
+        return False
+    running = [state for state in states if state.type is StateType.RUNNING]
+    if running and states[-1].type is StateType.CANCELLED:
+        client.set_flow_run_state(run_id, running[-1], force=True)
+        return False
+    return True
+
+
 class _ChangeApplier:
     """Applies the changes one by one."""
 
-    def __init__(self, client: "SyncPrefectClient", desired: DeploymentSet, actual: DeploymentSet) -> None:
+    def __init__(self, client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet) -> None:
         self._client, self._actual = client, actual
         self._pools = {each.name: each for each in desired.pools}
         self._deployments = {each.full_name: each for each in desired.deployments}
@@ -102,7 +130,7 @@ class _ChangeApplier:
             _reset_limit(self._client, new_id)
 
 
-def _detach_shared_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
+def _detach_shared_limit(client: SyncPrefectClient, deployment: UUID) -> None:
     """Detach a deployment from a shared limit. Otherwise replacing it would change the limit of other deployments."""
     try:
         own_limit_id = client.read_global_concurrency_limit_by_name(build_limit_name(deployment)).id
@@ -112,7 +140,7 @@ def _detach_shared_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
     client.request("PATCH", "/deployments/{id}", path_params={"id": deployment}, json=changed_fields)
 
 
-def _reset_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
+def _reset_limit(client: SyncPrefectClient, deployment: UUID) -> None:
     """Reset the limit of a deployment. Prefect stores it separately, so replacing the deployment does not reset it."""
     limit = client.read_deployment(deployment).global_concurrency_limit
     if limit is not None:
@@ -120,7 +148,7 @@ def _reset_limit(client: "SyncPrefectClient", deployment: UUID) -> None:
         client.update_global_concurrency_limit(str(limit.id), usual)
 
 
-def put_deployment(client: "SyncPrefectClient", flow_id: UUID, deployment: Deployment) -> UUID:
+def put_deployment(client: SyncPrefectClient, flow_id: UUID, deployment: Deployment) -> UUID:
     """Create a deployment of a flow, or replace the deployment with the same name. Return its id in Prefect."""
     return client.create_deployment(
         flow_id=flow_id,
@@ -154,7 +182,7 @@ def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSche
     return RRuleSchedule(rrule=schedule.rule, timezone=schedule.zone)
 
 
-def _put_pool(client: "SyncPrefectClient", pool: WorkPool, *, is_new: bool) -> None:
+def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> None:
     """Create a work pool, or allow the pool and its default queue to start runs again.
 
     Raises:
@@ -192,7 +220,7 @@ def _reset_template_command(template: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def _put_automation(client: "SyncPrefectClient", automation: Automation, automation_id: str | None) -> None:
+def _put_automation(client: SyncPrefectClient, automation: Automation, automation_id: str | None) -> None:
     document: dict[str, Any] = {
         "name": automation.name,
         "description": automation.description,
@@ -209,7 +237,7 @@ def _put_automation(client: "SyncPrefectClient", automation: Automation, automat
         client.update_automation(UUID(automation_id), core)
 
 
-def _remove_object(client: "SyncPrefectClient", change: Change, actual: DeploymentSet) -> None:
+def _remove_object(client: SyncPrefectClient, change: Change, actual: DeploymentSet) -> None:
     some = actual.duplicate_automations.get(change.name, ()) if change.kind == "automation" else ()
     for known in some or (actual.prefect_ids[f"{change.kind} {change.name}"],):
         with suppress(ObjectNotFound):  # the object is already deleted

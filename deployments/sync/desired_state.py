@@ -81,7 +81,9 @@ def build_desired_state(
         for opening in configuration.build_scheduled_requests(inventories[configuration.name])
         for deployments in _build_window_deployments(
             configuration,
-            _with_inventory(opening, inventory_paths[configuration.name]),
+            replace(
+                opening, request=opening.request.model_copy(update={"inventory": inventory_paths[configuration.name]})
+            ),
             now,
             fleet,
             pool,
@@ -105,12 +107,6 @@ def _require_unique_names(deployments: Sequence[Deployment]) -> None:
             f"two deployments would be named {duplicate_names[0]}: Prefect would keep only the last one",
             hint=f"Give the configuration {name.partition('@')[0]!r} another name.",
         )
-
-
-def _with_inventory(scheduled_request: ScheduledRequest, inventory_path: Path) -> ScheduledRequest:
-    return replace(
-        scheduled_request, request=scheduled_request.request.model_copy(update={"inventory": inventory_path})
-    )
 
 
 def _build_window_deployments(
@@ -148,7 +144,7 @@ def _build_window_deployments(
             scheduled_request.slug,
             fleet,
             pool,
-            description="\n\n".join(word for word in (configuration.description, words) if word),
+            description="\n\n".join(word for word in (configuration.form.description, words) if word),
             parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
             schedules=[new_schedule] if new_schedule is not None else [],
             tags=[build_configuration_tag(configuration.name), *configuration.tags],

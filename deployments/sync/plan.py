@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.types.names import BANNED_CHARACTERS
 
 from deployments.checks.configuration_checks import find_blocking_findings
@@ -16,10 +16,9 @@ from deployments.configuration.loader import find_configurations, load_configura
 from deployments.configuration.model import Configurations
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.builtin_deployments import AnyFlow
-from deployments.sync.change_applier import apply_changes
+from deployments.sync.change_applier import apply_changes, cancel_waiting_run
 from deployments.sync.desired_state import RULE_COMPARISON_REACH, build_desired_state
 from deployments.sync.diff import find_changes, find_outdated_runs, is_up_to_date
-from deployments.sync.flow_run_cancellation import cancel_waiting_run
 from deployments.sync.model import (
     FORMER_ENTRYPOINTS,
     Change,
@@ -35,9 +34,6 @@ from inventory.machine import Inventory
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
 
 CLIENT_RETRIES = 5
 """How often a request is retried if the server is busy. A repeated request does no harm here."""
@@ -85,7 +81,7 @@ class SyncPlan:
                 hint="Mend the faults above (`fleetpatch config check` shows them too), or write `enabled: false`.",
             )
 
-    def apply(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> None:
+    def apply(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> None:
         """Apply the changes. Then cancel runs that Prefect's scheduler made with the old request in the meantime."""
         apply_changes(client, self.changes, self.desired, self.actual, report_change)
         names = {
@@ -102,7 +98,7 @@ class SyncPlan:
         requests = {each.full_name: _get_request(each) for each in self.desired.deployments}
         return find_next_windows(self.configurations, self.inventories, requests, now)
 
-    def extend_dates(self, client: "SyncPrefectClient", report_change: Callable[[Change], None]) -> tuple[Change, ...]:
+    def extend_dates(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> tuple[Change, ...]:
         """Apply only changes that extend the dates of schedules in otherwise unchanged deployments.
 
         Returns:
@@ -125,7 +121,7 @@ class SyncPlan:
 
 
 def build_plan(
-    client: "SyncPrefectClient",
+    client: SyncPrefectClient,
     path: Path | None,
     inventory: Path | None,
     *,
@@ -192,7 +188,7 @@ def require_fleet_name(fleet: str) -> str:
 
 
 def _adopt_deployments(
-    client: "SyncPrefectClient", desired: DeploymentSet, actual: DeploymentSet, fleet: str
+    client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet, fleet: str
 ) -> DeploymentSet:
     """Return the actual state with the deployments of `python -m deployments.serve`. The fleet takes them over.
 

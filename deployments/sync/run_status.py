@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -14,8 +14,6 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
 from deployments.sync.next_windows import SCHEDULER_DELAY, NextWindows
 
 POLL_SECONDS = 1.0
@@ -33,7 +31,7 @@ class RunStatus(StrEnum):
 
 
 def find_run_statuses(
-    client: "SyncPrefectClient",
+    client: SyncPrefectClient,
     next_windows: Sequence[NextWindows],
     clock: Callable[[], datetime],
     sleep: Callable[[float], None] = time.sleep,
@@ -66,7 +64,7 @@ def _compute_run_start(next_windows: NextWindows) -> datetime:
     return next_windows.due_window.start - next_windows.lead
 
 
-def _find_run_status(client: "SyncPrefectClient", next_windows: NextWindows) -> RunStatus:
+def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> RunStatus:
     """Return the status of the runs that a schedule or a person made since the window's run was due."""
     deployment = client.read_deployment_by_name(next_windows.deployment)
     assert next_windows.due_window is not None  # noqa: S101 - for the type checker

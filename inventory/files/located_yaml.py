@@ -9,8 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import KeyPath, LocatedData, SourceLocation
+from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation
 
 MAX_DEPTH = 100
 MAX_ALIASED_VALUES = 100_000

@@ -1,8 +1,11 @@
-"""Paths: expands ``~`` and finds the user's folders."""
+"""Paths: expands ``~``, and finds the user's folders and the files that a command reads by default."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+
+import platformdirs
 
 from inventory.errors import FleetpatchError, InventoryError
 
@@ -49,3 +52,55 @@ def find_user_directory(find_directory: Callable[[str], Path], error_type: type[
         return find_directory("fleetpatch")
     except RuntimeError as fault:
         raise error_type("this user has no home directory", hint=f"Set HOME, or {remedy}.") from fault
+
+
+def find_working_directory() -> Path:
+    """Return the working directory.
+
+    Raises:
+        InventoryError: the directory was removed.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        hint = "Change to a directory that exists, and give the path again."
+        raise InventoryError("the current folder does not exist any more", hint=hint) from error
+
+
+def find_named_or_default_path(
+    explicit: Path | None,
+    variable: str,
+    default_names: Sequence[str],
+    *,
+    what: str,
+    explicit_origin: str,
+    remedy: str,
+    build_missing_error: Callable[[list[Path]], InventoryError],
+) -> Path:
+    """Return a path that the user names, or else the first default path that exists.
+
+    Args:
+        explicit: the path from the user, or None.
+        variable: the environment variable that may have the path.
+        default_names: names in the working directory, and then in the user's configuration folder.
+        what: what the path leads to, for the message.
+        explicit_origin: where ``explicit`` was given, for the message.
+        remedy: the hint for a user without a home directory.
+        build_missing_error: returns the error if no default path exists in these folders.
+
+    Raises:
+        InventoryError: the named path does not exist, or there is no default path.
+    """
+    origin = f"named by {variable}" if explicit is None else explicit_origin
+    if named := explicit or os.environ.get(variable):
+        path = expand_home(Path(named))
+        if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises when a name is too long
+            raise InventoryError(f"there is no such {what}, {origin}", file=path, hint="Correct the path.")
+        return path
+    folders = [find_working_directory()]
+    with suppress(InventoryError):  # a user without a home directory has no configuration folder
+        folders.append(find_user_directory(platformdirs.user_config_path, InventoryError, remedy))
+    for place in (folder / name for folder in folders for name in default_names):
+        if place.exists():
+            return place
+    raise build_missing_error(folders)

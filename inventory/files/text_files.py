@@ -6,8 +6,7 @@ import stat
 import time
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import ProblemCollector, SourceLocation
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
 """Maximum size of a file. A larger file is not an inventory."""

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from inventory.builder import InventoryFragment
 from inventory.files.located_yaml import parse_yaml
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.formats.ansible.parsing.ini_inventory import is_unlike_ini, looks_like_ini
 from inventory.formats.ansible.parsing.yaml_inventory import looks_like_yaml_inventory

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from inventory.builder import InventoryFragment
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.files.text_files import MAX_FILE_BYTES, list_directory_names
 from inventory.formats.detection import (
     DYNAMIC_INVENTORY_HINT,

@@ -5,8 +5,7 @@ import io
 from pathlib import Path
 
 from inventory.builder import InventoryFragment, build_machine_draft, expand_machine_entries
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import KeyPath, LocatedData, SourceLocation
+from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.schema.entries import LimitsEntry, MachineEntry
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 

@@ -9,8 +9,7 @@ from inventory.builder import (
     collect_explicit_fields,
     expand_machine_entries,
 )
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.schema.entries import FleetFile, MachineEntry, MachineSettings
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 

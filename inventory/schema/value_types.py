@@ -118,7 +118,8 @@ def validate_user(value: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _load_zone_names() -> frozenset[str]:
+def load_zone_names() -> frozenset[str]:
+    """Return the IANA names of all time zones."""
     return frozenset(zoneinfo.available_timezones())
 
 
@@ -128,8 +129,8 @@ def validate_zone(value: str) -> str:
     Raises:
         PydanticCustomError: there is no such zone.
     """
-    if value not in _load_zone_names():
-        near = did_you_mean(value, _load_zone_names())
+    if value not in load_zone_names():
+        near = did_you_mean(value, load_zone_names())
         raise build_validation_error(
             f"{value[:80]!r} is no time zone", f"{near}Give an IANA name such as Europe/Berlin or UTC."
         )

@@ -145,9 +145,8 @@ def test_each_window_is_a_deployment_that_takes_one_run_at_a_time(place: Place) 
 
 @pytest.mark.parametrize("name", sorted(WINDOWS))
 def test_prefect_starts_runs_when_our_windows_want_it(place: Place, name: str) -> None:
-    configuration = load_configurations(place.folder / "configurations", datetime.now(UTC).date()).get_configuration(
-        name
-    )
+    configurations = load_configurations(place.folder / "configurations", datetime.now(UTC).date()).all_configurations
+    configuration = next(each for each in configurations if each.name == name)
     (opening,) = configuration.build_scheduled_requests(load_inventory(place.folder / "fleet.yaml"))
     lead = timedelta(minutes=configuration.lead_minutes)
 

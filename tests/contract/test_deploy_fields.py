@@ -16,8 +16,7 @@ from prefect.states import AwaitingConcurrencySlot, Late, Pending, Running
 
 from deployments.refresh_schedules import refresh_schedules
 from deployments.sync import actual_state as listings
-from deployments.sync.change_applier import put_deployment
-from deployments.sync.flow_run_cancellation import cancel_waiting_run
+from deployments.sync.change_applier import cancel_waiting_run, put_deployment
 from deployments.sync.model import Change, ChangeAction, WaitingRun
 from deployments.sync.plan import SyncPlan, build_plan
 from flows.prefect_api import pagination

@@ -8,7 +8,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.worker.served_deployments import build_served_deployments
+from deployments.serve import build_served_deployments
 from flows.patch import patch_fleet
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InventoryError, ReportError, RequestError

@@ -7,7 +7,7 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BaseModel
 
-from deployments.worker.served_deployments import build_served_deployments
+from deployments.serve import build_served_deployments
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.request.assess_request import AssessRequest

@@ -37,16 +37,15 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
     from deployments.checks.controller_checks import check_controller
     from deployments.cli.views.config import (
         build_check_json,
-        build_problems_json,
+        build_faulty_check_json,
         print_check_result,
-        print_problems,
         to_check_exit_code,
     )
-    from deployments.configuration.errors import InvalidConfigurations
     from deployments.configuration.inventories import load_inventories
-    from deployments.configuration.loader import find_configurations, load_configurations
+    from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json
+    from flows.cli.views.inventory import print_problems
     from tasks.protocols.clock import SystemClock
 
     now = SystemClock().now()
@@ -55,7 +54,7 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
         configurations = load_configurations(place, now.date())
     except InvalidConfigurations as faulty:
         if as_json:
-            print_json(build_problems_json(place, faulty.problems))
+            print_json(build_faulty_check_json(place, faulty.problems))
         else:
             print_problems(place, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty

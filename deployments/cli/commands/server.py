@@ -59,8 +59,7 @@ def start_server(
     import os
 
     from deployments.cli.views.server import build_launch_plan_json, print_launch_plan, print_startup
-    from deployments.server.launch_plan import ServerOptions, build_launch_plan
-    from deployments.server.launcher import exec_server
+    from deployments.server.launch_plan import ServerOptions, build_launch_plan, exec_server
     from flows.cli.runtime.output import print_json
 
     plan = build_launch_plan(ServerOptions(host, port, database, redis, home, public_url, auth), os.environ)
@@ -82,7 +81,7 @@ def _check_server(records: str | None) -> "tuple[Finding, ...]":
 
     for name, value in QUIET_PREFECT_SETTINGS.items():
         os.environ.setdefault(name, value)
-    from deployments.server.doctor import check_server
+    from deployments.server.probe import check_server
 
     configure_logging()  # the import of Prefect has changed the logging
     return check_server(records)

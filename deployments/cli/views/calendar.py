@@ -7,8 +7,7 @@ from rich.text import Text
 
 from deployments.configuration.time_zones import MACHINE_ZONE
 from deployments.preview.upcoming_windows import UpcomingWindow
-from deployments.preview.window_calendar import WindowCalendar
-from deployments.preview.window_gaps import WindowGap
+from deployments.preview.window_calendar import WindowCalendar, WindowGap
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
@@ -44,7 +43,7 @@ def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
         "zone": upcoming.zone_schedule.schedule.zone,
         "start": format_iso_utc(upcoming.window.start),
         "end": format_iso_utc(upcoming.window.end),
-        "localStart": upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).isoformat(),
+        "localStart": _to_window_time(upcoming.window.start, upcoming).isoformat(),
         "runStart": format_iso_utc(upcoming.run_start),
         "startedByPrefect": upcoming.is_started_by_prefect,
         "machineCount": len(upcoming.zone_schedule.machines),
@@ -85,7 +84,9 @@ def print_calendar(window_calendar: WindowCalendar) -> None:
 def _print_windows(window_calendar: WindowCalendar) -> None:
     is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
     zone_differs = [
-        _to_viewer_wall_time(each.window.start) != _to_window_wall_time(each) for each in window_calendar.windows
+        each.window.start.astimezone().replace(tzinfo=None)
+        != _to_window_time(each.window.start, each).replace(tzinfo=None)
+        for each in window_calendar.windows
     ]
     grid = build_table(
         build_unwrapped_column("window"),
@@ -97,7 +98,7 @@ def _print_windows(window_calendar: WindowCalendar) -> None:
         style = "dim" if each.freeze else ""
         cells = [Text(_format_window(each), style=style)]
         if any(zone_differs):
-            cells.append(Text(_format_local_start(_to_local_time(each.window.start), each, is_wide), style=style))
+            cells.append(Text(_format_local_start(each.window.start.astimezone(), each, is_wide), style=style))
         run = NO_FIGURE if each.freeze else _format_run_start(each)
         grid.add_row(*cells, Text(run, style=style), _render_configuration(each, style))
     print_to_stdout(grid, "")
@@ -107,7 +108,7 @@ def _print_windows(window_calendar: WindowCalendar) -> None:
     parts += [f"{frozen} frozen"] * bool(frozen) + [f"{overlapping} overlapping"] * bool(overlapping)
     print_to_stdout(
         to_safe_text(
-            f"{', '.join(parts)}, from {_to_local_time(window_calendar.now):%Y-%m-%d %H:%M %Z} on"
+            f"{', '.join(parts)}, from {window_calendar.now.astimezone():%Y-%m-%d %H:%M %Z} on"
             f"{_describe_machine(window_calendar)}"
         )
     )
@@ -118,10 +119,7 @@ def _describe_machine(window_calendar: WindowCalendar) -> str:
 
 
 def _format_window(upcoming: UpcomingWindow) -> str:
-    start, end = (
-        moment.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone))
-        for moment in (upcoming.window.start, upcoming.window.end)
-    )
+    start, end = (_to_window_time(moment, upcoming) for moment in (upcoming.window.start, upcoming.window.end))
     until = f"{end:%H:%M}" if end - start < timedelta(days=1) else f"{end:%d %b %H:%M}"
     zone = end.tzname() or ""
     zone = f"UTC{zone}" if zone.startswith(("+", "-")) else zone
@@ -129,9 +127,7 @@ def _format_window(upcoming: UpcomingWindow) -> str:
 
 
 def _format_local_start(moment: datetime, upcoming: UpcomingWindow, is_wide: bool) -> str:
-    same_day = (
-        moment.date() == upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).date()
-    )
+    same_day = moment.date() == _to_window_time(upcoming.window.start, upcoming).date()
     shown = f"{moment:%H:%M}" if same_day else f"{moment:%a %H:%M}"
     return f"{shown} {moment:%Z}" if is_wide else shown  # a line below the table also names the reader's zone
 
@@ -140,8 +136,7 @@ def _format_run_start(upcoming: UpcomingWindow) -> str:
     """Return the start of the run in the window's zone. A remark in the table says whether Prefect starts the run."""
     if upcoming.run_start == upcoming.window.start:
         return "with it"
-    zone = get_time_zone(upcoming.zone_schedule.schedule.zone)
-    start, run = upcoming.window.start.astimezone(zone), upcoming.run_start.astimezone(zone)
+    start, run = (_to_window_time(moment, upcoming) for moment in (upcoming.window.start, upcoming.run_start))
     return f"{run:%H:%M}" if run.date() == start.date() else f"{run:%a %H:%M}"
 
 
@@ -160,10 +155,9 @@ def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
 
 
 def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
-    zone = get_time_zone(upcoming.zone_schedule.schedule.zone)
     if upcoming.freeze:
         why = f" ({sanitize_to_one_line(upcoming.freeze.reason, 80)})" if upcoming.freeze.reason else ""
-        yield f"frozen until {upcoming.freeze.end.astimezone(zone):%Y-%m-%d %H:%M}{why}", "cyan"
+        yield f"frozen until {_to_window_time(upcoming.freeze.end, upcoming):%Y-%m-%d %H:%M}{why}", "cyan"
         return
     if upcoming.is_open:
         yield "open now", "green"
@@ -179,21 +173,12 @@ def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
 
 def _render_gap(gap: WindowGap) -> Text:
     if gap.end is None:
-        return to_safe_text(f"{gap.name} has no window after {_to_local_time(gap.start):%Y-%m-%d %H:%M}")
+        return to_safe_text(f"{gap.name} has no window after {gap.start.astimezone():%Y-%m-%d %H:%M}")
     length = format_duration((gap.end - gap.start).total_seconds())
     return to_safe_text(
-        f"{gap.name} has no window for {length}: "
-        f"{_to_local_time(gap.start):%Y-%m-%d} to {_to_local_time(gap.end):%Y-%m-%d}"
+        f"{gap.name} has no window for {length}: {gap.start.astimezone():%Y-%m-%d} to {gap.end.astimezone():%Y-%m-%d}"
     )
 
 
-def _to_local_time(moment: datetime) -> datetime:
-    return moment.astimezone()
-
-
-def _to_viewer_wall_time(moment: datetime) -> datetime:
-    return _to_local_time(moment).replace(tzinfo=None)
-
-
-def _to_window_wall_time(upcoming: UpcomingWindow) -> datetime:
-    return upcoming.window.start.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone)).replace(tzinfo=None)
+def _to_window_time(moment: datetime, upcoming: UpcomingWindow) -> datetime:
+    return moment.astimezone(get_time_zone(upcoming.zone_schedule.schedule.zone))

@@ -14,6 +14,7 @@ from deployments.configuration.time_zones import MACHINE_ZONE
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
+from flows.cli.views.inventory import build_problems_json
 from inventory.errors import InventoryError
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.calendar.checks import FindingSeverity
@@ -38,30 +39,15 @@ def to_check_exit_code(
     return ExitCode.WARNINGS if findings or inventories.errors else ExitCode.SUCCESS
 
 
-def build_problems_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
-    """Return the problems of files as JSON data."""
-    faults = [
-        {
-            "file": str(each.file) if each.file else None,
-            "line": each.line,
-            "key": each.key,
-            "message": each.message,
-            "hint": each.hint,
-        }
-        for each in problems
-    ]
-    return {"source": str(place), "valid": False, "problems": faults, "configurations": [], "findings": []}
-
-
-def print_problems(place: Path, problems: Sequence[InventoryError]) -> None:
-    """Print each problem with its place and its hint."""
-    for each in problems:
-        print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))
-        if each.hint:
-            print_to_stdout(Text.assemble("    ", to_safe_lines(each.hint)))
-    print_to_stdout(
-        "", Text.assemble(to_safe_text(str(place)), (f": {format_count(len(problems), 'fault')}", "bold red"))
-    )
+def build_faulty_check_json(place: Path, problems: Sequence[InventoryError]) -> dict[str, object]:
+    """Return the result of a check of files with problems as JSON data."""
+    return {
+        "source": str(place),
+        "valid": False,
+        "problems": build_problems_json(problems),
+        "configurations": [],
+        "findings": [],
+    }
 
 
 def build_check_json(

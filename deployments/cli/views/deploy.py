@@ -121,7 +121,8 @@ def print_next_windows(
     if date_ends:
         print_to_stdout(
             to_safe_text(
-                f"Prefect has dates until {_format_date(min(date_ends))}. The flow refresh-schedules writes later ones."
+                f"Prefect has dates until {min(date_ends).astimezone(UTC):%Y-%m-%d}. "
+                "The flow refresh-schedules writes later ones."
             )
         )
     for each in next_windows:
@@ -189,10 +190,6 @@ def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
     start, end = (moment.astimezone(get_time_zone(next_windows.zone)) for moment in (window.start, window.end))
     until = f"{end:%H:%M}" if start.date() == end.date() else f"{end:%a %H:%M}"
     return f"{start:%a %Y-%m-%d %H:%M} to {until} {next_windows.zone}"
-
-
-def _format_date(moment: datetime) -> str:
-    return f"{moment.astimezone(UTC):%Y-%m-%d}"
 
 
 def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:

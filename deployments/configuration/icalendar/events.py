@@ -182,9 +182,9 @@ class _EventReader:
         until += 2 * _DAY  # two zones can differ by more than a day
         durations_by_start = {start.wall_time: length, **dict(self._iterate_added_dates(component, start, length))}
         excluded_starts = {
-            self._to_wall_time(start.zone, each)
+            self._to_wall_time(start.zone, self._parse_moment(text, line))
             for line in component.find_properties("EXDATE")
-            for each in self._iterate_moments(line)
+            for text in _split_values(line)
         }
         for line in component.find_properties("RRULE"):
             for wall in self._expander.expand(line, start.wall_time, start.zone, since, until):
@@ -212,9 +212,6 @@ class _EventReader:
                 else:
                     end = self._parse_moment(rest, line, period=True)
                     yield self._to_wall_time(start.zone, moment), CalendarDuration(0, end.to_utc() - moment.to_utc())
-
-    def _iterate_moments(self, line: CalendarProperty) -> Iterator[CalendarMoment]:
-        return (self._parse_moment(text, line) for text in _split_values(line))
 
     def _parse_moment(self, text: str, line: CalendarProperty, *, period: bool = False) -> CalendarMoment:
         if period:

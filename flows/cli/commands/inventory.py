@@ -26,7 +26,7 @@ def check_inventory(
     """Print every fault of an inventory, with line and remedy."""
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json
-    from flows.cli.views.inventory import build_inventory_check_json, print_inventory_problems, print_valid_inventory
+    from flows.cli.views.inventory import build_inventory_check_json, print_problems, print_valid_inventory
     from inventory.errors import InvalidInventory
     from inventory.loader import find_inventory, load_inventory
 
@@ -37,7 +37,7 @@ def check_inventory(
         if as_json:
             print_json(build_inventory_check_json(path, None, faulty.problems))
         else:
-            print_inventory_problems(path, faulty.problems)
+            print_problems(path, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     if as_json:
         print_json(build_inventory_check_json(path, found, ()))

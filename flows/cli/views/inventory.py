@@ -21,20 +21,25 @@ def build_inventory_check_json(
         "inventory": str(path),
         "valid": inventory is not None,
         "machineCount": len(inventory.machines) if inventory else None,
-        "problems": [
-            {
-                "file": str(each.file) if each.file else None,
-                "line": each.line,
-                "key": each.key,
-                "message": each.message,
-                "hint": each.hint,
-            }
-            for each in problems
-        ],
+        "problems": build_problems_json(problems),
     }
 
 
-def print_inventory_problems(path: Path, problems: Sequence[InventoryError]) -> None:
+def build_problems_json(problems: Sequence[InventoryError]) -> list[dict[str, object]]:
+    """Return the faults of files as JSON data."""
+    return [
+        {
+            "file": str(each.file) if each.file else None,
+            "line": each.line,
+            "key": each.key,
+            "message": each.message,
+            "hint": each.hint,
+        }
+        for each in problems
+    ]
+
+
+def print_problems(path: Path, problems: Sequence[InventoryError]) -> None:
     """Print every fault with its place and remedy."""
     for each in problems:
         print_to_stdout(Text.assemble(("✗ ", "bold red"), to_safe_lines(each.message)))

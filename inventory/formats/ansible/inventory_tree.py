@@ -1,12 +1,15 @@
-"""The hosts and groups of an Ansible inventory, joined from all its files."""
+"""The hosts and groups of an Ansible inventory, joined from all its files, and the patterns that name hosts."""
 
 import graphlib
+import ipaddress
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.formats.ansible.variable_values import UnreadableValue, parse_priority
+from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges
+from inventory.schema.value_types import NAME_PATTERN
 
 Variables = dict[str, LocatedData]
 
@@ -17,6 +20,13 @@ READ_VARIABLE_PREFIXES = ("ansible_", "fleetpatch_")
 
 MAX_REPORTED_CYCLES = 5
 _PRIORITY_VARIABLE = "ansible_group_priority"
+_NAME_PATTERN = re.compile(NAME_PATTERN)
+_RANGE_EXPRESSION = r"\[[0-9A-Za-z]*:[0-9A-Za-z]+(?::[0-9]+)?\]"
+_HOST_PATTERN = re.compile(rf"(?:[A-Za-z0-9._-]|{_RANGE_EXPRESSION})+(?::[0-9]+)?")
+_HOST_WITH_PORT_PATTERN = re.compile(r"((?:[^:\[\]]|\[[^\]]*\])*):([0-9]+)")
+_DNS_NAME_PATTERN = re.compile(r"\w(?:[\w-]*\w)?(?<!_)(?:\.\w(?:[\w-]*\w)?(?<!_))*")
+_MAX_PATTERN_LENGTH = 1000
+"""Maximum number of characters in a pattern."""
 
 
 @dataclass(slots=True)
@@ -61,11 +71,48 @@ class InventoryTree:
         """Return a group. Create it if it is new."""
         return self.groups.setdefault(name, Group(name, place))
 
-    def add_host(self, name: str, place: SourceLocation, group: Group, port: LocatedData | None = None) -> None:
-        """Add a host to a group. A port in the host pattern counts only where the host is named first."""
-        if name not in self.hosts:
-            self.hosts[name] = Host(name, place, {"ansible_port": port} if port else {})
-        group.hosts[name] = None
+    def add_hosts(
+        self, group: Group, pattern: str, place: SourceLocation, problems: ProblemCollector
+    ) -> tuple[str, ...]:
+        """Add the hosts of a pattern (``web-[01:20]:2222``) to a group. A port counts only where a host is named first.
+
+        Returns:
+            The host names; none if the pattern is invalid, which is reported. The report repeats the pattern only if it
+            is an IP address, because a line of another kind of file may be a password.
+        """
+        with_port = _HOST_WITH_PORT_PATTERN.fullmatch(pattern)
+        bare, port = with_port.groups() if with_port else (pattern, "")
+        try:
+            names = (
+                expand_ranges(bare) if len(bare) <= _MAX_PATTERN_LENGTH and self.host_name_count <= MAX_MACHINES else ()
+            )
+        except InvalidRange as error:
+            problems.add(place, str(error), "Write it as [first:last] or [first:last:step].")
+            return ()
+        self.host_name_count += len(names)
+        if self.host_name_count > MAX_MACHINES:
+            hint = "Correct the ranges, or split the inventory."
+            problems.add(place, f"this inventory names more than {MAX_MACHINES:,} machines", hint)
+            return ()
+        if not names or not all(_NAME_PATTERN.fullmatch(name) for name in names):
+            shown = repr(bare) if _is_ip_address(bare) else "the first word here" if " " not in pattern else "this"
+            hint = (
+                "Use up to 128 letters, digits, '.', '_' and '-'; an address goes under ansible_host, a port after ':'."
+            )
+            problems.add(place, f"{shown} is no usable name", hint)
+            return ()
+        if port and (
+            bare.startswith("[") or "[:" in bare or not all(_DNS_NAME_PATTERN.fullmatch(name) for name in names)
+        ):
+            problems.add(place, "Ansible reads no port after such a name", "Write ansible_port=PORT instead.")
+            return ()
+        port = port.lstrip("0")
+        located = LocatedData(port, {(): SourceLocation(place.file, place.line, "port")}) if port else None
+        for name in names:
+            if name not in self.hosts:
+                self.hosts[name] = Host(name, place, {"ansible_port": located} if located else {})
+            group.hosts[name] = None
+        return names
 
     def set_variable(self, name: str, key: str, value: LocatedData, problems: ProblemCollector) -> None:
         """Set a variable of a group or host. Ansible reads a name that is both as the group; so does this method."""
@@ -112,3 +159,16 @@ class InventoryTree:
                 graph.update((name, set()) for name in error.args[1])
             else:
                 return
+
+
+def is_host_pattern(word: str) -> bool:
+    """Return whether a word can be a host pattern: a name with optional ranges and port, or an IP address."""
+    return len(word) <= _MAX_PATTERN_LENGTH and (_HOST_PATTERN.fullmatch(word) is not None or _is_ip_address(word))
+
+
+def _is_ip_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True

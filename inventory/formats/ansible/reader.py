@@ -4,8 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inventory.builder import InventoryFragment, build_machine_draft
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.formats.ansible.inventory_tree import UNGROUPED_GROUP, InventoryTree
 from inventory.formats.ansible.mapping.ignored_configuration import check_ignored_configuration
 from inventory.formats.ansible.mapping.machine_mapper import MachineMapper

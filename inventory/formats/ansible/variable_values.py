@@ -11,7 +11,7 @@ import warnings
 import yaml
 
 from inventory.files.located_yaml import VAULTED, TypedScalar
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData
 
 _HOST_NAME_TEMPLATE = re.compile(r"\{\{-?\s*inventory_hostname\s*-?\}\}")
 _ENV_LOOKUP_TEMPLATE = re.compile(

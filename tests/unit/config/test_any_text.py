@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from deployments.azure.converter import convert_azure_document
 from deployments.checks.configuration_checks import check_configurations
-from deployments.configuration.errors import InvalidConfigurations
-from deployments.configuration.loader import load_configurations
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from deployments.configuration.model import Configurations
 from inventory.errors import InventoryError
 from tests.support.fuzzing import Path_, paths, put

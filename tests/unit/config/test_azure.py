@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from deployments.azure.converter import convert_azure_document
+from deployments.azure.file_import import render_yaml
 from deployments.azure.import_result import AzureImport
-from deployments.azure.yaml_writer import render_yaml
 from deployments.configuration.loader import load_configurations
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
@@ -77,7 +77,7 @@ def test_other_updates_for_each_system_make_two(folder: Folder) -> None:
         datetime(2021, 8, 21, 19, 48, tzinfo=UTC),
     ]
     assert any("becomes two" in note for note in imported.notes)
-    assert load_configurations(folder.path, TODAY).all_configurations[0].expires == wall("2221-05-19 03:30")
+    assert load_configurations(folder.path, TODAY).all_configurations[0].form.window.expires == wall("2221-05-19 03:30")
 
 
 def test_what_az_prints(folder: Folder) -> None:

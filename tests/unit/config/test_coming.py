@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from deployments.configuration.inventories import Inventories
 from deployments.preview.upcoming_windows import find_upcoming_windows
-from deployments.preview.window_calendar import build_calendar
-from deployments.preview.window_gaps import find_window_gaps
+from deployments.preview.window_calendar import build_calendar, find_window_gaps
 from deployments.preview.window_overlaps import find_overlap_starts
 from deployments.preview.zone_schedules import build_zone_schedules
 from inventory.errors import InventoryError

@@ -95,7 +95,7 @@ def test_its_windows(folder: Folder) -> None:
     assert first.end == datetime(2026, 12, 13, 0, 55, tzinfo=UTC)
     assert second.local_start == wall("2027-01-16 22:00")
     assert schedule.expires == wall("2028-01-01")
-    assert (one.tags, one.stage_ahead_minutes, one.expires) == (("a", "b"), 120, wall("2028-01-01"))
+    assert (one.tags, one.stage_ahead_minutes, one.form.window.expires) == (("a", "b"), 120, wall("2028-01-01"))
 
 
 def test_static_machines_stand_beside_the_scope(folder: Folder) -> None:

@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.configuration.errors import InvalidConfigurations
 from deployments.configuration.file_format import (
-    SCHEMA_FILE,
     ConfigurationForm,
     FreezeForm,
     WindowForm,
     build_json_schema,
 )
-from deployments.configuration.loader import load_configurations
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.rules.recurrence.parser import parse_recurrence
@@ -90,7 +88,7 @@ def test_faults_look_as_shown(folder: Folder) -> None:
 
 def test_the_schema_is_current() -> None:
     """`fleetpatch config schema --output docs/reference/configuration.schema.json` writes it anew."""
-    assert json.loads((DOCS / SCHEMA_FILE).read_text(encoding="utf-8")) == build_json_schema()
+    assert json.loads((DOCS / "configuration.schema.json").read_text(encoding="utf-8")) == build_json_schema()
 
 
 @pytest.mark.parametrize("text", [SMALL, WHOLE], ids=["small", "whole"])

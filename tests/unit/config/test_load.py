@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deployments.configuration.errors import InvalidConfigurations
-from deployments.configuration.loader import find_configurations, load_configurations
+from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
 from inventory.errors import InventoryError
 from tests.unit.config.folder import TODAY, WEEKLY, Folder, wall
 
@@ -142,9 +141,7 @@ def test_a_folder_is_its_files(folder: Folder) -> None:
     found = load_configurations(folder.path, TODAY)
     assert [one.name for one in found.all_configurations] == ["a", "b"]
     assert [one.freezes[0].reason for one in found.all_configurations] == ["eve", "eve"]
-    assert found.get_configuration("b").source_location.file == folder.path / "b.yml"
-    with pytest.raises(KeyError):
-        found.get_configuration("c")
+    assert found.all_configurations[1].source_location.file == folder.path / "b.yml"
 
 
 def test_names_are_unique_across_files(folder: Folder) -> None:

@@ -74,7 +74,7 @@ def view(**told: Any) -> ServerSnapshot:
         settings=settings(),
         deployments=(deployed(),),
         schedule_statuses=(ScheduleStatus(deployed(), NIGHTLY, run_count=3),),
-        pools=(WorkPoolInfo(name="dc1", type="process"),),
+        pools=(WorkPoolInfo(name="dc1"),),
         workers={"dc1": (WorkerInfo(name="w1", last_heartbeat_time=ago(seconds=20)),)},
         flow_names={"f1": "patch-fleet"},
     )

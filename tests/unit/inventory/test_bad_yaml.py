@@ -92,6 +92,7 @@ KEYS = [
     ("probes: [{name: a, kind: http, target: db}]", "probes.0", "'db' is no URL", "http:// or https://"),
     ("probes: [{name: a, kind: command, target: ''}]", "probes.0.target", "this is empty", "Give a value"),
     ("probes: [{name: a, kind: command, target: x, level: stop}]", "probes.0.level", "not one of block", "warn"),
+    (f"probes: [{{name: a, kind: command, target: {'x' * 16_001}}}]", "probes.0.target", "too long", "at most 16000"),
     ("probes: [{name: a, kind: command, target: x, timeout_seconds: 0}]", "probes.0.timeout_seconds", "range", "more"),
     ("probes: [{name: a, kind: command, target: x, tiemout_seconds: 1}]", "probes.0.tiemout_seconds", "unknown", "Did"),
     ("pre_checks: [&c {name: a, kind: command, target: x}, *c]", "pre_checks", "2 checks are named 'a'", "of its own"),
@@ -104,7 +105,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize(("more", "key", "message", "remedy"), KEYS, ids=[case[0] for case in KEYS])
+@pytest.mark.parametrize(("more", "key", "message", "remedy"), KEYS, ids=[case[0][:80] for case in KEYS])
 def test_a_key_of_a_machine(tmp_path: Path, more: str, key: str, message: str, remedy: str) -> None:
     (fault,) = faults(tmp_path / "fleet.yaml", machine(more))
     assert fault.file == tmp_path / "fleet.yaml"

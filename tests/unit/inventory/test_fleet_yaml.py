@@ -210,8 +210,7 @@ def test_any_text_is_expanded_or_refused(text: str) -> None:
     st.dictionaries(st.sampled_from(["user", "environment", "location"]), st.sampled_from("abc"), max_size=3),
 )
 def test_the_nearest_voice_wins(defaults: dict[str, str], group: dict[str, str], own: dict[str, str]) -> None:
-    from inventory.files.problems import ProblemCollector
-    from inventory.files.source_location import LocatedData, SourceLocation
+    from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
     from inventory.formats.fleet_yaml import parse_fleet_yaml
 
     data = {"defaults": defaults, "groups": {"g": group}, "machines": [{"name": "m", "groups": ["g"], **own}]}

@@ -9,8 +9,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.files.text_files import read_text_file
 from inventory.formats.ansible.inventory_tree import InventoryTree, Variables
 from inventory.formats.ansible.mapping.connection_variables import (

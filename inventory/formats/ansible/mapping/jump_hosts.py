@@ -6,8 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from inventory.addresses import canonicalize_address
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import SourceLocation
+from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.formats.ansible.inventory_tree import Variables
 from inventory.formats.ansible.mapping.connection_variables import (
     CONNECTION_TYPES,

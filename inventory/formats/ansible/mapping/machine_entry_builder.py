@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import KeyPath, SourceLocation
+from inventory.files.problems import KeyPath, ProblemCollector, SourceLocation
 from inventory.formats.ansible.inventory_tree import Variables
 from inventory.formats.ansible.variable_values import UnreadableValue, parse_secret_reference, resolve_value
 

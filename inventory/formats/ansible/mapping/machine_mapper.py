@@ -4,8 +4,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import replace
 
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.formats.ansible.inventory_tree import Variables
 from inventory.formats.ansible.mapping.connection_variables import (
     BECOME_PASSWORD_VARIABLES,

@@ -4,10 +4,8 @@ import re
 import shlex
 from pathlib import Path
 
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData, SourceLocation
-from inventory.formats.ansible.inventory_tree import UNGROUPED_GROUP, Group, InventoryTree
-from inventory.formats.ansible.parsing.host_patterns import add_hosts, is_host_pattern
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.formats.ansible.inventory_tree import UNGROUPED_GROUP, Group, InventoryTree, is_host_pattern
 from inventory.formats.ansible.variable_values import IniValue
 
 _SECTION_PATTERN = re.compile(r"\[(?P<group>[^:\[\]\s]+)(?::(?P<kind>\w+))?\]\s*(#.*)?")
@@ -124,7 +122,7 @@ class _IniParser:
         except ValueError as error:
             self._problems.add(place, f"this line can't be split: {error}", "Close the quotes, or escape them.")
             return
-        names = add_hosts(self._tree, group, words[0] if words else "", place, self._problems)
+        names = self._tree.add_hosts(group, words[0] if words else "", place, self._problems)
         for pair in words[1:]:
             key, equals, value = pair.partition("=")
             if not equals or not key:

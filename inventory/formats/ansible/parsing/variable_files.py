@@ -5,8 +5,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inventory.files.located_yaml import VAULTED, parse_yaml
-from inventory.files.problems import ProblemCollector
-from inventory.files.source_location import LocatedData, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
 from inventory.files.text_files import list_directory_names, read_text_file
 from inventory.formats.ansible.inventory_tree import Variables
 from inventory.formats.ansible.parsing.yaml_inventory import collect_variables

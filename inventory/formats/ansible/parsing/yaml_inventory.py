@@ -1,10 +1,8 @@
 """Parser for Ansible's YAML format: groups with `hosts`, `vars` and `children`."""
 
 from inventory.files.located_yaml import TypedScalar
-from inventory.files.problems import ProblemCollector, did_you_mean
-from inventory.files.source_location import LocatedData
+from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
 from inventory.formats.ansible.inventory_tree import READ_VARIABLE_PREFIXES, InventoryTree, Variables
-from inventory.formats.ansible.parsing.host_patterns import add_hosts
 
 GROUP_KEYS = ("hosts", "vars", "children")
 
@@ -52,7 +50,7 @@ def _add_group_hosts(tree: InventoryTree, located: LocatedData, group: str, prob
         host = located.get_child(pattern)
         _check_name_is_text(pattern, host, problems)
         variables = collect_variables(host, problems)
-        for name in add_hosts(tree, tree.groups[group], pattern, host.locate(), problems):
+        for name in tree.add_hosts(tree.groups[group], pattern, host.locate(), problems):
             for variable, value in variables.items():
                 tree.set_variable(name, variable, value, problems)
 
