@@ -34,9 +34,9 @@ test: setup  ## run all tests, JOBS=4 at a time (they wait a lot; 0: one by one)
 	@$(PACKAGES) lab postgresql browser
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
-# All units, and the command on a simulated fleet.
+# All units, and the command on a simulated fleet, but for tests that start programs or read huge files (marker: slow).
 test-fast: setup  ## run the tests of a minute: no machines, no servers, no browser
-	@$(PY) -m pytest -q -n $(CORES) --dist worksteal $(ARGS) tests/unit tests/contract/cli
+	@$(PY) -m pytest -q -n $(CORES) --dist worksteal -m "not slow" $(ARGS) tests/unit tests/contract/cli
 
 coverage: setup  ## measure branch coverage of the fast tests (a table; pages in build/coverage; COVERED="tests/unit" for some)
 	@rm -rf build/coverage build/coverage-data; mkdir -p build/coverage-data

@@ -1,4 +1,8 @@
-"""The command as a process in surroundings that are not as they should be: no traceback, no wait without end."""
+"""The command in surroundings that are not as they should be: no traceback, no wait without end.
+
+It is a process where an interpreter, Prefect or the system reads the surroundings; where only the command reads them,
+it runs here.
+"""
 
 import errno
 import os
@@ -14,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci.tree import TOP
+from tests.support.command import run_command
 
 COMMAND = Path(sys.executable).with_name("fleetpatch")
 FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
@@ -23,7 +28,7 @@ LONG = "/tmp/" + "a" * 5000
 
 pytestmark = pytest.mark.slow
 
-ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
+AT_START: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     # environment, words, exit code
     ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("machines",), 0),
     ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("plan", "zürich"), 2),
@@ -33,6 +38,11 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"TZ": "Nonsense/Zone"}, ("machines",), 0),
     ({"TZ": "../../etc/passwd"}, ("runs",), 0),
     ({"TZ": ":::"}, ("runs",), 0),
+    ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
+    ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
+    ({"TMPDIR": "/nowhere"}, ("machines",), 0),
+]
+ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"COLUMNS": "0"}, ("machines",), 0),
     ({"COLUMNS": "1"}, ("machines",), 0),
     ({"COLUMNS": "-5", "LINES": "x"}, ("machines",), 0),
@@ -51,15 +61,11 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"FLEETPATCH_RECORDS_URL": "postgresql://u:" + WORD + "@127.0.0.1:1/x"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/proc"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--no-prefect", "--yes"), 5),
-    ({"PREFECT_API_URL": "http://127.0.0.1:1/api"}, ("patch", "web", "--yes"), 5),
-    ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
-    ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
     ({"HOME": "/nowhere"}, ("machines",), 0),
     ({"FLEETPATCH_INVENTORY": LONG}, ("assess",), 2),
     ({}, ("assess", "--report", LONG), 5),
     ({}, ("config", "schema", "--output", LONG), 2),
     ({"FLEETPATCH_RECORDS_URL": f"sqlite:///{LONG}"}, ("runs",), 5),
-    ({"TMPDIR": "/nowhere"}, ("machines",), 0),
 ]
 
 
@@ -94,6 +100,12 @@ def ran(place: Path, words: Sequence[str], shell: str = "", **changes: str) -> s
     )
 
 
+def ran_here(place: Path, words: Sequence[str], **changes: str) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in this process, which has loaded it already."""
+    done = run_command(words, surroundings(place, **changes), place)
+    return subprocess.CompletedProcess(words, done.returncode, done.stdout.encode(), done.stderr.encode())
+
+
 def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
     told = (done.stdout + done.stderr).decode("utf-8", "replace")
     assert done.returncode == code, told
@@ -113,11 +125,19 @@ def test_a_folder_that_is_gone(place: Path, words: str, code: int) -> None:
     assert "the current folder does not exist any more" in told
 
 
-@pytest.mark.parametrize(("changes", "words", "code"), ODD)
-def test_odd_variables(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
-    told = assert_plain(ran(place, words, **changes), code)
+def assert_shows_machines(told: str, words: Sequence[str], code: int) -> None:
     if words == ("machines",) and not code:
         assert "web" in told
+
+
+@pytest.mark.parametrize(("changes", "words", "code"), AT_START)
+def test_odd_variables_when_it_starts(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
+    assert_shows_machines(assert_plain(ran(place, words, **changes), code), words, code)
+
+
+@pytest.mark.parametrize(("changes", "words", "code"), ODD)
+def test_odd_variables(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
+    assert_shows_machines(assert_plain(ran_here(place, words, **changes), code), words, code)
 
 
 STREAMS = [

@@ -12,6 +12,7 @@ from deployments.server.settings import build_environment
 from deployments.server.settings_checks import SETTING_RULES
 from flows.cli.runtime.prefect_server import EphemeralPrefectServer
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
+from tests.support.prefect_tables import put_tables
 
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
 
@@ -28,6 +29,7 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
     for name in [name for name in os.environ if name.startswith("PREFECT")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    put_tables(tmp_path)
     monkeypatch.setenv(READERS, "50")
     server = EphemeralPrefectServer()
     try:

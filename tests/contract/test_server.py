@@ -26,6 +26,7 @@ from deployments.server.probe import probe_server
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
+from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.prefect_server import free_port
 from tests.support.prefect_tables import put_tables
@@ -33,6 +34,7 @@ from tests.support.prefect_tables import put_tables
 START_SECONDS = END_SECONDS = 240.0  # what others do on the same cores makes it slow
 PASSWORD = "fleet:cd40b5f1ab9e8e7c0a3e"  # pragma: allowlist secret
 COMMAND = (sys.executable, "-m", "deployments.command")
+DOCTOR = ("doctor", "--server", "--json")
 
 pytestmark = pytest.mark.slow
 
@@ -96,13 +98,16 @@ class Server:
     def doctor(self, **more: str) -> tuple[int, dict[str, tuple[str, str]]]:
         """Ask doctor. Returns its exit code, and level and message by check."""
         environment = self.environment(PREFECT_API_URL=self.url, PREFECT_HOME=str(self.folder / "client"), **more)
-        done = subprocess.run(
-            [*COMMAND, "doctor", "--server", "--json"], env=environment, capture_output=True, text=True, check=False
-        )
-        document: dict[str, Any] = json.loads(done.stdout)
-        assert document["exitCode"] == done.returncode
-        assert document["machines"] == []
-        return done.returncode, {each["check"]: (each["level"], each["message"]) for each in document["server"]}
+        words = [*COMMAND, *DOCTOR]
+        return findings(subprocess.run(words, env=environment, capture_output=True, text=True, check=False))
+
+
+def findings(done: "subprocess.CompletedProcess[str]") -> tuple[int, dict[str, tuple[str, str]]]:
+    """Return the exit code of doctor, and level and message by check."""
+    document: dict[str, Any] = json.loads(done.stdout)
+    assert document["exitCode"] == done.returncode
+    assert document["machines"] == []
+    return done.returncode, {each["check"]: (each["level"], each["message"]) for each in document["server"]}
 
 
 @pytest.fixture
@@ -150,12 +155,14 @@ def worker(server: Server, pool: str = "fleetpatch") -> Iterator[None]:
 
 
 def until(server: Server, check: str, wanted: tuple[str, str]) -> tuple[int, dict[str, tuple[str, str]]]:
-    """Ask doctor until a check says what is wanted, or a minute is over."""
+    """Ask doctor, in this process, until a check says what is wanted, or a minute is over."""
     over = time.monotonic() + 60
     while True:
-        code, found = server.doctor()
+        with asking(server):
+            code, found = findings(run_command(DOCTOR, server.environment(), server.folder))
         if found[check] == wanted or time.monotonic() > over:
             return code, found
+        time.sleep(0.5)
 
 
 def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
@@ -210,7 +217,7 @@ def test_a_run_that_nobody_carries_out_is_seen(server: Server) -> None:
     assert stuck.name in later["pending"].message
 
 
-def test_a_scheduler_that_is_off_is_red(server: Server) -> None:
+def test_a_scheduler_that_is_off_is_red_and_ctrl_c_ends_the_server(server: Server) -> None:
     put_tables(server.home)
     server.start(PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED="false")
     deploy(server)
@@ -222,6 +229,8 @@ def test_a_scheduler_that_is_off_is_red(server: Server) -> None:
     (scheduler,) = (each for each in run_server_checks(view) if each.check == "scheduler")
     assert scheduler.level == "block"
     assert "patch-fleet/nightly" in scheduler.message
+    server.end(signal.SIGINT)  # Ctrl-C
+    assert not server.answers()
 
 
 @pytest.mark.postgres
@@ -245,13 +254,6 @@ def test_on_postgresql_with_a_password(server: Server) -> None:
         told = Path(f"/proc/{server.process.pid}/cmdline").read_text() + server.log
         assert PASSWORD.partition(":")[2] not in told
         assert server.end() in {0, -signal.SIGTERM}
-
-
-def test_ctrl_c_ends_it(server: Server) -> None:
-    put_tables(server.home)
-    server.start()
-    server.end(signal.SIGINT)
-    assert not server.answers()
 
 
 def test_a_taken_port_ends_with_an_error(server: Server) -> None:

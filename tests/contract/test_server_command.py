@@ -12,6 +12,7 @@ from deployments.server.probe import compute_next_date
 from deployments.server.settings import PREFECT_SETTINGS, build_environment
 from deployments.server.snapshot import ScheduleInfo
 from flows.prefect_api.server_settings import SettingTarget
+from tests.support.command import run_command
 from tests.support.environment import without_ours
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -50,10 +51,8 @@ def test_next_dates_are_prefects_own() -> None:
     assert fault
 
 
-def test_it_refuses_to_be_open_without_a_password() -> None:
-    words = [sys.executable, "-m", "deployments.command", "server", "--host", "0.0.0.0"]
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    done = subprocess.run(words, env=kept, capture_output=True, text=True, check=False, timeout=240)
+def test_it_refuses_to_be_open_without_a_password(tmp_path: Path) -> None:
+    done = run_command(["server", "--host", "0.0.0.0"], without_ours(), tmp_path)
     assert done.returncode == 2
     assert "there is no password" in done.stderr
     assert "certificate" in done.stderr
@@ -61,24 +60,12 @@ def test_it_refuses_to_be_open_without_a_password() -> None:
 
 
 def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
-    words = [
-        sys.executable,
-        "-m",
-        "deployments.command",
-        "server",
-        "--show",
-        "--json",
-        "--home",
-        str(tmp_path / "home"),
-    ]
     login = "u:unseen"
     secrets = {
         "PREFECT_SERVER_API_AUTH_STRING": "fleet:unseen-unseen",  # pragma: allowlist secret
         "PREFECT_API_DATABASE_CONNECTION_URL": f"postgresql://{login}@db/prefect",
     }
-    done = subprocess.run(
-        words, env={**os.environ, **secrets}, capture_output=True, text=True, check=False, timeout=240
-    )
+    done = run_command(["server", "--show", "--json", "--home", str(tmp_path / "home")], os.environ | secrets, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "unseen" not in done.stdout + done.stderr
     shown = {row["name"]: row["value"] for row in json.loads(done.stdout)["server"]}
@@ -88,10 +75,8 @@ def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
-def test_settings_are_shown_with_their_reasons() -> None:
-    words = [sys.executable, "-m", "deployments.command", "server", "--show"]
-    wide = {**os.environ, "COLUMNS": "300"}
-    done = subprocess.run(words, env=wide, capture_output=True, text=True, check=False, timeout=240)
+def test_settings_are_shown_with_their_reasons(tmp_path: Path) -> None:
+    done = run_command(["server", "--show"], os.environ | {"COLUMNS": "300"}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Workers, beside PREFECT_API_URL" in done.stdout
     assert {each.name for each in PREFECT_SETTINGS if each.name not in done.stdout} == set()

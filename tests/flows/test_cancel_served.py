@@ -2,12 +2,7 @@
 
 import os
 import signal
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +10,18 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelling
 
 from tasks.model import RunReport
 from tasks.records.setup import open_records
 from tasks.states import OperationState
-from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.killing import Controllers, configured, set_slow
-from tests.support.environment import without_ours
-from tests.support.prefect_tables import put_tables
+from tests.support.prefect_server import prefect_server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -90,53 +82,23 @@ def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) ->
         time.sleep(0.3)
 
 
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, SyncPrefectClient]]:
+    """A server and a process that serves the deployments, for all tests: both take long to start. And their folder."""
+    place = tmp_path_factory.mktemp("cancel-served")
+    with prefect_server(place) as server, server.client() as client:
+        ours = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{place / 'records.db'}", "XDG_DATA_HOME": str(place / "data")}
+        server.run("-m", "deployments.serve", log=place / "serve.log", **ours)
+        yield place, client
+
+
 @pytest.fixture
-def served(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> Iterator[Served]:  # noqa: F811 - the fixture
-    fleet = Fleet(hosts(2), tmp_path)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{probe.getsockname()[1]}/api"
-    put_tables(tmp_path / "prefect")
-    kept = without_ours()
-    surroundings = {
-        **kept,
-        "PYTHONPATH": str(TOP),
-        "PREFECT_HOME": str(tmp_path / "prefect"),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "FLEETPATCH_RECORDS_URL": fleet.records_url,
-        "XDG_DATA_HOME": str(tmp_path / "data"),
-    }
-    port = url.rsplit(":", 1)[1].removesuffix("/api")
-    begun: list[subprocess.Popen[bytes]] = []
-
-    def start(*words: str) -> None:
-        with (tmp_path / f"process-{len(begun)}.log").open("wb") as log:
-            command = [sys.executable, "-m", *words]
-            begun.append(
-                subprocess.Popen(
-                    command, cwd=tmp_path, env=surroundings, stdout=log, stderr=log, start_new_session=True
-                )
-            )
-
-    try:
-        start("prefect", "server", "start", "--host", "127.0.0.1", "--port", port, "--no-ui")
-        until(lambda: _answers(url), "the server")
-        start("deployments.serve")
-        with temporary_settings({PREFECT_API_URL: url}), get_client(sync_client=True) as client:
-            yield Served(fleet, client)
-    finally:
-        for process in reversed(begun):
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5):
-            return True
-    except (urllib.error.URLError, OSError):
-        return False
+def served(
+    hosts: Callable[[int], list[LabHost]],  # noqa: F811 - the fixture
+    serving: tuple[Path, SyncPrefectClient],
+) -> Served:
+    place, client = serving
+    return Served(Fleet(hosts(2), place), client)
 
 
 def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: Served) -> None:

@@ -164,7 +164,9 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
     code, out, said = start(*PATCH).end()
     assert code == 5
     assert json.loads(out)["error"]["kind"] == "CannotRun"
+    assert said.count("error: ") == 1
     assert "--no-prefect" in said
+    assert "Traceback" not in said
 
 
 def test_nothing_heavy_is_loaded_for_help() -> None:

@@ -13,6 +13,7 @@ from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.fleet import LabHost
 from tests.support.environment import without_ours
+from tests.support.prefect_tables import put_tables
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 RUN_SECONDS = 400
@@ -41,6 +42,7 @@ def test_the_example_patches_a_machine(
     (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(described))
     (tmp_path / "example.py").write_text(example())
     assert host.pending_security() > 10
+    put_tables(tmp_path / "prefect")
 
     kept = without_ours()
     surroundings = {

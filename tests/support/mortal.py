@@ -4,6 +4,18 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
+from hypothesis import settings
+
+THOROUGH_EXAMPLES = 100
+
+
+def choose_calls(last: int, first: int = 1) -> range:
+    """Return the calls at which tests interfere: every third at each save, all for every change (tests/conftest.py).
+
+    Three is odd: tests that do something else at every other call still do both.
+    """
+    return range(first, last + 1, 1 if settings().max_examples >= THOROUGH_EXAMPLES else 3)
+
 
 class Killed(BaseException):
     """The process is gone. Not an Exception: no handler of the engine may live on."""

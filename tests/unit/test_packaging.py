@@ -85,6 +85,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
         return set(archive.namelist())
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_everything_the_packages_need(wheel: set[str]) -> None:
     # Scripts, templates and migrations are data, which is easily forgotten: a checkout works, an installation doesn't.
     needed = {tree.name(p) for p in tree.files() if tree.name(p).split("/")[0] in ROOMS}
@@ -93,6 +94,7 @@ def test_the_wheel_holds_everything_the_packages_need(wheel: set[str]) -> None:
     assert {f"{room}/py.typed" for room in ROOMS} <= wheel
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_nothing_else(wheel: set[str]) -> None:
     assert {name.split("/")[0] for name in wheel if ".dist-info/" not in name} == set(ROOMS)
 

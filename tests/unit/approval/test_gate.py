@@ -267,7 +267,7 @@ class TestRecordsAway:
     def test_to_the_windows_end_nothing_is_begun(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 100, 1e9)
-        report = scene.run(scene.request(), away)
+        report = scene.run(scene.request(minutes=60), away)
         assert "the records database was unavailable until the window's end" in outcome_of(report, "web").reason
         assert scene.touched() == []
 

@@ -50,14 +50,15 @@ def spans(zone: str) -> tuple[tuple[datetime, datetime, timedelta], ...]:
         return found
 
     begin, end = datetime(2025, 12, 1), datetime(2061, 2, 1)
-    found, since, day = [], begin, begin
+    found, since, day, before = [], begin, begin, offset(begin)
     while day < end:
-        if offset(day) != offset(day + timedelta(days=1)):
+        after = offset(day + timedelta(days=1))
+        if after != before:
             minute = day
-            while offset(minute) == offset(day):
+            while offset(minute) == before:
                 minute += timedelta(minutes=1)
-            found.append((since, minute, offset(day)))
-            since = minute
+            found.append((since, minute, before))
+            since, before = minute, after
         day += timedelta(days=1)
     return (*found, (since, end, offset(since)))
 
@@ -122,10 +123,15 @@ def _month_days(number: int, days: frozenset[int]) -> Meant:
     return Meant(f"{_counted(number, 'Month')} {','.join(f'day{day}' for day in days)}".strip(), belongs)
 
 
+@functools.cache
+def _days_named(year: int, month: int, weekday: int) -> list[int]:
+    """The days of a month that are such a weekday."""
+    return [week[weekday] for week in calendar.monthcalendar(year, month) if week[weekday]]
+
+
 def _nth(number: int, nth: str, weekday: int, offset: int) -> Meant:
     def named(day: date) -> bool:
-        alike = [week[weekday] for week in calendar.monthcalendar(day.year, day.month) if week[weekday]]
-        return day.day == alike[NTHS[nth]]
+        return day.day == _days_named(day.year, day.month, weekday)[NTHS[nth]]
 
     def belongs(day: date, start: date) -> bool:
         moved = timedelta(days=offset)

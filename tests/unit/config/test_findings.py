@@ -181,11 +181,11 @@ def test_many_that_meet_take_a_line_each_and_not_one_for_each_pair(folder: Folde
     window = "{{start: 2026-12-06 22:00, length: 2h, zone: {1}, recurrence: Week Sunday}}"
     entry = f"- name: c{{0}}\n  scope: '*'\n  window: {window}\n"
     zones = ("Europe/Berlin", "machine", "Europe/Paris")
-    text = "configurations:\n" + "".join(entry.format(number, zones[number % 3]) for number in range(117))
+    text = "configurations:\n" + "".join(entry.format(number, zones[number % 3]) for number in range(30))
     found = [each for each in look(folder, text) if "overlap" in each.message]
-    assert [each.configuration for each in found] == [f"c{number}" for number in range(116)]
+    assert [each.configuration for each in found] == [f"c{number}" for number in range(29)]
     assert "'c1' on web-1, web-2, db-1" in found[0].message
-    assert found[0].message.endswith("and those of 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'c9' and 107 more")
+    assert found[0].message.endswith("and those of 'c2', 'c3', 'c4', 'c5', 'c6', 'c7', 'c8', 'c9' and 20 more")
     assert "and those" not in found[-1].message
 
 

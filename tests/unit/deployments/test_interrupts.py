@@ -8,6 +8,8 @@ import pytest
 
 from tests.ci.tree import TOP
 
+pytestmark = pytest.mark.slow
+
 LOAD = """
 import os, signal, sys
 

@@ -67,6 +67,7 @@ def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
     assert set(Unit(server).environment) == {"HOME"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="this machine has no systemd-analyze")
 def test_systemd_understands_the_units(tmp_path: Path) -> None:
     # Installed they name programs and users that a test machine has not: these two are replaced.

@@ -47,6 +47,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("program", "code"), [(POLITE, -signal.SIGTERM), (DEAF, 0)])
 def test_a_worker_ends_in_time_when_this_process_is_told_to(here: Path, program: str, code: int) -> None:
     told_to_end_when_up(here)
@@ -60,6 +61,7 @@ def test_a_worker_ends_in_time_when_this_process_is_told_to(here: Path, program:
     assert signal.getsignal(signal.SIGTERM) is handler
 
 
+@pytest.mark.slow
 def test_a_worker_that_carries_runs_is_given_longer(here: Path) -> None:
     told_to_end_when_up(here)
     begun = time.monotonic()
@@ -72,6 +74,7 @@ def test_a_worker_that_carries_runs_is_given_longer(here: Path) -> None:
     assert time.monotonic() - begun >= 2
 
 
+@pytest.mark.slow
 def test_a_signal_that_comes_before_the_worker_is_passed_on(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start = subprocess.Popen
 

@@ -18,7 +18,7 @@ from tests.support.builders import make_run
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
-from tests.support.mortal import Killed, Life
+from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.taking_up import RUN, begin, resume
 
 MINUTES = 60
@@ -70,7 +70,7 @@ def test_a_run_that_only_looks_is_none_that_was_left(url: str, kind: str) -> Non
 
 
 @pytest.mark.parametrize("after_the_act", [False, True])
-@pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
+@pytest.mark.parametrize("dies_at", choose_calls(CALLS))
 def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(
     dies_at: int, after_the_act: bool
 ) -> None:
@@ -91,7 +91,7 @@ def test_killed_at_any_call_and_taken_up_it_has_downloaded_and_leaves_no_claim(
         assert "only downloaded" in result.reason
 
 
-@pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
+@pytest.mark.parametrize("dies_at", choose_calls(CALLS))
 def test_taken_up_when_its_time_is_over_it_downloads_nothing_more_and_its_record_is_true(dies_at: int) -> None:
     fleet = two()
     with contextlib.suppress(Killed):

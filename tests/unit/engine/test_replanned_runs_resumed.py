@@ -6,7 +6,7 @@ from tasks.states import OperationState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
-from tests.support.mortal import Killed, Life
+from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.others import At, works
 from tests.support.taking_up import begin, resume
 
@@ -16,7 +16,7 @@ def fleet_of(*packages: FakePackage) -> tuple[SimFleet, SimMachine]:
     return fleet, fleet.add("web", packages)
 
 
-DEATHS = range(5, 60)
+DEATHS = choose_calls(59, 5)
 """At which of its calls the controller dies: from the first look to after the last one."""
 
 

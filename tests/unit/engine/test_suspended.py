@@ -11,7 +11,7 @@ from tasks.states import OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
-from tests.support.mortal import Killed, Life
+from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.taking_up import RUN, begin, resume
 
 NAMES = ("first", "second", "third")
@@ -57,7 +57,7 @@ def undisturbed() -> int:
 CALLS = undisturbed()
 
 
-@pytest.mark.parametrize("at", range(1, CALLS + 1))
+@pytest.mark.parametrize("at", choose_calls(CALLS))
 def test_what_is_begun_is_ended_and_what_is_not_is_done_by_whoever_goes_on(at: int) -> None:
     fleet = three()
     pressed(fleet, at)

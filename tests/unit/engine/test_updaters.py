@@ -15,7 +15,7 @@ from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
-from tests.support.mortal import Killed, Life
+from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.taking_up import RUN, begin, resume
 from tests.unit.engine.hook_stage import Owner, asked_for, hook, run
 
@@ -252,7 +252,7 @@ def soon(fleet: SimFleet) -> None:
 
 
 @pytest.mark.parametrize("when", [soon, late])
-@pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
+@pytest.mark.parametrize("dies_at", choose_calls(CALLS))
 def test_killed_at_any_call_they_are_brought_back_by_who_takes_the_run_up(
     dies_at: int, when: Callable[[SimFleet], None]
 ) -> None:

@@ -182,7 +182,10 @@ HARMLESS: dict[str, tuple[str, str]] = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
+HUGE = {"crosswise children", "many circles"}  # they take two seconds each
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in HUGE)) for case in BAD])
 def test_bad_input_is_told(tmp_path: Path, case: str) -> None:
     name, text = BAD[case]
     (tmp_path / name).write_text(text, encoding="utf-8")

@@ -79,6 +79,7 @@ def test_what_the_system_shows_as_files_is_not_read_on(path: str) -> None:
     assert caught.value.hint or getattr(caught.value, "problems", None)
 
 
+@pytest.mark.slow
 def test_a_directory_of_too_many_files(tmp_path: Path) -> None:
     for number in range(10_001):
         (tmp_path / f"{number}").touch()

@@ -49,6 +49,7 @@ def test_garbage_is_ordered_too(a: str, b: str) -> None:
     assert (one < other) + (other < one) + (one == other) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(DPKG is None, reason="dpkg is not here to be asked")
 @settings(max_examples=30, deadline=None)
 @given(VERSIONS, VERSIONS)

@@ -25,6 +25,7 @@ def test_a_script_on_this_machine_sees_nothing_of_our_secrets(monkeypatch: pytes
     assert "PATH=/usr/local/sbin:" in told
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["yes", "yes >&2", "yes | tr -d '\\n'", "cat /dev/zero"])
 def test_output_without_end_is_not_read_until_the_deadline(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     monkeypatch.setattr(output_decoder, "MAX_UNFRAMED_BYTES", 1024 * 1024)
