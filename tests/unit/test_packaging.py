@@ -223,7 +223,7 @@ ALLOWED_WORDS = {
     "tasks/reporting/data/rows.py": ("conffiles",),  # a column of reports
     "tasks/reporting/data/tables.py": ("conffiles",),
     "tasks/reporting/export/json_document.py": ("conffiles",),
-    "tasks/rules/machine_checks/listeners.py": ("pam",),  # how Linux tells services from programs of users
+    "tasks/rules/machine_checks/services.py": ("pam",),  # how Linux tells services from programs of users
 }
 
 

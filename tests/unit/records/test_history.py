@@ -124,8 +124,8 @@ class TestWhy:
         packages = make.make_package_state(updates=(held, pinned, esm), held=("nginx",))
         records.save(make.make_assessment(packages=packages))
         reasons = {each.update.name: each.reason for each in history.explain_updates("web-1")}
-        assert "held" in reasons["postgresql-15"]
-        assert "held" in reasons["nginx"]
+        assert "hold" in reasons["postgresql-15"]
+        assert "hold" in reasons["nginx"]
         assert "attach Ubuntu Pro" in reasons["libfoo"]
 
     def test_results_without_a_reason_say_what_is_known(self, records: SqlRecords, history: History) -> None:
