@@ -22,7 +22,7 @@ SQLITE: Final = b"SQLite format 3\0"
 SAMPLE_SECONDS: Final = 0.02
 YOUNG_ROUNDS: Final = 50
 OLD_ROUNDS: Final = 25
-"""A process is looked at in each of its first rounds, since it soon gets its last arguments, and then in every so many."""
+"""A process gets its last arguments soon: it is looked at in each of its first rounds, and then in one of so many."""
 MARK: Final = secrets.token_hex(8)
 """All canaries of this process begin with it, so that a search looks for one thing first, and for the others seldom."""
 
