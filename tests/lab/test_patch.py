@@ -156,8 +156,10 @@ def test_reboot_policies(fleet: Fleet) -> None:
     assert result_of(outcome, "lab-reboot").state is UpdateState.INSTALLED
     assert (host.boot_id(), outcome.reboot) == (before, RebootState.REQUIRED), outcome.reason
 
-    outcome = _reboots(fleet, "lab-sec", reboot_pending_first=True)
+    outcome = outcome_of(fleet.patch("lab-sec", reboot_pending_first=True), host)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert result_of(outcome, "lab-sec").state is UpdateState.INSTALLED
+    assert host.boot_id() != before
     steps = [record.step for record in outcome.steps]
     assert steps.index(Step.REBOOT) < steps.index(Step.INSTALL)
 
