@@ -73,7 +73,7 @@ def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
     def run_body() -> None:
         try:
             thread_result.value = context.run(body)
-        except BaseException as error:  # noqa: BLE001 - it is raised again, where somebody waits for it
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits for it
             thread_result.error = error
         finally:
             thread_result.finished.set()

@@ -205,7 +205,7 @@ def other_key(stage: Stage) -> None:
     stage.host.wait_login()
     expect(stage, *BAD)
     if stage.outcome().reboot is not RebootState.FAILED:
-        raise Broken(f"its reboot is told as {stage.outcome().reboot}")
+        raise Broken(f"its reboot is reported as {stage.outcome().reboot}")
 
 
 def stays_down(stage: Stage) -> None:
@@ -247,7 +247,7 @@ def asked_to_stop(stage: Stage) -> None:
     if stage.host.boot_id() != boot:
         raise Broken("it was rebooted after it was asked to stop")
     if configured_times(stage.host, "lab-slow", "2.0") != 1:
-        raise Broken("what was begun was not let end")
+        raise Broken("what had begun did not run to its end")
 
 
 def stopped_at_a_lock(stage: Stage) -> None:
@@ -348,21 +348,21 @@ def cases() -> Iterator[tuple[str, Case]]:
     for at in ("precheck", "installing", "reboot", "validate"):
         yield f"controller killed / {at}", partial(killed, at)
     for at in ("precheck", "installing", "reboot", "validate"):
-        yield f"line cut / {at}", partial(cut, at, LONG_CUT_SECONDS if at == "installing" else 3)
+        yield f"connection lost / {at}", partial(cut, at, LONG_CUT_SECONDS if at == "installing" else 3)
     for at in ("precheck", "installing", "reboot", "validate"):
         yield f"power cut / {at}", partial(crashed, at)
     for at in ("precheck", "installing", "reboot", "validate"):
         yield f"database killed / {at}", partial(records_killed, at)
     yield "job's shell killed / installing", partial(job_killed, SHELL_KILLED)
-    yield "job killed whole / installing", partial(job_killed, JOB_KILLED)
-    yield "job's directory gone / installing", on_host("installing", DIRECTORY_GONE, BAD)
+    yield "whole job killed / installing", partial(job_killed, JOB_KILLED)
+    yield "job's directory deleted / installing", on_host("installing", DIRECTORY_GONE, BAD)
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)
     yield "sshd killed / installing", on_host("installing", SSHD_KILLED, GOOD)
     yield "openssh-server updates itself / installing", partial(updates_itself, "openssh-server")
     yield "libc6 updates itself / installing", partial(updates_itself, "libc6")
     yield "disk full for the job / install", partial(full, "/var/lib/fleetpatch")
     yield "disk full for packages / install", partial(full, "/var/cache/apt/archives/partial")
-    yield "lock held for a while / install", partial(locked, 6, GOOD)
+    yield "package lock held for a while / install", partial(locked, 6, GOOD)
     yield "dpkg interrupted, repair allowed / install", partial(interrupted, repair=True)
     yield "dpkg interrupted, no repair / precheck", partial(interrupted, repair=False)
     yield "window ends / assess", partial(window_ends, 0.01, 0)
@@ -378,5 +378,5 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "two controllers / installing", two_controllers
     yield "two runs / install", two_runs
     yield "update fails / installing", fails
-    yield "conffile edited / installing", conffile
-    yield "rebooted by somebody / stage", rebooted_by_somebody
+    yield "configuration file edited / installing", conffile
+    yield "rebooted by a person / stage", rebooted_by_somebody
