@@ -18,7 +18,7 @@ figures = soak("again", range(15))
 figures.seconds = 0.0  # of the wall; all else is of the seed
 print(table(figures))
 """
-CASES = 300  # `make soak` plays 20,000
+CASES = 500  # `make soak` plays 20,000
 PARTS = 2  # side by side, where tests are
 
 
