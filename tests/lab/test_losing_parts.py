@@ -195,7 +195,8 @@ def tell_of_a_server_and_database_that_die(story: Story) -> None:
 
 
 def tell_of_a_server_that_never_comes_back(story: Story) -> None:
-    set_slow(story.fleet.hosts, QUICK_SECONDS)
+    set_slow(story.fleet.hosts[:1], SLOW_SECONDS // 2)  # its wave must not be over before the server is lost
+    set_slow(story.fleet.hosts[1:], QUICK_SECONDS)
     process = story.start(FLOW)
     story.wait_for(began("install"), "the installation")
     story.lose()
