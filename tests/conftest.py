@@ -24,9 +24,8 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 SPREAD = (
     *(
         f"tests/lab/test_{name}.py"
-        for name in ("apt", "hooks", "hostile", "patch", "resume", "scheduled", "services", "ssh", "ssh_shared")
+        for name in ("apt", "hooks", "patch", "resume", "scheduled", "services", "ssh", "ssh_shared")
     ),
-    "tests/lab/test_trouble.py",
     "tests/lab/test_updaters.py",
     "tests/contract/test_manager_contract.py",
 )

@@ -17,8 +17,22 @@ def lab() -> Iterator[Lab]:
     yield from lab_for("pytest-managers")
 
 
-@pytest.fixture(params=["fake", pytest.param("apt", marks=pytest.mark.lab)])
+SUBJECTS = ("fake", pytest.param("apt", marks=pytest.mark.lab))
+
+
+@pytest.fixture(params=SUBJECTS)
 def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A fresh machine."""
+    yield from subject_of(request)
+
+
+@pytest.fixture(scope="module", params=SUBJECTS)
+def looked_at(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    """A machine for all tests that change nothing on it: a boot for each would cost more than they do."""
+    yield from subject_of(request)
+
+
+def subject_of(request: pytest.FixtureRequest) -> Iterator[Subject]:
     if request.param == "fake":
         yield fake_subject()
         return
@@ -58,14 +72,14 @@ def number(record: ScriptRecord, key: str) -> float:
     return value
 
 
-def test_it_is_a_package_manager(subject: Subject) -> None:
-    seam: PackageManager = subject.manager  # mypy checks the signatures
+def test_it_is_a_package_manager(looked_at: Subject) -> None:
+    seam: PackageManager = looked_at.manager  # mypy checks the signatures
     assert seam.name
 
 
 class TestAssess:
-    def test_all_that_is_pending_is_told_with_its_class(self, subject: Subject) -> None:
-        updates = pending(subject)
+    def test_all_that_is_pending_is_told_with_its_class(self, looked_at: Subject) -> None:
+        updates = pending(looked_at)
         assert {"lab-plain", "lab-slow", "lab-failing", "lab-removes", "lab-dep-a", "lab-dep-b"} <= set(updates)
         assert updates["lab-plain"].classification is Classification.OTHER
         assert updates["lab-sec"].classification is Classification.SECURITY
@@ -73,16 +87,16 @@ class TestAssess:
         assert all(update.size_bytes for update in updates.values())
         assert all(update.origins for update in updates.values())
 
-    def test_a_healthy_machine_has_no_problems_and_needs_no_reboot(self, subject: Subject) -> None:
-        state = subject.manager.assess(subject.transport, refresh=True, deadline=subject.soon)
+    def test_a_healthy_machine_has_no_problems_and_needs_no_reboot(self, looked_at: Subject) -> None:
+        state = looked_at.manager.assess(looked_at.transport, refresh=True, deadline=looked_at.soon)
         assert (state.problems, state.lock_holder, state.warnings) == ((), "", ())
         assert state.reboot.answer is YesNoUnknown.NO
-        assert state.manager == subject.manager.name
+        assert state.manager == looked_at.manager.name
 
-    def test_asking_twice_says_the_same_and_changes_nothing(self, subject: Subject) -> None:
-        before = versions(subject, "lab-plain", "lab-sec")
-        assert pending(subject) == pending(subject)
-        assert versions(subject, "lab-plain", "lab-sec") == before == {"lab-plain": "1.0", "lab-sec": "1.0"}
+    def test_asking_twice_says_the_same_and_changes_nothing(self, looked_at: Subject) -> None:
+        before = versions(looked_at, "lab-plain", "lab-sec")
+        assert pending(looked_at) == pending(looked_at)
+        assert versions(looked_at, "lab-plain", "lab-sec") == before == {"lab-plain": "1.0", "lab-sec": "1.0"}
 
     def test_what_is_held_is_told_and_marked(self, subject: Subject) -> None:
         subject.hold("lab-plain")
@@ -93,31 +107,31 @@ class TestAssess:
 
 
 class TestRehearse:
-    def test_it_tells_what_comes_along_and_changes_nothing(self, subject: Subject) -> None:
-        updates = pending(subject)
-        rehearsal = subject.manager.simulate(subject.transport, [updates["lab-dep-a"]], deadline=subject.soon)
+    def test_it_tells_what_comes_along_and_changes_nothing(self, looked_at: Subject) -> None:
+        updates = pending(looked_at)
+        rehearsal = looked_at.manager.simulate(looked_at.transport, [updates["lab-dep-a"]], deadline=looked_at.soon)
         assert rehearsal.changes == {"lab-dep-a": "2.0", "lab-dep-b": "2.0"}
         assert rehearsal.refused is None
         assert rehearsal.download_bytes
         assert rehearsal.download_count == 2
-        assert versions(subject, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "1.0", "lab-dep-b": "1.0"}
+        assert versions(looked_at, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "1.0", "lab-dep-b": "1.0"}
 
-    def test_it_tells_removals(self, subject: Subject) -> None:
-        updates = pending(subject)
-        rehearsal = subject.manager.simulate(subject.transport, [updates["lab-removes"]], deadline=subject.soon)
+    def test_it_tells_removals(self, looked_at: Subject) -> None:
+        updates = pending(looked_at)
+        rehearsal = looked_at.manager.simulate(looked_at.transport, [updates["lab-removes"]], deadline=looked_at.soon)
         assert rehearsal.removals == ("lab-plain",)
 
-    def test_what_can_not_go_together_is_told_of_the_one_to_blame(self, subject: Subject) -> None:
-        updates = pending(subject)
+    def test_what_can_not_go_together_is_told_of_the_one_to_blame(self, looked_at: Subject) -> None:
+        updates = pending(looked_at)
         wanted = [updates[name] for name in ("lab-sec", "lab-removes", "lab-conffile", "lab-plain")]
-        rehearsal = subject.manager.simulate(subject.transport, wanted, deadline=subject.soon)
+        rehearsal = looked_at.manager.simulate(looked_at.transport, wanted, deadline=looked_at.soon)
         assert list(rehearsal.refused or {}) == ["lab-removes"]
         assert "lab-plain" in (rehearsal.refused or {})["lab-removes"]
         assert set(rehearsal.changes) == {"lab-sec", "lab-conffile", "lab-plain"}
         assert rehearsal.removals == ()
 
-    def test_nothing_changes_nothing(self, subject: Subject) -> None:
-        rehearsal = subject.manager.simulate(subject.transport, [], deadline=subject.soon)
+    def test_nothing_changes_nothing(self, looked_at: Subject) -> None:
+        rehearsal = looked_at.manager.simulate(looked_at.transport, [], deadline=looked_at.soon)
         assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refused) == ({}, (), None)
 
 
@@ -346,9 +360,9 @@ def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done
     assert obstacles(subject) == ["packages"]
 
 
-def test_the_same_work_is_the_same_script(subject: Subject) -> None:
-    updates = list(pending(subject).values())
+def test_the_same_work_is_the_same_script(looked_at: Subject) -> None:
+    updates = list(pending(looked_at).values())
     work = [Transaction(0, tuple(updates), 1000.5, 10.0)]
-    assert subject.manager.build_job_script(JobKind.INSTALL, work, allowed=updates) == subject.manager.build_job_script(
+    assert looked_at.manager.build_job_script(
         JobKind.INSTALL, work, allowed=updates
-    )
+    ) == looked_at.manager.build_job_script(JobKind.INSTALL, work, allowed=updates)

@@ -107,7 +107,7 @@ def inhibited(stage: Stage) -> None:
 
 def administrator_cases() -> Iterator[tuple[str, Callable[[Stage], None]]]:
     """Return the cases by name."""
-    for at in ("assess", "precheck", "stage", "install", "installing", "validate"):
+    for at in ("assess", "install", "validate"):
         yield f"administrator's transaction / {at}", partial(at_work, at)
     yield "administrator's transaction / reboot", at_reboot
     yield "administrator's transaction, early reboot / reboot", before_an_early_reboot

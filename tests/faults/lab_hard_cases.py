@@ -223,6 +223,11 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
         raise Broken(f"the rest: {[(each.state, each.reason) for each in rest]}")
     if outcome.state is not OperationState.COMPLETED_WITH_WARNINGS or window is None:
         raise Broken(f"{outcome.state}: {outcome.reason}")
+    if outcome.install is None or any(
+        each.exit_code != 0 or each.started_at is None or each.started_at >= window.end
+        for each in outcome.install.transactions
+    ):
+        raise Broken(f"not all that began did so in the window and ended well: {outcome.install}")
     if stage.host.boot_id() != boot or outcome.reboot is RebootState.COMPLETED:
         raise Broken("it was rebooted after the window")
     stage.patch(*masks, run=LAST)
@@ -279,7 +284,6 @@ def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     yield "controller out of file descriptors / installing", starved
     yield "name can't be resolved / installing", partial(nameless, "installing")
     yield "name can't be resolved / reboot", partial(nameless, "going down")
-    yield "records' disk full / install", partial(records_full, "install")
     yield "records' disk full / installing", partial(records_full, "installing")
     yield "window ends in a postinst / installing", window_ends_in_a_postinst
     yield "slow mirror / stage", partial(slow_mirror, ahead=True)

@@ -43,8 +43,6 @@ from tests.faults.recovery_mutations import RECOVERY_MUTANTS
 from tests.faults.simulated import soak
 from tests.support.fake_jobs import JobRun
 
-SLICE = 25  # cases that are played before it is asked whether one has complained
-
 
 def _id_of_this_attempt(inner: Any) -> Any:
     def job_id(*words: Any) -> str:
@@ -385,10 +383,9 @@ def hunted(name: str, seed: str, cases: int) -> Hunted:
     """Play schedules against a mutant until one complains."""
     began = time.monotonic()
     with mutant(name):
-        for first in range(0, cases, SLICE):
-            found = soak(seed, range(first, min(cases, first + SLICE))).violations
+        for case in range(cases):
+            found = soak(seed, [case]).violations
             if found:
-                case = min(found)
                 return Hunted(name, MUTANTS[name][0], case, found[case][0], time.monotonic() - began)
     return Hunted(name, MUTANTS[name][0], None, "", time.monotonic() - began)
 

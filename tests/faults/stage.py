@@ -233,7 +233,12 @@ class Stage:
             raise Broken("the machine lock is left behind")
 
     def last_run_heals(self, *masks: str) -> None:
-        """Patch once more, undisturbed and with repairs allowed: everything is installed, and whole."""
+        """Patch once more, undisturbed and with repairs allowed: everything is installed, and whole.
+
+        Where all that was asked for is installed already, the machine's own word is enough.
+        """
+        if not masks and self._is_whole():
+            return
         for host in self.hosts:
             self.slow(host, 0)
         self.control = StopToken()
@@ -249,6 +254,20 @@ class Stage:
             if audit or wrong or len(there) != len(masks or MASKS):
                 raise Broken(f"after the next run {host.name} has {there}; {audit}")
         self.judge(LAST)
+
+    def _is_whole(self) -> bool:
+        """Whether nothing is left for a next run, and none would be kept out."""
+        for host in self.hosts:
+            outcome = self.outcome(host)
+            chosen = [result for result in outcome.updates if result.state is not UpdateState.NOT_SELECTED]
+            if outcome.state is OperationState.FAILED or any(r.state is not UpdateState.INSTALLED for r in chosen):
+                return False
+            claim = host.root / "var/lib/fleetpatch/claim"
+            if claim.exists() and claim.read_text().splitlines()[1:2] != ["0"]:
+                return False
+            if not chosen or host.sh("dpkg --audit", root=True).strip():
+                return False
+        return True
 
 
 def later(seconds: float, then: Callable[[], object]) -> None:

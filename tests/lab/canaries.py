@@ -20,6 +20,9 @@ import pandas
 
 SQLITE: Final = b"SQLite format 3\0"
 SAMPLE_SECONDS: Final = 0.02
+YOUNG_ROUNDS: Final = 50
+OLD_ROUNDS: Final = 25
+"""A process gets its last arguments soon: it is looked at in each of its first rounds, and then in one of so many."""
 MARK: Final = secrets.token_hex(8)
 """All canaries of this process begin with it, so that a search looks for one thing first, and for the others seldom."""
 
@@ -151,11 +154,14 @@ class ProcessWatch:
         return sum(b"\0".join(words) in line for line in self.seen)
 
     def _watch(self) -> None:
+        known: dict[str, int] = {}  # pid -> rounds in which it was there
         while not self._stop.is_set():
             self.rounds += 1
-            for name in os.listdir("/proc"):  # noqa: PTH208 - fifty times a second
-                if name.isdigit():
-                    self._look(name)
+            pids = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - fifty times a second
+            known = {pid: known.get(pid, 0) + 1 for pid in pids}
+            for pid, rounds in known.items():
+                if rounds <= YOUNG_ROUNDS or (rounds + int(pid)) % OLD_ROUNDS == 0:
+                    self._look(pid)
             self._stop.wait(SAMPLE_SECONDS)
 
     def _look(self, pid: str) -> None:

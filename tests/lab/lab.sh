@@ -332,10 +332,10 @@ wait_login() { # a host is up when a login works: sshd answers before pam_nologi
 }
 
 up() {
-  local count=$1 flavour=${2:-apt} why i new=()
+  local count=$1 flavour=${2:-apt} why='' i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
   [ "$flavour" = apt ] || die "there is no flavour '$flavour' (only apt)"
-  why=$(reason); [ -z "$why" ] || die "$why"
+  [ -e "$STATE/net" ] || { why=$(reason); [ -z "$why" ] || die "$why"; }  # what runs already can run
   locked; mkdir -p "$STATE/hosts"; chmod 700 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"
   echo "$OWNER" > "$STATE/owner"

@@ -1,9 +1,13 @@
-"""Machines that lie, flood, hang and lay traps, next to a healthy one: which is patched, and the report is harmless."""
+"""Machines that lie, flood, hang, lay traps or can't be used, next to a healthy one: who is patched, and what is told.
+
+Each costs only itself, so all of them are in one fleet and are patched in one run; each test asks what became of one.
+"""
 
 import json
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -13,7 +17,7 @@ from tasks.model import Outcome, RunReport
 from tasks.reporting.writer import write_report
 from tasks.states import OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import Lab, LabHost
 
 Boot = Callable[[int], list[LabHost]]
 
@@ -68,40 +72,6 @@ def wrap(host: LabHost, program: str, body: str) -> None:
     place.chmod(0o755)
 
 
-def with_a_neighbour(hosts: Boot, place: Path) -> tuple[LabHost, LabHost, Fleet]:
-    """Boot one host to be made hostile, and a healthy one."""
-    bad, good = hosts(2)
-    return bad, good, Fleet([bad, good], place)
-
-
-def unlaid(host: LabHost) -> None:
-    """Take the first line of the login's .bashrc away, from outside: our own eye would stumble over it as well."""
-    bashrc = host.root / "home/patch/.bashrc"
-    bashrc.write_text("".join(bashrc.read_text().splitlines(keepends=True)[1:]))
-
-
-def patched(fleet: Fleet) -> tuple[RunReport, float]:
-    """Patch both side by side; a machine that fails must not stop the other."""
-    began = time.monotonic()
-    report = fleet.patch("lab-plain", reboot="Never", waves={"failure_budget_count": 2})
-    return report, time.monotonic() - began
-
-
-def assert_healthy(report: RunReport, good: LabHost) -> None:
-    outcome = outcome_of(report, good)
-    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
-    assert good.package_versions("lab-plain") == {"lab-plain": "2.0"}
-
-
-def assert_honest(outcome: Outcome, on_host: Mapping[str, str]) -> None:
-    """What is said to be installed is, and what failed says why."""
-    for result in outcome.updates:
-        if result.update.name == "lab-plain" and result.state is UpdateState.INSTALLED:
-            assert on_host["lab-plain"] == "2.0"
-    if outcome.state is not OperationState.SUCCEEDED:
-        assert outcome.reason
-
-
 LIES = {
     # what its programs do -> whether it can be patched all the same
     "escapes in uname": ({"uname": f"printf '{NASTY}'"}, True),
@@ -119,77 +89,6 @@ LIES = {
     ),
 }
 
-
-@pytest.mark.parametrize("name", LIES)
-def test_a_machine_whose_programs_lie_costs_only_itself(hosts: Boot, tmp_path: Path, name: str) -> None:
-    wrappers, succeeds = LIES[name]
-    bad, good, fleet = with_a_neighbour(hosts, tmp_path)
-    for program, body in wrappers.items():
-        wrap(bad, program, body)
-
-    report, seconds = patched(fleet)
-
-    assert seconds < BOUND_SECONDS
-    assert_healthy(report, good)
-    bad.sh("rm -f /usr/local/sbin/*", root=True)
-    outcome = outcome_of(report, bad)
-    assert_honest(outcome, bad.package_versions("lab-plain"))
-    if succeeds is not None:
-        assert (outcome.state is OperationState.SUCCEEDED) is succeeds, outcome.reason
-    if succeeds is False:
-        assert result_of(outcome, "lab-plain").state is UpdateState.FAILED
-        assert bad.package_versions("lab-plain") == {"lab-plain": "1.0"}
-    assert_harmless(report, tmp_path / "report")
-
-
-def test_a_machine_that_hangs_is_given_up(hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tasks.steps.context.machine_context.READ_TIMEOUT_SECONDS", 20.0)  # the same deadline, sooner
-    bad, good, fleet = with_a_neighbour(hosts, tmp_path)
-    wrap(bad, "df", "exec sleep 100000")
-
-    report, seconds = patched(fleet)
-
-    assert seconds < BOUND_SECONDS
-    assert_healthy(report, good)
-    outcome = outcome_of(report, bad)
-    assert outcome.state is OperationState.FAILED
-    assert outcome.error is not None
-    assert outcome.error.kind == "DeadlineExceeded", outcome.reason
-    assert bad.package_versions("lab-plain") == {"lab-plain": "1.0"}
-
-
-def test_a_login_that_floods_does_no_harm(hosts: Boot, tmp_path: Path) -> None:
-    bad, good, fleet = with_a_neighbour(hosts, tmp_path)
-    flood = f"head -c 5000000 /dev/urandom; head -c 30000000 /dev/zero | tr '\\\\0' y; printf '{NASTY}'; "
-    bad.sh(f'sed -i "1i {flood}printf \\"@fleetpatch-0! 0\\\\n\\"" ~/.bashrc')
-
-    report, seconds = patched(fleet)
-
-    unlaid(bad)
-    assert seconds < BOUND_SECONDS
-    assert_healthy(report, good)
-    assert_healthy(report, bad)
-    assert_harmless(report, tmp_path / "report")
-
-
-def test_a_path_that_leads_into_a_trap_is_not_followed(hosts: Boot, tmp_path: Path) -> None:
-    bad, good, fleet = with_a_neighbour(hosts, tmp_path)
-    bad.sh(
-        "mkdir -p ~/bin; for p in sh sudo apt-get dpkg base64 awk sed cat; do "
-        "printf '#!/bin/sh\\ntouch /tmp/trapped\\nexit 0\\n' > ~/bin/$p; chmod +x ~/bin/$p; done; "
-        "sed -i '1i export PATH=$HOME/bin:$PATH LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere ENV=/nowhere' ~/.bashrc"
-    )
-
-    report, _ = patched(fleet)
-
-    unlaid(bad)
-    assert_healthy(report, good)
-    assert_honest(outcome_of(report, bad), bad.package_versions("lab-plain"))
-    assert outcome_of(report, bad).state is OperationState.FAILED  # its sudo is none, so nothing could be asked as root
-    assert bad.package_versions("lab-plain") == {"lab-plain": "1.0"}
-    assert_harmless(report, tmp_path / "report")
-
-
 TRAPS = {
     "a symlink": "mkdir -m 777 /tmp/theirs && ln -s /tmp/theirs /var/lib/fleetpatch",
     "open to everybody": "mkdir -p /var/lib/fleetpatch/jobs && chmod 777 /var/lib/fleetpatch /var/lib/fleetpatch/jobs",
@@ -198,17 +97,165 @@ TRAPS = {
     "a link in it": "mkdir -m 777 /tmp/theirs; mkdir /var/lib/fleetpatch; ln -s /tmp/theirs /var/lib/fleetpatch/jobs",
 }
 
+FLOOD = f"head -c 2000000 /dev/urandom; head -c 3000000 /dev/zero | tr '\\\\0' y; printf '{NASTY}'; "
+PRINTS = r"""sed -i '1i echo "welcome {\"kind\": \"facts\"}"; echo oops >&2' ~/.bashrc"""
+FLOODS = f'sed -i "1i {FLOOD}printf \\"@fleetpatch-0! 0\\\\n\\"" ~/.bashrc'
+PATH_TRAP = (
+    "mkdir -p ~/bin; for p in sh sudo apt-get dpkg base64 awk sed cat; do "
+    "printf '#!/bin/sh\\ntouch /tmp/trapped\\nexit 0\\n' > ~/bin/$p; chmod +x ~/bin/$p; done; "
+    "sed -i '1i export PATH=$HOME/bin:$PATH LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere ENV=/nowhere' ~/.bashrc"
+)
+LOGINS = {"prints": PRINTS, "floods": FLOODS, "leads into a trap": PATH_TRAP}
+"""What a login does before anybody can ask it for something; our own eye would stumble over it as well."""
+
+OFF, OTHER_KEY, NO_SUDO, HEALTHY = "is off", "has another host key", "has no sudo", "is healthy"
+
+
+@dataclass(frozen=True)
+class Story:
+    """One run over all of them, and where each is to be found."""
+
+    hosts: Mapping[str, LabHost]
+    report: RunReport
+    place: Path
+
+    def outcome(self, name: str) -> Outcome:
+        """What the run says of one; what is said of its lab-plain is so."""
+        outcome = outcome_of(self.report, self.hosts[name])
+        for result in outcome.updates:
+            if result.update.name == "lab-plain" and result.state is UpdateState.INSTALLED:
+                assert self.version(name) == "2.0"
+        if outcome.state is not OperationState.SUCCEEDED:
+            assert outcome.reason
+        return outcome
+
+    def version(self, name: str) -> str:
+        """What is installed of lab-plain, by the machine itself."""
+        return self.hosts[name].package_versions("lab-plain")["lab-plain"]
+
+
+@pytest.fixture(scope="module")
+def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
+    """All of them, patched once; what would mislead us as well is taken away afterwards."""
+    names = (*LIES, *TRAPS, *LOGINS, OFF, OTHER_KEY, NO_SUDO, HEALTHY)
+    booted = lab.up(len(names))
+    try:
+        hosts = dict(zip(names, booted, strict=True))
+        fleet = Fleet(booted, tmp_path_factory.mktemp("hostile"))
+        _lay_traps(hosts)
+        fleet.describe(**{hosts[NO_SUDO].name.replace("-", "_"): {"user": "nosudo"}})
+        _pin_another_key(fleet, hosts[OTHER_KEY])
+
+        report, seconds = patched(fleet)
+
+        assert seconds < BOUND_SECONDS
+        for name in LIES:
+            hosts[name].sh("rm -f /usr/local/sbin/*", root=True)
+        for name in LOGINS:
+            bashrc = hosts[name].root / "home/patch/.bashrc"
+            bashrc.write_text("".join(bashrc.read_text().splitlines(keepends=True)[1:]))
+        yield Story(hosts, report, fleet.place)
+    finally:
+        for host in booted:
+            host.drop()
+
+
+def _lay_traps(hosts: Mapping[str, LabHost]) -> None:
+    for name, (wrappers, _) in LIES.items():
+        for program, body in wrappers.items():
+            wrap(hosts[name], program, body)
+    for name, command in TRAPS.items():
+        hosts[name].sh(command, root=True)
+    for name, command in LOGINS.items():
+        hosts[name].sh(command)
+    hosts[OFF].off()
+
+
+def _pin_another_key(fleet: Fleet, host: LabHost) -> None:
+    """Let the inventory know another key of one host than the one it has."""
+    keys = fleet.place / "known_hosts"
+    lines = [line.split() for line in host.known_hosts.read_text().splitlines()]
+    for words in lines:
+        if words[0] == host.address:
+            words[2] = words[2][:-6] + ("AAAAAA" if not words[2].endswith("AAAAAA") else "BBBBBB")
+    kept = [words for words in lines if words[0] != host.address or words[1] == "ssh-ed25519"]
+    keys.write_text("".join(f"{' '.join(words)}\n" for words in kept))
+    fleet.inventory.write_text(fleet.inventory.read_text().replace(str(host.known_hosts), str(keys)))
+
+
+def patched(fleet: Fleet) -> tuple[RunReport, float]:
+    """Patch all side by side; a machine that fails must not stop another."""
+    began = time.monotonic()
+    allowed = {"failure_budget_count": len(fleet.hosts), "unreachable_percent": 100}
+    report = fleet.patch("lab-plain", reboot="Never", waves=allowed)
+    return report, time.monotonic() - began
+
+
+def test_the_healthy_one_is_patched_and_the_report_of_all_is_harmless(story: Story) -> None:
+    assert story.outcome(HEALTHY).state is OperationState.SUCCEEDED, story.outcome(HEALTHY).reason
+    assert story.version(HEALTHY) == "2.0"
+    assert_harmless(story.report, story.place / "report")
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_a_machine_whose_programs_lie_costs_only_itself(story: Story, name: str) -> None:
+    _, succeeds = LIES[name]
+    outcome = story.outcome(name)
+    if succeeds is not None:
+        assert (outcome.state is OperationState.SUCCEEDED) is succeeds, outcome.reason
+    if succeeds is False:
+        assert result_of(outcome, "lab-plain").state is UpdateState.FAILED
+        assert story.version(name) == "1.0"
+
+
+@pytest.mark.parametrize("name", ["prints", "floods"])
+def test_a_login_that_says_much_does_no_harm(story: Story, name: str) -> None:
+    assert story.outcome(name).state is OperationState.SUCCEEDED, story.outcome(name).reason
+    assert story.version(name) == "2.0"
+
+
+def test_a_path_that_leads_into_a_trap_is_not_followed(story: Story) -> None:
+    name = "leads into a trap"
+    assert story.outcome(name).state is OperationState.FAILED  # its sudo is none, so nothing could be asked as root
+    assert story.version(name) == "1.0"
+
 
 @pytest.mark.parametrize("name", TRAPS)
-def test_jobs_are_never_kept_where_others_may_write(hosts: Boot, tmp_path: Path, name: str) -> None:
-    bad, good, fleet = with_a_neighbour(hosts, tmp_path)
-    bad.sh(TRAPS[name], root=True)
-
-    report, _ = patched(fleet)
-
-    assert_healthy(report, good)
-    outcome = outcome_of(report, bad)
+def test_jobs_are_never_kept_where_others_may_write(story: Story, name: str) -> None:
+    outcome = story.outcome(name)
     assert outcome.state is OperationState.FAILED
     assert "/var/lib/fleetpatch" in outcome.reason
+    assert story.version(name) == "1.0"
+    assert story.hosts[name].sh("ls -A /tmp/theirs 2>/dev/null || true", root=True) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [(OFF, "Unreachable"), (OTHER_KEY, "HostKeyMismatch"), (NO_SUDO, "PrivilegeError")]
+)
+def test_a_machine_that_can_not_be_used_costs_only_itself_and_says_why(story: Story, name: str, kind: str) -> None:
+    outcome = story.outcome(name)
+    assert outcome.state is OperationState.FAILED
+    assert outcome.error is not None
+    assert outcome.error.kind == kind
+    if name == NO_SUDO:
+        assert "nosudo" in outcome.error.hint
+    if name != OFF:
+        assert story.version(name) == "1.0"
+
+
+def test_a_machine_that_hangs_is_given_up(hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run of its own: its deadline is sooner than that of others."""
+    monkeypatch.setattr("tasks.steps.context.machine_context.READ_TIMEOUT_SECONDS", 20.0)
+    bad, good = hosts(2)
+    wrap(bad, "df", "exec sleep 100000")
+
+    report, seconds = patched(Fleet([bad, good], tmp_path))
+
+    assert seconds < BOUND_SECONDS
+    assert outcome_of(report, good).state is OperationState.SUCCEEDED, outcome_of(report, good).reason
+    assert good.package_versions("lab-plain") == {"lab-plain": "2.0"}
+    outcome = outcome_of(report, bad)
+    assert outcome.state is OperationState.FAILED
+    assert outcome.error is not None
+    assert outcome.error.kind == "DeadlineExceeded", outcome.reason
     assert bad.package_versions("lab-plain") == {"lab-plain": "1.0"}
-    assert bad.sh("ls -A /tmp/theirs 2>/dev/null || true", root=True) == ""

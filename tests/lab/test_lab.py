@@ -54,7 +54,7 @@ def run(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
-def test_hosts_boot_behind_on_security_updates(hosts: Hosts) -> None:
+def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: Hosts) -> None:
     one, two = hosts(2)
     assert one.sh("ps -o comm= -p 1").strip() == "systemd"
     assert one.sh("hostname").strip() == one.name
@@ -66,9 +66,23 @@ def test_hosts_boot_behind_on_security_updates(hosts: Hosts) -> None:
     origins = one.sh("apt-cache policy", root=True)
     assert re.search(r"o=Debian,.*n=bookworm-security,l=Debian-Security", origins)
     assert re.search(r"o=Debian,.*n=bookworm-updates,l=Debian,", origins)
+    _inventory_names_every_host_and_pins_its_key(lab, one, two)
+    _users_have_the_rights_they_are_named_for(one)
+    _security_updates_install(one)
 
 
-def test_users_have_the_rights_they_are_named_for(host: LabHost) -> None:
+def _inventory_names_every_host_and_pins_its_key(lab: Lab, one: LabHost, two: LabHost) -> None:
+    text = lab.inventory_text()
+    for host in (one, two):
+        assert f"  - name: {host.name}\n    address: {host.address}\n    user: patch\n" in text
+        key = (host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[1]
+        assert f"{host.address} ssh-ed25519 {key}\n" in host.known_hosts.read_text()
+    assert f"credential: key:{one.key}\n" in text
+    assert f"  known_hosts: {one.known_hosts}\n" in text
+    assert one.key.stat().st_mode & 0o077 == 0
+
+
+def _users_have_the_rights_they_are_named_for(host: LabHost) -> None:
     assert host.sh("id -u", root=True).strip() == "0"
     assert host.sh("id -un", user="nosudo").strip() == "nosudo"
     with pytest.raises(LabError):
@@ -80,19 +94,7 @@ def test_users_have_the_rights_they_are_named_for(host: LabHost) -> None:
         host.sh("true", user="root")
 
 
-def test_inventory_names_every_host_and_pins_its_key(lab: Lab, hosts: Hosts) -> None:
-    one, two = hosts(2)
-    text = lab.inventory_text()
-    for host in (one, two):
-        assert f"  - name: {host.name}\n    address: {host.address}\n    user: patch\n" in text
-        key = (host.root / "etc/ssh/ssh_host_ed25519_key.pub").read_text().split()[1]
-        assert f"{host.address} ssh-ed25519 {key}\n" in host.known_hosts.read_text()
-    assert f"credential: key:{one.key}\n" in text
-    assert f"  known_hosts: {one.known_hosts}\n" in text
-    assert one.key.stat().st_mode & 0o077 == 0
-
-
-def test_security_updates_install(host: LabHost) -> None:
+def _security_updates_install(host: LabHost) -> None:
     before = host.package_versions("lab-sec")
     host.sh("apt-get -qq update", root=True)
     host.sh("grep -- -security /etc/apt/sources.list > /tmp/only", root=True)
@@ -119,7 +121,14 @@ def test_made_packages_behave(host: LabHost) -> None:
     assert "Remv lab-plain" in host.sh("apt-get -s --only-upgrade install lab-removes")
 
 
-def test_reboot_is_another_boot_with_the_same_disk(host: LabHost) -> None:
+def test_a_host_reboots_crashes_loses_its_network_and_powers_itself_off(host: LabHost) -> None:
+    _reboot_is_another_boot_with_the_same_disk(host)
+    _crash_comes_back_by_itself(host)
+    _cut_host_is_silent_and_keeps_running(host)
+    _host_that_powers_itself_off_stays_off(host)
+
+
+def _reboot_is_another_boot_with_the_same_disk(host: LabHost) -> None:
     first = host.boot_id()
     key = host.sh("cat /etc/ssh/ssh_host_ed25519_key.pub")
     host.sh(f"echo kept > /etc/kept; touch /run/reboot-required; {SOON} systemctl reboot", root=True)
@@ -128,14 +137,14 @@ def test_reboot_is_another_boot_with_the_same_disk(host: LabHost) -> None:
     assert not host.sh("ls /run/reboot-required 2>/dev/null || true")
 
 
-def test_crash_comes_back_by_itself(host: LabHost) -> None:
+def _crash_comes_back_by_itself(host: LabHost) -> None:
     first = host.boot_id()
     host.crash()
     host.wait_reboot(first)
     assert host.sh("systemctl is-active ssh nginx").split() == ["active"] * 2
 
 
-def test_cut_host_is_silent_and_keeps_running(host: LabHost) -> None:
+def _cut_host_is_silent_and_keeps_running(host: LabHost) -> None:
     first = host.boot_id()
     host.cut()
     assert "network cut" in host.lab.status()
@@ -146,7 +155,17 @@ def test_cut_host_is_silent_and_keeps_running(host: LabHost) -> None:
     assert host.boot_id() == first
 
 
-def test_off_stays_off_until_on(lab: Lab, hosts: Hosts) -> None:
+def _host_that_powers_itself_off_stays_off(host: LabHost) -> None:
+    host.sh(f"{SOON} systemctl poweroff", root=True)
+    until = time.monotonic() + 30
+    while f"{host.name} {host.address} off" not in host.lab.status():
+        assert time.monotonic() < until
+        time.sleep(0.2)
+    host.on()
+    host.wait_login()
+
+
+def test_off_stays_off_until_on_and_what_is_dropped_is_gone_alone(lab: Lab, hosts: Hosts) -> None:
     one, two = hosts(2)
     first = one.boot_id()
     one.off()
@@ -160,20 +179,10 @@ def test_off_stays_off_until_on(lab: Lab, hosts: Hosts) -> None:
     assert one.boot_id() != first
     assert one.sh("cat /etc/written-while-off") == "yes"
     assert len({one.number, two.number, more.number}) == 3
+    _dropped_host_is_gone_alone_and_its_number_too(lab, hosts, one, two)
 
 
-def test_host_that_powers_itself_off_stays_off(host: LabHost) -> None:
-    host.sh(f"{SOON} systemctl poweroff", root=True)
-    until = time.monotonic() + 30
-    while f"{host.name} {host.address} off" not in host.lab.status():
-        assert time.monotonic() < until
-        time.sleep(0.2)
-    host.on()
-    host.wait_login()
-
-
-def test_dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: Hosts) -> None:
-    one, two = hosts(2)
+def _dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: Hosts, one: LabHost, two: LabHost) -> None:
     two.drop()
     assert two.name not in lab.inventory_text()
     assert two.address not in two.known_hosts.read_text()

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tasks.model import Outcome
 from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.lab.engine import Fleet, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
 
@@ -21,6 +23,7 @@ def fleet(hosts: Boot, tmp_path: Path) -> Fleet:
 
 def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> None:
     (host,) = fleet.hosts
+    _a_dry_run_changes_nothing(fleet)
     plain_before = host.package_versions("lab-plain")
     boot = host.boot_id()
     assert host.pending_security() > 10
@@ -39,6 +42,36 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
     not_installed = [result for result in outcome.updates if result.state is not UpdateState.INSTALLED]
     assert not_installed
     assert all(result.reason for result in not_installed)
+
+
+def _a_dry_run_changes_nothing(fleet: Fleet) -> None:
+    (host,) = fleet.hosts
+    before = host.package_versions()
+
+    report = fleet.patch(dry_run=True)
+
+    assert host.package_versions() == before
+    assert report.run.kind == "plan"
+    (plan,) = report.plans
+    assert len(plan.chosen) > 10
+    assert plan.prediction.total_seconds > 0
+    assert all(result.reason for result in plan.skipped)
+    assert not (host.root / "var/lib/fleetpatch/jobs").exists()
+
+
+def test_a_full_disk_is_found_before_anything_is_changed(fleet: Fleet) -> None:
+    (host,) = fleet.hosts
+    used = int(host.sh("du -sm /var", root=True).split()[0])
+    host.sh(
+        f"mount -t tmpfs -o size={used + 40}m tmpfs /mnt && cp -a /var/. /mnt/ && mount --bind /mnt /var", root=True
+    )
+    before = host.package_versions()
+
+    outcome = outcome_of(fleet.patch(), host)
+
+    assert outcome.state is OperationState.FAILED
+    assert "disk" in outcome.reason or "space" in outcome.reason, outcome.reason
+    assert host.package_versions() == before
 
 
 def test_a_failing_package_fails_alone_and_the_fleet_goes_on(hosts: Boot, tmp_path: Path) -> None:
@@ -75,11 +108,35 @@ def test_a_spent_failure_budget_stops_the_waves(hosts: Boot, tmp_path: Path) -> 
     assert spared.package_versions("lab-failing") == {"lab-failing": "1.0"}
 
 
-def test_a_conffile_edited_by_hand_is_kept_and_reported(fleet: Fleet) -> None:
+def test_what_is_held_or_removes_others_stays_and_what_needs_each_other_moves_together(fleet: Fleet) -> None:
+    """A second run over the same finds nothing to do."""
     (host,) = fleet.hosts
-    outcome = outcome_of(fleet.patch("lab-conffile"), host)
+    host.sh("apt-mark hold lab-sec", root=True)
 
-    assert outcome.state is not OperationState.FAILED, outcome.reason
+    outcome = outcome_of(fleet.patch("lab-sec", "lab-removes", "lab-dep-a", "lab-conffile"), host)
+
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+    held, removes, along = (result_of(outcome, name) for name in ("lab-sec", "lab-removes", "lab-dep-b"))
+    assert (held.state, removes.state, along.state) == (
+        UpdateState.EXCLUDED,
+        UpdateState.EXCLUDED,
+        UpdateState.INSTALLED,
+    )
+    assert "held" in held.reason
+    assert "lab-plain" in removes.reason
+    assert "dependency" in along.reason
+    names = ("lab-sec", "lab-plain", "lab-removes", "lab-dep-a", "lab-dep-b", "lab-conffile")
+    assert host.package_versions(*names) == dict(zip(names, ("1.0", "1.0", "1.0", "2.0", "2.0", "2.0"), strict=True))
+    assert host.sh("apt-mark showhold").strip() == "lab-sec"
+    _a_conffile_edited_by_hand_is_kept_and_reported(host, outcome)
+
+    again = outcome_of(fleet.patch("lab-dep-a"), host)
+    assert again.state is OperationState.SUCCEEDED
+    assert not [result for result in again.updates if result.state is UpdateState.INSTALLED]
+    assert configured_times(host, "lab-dep-a", "2.0") == 1
+
+
+def _a_conffile_edited_by_hand_is_kept_and_reported(host: LabHost, outcome: Outcome) -> None:
     assert host.sh("cat /etc/lab.conf").strip() == "setting=changed by hand"
     assert outcome.install is not None
     assert any("/etc/lab.conf" in path for path in outcome.install.kept_configuration_files)
@@ -87,101 +144,35 @@ def test_a_conffile_edited_by_hand_is_kept_and_reported(fleet: Fleet) -> None:
     assert "/etc/lab.conf (the update's version: /etc/lab.conf.dpkg-dist)" in told.message
 
 
-def test_a_held_package_stays_as_it_is_and_says_why(fleet: Fleet) -> None:
+def test_reboot_policies(fleet: Fleet) -> None:
+    """One after the other, on one host; that none is needed after updates that ask for none is seen above."""
     (host,) = fleet.hosts
-    host.sh("apt-mark hold lab-plain", root=True)
+    host.sh("dpkg -i /var/cache/lab/lab-reboot-sec_1.0_all.deb", root=True)
+    _reboots(fleet, "lab-plain", reboot="Always")
+    _reboots(fleet, "lab-reboot-sec", reboot="IfRequired")
 
-    outcome = outcome_of(fleet.patch("lab-plain", "lab-conffile"), host)
-
-    held = result_of(outcome, "lab-plain")
-    assert held.state is UpdateState.EXCLUDED
-    assert "held" in held.reason
-    assert result_of(outcome, "lab-conffile").state is UpdateState.INSTALLED
-    assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
-    assert host.sh("apt-mark showhold").strip() == "lab-plain"
-
-
-def test_an_update_that_would_remove_a_package_is_left_out(fleet: Fleet) -> None:
-    (host,) = fleet.hosts
-    outcome = outcome_of(fleet.patch("lab-removes", "lab-conffile"), host)
-
-    assert result_of(outcome, "lab-removes").state is UpdateState.EXCLUDED
-    assert "lab-plain" in result_of(outcome, "lab-removes").reason
-    assert result_of(outcome, "lab-conffile").state is UpdateState.INSTALLED
-    assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
-
-
-def test_packages_that_need_each_other_move_together(fleet: Fleet) -> None:
-    (host,) = fleet.hosts
-    outcome = outcome_of(fleet.patch("lab-dep-a"), host)
-
-    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
-    assert host.package_versions("lab-dep-a", "lab-dep-b") == {"lab-dep-a": "2.0", "lab-dep-b": "2.0"}
-    along = result_of(outcome, "lab-dep-b")
-    assert along.state is UpdateState.INSTALLED
-    assert "dependency" in along.reason
-
-
-@pytest.mark.parametrize(
-    ("policy", "masks", "rebooted", "state"),
-    [
-        ("IfRequired", ["lab-reboot"], True, RebootState.COMPLETED),
-        ("IfRequired", ["lab-plain"], False, RebootState.NOT_NEEDED),
-        ("Never", ["lab-reboot"], False, RebootState.REQUIRED),
-        ("Always", ["lab-plain"], True, RebootState.COMPLETED),
-    ],
-)
-def test_reboot_policies(fleet: Fleet, policy: str, masks: list[str], rebooted: bool, state: RebootState) -> None:
-    (host,) = fleet.hosts
     before = host.boot_id()
+    outcome = outcome_of(fleet.patch("lab-reboot", reboot="Never"), host)
+    assert result_of(outcome, "lab-reboot").state is UpdateState.INSTALLED
+    assert (host.boot_id(), outcome.reboot) == (before, RebootState.REQUIRED), outcome.reason
 
-    outcome = outcome_of(fleet.patch(*masks, reboot=policy), host)
-
-    assert (host.boot_id() != before) is rebooted
-    assert outcome.reboot is state, outcome.reason
-    assert result_of(outcome, masks[0]).state is UpdateState.INSTALLED
-    if rebooted:
-        assert outcome.reboot_result is not None
-        assert outcome.reboot_result.boot_id_before == before
-        assert outcome.reboot_result.boot_id_after == host.boot_id()
-        assert outcome.reboot_result.count == 1
-
-
-def test_a_pending_reboot_is_taken_first_when_allowed(fleet: Fleet) -> None:
-    (host,) = fleet.hosts
-    host.sh("touch /run/reboot-required; echo lab > /run/reboot-required.pkgs", root=True)
-    before = host.boot_id()
-
-    outcome = outcome_of(fleet.patch("lab-plain", reboot_pending_first=True), host)
-
+    outcome = outcome_of(fleet.patch("lab-sec", reboot_pending_first=True), host)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert result_of(outcome, "lab-sec").state is UpdateState.INSTALLED
     assert host.boot_id() != before
-    assert [record.step.value for record in outcome.steps].index("reboot") < [
-        record.step.value for record in outcome.steps
-    ].index("install")
-    assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
+    steps = [record.step for record in outcome.steps]
+    assert steps.index(Step.REBOOT) < steps.index(Step.INSTALL)
 
 
-def test_a_second_run_finds_nothing_to_do(fleet: Fleet) -> None:
+def _reboots(fleet: Fleet, mask: str, **options: Any) -> Outcome:
+    """Patch the one host, which is rebooted once by that."""
     (host,) = fleet.hosts
-    fleet.patch("lab-plain")
-    outcome = outcome_of(fleet.patch("lab-plain"), host)
-
-    assert outcome.state is OperationState.SUCCEEDED
-    assert not [result for result in outcome.updates if result.state is UpdateState.INSTALLED]
-    assert configured_times(host, "lab-plain", "2.0") == 1
-
-
-def test_a_dry_run_changes_nothing(fleet: Fleet) -> None:
-    (host,) = fleet.hosts
-    before = host.package_versions()
-
-    report = fleet.patch(dry_run=True)
-
-    assert host.package_versions() == before
-    assert report.run.kind == "plan"
-    (plan,) = report.plans
-    assert len(plan.chosen) > 10
-    assert plan.prediction.total_seconds > 0
-    assert all(result.reason for result in plan.skipped)
-    assert not (host.root / "var/lib/fleetpatch/jobs").exists()
+    before = host.boot_id()
+    outcome = outcome_of(fleet.patch(mask, **options), host)
+    assert result_of(outcome, mask).state is UpdateState.INSTALLED
+    assert outcome.reboot is RebootState.COMPLETED, outcome.reason
+    assert outcome.reboot_result is not None
+    assert outcome.reboot_result.boot_id_before == before != host.boot_id()
+    assert outcome.reboot_result.boot_id_after == host.boot_id()
+    assert outcome.reboot_result.count == 1
+    return outcome

@@ -16,7 +16,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun
-from prefect.states import Cancelled, Cancelling
+from prefect.states import Cancelling
 
 from tasks.model import RunReport
 from tasks.protocols.records import JournalMark
@@ -154,17 +154,6 @@ class Planned:
         return found
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def databases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, str]]:
-    """Where Prefect keeps its data ("": its own file), and where we keep ours."""
-    if request.param == "sqlite":
-        yield "", f"sqlite:///{tmp_path / 'records.db'}"
-        return
-    with own_server() as postgres:
-        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' TEMPLATE template0")
-        yield f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}", postgres.url("fleetpatch")
-
-
 @contextmanager
 def planned(hosts: Boot, count: int, place: Path, databases: tuple[str, str]) -> Iterator[Planned]:
     fleet = Fleet(hosts(count), place)
@@ -177,36 +166,6 @@ def whole_minute(ahead: float) -> datetime:
     """The first whole minute that is at least so many seconds away: configurations are written to the minute."""
     moment = datetime.now(UTC) + timedelta(seconds=ahead)
     return (moment + timedelta(minutes=1)).replace(second=0, microsecond=0)
-
-
-def test_a_window_opens_by_schedule_and_the_machine_is_patched(
-    hosts: Boot, tmp_path: Path, databases: tuple[str, str]
-) -> None:
-    with planned(hosts, 2, tmp_path, databases) as plan:
-        patched, stopped = plan.fleet.hosts
-        start = whole_minute(35)
-        plan.configure("ontime", patched, start, "lab-plain")
-        plan.configure("dropped", stopped, start, "lab-plain")
-        plan.deploy()
-        plan.work()
-        dropped = plan.flow_run("dropped")
-        assert dropped.auto_scheduled
-        assert dropped.expected_start_time == start
-        plan.client.set_flow_run_state(dropped.id, Cancelled(message="not tonight"), force=True)
-
-        assert plan.ended("ontime") == "Completed"
-
-        report = plan.report("ontime")
-        assert report is not None
-        assert report.run.window is not None
-        assert report.run.window.start == start
-        assert [outcome.state for outcome in report.outcomes] == [OperationState.SUCCEEDED]
-        assert patched.package_versions("lab-plain") == {"lab-plain": "2.0"}
-        assert plan.standing("ontime", start) is WindowStatus.CLAIMED
-        # What was cancelled before its start was never begun, here or there.
-        assert plan.state(dropped.id) == "Cancelled"
-        assert plan.report("dropped") is None
-        assert stopped.package_versions("lab-plain") == {"lab-plain": "1.0"}
 
 
 @pytest.mark.postgres

@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import LabHost
-from tests.lab.killing import Controllers, began, set_slow
+from tests.lab.killing import Controllers, began, its_lease_is_over, set_slow
 
 Boot = Callable[[int], list[LabHost]]
 
@@ -80,13 +79,3 @@ def test_a_controller_that_was_killed_leaves_them_at_rest_and_the_machine_brings
     assert told.code == 0, told.err
     assert timers(host) == before
     assert traces(host) == []
-
-
-def its_lease_is_over(controllers: Controllers) -> None:
-    """Spare the minute that a dead process' lease is waited for."""
-    run = controllers.newest().run.id
-    with open_records(controllers.fleet.records_url) as records:
-        lease = records.leases.find_lease(run)
-        assert lease is not None
-        assert lease.holder is not None
-        records.leases.release(run, lease.holder)

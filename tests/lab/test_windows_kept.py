@@ -25,7 +25,7 @@ FREEZE = {"start": "2020-01-01", "end": "2998-12-31", "reason": "release"}
 
 
 def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[LabHost]], tmp_path: Path) -> None:
-    """A download as far ahead as windows recur, a freeze before an approval, a quick run, a run that is cancelled."""
+    """A download as far ahead as windows recur, a freeze before an approval, a quick run, runs that are cancelled."""
     with planned(hosts, 2, tmp_path, ("", f"sqlite:///{tmp_path / 'records.db'}")) as plan:
         nightly, frozen = plan.fleet.hosts
         start = whole_minute(100)
@@ -34,8 +34,13 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         plan.configure("frozen", frozen, start, "lab-plain", lead=1, approval={"required": True})
         plan.configure("limited", frozen, start + timedelta(minutes=30), "lab-plain", lead=29)
         _write(plan, "nightly", window=daily)
+        plan.configure("dropped", frozen, start, "lab-plain")
         plan.deploy()
         plan.work()
+        dropped = plan.flow_run("dropped")
+        assert dropped.auto_scheduled
+        assert dropped.expected_start_time == start
+        plan.client.set_flow_run_state(dropped.id, Cancelled(message="not tonight"), force=True)
         limited = plan.flow_run("limited")
         limit: State[Any] = Cancelled(message="Deployment concurrency limit reached.")
         plan.client.set_flow_run_state(limited.id, limit, force=True)
@@ -49,6 +54,9 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         _patched_beside_its_download(plan, nightly, start)
         _quick_run_patches_nothing(plan, frozen, "limited")
         _cancelled_by_the_limit(plan, "limited")
+        assert plan.state(dropped.id) == "Cancelled"  # before its start: it was never begun, here or there
+        report = plan.report("dropped")
+        assert report is None or report.run.state is OperationState.NOT_STARTED
 
 
 def _write(plan: Planned, name: str, **fields: object) -> None:
@@ -63,6 +71,9 @@ def _patched_beside_its_download(plan: Planned, host: LabHost, start: datetime) 
     assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
     report = plan.report(name)
     assert report is not None
+    assert report.run.window is not None
+    assert report.run.window.start == start
+    assert [outcome.state for outcome in report.outcomes] == [OperationState.SUCCEEDED]
     kept = plan.until(lambda: _known(plan, f"{name} (download)"), "the window of the download")
     assert [(each.status, each.starts_at) for each in kept] == [(WindowStatus.CLAIMED, start)]
     (own,) = _known(plan, name)
