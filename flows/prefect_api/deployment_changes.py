@@ -127,7 +127,7 @@ def read_outdated_reason(run: FlowRun, print_message: Callable[[str], None], clo
         why = type(error).__name__
         print_message(f"Prefect did not say whether the configuration changed ({why}): the run uses its own request")
         return ""
-    due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
+    due = to_utc_datetime(run.expected_start_time)
     return find_outdated_reason(run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused)
 
 
@@ -152,7 +152,12 @@ def parse_prefect_schedule(schedule: Any) -> PrefectSchedule | None:  # noqa: AN
         case RRuleSchedule():
             return PrefectSchedule(PrefectScheduleKind.RRULE, schedule.rrule, zone, None)
         case IntervalSchedule():
-            anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
+            anchor = to_utc_datetime(schedule.anchor_date)
             return PrefectSchedule(PrefectScheduleKind.INTERVAL, "", zone, None, schedule.interval, anchor)
         case _:
             return None
+
+
+def to_utc_datetime(moment: datetime) -> datetime:
+    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC)
