@@ -5,7 +5,6 @@ import logging
 from collections.abc import Callable
 
 from flows.hooks.command import run_command_hook
-from flows.hooks.deployment import run_deployment_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
@@ -49,6 +48,8 @@ def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_reque
             case HookKind.PYTHON:
                 succeeded, message = _run_function_hook(hook, event, hook_deadline)
             case HookKind.DEPLOYMENT:
+                from flows.hooks.deployment import run_deployment_hook  # noqa: PLC0415 - loading Prefect takes a second
+
                 succeeded, message = run_deployment_hook(hook, event, hook_deadline)
             case HookKind.MACHINE_COMMAND:
                 raise RequestError(f"hook {hook.name!r} is a command on a machine, and has no machine here")
