@@ -1,5 +1,7 @@
 """The Prefect runner: steps as tasks, waves as subflows, reports as artifacts.
 
+A StepAttempt keeps a step's own result, whatever state the task run has.
+
 Prefect only shows the work. Its server may become unavailable at any time: machines continue at once, and the report
 says what Prefect did not receive. Prefect's client retries for a minute before it fails, and longer if connections
 hang. So the runner makes its calls in background threads, and reads their results when the machines are done.
@@ -11,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
@@ -21,19 +24,28 @@ from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from prefect.tasks import Task
 
 from flows.ports.ports import Ports
 from flows.ports.report_directory import find_report_directory
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
 from flows.prefect_runtime.api_health import ApiMonitor
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
-from flows.prefect_runtime.step_tasks import CURRENT_ATTEMPT, STEP_TASKS, STEP_TASKS_WITHOUT_RETRY, StepAttempt
 from flows.prefect_runtime.wave_subflow import WaveSubflow
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import Outcome, RunReport, Wave
-from tasks.prefect_tasks import OpaqueReport, publish_report
+from tasks.prefect_states import OpaqueMachineState
+from tasks.prefect_tasks import (
+    OpaqueReport,
+    assess_machine,
+    install_updates,
+    precheck_machine,
+    publish_report,
+    reboot_machine,
+    validate_machine,
+)
 from tasks.reporting.writer import write_report
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.states import OperationState, Step
@@ -50,6 +62,69 @@ DELIVERY_TIMEOUT_SECONDS = 90.0
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 MAX_NAMED_STEPS = 10
 _PAGE_SIZE = 200  # the page size of Prefect's API
+
+
+StepTask = Task[[MachineContext], MachineState | State[OpaqueMachineState]]
+
+
+class StepAttempt:
+    """One execution of a step of a machine, independent of the task run that shows it."""
+
+    __slots__ = ("begun", "error", "well")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.well = False
+        self.error: BaseException | None = None
+
+    def run(
+        self, body: Callable[[MachineContext], MachineState | State[OpaqueMachineState]], context: MachineContext
+    ) -> MachineState | State[OpaqueMachineState]:
+        """Run the body and return its result. Keep the error that it raises."""
+        self.begun, self.well, self.error = True, False, None
+        try:
+            result = body(context)
+        except BaseException as error:
+            self.error = error
+            raise
+        self.well = not isinstance(result, State)
+        return result
+
+    def get_result(self, context: MachineContext) -> MachineState:
+        """Return the step's result, or raise its error."""
+        if self.error is not None:
+            raise self.error
+        return context.state
+
+
+CURRENT_ATTEMPT: ContextVar[StepAttempt] = ContextVar("fleetpatch_turn")
+
+
+def wrap_step_task(task: StepTask) -> StepTask:
+    """Return a copy of the task that keeps its body's result. Prefect may fail before or after the body."""
+    wrapped_task, body = task.with_options(), task.fn
+
+    @functools.wraps(body)
+    def run_attempt(context: MachineContext) -> MachineState | State[OpaqueMachineState]:
+        return CURRENT_ATTEMPT.get().run(body, context)
+
+    wrapped_task.fn = run_attempt
+    return wrapped_task
+
+
+STEP_TASKS: Mapping[Step, StepTask] = {
+    Step.ASSESS: wrap_step_task(assess_machine),
+    Step.PRECHECK: wrap_step_task(precheck_machine),
+    Step.INSTALL: wrap_step_task(install_updates),
+    Step.REBOOT: wrap_step_task(reboot_machine),
+    Step.VALIDATE: wrap_step_task(validate_machine),
+}
+
+
+STEP_TASKS_WITHOUT_RETRY: Mapping[Step, StepTask] = {
+    Step.ASSESS: wrap_step_task(assess_machine.with_options(retries=0))
+}
+"""For machines without retries (see ``MachineContext.is_retry_disabled``)."""
 
 
 class PrefectRunner:
