@@ -47,8 +47,8 @@ def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     if isinstance(admission, RefusedRun):
         return cast_to_report(Cancelled(message=admission.refusal.reason))
     # Prefect does not know who started the deployment. It was not the user of the worker process.
-    somebody = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
-    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or somebody)
+    starter = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
+    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or starter)
     return execute_in_flow(admission, caller)
 
 

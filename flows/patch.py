@@ -84,7 +84,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
     """
     caller = log_to_flow_run(current_caller())
     if settle:
-        caller.stop_token.request_stop("the run is only settled")
+        caller.stop_token.request_stop("the run is only finalized")
     run = _find_run_to_resume(run_id, caller)
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return continue_earlier_run(run, caller)

@@ -223,7 +223,7 @@ class LeaseHeld(PatchError):
     def __init__(self, run_id: str, *, holder: "LeaseHolder", until: datetime) -> None:
         super().__init__(
             f"run {run_id} is executed by {holder}, whose lease lasts until {until:%Y-%m-%d %H:%M:%S %Z}",
-            hint="Ask that run to stop, or wait: when its process died, its lease runs out by itself.",
+            hint="Stop that run, or wait: if its process died, its lease expires by itself.",
         )
         self.run_id = run_id
         self.holder = holder

@@ -61,7 +61,7 @@ class Compliance(StrEnum):
 
 
 class Classification(StrEnum):
-    """What an update is for. Linux package managers know Critical, Security, Security-ESM and Other."""
+    """The kind of an update. apt knows Critical, Security, Security-ESM and Other."""
 
     CRITICAL = "Critical"
     SECURITY = "Security"
@@ -84,7 +84,7 @@ URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECU
 
 
 class RebootPolicy(StrEnum):
-    """Azure's rebootSetting."""
+    """Whether a machine reboots after the installation: if it is required, never, or always (Azure: rebootSetting)."""
 
     IF_REQUIRED = "IfRequired"
     NEVER = "Never"
@@ -108,7 +108,7 @@ class FindingLevel(StrEnum):
 
 
 class HookKind(StrEnum):
-    """What an owner's hook is."""
+    """What a hook runs: a command on the machine or the controller, a URL, a function or a Prefect deployment."""
 
     MACHINE_COMMAND = "machine-command"
     CONTROLLER_COMMAND = "controller-command"
@@ -118,7 +118,7 @@ class HookKind(StrEnum):
 
 
 class HookMode(StrEnum):
-    """What the failure of a hook means."""
+    """What a failed hook does: stop what comes next, add a warning, or nothing."""
 
     MUST_SUCCEED = "must_succeed"
     WARN = "warn"

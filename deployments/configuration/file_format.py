@@ -97,14 +97,14 @@ RecurrenceText = Annotated[str, AfterValidator(_validate_recurrence)]
 
 
 class WindowForm(StrictModel):
-    """When changes may be made."""
+    """The time in which a run may change machines, and how it recurs."""
 
     start: LocalTime = Field(description="When the first window opens, by the clocks of the zone: 2026-12-05 22:00.")
     length: DurationMinutes = Field(
-        gt=0, le=31 * MINUTES_PER_DAY, description='How long each is open: "01:55", 2h, or a number of minutes.'
+        gt=0, le=31 * MINUTES_PER_DAY, description='The length of each window: "01:55", 2h, or a number of minutes.'
     )
     zone: ZoneName = Field(
-        description="Whose clocks: an IANA name (Europe/Berlin), a Windows name (W. Europe Standard Time), or "
+        description="The time zone: an IANA name (Europe/Berlin), a Windows name (W. Europe Standard Time), or "
         "`machine` for each machine's own zone.",
     )
     expires: EndTime | None = Field(
@@ -112,8 +112,8 @@ class WindowForm(StrictModel):
     )
     recurrence: RecurrenceText = Field(
         default="Once",
-        description="How it comes back: Azure's words (3Days, 2Weeks Saturday,Sunday, Month Second Tuesday Offset4), "
-        "an iCalendar rule (FREQ=MONTHLY;BYDAY=2TU) or cron (0 22 * * TUE#2). Empty: it doesn't.",
+        description="How the window recurs: Azure's words (3Days, 2Weeks Saturday,Sunday, Month Second Tuesday "
+        "Offset4), an iCalendar rule (FREQ=MONTHLY;BYDAY=2TU) or cron (0 22 * * TUE#2). Empty: once.",
     )
 
     @model_validator(mode="after")
@@ -136,7 +136,9 @@ class FreezeForm(StrictModel):
     file: CheckedPath | None = Field(
         default=None, description="An iCalendar file (.ics); each of its events is a freeze. Relative to this file."
     )
-    reason: str = Field(default="", max_length=200, description="Why, for reports. Else the event's summary.")
+    reason: str = Field(
+        default="", max_length=200, description="The reason that reports show. Default: the event's summary."
+    )
 
     @model_validator(mode="after")
     def _require_one_kind(self) -> "FreezeForm":
@@ -169,7 +171,7 @@ class _FirstKeys(StrictModel):
         default=None,
         description="Which machines, e.g. `env=prod,os=linux,!ring=canary`; resolved anew when each run starts.",
     )
-    machines: NameList | None = Field(default=None, description="Machines by name, beside those of the scope.")
+    machines: NameList | None = Field(default=None, description="Machines by name, in addition to those of the scope.")
     inventory: CheckedPath | None = Field(
         default=None, description="Inventory file or folder, relative to this file. Empty: as every command finds it."
     )
@@ -193,7 +195,7 @@ class _FirstKeys(StrictModel):
     approval: ApprovalRequest = _copy_request_field("approval")
     notify: list[NotifyRequest] = _copy_request_field("notify")
     freezes: list[FreezeForm] = Field(
-        default=[], max_length=500, description="Times in which nothing may be changed; they win over the window."
+        default=[], max_length=500, description="Times in which nothing may be changed, not even inside a window."
     )
 
 
@@ -223,7 +225,7 @@ else:
 
 
 class ConfigurationForm(_AllKeys):
-    """A maintenance configuration: which machines, which updates, when, what reboot, what before and after."""
+    """A maintenance configuration: its machines, updates, window, reboots and hooks."""
 
     @model_validator(mode="after")
     def _require_machines(self) -> "ConfigurationForm":
@@ -233,7 +235,7 @@ class ConfigurationForm(_AllKeys):
 
 
 class FileForm(StrictModel):
-    """A file of several configurations. Its freezes hold for all that are loaded together."""
+    """A file of several configurations. Its freezes apply to all configurations that are loaded together."""
 
     configurations: list[ConfigurationForm] = Field(default=[], description="The configurations.")
     freezes: list[FreezeForm] = Field(

@@ -137,7 +137,7 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in dead]
     )
     words = f"{len(dead)} runs are Running in Prefect, but no process executes them: {names}"
-    remedy = "`fleetpatch reconcile` settles them. Then cancel them in the UI: they prevent later runs."
+    remedy = "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
     return [Finding("running", FindingLevel.BLOCK, words, remedy)]
 
 

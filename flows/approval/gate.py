@@ -190,7 +190,7 @@ class ApprovalGate:
             )
         approval = self._approvals.request_approval(planned.run.id, mark, max(0.0, (until - now).total_seconds()))
         left = approval.expires_at - self._approvals.read_current_time()
-        # Do not ask if it is too late, or if nobody may approve the run.
+        # Do not ask if it is too late, or if no person may approve the run.
         why = find_approval_deadlock(self._request, planned.run.started_by)
         if approval.decision is ApprovalDecision.WAITING and (why or left <= timedelta()):
             approval = self._approvals.decide(planned.run.id, mark, ApprovalDecision.EXPIRED, "", why) or approval

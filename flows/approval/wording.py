@@ -51,7 +51,7 @@ def find_approval_objection(
 
 
 def find_approval_deadlock(request: PatchRequest, started_by: str) -> str:
-    """Return why nobody can approve a run, or "". Pure."""
+    """Return why no person can approve a run, or "". Pure."""
     if not request.approval.not_by_starter or is_starter_known(started_by):
         return ""
     by = f" (only {started_by!r})" if started_by.strip() else ""

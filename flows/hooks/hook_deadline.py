@@ -67,7 +67,7 @@ def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
     def run_body() -> None:
         try:
             future.set_result(context.run(body))
-        except BaseException as error:  # noqa: BLE001 - it is raised again, where somebody waits for it
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits for it
             future.set_exception(error)
 
     threading.Thread(target=run_body, name="hook", daemon=True).start()

@@ -147,7 +147,7 @@ def send_with_apprise(url: str, message: Message) -> bool:
     Raises:
         CredentialError: Apprise does not support the URL.
     """
-    import apprise  # noqa: PLC0415 - takes a while to load, and most runs tell nobody
+    import apprise  # noqa: PLC0415 - loads slowly, and most runs send nothing
 
     # Apprise logs URLs that it can't use, with their secrets.
     logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)

@@ -66,7 +66,7 @@ def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # no
     return GateDecision()
 
 
-def _notify_nobody(occasion: NotificationEvent, report: RunReport) -> None:
+def _ignore_event(occasion: NotificationEvent, report: RunReport) -> None:
     pass
 
 
@@ -92,7 +92,7 @@ class Ports:
     stop_token: StopToken = field(default_factory=StopToken)
     read_logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {}  # noqa: ARG005 - no raw output is kept anywhere
     gate: Gate = _allow_run
-    notify: Notifier = _notify_nobody
+    notify: Notifier = _ignore_event
     call_hook: HookCaller = _refuse_hook
     handle_report_error: ReportErrorHandler = log_report_error
     find_pinned_updates: PinnedUpdatesFinder = _refuse_pinned_updates

@@ -44,7 +44,7 @@ class AbandonedRun:
     def planned_action(self) -> str:
         """What recovery does with the run, as text."""
         if self.finalize_reason:
-            return f"settled: {self.finalize_reason}"
+            return f"finalized: {self.finalize_reason}"
         if self.suspension is not None:
             return self.wait_reason or f"stopped to the end: {self.suspension.reason}"
         return "resumed"

@@ -40,7 +40,7 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
     """Ask a run to begin nothing more. Its process reads the request within seconds. Nothing is killed.
 
     If no process executes the run (``has_active_holder`` is false), the request is valid for the next process that
-    resumes it. ``resume_run(run_id, settle=True)`` does so at once.
+    resumes it. ``resume_run(run_id, finalize=True)`` does so at once.
 
     Args:
         run_id: the run's id, or a unique prefix of it.

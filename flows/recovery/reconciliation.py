@@ -147,14 +147,15 @@ def recover_if_abandoned(
         raise
 
 
-def resume_run(run_id: str, *, settle: bool = False, caller: Caller | None = None) -> RunReport:
+def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, caller: Caller | None = None) -> RunReport:
     """Resume a run that no process executes, without Prefect. ``resume_fleet`` does the same as a flow.
 
     The lease of a dead process is valid for up to one more minute. The function waits until it has expired.
 
     Args:
         run_id: the run's id, or a unique prefix of it.
-        settle: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        finalize: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        settle: former name of ``finalize``.
         caller: the caller.
 
     Returns:
@@ -169,8 +170,8 @@ def resume_run(run_id: str, *, settle: bool = False, caller: Caller | None = Non
     with open_records(caller.records_url) as records:
         run = require_resumable(History(records).find_run(run_id))
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
-    if settle:
-        caller.stop_token.request_stop("the run is only settled")
+    if finalize or settle:
+        caller.stop_token.request_stop("the run is only finalized")
     return execute(run.id, caller, build_reporting_runner)
 
 

@@ -67,7 +67,7 @@ class WavesRequest(StrictModel):
         ge=1,
         le=500,
         title="Machines At Once",
-        description="Machines worked on at the same time within a wave.",
+        description="Machines patched at the same time within a wave.",
     )
     pause_minutes: float = Field(default=0, ge=0, le=24 * 60, description="Pause between waves, in minutes.")
     failure_budget_count: int | None = Field(
@@ -160,7 +160,9 @@ class PatchRequest(ScopeRequest):
     )
     approval: ApprovalRequest = Field(default=ApprovalRequest(), description="Whether a person must approve the plan.")
     hooks: HooksRequest = Field(default=HooksRequest(), description="Your hooks before and after.")
-    notify: list[NotifyRequest] = Field(default=[], max_length=20, description="Who is notified of what.")
+    notify: list[NotifyRequest] = Field(
+        default=[], max_length=20, description="Where notifications go, and which events send one."
+    )
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
     )
@@ -178,7 +180,7 @@ class PatchRequest(ScopeRequest):
         default=10, gt=0, le=120, description="Minutes that a machine may take to shut down."
     )
     coming_up_minutes: float = Field(
-        default=30, gt=0, le=240, description="Minutes that it may take from then to a login."
+        default=30, gt=0, le=240, description="Minutes that it may then take until a login works."
     )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")

@@ -19,7 +19,7 @@ OccasionName = Literal["planned", "waiting", "started", "finished", "failed", "m
 
 
 class HookRequest(StrictModel):
-    """Something of yours that is run before or after."""
+    """A hook: a command, URL, function or deployment of yours that runs before or after."""
 
     name: HookName = Field(description="Its name in reports.")
     kind: HookKind = Field(
@@ -53,7 +53,7 @@ class HooksRequest(StrictModel):
         "the window opens.",
     )
     after_run: list[HookRequest] = Field(
-        default=[], max_length=20, description="Once, at the end, when `before_run` had its turn."
+        default=[], max_length=20, description="Once, at the end, if `before_run` ran."
     )
     before_wave: list[HookRequest] = Field(
         default=[], max_length=20, description="Once a wave, before its first machine."
@@ -69,7 +69,7 @@ class HooksRequest(StrictModel):
     after_machine: list[HookRequest] = Field(
         default=[],
         max_length=20,
-        description="For each machine whose `before_machine` had its turn, also when something failed.",
+        description="For each machine whose `before_machine` ran, also when something failed.",
     )
 
     @model_validator(mode="after")
@@ -112,7 +112,7 @@ def _restrict_property_names(schema: JsonDict) -> None:
 
 
 class ApprovalRequest(StrictModel):
-    """Whether a person has to let the run go on once its plan stands."""
+    """Whether a person must approve the plan before the run changes a machine."""
 
     model_config = ConfigDict(json_schema_extra=_restrict_property_names)
 
@@ -125,14 +125,14 @@ class ApprovalRequest(StrictModel):
         default=None,
         gt=0,
         le=31 * 24 * 60,
-        description="Minutes to wait for the approval, from the plan on. Empty: as long as anything fits into the "
+        description="Minutes to wait for the approval after the plan is made. Empty: as long as anything fits into the "
         "window.",
     )
     changed: Literal["refuse", "trim"] = Field(
         default="trim",
         title="When The Plan Has Changed",
         description="When pending updates differ from the approved plan: trim installs only approved updates that are "
-        "still pending, refuse leaves the machine alone.",
+        "still pending, refuse installs nothing on the machine.",
     )
     not_by_starter: bool = Field(
         default=False,
@@ -146,7 +146,7 @@ MAX_REFERENCE_LENGTH = 500
 
 
 class NotifyRequest(StrictModel):
-    """Who is told."""
+    """Where notifications go, and which events send one."""
 
     to: str = Field(
         max_length=MAX_REFERENCE_LENGTH,
@@ -158,7 +158,7 @@ class NotifyRequest(StrictModel):
         default=["waiting", "failed", "missed", "finished"],
         min_length=1,
         title="When",
-        description="At which events.",
+        description="The events that send a notification.",
     )
 
 

@@ -60,7 +60,7 @@ class CheckEntry(StrictModel):
     @model_validator(mode="after")
     def _validate_target(self) -> "CheckEntry":
         if "\x00" in self.target:
-            raise build_validation_error("its target holds NUL", "Remove that character.")
+            raise build_validation_error("its target contains NUL", "Remove that character.")
         try:
             if self.kind is CheckKind.TCP:
                 parse_tcp_target(self.target)

@@ -29,5 +29,5 @@ def find_manager(facts: Facts) -> PackageManager:
     found = ", ".join(facts.managers) or "none"
     raise UnsupportedSystem(
         f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {found})",
-        hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Take the machine out of scope, or set its owner to 'manual'.",
+        hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Remove it from the scope, or set its owner to 'manual'.",
     )

@@ -41,8 +41,8 @@ class JournalEntry:
 def build_lease_lost_error() -> RecordsError:
     """Return the error for a process that writes about a run whose lease it has lost."""
     return RecordsError(
-        "somebody else has taken this run over, so nothing more is written about it from here",
-        hint="See the run: its new holder goes on with it.",
+        "another process executes this run now, so this process writes nothing more about it",
+        hint="Look at the run: the other process continues it.",
     )
 
 

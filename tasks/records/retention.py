@@ -118,7 +118,7 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
         runs += _prune_runs(records, before, _READ_ONLY_RUN_KINDS, may_continue)
         assessments += _prune_assessments(records, before, may_continue)
     if may_continue():
-        with records.database.begin_write("note that history was tidied") as connection:
+        with records.database.begin_write("record that history was tidied") as connection:
             connection.execute(table.update().values(applied_at=now))
     return PruneResult(runs, assessments)
 

@@ -96,7 +96,7 @@ def _find_schema_status(connection: Connection, database: Database) -> _SchemaSt
         if tables:
             names = ", ".join(sorted(tables)[:3])
             hint = _OWN_FILE_HINT if database.is_sqlite else _OWN_DATABASE_HINT
-            raise RecordsError(f"{database.display_name} isn't a fleetpatch database: it holds {names}", hint=hint)
+            raise RecordsError(f"{database.display_name} isn't a fleetpatch database: it contains {names}", hint=hint)
         _require_utf8(connection, database)
         return _SchemaStatus.EMPTY
     if revision == find_newest_revision():

@@ -49,7 +49,7 @@ class SqlWindowClaims:
             RecordsError: the database cannot be reached.
         """
         mine = WindowClaim(configuration, starts_at, WindowStatus.CLAIMED, run_id, claimant, at)
-        with self._database.begin_write(f"claim a window of {configuration}") as connection:
+        with self._database.begin_write(f"reserve a window of {configuration}") as connection:
             # One statement decides, so only one caller can win.
             row = _build_row(mine)
             insertion = self._insert(_OCCURRENCES).values(row)
@@ -74,7 +74,7 @@ class SqlWindowClaims:
         Raises:
             RecordsError: the database cannot be reached.
         """
-        with self._database.begin_write(f"note a window of {claim.configuration}") as connection:
+        with self._database.begin_write(f"record a window of {claim.configuration}") as connection:
             row, key = _build_row(claim), _match_window(claim.configuration, claim.starts_at)
             connection.execute(
                 self._insert(_OCCURRENCES).values(row).on_conflict_do_nothing(index_elements=_KEY_COLUMNS)

@@ -151,9 +151,9 @@ def _describe_service_restarts(packages: PackageState, options: PatchOptions) ->
 def _describe_package_state(packages: PackageState) -> list[str]:
     lines = list(packages.warnings)
     if packages.at_work:
-        lines.append(f"packages were being changed by {packages.at_work}, so their state was not judged")
+        lines.append(f"packages were being changed by {packages.at_work}, so their state was not checked")
     if packages.problems:
-        lines.append("packages are in a broken state, so what would be installed was not rehearsed")
+        lines.append("packages are in a broken state, so what would be installed was not simulated")
     if packages.reboot.answer is YesNoUnknown.YES:
         lines.append("a reboot is pending: " + "; ".join(packages.reboot.reasons))
     if not packages.updates:

@@ -31,7 +31,7 @@ COMMAND_GRACE_SECONDS = 25.0  # added to a command's own timeout: for the connec
 ACTS_AFTER_BEFORE_HOOKS = frozenset({HOOK_ACT, PAUSE, "install", "repair", "reboot", "restart"})
 """Acts that begin only after the hooks before a machine."""
 UNKNOWN_RESULT_MESSAGE = (
-    "this run began it and was cut short: nobody knows whether it ran. It is not run again, for it is not marked as "
+    "this run began it and was interrupted: whether it ran is not known. It is not run again, for it is not marked as "
     "repeatable"
 )
 MAX_OUTPUT_CHARACTERS = 2000  # the last characters of a hook's output, which are kept
@@ -124,7 +124,7 @@ def _call_hook(run_context: RunContext, hook: Hook, subject: str, call: HookCall
     except FleetpatchError as error:
         failed = error.message
     except Exception as error:  # an error in a hook must have no more effect than its mode says
-        logger.exception("hook %s for %s failed in a way that was not foreseen", hook.name, subject)
+        logger.exception("hook %s for %s failed unexpectedly", hook.name, subject)
         failed = f"{type(error).__name__}: {error}"
     else:
         return replace(result, hook=redact_hook(hook), message=_redact_message(hook, result.message))
@@ -175,7 +175,7 @@ def parse_recorded_result(entry: JournalEntry, hook: Hook, subject: str) -> Hook
         end_detail = _HOOK_END_ADAPTER.validate_python(entry.detail, strict=False)
     except ValidationError as error:
         raise RecordsError(
-            f"the journal of run {entry.run_id} makes no sense at hook {entry.key}: {error}",
+            f"the journal of run {entry.run_id} can't be understood at hook {entry.key}: {error}",
             hint="It was written by another version; finish the run with that one.",
         ) from error
     return HookResult(

@@ -100,7 +100,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         raise BrokenPackages(
             f"packages are in a broken state: {problems}",
             machine=context.name,
-            hint=REPAIR_REMEDY if context.packages.repairable else "Mend it on the machine.",
+            hint=REPAIR_REMEDY if context.packages.repairable else "Repair it on the machine.",
         )
     if context.run_context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
         why = f"the run was asked to stop: {context.run_context.stop_token.reason}"
@@ -124,14 +124,14 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
         if not refused:
             show = f"fleetpatch show {context.run_context.run.id} --machine {context.name} --log"
-            what, hint = "the repair did not help", f"Read why: {show}. Mend that on the machine."
+            what, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
     install_log.repaired_packages = context.packages.unfinished if job_result.transactions else ()
     findings = tuple(each for each in context.state.findings if each.check != PACKAGES_CHECK)
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
     context.state = replace(context.state, findings=(*findings, mended))
-    context.state = replan_updates(context, state)  # nobody has approved updates that only a repair makes visible
+    context.state = replan_updates(context, state)  # updates that only a repair makes visible are not approved
 
 
 def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:

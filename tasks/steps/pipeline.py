@@ -128,7 +128,7 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
         info = ErrorInfo.from_error(error)
         state, message = _record_failure(context, step, began, info)
     except Exception as error:  # a bug of ours must fail one machine, never the report of all machines
-        logger.exception("%s: %s failed in a way that was not foreseen", context.name, step)
+        logger.exception("%s: %s failed unexpectedly", context.name, step)
         hint = "This is a fault in fleetpatch; its log has the details."
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _record_failure(context, step, began, info)

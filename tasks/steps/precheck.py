@@ -29,7 +29,7 @@ def precheck(context: MachineContext) -> MachineState:
     facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
-    if lock_result.finding.level is not FindingLevel.BLOCK and _replan_unsettled_packages(context):
+    if lock_result.finding.level is not FindingLevel.BLOCK and _replan_changing_packages(context):
         # facts again: changes that others made meanwhile are not changes of this run
         facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
         context.state = replace(context.state, baseline=facts)
@@ -48,7 +48,7 @@ def precheck(context: MachineContext) -> MachineState:
     return replace(context.state, findings=tuple(findings), halted=halted, halted_as=halted_as)
 
 
-def _replan_unsettled_packages(context: MachineContext) -> bool:
+def _replan_changing_packages(context: MachineContext) -> bool:
     """Plan again if packages were half changed at the assessment, which may be hours ago.
 
     If an earlier process of this run has changed the machine, the half changed packages may be its own: then do

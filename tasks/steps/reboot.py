@@ -107,12 +107,12 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
     after = read_boot_id(context) if answered_at is not None else None
     if after is None:
         waited = context.run_context.options.coming_up_seconds
-        reason = f"ordered before this run was taken up again; it did not come back in {waited:.0f} s"
+        reason = f"ordered before this run was resumed; it did not come back in {waited:.0f} s"
         _store_result(context, RebootResult(RebootState.FAILED, reason, boot_id_before=before, count=1), early)
         return True
     if after == before:
         return False
-    reason = "ordered before this run was taken up again"
+    reason = "ordered before this run was resumed"
     result = RebootResult(RebootState.COMPLETED, reason, boot_id_before=before, boot_id_after=after, count=1)
     _store_result(context, result, early)
     if early:
@@ -193,12 +193,12 @@ def _refresh_state(context: MachineContext) -> MachineState:
 
 
 def _wait_and_reboot(context: MachineContext, reason: str, *, early: bool) -> RebootResult:
-    """Order the reboot when nobody else changes packages on the machine, and watch it."""
+    """Order the reboot when no other process changes packages on the machine, and watch it."""
     wait = _build_wait(context, early)
     while True:
         readiness, why_not = wait.wait_for_others()
         if readiness.boot_id != wait.boot_id:
-            why = f"somebody else rebooted it while the reboot waited: {wait.summary}"
+            why = f"it was rebooted, and not by this run, while the reboot waited: {wait.summary}"
             return _store_result(
                 context, RebootResult(RebootState.COMPLETED, why, wait.boot_id, readiness.boot_id), early
             )

@@ -137,13 +137,16 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     if packages.reboot.answer is not YesNoUnknown.YES:
         return ()
     because = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
-    why_not = "nothing was installed, and a reboot that was pending before is not taken then"
+    why_not = "nothing was installed, and then this run does not do a reboot that was pending before"
     if policy is RebootPolicy.NEVER:
-        why_not = "the policy is to reboot never"
+        why_not = "the reboot policy is Never"
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"
     return (
         Finding(
-            PENDING_REBOOT_CHECK, FindingLevel.WARN, message, "Reboot it, or allow pending reboots to be taken first."
+            PENDING_REBOOT_CHECK,
+            FindingLevel.WARN,
+            message,
+            "Reboot it, or allow fleetpatch to do pending reboots first.",
         ),
     )
 
@@ -194,7 +197,7 @@ def _describe_why_not_started(machine_state: MachineState) -> str:
     early = machine_state.early_reboot
     if early is not None and early.state is RebootState.FAILED:
         return f"the reboot that was pending failed: {early.reason}"
-    return "its turn never came"
+    return "the run ended before its turn"
 
 
 def _describe_why_unplanned(machine_state: MachineState) -> str:

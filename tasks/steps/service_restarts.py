@@ -36,7 +36,7 @@ _SKIP_REASONS = {
     "stop": "the run was asked to stop",
     "inactive": "it does not run",
     "oneshot": "it is no service that keeps running",
-    "keep": "that would take along",
+    "keep": "that would also restart",
     "lock": "packages are being changed by",
     "packages": "packages are half done:",
     "manager": "the service manager does not answer",
@@ -166,7 +166,7 @@ def _record_results(context: MachineContext, job_id: str, ended_job: EndedJob, u
         why = "; ".join(f"{unit}: {told}" for unit, told in left.items())
         _add_finding(context, FindingLevel.WARN, f"not restarted: {why}")
     if unseen or cut:
-        why = "the job that restarts services was cut short" if cut else "the job told nothing of them"
+        why = "the job that restarts services was interrupted" if cut else "the job reported nothing about them"
         _add_finding(
             context,
             FindingLevel.WARN,

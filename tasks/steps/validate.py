@@ -37,7 +37,7 @@ def validate(context: MachineContext) -> MachineState:
     ):
         packages, changed_by_others = read_package_state(context), False
         if packages.at_work:
-            packages, changed_by_others = _wait_for_settled_packages(context), True
+            packages, changed_by_others = _wait_for_unchanging_packages(context), True
         if blocks:  # perhaps another process upgraded these services, and ended while packages were read
             facts, findings = _wait_for_services(
                 context, context.run_context.options.settle_seconds if changed_by_others else 0
@@ -56,7 +56,7 @@ def validate(context: MachineContext) -> MachineState:
                 PACKAGES_CHECK,
                 FindingLevel.BLOCK,
                 "; ".join(packages.problems),
-                REPAIR_REMEDY if packages.repairable else "Mend the package state on the machine.",
+                REPAIR_REMEDY if packages.repairable else "Repair the package state on the machine.",
             )
         )
     reboot_reasons = "; ".join(packages.reboot.reasons) if packages.reboot.answer is YesNoUnknown.YES else None
@@ -76,8 +76,8 @@ def validate(context: MachineContext) -> MachineState:
     )
 
 
-def _wait_for_settled_packages(context: MachineContext) -> PackageState:
-    """Wait while another process changes packages, until the window's end or the settle time, whichever is later."""
+def _wait_for_unchanging_packages(context: MachineContext) -> PackageState:
+    """Wait while another process changes packages, until the window's end or for settle_seconds, whichever is later."""
     own = Deadline.after(context.run_context.clock, context.run_context.options.settle_seconds)
     return wait_for_idle_packages(context, Step.VALIDATE, max(own, build_package_wait_deadline(context)))
 
@@ -110,7 +110,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> list[Fin
         return []
     wrong = _find_version_mismatches(context, installed)
     if wrong and not packages.at_work:  # another process may be changing just these packages; it may be over soon
-        packages = _wait_for_settled_packages(context)
+        packages = _wait_for_unchanging_packages(context)
         wrong = _find_version_mismatches(context, installed)
         packages = read_package_state(context) if wrong else packages
         if wrong and packages.at_work:

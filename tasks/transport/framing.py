@@ -36,7 +36,7 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
         else:
             broken = next((item for item in value if "\n" in item), None)
             if broken is not None:
-                raise RequestError(f"parameter '{name}': an item of a list holds a line break: {broken!r}")
+                raise RequestError(f"parameter '{name}': an item of a list contains a line break: {broken!r}")
             text = "[" + ",".join(_render_json_string(name, item) for item in value) + "]"
         parts.append(f"{_render_json_string('name', name)}:{text}")
     return base64.b64encode(("{" + ",".join(parts) + "}").encode()).decode("ascii")
@@ -48,7 +48,7 @@ _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('
 
 def _render_json_string(name: str, text: str) -> str:
     if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise RequestError(f"parameter '{name}' holds NUL or half a character: {text[:80]!r}")
+        raise RequestError(f"parameter '{name}' contains NUL or half a character: {text[:80]!r}")
     return f'"{text.translate(_JSON_ESCAPES)}"'
 
 

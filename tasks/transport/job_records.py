@@ -18,7 +18,7 @@ MAX_EVENTS_BYTES: Final = 1024 * 1024
 
 # by the ``about`` of a refusal
 _REFUSAL_HINTS: Final = {
-    "claim": "Nothing was begun. See the run, or the attempt at this one, that has the machine.",
+    "claim": "Nothing was begun. Look at the run, or the later attempt of this run, that has the machine lock.",
     "room": "Look at the room on its disk, and whether it is mounted read-only.",
 }
 
@@ -62,7 +62,7 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
             f"the machine could not start the job: {record.get('why')}",
             exit_code=answer.exit_code,
             output_tail=answer.unframed_output[-2000:],
-            hint=_REFUSAL_HINTS.get(str(record.get("about")), "Mend that on the machine."),
+            hint=_REFUSAL_HINTS.get(str(record.get("about")), "Repair that on the machine."),
         )
 
 
@@ -77,7 +77,7 @@ def find_job_record(answer: ScriptOutput) -> JobRecord:
             try:
                 return JobRecord.model_validate(record)
             except ValidationError as error:
-                raise ProtocolViolation(f"what the machine says of its job makes no sense: {error}") from error
+                raise ProtocolViolation(f"what the machine says of its job can't be understood: {error}") from error
     raise ProtocolViolation(
         f"the machine said nothing of its job (exit code {answer.exit_code}): {answer.unframed_output[-500:]}"
     )
@@ -94,7 +94,7 @@ def find_section(answer: ScriptOutput, name: str) -> bytes:
             try:
                 section = _SectionRecord.model_validate(record)
             except ValidationError as error:
-                raise ProtocolViolation(f"the section {name} makes no sense: {error}") from error
+                raise ProtocolViolation(f"the section {name} can't be understood: {error}") from error
             return section.text.encode("utf-8", "surrogateescape")
     return b""
 

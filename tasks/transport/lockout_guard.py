@@ -106,7 +106,7 @@ class LockoutGuard:
                     raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
                 turn = stack.enter_context(ExitStack())
                 turn.callback(account.probe_lock.release)
-                if account.accepting_machines:  # accepted meanwhile: nobody has to wait for this login
+                if account.accepting_machines:  # accepted meanwhile: no other login has to wait for this one
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())
@@ -127,12 +127,12 @@ class LockoutGuard:
         if mine is not None and machine in account.accepting_machines:
             if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:
                 raise CredentialWithheld(
-                    f"{what} was taken before in this run, then refused {mine.count} times; it is not sent again",
+                    f"{what} was accepted before in this run, then refused {mine.count} times; it is not sent again",
                     "Was it changed, or the account locked? Correct it, and start again.",
                 )
             if now < mine.last_refused_at + REFUSAL_RETRY_DELAY:
                 raise CredentialWithheld(
-                    f"{what} was taken before in this run, and has just been refused", "It is sent again soon."
+                    f"{what} was accepted before in this run, and has just been refused", "It is sent again soon."
                 )
         elif mine is not None:
             raise CredentialWithheld(

@@ -188,5 +188,7 @@ def _probe_privileges(channel: ShellChannel, deadline: Deadline) -> _PrivilegePr
             try:
                 return _PrivilegeProbe.model_validate(record)
             except ValidationError as error:
-                raise ProtocolViolation(f"the machine's answer about privileges makes no sense: {error}") from error
+                raise ProtocolViolation(
+                    f"the machine's answer about privileges can't be understood: {error}"
+                ) from error
     raise ProtocolViolation("the machine did not say which privileges the login has")

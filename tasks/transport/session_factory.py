@@ -76,7 +76,7 @@ def build_session(
         raise UnsupportedSystem(
             f"there is no transport '{machine.transport.value}' in this version",
             machine=machine.name,
-            hint=f"Reach it by one of: {known}; or take it out of the scope.",
+            hint=f"Reach it by one of: {known}; or remove it from the scope.",
         )
     request = _SessionRequest(
         machine,

@@ -97,7 +97,7 @@ def test_an_order_of_a_run_that_was_taken_over_is_refused(machine: Machine) -> N
     machine.claim(attempt=1)
     assert machine.claim(attempt=2)["kind"] == "claimed"
 
-    with pytest.raises(ScriptFailed, match=r"run run was taken over: its attempt 2 .* this order is of attempt 1"):
+    with pytest.raises(ScriptFailed, match=r"run run was resumed: its attempt 2 .* this order is of attempt 1"):
         machine.start(attempt=1)
 
     assert machine.shell.poll_job("one", deadline=soon()).phase is JobPhase.ABSENT
@@ -113,7 +113,7 @@ def test_an_order_of_a_later_attempt_takes_the_claim_over(machine: Machine) -> N
     machine.start(attempt=2)
     machine.stop()
 
-    with pytest.raises(ScriptFailed, match="was taken over"):
+    with pytest.raises(ScriptFailed, match="was resumed"):
         machine.start("two", attempt=1)
     assert machine.claim(attempt=1)["kind"] == "taken"
     assert machine.release(attempt=1)["kind"] == "taken"
@@ -146,14 +146,14 @@ def test_an_order_whose_claim_is_gone_is_refused(machine: Machine, before: str) 
     if before == "file gone":
         (machine.place / "claim").unlink()
 
-    with pytest.raises(ScriptFailed, match="run run has no claim on this machine any more: nobody has it"):
+    with pytest.raises(ScriptFailed, match="run run no longer has the lock of this machine: no run has it"):
         machine.start()
 
 
 def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
     with pytest.raises(ScriptFailed) as nobody:
         machine.start()
-    assert "has the machine" in nobody.value.hint
+    assert "has the machine lock" in nobody.value.hint
     assert "disk" not in nobody.value.hint
 
     machine.claim()
@@ -167,12 +167,12 @@ def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
     with pytest.raises(ScriptFailed, match="others may write") as open_to_all:
         machine.start("two")
     (machine.place / "jobs").chmod(0o700)
-    assert open_to_all.value.hint == "Mend that on the machine."
+    assert open_to_all.value.hint == "Repair that on the machine."
 
 
 def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
     machine.claim("other")
-    with pytest.raises(ScriptFailed, match=r"run run has no claim .*: run other of somebody has it"):
+    with pytest.raises(ScriptFailed, match=r"run run no longer has the lock .*: run other \(somebody\) has it"):
         machine.start()
 
 
@@ -181,7 +181,7 @@ def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine
     assert machine.start(what="quick") is False
     machine.stop()
     machine.claim("other")
-    with pytest.raises(ScriptFailed, match="has no claim"):
+    with pytest.raises(ScriptFailed, match="no longer has the lock"):
         machine.start("two")
 
 

@@ -83,7 +83,7 @@ class Place:
         """Return what --check finds, by name; nothing when all is as it should be."""
         done = self.command("--check", "--json")
         told = json.loads(done.stdout)
-        assert (done.returncode == 0) is told["settled"], done.stderr
+        assert (done.returncode == 0) is told["up_to_date"], done.stderr
         return {each["name"]: each for each in told["changes"] if each["doing"] != "keep"}
 
     def window(self, name: str) -> DeploymentResponse:

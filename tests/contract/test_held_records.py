@@ -60,7 +60,7 @@ class TestWriting:
             lambda: held.save(make.make_outcome()),
             lambda: held.save(make.make_report()),
         ):
-            with pytest.raises(RecordsError, match="somebody else has taken this run over") as refused:
+            with pytest.raises(RecordsError, match="another process executes this run now") as refused:
                 write()
             assert not isinstance(refused.value, RecordsUnavailable)  # asked again it would be the same
             assert refused.value.hint
@@ -74,7 +74,7 @@ class TestWriting:
         assert len(place.records.read_entries(RUN)) == 1
 
     def test_a_run_that_nobody_ever_held_is_not_written_about(self, place: Place) -> None:
-        with pytest.raises(RecordsError, match="somebody else"):
+        with pytest.raises(RecordsError, match="another process executes this run now"):
             place.records.with_lease(RUN, ANNE).append_entry(make.make_journal_entry())
 
     def test_records_that_nobody_holds_are_written_by_anybody(self, place: Place) -> None:

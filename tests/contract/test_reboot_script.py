@@ -145,7 +145,7 @@ def test_an_order_that_names_no_claim_needs_none(machine: Machine) -> None:
 def test_an_order_of_an_earlier_attempt_is_refused(machine: Machine) -> None:
     machine.claimed(attempt="3")
     why = machine.refused()
-    assert why == "run run was taken over: its attempt 3 has this machine, and this order is of attempt 2"
+    assert why == "run run was resumed: its attempt 3 has the lock, and this order is of attempt 2"
 
 
 @pytest.mark.parametrize("attempt", ["", "first", "2; reboot", "-3"])
@@ -156,24 +156,24 @@ def test_an_attempt_that_is_no_number_is_before_all_others(machine: Machine, att
 
 def test_an_order_is_refused_while_another_run_has_the_claim(machine: Machine) -> None:
     machine.claimed("other", attempt="1")
-    assert machine.refused() == "run run has no claim on this machine any more: run other of anne has it"
+    assert machine.refused() == "run run no longer has the lock of this machine: run other (anne) has it"
 
 
 def test_an_order_is_refused_once_the_claim_was_given_back(machine: Machine) -> None:
     machine.claimed(until=NEVER)
-    assert machine.refused() == "run run has no claim on this machine any more: nobody has it"
+    assert machine.refused() == "run run no longer has the lock of this machine: no run has it"
 
 
 @pytest.mark.parametrize("there", [None, "", "run", "\n\n\n\n"])
 def test_an_order_is_refused_when_the_claim_is_gone(machine: Machine, there: str | None) -> None:
     if there is not None:
         machine.claim.write_text(there)
-    assert machine.refused() == "run run has no claim on this machine any more: nobody has it"
+    assert machine.refused() == "run run no longer has the lock of this machine: no run has it"
 
 
 def test_an_order_is_refused_when_all_of_it_is_gone(machine: Machine) -> None:
     shutil.rmtree(machine.place / "fleetpatch")
-    assert "nobody has it" in machine.refused()
+    assert "no run has it" in machine.refused()
     assert not (machine.place / "fleetpatch").exists()
 
 
@@ -189,7 +189,7 @@ def test_an_order_that_comes_too_late_for_the_window_is_refused(machine: Machine
     answer = machine.order({**ME, "latest": PAST})
 
     assert (answer["kind"], answer["about"], answer["boot_id"]) == ("refused", "window", BOOT)
-    assert "after the last moment at which the window holds it" in str(answer["why"])
+    assert "after the last moment at which a reboot fits into the window" in str(answer["why"])
     assert not (machine.place / "orders").exists()
 
 

@@ -158,7 +158,7 @@ def test_a_database_of_somebody_else_is_refused_and_left_alone(url: str) -> None
     database = Database(find_records_url(url))
     with database.begin_write("prepare") as connection:
         connection.execute(text("CREATE TABLE orders (id integer)"))
-    with pytest.raises(RecordsError, match="isn't a fleetpatch database: it holds orders") as caught:
+    with pytest.raises(RecordsError, match="isn't a fleetpatch database: it contains orders") as caught:
         open_records(url)
     assert ("FLEETPATCH_RECORDS_URL" if database.is_sqlite else "a database of its own") in caught.value.hint
     with database.begin_read("look") as connection:

@@ -177,7 +177,7 @@ def test_threads_that_queue_for_a_locked_file_do_not_wait_for_ever(
             other.execute("BEGIN EXCLUSIVE")
             first = pool.submit(records.append_entry, entry)  # waits for the file, as long as it takes
             _await_writer(records.database)
-            with pytest.raises(RecordsUnavailable, match="others have been writing for too long"):
+            with pytest.raises(RecordsUnavailable, match="other processes have been writing for too long"):
                 records.append_entry(make.make_journal_entry(key="second"))
             other.execute("ROLLBACK")
             first.result()

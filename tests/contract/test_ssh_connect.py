@@ -49,7 +49,7 @@ def test_a_line_that_is_dropped_before_the_greeting_is_tried_three_times(world):
     assert world.session(server).run_script(GREET, deadline=soon()).exit_code == 7
     assert server.accepted == 3
     server.drops = 99
-    with pytest.raises(Unreachable, match="dropped before the login") as caught:
+    with pytest.raises(Unreachable, match="closed before the login") as caught:
         world.session(server).run_script(GREET, deadline=soon())
     assert server.accepted == 6
     assert caught.value.machine == "m"

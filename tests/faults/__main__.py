@@ -26,7 +26,7 @@ def main(words: list[str]) -> int:
     seed = options.seed or secrets.token_hex(4)
     if options.case is not None:
         return _one(seed, options.case)
-    print(f"seed {seed}: make faults SEED={seed} plays the very same schedules again", flush=True)
+    print(f"seed {seed}: make faults SEED={seed} runs the same schedules again", flush=True)
     if options.mutations:
         return hunt(seed, options.cases)
     figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell)
@@ -85,10 +85,10 @@ def _tell(figures: Figures) -> None:
 
 def _options(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--seed", default="", help="of the dice; a random one by default")
-    parser.add_argument("--cases", type=int, default=2000, help="how many to play at most (2000)")
-    parser.add_argument("--minutes", type=float, default=10, help="how long to play at most (10)")
-    parser.add_argument("--case", type=int, help="play this one alone and tell all about it")
+    parser.add_argument("--seed", default="", help="of the schedules; a random one by default")
+    parser.add_argument("--cases", type=int, default=2000, help="how many to run at most (2000)")
+    parser.add_argument("--minutes", type=float, default=10, help="for how many minutes to run at most (10)")
+    parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)

@@ -36,7 +36,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
 from tests.support.mortal import Killed
 
-TEN, STAGE_RUN = "ten abandoned runs at once", "a killed stage run"
+TEN, STAGE_RUN = "ten abandoned runs at once", "a killed download run"
 T = TypeVar("T")
 
 KINDS = frozenset({TEN, STAGE_RUN})
@@ -238,8 +238,8 @@ class Many:
         looks = 2 + self._first_look_dies
         latest = self._died + timedelta(seconds=LEASE + looks * EVERY + STARTING + SLACK)
         if self._prefect.dies == 0.0 and (not since or min(since) > latest):
-            when = f"was taken up only at {min(since):%H:%M:%S}" if since else "was never taken up"
-            self._world.complain(f"run {run_id} was left at {self._died:%H:%M:%S} and {when}")
+            when = f"was resumed only at {min(since):%H:%M:%S}" if since else "was never resumed"
+            self._world.complain(f"run {run_id} was abandoned at {self._died:%H:%M:%S} and {when}")
 
     def _is_left(self, run_id: str) -> bool:
         run = self._world.records.runs.get(run_id)
@@ -253,7 +253,7 @@ class Many:
             if run is None or run.kind != "stage" or run.window is None:
                 continue
             if until > run.window.end.timestamp() + machine.world.skew_seconds + CLOCK_SECONDS:
-                self._world.complain(f"{machine.name}: the claim of download {run_id} lasts longer than its window")
+                self._world.complain(f"{machine.name}: the lock of download {run_id} lasts longer than its window")
 
 
 @contextmanager
@@ -278,7 +278,7 @@ def recovery_in_virtual_time(world: World, prefect: SimPrefect) -> Iterator[None
         controller = owner()
         settle = find_finalize_reason(world.records.runs[run_id], world.leases.find_lease(run_id), world.hub.now)
         if settle and not who.stop_token.is_stopping:
-            world.complain(f"run {run_id} was resumed, and it was only to be settled: {settle}")
+            world.complain(f"run {run_id} was resumed, and it was only to be finalized: {settle}")
         history: Any = FakeHistory(world.records)
         request = PatchRequest.model_validate(dict(world.records.runs[run_id].request))
         past = partial(controller.call, "records", "past", lambda: read_resume_state(history, run_id))

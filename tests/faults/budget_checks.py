@@ -11,7 +11,13 @@ from tests.faults.world import World
 
 HEARD_WITHIN = timedelta(seconds=0.1)  # an outcome that is written is counted when its answer is back
 HOLDING_UP = frozenset(
-    {"controller frozen", "order on its way", "records away", "records away for good", "answer of the records lost"}
+    {
+        "controller frozen",
+        "order in transit",
+        "records unavailable",
+        "records unavailable for good",
+        "answer of the records lost",
+    }
 )
 """Faults that let time pass between an outcome's writing and its counting."""
 NO_LOGIN = frozenset({"Unreachable", "ConnectionLost", "AuthenticationFailed", "HostKeyMismatch"})

@@ -30,10 +30,16 @@ SLACK = timedelta(milliseconds=200)  # a clock's difference is measured over a l
 HEARD = timedelta(seconds=30)  # a lease is renewed every 5 s, a quiet job looked at every 10
 JUMPS = frozenset({"controller's clock jumps", "machine's clock jumps", "machine's clock set back"})
 DEAFENING = frozenset(
-    {"records away", "records away for good", "answer of the records lost", "line cut", "unreachable for good"}
+    {
+        "records unavailable",
+        "records unavailable for good",
+        "answer of the records lost",
+        "connection lost",
+        "unreachable for good",
+    }
     | {
         "controller frozen",
-        "order on its way",
+        "order in transit",
         "start of a job stalls",
         "sshd restarted",
         "login refused for a while",
@@ -89,23 +95,23 @@ def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, othe
     if result.state is UpdateState.FAILED and now == result.update.available:
         yield f"{name} is reported as failed, and it is installed"
     if others_has_it and "left half-configured" in result.reason:
-        yield f"{name} is reported as {result.state}, since somebody else has it half done: {result.reason}"
+        yield f"{name} is reported as {result.state}, while another process is changing it: {result.reason}"
     if result.state is not UpdateState.FAILED and now != result.update.installed:
         yield f"{name} is reported as {result.state} at {result.update.installed}, and the machine has {now}"
 
 
 def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     if outcome.error is not None and outcome.error.kind == "InternalError":
-        yield f"a fault of ours: {outcome.error.message}"
+        yield f"a defect of fleetpatch:  {outcome.error.message}"
     if outcome.state is OperationState.SUCCEEDED:
         undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
         others = {package.id for package in machine.world.half_done}  # begun after our last look, or it was not judged
         broken = [package.id for package in machine.world.shelf.unfinished() if package.id not in others]
         if undone or broken:
-            yield f"it is not well: undone {undone}, broken {broken}"
+            yield f"its packages are not in order: undone {undone}, broken {broken}"
     told = any(each.check == AUTO_UPDATER_CHECK and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
-        yield "its own updaters still rest, and the report does not say so"
+        yield "its own updaters are still paused, and the report does not say so"
     yield from _rebooted(outcome, machine)
     last = outcome.reboot_result
     if outcome.reboot is RebootState.COMPLETED:
@@ -120,22 +126,22 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     ours = machine.claimed_by is not None and machine.claimed_by[0] == outcome.run_id and machine.claimed_by[2] > now
     in_doubt = outcome.error is not None or any(r.state is UpdateState.PENDING for r in outcome.updates)
     if ours and not in_doubt and outcome.run_id not in machine.released_by:
-        yield "the claim is left behind"
+        yield "the machine lock is left behind"
     acts = {entry.act for entry in world.records.journal if entry.machine == outcome.machine}
     left = machine.claimed_by[2] - now if machine.claimed_by is not None else 0.0
     jumped = {fault.kind for fault in world.struck} & JUMPS
     begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
     if ours and left > IDLE_LOCK_DURATION.total_seconds() and not begun and not jumped:
-        yield f"nothing was begun, and its claim is kept for {left:.0f} s"
+        yield f"nothing was begun, and its lock is kept for {left:.0f} s"
 
 
 def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     """What is told of a reboot that was not taken."""
     last = outcome.reboot_result
     if outcome.reboot is RebootState.REQUIRED and outcome.state is OperationState.SUCCEEDED:
-        yield "a reboot is required and was not taken, and that is no warning"
+        yield "a reboot is required and was not done, and there is no warning"
     if last is not None and last.state is RebootState.FAILED and _kept_up(machine, last.reason):
-        yield f"others keep it up, and its reboot is reported as failed: {last.reason}"
+        yield f"others prevent its reboot, and it is reported as failed: {last.reason}"
 
 
 def _kept_up(machine: FaultyMachine, reason: str) -> bool:
@@ -165,7 +171,9 @@ def after(world: World) -> None:
         if machine.orders.killed:
             world.complain(f"{machine.name}: jobs were killed: {machine.orders.killed}")
         if machine.rests_for:
-            world.complain(f"{machine.name}: its own updaters still rest, hours after the claim of {machine.rests_for}")
+            world.complain(
+                f"{machine.name}: its own updaters are still paused, hours after the lock of {machine.rests_for}"
+            )
         broken = machine.world.shelf.broken()
         if broken and not kinds & {*BREAKING, "repair needed"}:
             world.complain(f"{machine.name}: left half-configured: {broken}")
@@ -273,13 +281,13 @@ def _stopped(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     handed = {each.job.id for each in machine.orders.jobs if each.run_id == run.id}
     for begun in machine.begun():
         if begun.job_id in handed and begun.at > heard and _passed_on(world, run, begun.at):
-            yield f"{begun.work} {begun.number} began at {begun.at:%H:%M:%S}; it was to stop at {stop.at:%H:%M:%S}"
+            yield f"{begun.work} {begun.number} began at {begun.at:%H:%M:%S}; it had to stop at {stop.at:%H:%M:%S}"
     for at, unit, job_id in machine.world.services.restarted:
         if job_id in handed and at > heard and _passed_on(world, run, at):
-            yield f"{unit} was restarted at {at:%H:%M:%S}; the run was to stop at {stop.at:%H:%M:%S}"
+            yield f"{unit} was restarted at {at:%H:%M:%S}; the run had to stop at {stop.at:%H:%M:%S}"
     for at, run_id, _ in machine.orders.reboots:
         if run_id == run.id and at > heard:
-            yield f"it was ordered to reboot at {at:%H:%M:%S}; the run was to stop at {stop.at:%H:%M:%S}"
+            yield f"it was ordered to reboot at {at:%H:%M:%S}; the run had to stop at {stop.at:%H:%M:%S}"
 
 
 def _predicted(world: World, machine: FaultyMachine, job_id: str, number: int) -> timedelta:

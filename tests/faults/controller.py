@@ -146,7 +146,7 @@ class Wire:
         if sent and deadline.has_passed(clock):
             raise DeadlineExceeded("the answer came too late", machine=self._machine.name)
         if not self._machine.on_line:
-            raise ConnectionLost("the line was cut before the answer came", machine=self._machine.name)
+            raise ConnectionLost("the connection was lost before the answer came", machine=self._machine.name)
         return answer
 
 

@@ -18,16 +18,16 @@ STEPS = (Step.ASSESS, Step.PRECHECK, Step.INSTALL, Step.REBOOT, Step.VALIDATE)
 WORKS = ("stage", "install", "install", "install", "repair")
 MOST_OFTEN = (
     *["controller killed"] * 12,
-    *["controller frozen", "line cut", "power cut", "records away"] * 2,
-    *["order on its way"] * 3,
-    *["administrator's transaction", "administrator begins with our order", "inhibitor taken"] * 2,
+    *["controller frozen", "connection lost", "power cut", "records unavailable"] * 2,
+    *["order in transit"] * 3,
+    *["administrator's transaction", "administrator begins during our order", "inhibitor lock held"] * 2,
 )
 OF_SERVICES = (
     "",
     "services run replaced files",
-    "service does not come back",
+    "service does not start again",
     "service restarts slowly",
-    "lock held after boot",
+    "package lock held after boot",
 )
 """How a machine's services are, beside all other faults."""
 

@@ -205,33 +205,33 @@ def _skew(machine: FaultyMachine, seconds: float) -> None:
 STRIKES: dict[str, Make] = {
     "controller killed": _kill,
     "controller frozen": _freeze,
-    "order on its way": _hold_up,
+    "order in transit": _hold_up,
     "controller's clock jumps": _jump,
-    "taken up too early": _too_early,
+    "resumed too early": _too_early,
     "stop requested": _stop,
     "freeze declared": _declare_freeze,
-    "records away": _records_away(3, 30, 90, 600),
-    "records away for good": _records_away(FOR_GOOD),
+    "records unavailable": _records_away(3, 30, 90, 600),
+    "records unavailable for good": _records_away(FOR_GOOD),
     "answer of the records lost": _answer_lost,
-    "line cut": _on_machine(FaultyMachine.cut, 0.5, 5, 40, 300),
+    "connection lost": _on_machine(FaultyMachine.cut, 0.5, 5, 40, 300),
     "unreachable for good": _on_machine(FaultyMachine.cut, FOR_GOOD),
     "many unreachable": _many_unreachable,
     "power cut": _on_machine(lambda machine, _: machine.power_cut()),
     "job's shell killed": _on_machine(lambda machine, _: machine.kill_job(whole=False)),
-    "job killed whole": _on_machine(lambda machine, _: machine.kill_job(whole=True)),
-    "job's directory gone": _on_machine(lambda machine, _: machine.forget_jobs()),
+    "whole job killed": _on_machine(lambda machine, _: machine.kill_job(whole=True)),
+    "job's directory deleted": _on_machine(lambda machine, _: machine.forget_jobs()),
     "disk full in a transaction": _on_machine(lambda machine, _: machine.fill_disk()),
     "disk full before": _on_machine(lambda machine, _: setattr(machine, "free_kib", 100)),
     "sshd restarted": _on_machine(lambda machine, _: machine.restart_sshd()),
     "login refused for a while": _on_machine(_refuse_login, 3, 25, 300),
     "other host key": _on_machine(lambda machine, _: setattr(machine, "stranger", True)),
     "root read-only": _on_machine(lambda machine, _: setattr(machine, "read_only", True)),
-    "lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
+    "package lock held": _on_machine(FaultyMachine.lock, 20, 110, 400, 5000),
     "administrator's transaction": _administrator,
-    "administrator begins with our order": _administrator,
-    "inhibitor taken": _inhibit,
-    "lists locked": _on_machine(_lists_locked, 20, 2000),
-    "lock lifted by somebody": _on_machine(lambda machine, _: machine.lift_lock()),
+    "administrator begins during our order": _administrator,
+    "inhibitor lock held": _inhibit,
+    "package lists locked": _on_machine(_lists_locked, 20, 2000),
+    "lock removed by a person": _on_machine(lambda machine, _: machine.lift_lock()),
     "machine's clock jumps": _on_machine(_skew, -3600, -100, 100, 3600),
     "job begins late": _on_machine(lambda machine, s: setattr(machine.late_jobs, "late", s), 5, 15, 35, 60, 300),
     "start of a job stalls": _stall,
@@ -241,9 +241,9 @@ STRIKES: dict[str, Make] = {
 
 WITH_AN_ORDER = frozenset(
     {
-        "order on its way",
-        "administrator begins with our order",
-        "inhibitor taken",
+        "order in transit",
+        "administrator begins during our order",
+        "inhibitor lock held",
         "machine's clock set back",
         "job begins late",
         "start of a job stalls",
@@ -251,7 +251,7 @@ WITH_AN_ORDER = frozenset(
 )
 """Faults that strike when a job is being handed to the machine, or a reboot ordered."""
 
-BREAKING = frozenset({"power cut", "job killed whole", "disk full in a transaction", "update fails"})
+BREAKING = frozenset({"power cut", "whole job killed", "disk full in a transaction", "update fails"})
 """Faults that may leave a package half-configured: what else does is ours."""
 
 CLOCKS = (
@@ -327,9 +327,9 @@ FROM_THE_START: dict[str, Callable[[FaultyMachine, random.Random], None]] = {
     "other host key after boot": _after_boot(lambda machine: setattr(machine, "stranger", True)),
     "root read-only after boot": _after_boot(FaultyMachine.come_back_read_only),
     "old kernel after boot": lambda machine, dice: setattr(machine, "asks_after_boot", "the kernel is the old one"),
-    "lock held after boot": _locked_after_boot,
+    "package lock held after boot": _locked_after_boot,
     "services run replaced files": _files_replaced,
-    "service does not come back": _restart_fails,
+    "service does not start again": _restart_fails,
     "service restarts slowly": _restart_hangs,
     "services gone after boot": lambda machine, dice: setattr(machine, "gone_after_reboot", ("tcp/443",)),
     "reboot pending before": _pending_reboot,

@@ -113,4 +113,4 @@ def administrator_cases() -> Iterator[tuple[str, Callable[[Stage], None]]]:
     yield "administrator's transaction, early reboot / reboot", before_an_early_reboot
     yield "administrator's transaction never ends / reboot", never_ends
     yield "administrator begins too late / reboot", begins_too_late
-    yield "inhibitor taken / reboot", inhibited
+    yield "inhibitor lock held / reboot", inhibited

@@ -200,7 +200,7 @@ def other_key(stage: Stage) -> None:
     stage.host.wait_login()
     expect(stage, *BAD)
     if stage.outcome().reboot is not RebootState.FAILED:
-        raise Broken(f"its reboot is told as {stage.outcome().reboot}")
+        raise Broken(f"its reboot is reported as {stage.outcome().reboot}")
 
 
 def stays_down(stage: Stage) -> None:
@@ -239,7 +239,7 @@ def asked_to_stop(stage: Stage) -> None:
     stage.patch(*MASKS, reboot="Always", at="installing", then=lambda: stage.control.request_stop("tested"))
     expect(stage, *GOOD)
     if configured_times(stage.host, "lab-slow", "2.0") != 1:
-        raise Broken("what was begun was not let end")
+        raise Broken("what had begun did not run to its end")
 
 
 def stopped_at_a_lock(stage: Stage) -> None:
@@ -340,14 +340,14 @@ def cases() -> Iterator[tuple[str, Case]]:
     for at in ("assess", "precheck", "install", "installing", "reboot", "validate"):
         yield f"controller killed / {at}", partial(killed, at)
     for at in ("precheck", "stage", "install", "installing", "reboot", "validate"):
-        yield f"line cut / {at}", partial(cut, at, 3)
+        yield f"connection lost / {at}", partial(cut, at, 3)
     for at in ("precheck", "install", "installing", "reboot", "validate"):
         yield f"power cut / {at}", partial(crashed, at)
     for at in ("precheck", "install", "installing", "reboot", "validate"):
         yield f"database killed / {at}", partial(records_killed, at)
     yield "job's shell killed / installing", partial(job_killed, SHELL_KILLED)
-    yield "job killed whole / installing", partial(job_killed, JOB_KILLED)
-    yield "job's directory gone / installing", on_host("installing", DIRECTORY_GONE, BAD)
+    yield "whole job killed / installing", partial(job_killed, JOB_KILLED)
+    yield "job's directory deleted / installing", on_host("installing", DIRECTORY_GONE, BAD)
     yield "sshd restarted / install", on_host("install", SSHD_RESTARTED, ANY)
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)
     yield "sshd killed / installing", on_host("installing", SSHD_KILLED, GOOD)
@@ -355,7 +355,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "libc6 updates itself / installing", partial(updates_itself, "libc6")
     yield "disk full for the job / install", partial(full, "/var/lib/fleetpatch")
     yield "disk full for packages / install", partial(full, "/var/cache/apt/archives/partial")
-    yield "lock held for a while / install", partial(locked, 6, GOOD)
+    yield "package lock held for a while / install", partial(locked, 6, GOOD)
     yield "dpkg interrupted, repair allowed / install", partial(interrupted, repair=True)
     yield "dpkg interrupted, no repair / precheck", partial(interrupted, repair=False)
     yield "window ends / assess", partial(window_ends, 0.01, 0)
@@ -371,5 +371,5 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "two controllers / installing", two_controllers
     yield "two runs / install", two_runs
     yield "update fails / installing", fails
-    yield "conffile edited / installing", conffile
-    yield "rebooted by somebody / stage", rebooted_by_somebody
+    yield "configuration file edited / installing", conffile
+    yield "rebooted by a person / stage", rebooted_by_somebody

@@ -47,14 +47,14 @@ def order_on_its_way(stage: Stage) -> None:
     stage.taken_up("settle")
     stage.judge()
     if versions(stage, "lab-plain") != {"lab-plain": "1.0"}:
-        raise Broken("a run that was settled went on")
+        raise Broken("a finalized run began more work")
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=360)
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     begun = [place.name for place in (stage.host.root / "var/lib/fleetpatch/jobs").glob("*-install-*")]
     if begun or versions(stage, "lab-slow", "lab-plain") != {"lab-slow": "1.0", "lab-plain": "1.0"}:
-        raise Broken(f"the order was carried out after the run was over: {begun}; {said}")
+        raise Broken(f"the order was executed after the run was over: {begun}; {said}")
     told = {r.update.name: r.state for r in stage.outcome().updates if r.state is not UpdateState.NOT_SELECTED}
     if told != dict.fromkeys(("lab-slow", "lab-plain"), UpdateState.NOT_ATTEMPTED):
         raise Broken(f"told as {told}")
@@ -73,8 +73,8 @@ def reboot_order_on_its_way(stage: Stage) -> None:
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     time.sleep(8)  # an order that was heard is carried out after two seconds
-    if "no claim on this machine any more" not in said:
-        raise Broken(f"the order never came to be refused: {said}")
+    if "no longer has the lock of this machine" not in said:
+        raise Broken(f"the order was not refused: {said}")
     if stage.host.boot_id() != boot:
         raise Broken(f"it was rebooted after the run was over; {said}")
     if stage.outcome().reboot is not RebootState.REQUIRED:
@@ -101,7 +101,7 @@ def read_only_after_boot(stage: Stage) -> None:
     flag = stage.host.root / "etc/lab-read-only"
     stage.patch("lab-plain", "lab-reboot", at="reboot", then=flag.touch)
     if "read-only" not in stage.host.sh("touch /var/lib/x 2>&1 || true", root=True).lower():
-        raise Broken("it is not read-only, so that this shows nothing")
+        raise Broken("it is not read-only, so this case proves nothing")
     outcome = stage.outcome()
     told = "; ".join([outcome.reason, *(finding.message for finding in outcome.findings)])
     flag.unlink()
@@ -141,13 +141,13 @@ def lock_for_good(lock: str, stage: Stage) -> None:
     stage.judge()
     outcome = stage.outcome()
     told = {r.update.name: r.reason for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED}
-    reasons = ("somebody else held the package manager's lock", "no time left")
+    reasons = ("another process locked the package manager", "no time left")
     if set(told) != {"lab-plain", "lab-conffile"} or not all(reason.startswith(reasons) for reason in told.values()):
         raise Broken(f"{outcome.state}: {outcome.reason}")
     if outcome.state not in GOOD or not any(reason.startswith(reasons[0]) for reason in told.values()):
         raise Broken(f"{outcome.state}: {outcome.reason}")
     if stage.host.sh("systemctl is-active locker || true", root=True).strip() != "active":
-        raise Broken("whoever held the lock was killed")
+        raise Broken("the process with the lock was killed")
     stage.host.sh("systemctl stop locker", root=True)
 
 
@@ -270,12 +270,12 @@ def _at(line: str) -> datetime:
 
 def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
-    yield "order on its way / install", order_on_its_way
-    yield "order on its way / reboot", reboot_order_on_its_way
+    yield "order in transit / install", order_on_its_way
+    yield "order in transit / reboot", reboot_order_on_its_way
     yield "root read-only after boot / reboot", read_only_after_boot
     yield "machine's clock jumps ahead / install", partial(clock_jumps, 3600)
     yield "machine's clock jumps back / install", partial(clock_jumps, -3600)
-    yield "lock held for good / install", partial(lock_for_good, lock)
+    yield "package lock held for good / install", partial(lock_for_good, lock)
     yield "controller out of file descriptors / installing", starved
     yield "name can't be resolved / installing", partial(nameless, "installing")
     yield "name can't be resolved / reboot", partial(nameless, "going down")

@@ -30,7 +30,7 @@ def begins_late(late: str, punctual: str, stage: Stage) -> None:
         raise Broken("the job began after it was refused")
     claim = (stage.host.root / "var/lib/fleetpatch/claim").read_text().splitlines()
     if claim[1] != "0":
-        raise Broken(f"the claim is left behind: {claim}")
+        raise Broken(f"the machine lock is left behind: {claim}")
     stage.host.sh(punctual, root=True)
 
 
@@ -59,7 +59,7 @@ def set_back(stage: Stage) -> None:
     if any(each.state is not UpdateState.NOT_ATTEMPTED or "no time left" not in each.reason for each in late):
         raise Broken(f"begun after the window: {[(each.state, each.reason) for each in late]}")
     if outcome.window_exceeded_seconds < 3:
-        raise Broken(f"the window was exceeded, and that is told as {outcome.window_exceeded_seconds} s")
+        raise Broken(f"the window was exceeded, and that is reported as {outcome.window_exceeded_seconds} s")
 
 
 def late_cases() -> Iterator[tuple[str, Callable[[Stage], None]]]:

@@ -144,5 +144,5 @@ class LateJobs:
             return
         self._locked = None
         if job.id in self.refused:
-            self._complain(f"{self._host.name} began job {job.id}, and somebody was told that it was refused")
+            self._complain(f"{self._host.name} began job {job.id}, although it was reported as refused")
         self._host.begin_by_itself(job, run_id, since)

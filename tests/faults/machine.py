@@ -146,7 +146,7 @@ class FaultyMachine(SimMachine):
     def lift_lock(self) -> None:
         """Let a person lift the lock of the run that has it, as lock.sh does: not while a job runs."""
         if self.claimed_by is not None and not self.busy and not self.late_jobs.locked:
-            self.claimed_by = (self.claimed_by[0], "lifted by somebody", 0.0)
+            self.claimed_by = (self.claimed_by[0], "lifted by a person", 0.0)
 
     def come_back_read_only(self) -> None:
         """Have a root from now on, as it boots, that nothing can be written to."""
@@ -246,9 +246,9 @@ class FaultyMachine(SimMachine):
         if not run:
             return ""
         if holder is None or holder[0] != run or not holder[2]:
-            return "" if known else f"run {run} has no claim on this machine any more"
+            return "" if known else f"run {run} no longer has the lock of this machine"
         if attempt < self.attempt:
-            return "" if known else f"run {run} was taken over"
+            return "" if known else f"run {run} was resumed"
         self.attempt = attempt
         until = max(holder[2], float(str(job.script.params.get("claim_until", 0))))
         self.claimed_by = (run, holder[1], until)
@@ -268,7 +268,7 @@ class FaultyMachine(SimMachine):
     def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
         fault = super()._begin(call, deadline)
         if call.verb == "run" and call.name not in KNOWN_SCRIPTS:
-            self._complain(f"{self.name} was sent the script {call.name}, which nobody knows")
+            self._complain(f"{self.name} was sent the script {call.name}, which is unknown")
         if self.stranger:
             self._end(HostKeyMismatch("another key than the pinned one", machine=self.name))
         if self.refuses_login:
@@ -280,7 +280,7 @@ class FaultyMachine(SimMachine):
         skew = max(self.world.skew_seconds, self.lasting_skew(job.script))
         self.orders.jobs.append(Handed(self.fake_clock.now(), job, skew, self.caller))
         if not self._announced(self.name, work, job.id):
-            self._complain(f"{self.name} was handed job {job.id}, and no journal entry stands before it")
+            self._complain(f"{self.name} received job {job.id}, and no journal entry precedes it")
         if (
             self.must_rest
             and work not in {"stage", "restart"}
@@ -288,10 +288,10 @@ class FaultyMachine(SimMachine):
             and not self.rests_for
             and self._may_begin(job)
         ):
-            self._complain(f"{self.name} was handed job {job.id} while its own updaters could still run")
+            self._complain(f"{self.name} received job {job.id} while its own updaters could still run")
         if self.caller in self.over_for:
             self._complain(f"{self.name} began job {job.id} of run {self.caller}, whose outcome of it was stored")
-        self._obeyed(f"was handed job {job.id}")
+        self._obeyed(f"received job {job.id}")
 
     def _may_begin(self, job: Job) -> bool:
         """Whether a job has anything left that it may begin: handed over again after its window it only tells that."""
@@ -305,9 +305,9 @@ class FaultyMachine(SimMachine):
         holder = self.claimed_by
         if holder is None or holder[0] != self.caller or not holder[2]:
             whose = holder[0] if holder and holder[2] else "no run"
-            self._complain(f"{self.name} {what} of run {self.caller} while {whose} has the claim")
+            self._complain(f"{self.name} {what} of run {self.caller} while {whose} has the lock")
         if self.caller_since < self.heard_of.get(self.caller, START):
-            self._complain(f"{self.name} {what} by a controller whose run somebody else had taken over")
+            self._complain(f"{self.name} {what} by a controller whose run another process had resumed")
         self.heard_of[self.caller] = self.caller_since
 
     def _claim(self, script: Script) -> ScriptRecord:
@@ -327,7 +327,7 @@ class FaultyMachine(SimMachine):
         if ours and release:
             self.claimed_by, self.attempt = (run, "", 0.0), attempt
         if self.busy and (release or self._run_of(self.busy) != run):
-            self._complain(f"{self.name}: run {run} gave back or took the claim while job {self.busy} was running")
+            self._complain(f"{self.name}: run {run} released or acquired the lock while job {self.busy} was running")
         if release:
             return {"kind": "released", "run": run}
         until = max(until if ours else 0.0, float(str(script.params["until"])))
@@ -346,7 +346,7 @@ class FaultyMachine(SimMachine):
         if why:
             return [{"kind": "refused", "why": why}]
         if not restore and not self._announced(self.name, "pause_updaters", "updaters"):
-            self._complain(f"{self.name} was told to pause its updaters, and no journal entry stands before it")
+            self._complain(f"{self.name} was told to pause its updaters, and no journal entry precedes it")
         return super()._order_updaters(script)
 
     def minds(self) -> str:
@@ -378,7 +378,7 @@ class FaultyMachine(SimMachine):
             self.orders.reboots.append((self.fake_clock.now(), self.caller, expected))
             self._obeyed("was ordered to reboot")
             if not self._announced(self.name, "reboot", expected):
-                self._complain(f"{self.name} was ordered to reboot, and no journal entry stands before it")
+                self._complain(f"{self.name} was ordered to reboot, and no journal entry precedes it")
         return answer
 
     def _go_down(self) -> None:
@@ -387,9 +387,9 @@ class FaultyMachine(SimMachine):
         if self.boots.count == before:
             return
         if busy:
-            self._complain(f"{self.name} was rebooted by us while job {busy} was running")
+            self._complain(f"{self.name} was rebooted by fleetpatch while job {busy} was running")
         if others:
-            self._complain(f"{self.name} was rebooted by us under somebody else's transaction")
+            self._complain(f"{self.name} was rebooted by fleetpatch during a transaction of others")
         self.downs.append(self.fake_clock.now())
         if self.asks_after_boot:
             self.world.shelf.reboot_reasons.append(self.asks_after_boot)

@@ -163,8 +163,8 @@ def _freed(inner: Any) -> Any:
 
 MUTANTS: dict[str, tuple[str, Break]] = {
     **RECOVERY_MUTANTS,
-    "the journal is skipped": ("3", replace_attribute(journal, "record_start", lambda *_: None)),
-    "a job's id is made of chance": (
+    "the journal is not written": ("3", replace_attribute(journal, "record_start", lambda *_: None)),
+    "a job's id is random": (
         "3",
         replace_attribute(journal, "build_job_id", lambda *_: f"job-{secrets.token_hex(8)}"),
     ),
@@ -174,93 +174,96 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "the end of the window is ignored": ("2", wrap_attribute(install, "find_machine_cut_off", _later)),
     "the machine's own clock is ignored": ("2", wrap_attribute(install, "divide", _unskewed)),
-    "a transaction begins whenever its download ends": (
+    "a transaction begins however late its download ends": (
         "2",
         apply_all(
             replace_attribute(JobRun, "download_end", lambda self, number: self._at() + 1e5),
             replace_attribute(JobRun, "downloaded_in_time", lambda *_: True),
         ),
     ),
-    "a download goes on when nothing can be installed any more": (
+    "a download continues when nothing can be installed any more": (
         "2",
         replace_attribute(JobRun, "download_end", lambda self, number: self._at() + 1e5),
     ),
-    "downloading ahead goes on when the window is over": (
+    "an early download continues after the window": (
         "2",
         wrap_attribute(install, "_find_staging_end", lambda inner: lambda *words: inner(*words) + 3600),
     ),
-    "a reboot is ordered whether or not it fits, and its order says no last moment": (
+    "a reboot that does not fit is ordered, and its order has no latest start": (
         "2",
         apply_all(  # and the order does not say how long it is good for: the machine would refuse it
             replace_attribute(reboot, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
             replace_attribute(reboot, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
-    "a reboot that was ordered is forgotten": (
+    "an ordered reboot is forgotten": (
         "3",
         replace_attribute(reboot, "find_ordered_reboot", lambda *_, **__: ""),
     ),
-    "a reboot is believed without another boot id": ("5", replace_attribute(reboot, "watch_reboot", _said_to_be_back)),
+    "a reboot counts as done without a new boot id": ("5", replace_attribute(reboot, "watch_reboot", _said_to_be_back)),
     "a stop kills the job": ("1", replace_attribute(watch, "request_job_stop", _kill_on_stop)),
-    "a stop is not heard": ("1", _deaf),
-    "a freeze that was declared later is not looked for": (
+    "a stop request is ignored": ("1", _deaf),
+    "a freeze that was declared later is ignored": (
         "2",
         replace_attribute(RunLifecycle, "_stop_if_frozen", lambda self: ""),
     ),
     "the exit code is trusted": ("5", wrap_attribute(install_result, "build_update_results", _by_exit_code)),
-    "an outcome is dropped": ("one outcome a machine", wrap_attribute(WaveSequence, "_run_wave", _fewer)),
-    "it goes on while the records are away": ("3", wrap_attribute(RetryingRecords, "append_entry", _unrecorded)),
-    "a lease that somebody has is ignored, and the records let it": (
-        "one carrier",
+    "an outcome is dropped": ("one outcome per machine", wrap_attribute(WaveSequence, "_run_wave", _fewer)),
+    "a run continues while the records are unavailable": (
+        "3",
+        wrap_attribute(RetryingRecords, "append_entry", _unrecorded),
+    ),
+    "the lease of another process is ignored, and the records accept that": (
+        "one process per run",
         apply_all(wrap_attribute(Keeper, "__enter__", _without_its_lease), replace_attribute(*_UNBOUND)),
     ),
-    "a lost lease is not noticed, and the records let it": (
-        "one carrier",
+    "a lost lease is not noticed, and the records accept that": (
+        "one process per run",
         apply_all(replace_attribute(Keeper, "still_holds_lease", lambda self: True), replace_attribute(*_UNBOUND)),
     ),
-    "writing is not bound to the lease": ("one carrier", replace_attribute(*_UNBOUND)),
-    "a run that was taken over gives its claims back, and the machine lets it": (
-        "one run a machine",
+    "the records accept writes without the lease": ("one process per run", replace_attribute(*_UNBOUND)),
+    "an earlier attempt releases its machine locks, and the machine accepts that": (
+        "one run per machine",
         apply_all(
             replace_attribute(
-                StopToken, "mark_lease_lost", lambda self: self.request_stop("somebody else has taken this run over")
+                StopToken, "mark_lease_lost", lambda self: self.request_stop("another process executes this run now")
             ),
             replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
             replace_attribute(FaultyMachine, "minds", lambda self: ""),
         ),
     ),
-    "an order does not say of which attempt it is": (
-        "one carrier",
+    "an order does not name its attempt": (
+        "one process per run",
         replace_attribute(package_job, "with_lock_token", lambda work, script: script),
     ),
-    "the machine does not compare an order with its claim": (
-        "one carrier",
+    "the machine does not compare an order with its lock": (
+        "one process per run",
         replace_attribute(FaultyMachine, "refusal", lambda *_, **__: ""),
     ),
-    "a reboot's order does not say of which attempt it is": (
-        "one carrier",
+    "a reboot order does not name its attempt": (
+        "one process per run",
         replace_attribute(reboot, "with_lock_token", lambda work, script: script),
     ),
-    "the machine does not compare a reboot's order with its claim": (
-        "one carrier",
+    "the machine does not compare a reboot order with its lock": (
+        "one process per run",
         replace_attribute(FaultyMachine, "reboot_refusal", lambda *_: ""),
     ),
-    "all attempts have one number": (
-        "one carrier",
+    "all attempts have the same number": (
+        "one process per run",
         replace_attribute(machine_lock, "_find_attempt_number", lambda work: 1),
     ),
-    "no claim is asked for": ("one run a machine", replace_attribute(precheck, "acquire_lock", _claimed)),
-    "the claim is given back too early": (
-        "one run a machine",
+    "no machine lock is acquired": ("one run per machine", replace_attribute(precheck, "acquire_lock", _claimed)),
+    "the machine lock is released too early": (
+        "one run per machine",
         wrap_attribute(package_job, "submit_job", _freed),
     ),
-    "the claim is never given back": (
-        "one run a machine",
+    "the machine lock is never released": (
+        "one run per machine",
         replace_attribute(pipeline, "release_lock", lambda work: None),
     ),
-    "a job that was refused is not withdrawn": ("3", replace_attribute(LateJobs, "withdraw", lambda self, job: None)),
-    "a lock that an earlier order has counts as a refusal": ("3", replace_attribute(LateJobs, "locked_out", _refused)),
-    "an attempt of which the machine has not heard counts as heard": (
+    "a refused job is not withdrawn": ("3", replace_attribute(LateJobs, "withdraw", lambda self, job: None)),
+    "a lock of an earlier order counts as a refusal": ("3", replace_attribute(LateJobs, "locked_out", _refused)),
+    "an attempt that the machine did not record counts as recorded": (
         "3",
         replace_attribute(
             recovery,
@@ -268,21 +271,24 @@ MUTANTS: dict[str, tuple[str, Break]] = {
             lambda work: machine_lock._request_lock(work) and None,
         ),
     ),
-    "an order does not say what the machine's clock was": (
+    "an order does not contain the machine's clock": (
         "2",
         replace_attribute(machine_lock, "_build_clock_params", lambda facts: {}),
     ),
-    "the machine believes a clock that was set back": (
+    "the machine trusts a clock that was set back": (
         "2",
         replace_attribute(FaultyMachine, "lasting_skew", lambda self, script: float("-inf")),
     ),
-    "a stop is not heard in the wait for a lock": ("1", wrap_attribute(JobRun, "_got_the_lock", _deaf_at_a_lock)),
+    "a stop request is ignored during the wait for a lock": (
+        "1",
+        wrap_attribute(JobRun, "_got_the_lock", _deaf_at_a_lock),
+    ),
     "a repair is done twice": ("3", wrap_attribute(install, "_repair_packages", _repaired_again)),
-    "a wave is begun with the budget spent": (
+    "a wave begins although the failure budget is exceeded": (
         "7",
         replace_attribute(failure_counter, "check_failures", lambda *_, **__: ""),
     ),
-    "a machine is begun after its wave has spent the budget": (
+    "a machine begins after its wave exceeded the failure budget": (
         "7",
         replace_attribute(FailureCounter, "add_outcome", lambda *_: None),
     ),
@@ -294,38 +300,38 @@ MUTANTS: dict[str, tuple[str, Break]] = {
         "3",
         replace_attribute(FleetRun, "_save_late_plan", lambda *_: None),
     ),
-    "a failed pre-check is not heeded": ("7", _unheeded),
-    "services that run replaced files are not told": (
-        "what is reported is true",
+    "a failed pre-check is ignored": ("7", _unheeded),
+    "services that run replaced files are not reported": (
+        "the report is correct",
         apply_all(
             replace_attribute(validate, "check_outdated_services", lambda *_: ()),
             replace_attribute(report, "check_outdated_services", lambda *_: ()),
         ),
     ),
-    "packages that could not be judged are taken for good": (
-        "what is reported is true",
+    "packages that could not be checked count as good": (
+        "the report is correct",
         apply_all(
             replace_attribute(validate, "check_concurrent_changes", lambda *_: ()),
             replace_attribute(report, "check_concurrent_changes", lambda *_: ()),
         ),
     ),
-    "somebody's half done packages are taken for results": (
-        "what is reported is true",
+    "packages that another process is changing count as results": (
+        "the report is correct",
         replace_attribute(
             install_result,
             "wait_for_idle_packages",
             lambda work, step, until, read: replace(read(work), at_work=""),
         ),
     ),
-    "services are restarted whether or not the window holds it": (
+    "services are restarted although the window is too short": (
         "2",
         apply_all(
             replace_attribute(service_restarts, "check_time_fit", lambda *_, **__: TimeFit(fits=True, explanation="")),
             replace_attribute(service_restarts, "_format_latest_start", lambda work: "9999999999"),
         ),
     ),
-    "services that hold logins are restarted": (
-        "what a run leaves alone",
+    "services with logins are restarted": (
+        "what a run does not touch",
         replace_attribute(
             service_restarts,
             "find_restartable_services",
@@ -340,12 +346,12 @@ MUTANTS: dict[str, tuple[str, Break]] = {
             lambda inner: lambda *w: _id_of_this_attempt(inner)(*w) if "restart" in w else inner(*w),
         ),
     ),
-    "services are restarted though nobody asked for it": (
+    "services are restarted without a request": (
         "7",
         replace_attribute(service_restarts, "is_restart_wanted", lambda work: True),
     ),
-    "a root that has become read-only is not seen": (
-        "what is reported is true",
+    "a root that became read-only is not noticed": (
+        "the report is correct",
         apply_all(
             replace_attribute(validate, "check_mounts_writable", lambda *_: ()),
             replace_attribute(reboot, "check_mounts_writable", lambda *_: ()),

@@ -19,39 +19,39 @@ def _let_in(self: FaultyMachine, seconds: float) -> None:
 NOT_LOOKED_AGAIN = replace_attribute(RebootGuard, "gives_up", lambda self: False)
 
 REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
-    "nobody looks at other people's transactions before a reboot": (
+    "transactions of others are not checked before a reboot": (
         "1",
         replace_attribute(RebootGuard, "obstacle", lambda self: None),
     ),
-    "the machine takes an order on although others change its packages": (
+    "the machine accepts a reboot order while others change its packages": (
         "1",
         apply_all(replace_attribute(RebootGuard, "refusal", lambda self, boot_id: None), NOT_LOOKED_AGAIN),
     ),
-    "a machine that is about to go down lets others begin": (
+    "a machine that is about to reboot lets others begin a transaction": (
         "1",
         apply_all(replace_attribute(FaultyMachine, "lock", _let_in), NOT_LOOKED_AGAIN),
     ),
-    "a reboot that others keep back is taken for a failed one": (
-        "what is reported is true",
+    "a reboot that others prevent counts as failed": (
+        "the report is correct",
         replace_attribute(reboot, "OBSTACLE_KINDS", frozenset()),
     ),
-    "an order that the machine gave up is waited for": (
-        "what is reported is true",
+    "the run waits for an order that the machine gave up": (
+        "the report is correct",
         replace_attribute(reboot_watch, "_read_given_up_order", lambda work: ()),
     ),
-    "others are waited for without an end": (
-        "one outcome a machine",
+    "the run waits for others without a limit": (
+        "one outcome per machine",
         replace_attribute(RebootWait, "_check_wait_over", lambda *_: ""),
     ),
-    "a reboot that nobody had to decide about is not told": (
-        "what is reported is true",
+    "a pending reboot without a decision is not reported": (
+        "the report is correct",
         replace_attribute(report, "_check_pending_reboot", lambda work: ()),
     ),
-    "the machine does not bring its own updaters back when the claim ends": (
-        "what was paused comes back",
+    "the machine does not start its own updaters again when the lock ends": (
+        "paused updaters start again",
         replace_attribute(FaultyMachine, "claim_ends", lambda *_: None),
     ),
-    "what was learned of a machine's reboots is not used": (
+    "the durations of earlier reboots are not used": (
         "2",
         replace_attribute(machine_context, "compute_reboot_reserve", lambda reserve, learned: reserve),
     ),

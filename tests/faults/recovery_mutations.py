@@ -57,17 +57,17 @@ def _of_patch_runs_alone(stack: ExitStack) -> None:
 
 
 RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
-    "recovery does not look for dead downloads": ("one outcome a machine", _of_patch_runs_alone),
-    "a download's claim lasts as long as an installation's": ("one run a machine", _one_more_hour),
-    "abandoned runs are carried to their end one after the other": (
+    "recovery ignores dead download runs": ("one outcome per machine", _of_patch_runs_alone),
+    "the machine lock of a download lasts as long as that of an installation": ("one run per machine", _one_more_hour),
+    "abandoned runs are recovered one after the other": (
         "recovery",
         replace_attribute(flows.reconcile, "start_resume_flow_run", _carried_here),
     ),
-    "a flow run is started for a run although one is on its way": (
+    "a second flow run is started for the same run": (
         "3",
         replace_attribute(flows.recovery.resume_flow_run, "may_still_resume", lambda *_: False),
     ),
-    "a flow run whose process died is waited for": (
+    "recovery waits for a flow run whose process died": (
         "recovery",
         replace_attribute(
             flows.recovery.resume_flow_run,
@@ -75,7 +75,7 @@ RECOVERY_MUTANTS: dict[str, tuple[str, Callable[[ExitStack], None]]] = {
             lambda run, *_: run.state is not None and not run.state.is_final(),
         ),
     ),
-    "what was left is not judged anew when its turn comes": (
+    "an abandoned run is not checked again before it is recovered": (
         "recovery",
         replace_attribute(flows.recovery.abandoned_runs, "find_finalize_reason", lambda *_: ""),
     ),

@@ -29,7 +29,7 @@ def untold(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[s
         yield f"services run replaced files, and the report does not say so: {outdated}"
     alone = len({each.run_id for each in world.controllers}) == 1
     if outcome.state is OperationState.SUCCEEDED and alone and not machine.world.was_judged:
-        yield "somebody was changing packages at the last look, and the report does not say so"
+        yield "another process was changing packages at the last check, and the report does not say so"
 
 
 def restarts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:
@@ -42,7 +42,7 @@ def restarts(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str
     if twice and not machine.has_forgotten:
         yield f"services were restarted more than once: {twice}"
     if found and request.restart_services == "Never":
-        yield f"services were restarted, and nobody asked for it: {found}"
+        yield f"services were restarted without a request: {found}"
     if any(unit == NEVER for _, unit in found):
         yield f"{NEVER} was restarted"
     kinds = {fault.kind for fault in world.struck}

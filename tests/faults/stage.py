@@ -113,7 +113,7 @@ class Stage:
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
         report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
         if at and not watch.struck.is_set():
-            raise Broken(f"the run never came to {at}, so that nothing struck")
+            raise Broken(f"the run did not reach {at}, so no fault was injected")
         return report
 
     def describe_request(self, *masks: str, **fields: Any) -> None:
@@ -133,7 +133,7 @@ class Stage:
         if process.returncode != 0:
             raise Broken(f"the controller ended with {process.returncode}: {said}")
         if not (self.place / "struck").exists():
-            raise Broken(f"{strike} never came about")
+            raise Broken(f"{strike} did not happen")
         self.judge()
         outcome = self.outcome()
         if outcome.state not in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS):
@@ -162,14 +162,14 @@ class Stage:
             execute(RUN, who, lambda request, ports: LocalRunner())
         except LeaseHeld:
             return
-        raise Broken("the run was taken up while its lease was held")
+        raise Broken("the run was resumed while its lease was valid")
 
     def taken_up(self, verb: str = "resume") -> None:
         """Take the run up once its lease is over; or settle it."""
         process = self.controller(verb)  # it waits for the lease itself: a process for each time costs seconds
         _, said = process.communicate(timeout=360)
         if process.returncode != 0:
-            raise Broken(f"taking the run up ended with {process.returncode}: {said}")
+            raise Broken(f"resuming the run ended with {process.returncode}: {said}")
 
     # ---- what is asked afterwards
 
@@ -230,7 +230,7 @@ class Stage:
         claim = place / "claim"
         held = claim.exists() and claim.read_text().splitlines()[:2]
         if held and held[0] == run and held[1] != "0" and not doubt:
-            raise Broken("the claim is left behind")
+            raise Broken("the machine lock is left behind")
 
     def last_run_heals(self, *masks: str) -> None:
         """Patch once more, undisturbed and with repairs allowed: everything is installed, and whole."""

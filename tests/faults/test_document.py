@@ -39,7 +39,7 @@ ROWS = table("Faults and steps")
 
 
 @pytest.mark.parametrize("row", ROWS, ids=[row[0] for row in ROWS])
-def test_every_promise_names_what_shows_it(row: list[str]) -> None:
+def test_every_promise_links_to_its_proof(row: list[str]) -> None:
     assert len(row) == 5
     promises = [cell for cell in row[1:] if cell]
     assert promises
@@ -52,7 +52,7 @@ def test_every_promise_names_what_shows_it(row: list[str]) -> None:
             assert not name or name in NAMED[path], f"{path} has no {name!r}"
 
 
-def test_every_case_and_every_kind_stands_in_the_table() -> None:
+def test_the_table_lists_every_case_and_every_kind() -> None:
     shown = {(path, name) for row in ROWS for cell in row for _, path, name in LINK.findall(cell)}
     missing = {(path, name) for path, names in NAMED.items() for name in names} - shown
     assert {name for _, name in missing} <= {"comes back slowly", "reboot pending before"}  # which are no faults
@@ -62,7 +62,7 @@ BUTTONS = table("Buttons of Prefect's UI")
 
 
 @pytest.mark.parametrize("row", BUTTONS, ids=[row[0] for row in BUTTONS])
-def test_every_button_names_the_tests_that_show_what_it_does(row: list[str]) -> None:
+def test_every_button_links_to_its_tests(row: list[str]) -> None:
     assert len(row) == 4
     for cell in row[1:]:
         links = LINK.findall(cell)
@@ -71,5 +71,5 @@ def test_every_button_names_the_tests_that_show_what_it_does(row: list[str]) -> 
             assert f"def {name}(" in (TOP / "tests" / path).read_text()
 
 
-def test_every_law_that_is_broken_on_purpose_is_told() -> None:
+def test_the_page_lists_every_mutant() -> None:
     assert {row[0] for row in table("Laws broken on purpose")} == set(MUTANTS)

@@ -20,7 +20,7 @@ CALLS, WANTED = undisturbed()
 
 @pytest.mark.parametrize("after_the_act", [False, True])
 @pytest.mark.parametrize("dies_at", range(1, CALLS + 1))
-def test_killed_at_any_call_and_taken_up_it_ends_the_same(dies_at: int, after_the_act: bool) -> None:
+def test_a_run_killed_at_any_call_and_resumed_ends_the_same(dies_at: int, after_the_act: bool) -> None:
     fleet = two_machines()
     request = fleet.request(waves={"size": 1, "failure_budget_count": 5})
 
@@ -41,7 +41,7 @@ def test_killed_at_any_call_and_taken_up_it_ends_the_same(dies_at: int, after_th
 
 
 @given(st.data())
-def test_killed_again_and_again_nothing_is_done_twice(data: st.DataObject) -> None:
+def test_a_run_killed_repeatedly_does_nothing_twice(data: st.DataObject) -> None:
     fleet = two_machines()
     request = fleet.request(
         waves={"size": data.draw(st.integers(1, 2)), "failure_budget_count": 5},

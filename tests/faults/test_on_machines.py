@@ -31,7 +31,7 @@ def test_no_fault_on_real_machines_breaks_a_promise() -> None:
     assert len(played) >= 55
 
 
-def test_what_failed_is_told_by_name_with_the_last_lines_of_each() -> None:
+def test_failed_cases_are_listed_with_their_last_lines() -> None:
     long = "\n".join(f"line {number}" for number in range(200))
     wrong = [Played("power cut / reboot", 12.0, "not rebooted"), Played("disk full / install", 3.0, long)]
 

@@ -34,7 +34,7 @@ def test_no_schedule_of_faults_breaks_a_promise(part: int) -> None:
     assert {"Succeeded", "CompletedWithWarnings", "Failed", "NotStarted"} == set(figures.outcomes)
 
 
-def test_a_seed_replays_the_very_same_schedule() -> None:
+def test_a_seed_replays_the_same_schedule() -> None:
     def story(number: int) -> object:
         world = play(roll("again", number))
         machines = [(m.orders.jobs, m.orders.reboots, m.world.shelf.configured) for m in world.machines.values()]

@@ -196,7 +196,7 @@ class World:
         while waiting := [task for task in self.tasks if not task.over.is_set()]:
             self.hub.until(waiting[0].over.is_set)
             if not waiting[0].over.is_set():
-                raise Endless("a controller waits for something that never comes")
+                raise Endless("a controller waits for something that never happens")
 
     def report(self, run_id: str) -> RunReport:
         """Return what the records tell of a run."""
@@ -305,7 +305,9 @@ class World:
         """Look at what a controller has just written: whether it may, and whether it is true."""
         lease = self.leases.held.get(controller.run_id)
         if lease is not None and lease.holder.id != controller.holder:
-            self.complain(f"controller {controller.number} wrote {type(item).__name__} about somebody else's run")
+            self.complain(
+                f"controller {controller.number} wrote {type(item).__name__} about the run of another process"
+            )
         if isinstance(item, RunReport) and item.run.state not in OPEN:
             names = Counter(outcome.machine for outcome in item.outcomes)
             if names != Counter(self.in_scope(item.run.scope)):

@@ -195,7 +195,7 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
 def test_settling_asks_waits_and_records(stage: Stage) -> None:
     run = stage.left()
     assert finalizer.finalize_run(run.flow_run_id, stop="cancelled in Prefect") == (
-        f"run {run.id} was settled: CompletedWithWarnings"
+        f"run {run.id} was finalized: CompletedWithWarnings"
     )
     with open_records(stage.url) as records:
         report = History(records).read_report(run.id)

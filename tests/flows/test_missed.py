@@ -137,7 +137,7 @@ def test_what_prefect_itself_does_to_a_run_beside_another_is_understood(
     [
         (None, "was never started"),
         (Cancelled(message="by anne"), "was cancelled in Prefect before it began: by anne"),
-        (Crashed(message="no module"), "failed before it had the window: no module"),
+        (Crashed(message="no module"), "failed before it used the window: no module"),
     ],
 )
 def test_others_are_missed_when_their_window_is_over(
@@ -220,7 +220,7 @@ def test_a_window_for_which_prefect_made_no_run_is_missed(
     (report,) = found
     assert report.run.window is not None
     assert report.run.window.start == soon + timedelta(minutes=40)
-    assert "no run had the window" in report.run.message
+    assert "no run used the window" in report.run.message
     assert told == [(NotificationEvent.MISSED, report.run.message)]
 
 

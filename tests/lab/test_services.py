@@ -129,5 +129,5 @@ def test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told(
     outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=2), host)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     warning = told(outcome, "packages")[FindingLevel.WARN]
-    assert "packages could not be judged: they were being changed by apt-get (pid " in warning
+    assert "packages could not be checked: they were being changed by apt-get (pid " in warning
     assert "half" in host.sh("dpkg -s lab-slow | grep ^Status", root=True)

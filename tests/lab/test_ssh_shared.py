@@ -160,7 +160,7 @@ def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to,
         open_to(host, **{**fields, "credential": "env:hunter2"}).run_script(GREET, deadline=soon())
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication no")
     before = logged(host, "password")
-    with pytest.raises(AuthenticationFailed, match="takes no password of pwsudo; it takes: publickey"):
+    with pytest.raises(AuthenticationFailed, match="accepts no password of pwsudo; it accepts: publickey"):
         open_to(host, name="other", **fields).run_script(GREET, deadline=soon())
     assert logged(host, "password") == before
 
@@ -175,7 +175,7 @@ def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to,
     except FleetpatchError as error:
         refused = error
     assert isinstance(refused, Unreachable), refused
-    assert "nobody may log in there for now: System is booting up" in refused.message
+    assert "logins are disabled there now: System is booting up" in refused.message
     time.sleep(5)
     open_to(host, name="booting", user="nosudo").run_script(GREET, deadline=soon())
 

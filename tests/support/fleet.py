@@ -289,7 +289,7 @@ class SimMachine(FakeTransport):
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
         skew = max(self.world.skew_seconds, self.lasting_skew(script))
         if self.fake_clock.now().timestamp() + skew > float(str(script.params.get("latest", "inf"))):
-            why = "the order came after the last moment at which the window holds it"
+            why = "the order came after the last moment at which a reboot fits into the window"
             return {"kind": "refused", "why": why, "boot_id": self.boot_id, "about": "window"}
         again = any(what == self._go_down for _, what in self.trouble)  # as the real one: one order is enough
         if not again and (others := self.guard.refusal(self.boot_id)):

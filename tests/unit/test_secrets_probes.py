@@ -42,7 +42,7 @@ def test_what_can_not_be_read_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -
     for target in ("http://ann:hunter/2@web.example.org/", "http://[hunter2/", "http://ann:hunter2@/"):
         told, asked = _ask(monkeypatch, target, 200)
         assert "hunter" not in told
-        assert "not an http or https URL" in told
+        assert "not a usable http or https URL" in told
         assert asked == []
 
 

@@ -198,7 +198,8 @@ def _format_date(moment: datetime) -> str:
 def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:
     """Return the changes and the findings as JSON data."""
     return {
-        "settled": plan.is_up_to_date,
+        "up_to_date": plan.is_up_to_date,
+        "settled": plan.is_up_to_date,  # the former name of up_to_date
         "changes": [
             {
                 "doing": change.action.value,

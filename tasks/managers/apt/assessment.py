@@ -22,7 +22,7 @@ from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 JUST_ENDED_PROCESS = "a process that has just ended"
-_NO_SECURITY_WARNING = "no repository with security updates is configured, so updates can't be told apart"
+_NO_SECURITY_WARNING = "no repository with security updates is configured, so security updates can't be recognized"
 
 
 def parse_assessment(result: ScriptResult) -> PackageState:

@@ -102,7 +102,7 @@ def _to_json_value(value: object) -> object:  # noqa: PLR0911  one line for each
         case _:
             raise RecordsError(
                 f"a value of type {type(value).__name__} can't be stored",
-                hint="Requests and details hold JSON data only: text, numbers, true, false, null, lists and objects.",
+                hint="Requests and details are JSON data only: text, numbers, true, false, null, lists and objects.",
             )
 
 

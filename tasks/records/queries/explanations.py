@@ -45,9 +45,9 @@ def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
     for update in packages.updates:
         reason = AVAILABLE_REASON
         if update.held or update.name in packages.held:
-            reason = "held on the machine by its administrator"
+            reason = "a hold on the machine excludes it"
         elif update.blocked:
-            reason = f"the machine can't install it as it stands: {update.blocked}"
+            reason = f"the machine can't install it in its present state: {update.blocked}"
         yield Explanation(
             assessment.machine,
             update,

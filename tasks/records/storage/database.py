@@ -86,8 +86,8 @@ class Database:
             return
         if not self._writer_lock.acquire(timeout=WRITER_QUEUE_SECONDS):
             raise RecordsUnavailable(
-                f"can't {action} in {self.display_name}: others have been writing for too long",
-                hint="The disk is slow, or another program holds the database; PostgreSQL takes more writers at once.",
+                f"can't {action} in {self.display_name}: other processes have been writing for too long",
+                hint="The disk is slow, or another program locks the database; PostgreSQL allows more writers.",
             )
         try:
             yield
@@ -170,6 +170,6 @@ def enable_wal(database: Database) -> None:
         )
     if mode != "wal":
         raise RecordsError(
-            f"the file system of {database.display_name} can't hold the records safely (journal mode {mode})",
+            f"the file system of {database.display_name} is not safe for the records (journal mode {mode})",
             hint="Put the file on a local disk, or use PostgreSQL.",
         )

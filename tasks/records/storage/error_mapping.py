@@ -22,17 +22,17 @@ _DRIVER_ERRORS = (
     _DriverError(
         "is locked",
         is_transient=True,
-        hint="Another program holds the database: stop backups or shells that are open on it, or use PostgreSQL.",
+        hint="Another program locks the database: stop backups or shells that have it open, or use PostgreSQL.",
     ),
     _DriverError(
         "locking protocol", is_transient=True, hint="Too many programs open the database at once: use PostgreSQL."
     ),
-    _DriverError("disk is full", is_transient=True, hint="Make room on the disk that holds the records."),
-    _DriverError("no space left", is_transient=True, hint="Make room on the disk that holds the records."),
+    _DriverError("disk is full", is_transient=True, hint="Make room on the disk of the records."),
+    _DriverError("no space left", is_transient=True, hint="Make room on the disk of the records."),
     _DriverError(
         "disk i/o error",
         is_transient=False,
-        hint="The disk that holds the records fails: look at the system log, and restore a backup elsewhere.",
+        hint="The disk of the records fails: look at the system log, and restore a backup elsewhere.",
     ),
     _DriverError(
         "readonly database",
@@ -68,7 +68,7 @@ _DRIVER_ERRORS = (
         is_transient=False,
         hint="Give the password in FLEETPATCH_RECORDS_URL or in a ~/.pgpass file.",
     ),
-    _DriverError("pg_hba.conf", is_transient=False, hint="Let this user and host in, in the server's pg_hba.conf."),
+    _DriverError("pg_hba.conf", is_transient=False, hint="Allow this user and this host in the server's pg_hba.conf."),
     _DriverError("certificate", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
     _DriverError("does not support ssl", is_transient=False, hint="Look at the ssl options of FLEETPATCH_RECORDS_URL."),
     _DriverError(
@@ -99,7 +99,7 @@ _DRIVER_ERRORS = (
     ),
 )
 _MAX_MESSAGE_CHARACTERS = 500  # characters; the driver may quote a long value
-_UNREACHABLE_HINT = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it rightly?"
+_UNREACHABLE_HINT = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it correctly?"
 _TRANSIENT_SQLSTATES = ("08", "25P03", "40", "53", "55P03", "57")
 """SQLSTATEs, or their first two characters, of transient errors.
 

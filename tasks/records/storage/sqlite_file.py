@@ -61,7 +61,7 @@ def _require_usable_file(path: Path) -> None:
     kind = stat.S_IFMT(path.stat().st_mode)
     if kind != stat.S_IFREG:
         raise RecordsError(
-            f"{path} can't hold the records: it is {_FILE_KINDS.get(kind, 'no file')}",
+            f"{path} can't be the records file: it is {_FILE_KINDS.get(kind, 'no file')}",
             hint="Name a file on a local disk: sqlite:////var/lib/fleetpatch/records.db (four slashes).",
         )
     if not os.access(path, os.R_OK | os.W_OK):

@@ -41,7 +41,7 @@ def find_records_url(url: str | None = None) -> URL:
         value for values in parsed.query.values() for value in ((values,) if isinstance(values, str) else values)
     ]
     if not all(str(part).isprintable() for part in (given, *parsed.translate_connect_args().values(), *options)):
-        raise RecordsError(f"{source} holds a character that can't be printed", hint=_URL_EXAMPLES)
+        raise RecordsError(f"{source} contains a character that can't be printed", hint=_URL_EXAMPLES)
     match parsed.drivername:
         case "sqlite" | "sqlite+pysqlite":
             return _normalize_sqlite_url(parsed, source)

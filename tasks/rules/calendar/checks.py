@@ -86,7 +86,7 @@ def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:
 def _check_length(schedule: Schedule) -> ScheduleFinding | None:
     if schedule.minutes >= _MIN_USEFUL_MINUTES:
         return None
-    message = f"a window of {format_duration(schedule.minutes * 60)} holds no update, and no reboot"
+    message = f"a window of {format_duration(schedule.minutes * 60)} is too short for an update and for a reboot"
     return ScheduleFinding(
         FindingSeverity.WARNS, "length", message, "Give it an hour or more: a reboot alone is given 15 minutes."
     )

@@ -89,7 +89,7 @@ def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -
     disk = disks[0]
     roles = sorted({each.role for each in disks})
     if disk.read_only:
-        remedy = "Find out why (often a disk error), mend that, and mount it writable."
+        remedy = "Find out why (often a disk error), repair that, and mount it writable."
         yield build_blocker("disk", f"{disk.mount} is mounted read-only", remedy)
         return
     own, reserve = sum(needs[role].own_bytes for role in roles), max(needs[role].reserve_bytes for role in roles)
@@ -101,7 +101,7 @@ def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed]) -
             "disk", message, " ".join((*(_FREE_SPACE_REMEDIES[role] for role in roles), "Or enlarge that file system."))
         )
     if disk.free_inodes is not None and disk.free_inodes < _MIN_FREE_INODES:
-        message = f"{disk.mount} can hold only {disk.free_inodes} more files; {_MIN_FREE_INODES} are needed"
+        message = f"{disk.mount} has room for only {disk.free_inodes} more files; {_MIN_FREE_INODES} are needed"
         yield build_blocker("disk", message, "Look for directories with very many small files and clear them.")
 
 
@@ -114,7 +114,7 @@ def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tupl
     was = {disk.mount: disk.read_only for disk in before}
     by_role = {disk.role: disk.read_only for disk in before}
     turned = {d.mount for d in after if d.read_only and not was.get(d.mount, by_role.get(d.role, True))}
-    remedy = "Look at the system's log for why (often a disk error), mend that, and mount it writable."
+    remedy = "Look at the system's log for why (often a disk error), repair that, and mount it writable."
     return tuple(
         build_blocker("disk", f"{mount} is mounted read-only, and was writable before", remedy)
         for mount in sorted(turned)

@@ -59,7 +59,7 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
     message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
     if not packages.repairable:
         yield build_blocker(
-            PACKAGES_CHECK, message, "Mend it on the machine: finishing what was interrupted would not help."
+            PACKAGES_CHECK, message, "Repair it on the machine: finishing what was interrupted would not help."
         )
     elif not repair_allowed:
         yield build_blocker(PACKAGES_CHECK, message, REPAIR_REMEDY)
@@ -73,17 +73,17 @@ def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
     held = [update for update in packages.updates if update.held or update.name in packages.held]
     urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
     if urgent:
-        remedy = "Release the hold on the machine if it is no longer wanted; fleetpatch never does."
+        remedy = "Remove the hold on the machine if you no longer need it; fleetpatch never removes a hold."
         yield build_warning(
-            "held", f"held by its administrator in spite of security fixes: {join_first_names(urgent)}", remedy
+            "held", f"on hold although security updates are available: {join_first_names(urgent)}", remedy
         )
     elif held or packages.held:
         names = sorted({*packages.held, *(update.name for update in held)})
-        yield build_good_finding("held", f"held by its administrator, and left alone: {join_first_names(names)}")
+        yield build_good_finding("held", f"on hold, so not updated: {join_first_names(names)}")
 
 
 def _check_package_lock(packages: PackageState, level: FindingLevel) -> Iterable[Finding]:
-    unjudged = "whether they are whole was not judged"
+    unjudged = "whether they are whole was not checked"
     if packages.lock_holder:
         remedy = "Let it finish. Never end it by force: that leaves packages half-installed."
         message = f"the package manager is in use by {packages.lock_holder}"
@@ -124,15 +124,17 @@ def _check_auto_updaters(packages: PackageState, window_seconds: float | None, *
                 AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
             )
             continue
-        remedy = "Have it paused (native_updaters: pause), disable it, or move its time out of the window."
-        yield build_warning(AUTO_UPDATER_CHECK, f"{name} may install updates or take the lock by itself {when}", remedy)
+        remedy = "Let fleetpatch pause it (native_updaters: pause), disable it, or move its time out of the window."
+        yield build_warning(
+            AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {when}", remedy
+        )
 
 
 def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:
     """Return a warning when another process changed packages, so that they could not be checked."""
     if not packages.at_work:
         return ()
-    message = f"packages could not be judged: they were being changed by {packages.at_work}"
+    message = f"packages could not be checked: they were being changed by {packages.at_work}"
     return (build_warning("packages", message, "Let it finish, then assess the machine and look at its packages."),)
 
 
@@ -160,5 +162,5 @@ def check_kept_conffiles(kept: Mapping[str, str]) -> tuple[Finding, ...]:
     if not kept:
         return ()
     files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
-    remedy = "Compare the two, take over what is needed, and delete the update's version."
+    remedy = "Compare the two, copy what is needed, and delete the update's version."
     return (build_warning("configuration-files", f"kept as edited on the machine: {join_first_names(files)}", remedy),)

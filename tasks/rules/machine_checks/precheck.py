@@ -47,9 +47,9 @@ def _check_pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
         case YesNoUnknown.NO:
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, "no reboot is pending")
         case YesNoUnknown.YES if first:
-            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a pending reboot is taken first: {reasons}")
+            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"the pending reboot is done first: {reasons}")
         case YesNoUnknown.YES:
-            remedy = "Reboot it, or allow pending reboots to be taken first."
+            remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.WARN, f"a reboot was pending already: {reasons}", remedy)
         case _:
             return Finding(

@@ -11,15 +11,15 @@ def check_services(before: Services, after: Services) -> tuple[Finding, ...]:
     Units that had failed before do not count. New services do not count either.
     """
     if not before.known or not after.known:
-        remedy = "Give this machine probes of its own, so that its health can be told."
-        return (build_warning("services", "the machine has no way to tell which services run", remedy),)
+        remedy = "Give this machine probes of its own, so that its health can be checked."
+        return (build_warning("services", "the machine can't show which services run", remedy),)
     found: list[Finding] = []
     failed = find_failed_service_units(sorted(set(after.failed) - set(before.failed)))
     if failed:
-        remedy = "Read their logs on the machine, mend and start them."
+        remedy = "Read their logs on the machine, repair them and start them."
         found.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
     gone = find_vanished_listeners(before, after)
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
         found.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
-    return tuple(found) or (build_good_finding("services", "what ran before runs now"),)
+    return tuple(found) or (build_good_finding("services", "everything that ran before runs now"),)

@@ -56,7 +56,7 @@ def parse_azure(text: str) -> RecurrenceRule | EveryHours:
         return _parse_month(text, every, rest)
     if rest:
         after = 'Nothing may follow days or hours. For certain days of the week write "Week Saturday,Sunday".'
-        raise build_recurrence_error(text, rest, f"makes no sense after {head[0].strip()!r}", after)
+        raise build_recurrence_error(text, rest, f"can't be understood after {head[0].strip()!r}", after)
     return EveryHours(every) if unit == "hour" else RecurrenceRule(Frequency.DAILY, every)
 
 

@@ -14,14 +14,15 @@ ApprovedUpdates = Mapping[str, Mapping[str, str]]
 """Machine -> update id -> version."""
 
 
-UNKNOWN_STARTER = "somebody in Prefect"
+UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
+_FORMER_UNKNOWN_STARTER = "somebody in Prefect"  # in the records of earlier versions
 DIGEST_PREFIX_LENGTH = 12
 
 
 def is_starter_known(started_by: str) -> bool:
     """Return whether the starter of a run is known, to check that another person approves it."""
-    return bool(started_by.strip()) and not started_by.startswith(UNKNOWN_STARTER)
+    return bool(started_by.strip()) and not started_by.startswith((UNKNOWN_STARTER, _FORMER_UNKNOWN_STARTER))
 
 
 def build_approve_command(run_id: str, digest_shown: str) -> str:

@@ -74,7 +74,7 @@ def determine_state_with_hooks(
 def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
     """Return what is wrong with a hook's target, or "". The text never contains the URL: it may have a password."""
     if "\x00" in target:
-        return "its target holds NUL"
+        return "its target contains NUL"
     if not target.strip():
         return "its target is empty"
     fault = ""
@@ -96,7 +96,7 @@ def _check_url(target: str) -> str:
     try:
         parse_url(target)
     except ValueError as error:
-        return f"its target is no http or https URL that can be asked: {error}"
+        return f"its target is not a usable http or https URL: {error}"
     return ""
 
 

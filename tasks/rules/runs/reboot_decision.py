@@ -76,7 +76,7 @@ def decide_reboot(
 def _find_obstacle(can_reboot: bool, reboots_so_far: int, max_reboots: int, time_fit: TimeFit) -> str:
     """Return what prevents a wanted reboot, or ""."""
     if not can_reboot:
-        return "it can't reboot itself: whatever hosts it must restart it"
+        return "it can't reboot itself: its host must restart it"
     if reboots_so_far >= max_reboots:
         return f"{reboots_so_far} of {max_reboots} allowed reboots are used up"
     return "" if time_fit.fits else time_fit.explanation
@@ -97,18 +97,18 @@ def _find_reboot_reason(policy: RebootPolicy, need: RebootNeed, since_install: i
     if need.answer is YesNoUnknown.YES:
         return f"the machine asks for a reboot{_render_reasons(need)}"
     if policy is RebootPolicy.ALWAYS and since_install == 0:
-        return "the policy is to reboot always"
+        return "the reboot policy is Always"
     return ""
 
 
 def _describe_no_reboot(policy: RebootPolicy, need: RebootNeed, installed: int, reboots_so_far: int) -> str:
     if need.answer is YesNoUnknown.YES:
-        return f"the machine asks for a reboot{_render_reasons(need)}, and the policy is to reboot never"
+        return f"the machine asks for a reboot{_render_reasons(need)}, and the reboot policy is Never"
     if need.answer is YesNoUnknown.UNKNOWN:
         after = f" after {installed} updates" if installed else ""
         return (
-            f"whether a reboot is needed{after} could not be told{_render_reasons(need)}; "
-            f"under {policy} that is no reason"
+            f"whether a reboot is needed{after} is not known{_render_reasons(need)}; "
+            f"with reboot policy {policy}, fleetpatch does not reboot then"
         )
     return "rebooted, and no further reboot is asked for" if reboots_so_far else "no reboot is asked for"
 

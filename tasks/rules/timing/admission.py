@@ -128,7 +128,7 @@ def _describe_missed_window(
 def _check_claim(claim: WindowClaim, window: Window, claimant: str) -> AdmissionRefusal | None:
     if claim.status is WindowStatus.CANCELLED:
         return AdmissionRefusal(
-            WindowStatus.CANCELLED, f"the window {describe_window(window)} was called off: {claim.reason}"
+            WindowStatus.CANCELLED, f"the window {describe_window(window)} was cancelled: {claim.reason}"
         )
     if claim.status is WindowStatus.CLAIMED and not (claimant and claim.reason == claimant):
         reason = f"the window {describe_window(window)} of {claim.configuration} belongs to run {claim.run_id}"

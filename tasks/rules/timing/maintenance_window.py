@@ -51,7 +51,7 @@ def build_window(start: datetime | None, minutes: float, zone: str, now: datetim
         return Window(start=opens, end=opens + timedelta(minutes=minutes), zone=zone)
     except OverflowError as error:
         hint = "Correct the year of the window's start; a run waits for its window, but no longer than a year."
-        raise RequestError(f"{opens:%Y-%m-%d %H:%M} is too far away", hint=hint) from error
+        raise RequestError(f"{opens:%Y-%m-%d %H:%M} is too far in the future", hint=hint) from error
 
 
 def compute_window_seconds(window: Window) -> float:

@@ -80,7 +80,7 @@ def find_missed_window(
 
 
 def _build_missed_window(window: Window, run: ScheduledRun | None) -> MissedWindow:
-    introduction = f"no run had the window {describe_window(window)}: "
+    introduction = f"no run used the window {describe_window(window)}: "
     if run is None:
         why = "Prefect made none (was its server or its scheduler off, or the deployment paused?)"
         return MissedWindow(f"{introduction}{why}", "")
@@ -95,5 +95,5 @@ def _build_missed_window(window: Window, run: ScheduledRun | None) -> MissedWind
         case FlowRunState.CANCELLED:
             why = f"flow run {run.name} was cancelled in Prefect before it began{message}"
         case _:
-            why = f"flow run {run.name} failed before it had the window{message}"
+            why = f"flow run {run.name} failed before it used the window{message}"
     return MissedWindow(f"{introduction}{why}", run.id)

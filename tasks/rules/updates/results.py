@@ -10,7 +10,7 @@ from tasks.states import Classification, UpdateState
 _WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
 """The text of a job for an update that waits for another update (see PackageManager)."""
 _JOB_ENDED_REASON = "the job ended before its turn came"
-_INSTALLED_BY_OTHERS_REASON = "somebody else installed it"
+_INSTALLED_BY_OTHERS_REASON = "it was installed by others"
 
 
 def build_update_results(
@@ -40,7 +40,9 @@ def build_update_results(
         if transaction.started_at is not None
         for update_id in transaction.updates
     }
-    by_others = f"came along with another one, or {_INSTALLED_BY_OTHERS_REASON}" if ran else _INSTALLED_BY_OTHERS_REASON
+    by_others = (
+        f"it came along with another update, or {_INSTALLED_BY_OTHERS_REASON}" if ran else _INSTALLED_BY_OTHERS_REASON
+    )
     return tuple(
         _build_update_result(
             update,
@@ -117,9 +119,9 @@ def mark_installed_dependencies(
 def _mark_if_changed(result: UpdateResult, now: str | None) -> UpdateResult:
     if now is None or now == result.update.installed:
         return result
-    dependency_reason = f"came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
+    dependency_reason = f"it came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
     if result.state is not UpdateState.NOT_SELECTED:
-        dependency_reason = f"{dependency_reason}, although it was to be left alone: {result.reason}"
+        dependency_reason = f"{dependency_reason}, although it was not to be installed: {result.reason}"
     return replace(result, state=UpdateState.INSTALLED, reason=dependency_reason, version_after=now)
 
 
@@ -142,7 +144,7 @@ def _build_update_result(
     if now is None and had is not None:
         others = f"packages were being changed by {changed_by}"
         if changed_by and ran is None:
-            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; what became of it is not known: {others}"
+            reason = f"{not_attempted_reason or _JOB_ENDED_REASON}; its state now is not known: {others}"
             return UpdateResult(update, UpdateState.NOT_ATTEMPTED, reason, None)
         words = _describe_transaction_end(ran, update) if ran else not_attempted_reason
         detail = f": {words}" if words else ""
@@ -163,7 +165,9 @@ def _describe_irregularities(update: Update, now: str, ran: TransactionResult | 
     if ran is None:
         notes.append(not_begun_reason)
     elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # the code may only mean "reboot"
-        notes.append(f"installed, and its transaction complained of it: {_describe_transaction_end(ran, update)}")
+        notes.append(
+            f"installed, but its transaction reported a problem with it: {_describe_transaction_end(ran, update)}"
+        )
     return "; ".join(notes)
 
 

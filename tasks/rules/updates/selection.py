@@ -52,9 +52,7 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
         notes.append(f"only what run {selection.pinned_updates.run_id} has tested is chosen")
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
-        notes.append(
-            f"kept although nobody can tell beforehand whether they need a reboot: {_join_first_names(unknown_reboot)}"
-        )
+        notes.append(f"kept although it is not known whether they need a reboot: {_join_first_names(unknown_reboot)}")
     undated = [update.name for update in chosen if update.published is None]
     if selection.published_before is not None and undated:
         notes.append(f"kept although their day of publication is not known: {_join_first_names(undated)}")
@@ -102,7 +100,7 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
     if mask is not None:
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
     if update.held or update.name in held:
-        return UpdateResult(update, UpdateState.EXCLUDED, "held on the machine by its administrator")
+        return UpdateResult(update, UpdateState.EXCLUDED, "a hold on the machine excludes it")
     not_selected_reason = _check_classification(update, selection) or _check_pinned_version(
         update, selection.pinned_updates
     )
@@ -132,19 +130,19 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
         return ""
     tested = sorted(version for name, version in frozen.updates if name == update.name)
     if not tested:
-        return f"run {frozen.run_id}, whose updates are taken over, has not installed it"
+        return f"run {frozen.run_id}, whose updates this run uses, has not installed it"
     return f"run {frozen.run_id} has tested {_join_first_names(tested)}, and not {update.available}, which is offered"
 
 
 def _check_install_limits(update: Update, selection: Selection) -> str:
     if update.blocked:
-        return f"the machine can't install it as it stands: {update.blocked}"
+        return f"the machine can't install it in its present state: {update.blocked}"
     limit = selection.published_before
     if limit is not None and update.published is not None and update.published > limit:
         day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"
         return f"published {day}, after the limit of {limit:%Y-%m-%d} {format_time_with_zone(limit)}"
     if selection.exclude_requiring_reboot and update.requires_reboot:
-        return "it needs a reboot, and such updates are not wanted"
+        return "it needs a reboot, and the request excludes such updates"
     return ""
 
 

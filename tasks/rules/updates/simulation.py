@@ -10,7 +10,7 @@ from tasks.rules.updates.installation_order import group_updates
 from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
 from tasks.states import UpdateState
 
-_SIMULATION_LIMIT_REASON = "not cleared: too many rehearsals were needed to find what stands in the way"
+_SIMULATION_LIMIT_REASON = "not checked to the end: too many simulations were needed to find what blocks it"
 _ARCH_INDEPENDENT = frozenset({"noarch", "all"})
 
 
@@ -119,7 +119,7 @@ def _check_package_names(names: set[str], packages: PackageState, selection: Sel
     mask = find_exclude_mask(names, selection)
     if mask:
         return f'excluded by mask "{mask}"'
-    return "held on the machine by its administrator" if names & set(packages.held) else ""
+    return "a hold on the machine excludes it" if names & set(packages.held) else ""
 
 
 def _list_possible_names(update_id: str, archs: Iterable[str]) -> set[str]:

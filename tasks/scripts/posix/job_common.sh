@@ -52,7 +52,7 @@ fp_lock() {
     flock -n 8 && return 0
     sleep 1
   done
-  fp_why="another process has held $fp_jobs/.lock for 20 seconds" fp_about=unsure
+  fp_why="another process has locked $fp_jobs/.lock for 20 seconds" fp_about=unsure
   return 1
 }
 
@@ -88,12 +88,12 @@ fp_check_claim() {
   fp_read_claim
   fp_why=''
   if [ "$fp_claim_run" != "$1" ] || [ "$fp_claim_until" = 0 ]; then
-    fp_why="nobody has it"
-    case $fp_claim_run:$fp_claim_by in "$1:lifted by "*) fp_why="it was $fp_claim_by" ;; esac
-    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run of $fp_claim_by has it"
-    fp_why="run $1 has no claim on this machine any more: $fp_why"
+    fp_why="no run has it"
+    case $fp_claim_run:$fp_claim_by in "$1:lifted by "*) fp_why="it was removed by ${fp_claim_by#lifted by }" ;; esac
+    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run ($fp_claim_by) has it"
+    fp_why="run $1 no longer has the lock of this machine: $fp_why"
   elif [ "$2" -lt "$fp_claim_attempt" ]; then
-    fp_why="run $1 was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $2"
+    fp_why="run $1 was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $2"
   fi
   [ -z "$fp_why" ]
 }

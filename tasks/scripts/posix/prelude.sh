@@ -79,7 +79,7 @@ esac
 # in a job: whether its directory is still its own. If it was removed, nothing can be recorded, and another job may
 # have its place.
 fp_has_folder() { { read -r fp_owner _ <"$FP_JOB_DIR/meta"; } 2>/dev/null && [ "$fp_owner" = "$$" ]; }
-# in a job: whether nothing more may begin: a stop was requested, nobody can follow the job, or the system shuts down
+# in a job: whether nothing more may begin: a stop was requested, no process can follow the job, or the system shuts down
 fp_stop_requested() {
   [ -n "${FP_JOB_DIR:-}" ] || return 1
   [ -e "$FP_JOB_DIR/stop" ] || ! fp_has_folder || { [ -d /run/systemd/system ] && [ "$(systemctl is-system-running 2>/dev/null)" = stopping ]; }

@@ -36,10 +36,10 @@ timely() { # refuse an order that comes too late for the window, by this machine
   latest=$(fp_param latest)
   case $latest in '' | *[!0-9]*) return 0 ;; esac
   now=$(fp_now)
-  [ "$now" -le "$latest" ] || refuse "the order came $((now - latest)) s after the last moment at which the window holds it" window
+  [ "$now" -le "$latest" ] || refuse "the order came $((now - latest)) s after the last moment at which a reboot fits into the window" window
 }
 
-[ -n "$fp_boot" ] || refuse "the machine does not tell its boot id, so a reboot could not be proven"
+[ -n "$fp_boot" ] || refuse "the machine does not show its boot id, so a reboot could not be proven"
 [ "$fp_boot" = "$expected" ] || refuse "it has rebooted already: its boot id is $fp_boot, not $expected"
 claimed
 timely
@@ -51,13 +51,13 @@ for meta in "$fp_jobs"/*/meta; do
 done
 
 locks=$(fp_param locks) guard=$(fp_param guard) note=$(fp_param note) note=${note:-/run/fleetpatch-reboot}
-[ -n "$guard" ] || refuse "the order came without the text that looks after other people's packages"
+[ -n "$guard" ] || refuse "the order came without the check for packages that others are changing"
 fp_read_note "$note"
 [ -z "$fp_ours" ] || { fp_emit ordered "boot_id=$fp_boot" again:=true; exit 0; }
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
-# Takes the package manager's locks as it does itself (fcntl), in its order, so that nobody begins to change packages
+# Takes the package manager's locks as it does itself (fcntl), in its order, so that no process begins to change packages
 # from here on. Then executes the command after "--", which keeps the locks. All or none: a process that has the first
 # lock may be about to take the second. What can't be locked is only checked, by that command.
 # shellcheck disable=SC2016  # perl's $

@@ -38,7 +38,7 @@ class StopToken:
         """Record that another process has taken the run over. This process stops, and releases no machine lock."""
         self.is_lease_lost = True
         self.is_suspended = False
-        self.request_stop("somebody else has taken this run over")
+        self.request_stop("another process executes this run now")
 
     @property
     def is_stopping(self) -> bool:

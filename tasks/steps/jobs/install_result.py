@@ -51,7 +51,7 @@ def _list_tracked_updates(context: MachineContext, install_log: InstallLog) -> l
 
 def record_install_result(context: MachineContext, install_log: InstallLog) -> MachineState:
     """Record the result of each update, and the package state now."""
-    versions, after = _read_settled_versions(context, install_log)
+    versions, after = _read_final_versions(context, install_log)
     who = after.at_work if after else ""
     chosen = build_update_results(
         context.plan.chosen, context.packages, versions, install_log.transactions, install_log.not_attempted, who
@@ -63,7 +63,7 @@ def record_install_result(context: MachineContext, install_log: InstallLog) -> M
     return replace(context.state, packages_after=after or read_package_state_with_retry(context))
 
 
-def _read_settled_versions(
+def _read_final_versions(
     context: MachineContext, install_log: InstallLog
 ) -> tuple[Mapping[str, str], PackageState | None]:
     """Read the versions, and again while another process changes packages: half changed packages are soon whole.
@@ -104,7 +104,7 @@ def _with_overrun_reason(context: MachineContext, install_log: InstallLog, resul
             why = (
                 f"its transaction passed the window's end by {passed:.0f} s: it took {took:.0f} s, about "
                 f"{install_log.find_predicted_seconds(each.number):.0f} s were expected, "
-                "and what was begun is never cut short"
+                "and a transaction that has begun is never interrupted"
             )
             return replace(result, reason="; ".join(filter(None, (result.reason, why))))
     return result
@@ -155,7 +155,7 @@ def _mark_uncertain(
     if update.id in unfinished_update_ids:
         reason = f"its installation was begun and its end was not seen: {error}"
     elif update.id in attempted_update_ids:
-        reason = f"it was worked on, and the package database could not be asked what became of it: {error}"
+        reason = f"its transaction began, and the package database could not be asked for its state: {error}"
     else:
         why = result.reason if result.state is UpdateState.NOT_ATTEMPTED else error
         return UpdateResult(update, UpdateState.NOT_ATTEMPTED, why, update.installed)

@@ -24,7 +24,7 @@ _REJECTION_REASONS = {
 """Why a transaction did not begin, if its effect was not allowed."""
 
 
-_LOCK_TIMEOUT_REASON = "somebody else held the package manager's lock for as long as could be waited for it: {}"
+_LOCK_TIMEOUT_REASON = "another process locked the package manager until no time was left to wait: {}"
 
 
 @dataclass(frozen=True, slots=True)

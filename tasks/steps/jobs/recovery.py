@@ -39,7 +39,7 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
                 parts = _parse_transactions(entry.detail.get("transactions"), _index_updates(context))
             except (ValueError, TypeError, KeyError, OverflowError) as error:
                 raise RecordsError(
-                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {error!r}",
+                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {error!r}",
                     machine=context.name,
                     hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
                 ) from error
@@ -94,7 +94,7 @@ def find_submitted_restarts(context: MachineContext, act: str) -> tuple[str, ...
             units = entry.detail.get("units")
             if not isinstance(units, list | tuple) or not all(isinstance(unit, str) for unit in units):
                 raise RecordsError(
-                    f"the journal of run {entry.run_id} makes no sense at job {entry.key}: {units!r:.200}",
+                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {units!r:.200}",
                     machine=context.name,
                     hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
                 )

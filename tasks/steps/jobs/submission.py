@@ -26,9 +26,10 @@ def submit_job(context: MachineContext, job: Job) -> None:
         retry_transient(context, lambda: _start_job(context, job), until)
     except TransportError as error:
         raise ConnectionLost(
-            f"out of touch while job {job.id} was handed over: {error.message}",
+            f"connection lost while job {job.id} was submitted: {error.message}",
             machine=context.name,
-            hint="The job may be running. Assess the machine once it can be reached: its package database tells.",
+            hint="The job may be running. Assess the machine when it can be reached: "
+            "its package database shows the result.",
         ) from error
 
 
@@ -36,8 +37,8 @@ def _start_job(context: MachineContext, job: Job) -> JobStatus:
     # this process may have been suspended since the last check
     if not context.run_context.stop_token.still_holds_lease():
         raise RecordsError(
-            "somebody else has taken this run over, so nothing more is begun from here",
+            "another process executes this run now, so this process begins nothing more",
             machine=context.name,
-            hint="See the run: its new holder goes on with it.",
+            hint="Look at the run: the other process continues it.",
         )
     return context.transport.start_job(job, deadline=Deadline.after(context.run_context.clock, SUBMIT_TIMEOUT_SECONDS))

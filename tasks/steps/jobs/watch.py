@@ -191,9 +191,9 @@ def _build_ended_job(context: MachineContext, view: JobStatus, reader: _JobReade
 
 def _build_unreachable_error(context: MachineContext, job_id: str, error: FleetpatchError) -> ConnectionLost:
     return ConnectionLost(
-        f"out of touch while job {job_id} was running: {error.message}",
+        f"connection lost while job {job_id} was running: {error.message}",
         machine=context.name,
-        hint="The job may still run, or have ended by itself. Assess the machine once it can be reached.",
+        hint="The job may still run, or have ended by itself. Assess the machine when it can be reached.",
     )
 
 
@@ -201,5 +201,5 @@ def _build_still_running_error(context: MachineContext, job_id: str) -> Deadline
     return DeadlineExceeded(
         f"job {job_id} was still running when watching it ended",
         machine=context.name,
-        hint="It is left to end by itself. Assess the machine later: its package database tells.",
+        hint="It ends by itself. Assess the machine later: its package database shows the result.",
     )

@@ -29,7 +29,7 @@ JOURNAL_KEY = "updaters"
 SCRIPT_TIMEOUT_SECONDS = 90.0  # one call, including a reconnection; the machine may wait 20 seconds for its own lock
 RETRY_SECONDS = 120.0  # how long an unreachable machine is asked again
 _STILL_PAUSED_REMEDY = (
-    "They are back when the run's claim on the machine ends, or with its next reboot; on the machine, fleetpatch's "
+    "They start again when the run's lock on the machine ends, or with its next reboot; on the machine, fleetpatch's "
     "file of updaters names them."
 )
 
@@ -53,9 +53,7 @@ def pause_updaters(context: MachineContext) -> None:
     if not is_pause_wanted(context):
         return
     if context.manager.updaters_script is None:
-        _add_finding(
-            context, FindingLevel.GOOD, f"nothing is known of {context.manager.name} that updates a system by itself"
-        )
+        _add_finding(context, FindingLevel.GOOD, f"no automatic updater of {context.manager.name} is known")
         return
     journal.record_start(context, Step.INSTALL, PAUSE_ACT, JOURNAL_KEY)
     context.state = replace(context.state, may_have_paused_updaters=True)
@@ -73,11 +71,14 @@ def pause_updaters(context: MachineContext) -> None:
     for record in answer.find_records("left"):
         _add_finding(context, FindingLevel.GOOD, f"{record.get('unit')} is left as it is: {record.get('why')}")
     for unit in _list_units(answer, "running"):
-        _add_finding(context, FindingLevel.GOOD, f"{unit} is at work and is left to its end; installing waits for it")
+        _add_finding(context, FindingLevel.GOOD, f"{unit} is running and is not stopped; the installation waits for it")
     for record in answer.find_records("untimed"):
-        why = f"the machine can't bring them back by itself when its claim ends: {record.get('why')}"
+        why = f"the machine can't start them again by itself when the lock ends: {record.get('why')}"
         _add_finding(
-            context, FindingLevel.WARN, why, "They are back at the end of this run, or with the machine's next reboot."
+            context,
+            FindingLevel.WARN,
+            why,
+            "They start again at the end of this run, or with the machine's next reboot.",
         )
     for record in answer.find_records("nothing"):
         _add_finding(context, FindingLevel.GOOD, f"nothing to pause: {record.get('why')}")
@@ -106,7 +107,7 @@ def restore_updaters(context: MachineContext) -> None:
         if back or left:
             _add_finding(context, FindingLevel.GOOD, f"paused while this run installed: {', '.join([*back, *left])}")
         if failed:
-            _add_finding(context, FindingLevel.WARN, f"not brought back: {'; '.join(failed)}", _STILL_PAUSED_REMEDY)
+            _add_finding(context, FindingLevel.WARN, f"not started again: {'; '.join(failed)}", _STILL_PAUSED_REMEDY)
         journal.record_end(
             context, Step.REPORT, RESTORE_ACT, JOURNAL_KEY, {"back": back, "left": left, "failed": failed}
         )
@@ -115,11 +116,11 @@ def restore_updaters(context: MachineContext) -> None:
         info = ErrorInfo.from_error(error)
         context.state = replace(context.state, error=context.state.error or info)
     except (FleetpatchError, ValueError) as error:  # ValueError: no facts, so no package manager is known
-        logger.info("%s: its own updaters could not be brought back: %s", context.name, error)
+        logger.info("%s: its own updaters could not be started again: %s", context.name, error)
         _add_finding(
             context,
             FindingLevel.WARN,
-            f"what was paused may be so still: {getattr(error, 'message', error)}",
+            f"what was paused may still be paused: {getattr(error, 'message', error)}",
             _STILL_PAUSED_REMEDY,
         )
 
@@ -136,13 +137,13 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
     clock = context.run_context.clock
     updaters_script = context.manager.updaters_script
     if updaters_script is None:
-        raise UnsupportedSystem(f"nothing is known of {context.manager.name} that updates a system by itself")
+        raise UnsupportedSystem(f"no automatic updater of {context.manager.name} is known")
     script = with_lock_token(context, replace(updaters_script, params={"work": action}))
 
     def run_script() -> ScriptResult:
         # this process may have been suspended since the last check
         if not context.run_context.stop_token.still_holds_lease():
-            raise RecordsError("somebody else has taken this run over, so nothing more is done from here")
+            raise RecordsError("another process executes this run now, so this process does nothing more")
         return context.transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_TIMEOUT_SECONDS))
 
     answer = retry_transient(context, run_script, Deadline.after(clock, RETRY_SECONDS))
@@ -152,7 +153,7 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
             str(refused[0].get("why")) if refused else f"exit code {answer.exit_code}: {answer.unframed_output[-300:]}"
         )
         raise ScriptFailed(
-            f"the machine would not {action} its own updaters: {why}", exit_code=answer.exit_code, machine=context.name
+            f"the machine refused to {action} its own updaters: {why}", exit_code=answer.exit_code, machine=context.name
         )
     return answer
 

@@ -82,7 +82,7 @@ def _check_within_timeout(check: Check, question: Callable[[], str]) -> str:
     def run_question() -> None:
         try:
             answer.set_result(question())
-        except BaseException as error:  # noqa: BLE001 - whoever waits gets it
+        except BaseException as error:  # noqa: BLE001 - the caller gets it
             answer.set_exception(error)
 
     threading.Thread(target=run_question, name=f"check {check.name}", daemon=True).start()
@@ -108,7 +108,7 @@ def _check_http(check: Check) -> str:
     try:
         request = build_http_request(check.target)
     except ValueError as error:
-        return f"the target is not an http or https URL that can be asked: {error}"
+        return f"the target is not a usable http or https URL: {error}"
     try:
         with HTTP_OPENER.open(request, timeout=check.timeout_seconds) as answer:
             return "" if 200 <= answer.status < 400 else f"status {answer.status}"

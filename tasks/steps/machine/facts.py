@@ -189,5 +189,5 @@ def _parse_records(answer: ScriptResult, kind: str, model: type[_RecordType]) ->
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise ProtocolViolation(
-                f"the machine's facts make no sense: {kind}.{where}: {first['msg']} ({first['input']!r:.200})"
+                f"the machine's facts can't be understood: {kind}.{where}: {first['msg']} ({first['input']!r:.200})"
             ) from error

@@ -39,8 +39,11 @@ HTTP_OPENER = build_opener(_SameHostRedirectHandler)
 
 
 _HTTP_ERROR_TEXTS: tuple[tuple[type[BaseException], str], ...] = (
-    (http.client.InvalidURL, "the URL holds a blank or a control character: write it as %20"),
-    (UnicodeError, "the URL holds letters that can't be sent (write them as %C3%A9), or its name can't be looked up"),
+    (http.client.InvalidURL, "the URL contains a blank or a control character: write it as %20"),
+    (
+        UnicodeError,
+        "the URL contains letters that can't be sent (write them as %C3%A9), or its name can't be looked up",
+    ),
     (http.client.RemoteDisconnected, "the connection was closed without an answer"),
     (http.client.HTTPException, "the answer is no HTTP"),
     (TimeoutError, "no answer in time"),

@@ -65,7 +65,7 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
         lock_record = _LockRecord.model_validate(found[0] if found else {})
     except ValidationError as error:
         raise ProtocolViolation(
-            f"what the machine says of its lock makes no sense: {error}", machine=machine
+            f"what the machine says of its lock can't be understood: {error}", machine=machine
         ) from error
     now = clock.now()
 
@@ -102,24 +102,24 @@ def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -
         return
     if last.get("kind") == "changed":
         raise RequestError(
-            "the lock was taken or given back meanwhile, so nothing was lifted",
+            "the lock changed in the meantime, so it was not removed",
             machine=lock.machine,
-            hint="Look again: the same command shows whose it is now.",
+            hint="Run the command again: it shows which run has the lock now.",
         )
     job = next((record.get("job") for record in records if record.get("kind") == "lock"), "")
     if job:
         raise build_busy_error(lock.machine, str(job))
     why = last.get("why") or "the machine gave no answer"
     if last.get("about") == "unsure":
-        raise DeadlineExceeded(f"the lock was not lifted: {why}", machine=lock.machine, hint="Try again.")
+        raise DeadlineExceeded(f"the lock was not removed: {why}", machine=lock.machine, hint="Try again.")
     hint = "Look at the room on its disk, and whether it is mounted read-only."
-    raise ScriptFailed(f"the lock can't be lifted: {why}", exit_code=0, machine=lock.machine, hint=hint)
+    raise ScriptFailed(f"the lock can't be removed: {why}", exit_code=0, machine=lock.machine, hint=hint)
 
 
 def build_busy_error(machine: str, job_id: str) -> ManagerBusy:
     """Return the error for a lock that is not removed because a job runs."""
     return ManagerBusy(
-        f"the lock is not lifted: job {job_id} is running",
+        f"the lock is not removed: job {job_id} is running",
         machine=machine,
         hint="Wait for the end of that job. It is never ended from outside.",
     )

@@ -60,19 +60,23 @@ def acquire_lock(context: MachineContext) -> LockResult:
     answer = _request_lock(context)
     kind = answer.get("kind")
     if kind == "claimed":
-        return LockResult(Finding("claim", FindingLevel.GOOD, "no other run has this machine"))
+        return LockResult(Finding("claim", FindingLevel.GOOD, "no other run has locked this machine"))
     if kind == "taken":
         remedy = (
-            "Wait for that run, or resume it and let it end. If it is dead and nothing of it is to be resumed, "
-            f"lift its lock: fleetpatch unlock {context.name}"
+            "Wait for that run, or resume it. If its process is dead and you will not resume it, "
+            f"remove its lock: fleetpatch unlock {context.name}"
         )
         return LockResult(
             Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer), remedy),
             _is_held_elsewhere(context, answer),
         )
     why = str(answer.get("why") or "the machine gave no answer")
-    remedy = "Try again: something else is begun there now." if _is_uncertain(answer) else "Mend that on the machine."
-    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be claimed: {why}", remedy))
+    remedy = (
+        "Try again: another order is being executed there now."
+        if _is_uncertain(answer)
+        else "Repair that on the machine."
+    )
+    return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be locked: {why}", remedy))
 
 
 def renew_lock(context: MachineContext) -> str:
@@ -112,7 +116,7 @@ def announce_attempt(context: MachineContext) -> None:
     """
     answer = _request_lock(context)
     if _is_uncertain(answer):
-        raise DeadlineExceeded(f"the machine did not hear of this attempt: {answer.get('why')}", machine=context.name)
+        raise DeadlineExceeded(f"the machine did not record this attempt: {answer.get('why')}", machine=context.name)
 
 
 def with_lock_token(context: MachineContext, script: Script) -> Script:
@@ -151,17 +155,17 @@ def release_lock(context: MachineContext) -> None:
     try:
         answer = _run_lock_script(context, {"release": "yes"})
     except FleetpatchError as error:
-        logger.info("%s: its claim could not be given back: %s", context.name, error.message)
+        logger.info("%s: its lock could not be released: %s", context.name, error.message)
     else:
         if answer.get("kind") != "released":
-            logger.info("%s: its claim was not given back: %s", context.name, dict(answer))
+            logger.info("%s: its lock was not released: %s", context.name, dict(answer))
         if answer.get("kind") == "refused":
             context.state = replace(context.state, findings=(*context.state.findings, _build_release_warning(answer)))
 
 
 def _build_release_warning(answer: ScriptRecord) -> Finding:
     """Return a warning for a machine that can't write any more, for example after a boot with a read-only root."""
-    why = f"its claim could not be given back: {answer.get('why')}"
+    why = f"its lock could not be released: {answer.get('why')}"
     return Finding("claim", FindingLevel.WARN, why, "Look whether its disk is full, or mounted read-only.")
 
 
@@ -240,16 +244,16 @@ def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> Scr
 
 def _describe_holder(context: MachineContext, answer: ScriptRecord) -> str:
     if answer.get("run") == context.run_context.run.id:
-        return "this run was taken over: a later attempt at it has this machine"
+        return "locked by a later attempt of this run"
+    whose = f"run {answer.get('run') or 'unknown'}" + (f" ({answer['by']})" if answer.get("by") else "")
     if answer.get("job"):
-        whose = f"run {answer.get('run') or 'unknown'}" + (f" of {answer['by']}" if answer.get("by") else "")
         return f"a job of {whose} is still running on this machine: {answer['job']}"
-    return f"run {answer.get('run')} of {answer.get('by')} has this machine until {_format_expiry(answer)}"
+    return f"locked by {whose} until {_format_expiry(answer)}"
 
 
 def _format_expiry(answer: ScriptRecord) -> str:
     until = _parse_expiry(answer)
-    return f"{until:%Y-%m-%d %H:%M} UTC by its own clock" if until else "an unknown moment"
+    return f"{until:%Y-%m-%d %H:%M} UTC by the machine's clock" if until else "an unknown moment"
 
 
 def _parse_expiry(answer: ScriptRecord) -> datetime | None:

@@ -34,7 +34,7 @@ def wait_for_idle_packages(
     until: Deadline,
     read: Callable[[MachineContext], PackageState] = read_package_state,
 ) -> PackageState:
-    """Read until nobody changes packages, the deadline has passed, or a stop is requested; at least once.
+    """Read until no process changes packages, the deadline has passed, or a stop is requested; at least once.
 
     Args:
         context: of the machine.

@@ -86,7 +86,7 @@ def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
     accepted = login.attempt.accepted_agent_keys
     keys = sorted(agent.get_keys(), key=lambda key: _rank_agent_key(key, accepted))[:MAX_AGENT_KEYS]
     if not keys:
-        raise AuthenticationFailed("the SSH agent holds no key", hint=NO_AGENT_KEY_HINT)
+        raise AuthenticationFailed("the SSH agent has no key", hint=NO_AGENT_KEY_HINT)
     for key in keys:
         try:
             _send_agent_key(login, agent, key)
@@ -201,13 +201,13 @@ def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> Fleetpa
     said = transport.disconnect_message or transport.login_banner
     if not transport.credentials_sent:
         message = f": {transport.disconnect_message}" if transport.disconnect_message else ""
-        return ConnectionLost(f"the line was cut during the login{message}")
+        return ConnectionLost(f"the connection was lost during the login{message}")
     if _PAM_NOLOGIN in said and not transport.disconnect_message:
-        return ConnectionLost(f"nobody may log in there for now: {said}")
+        return ConnectionLost(f"logins are disabled there now: {said}")
     login.attempt.is_refused = bool(transport.disconnect_message)
     login.attempt.is_interrupted = not transport.disconnect_message
     login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if the deadline has passed, that is the error to report
-    how = "gave no answer" if transport.is_active() else "ended the line"
+    how = "gave no answer" if transport.is_active() else "closed the connection"
     return AuthenticationFailed(
         f"the machine {how} after the {kind.value} of {login.user} was sent{f'; it said: {said}' if said else ''}",
         hint=_TOO_MANY_KEYS_HINT
@@ -218,6 +218,6 @@ def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> Fleetpa
 
 def _build_method_not_accepted_error(user: str, kind: CredentialKind, kinds: list[str]) -> AuthenticationFailed:
     return AuthenticationFailed(
-        f"the machine takes no {kind.value} of {user}; it takes: {', '.join(kinds)}",
+        f"the machine accepts no {kind.value} of {user}; it accepts: {', '.join(kinds)}",
         hint="Give the machine's entry another credential, or allow this kind in its sshd_config.",
     )

@@ -117,7 +117,7 @@ class SshShellChannel:
                     hint="MaxSessions in its sshd_config may be too low, or the login may run no commands.",
                 ) from error
             self.close()
-            raise ConnectionLost(f"the line was cut: {error or type(error).__name__}") from error
+            raise ConnectionLost(f"the connection was lost: {error or type(error).__name__}") from error
         except DeadlineExceeded:
             self.close()  # a late answer must not be read as the next answer
             raise

@@ -68,7 +68,7 @@ class ConnectionDropped(Exception):
     @property
     def message(self) -> str:
         """What happened to the connection."""
-        return f"the line was dropped before the login: {self}"
+        return f"the connection was closed before the login: {self}"
 
 
 class ConnectionRefused(ConnectionDropped):

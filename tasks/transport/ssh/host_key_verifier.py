@@ -125,12 +125,12 @@ class HostKeyVerifier:
             known = ", ".join(f"{key.type} {HostKeyStore.compute_fingerprint(key.base64)}" for key in pinned)
             raise HostKeyMismatch(
                 f"it shows the host key {shown.type} {fingerprint}, but pinned is {known}",
-                hint="Somebody may be in between, or the machine was installed anew. When sure, remove its line: "
-                f"ssh-keygen -R '{self._address}' -f {self._store.path}",
+                hint="An attacker may be in between, or the machine was reinstalled. If you know that it was, "
+                f"remove its line: ssh-keygen -R '{self._address}' -f {self._store.path}",
             )
         if self._policy is not HostKeyPolicy.LEARN:
             raise HostKeyUnknown(
-                f"nobody has vouched for its host key {shown.type} {fingerprint}",
+                f"its host key is not trusted yet: {shown.type} {fingerprint}",
                 hint=f"Compare it with the machine's own, then add to {self._store.path}: "
                 f"{self._address} {shown.type} {shown.base64}",
             )
@@ -157,7 +157,7 @@ class HostKeyVerifier:
         self._require_not_revoked(_parse_host_key(blob))
         if authority not in self._store.find_authorities(self._host, self._port):
             raise HostKeyMismatch(
-                f"its host certificate is signed by {fingerprint}, which vouches for no such host",
+                f"its host certificate is signed by {fingerprint}, which is not trusted for this host",
                 hint=f"Look at the @cert-authority lines of {self._store.path}, and at what answers there.",
             )
         wrong = _describe_certificate_fault(certificate, self._host, self._now())
@@ -178,7 +178,7 @@ def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: dat
     if not certificate.valid_after <= now.timestamp() < certificate.valid_before:
         return "it is not valid now"
     if certificate.critical_options:  # OpenSSH defines none for hosts; an unknown one must be obeyed, so it is refused
-        return "it has critical options that nobody knows"
+        return "it has critical options that fleetpatch does not know"
     names = [name.decode("utf-8", "replace").lower() for name in certificate.valid_principals]
     if host.lower() not in names:  # a certificate without names would be valid for every host, so it is refused too
         return f"it is for {', '.join(names) or 'no named host'}, not for {host}"

@@ -131,7 +131,7 @@ class _ConnectionAttempt:
                 f"the jump host {access.machine.name} did not open in {JUMP_HOST_TIMEOUT_SECONDS:.0f} s: "
                 f"{error.message}",
                 machine=error.machine,
-                hint=error.hint or "Look at its SSH server: it takes connections, and says nothing.",
+                hint=error.hint or "Look at its SSH server: it accepts connections, but does not answer.",
             )
         except Exception as error:  # noqa: BLE001 - it is raised again for each who waits
             self._error = error

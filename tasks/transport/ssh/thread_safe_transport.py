@@ -112,7 +112,7 @@ class ThreadSafeTransport(paramiko.Transport):
 
     def _parse_channel_open_success(self, message: Message) -> None:
         number, theirs = message.get_int(), message.get_int()
-        if self._channels.get(number) is None:  # type: ignore[attr-defined]  # nobody waits for it any more
+        if self._channels.get(number) is None:  # type: ignore[attr-defined]  # nothing waits for it any more
             close = Message()
             close.add_byte(cMSG_CHANNEL_CLOSE)
             close.add_int(theirs)

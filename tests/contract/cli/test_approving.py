@@ -85,7 +85,7 @@ def test_the_whole_plan_is_shown(waiting: Stage) -> None:
     assert said.code == 0
     assert "3 updates on 2 machines (2 critical or security" in said.out
     assert "Waits for approval until 2026-03-10 04:45 UTC" in said.out
-    for word in ("openssl", "curl", "held on the machine by its administrator", "1.0 → 2.0"):
+    for word in ("openssl", "curl", "a hold on the machine excludes it", "1.0 → 2.0"):
         assert word in said.out
 
 

@@ -182,7 +182,7 @@ def test_show_says_which_updates_somebody_else_installed(stage: Stage) -> None:
     lines = stage.run("show", "last", "--machine", "web").out.splitlines()
     assert [" ".join(line.split()) for line in lines if "→" in line and "before" not in line] == [
         "mine Other 1.0 → 2.0",
-        "theirs Other 1.0 → 2.0 came along with another one, or somebody else installed it",
+        "theirs Other 1.0 → 2.0 it came along with another update, or it was installed by others",
     ]
 
 

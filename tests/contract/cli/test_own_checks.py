@@ -57,11 +57,11 @@ def test_a_warning_leaves_a_machine_ready(stage: Stage) -> None:
 
 def test_a_check_that_can_not_be_asked_is_told_and_hides_nothing_else(stage: Stage) -> None:
     web = answers(stage.add("web", security("openssl"), probes=(GOOD, MILD)))
-    web.fail(ConnectionLost("the line was cut", hint="Look at its network."), on="probe")
+    web.fail(ConnectionLost("the connection was lost", hint="Look at its network."), on="probe")
     said = stage.run("doctor", "--json")
     (machine,) = said.json["machines"]
     found = {each["check"]: each for each in machine["findings"]}
-    assert "it could not be asked: the line was cut" in found["own: calm"]["message"]
+    assert "it could not be asked: the connection was lost" in found["own: calm"]["message"]
     assert found["own: backup"]["level"] == "warn"
     assert found["disk"]["level"] == "good"
 

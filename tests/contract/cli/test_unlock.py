@@ -63,7 +63,9 @@ def test_a_lock_is_shown_and_lifted_and_the_run_learns_who_did_it(
     assert f"web is locked by run {RUN} (somebody) until 2286-11-20 17:46" in said.out
     assert f"fleetpatch resume {RUN}" in said.out
     assert "The lock of web is removed." in said.err
-    with pytest.raises(ScriptFailed, match=rf"run {RUN} has no claim on this machine any more: it was lifted by olga"):
+    with pytest.raises(
+        ScriptFailed, match=rf"run {RUN} no longer has the lock of this machine: it was removed by olga"
+    ):
         machine.start(run=RUN)
     assert machine.claim("other")["kind"] == "claimed"
     with open_records(stage.url) as records:
@@ -97,7 +99,7 @@ def test_while_a_job_runs_nothing_is_lifted(stage: Stage, machine: Machine) -> N
 
     assert said.code == 5
     assert "Job one (endless) is running on it since" in said.out
-    assert "the lock is not lifted: job one is running" in said.err
+    assert "the lock is not removed: job one is running" in said.err
     assert (machine.place / "claim").read_text() == before
     assert unlock(stage, "--yes", "--json").json["error"]["kind"] == "ManagerBusy"
 
@@ -161,7 +163,7 @@ def test_a_lock_that_has_changed_since_it_was_shown_is_not_lifted(
     said = unlock(stage)
 
     assert said.code == 2
-    assert "taken or given back meanwhile, so nothing was lifted" in said.err
+    assert "the lock changed in the meantime, so it was not removed" in said.err
     assert machine.claim("other")["kind"] == "taken"
 
 

@@ -50,7 +50,7 @@ class TestSelecting:
         _, skipped = select_updates(make.make_package_state(updates=updates), selection(("curl", "1"), ("curl", "2")))
         assert [each.reason for each in skipped] == [
             "run run-1 has tested 1, 2, and not 3, which is offered",
-            "run run-1, whose updates are taken over, has not installed it",
+            "run run-1, whose updates this run uses, has not installed it",
         ]
 
     def test_it_widens_nothing(self) -> None:

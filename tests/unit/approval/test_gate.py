@@ -168,7 +168,7 @@ class TestAfterACrash:
         scene.reject()
         assert "rejected by anna" in outcome_of(scene.resume(request), "web").reason
 
-    def test_a_run_that_was_approved_and_is_only_settled_still_says_by_whom(self, scene: Scene) -> None:
+    def test_a_run_that_was_approved_and_is_only_finalized_still_says_by_whom(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         request = scene.request()
         scene.clock.later(100, kill)
@@ -176,7 +176,7 @@ class TestAfterACrash:
             scene.run(request)
         scene.approve("anna")
         control = StopToken()
-        control.request_stop("it is only settled")
+        control.request_stop("it is only finalized")
         asked = scene.ports(request).gate(scene.history.read_report(RUN), control)
         assert asked.refusal == ""
         assert asked.notes[0].startswith("approved by anna")

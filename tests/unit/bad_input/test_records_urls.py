@@ -149,7 +149,7 @@ def test_another_programs_file_is_left_alone_and_the_remedy_is_of_files(tmp_path
         connection.execute("CREATE TABLE moz_places (url TEXT)")
     connection.close()
     before = path.read_bytes()
-    with pytest.raises(RecordsError, match="isn't a fleetpatch database: it holds moz_places") as caught:
+    with pytest.raises(RecordsError, match="isn't a fleetpatch database: it contains moz_places") as caught:
         open_records(f"sqlite:///{path}")
     assert "CREATE DATABASE" not in caught.value.hint
     assert "another program's" in caught.value.hint

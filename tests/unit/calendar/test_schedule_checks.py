@@ -31,7 +31,12 @@ def test_nothing_is_wrong_with_a_common_schedule():
 @pytest.mark.parametrize(
     ("planned", "severity", "key", "words"),
     [
-        (schedule("Day", datetime(2026, 1, 1, 22), 9), FindingSeverity.WARNS, "length", "9 min holds no update"),
+        (
+            schedule("Day", datetime(2026, 1, 1, 22), 9),
+            FindingSeverity.WARNS,
+            "length",
+            "9 min is too short for an update",
+        ),
         (schedule("Hour", datetime(2026, 1, 1), 61), FindingSeverity.BLOCKS, "length", "ends 1 min after the next"),
         (
             schedule("Week Fri,Sat", datetime(2026, 1, 1), 1500),

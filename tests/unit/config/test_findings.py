@@ -119,7 +119,11 @@ def test_an_empty_scope_is_told_although_machines_stand_beside_it(folder: Folder
             FindingSeverity.BLOCKS,
             "after the next one opens",
         ),
-        ("{start: 2026-12-06, length: 5, zone: UTC, recurrence: Day}", FindingSeverity.WARNS, "holds no update"),
+        (
+            "{start: 2026-12-06, length: 5, zone: UTC, recurrence: Day}",
+            FindingSeverity.WARNS,
+            "is too short for an update",
+        ),
         (
             "{start: 2026-12-06 02:30, length: 2h, zone: Europe/Berlin, recurrence: Week Sunday}",
             FindingSeverity.WARNS,

@@ -294,10 +294,10 @@ def test_long_lists_are_cut() -> None:
 
 def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
     missed = tuple(
-        WindowClaim("web", ago(days=days), WindowStatus.MISSED, f"run-{days}", "no run had the window", NOW)
+        WindowClaim("web", ago(days=days), WindowStatus.MISSED, f"run-{days}", "no run used the window", NOW)
         for days in (3, 1)
     )
     finding = found("missed", missed_windows=missed)
     assert finding.level is WARN
-    assert "2 windows of the last days had no run; the last one of web: no run had the window" in finding.message
+    assert "2 windows of the last days had no run; the last one of web: no run used the window" in finding.message
     assert "fleetpatch show run-1" in finding.remedy

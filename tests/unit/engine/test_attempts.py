@@ -51,7 +51,7 @@ def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
     assert [entry.act for entry in fleet.records.journal].count("attempt") == 2
 
 
-def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet: SimFleet) -> None:
+def test_a_run_that_is_finalized_lets_the_machine_hear_of_it_before_it_looks(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a")])
     died = next(n for n in range(1, 99) if _announced(n))
     with contextlib.suppress(Killed):
@@ -59,7 +59,7 @@ def test_a_run_that_is_settled_lets_the_machine_hear_of_it_before_it_looks(fleet
     assert web.jobs() == []
     web.calls.clear()
     control = StopToken()
-    control.request_stop("settled")
+    control.request_stop("finalized")
     past = read_resume_state(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
 
     FleetRun(
@@ -134,14 +134,14 @@ def test_a_machine_on_its_way_down_hears_of_it_once_it_is_up_again(error: Fleetp
 
 def test_a_reboot_that_the_machine_refuses_was_not_ordered_and_is_not_asked_for_again(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
-    web.boots.refuses = f"run {RUN} was taken over: its attempt 2 has this machine, and this order is of attempt 1"
+    web.boots.refuses = f"run {RUN} was resumed: its attempt 2 has the lock, and this order is of attempt 1"
 
     outcome = outcome_of(fleet.patch(), "web")
 
     assert orders(web) == [(RUN, "1")]
     assert outcome.reboot_result is not None
     assert (outcome.reboot, outcome.reboot_result.count) == (RebootState.FAILED, 0)
-    assert "was taken over" in outcome.reason
+    assert "was resumed" in outcome.reason
     assert web.boots.count == 0
 
 

@@ -87,4 +87,4 @@ def test_a_reboot_does_not_wait_for_a_machine_that_another_run_has_by_now(fleet:
 
     assert web.boots.orders == []
     told = [step.message for step in outcome.steps if step.step is Step.REBOOT]
-    assert any("run 20260310-0100-beef of bert has this machine until" in message for message in told), told
+    assert any("locked by run 20260310-0100-beef (bert) until" in message for message in told), told

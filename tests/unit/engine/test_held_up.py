@@ -74,7 +74,7 @@ def test_a_run_that_held_looks_whose_it_is_before_it_writes() -> None:
     steady = RetryingRecords(records, FakeClock(), None, LoggingListener(), still_holds_lease=lambda: not records.lost)
     run: RunInfo = make_run()
 
-    with pytest.raises(RecordsError, match="somebody else"):
+    with pytest.raises(RecordsError, match="another process executes this run now"):
         steady.save(run)
     assert records.runs == {}
 
@@ -84,7 +84,7 @@ def test_a_process_that_was_held_up_while_it_handed_a_job_over_begins_none(fleet
     web.fail(Unreachable("gone"), on="start")
     fleet.control.still_holds_lease = lambda: all(call.verb != "start" for call in web.calls)
 
-    with pytest.raises(RecordsError, match="somebody else"):
+    with pytest.raises(RecordsError, match="another process executes this run now"):
         fleet.patch()
 
     assert web.jobs() == []

@@ -76,7 +76,7 @@ def test_who_installs_the_very_same_updates_is_waited_for_and_no_failure() -> No
         FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 600, becomes="2.0"), repair=False
     )
     assert result_of(outcome, "a").state is UpdateState.INSTALLED
-    assert result_of(outcome, "a").reason.startswith("somebody else installed it (")
+    assert result_of(outcome, "a").reason.startswith("it was installed by others (")
     assert outcome.state in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS), outcome.reason
 
 
@@ -84,7 +84,7 @@ def test_who_does_not_end_leaves_updates_not_attempted_and_named() -> None:
     outcome = patched(FakePackage("a"), at=Step.INSTALL, then=lambda web: works(web, "a", 50_000))
     result = result_of(outcome, "a")
     assert result.state is UpdateState.NOT_ATTEMPTED
-    assert result.reason.endswith("what became of it is not known: packages were being changed by dpkg (pid 7)")
+    assert result.reason.endswith("its state now is not known: packages were being changed by dpkg (pid 7)")
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
 
 
@@ -264,8 +264,8 @@ def test_what_others_installed_since_the_assessment_is_not_told_as_this_runs(
 
     assert outcome.state is OperationState.SUCCEEDED
     told = {result.update.id: (result.state, result.reason) for result in outcome.updates}
-    note = "somebody else installed it"
-    others = note if len(by_others) == 2 else f"came along with another one, or {note}"
+    note = "it was installed by others"
+    others = note if len(by_others) == 2 else f"it came along with another update, or {note}"
     assert told["p0"] == (UpdateState.INSTALLED, others)
     assert told["p1"] == (UpdateState.INSTALLED, others if "p1" in by_others else "")
     asked = [name for job in web.installs() for name in job.script.params["tx_0_updates"]]

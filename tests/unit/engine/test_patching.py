@@ -265,4 +265,4 @@ def test_a_policy_to_reboot_always_that_was_not_kept_is_told(fleet: SimFleet) ->
 
     assert outcome.reboot is RebootState.NOT_NEEDED
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert "not rebooted although the policy is to reboot always" in outcome.reason
+    assert "not rebooted although the reboot policy is Always" in outcome.reason

@@ -249,8 +249,8 @@ def test_what_can_not_be_taken_up_is_told_so(caller: Caller) -> None:
         recover_if_abandoned("a", caller, broken)
 
 
-@pytest.mark.parametrize(("asked", "settled"), [(False, False), (True, True)])
-def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool, settled: bool) -> None:
+@pytest.mark.parametrize(("asked", "finalized"), [(False, False), (True, True)])
+def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool, finalized: bool) -> None:
     if asked:
         with open_records(caller.records_url) as records:
             records.leases.request_stop("a", "anne", "the wrong fleet")
@@ -261,7 +261,7 @@ def test_what_is_done_is_judged_when_its_turn_comes(caller: Caller, asked: bool,
         return make_report()
 
     recover_if_abandoned("a", caller, take)
-    assert bool(seen[0]) is settled
+    assert bool(seen[0]) is finalized
 
 
 ENTRY = JournalEntry(
@@ -273,9 +273,9 @@ CASES = [
     (OperationState.IN_PROGRESS, (), NOW, False, "resumed"),
     (OperationState.IN_PROGRESS, SUSPENDED, NOW, True, "left alone: suspended in Prefect"),
     (OperationState.IN_PROGRESS, STOPPING, NOW, False, "stopped to the end"),
-    (OperationState.IN_PROGRESS, SUSPENDED, NOW + 2 * HOUR, False, "settled: its window was over"),
+    (OperationState.IN_PROGRESS, SUSPENDED, NOW + 2 * HOUR, False, "finalized: its window was over"),
     (OperationState.IN_PROGRESS, (*SUSPENDED, replace(ENTRY, act=RESUME_ACT)), NOW, False, "resumed"),
-    (OperationState.UNKNOWN, (), NOW, False, "settled: it was left: interrupted"),
+    (OperationState.UNKNOWN, (), NOW, False, "finalized: it was left: interrupted"),
 ]
 
 

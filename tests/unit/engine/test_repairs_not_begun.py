@@ -41,7 +41,7 @@ def test_who_else_is_at_work_is_told_along_with_why_a_repair_was_not_begun() -> 
     _, outcome = repaired(lambda web: works(web, "half", 50_000), stopped=False)
 
     assert outcome.state is OperationState.FAILED
-    assert "the repair was not begun: somebody else held the package manager's lock" in outcome.reason
+    assert "the repair was not begun: another process locked the package manager" in outcome.reason
     assert "packages were being changed by dpkg (pid 7)" in outcome.reason
     assert "helped" not in outcome.reason
 

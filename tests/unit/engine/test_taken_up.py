@@ -142,6 +142,6 @@ def test_a_job_that_was_only_about_to_be_handed_over_is_not_begun_by_a_run_that_
 def settle(fleet: SimFleet) -> None:
     """Take the run up and begin nothing new."""
     ports = fleet.ports()
-    ports.stop_token.request_stop("only settled")
+    ports.stop_token.request_stop("only finalized")
     past = read_resume_state(FakeHistory(fleet.records), RUN)  # type: ignore[arg-type]  # the fake tells what the real one does
     FleetRun(parse_recorded_request(past.run), ports, LocalRunner(), run_id=RUN, resume_state=past).execute()

@@ -14,7 +14,7 @@ from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of
 
-WORDS = "packages could not be judged: they were being changed by dpkg (pid 7)"
+WORDS = "packages could not be checked: they were being changed by dpkg (pid 7)"
 
 
 def hold(machine: SimMachine, seconds: float) -> None:

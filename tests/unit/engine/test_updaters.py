@@ -154,7 +154,7 @@ def test_what_can_not_be_brought_back_is_a_warning() -> None:
     machine.on_start("install", 1, lambda: setattr(machine.updaters, "stuck", ("fake.timer",)))
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert (FindingLevel.WARN, "not brought back: fake.timer: no") in found(outcome)
+    assert (FindingLevel.WARN, "not started again: fake.timer: no") in found(outcome)
 
 
 def test_a_machine_without_such_updaters_has_nothing_to_pause_and_says_so() -> None:
@@ -172,7 +172,7 @@ def test_a_package_manager_that_knows_of_none_says_so(monkeypatch: pytest.Monkey
     fleet = one()
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert found(outcome) == [
-        (FindingLevel.GOOD, "nothing is known of fake that updates a system by itself"),
+        (FindingLevel.GOOD, "no automatic updater of fake is known"),
     ]
     assert fleet.machines["web"].updaters.asked == []
 
@@ -185,7 +185,7 @@ def test_what_its_owner_has_masked_and_what_is_at_work_is_told() -> None:
     assert outcome.state is OperationState.SUCCEEDED
     assert [message for _, message in found(outcome)] == [
         "two.timer is left as it is: its owner has masked it",
-        "one.service is at work and is left to its end; installing waits for it",
+        "one.service is running and is not stopped; the installation waits for it",
         "paused while this run installed: one.timer (it is as it was)",
     ]
 
@@ -208,9 +208,9 @@ def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     fleet.machines["web"].answer("fake_updaters", {"kind": "refused", "why": "cannot write"})
     outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
     assert outcome.state is OperationState.FAILED
-    assert "would not pause its own updaters: cannot write" in outcome.reason
+    assert "refused to pause its own updaters: cannot write" in outcome.reason
     assert not fleet.machines["web"].installs()
-    assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
+    assert any(level is FindingLevel.WARN and "may still be paused" in message for level, message in found(outcome))
     assert not [entry for entry in find_unfinished_acts(fleet.records.journal) if entry.act == "pause_updaters"]
 
 
@@ -231,7 +231,7 @@ def test_a_machine_that_is_gone_at_the_end_is_warned_of() -> None:
     machine.on_start("install", 5, lambda: machine.cut(3 * 3600))
     outcome = outcome_of(fleet.patch(native_updaters="pause", minutes=60), "web")
     assert machine.rests_for == RUN
-    assert any(level is FindingLevel.WARN and "may be so still" in message for level, message in found(outcome))
+    assert any(level is FindingLevel.WARN and "may still be paused" in message for level, message in found(outcome))
 
 
 def calls() -> int:

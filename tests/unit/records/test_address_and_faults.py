@@ -68,7 +68,7 @@ class TestFaults:
             raise OperationalError("INSERT secret", {"p": "secret"}, sqlite3.OperationalError("database is locked"))
         assert str(caught.value) == "can't save an outcome in /r.db: database is locked"
         assert caught.value.transient
-        assert "Another program holds the database" in caught.value.hint
+        assert "Another program locks the database" in caught.value.hint
 
     def test_a_pool_that_ran_dry(self) -> None:
         with pytest.raises(RecordsError, match="all connections are busy") as caught, translate_errors("save", "/r.db"):

@@ -234,7 +234,7 @@ def dpkg_failed(machine: str, at: datetime, wave: int) -> Outcome:
                 "packages",
                 FindingLevel.BLOCK,
                 "postgresql-15 is unpacked but not configured",
-                "Mend the cause, then run: dpkg --configure -a",
+                "Repair the cause, then run: dpkg --configure -a",
             ),
         ),
         error=ErrorInfo("BrokenPackages", why, "Look at the log below; then run dpkg --configure -a on the machine."),

@@ -135,7 +135,7 @@ def test_troubles_come_with_reason_remedy_and_machines() -> None:
     assert "(machine) can't be reached Is the machine up" in text
     assert "wave 4 was not begun: 5 of 14 machines of wave 3 failed (36 %), more than the 20 % allowed" in text
     assert "needs 6 min 40 s, but only 4 min 10 s are left before the reboot reserve of 15 min" in text
-    assert "Mend the cause, then run: dpkg --configure -a" in text
+    assert "Repair the cause, then run: dpkg --configure -a" in text
 
 
 def test_logs_are_folded_in_and_progress_bars_are_left_out() -> None:

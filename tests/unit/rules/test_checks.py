@@ -166,7 +166,7 @@ def test_a_pending_reboot_says_why_when_the_machine_does():
 
 def test_a_hold_without_an_update_is_still_told():
     (found,) = the("held", check_packages(a_state(held=("f", "e", "d", "c", "b", "a")), repair_allowed=False))
-    assert (found.level, found.message) == (GOOD, "held by its administrator, and left alone: a, b, c, d, e and 1 more")
+    assert (found.level, found.message) == (GOOD, "on hold, so not updated: a, b, c, d, e and 1 more")
     (found,) = the("held", check_packages(a_state(held=("a", "b", "c", "d", "e")), repair_allowed=False))
     assert found.message.endswith("c, d, e")
 

@@ -63,7 +63,7 @@ def test_a_reboot_before_the_installation_is_not_the_one_that_always_asks_for():
 @pytest.mark.parametrize(
     ("given_", "words"),
     [
-        ({"can_reboot": False}, "whatever hosts it must restart it"),
+        ({"can_reboot": False}, "its host must restart it"),
         ({"reboots_so_far": 2}, "2 of 2 allowed reboots are used up"),
         ({"time_fit": FULL}, "a reboot needs about 5 min; 2 min are left"),
     ],
@@ -80,14 +80,14 @@ def test_why_there_is_no_reboot_is_said():
     assert ask(RebootPolicy.IF_REQUIRED, NO).reason == "no reboot is asked for"
     assert ask(RebootPolicy.IF_REQUIRED, NO, reboots_so_far=1).reason == "rebooted, and no further reboot is asked for"
     assert ask(RebootPolicy.NEVER, YES).reason == (
-        "the machine asks for a reboot (a new kernel), and the policy is to reboot never"
+        "the machine asks for a reboot (a new kernel), and the reboot policy is Never"
     )
 
 
 def test_unknown_says_that_it_could_not_be_told():
     assert ask(RebootPolicy.IF_REQUIRED, UNKNOWN).reason == (
-        "whether a reboot is needed after 3 updates could not be told (no tool tells); "
-        "under IfRequired that is no reason"
+        "whether a reboot is needed after 3 updates is not known (no tool tells); "
+        "with reboot policy IfRequired, fleetpatch does not reboot then"
     )
 
 

@@ -42,7 +42,8 @@ def test_a_dependency_that_is_excluded_takes_its_update_with_it():
 def test_a_dependency_that_is_held_takes_its_update_with_it():
     for state in (a_state(A, an_update("b", held=True)), a_state(A, held=("b",))):
         assert (
-            "held on the machine" in against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state).by_update[A.id]
+            "a hold on the machine"
+            in against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state).by_update[A.id]
         )
 
 
@@ -136,7 +137,7 @@ def test_sift_gives_up_on_the_safe_side():
     assert found.chosen == ()
     assert found.simulation is None
     assert found.simulation_count == 5
-    assert any("too many rehearsals" in result.reason for result in found.skipped)
+    assert any("too many simulations" in result.reason for result in found.skipped)
 
 
 def test_sift_of_nothing():

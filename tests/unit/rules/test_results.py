@@ -85,7 +85,10 @@ def test_what_was_not_attempted_says_why():
 
 def test_what_came_along_though_not_attempted_is_installed():
     found = settled(SSL, "1.1", not_attempted={SSL.id: "no time"})
-    assert (found.state, found.reason) == (UpdateState.INSTALLED, "somebody else installed it (no time)")
+    assert (found.state, found.reason) == (
+        UpdateState.INSTALLED,
+        "it was installed by others (no time)",
+    )
 
 
 def test_what_changed_without_a_transaction_of_its_own_came_along_or_is_somebody_elses():
@@ -93,7 +96,7 @@ def test_what_changed_without_a_transaction_of_its_own_came_along_or_is_somebody
         [NEW, SSL], a_state(NEW, SSL), {NEW.id: "1.1", SSL.id: "1.1"}, [ran(NEW)], {}
     )
     assert first.reason == ""
-    assert second.reason == "came along with another one, or somebody else installed it"
+    assert second.reason == "it came along with another update, or it was installed by others"
 
 
 def test_what_is_no_longer_whole_failed_even_when_it_was_not_attempted():
@@ -118,8 +121,8 @@ def test_skipped_updates_that_moved_are_told_as_installed():
         UpdateState.NOT_SELECTED,
         UpdateState.NOT_SELECTED,
     ]
-    assert along[0].reason == "came along as a dependency, or somebody else installed it"
-    assert "it was to be left alone: excluded by mask" in along[1].reason
+    assert along[0].reason == "it came along as a dependency, or it was installed by others"
+    assert "it was not to be installed: excluded by mask" in along[1].reason
 
 
 @given(

@@ -23,7 +23,7 @@ def finding(level, check="disk"):
         (GOOD, "1 update installed, rebooted", {"results": [INSTALLED], "reboot": RebootResult(RebootState.COMPLETED)}),
         (GOOD, "nothing to install", {"reboot": RebootResult(RebootState.UNKNOWN)}),
         (GOOD, "nothing to install", {"findings": [finding(FindingLevel.GOOD)]}),
-        (FAILED, "the line was cut", {"error": ErrorInfo("ConnectionLost", "the line was cut")}),
+        (FAILED, "the connection was lost", {"error": ErrorInfo("ConnectionLost", "the connection was lost")}),
         (FAILED, "pre-check disk: says so", {"findings": [finding(FindingLevel.BLOCK)]}),
         (FAILED, "1 update failed: a (exit 1)", {"results": [INSTALLED, a_result("a", UpdateState.FAILED, "exit 1")]}),
         (FAILED, "the reboot failed: it is down", {"reboot": RebootResult(RebootState.FAILED, "it is down")}),

@@ -50,7 +50,7 @@ def test_a_busy_package_manager_is_no_repository_to_correct() -> None:
     )
     found = check_packages(state, repair_allowed=False)
     assert [finding.check for finding in found] == ["package-lock"]
-    assert "was not judged" in found[0].message
+    assert "was not checked" in found[0].message
     assert "Let it finish" in found[0].remedy
 
 
@@ -60,7 +60,7 @@ def test_who_has_just_ended_uses_nothing_any_more(holder: str) -> None:
     state = PackageState("apt", (), RebootNeed(YesNoUnknown.NO), lock_holder=holder, at_work=gone)
     *others, found = check_packages(state, repair_allowed=False)
     assert (found.check, found.level) == ("package-lock", FindingLevel.WARN)
-    assert found.message == f"packages were changed by {gone} as they were read: whether they are whole was not judged"
+    assert found.message == f"packages were changed by {gone} as they were read: whether they are whole was not checked"
     assert [each.message for each in others] == [f"the package manager is in use by {holder}"] * bool(holder)
     assert clear_lock_warnings((found,), state) == (found,)
 

@@ -160,7 +160,7 @@ class TestOneRunAWindow:
         refused = asked(at(5), claim=self.standing(WindowStatus.CANCELLED, "anne: not tonight"), claimant="flow-1")
         assert refused is not None
         assert refused.status is WindowStatus.CANCELLED
-        assert "called off: anne: not tonight" in refused.reason
+        assert "cancelled: anne: not tonight" in refused.reason
 
 
 def test_a_freeze_of_a_moment_keeps_the_window_shut_that_holds_it() -> None:

@@ -20,7 +20,7 @@ START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
 NIGHT = Window(START, START + timedelta(hours=2), "Europe/Berlin")
 LAST = START + timedelta(minutes=105)
 OVER = LAST + MISSED_WINDOW_GRACE_PERIOD
-SAID = "no run had the window 2026-11-21 01:00 to 03:00 CET (2 h): "
+SAID = "no run used the window 2026-11-21 01:00 to 03:00 CET (2 h): "
 
 
 def run(state: FlowRunState, message: str = "") -> ScheduledRun:
@@ -42,7 +42,7 @@ def at(now: datetime, *runs: ScheduledRun, standing: WindowClaim | None = None, 
         (FlowRunState.WAITING, "flow run brave-fox was never started (is a worker online?)"),
         (FlowRunState.PENDING, "flow run brave-fox is stuck as Pending"),
         (FlowRunState.CANCELLED, "flow run brave-fox was cancelled in Prefect before it began: by anne"),
-        (FlowRunState.FAILED, "flow run brave-fox failed before it had the window: by anne"),
+        (FlowRunState.FAILED, "flow run brave-fox failed before it used the window: by anne"),
         (
             FlowRunState.CANCELLED_BY_LIMIT,
             "Prefect cancelled flow run brave-fox while an earlier run of its deployment counted as running",

@@ -14,7 +14,7 @@ def test_the_second_run_leaves_it_alone_and_says_who_has_it() -> None:
 
     left = outcome_of(report, "web")
     assert left.state is OperationState.NOT_STARTED
-    assert "run run-1 of the schedule of nights has this machine until" in left.reason
+    assert "locked by run run-1 (the schedule of nights) until" in left.reason
     assert {result.state for result in left.updates} == {UpdateState.NOT_ATTEMPTED}
     assert web.world.whole() == {"a": "1.0"}
     assert web.claimed_by[0] == "run-1"
@@ -40,4 +40,4 @@ def test_one_that_can_not_be_claimed_has_failed() -> None:
     outcome = outcome_of(fleet.patch(), "web")
 
     assert outcome.state is OperationState.FAILED
-    assert "can't be claimed: read-only file system" in outcome.reason
+    assert "can't be locked: read-only file system" in outcome.reason

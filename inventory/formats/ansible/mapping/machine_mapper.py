@@ -131,7 +131,7 @@ class MachineMapper:
             place = builder.variables[VAULTED_FILE_VARIABLE].locate()
             self._problems.add(place, f"{VAULTED_FILE_VARIABLE} is not 'ignore'", "Write ignore, or remove it.")
         elif says is None:
-            message = "this file is vaulted as a whole, so nobody knows what it says of its machines"
+            message = "this file is vaulted as a whole, so what it says of its machines is not known"
             self._problems.add(value.locate(), message, _VAULT_HINT)
 
     def _warn_once(self, variable: str, place: SourceLocation, what: str) -> None:

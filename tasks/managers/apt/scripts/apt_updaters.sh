@@ -25,9 +25,9 @@ noted() { printf '%s\n' "$units" | sed -n "s/^$1 //p"; } # UNIT: its earlier sta
 ours() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   fp_read_claim
   if [ "$fp_claim_run" != "$run" ] || [ "$fp_claim_until" = 0 ]; then
-    [ "$work" = restore ] || refuse "run $run has no claim on this machine any more"
+    [ "$work" = restore ] || refuse "run $run no longer has the lock of this machine"
   elif [ "$attempt" -lt "$fp_claim_attempt" ]; then
-    refuse "run $run was taken over: its attempt $fp_claim_attempt has this machine, and this order is of attempt $attempt"
+    refuse "run $run was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $attempt"
   else
     fp_keep_claim "$run" "$attempt" "$(fp_param claim_until)" || [ "$work" = restore ] || refuse "cannot write ${fp_jobs%/*}/claim"
   fi
