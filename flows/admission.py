@@ -6,16 +6,18 @@ from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flows.composition import open_run_notifier
+from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunInfo, RunReport
-from tasks.protocols.clock import Clock, SystemClock
+from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
+from tasks.retry import retry
 from tasks.rules.timing.admission import (
     AdmissionRefusal,
     WindowClaim,
@@ -27,11 +29,8 @@ from tasks.states import NotificationEvent
 
 T = TypeVar("T")
 
-RETRY_SECONDS = 2.0
 DOWNLOAD_SUFFIX = " (download)"
 """Separates windows of a configuration's downloads from windows of its patch runs. No configuration has such a name."""
-MIN_RETRY_TIME = timedelta(seconds=60)
-"""How long to wait for unavailable records after the window is over. A missed window must be recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,11 +220,11 @@ def retry_while_records_unavailable(call: Callable[[], T], caller: Caller, clock
     Raises:
         RecordsUnavailable: they are still unavailable.
     """
-    while True:
-        try:
-            return call()
-        except RecordsUnavailable as error:
-            if clock.now() >= until:
-                raise
-            caller.listener.on_message(f"waiting: records database unavailable ({error.message})")
-            clock.sleep(RETRY_SECONDS)
+    return retry(
+        call,
+        RecordsUnavailable,
+        clock=clock,
+        deadline=Deadline(until + RETRY_INTERVAL),
+        wait=RETRY_INTERVAL,
+        on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
+    )

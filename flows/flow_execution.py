@@ -19,7 +19,7 @@ from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
-from flows.recovery.resumption import LEASE_GRACE_SECONDS, wait_for_lease_expiry
+from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport

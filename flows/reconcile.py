@@ -16,10 +16,9 @@ from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
-from flows.recovery.cancelled_flow_runs import stop_runs_cancelled_in_prefect
 from flows.recovery.missed_windows import filter_fleet_tags, read_own_fleet_tags, record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
-from flows.recovery.resume_flow_run import start_resume_flow_run
+from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
 from tasks.errors import LeaseHeld, PatchError
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows.approval.answer_source import MAX_NAME_LENGTH, MAX_REMARK_LENGTH
-from flows.approval.eligibility import find_approval_objection
-from flows.approval.wording import describe_approval, format_moment, format_person
+from flows.approval.wording import describe_approval, find_approval_objection, format_moment, format_person
 from flows.engine.resume_state import parse_recorded_request
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import MachinePlan, RunInfo

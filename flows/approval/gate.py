@@ -20,8 +20,12 @@ from flows.approval.answer_source import (
     NoAnswerSource,
     PendingApproval,
 )
-from flows.approval.eligibility import find_approval_deadlock, find_approval_objection
-from flows.approval.wording import describe_approval, format_moment
+from flows.approval.wording import (
+    describe_approval,
+    find_approval_deadlock,
+    find_approval_objection,
+    format_moment,
+)
 from flows.ports.ports import GateDecision, Notifier, Ports
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest

@@ -15,6 +15,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, Literal
 from uuid import UUID
@@ -75,17 +76,14 @@ class _ApprovalSession:
         self.stop_token = stop_token
         self.wait = wait
         self.parent_flow_run_id = UUID(str(flow_run.get_id()))
-        self.has_waited = False
-        self.approval: Approval | None = None
-        self.error: BaseException | None = None
+        self.decision: Future[Approval | None] = Future()
 
     def wait_for_decision(self, source: AnswerSource) -> None:
         """Wait for the decision, once."""
-        self.has_waited = True
         try:
-            self.approval = self.wait(source)
+            self.decision.set_result(self.wait(source))
         except BaseException as error:  # noqa: BLE001 - raised again where the gate was called
-            self.error = error
+            self.decision.set_exception(error)
 
 
 _CURRENT_SESSION: ContextVar[_ApprovalSession] = ContextVar("fleetpatch_approval")
@@ -105,11 +103,9 @@ def present_in_prefect(pending: PendingApproval, stop_token: StopToken, wait: Wa
         logger.warning("the approval of run %s has no form in Prefect: %s", pending.planned.run.id, error)
     finally:
         _CURRENT_SESSION.reset(token)
-    if not session.has_waited:
+    if not session.decision.done():
         session.wait_for_decision(NoAnswerSource())
-    if session.error is not None:
-        raise session.error
-    return session.approval
+    return session.decision.result()
 
 
 @flow(name="approve-plan", flow_run_name="approval of {run_id}", persist_result=False, validate_parameters=False)
@@ -130,11 +126,10 @@ def approve_plan(run_id: str, plan: str, what: str) -> State[None]:  # noqa: ARG
 
 def _build_end_state(session: _ApprovalSession) -> State[None]:
     """Return the end state of the flow run of an approval."""
-    approval, run = session.approval, session.pending.planned.run
+    error, run = session.decision.exception(), session.pending.planned.run
+    approval = session.decision.result() if error is None else None
     if approval is None:
-        return Cancelled(
-            message=f"no longer waiting: {session.stop_token.reason or session.error or 'the window is over'}"
-        )
+        return Cancelled(message=f"no longer waiting: {session.stop_token.reason or error or 'the window is over'}")
     message = describe_approval(approval, run.window.zone if run.window else "UTC")
     match approval.decision:
         case ApprovalDecision.APPROVED:

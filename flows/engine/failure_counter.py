@@ -94,12 +94,13 @@ class FailureCounter:
     def _check_budget(self) -> None:
         """Check the failures. Their stop reason is final. Machines that are unreachable may answer later."""
         if not self._stop_reason:
-            run, here = (
+            self._stop_reason = check_failures(
+                self._budget,
                 OutcomeTally(self._machine_count, self._run_counts),
                 OutcomeTally(len(self._wave_machines), self._wave_counts),
+                number=self._wave.number,
+                canary=self._wave.canary,
             )
-            number, canary = self._wave.number, self._wave.canary
-            self._stop_reason = check_failures(self._budget, run, here, number=number, canary=canary)
 
 
 def build_failure_counter(request: PatchRequest | AssessRequest) -> FailureCounter:

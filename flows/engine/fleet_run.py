@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 
-from flows.engine.assessment import assess_machines, assess_machines_once
 from flows.engine.failure_counter import build_failure_counter
+from flows.engine.machine_pool import assess_machines, assess_machines_once
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_run_id, build_window, find_run_kind
-from flows.engine.run_lifecycle import RunLifecycle, build_hook_caller, build_machine_report, merge_hook_results
+from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
 from flows.ports.ports import Ports, Runner
@@ -20,11 +20,12 @@ from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
 from inventory.scope import Scope
 from tasks.errors import FleetpatchError, InternalError, RecordsError
-from tasks.model import ErrorInfo, Outcome, RunInfo, RunReport, Wave
+from tasks.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
+from tasks.protocols.clock import Deadline
 from tasks.protocols.records import JournalMark
 from tasks.protocols.transport import Transport
 from tasks.reporting.formatting import format_count
-from tasks.rules.runs.hooks import determine_state_with_hooks
+from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
 from tasks.rules.runs.waves import build_waves
@@ -108,7 +109,7 @@ class FleetRun:
             find_manager=ports.find_manager,
             listener=ports.listener,
             stop_token=ports.stop_token,
-            call_hook=build_hook_caller(ports, self._build_interim_report),
+            call_hook=self._call_hook,
             check_failure_budget=lambda: describe_spent_budget(self._failure_counter),
         )
         self._contexts: list[MachineContext] = []
@@ -179,7 +180,7 @@ class FleetRun:
         why_not = {machine.name: check_patch_owner(machine, request.configuration) for machine in machines}
         allowed_machines = [machine for machine in machines if not why_not[machine.name]]
         refused_outcomes = tuple(
-            self._build_not_started(machine, why_not[machine.name]) for machine in machines if why_not[machine.name]
+            Outcome(self.run_id, name, OperationState.NOT_STARTED, why) for name, why in why_not.items() if why
         )
         if self._resume_state is not None and self._resume_state.waves:
             self._lifecycle.restore_hook_results()
@@ -340,9 +341,6 @@ class FleetRun:
         self._records_error = self._records_error or error
         self._ports.stop_token.request_stop(f"the records failed: {error.message}")
 
-    def _build_not_started(self, machine: Machine, why: str) -> Outcome:
-        return Outcome(self.run_id, machine.name, OperationState.NOT_STARTED, why)
-
     def _finish_report(self, outcomes: Sequence[Outcome]) -> RunReport:
         state = determine_state_with_hooks(
             determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
@@ -363,6 +361,11 @@ class FleetRun:
             if context.name == machine:
                 return build_machine_report(context, self._waves, self._lifecycle.results)
         return self._build_report(self._outcomes)
+
+    def _call_hook(self, hook: Hook, subject: str, deadline: Deadline) -> HookResult:
+        """Run a hook that is not a command on a machine."""
+        report = self._build_interim_report(subject if hook.place in MACHINE_PLACES else "")
+        return self._ports.call_hook(hook, report, subject, deadline)
 
     def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
         contexts = self._contexts

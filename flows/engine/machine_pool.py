@@ -1,12 +1,16 @@
-"""Execute a function for many machines in parallel threads."""
+"""Work on many machines in parallel threads, and the assessment of all machines before the first wave."""
 
 import contextvars
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from flows.ports.ports import Runner
+from tasks.rules.runs.failure_budget import FailureBudget, OutcomeClass, OutcomeTally, check_unreachable, is_unreachable
+from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.pipeline import run_steps
 
 T = TypeVar("T")
 
@@ -27,3 +31,33 @@ def run_concurrently(
         except BaseException as error:  # the exit of the pool waits for the others; they begin nothing new
             stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
             raise
+
+
+def assess_machines(contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken) -> None:
+    """Assess all machines in parallel. The runner retries machines that don't answer, if it supports retries."""
+    run_concurrently(contexts, at_once, lambda work: run_steps(work, runner.run_step, last=Step.ASSESS), stop_token)
+
+
+def assess_machines_once(
+    contexts: Sequence[MachineContext], at_once: int, runner: Runner, stop_token: StopToken, budget: FailureBudget
+) -> None:
+    """Assess all machines once, so that machines that answer don't wait for retries of the others.
+
+    If too many machines don't answer for the run to begin, those machines are tried again at once.
+    """
+    for work in contexts:
+        work.is_retry_disabled = True
+    assess_machines(contexts, at_once, runner, stop_token)
+    for work in contexts:
+        work.is_retry_disabled = False
+    unreachable_count = sum(is_unreachable(work.state.error) for work in contexts)
+    if check_unreachable(budget, OutcomeTally(len(contexts), {OutcomeClass.UNREACHABLE: unreachable_count})):
+        machines_to_retry = [work for work in contexts if may_retry_assessment(work) and not stop_token.is_stopping]
+        for work in machines_to_retry:
+            work.forget_assessment()
+        assess_machines(machines_to_retry, at_once, runner, stop_token)
+
+
+def may_retry_assessment(context: MachineContext) -> bool:
+    """Return whether a machine has no plan, and a new assessment may succeed."""
+    return context.state.plan is None and context.state.error is not None and context.state.error.transient

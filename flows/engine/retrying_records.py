@@ -8,17 +8,18 @@ from typing import TypeVar
 
 from tasks.errors import RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
-from tasks.protocols.clock import Clock
+from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.retry import retry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.progress_listener import ProgressListener
 
 T = TypeVar("T")
 
-RETRY_SECONDS = 2.0
+RETRY_INTERVAL = timedelta(seconds=2)
 MIN_RETRY_TIME = timedelta(seconds=60)
-"""How long to wait for the database after the window is over. Outcomes must still be recorded."""
+"""How long to wait for the database after the window is over. Outcomes and missed windows must still be recorded."""
 
 
 class RetryingRecords:
@@ -97,21 +98,24 @@ class RetryingRecords:
             raise build_lease_lost_error()
 
     def _retry_while_unavailable(self, call: Callable[[], T]) -> T:
-        deadline = self._clock.now() + MIN_RETRY_TIME
+        until = self._clock.now() + MIN_RETRY_TIME
         if self._until is not None:
-            deadline = max(deadline, self._until)
-        held = False
-        while True:
-            try:
-                result = call()
-            except RecordsUnavailable as error:
-                if self._clock.now() >= deadline:
-                    raise
-                if not held:
-                    self._listener.on_message(f"waiting: records database unavailable ({error.message})")
-                held = True
-                self._clock.sleep(RETRY_SECONDS)
-                continue
-            if held:
-                self._listener.on_message("records database available again: the run continues")
-            return result
+            until = max(until, self._until)
+        failures: list[RecordsUnavailable] = []
+
+        def report_first_failure(error: RecordsUnavailable) -> None:
+            if not failures:
+                self._listener.on_message(f"waiting: records database unavailable ({error.message})")
+            failures.append(error)
+
+        result = retry(
+            call,
+            RecordsUnavailable,
+            clock=self._clock,
+            deadline=Deadline(until + RETRY_INTERVAL),
+            wait=RETRY_INTERVAL,
+            on_retry=report_first_failure,
+        )
+        if failures:
+            self._listener.on_message("records database available again: the run continues")
+        return result

@@ -1,6 +1,5 @@
 """Everything of a run around its machines: notifications, approval, freezes, and hooks."""
 
-import functools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +11,6 @@ from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Hook, HookResult, RunReport, Wave
-from tasks.protocols.clock import Deadline
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
 from tasks.rules.timing.admission import describe_freeze
@@ -290,17 +288,3 @@ def build_machine_report(
         assessments=(run.assessment,) if run.assessment else (),
         hooks=merge_hook_results(concern, run.hooks),
     )
-
-
-def build_hook_caller(
-    ports: Ports, build_report: Callable[[str], RunReport]
-) -> Callable[[Hook, str, Deadline], HookResult]:
-    """Return the function that runs a hook of this run that is not a command on a machine."""
-    return functools.partial(_call_hook, ports, build_report)
-
-
-def _call_hook(
-    ports: Ports, build_report: Callable[[str], RunReport], hook: Hook, subject: str, deadline: Deadline
-) -> HookResult:
-    report = build_report(subject if hook.place in MACHINE_PLACES else "")
-    return ports.call_hook(hook, report, subject, deadline)

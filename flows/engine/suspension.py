@@ -72,7 +72,8 @@ def record_suspension(
     Raises:
         RecordsError: the entry can't be stored.
     """
-    _append_entry(records, run_id, mark, SUSPEND_ACT, now, {"reason": reason, "flow_run_id": flow_run_id})
+    detail: dict[str, object] = {"reason": reason, "flow_run_id": flow_run_id}
+    records.append_entry(JournalEntry(run_id, "", Step.ASSESS, mark, SUSPEND_ACT, SUSPEND_ACT, now, detail))
 
 
 def record_resumption(records: Records, run_id: str, now: datetime, who: str) -> None:
@@ -81,10 +82,6 @@ def record_resumption(records: Records, run_id: str, now: datetime, who: str) ->
     Raises:
         RecordsError: the entry can't be stored.
     """
-    _append_entry(records, run_id, JournalMark.AFTER, RESUME_ACT, now, {"who": who})
-
-
-def _append_entry(
-    records: Records, run_id: str, mark: JournalMark, act: str, now: datetime, detail: dict[str, object]
-) -> None:
-    records.append_entry(JournalEntry(run_id, "", Step.ASSESS, mark, act, act, now, detail))
+    records.append_entry(
+        JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, RESUME_ACT, RESUME_ACT, now, {"who": who})
+    )

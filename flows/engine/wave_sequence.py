@@ -5,9 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from flows.engine.assessment import may_retry_assessment
 from flows.engine.failure_counter import FailureCounter
-from flows.engine.machine_pool import run_concurrently
+from flows.engine.machine_pool import may_retry_assessment, run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest

@@ -4,15 +4,17 @@ import logging
 import threading
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.states import Cancelling
 
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline, HookWaitAborted, run_in_thread
 from tasks.model import Hook
-
-if TYPE_CHECKING:
-    from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -74,17 +76,13 @@ class _HookFlowRun:
         )
 
     def run(self) -> tuple[bool, str]:
-        from prefect.client.orchestration import get_client  # noqa: PLC0415 - loading Prefect takes a second
-
         try:
             with get_client(sync_client=True) as client:
                 return self._run_with_client(client)
         finally:
             self.finished.set()
 
-    def _run_with_client(self, client: "SyncPrefectClient") -> tuple[bool, str]:
-        from prefect.exceptions import ObjectNotFound  # noqa: PLC0415 - loading Prefect takes a second
-
+    def _run_with_client(self, client: SyncPrefectClient) -> tuple[bool, str]:
         try:
             flow_run = self._retry_until_answered(lambda: self._start_flow_run(client))
         except ObjectNotFound:
@@ -107,7 +105,7 @@ class _HookFlowRun:
         )
         return bool(state and state.is_completed()), f"flow run {self._label} ended {final_state}"
 
-    def _start_flow_run(self, client: "SyncPrefectClient") -> "FlowRun":
+    def _start_flow_run(self, client: SyncPrefectClient) -> FlowRun:
         deployment = client.read_deployment_by_name(self._deployment_name)
         parameter_names = (deployment.parameter_openapi_schema or {}).get("properties") or {}
         return client.create_flow_run_from_deployment(
@@ -119,8 +117,6 @@ class _HookFlowRun:
 
     def _retry_until_answered(self, ask: Callable[[], T]) -> T:
         """Call Prefect, and repeat the call while Prefect is unavailable. Every call here may safely be repeated."""
-        import httpx  # noqa: PLC0415 - as Prefect
-
         while True:
             try:
                 return ask()
@@ -134,11 +130,7 @@ class _HookFlowRun:
                     raise
             logger.info("hook %s: asking Prefect again", self._event.hook)
 
-    def _cancel_flow_run(self, client: "SyncPrefectClient", flow_run: "FlowRun") -> None:
-        import httpx  # noqa: PLC0415 - as Prefect
-        from prefect.exceptions import PrefectException  # noqa: PLC0415
-        from prefect.states import Cancelling  # noqa: PLC0415
-
+    def _cancel_flow_run(self, client: SyncPrefectClient, flow_run: FlowRun) -> None:
         try:
             client.set_flow_run_state(flow_run.id, Cancelling(message=f"hook {self._event.hook} was given up"))
         except (httpx.HTTPError, OSError, PrefectException) as error:

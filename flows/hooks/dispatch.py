@@ -1,13 +1,12 @@
-"""Run hooks that are not commands on a machine, by their kind."""
+"""Run hooks that are not commands on a machine, by their kind. Python functions are called here."""
 
+import importlib
 import logging
 from collections.abc import Callable
 
 from flows.hooks.command import run_command_hook
-from flows.hooks.deployment import run_deployment_hook
-from flows.hooks.event import build_event
-from flows.hooks.function import run_function_hook
-from flows.hooks.hook_deadline import HookDeadline
+from flows.hooks.event import HookEvent, build_event
+from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
 from flows.ports.ports import HookCaller
 from tasks.errors import RecordsError, RequestError
@@ -47,8 +46,10 @@ def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_reque
                     stop_token.request_stop(f"{reason} (hook {hook.name})")
                     _try_record_stop_request(report.run.id, hook, reason, record_stop_request)
             case HookKind.PYTHON:
-                succeeded, message = run_function_hook(hook, event, hook_deadline)
+                succeeded, message = _run_function_hook(hook, event, hook_deadline)
             case HookKind.DEPLOYMENT:
+                from flows.hooks.deployment import run_deployment_hook  # noqa: PLC0415 - loading Prefect takes a second
+
                 succeeded, message = run_deployment_hook(hook, event, hook_deadline)
             case HookKind.MACHINE_COMMAND:
                 raise RequestError(f"hook {hook.name!r} is a command on a machine, and has no machine here")
@@ -62,3 +63,32 @@ def _try_record_stop_request(run_id: str, hook: Hook, reason: str, record_stop_r
         record_stop_request(run_id, f"hook {hook.name}", reason)
     except RecordsError as error:
         logger.warning("that hook %s cancelled run %s is not in the records: %s", hook.name, run_id, error.message)
+
+
+def _run_function_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) -> tuple[bool, str]:
+    """Call a function with ``event=`` in a thread. Return whether it succeeded, and the text that it returned, if any.
+
+    It succeeds if it neither raises nor returns False.
+
+    A thread can't be killed. A function that takes too long counts as failed, and runs on until the process ends.
+
+    Raises:
+        HookWaitAborted: it took too long.
+    """
+    try:
+        returned = run_in_thread(lambda: _load_function(hook.target)(event=event), hook_deadline)
+    except (ImportError, AttributeError) as error:
+        return False, f"{hook.target} can't be called: {error}"
+    return returned is not False, returned if isinstance(returned, str) else ""
+
+
+def _load_function(target: str) -> Callable[..., object]:
+    """Return the function of a target ``module:name``.
+
+    Raises:
+        ImportError: the module does not exist, or its import failed.
+        AttributeError: the module has no such function.
+    """
+    module, _, name = target.partition(":")
+    found: Callable[..., object] = getattr(importlib.import_module(module), name)
+    return found

@@ -3,8 +3,9 @@
 import contextvars
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import TypeVar
 
 from tasks.errors import DeadlineExceeded
 from tasks.protocols.clock import Clock, Deadline
@@ -51,13 +52,6 @@ class HookDeadline:
         self.clock.sleep(min(POLL_SECONDS, self.remaining_seconds))
 
 
-@dataclass(slots=True)
-class _ThreadResult(Generic[T]):
-    finished: threading.Event = field(default_factory=threading.Event)
-    value: T | None = None
-    error: BaseException | None = None
-
-
 def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
     """Call a function in its own thread and return its result, unless the wait is aborted.
 
@@ -67,26 +61,22 @@ def run_in_thread(body: Callable[[], T], hook_deadline: HookDeadline) -> T:
         HookWaitAborted: it took too long, or the run was asked to stop.
         Exception: any exception of the body.
     """
-    thread_result: _ThreadResult[T] = _ThreadResult()
+    future: Future[T] = Future()
     context = contextvars.copy_context()
 
     def run_body() -> None:
         try:
-            thread_result.value = context.run(body)
+            future.set_result(context.run(body))
         except BaseException as error:  # noqa: BLE001 - it is raised again, in the thread that waits for it
-            thread_result.error = error
-        finally:
-            thread_result.finished.set()
+            future.set_exception(error)
 
     threading.Thread(target=run_body, name="hook", daemon=True).start()
-    while not thread_result.finished.is_set():
+    while not future.done():
         if why := hook_deadline.find_abort_reason():
             raise HookWaitAborted(why)
         hook_deadline.sleep_until_next_poll()
-    if isinstance(thread_result.error, Exception):
-        raise thread_result.error
-    if thread_result.error is not None:  # SystemExit in a user's function ends its thread, not the run
-        raise RuntimeError(
-            f"it ended with {type(thread_result.error).__name__}: {thread_result.error}"
-        ) from thread_result.error
-    return thread_result.value  # type: ignore[return-value]  # it returned, so this is a T
+    error = future.exception()
+    if error is not None and not isinstance(error, Exception):
+        # SystemExit in a user's function ends its thread, not the run
+        raise RuntimeError(f"it ended with {type(error).__name__}: {error}") from error
+    return future.result()

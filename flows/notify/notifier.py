@@ -7,7 +7,6 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from flows.notify.apprise_sender import send_with_apprise
 from flows.notify.messages import Message, build_message
 from flows.ports.ports import Notifier
 from flows.request.policies import NotifyRequest
@@ -15,8 +14,6 @@ from inventory.credentials import Credential, parse_reference
 from tasks.errors import CredentialError, FleetpatchError
 from tasks.model import RunReport
 from tasks.states import NotificationEvent
-
-logger = logging.getLogger(__name__)
 
 CredentialReader = Callable[[str], Credential]
 
@@ -142,3 +139,22 @@ def _describe_target(to: str, number: int) -> str:
 
 def _describe_occasion(occasion: NotificationEvent) -> str:
     return "waits for approval" if occasion is NotificationEvent.WAITING else f"is {occasion.value}"
+
+
+def send_with_apprise(url: str, message: Message) -> bool:
+    """Send one message through Apprise. Return whether the service accepted it.
+
+    Raises:
+        CredentialError: Apprise does not support the URL.
+    """
+    import apprise  # noqa: PLC0415 - loads slowly, and most runs send nothing
+
+    # Apprise logs URLs that it can't use, with their secrets.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+    asset = apprise.AppriseAsset(async_mode=False, app_id="fleetpatch", app_desc="fleetpatch", app_url="")
+    service = apprise.Apprise(asset=asset)
+    if not service.add(url):
+        raise CredentialError("its reference does not lead to a URL that Apprise knows")
+    kind = apprise.NotifyType.FAILURE if message.is_failure else apprise.NotifyType.INFO
+    text = apprise.NotifyFormat.TEXT
+    return bool(service.notify(body=message.body, title=message.title, notify_type=kind, body_format=text))

@@ -4,11 +4,12 @@ Prefect copies a deployment's parameters into each flow run when it creates the 
 worker keeps them, even if the deployment changes.
 """
 
-import time
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
@@ -18,9 +19,11 @@ from pydantic import ValidationError
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.request.patch_request import PatchRequest
+from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.retry import retry
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind, iterate_prefect_starts
 
-RETRY_TIMEOUT_SECONDS = 60.0
+RETRY_TIMEOUT_SECONDS = 62.0  # for all attempts; the last one begins after a minute
 RETRY_SECONDS = 2.0
 _ONE_SECOND = timedelta(seconds=1)
 
@@ -97,9 +100,7 @@ def _dump_request(parameters: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
 
 
-def read_outdated_reason(
-    run: FlowRun, print_message: Callable[[str], None], sleep: Callable[[float], None] = time.sleep
-) -> str:
+def read_outdated_reason(run: FlowRun, print_message: Callable[[str], None], clock: Clock | None = None) -> str:
     """Ask Prefect whether a scheduled flow run is outdated. Return the reason; "" if it is not.
 
     If the server does not answer, ask again for a minute. Then the run uses its own parameters, and prints a message.
@@ -107,30 +108,32 @@ def read_outdated_reason(
     Args:
         run: the flow run.
         print_message: gets a message if the server did not answer.
-        sleep: waits.
+        clock: the clock; the system's by default.
     """
     if run.deployment_id is None or run.expected_start_time is None:
         return "its deployment was removed"
-    until = time.monotonic() + RETRY_TIMEOUT_SECONDS
-    while True:
-        try:
-            with open_fail_fast_client() as client:
-                now = client.read_deployment(run.deployment_id)
-        except ObjectNotFound:
-            return "its deployment was removed"
-        except NO_ANSWER_ERRORS as error:
-            if time.monotonic() >= until:
-                why = type(error).__name__
-                print_message(
-                    f"Prefect did not say whether the configuration changed ({why}): the run uses its own request"
-                )
-                return ""
-            sleep(RETRY_SECONDS)
-        else:
-            due = datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC)
-            return find_outdated_reason(
-                run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused
-            )
+    clock = clock or SystemClock()
+    try:
+        now = retry(
+            functools.partial(_read_deployment, run.deployment_id),
+            NO_ANSWER_ERRORS,
+            clock=clock,
+            deadline=Deadline.after(clock, RETRY_TIMEOUT_SECONDS),
+            wait=RETRY_SECONDS,
+        )
+    except ObjectNotFound:
+        return "its deployment was removed"
+    except NO_ANSWER_ERRORS as error:
+        why = type(error).__name__
+        print_message(f"Prefect did not say whether the configuration changed ({why}): the run uses its own request")
+        return ""
+    due = to_utc_datetime(run.expected_start_time)
+    return find_outdated_reason(run.parameters, due, now.parameters, find_active_schedules(now), paused=now.paused)
+
+
+def _read_deployment(deployment_id: UUID) -> DeploymentResponse:
+    with open_fail_fast_client() as client:
+        return client.read_deployment(deployment_id)
 
 
 def find_active_schedules(deployment: DeploymentResponse) -> list[ActiveSchedule]:
@@ -149,7 +152,12 @@ def parse_prefect_schedule(schedule: Any) -> PrefectSchedule | None:  # noqa: AN
         case RRuleSchedule():
             return PrefectSchedule(PrefectScheduleKind.RRULE, schedule.rrule, zone, None)
         case IntervalSchedule():
-            anchor = datetime.fromtimestamp(schedule.anchor_date.timestamp(), UTC)
+            anchor = to_utc_datetime(schedule.anchor_date)
             return PrefectSchedule(PrefectScheduleKind.INTERVAL, "", zone, None, schedule.interval, anchor)
         case _:
             return None
+
+
+def to_utc_datetime(moment: datetime) -> datetime:
+    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -3,13 +3,13 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
-from flows.prefect_api.deployment_changes import read_outdated_reason
+from flows.prefect_api.deployment_changes import read_outdated_reason, to_utc_datetime
 from tasks.errors import RequestError
 
 MIN_SCHEDULE_DELAY = timedelta(seconds=60)
@@ -50,7 +50,7 @@ def read_flow_run_origin() -> FlowRunOrigin:
     run = context.flow_run if context is not None else None
     if run is None:
         return FlowRunOrigin()
-    due = _to_utc_datetime(run.expected_start_time) if run.expected_start_time is not None else None
+    due = to_utc_datetime(run.expected_start_time) if run.expected_start_time is not None else None
     if run.auto_scheduled:
         return FlowRunOrigin(
             str(run.id),
@@ -70,7 +70,7 @@ def read_flow_run_origin() -> FlowRunOrigin:
         requested_start=due,
         has_chosen_start=due is not None
         and run.created is not None
-        and due >= _to_utc_datetime(run.created) + MIN_SCHEDULE_DELAY,
+        and due >= to_utc_datetime(run.created) + MIN_SCHEDULE_DELAY,
     )
 
 
@@ -80,8 +80,3 @@ def _read_deployment_name() -> str | None:
         return str(deployment.get_name() or "")
     except ObjectNotFound:
         return None
-
-
-def _to_utc_datetime(moment: datetime) -> datetime:
-    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
-    return datetime.fromtimestamp(moment.timestamp(), UTC)

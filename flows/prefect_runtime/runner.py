@@ -1,33 +1,50 @@
 """The Prefect runner: steps as tasks, waves as subflows, reports as artifacts.
 
+A StepAttempt keeps a step's own result, whatever state the task run has.
+
 Prefect only shows the work. Its server may become unavailable at any time: machines continue at once, and the report
-says what Prefect did not receive.
+says what Prefect did not receive. Prefect's client retries for a minute before it fails, and longer if connections
+hang. So the runner makes its calls in background threads, and reads their results when the machines are done.
 """
 
+import contextvars
 import functools
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
+from prefect.tasks import Task
 
 from flows.ports.ports import Ports
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
 from flows.prefect_runtime.api_health import ApiMonitor
-from flows.prefect_runtime.delivery import BackgroundCall, find_unreported_tasks
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
-from flows.prefect_runtime.step_tasks import CURRENT_ATTEMPT, STEP_TASKS, STEP_TASKS_WITHOUT_RETRY, StepAttempt
 from flows.prefect_runtime.wave_subflow import WaveSubflow
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import Outcome, RunReport, Wave
-from tasks.prefect_tasks import OpaqueReport, publish_report
+from tasks.prefect_tasks import (
+    OpaqueMachineState,
+    OpaqueReport,
+    assess_machine,
+    install_updates,
+    precheck_machine,
+    publish_report,
+    reboot_machine,
+    validate_machine,
+)
 from tasks.reporting.report_directory import find_report_directory
 from tasks.reporting.writer import write_report
 from tasks.rules.runs.outcome import determine_run_state
@@ -44,6 +61,70 @@ DELIVERY_TIMEOUT_SECONDS = 90.0
 """How long to wait for an unavailable Prefect after the machines are done."""
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 MAX_NAMED_STEPS = 10
+_PAGE_SIZE = 200  # the page size of Prefect's API
+
+
+StepTask = Task[[MachineContext], MachineState | State[OpaqueMachineState]]
+
+
+class StepAttempt:
+    """One execution of a step of a machine, independent of the task run that shows it."""
+
+    __slots__ = ("begun", "error", "well")
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.well = False
+        self.error: BaseException | None = None
+
+    def run(
+        self, body: Callable[[MachineContext], MachineState | State[OpaqueMachineState]], context: MachineContext
+    ) -> MachineState | State[OpaqueMachineState]:
+        """Run the body and return its result. Keep the error that it raises."""
+        self.begun, self.well, self.error = True, False, None
+        try:
+            result = body(context)
+        except BaseException as error:
+            self.error = error
+            raise
+        self.well = not isinstance(result, State)
+        return result
+
+    def get_result(self, context: MachineContext) -> MachineState:
+        """Return the step's result, or raise its error."""
+        if self.error is not None:
+            raise self.error
+        return context.state
+
+
+CURRENT_ATTEMPT: ContextVar[StepAttempt] = ContextVar("fleetpatch_turn")
+
+
+def wrap_step_task(task: StepTask) -> StepTask:
+    """Return a copy of the task that keeps its body's result. Prefect may fail before or after the body."""
+    wrapped_task, body = task.with_options(), task.fn
+
+    @functools.wraps(body)
+    def run_attempt(context: MachineContext) -> MachineState | State[OpaqueMachineState]:
+        return CURRENT_ATTEMPT.get().run(body, context)
+
+    wrapped_task.fn = run_attempt
+    return wrapped_task
+
+
+STEP_TASKS: Mapping[Step, StepTask] = {
+    Step.ASSESS: wrap_step_task(assess_machine),
+    Step.PRECHECK: wrap_step_task(precheck_machine),
+    Step.INSTALL: wrap_step_task(install_updates),
+    Step.REBOOT: wrap_step_task(reboot_machine),
+    Step.VALIDATE: wrap_step_task(validate_machine),
+}
+
+
+STEP_TASKS_WITHOUT_RETRY: Mapping[Step, StepTask] = {
+    Step.ASSESS: wrap_step_task(assess_machine.with_options(retries=0))
+}
+"""For machines without retries (see ``MachineContext.is_retry_disabled``)."""
 
 
 class PrefectRunner:
@@ -191,3 +272,63 @@ def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:
     if failed:
         return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
     return Completed(message=f"{len(outcomes)} machines: {determine_run_state(outcomes)}")
+
+
+class BackgroundCall:
+    """A call to Prefect in a separate thread, in the context of the present flow run.
+
+    Args:
+        description: a few words for messages.
+        call: the call; it may take long, and it may raise.
+    """
+
+    def __init__(self, description: str, call: Callable[[], object]) -> None:
+        self.description = description
+        self._error: BaseException | None = None
+        self._finished = threading.Event()
+        run = contextvars.copy_context().run
+        threading.Thread(
+            target=run, args=(self._run, call), name=f"telling Prefect: {description}", daemon=True
+        ).start()
+
+    def _run(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
+            self._error = error
+            logger.warning("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
+        finally:
+            self._finished.set()
+
+    def wait_until_delivered(self, until: float) -> bool:
+        """Wait for the call until this ``time.monotonic()``. Return whether it succeeded."""
+        return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None
+
+
+def find_unreported_tasks(task_runs: Mapping[UUID, str], until: float) -> Sequence[str]:
+    """Return the names of the task runs whose end Prefect does not have.
+
+    Their states reach Prefect as events, later and in any order. So the function waits for them.
+
+    Args:
+        task_runs: the names of the task runs, by id.
+        until: the latest ``time.monotonic()``.
+    """
+    unreported = dict(task_runs)
+    with open_fail_fast_client() as client:
+        while True:
+            for ended in _find_ended_task_runs(client, list(unreported)):
+                unreported.pop(ended, None)
+            if not unreported or time.monotonic() + RETRY_SECONDS > until:
+                return list(unreported.values())
+            time.sleep(RETRY_SECONDS)
+
+
+def _find_ended_task_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[UUID]:
+    for begin in range(0, len(ids), _PAGE_SIZE):
+        some = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + _PAGE_SIZE])))
+        try:
+            found = client.read_task_runs(task_run_filter=some, limit=_PAGE_SIZE)
+        except NO_ANSWER_ERRORS:
+            return
+        yield from (each.id for each in found if each.state is not None and each.state.is_final())

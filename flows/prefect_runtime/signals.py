@@ -1,4 +1,4 @@
-"""Run a flow's body in a thread, so that signals to the process stop the run without interrupting it."""
+"""Run a flow's body in a thread, so that signals to the process, and "Suspend" in Prefect, don't interrupt a step."""
 
 import asyncio
 import contextvars
@@ -6,18 +6,21 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 
-from flows.prefect_runtime.suspend_request import watch_for_suspension
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.1
+SUSPEND_POLL_SECONDS = 0.2
+SUSPEND_REASON = "suspended in Prefect"
 
 T = TypeVar("T")
 EndSignal = TerminationSignal | KeyboardInterrupt
@@ -136,3 +139,40 @@ def _run_body(body: Callable[[], object], run_thread: _RunThread) -> None:
         run_thread.error = error
     finally:
         run_thread.has_ended = True
+
+
+@contextmanager
+def watch_for_suspension(stop_token: StopToken, record_suspension: Callable[[str], None]) -> Iterator[None]:
+    """Ask a run to suspend if its flow run is suspended, inside a ``with`` block.
+
+    Otherwise Prefect ends each new task and subflow with an exception, in the middle of a machine's steps. Inside the
+    block they do not see the request. The flow itself still ends as suspended: its engine checks the request when the
+    flow returns.
+
+    Args:
+        stop_token: the stop token of the run.
+        record_suspension: is called with the reason in a separate thread; it records the reason for the process that
+            resumes.
+    """
+    context = FlowRunContext.get()
+    if context is None:
+        yield
+        return
+    asked, over = context.flow_run_suspension_request, threading.Event()
+
+    def poll_request() -> None:
+        while not over.wait(SUSPEND_POLL_SECONDS):
+            if asked.is_requested():
+                stop_token.request_suspension(SUSPEND_REASON)
+                if stop_token.is_suspended:
+                    record_suspension(SUSPEND_REASON)
+                return
+
+    threading.Thread(
+        target=contextvars.copy_context().run, args=(poll_request,), name="suspension", daemon=True
+    ).start()
+    with context.model_copy(update={"flow_run_suspension_request": type(asked)()}):
+        try:
+            yield
+        finally:
+            over.set()

@@ -57,7 +57,8 @@ class WaveSubflow:
                 parameters = {"number": wave.number, "machines": list(wave.machines), "canary": wave.canary}
                 made = self._find_existing_flow_run() if again else None
                 if made is not None:
-                    return run_existing_subflow(made, parameters)
+                    # run the subflow whose flow run already exists
+                    return cast("State[Any] | None", run_flow_sync(patch_wave, made, parameters, return_type="state"))
                 force_new_flow_run()
                 return patch_wave(**parameters, return_state=True)
             except NO_ANSWER_ERRORS:
@@ -98,11 +99,6 @@ class WaveSubflow:
         """End the subflow with this state."""
         self._state = state
         self._finished.set()
-
-
-def run_existing_subflow(made: FlowRun, parameters: dict[str, Any]) -> State[Any] | None:
-    """Run a wave's subflow whose flow run already exists."""
-    return cast("State[Any] | None", run_flow_sync(patch_wave, made, parameters, return_type="state"))
 
 
 CURRENT_SUBFLOW: ContextVar[WaveSubflow] = ContextVar("fleetpatch_wave")

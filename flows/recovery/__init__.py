@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
     from flows.recovery.abandoned_runs import find_abandoned_runs as left_runs
     from flows.recovery.cancellation import CancelRequest, cancel_run
-    from flows.recovery.reconciliation import ReconcileResult, reconcile_runs
-    from flows.recovery.resumption import resume_run
+    from flows.recovery.reconciliation import ReconcileResult, reconcile_runs, resume_run
 else:
     __getattr__ = build_name_loader(
         __name__,
@@ -31,7 +30,7 @@ else:
             "cancel_run": ("cancellation", "cancel_run"),
             "ReconcileResult": ("reconciliation", "ReconcileResult"),
             "reconcile_runs": ("reconciliation", "reconcile_runs"),
-            "resume_run": ("resumption", "resume_run"),
+            "resume_run": ("reconciliation", "resume_run"),
             "left_runs": ("abandoned_runs", "find_abandoned_runs"),  # former name
         },
     )

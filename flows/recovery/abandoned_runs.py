@@ -1,6 +1,5 @@
 """Find abandoned runs: runs without an end and without a live process. Tell what can be done with each. No Prefect."""
 
-import logging
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -13,8 +12,6 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 from tasks.steps.context.stop_token import StopToken
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,7 @@ import platformdirs
 
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
-from flows.recovery.reconciliation import recover_run
-from flows.recovery.resumption import wait_for_lease_expiry
+from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
 from tasks.protocols.clock import SystemClock

@@ -1,5 +1,6 @@
 """Remove a machine lock that a run left behind, on a person's request. Refuse it if the run or a job is alive."""
 
+from contextlib import closing
 from dataclasses import dataclass
 
 from flows.ports.caller import Caller, find_starter_name
@@ -38,11 +39,8 @@ def read_lock_details(machine: str, ports: Ports, caller: Caller) -> LockDetails
         TransportError: the machine could not be reached.
         RecordsError: the records can't be read.
     """
-    transport = ports.connect(_find_machine(ports, machine))
-    try:
+    with closing(ports.connect(_find_machine(ports, machine))) as transport:
         lock = read_lock_status(machine, transport, ports.clock)
-    finally:
-        transport.close()
     if not lock.run_id:
         return LockDetails(lock)
     with open_records(caller.records_url) as records:
@@ -78,11 +76,8 @@ def unlock_machine(details: LockDetails, ports: Ports, caller: Caller) -> None:
         details = LockDetails(lock, details.run, records.leases.find_lease(lock.run_id))
     require_unlockable(details)
     _record_unlock(ports, details, JournalMark.BEFORE, by)
-    transport = ports.connect(_find_machine(ports, lock.machine))
-    try:
+    with closing(ports.connect(_find_machine(ports, lock.machine))) as transport:
         remove_lock(lock, by, transport, ports.clock)
-    finally:
-        transport.close()
     _record_unlock(ports, details, JournalMark.AFTER, by)
 
 
@@ -98,11 +93,11 @@ def _record_unlock(ports: Ports, details: LockDetails, mark: JournalMark, by: st
 
 
 def _find_machine(ports: Ports, name: str) -> Machine:
-    found = [machine for machine in ports.inventory.machines if machine.name == name]
-    if not found:
+    try:
+        return ports.inventory.find_machine(name)
+    except KeyError:
         hint = "Give one name as it stands there: `fleetpatch inventory list` shows them."
-        raise RequestError(f"the inventory has no machine {name!r}", hint=hint)
-    return found[0]
+        raise RequestError(f"the inventory has no machine {name!r}", hint=hint) from None
 
 
 def _find_run(history: History, run_id: str) -> RunInfo | None:

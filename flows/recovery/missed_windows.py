@@ -8,7 +8,7 @@ deployments in Prefect, so only Prefect's server and the records are needed.
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -31,7 +31,7 @@ from flows.composition import open_run_notifier
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
-from flows.prefect_api.deployment_changes import parse_prefect_schedule
+from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
 from flows.request.patch_request import PatchRequest
@@ -147,7 +147,7 @@ def _find_due_windows(
     made: dict[datetime, list[FlowRun]] = {}
     for run in _read_flow_runs(client, deployment, now):
         if run.auto_scheduled and run.expected_start_time is not None:
-            made.setdefault(_to_utc_datetime(run.expected_start_time), []).append(run)
+            made.setdefault(to_utc_datetime(run.expected_start_time), []).append(run)
     for due in sorted({*made, *_find_due_dates(deployment, now)}):
         opens = due + timedelta(minutes=request.window.lead_minutes)
         window = window_at(opens, request.window.minutes, request.window.zone, now)
@@ -173,7 +173,7 @@ def _find_due_dates(deployment: DeploymentResponse, now: datetime) -> Iterator[d
         prefect_schedule = parse_prefect_schedule(each.schedule)
         if not each.active or prefect_schedule is None or each.created is None:
             continue
-        since = max(now - LOOKBACK_PERIOD, _to_utc_datetime(each.created))
+        since = max(now - LOOKBACK_PERIOD, to_utc_datetime(each.created))
         try:
             yield from iterate_prefect_starts(prefect_schedule, since, now)
         except (ValueError, TypeError):  # a rule that can't be read; doctor reports it
@@ -247,8 +247,3 @@ def _record_missed_window(
         return None
     records.save(run)
     return RunReport(run, ())
-
-
-def _to_utc_datetime(moment: datetime) -> datetime:
-    """Return a plain datetime. Arithmetic with Prefect's datetime type loses the zone."""
-    return datetime.fromtimestamp(moment.timestamp(), UTC)

@@ -1,16 +1,24 @@
-"""The flow run that resumes an abandoned run. Only one exists at a time, however many processes request it."""
+"""Flow runs of abandoned runs in Prefect: the one that resumes a run, and those that were cancelled meanwhile.
 
-from dataclasses import dataclass
+Only one flow run resumes a run at a time, however many processes request it.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
+from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound
 
+from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun
+from flows.recovery.cancellation import record_stop_request
 
 STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
@@ -82,3 +90,32 @@ def _build_resume_flow_run(resume_flow_run: FlowRun, *, is_new: bool, now: datet
     state = resume_flow_run.state
     since = datetime.fromtimestamp(state.timestamp.timestamp(), now.tzinfo) if state is not None else now
     return ResumeFlowRun(resume_flow_run.name, state.name or "" if state is not None else "", is_new, since)
+
+
+def stop_runs_cancelled_in_prefect(abandoned_runs: Sequence[AbandonedRun], caller: Caller) -> Iterator[AbandonedRun]:
+    """Yield the abandoned runs. Ask a suspended run to stop if its flow run was cancelled or deleted.
+
+    A flow run that is cancelled while it is suspended has no process, so Prefect can't notify one.
+    """
+    for left in abandoned_runs:
+        if (
+            left.wait_reason
+            and left.suspension is not None
+            and (why := _find_cancellation(left.suspension.flow_run_id))
+        ):
+            record_stop_request(left.run.id, replace(caller, name=caller.name or "Prefect"), why)
+            yield replace(left, finalize_reason=why)
+        else:
+            yield left
+
+
+def _find_cancellation(flow_run_id: str) -> str:
+    """Return that a flow run was cancelled or deleted, or ""."""
+    if not flow_run_id:
+        return ""
+    try:
+        with get_client(sync_client=True) as client:
+            state = client.read_flow_run(UUID(flow_run_id)).state
+    except ObjectNotFound:
+        return "its flow run was deleted in Prefect while it was suspended"
+    return "cancelled in Prefect while it was suspended" if state is not None and state.is_cancelled() else ""

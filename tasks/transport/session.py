@@ -3,19 +3,12 @@
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception_type,
-    stop_after_attempt,
-    stop_any,
-    wait_exponential_jitter,
-)
-from tenacity.stop import stop_base
+from tenacity import wait_exponential_jitter
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, TransportError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult, Transport
+from tasks.retry import retry
 
 MAX_ATTEMPTS: Final = 3
 POLL_TIMEOUT_SECONDS: Final = 20.0
@@ -118,23 +111,11 @@ class Session:
             raise
 
     def _retry_on_connection_loss(self, deadline: Deadline, ask: Callable[[], _Result]) -> _Result:
-        retrying = Retrying(
-            retry=retry_if_exception_type(ConnectionLost),
-            stop=stop_any(stop_after_attempt(MAX_ATTEMPTS), _StopBeforeDeadline(deadline, self._clock)),
+        return retry(
+            lambda: self._call_once(ask),
+            ConnectionLost,
+            clock=self._clock,
+            deadline=deadline,
             wait=wait_exponential_jitter(initial=1, max=10, jitter=1),
-            sleep=self._clock.sleep,
-            reraise=True,
+            max_attempts=MAX_ATTEMPTS,
         )
-        answer: _Result = retrying(self._call_once, ask)
-        return answer
-
-
-class _StopBeforeDeadline(stop_base):
-    """Stops before a wait that would end after the deadline."""
-
-    def __init__(self, deadline: Deadline, clock: Clock) -> None:
-        self._deadline = deadline
-        self._clock = clock
-
-    def __call__(self, retry_state: RetryCallState) -> bool:
-        return self._deadline.remaining_seconds(self._clock) <= retry_state.upcoming_sleep

@@ -80,7 +80,6 @@ def stage(fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     for module in (
         "flows.recovery.abandoned_runs",
         "flows.recovery.finalizer",
-        "flows.recovery.resumption",
         "flows.recovery.reconciliation",
     ):
         monkeypatch.setattr(f"{module}.SystemClock", lambda: fleet.clock)

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller, use_caller
-from flows.prefect_runtime import runner, step_tasks
+from flows.prefect_runtime import runner
 from flows.request.assess_request import AssessRequest
 from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.model import RunReport
@@ -35,7 +35,7 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their delays."""
     quick = {
         step: task.with_options(retry_delay_seconds=0, retry_jitter_factor=0)
-        for step, task in step_tasks.STEP_TASKS.items()
+        for step, task in runner.STEP_TASKS.items()
     }
     monkeypatch.setattr(runner, "STEP_TASKS", quick)
 
@@ -179,7 +179,7 @@ def test_what_changes_a_machine_is_asked_once_even_after_a_transient_error(
     state = ran(patch_fleet, fleet.request())
 
     assert calls == ["web"]
-    assert step_tasks.STEP_TASKS[step].retries == 0
+    assert runner.STEP_TASKS[step].retries == 0
     outcome = outcome_of(failure_of(state).report, "web")
     assert outcome.error is not None
     assert outcome.error.kind == type(error).__name__

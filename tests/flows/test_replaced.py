@@ -18,6 +18,7 @@ from flows.request.patch_request import PatchRequest, WindowRequest
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 from tasks.states import RebootPolicy
 from tests.flows.served import Served
+from tests.support.fake_clock import FakeClock
 from tests.support.fleet import SimFleet
 
 Change = Callable[[SyncPrefectClient, UUID], None]
@@ -142,8 +143,7 @@ def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     said: list[str] = []
-    times = iter([0.0, 1.0, 61.0])
-    monkeypatch.setattr("flows.prefect_api.deployment_changes.time.monotonic", lambda: next(times))
+    clock = FakeClock()
 
     def away() -> object:
         raise httpx.ConnectError("refused")
@@ -152,7 +152,8 @@ def test_a_server_that_gives_no_answer_is_asked_again_and_then_it_is_said(
     made = {"flow_id": UUID(int=1), "deployment_id": UUID(int=2), "expected_start_time": DUE}
     run = FlowRun.model_validate(made)
 
-    assert read_outdated_reason(run, said.append, lambda _seconds: None) == ""
+    assert read_outdated_reason(run, said.append, clock) == ""
+    assert sum(clock.sleeps) == 60
     assert said == [
         "Prefect did not say whether the configuration changed (ConnectError): the run uses its own request"
     ]

@@ -136,7 +136,7 @@ def _recover_run(
     history: "History", run: RunInfo, *, finalize_reason: str, as_flow: bool, records: str | None
 ) -> "RunResult":
     from flows.cli.runtime.run_session import resume_run_in_session
-    from flows.recovery.resumption import wait_for_lease_expiry
+    from flows.recovery.reconciliation import wait_for_lease_expiry
     from tasks.records.setup import open_records
 
     with open_records(records) as records_database:

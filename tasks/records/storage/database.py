@@ -2,7 +2,6 @@
 
 import sqlite3
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +11,10 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
 from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.protocols.clock import Deadline, SystemClock
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
+from tasks.retry import retry
 
 LOCK_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for another process, in seconds."""
@@ -155,18 +156,18 @@ def enable_wal(database: Database) -> None:
     Raises:
         RecordsError: the file system does not support WAL mode.
     """
-    give_up_at = time.monotonic() + LOCK_TIMEOUT_SECONDS
+    clock = SystemClock()
     with translate_errors("prepare the records", database.display_name), database.engine.connect() as connection:
         bare = connection.execution_options(begins_with="")
-        while True:
-            try:
-                mode = bare.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one()
-                break
-            except OperationalError as error:
-                # The busy timeout does not cover this statement if several processes create the file at once.
-                if "locked" not in str(error.orig) or time.monotonic() > give_up_at:
-                    raise
-                time.sleep(0.02)
+        mode = retry(
+            lambda: bare.exec_driver_sql("PRAGMA journal_mode = WAL").scalar_one(),
+            OperationalError,
+            clock=clock,
+            deadline=Deadline.after(clock, LOCK_TIMEOUT_SECONDS),
+            wait=0.02,
+            # The busy timeout does not cover this statement if several processes create the file at once.
+            is_retryable=lambda error: "locked" in str(error.orig),
+        )
     if mode != "wal":
         raise RecordsError(
             f"the file system of {database.display_name} is not safe for the records (journal mode {mode})",

@@ -4,11 +4,9 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from tasks.errors import (
-    DeadlineExceeded,
-    FleetpatchError,
-)
+from tasks.errors import DeadlineExceeded, FleetpatchError
 from tasks.protocols.clock import Deadline
+from tasks.retry import retry
 from tasks.steps.context.machine_context import MachineContext
 
 logger = logging.getLogger(__name__)
@@ -22,15 +20,15 @@ T = TypeVar("T")
 
 def retry_transient(context: MachineContext, ask: Callable[[], T], until: Deadline) -> T:
     """Retry a call after transient errors, until the deadline. Only for calls that may be repeated."""
-    clock = context.run_context.clock
-    while True:
-        try:
-            return ask()
-        except FleetpatchError as error:
-            if not is_transient(error) or until.remaining_seconds(clock) <= LONGEST_PAUSE_SECONDS:
-                raise
-            logger.info("%s: asking again after: %s", context.name, error.message)
-        clock.sleep(LONGEST_PAUSE_SECONDS)
+    return retry(
+        ask,
+        FleetpatchError,
+        clock=context.run_context.clock,
+        deadline=until,
+        wait=LONGEST_PAUSE_SECONDS,
+        is_retryable=is_transient,
+        on_retry=lambda error: logger.info("%s: asking again after: %s", context.name, error.message),
+    )
 
 
 def is_transient(error: FleetpatchError) -> bool:

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -11,6 +10,8 @@ import paramiko
 from paramiko.agent import AgentSSH
 
 from tasks.errors import AuthenticationFailed
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.retry import retry
 
 AGENT_TIMEOUT_SECONDS: Final = 10.0
 """For each answer of the agent. A person may have to confirm a key."""
@@ -68,15 +69,14 @@ def build_agent_error(why: str) -> AuthenticationFailed:
 
 def _connect_socket(connection: socket.socket, path: str, seconds: float) -> None:
     """Connect, and retry: an agent with many clients accepts some of them later."""
-    until = time.monotonic() + seconds
-    while True:
-        try:
-            connection.connect(path)
-        except BlockingIOError:
-            if time.monotonic() >= until:
-                raise
-            time.sleep(CONNECT_RETRY_SECONDS)
-        except (FileNotFoundError, ConnectionRefusedError):
-            raise AuthenticationFailed("there is no SSH agent", hint=NO_AGENT_KEY_HINT) from None
-        else:
-            return
+    clock = SystemClock()
+    try:
+        retry(
+            lambda: connection.connect(path),
+            BlockingIOError,
+            clock=clock,
+            deadline=Deadline.after(clock, seconds),
+            wait=CONNECT_RETRY_SECONDS,
+        )
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise AuthenticationFailed("there is no SSH agent", hint=NO_AGENT_KEY_HINT) from None

@@ -2,7 +2,6 @@
 
 import getpass
 import logging
-import random
 import socket
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 import paramiko
+from tenacity import wait_chain, wait_random
 
 from inventory.credentials import Credential, CredentialKind
 from inventory.machine import HostKeySettings, Machine
@@ -23,6 +23,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.protocols.clock import Clock, Deadline
+from tasks.retry import retry
 from tasks.transport.lockout_guard import CredentialWithheld, LockoutGuard
 from tasks.transport.ssh.algorithms import RestrictedTransport
 from tasks.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, CredentialResolver, LoginContext, authenticate
@@ -98,18 +99,20 @@ def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: 
         DeadlineExceeded: the deadline has passed.
         CredentialError: the credential can't be resolved.
     """
-    for pause in (*RETRY_DELAYS_SECONDS, None):
-        try:
-            return _connect_once(machine, dial, settings, deadline)
-        except ConnectionDropped as dropped:
-            wait = random.uniform(pause / 2, pause) if pause is not None else None  # noqa: S311  # jitter
-            if wait is None or deadline.remaining_seconds(settings.clock) <= wait:
-                raise Unreachable(dropped.message, machine=machine.name, hint=dropped.hint) from dropped
-            settings.clock.sleep(wait)
-        except FleetpatchError as error:
-            error.machine = error.machine or machine.name
-            raise
-    raise AssertionError("the loop returns or raises")
+    try:
+        return retry(
+            lambda: _connect_once(machine, dial, settings, deadline),
+            ConnectionDropped,
+            clock=settings.clock,
+            deadline=deadline,
+            wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
+            max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
+        )
+    except ConnectionDropped as dropped:
+        raise Unreachable(dropped.message, machine=machine.name, hint=dropped.hint) from dropped
+    except FleetpatchError as error:
+        error.machine = error.machine or machine.name
+        raise
 
 
 def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:

@@ -114,7 +114,7 @@ def stage(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    for name in ("abandoned_runs", "reconciliation", "resumption"):
+    for name in ("abandoned_runs", "reconciliation"):
         monkeypatch.setattr(f"flows.recovery.{name}.SystemClock", lambda: made.fleet.clock)
     for module in (flows.execution, flows.composition):
         monkeypatch.setattr(module, "open_ports", lambda _request, who: nullcontext(made.ports(who)))

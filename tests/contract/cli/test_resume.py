@@ -12,7 +12,7 @@ from flows.engine.suspension import record_suspension
 from flows.execution import execute
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
-from flows.recovery.resumption import wait_for_lease_expiry
+from flows.recovery.reconciliation import wait_for_lease_expiry
 from tasks.model import RunReport
 from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.records import JournalMark

@@ -15,8 +15,7 @@ from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT
 from flows.ports.caller import Caller
 from flows.recovery import reconciliation
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs, find_finalize_reason
-from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned
-from flows.recovery.resumption import wait_for_lease_expiry
+from flows.recovery.reconciliation import reconcile_runs, recover_if_abandoned, wait_for_lease_expiry
 from tasks.errors import LeaseHeld, RequestError
 from tasks.model import RunReport, Window
 from tasks.protocols.leases import LeaseHolder, LeaseStatus, StopRequest

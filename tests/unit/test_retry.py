@@ -1,0 +1,82 @@
+"""Retries: until there is a result, the deadline, or another error."""
+
+import pytest
+from tenacity import wait_exponential
+
+from tasks.errors import RecordsUnavailable, RequestError
+from tasks.protocols.clock import Deadline
+from tasks.retry import retry
+from tests.support.fake_clock import FakeClock
+
+
+class Call:
+    """Raises these errors, one at a call, and then returns the number of the call."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.count = 0
+
+    def __call__(self) -> int:
+        self.count += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return self.count
+
+
+def test_a_call_is_repeated_until_there_is_a_result() -> None:
+    clock, seen = FakeClock(), list[str]()
+    call = Call(RecordsUnavailable("one"), RecordsUnavailable("two"))
+
+    result = retry(
+        call,
+        RecordsUnavailable,
+        clock=clock,
+        deadline=Deadline.after(clock, 60),
+        wait=2.0,
+        on_retry=lambda error: seen.append(error.message),
+    )
+
+    assert (result, clock.sleeps, seen) == (3, [2.0, 2.0], ["one", "two"])
+
+
+@pytest.mark.parametrize(("seconds", "sleeps"), [(4.0, [2.0]), (4.1, [2.0, 2.0]), (0.0, []), (-5.0, [])])
+def test_no_attempt_begins_at_the_deadline_or_later(seconds: float, sleeps: list[float]) -> None:
+    clock, call = FakeClock(), Call(*(RecordsUnavailable(str(number)) for number in range(9)))
+
+    with pytest.raises(RecordsUnavailable, match=str(len(sleeps))):
+        retry(call, RecordsUnavailable, clock=clock, deadline=Deadline.after(clock, seconds), wait=2.0)
+
+    assert clock.sleeps == sleeps
+
+
+def test_the_number_of_attempts_may_be_limited() -> None:
+    clock, call = FakeClock(), Call(*(RecordsUnavailable("gone") for _ in range(9)))
+
+    with pytest.raises(RecordsUnavailable):
+        retry(
+            call,
+            RecordsUnavailable,
+            clock=clock,
+            deadline=Deadline.after(clock, 60),
+            wait=wait_exponential(),
+            max_attempts=3,
+        )
+
+    assert clock.sleeps == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("error", [RequestError("another type"), RecordsUnavailable("final")])
+def test_any_other_error_is_raised_at_once(error: Exception) -> None:
+    clock, call = FakeClock(), Call(error)
+
+    with pytest.raises(type(error)):
+        retry(
+            call,
+            RecordsUnavailable,
+            clock=clock,
+            deadline=Deadline.after(clock, 60),
+            wait=2.0,
+            is_retryable=lambda each: each.message != "final",
+        )
+
+    assert (call.count, clock.sleeps) == (1, [])
