@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 
 from tests.faults.dice import roll
-from tests.faults.mutations import hunt
+from tests.faults.mutant_runs import play_mutants
 from tests.faults.simulated import Figures, play, soak
 
 SHOWN = 20
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
         return _one(seed, options.case)
     print(f"seed {seed}: make faults SEED={seed} runs the same schedules again", flush=True)
     if options.mutations:
-        return hunt(seed, options.cases)
+        return play_mutants(seed, options.cases)
     figures = soak(seed, range(options.cases), seconds=options.minutes * 60, tell=_tell)
     print(table(figures))
     return 1 if figures.violations else 0

@@ -2,13 +2,10 @@
 
 A mutant is the engine with one line of reason taken out. Schedules are played against it until one complains.
 """
-# ruff: noqa: T201 - a program that prints
 
 import secrets
-import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -40,7 +37,6 @@ from tests.faults.late_jobs import LateJobs
 from tests.faults.machine import FaultyMachine
 from tests.faults.reboot_mutants import REBOOT_MUTANTS
 from tests.faults.recovery_mutations import RECOVERY_MUTANTS
-from tests.faults.simulated import soak
 from tests.support.fake_jobs import JobRun
 
 
@@ -358,45 +354,3 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     **REBOOT_MUTANTS,
 }
 """By name: the law that it breaks, and how."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hunted:
-    """What became of a mutant: the case that caught it (None: it got away), and what that case complained of."""
-
-    name: str
-    law: str
-    case: int | None
-    complaint: str
-    seconds: float
-
-
-@contextmanager
-def mutant(name: str) -> Iterator[None]:
-    """Break one law."""
-    with ExitStack() as stack:
-        MUTANTS[name][1](stack)
-        yield
-
-
-def hunted(name: str, seed: str, cases: int) -> Hunted:
-    """Play schedules against a mutant until one complains."""
-    began = time.monotonic()
-    with mutant(name):
-        for case in range(cases):
-            found = soak(seed, [case]).violations
-            if found:
-                return Hunted(name, MUTANTS[name][0], case, found[case][0], time.monotonic() - began)
-    return Hunted(name, MUTANTS[name][0], None, "", time.monotonic() - began)
-
-
-def hunt(seed: str, cases: int) -> int:
-    """Hunt them all; print what became of each, and return the exit code."""
-    away = 0
-    for name in MUTANTS:
-        one = hunted(name, seed, cases)
-        away += one.case is None
-        verdict = f"caught by case {one.case}: {one.complaint}" if one.case is not None else "GOT AWAY"
-        print(f"{one.seconds:5.0f} s  {name}: {verdict[:220]}", flush=True)
-    print(f"{len(MUTANTS) - away} of {len(MUTANTS)} mutants caught")
-    return 1 if away else 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.faults.mutations import hunted
+from tests.faults.mutant_runs import play_mutant
 
 QUICK = (
     "the journal is not written",
@@ -26,12 +26,12 @@ QUICK = (
     "abandoned runs are recovered one after the other",
     "recovery waits for a flow run whose process died",
 )
-"""Those that are noticed within a few seconds; `make faults ARGS=--mutations` hunts them all."""
+"""Those that are noticed within a few seconds; `make faults ARGS=--mutations` plays them all."""
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", QUICK)
 def test_a_broken_law_is_detected(name: str) -> None:
-    caught = hunted(name, "mut", 200)
+    caught = play_mutant(name, "mut", 200)
 
-    assert caught.case is not None, f"{name} got away"
+    assert caught.case is not None, f"{name} was not caught"
