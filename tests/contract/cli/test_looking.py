@@ -268,7 +268,7 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
     assert "web could not be assessed on " in said.out
     assert "no answer from web" in said.out
     assert "Its pending updates are not known" in said.out
-    assert "Nothing is pending" not in said.out
+    assert "No update is pending" not in said.out
     assert stage.run("why", "web", "--json").json["assessmentError"] == "no answer from web"
     stage.fleet.clock.advance(120)
     stage.run("assess")

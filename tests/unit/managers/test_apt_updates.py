@@ -138,6 +138,8 @@ def test_a_new_kernel_goes_with_the_metapackage_that_brings_it() -> None:
     assert image.classification is modules.classification is Classification.SECURITY
     assert {image.group, modules.group, updates["linux-image-amd64"].group} == {"linux-signed"}
     assert image.requires_reboot is updates["linux-image-amd64"].requires_reboot is True
+    assert image.changes_boot is updates["linux-image-amd64"].changes_boot is True
+    assert updates["other"].changes_boot is False
 
 
 def test_a_new_package_is_only_as_urgent_as_what_brings_it() -> None:

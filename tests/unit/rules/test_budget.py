@@ -27,6 +27,10 @@ rates = st.builds(
 many = st.lists(any_update, max_size=12, unique_by=lambda update: update.id)
 
 
+def test_the_rates_of_apt_before_anything_was_measured():
+    assert Rates(15.0, 2.0, 1e6, 300.0, 30.0, basis="defaults") == APT
+
+
 def uniform(count):
     return [an_update(f"p{number:03}") for number in range(count)]
 
