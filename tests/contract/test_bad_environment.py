@@ -41,13 +41,14 @@ AT_START: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
     ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
     ({"TMPDIR": "/nowhere"}, ("machines",), 0),
+    ({"TERM": "nonsense", "FORCE_COLOR": "1"}, ("machines",), 0),
+    ({"HOME": "/nowhere"}, ("machines",), 0),
 ]
 ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"COLUMNS": "0"}, ("machines",), 0),
     ({"COLUMNS": "1"}, ("machines",), 0),
     ({"COLUMNS": "-5", "LINES": "x"}, ("machines",), 0),
     ({"COLUMNS": "99999999999999999999"}, ("inventory", "list"), 0),
-    ({"TERM": "nonsense", "FORCE_COLOR": "1"}, ("machines",), 0),
     ({"TERM": "dumb"}, ("machines",), 0),
     ({"NO_COLOR": "1"}, ("machines",), 0),
     ({"FLEETPATCH_INVENTORY": "/nowhere/fleet.yaml"}, ("machines",), 2),
@@ -61,7 +62,6 @@ ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"FLEETPATCH_RECORDS_URL": "postgresql://u:" + WORD + "@127.0.0.1:1/x"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/proc"}, ("runs",), 5),
     ({"FLEETPATCH_RECORDS_URL": "", "XDG_DATA_HOME": "/dev/null"}, ("patch", "web", "--no-prefect", "--yes"), 5),
-    ({"HOME": "/nowhere"}, ("machines",), 0),
     ({"FLEETPATCH_INVENTORY": LONG}, ("assess",), 2),
     ({}, ("assess", "--report", LONG), 5),
     ({}, ("config", "schema", "--output", LONG), 2),

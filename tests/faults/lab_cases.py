@@ -49,18 +49,25 @@ def killed(at: str, stage: Stage) -> None:
 
 def cut(at: str, seconds: float, stage: Stage) -> None:
     """The network goes away at a step and comes back."""
+    is_back = threading.Event()
+
+    def restore() -> None:
+        stage.host.mend()
+        is_back.set()
 
     def strike() -> None:
         stage.host.cut()
-        later(seconds, stage.host.mend)
+        later(seconds, restore)
 
     if at == "installing":
         stage.slow(stage.host, LONG_CUT_SECONDS + 10)
     stage.patch(at=at, then=strike)
+    if at == "installing" and not is_back.is_set():
+        raise Broken("the run was over before the network was back")
     time.sleep(0.5)
     stage.host.mend()
     stage.host.wait_login()
-    expect(stage, *(GOOD if at == "installing" else ANY))
+    expect(stage, *(GOOD if at in {"stage", "installing"} else ANY))
 
 
 def crashed(at: str, stage: Stage) -> None:
@@ -173,6 +180,8 @@ def interrupted(stage: Stage, *, repair: bool) -> None:
         raise Broken("packages are not as its repair leaves them")
     if repair is not (stage.host.package_versions("lab-conffile") == {"lab-conffile": "2.0"}):
         raise Broken("its repair was not as allowed")
+    if repair and stage.host.package_versions("lab-plain") != {"lab-plain": "2.0"}:
+        raise Broken("the interrupted package is not at 2.0")
 
 
 def window_ends(minutes: float, reserve: float, stage: Stage) -> None:
@@ -286,7 +295,7 @@ def stop_between_writes(process: "subprocess.Popen[str]", database: Path) -> Non
 def two_controllers(stage: Stage) -> None:
     """The controller is stopped (SIGSTOP), another one takes the run up, and the first one wakes."""
     stage.slow(stage.host, 6)
-    (stage.place / "request.json").write_text(stage.request(*BOOTS, "lab-slow").model_dump_json())
+    stage.describe_request(*BOOTS, "lab-slow")
     first = stage.controller("begin")
     jobs = stage.host.root / "var/lib/fleetpatch/jobs"
     until = time.monotonic() + 240
@@ -347,7 +356,7 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield from administrator_cases()
     for at in ("precheck", "installing", "reboot", "validate"):
         yield f"controller killed / {at}", partial(killed, at)
-    for at in ("precheck", "installing", "reboot", "validate"):
+    for at in ("precheck", "stage", "installing", "reboot", "validate"):
         yield f"connection lost / {at}", partial(cut, at, LONG_CUT_SECONDS if at == "installing" else 3)
     for at in ("precheck", "installing", "reboot", "validate"):
         yield f"power cut / {at}", partial(crashed, at)

@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,7 @@ class Stage:
     records_url: str = ""
     control: StopToken = field(default_factory=StopToken)
     downs: int = 0  # power cuts that the case itself made
+    asked: Sequence[str] = MASKS  # masks of the updates that the run was asked for
 
     def __post_init__(self) -> None:
         self.records_url = self.records_url or f"sqlite:///{self.place / 'records.db'}"
@@ -109,6 +111,8 @@ class Stage:
         self, *masks: str, at: str = "", then: Callable[[], object] = lambda: None, run: str = RUN, **fields: Any
     ) -> RunReport:
         """Patch the hosts in this process, and let the fault strike at a step."""
+        if run == RUN:
+            self.asked = masks or MASKS
         watch = Strikes(at, then)
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
         report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
@@ -118,6 +122,7 @@ class Stage:
 
     def describe_request(self, *masks: str, **fields: Any) -> None:
         """Write the request where controllers look for it."""
+        self.asked = masks or MASKS
         (self.place / "request.json").write_text(self.request(*masks, **fields).model_dump_json())
 
     def repack(self, package: str) -> None:
@@ -262,10 +267,16 @@ class Stage:
             chosen = [result for result in outcome.updates if result.state is not UpdateState.NOT_SELECTED]
             if outcome.state is OperationState.FAILED or any(r.state is not UpdateState.INSTALLED for r in chosen):
                 return False
+            names = {result.update.name for result in chosen}
+            if not all(any(fnmatchcase(name, mask) for name in names) for mask in self.asked):
+                return False
+            jobs = (host.root / "var/lib/fleetpatch/jobs").glob("*/meta")
+            if not all((meta.parent / "rc").exists() for meta in jobs):  # one without an end
+                return False
             claim = host.root / "var/lib/fleetpatch/claim"
             if claim.exists() and claim.read_text().splitlines()[1:2] != ["0"]:
                 return False
-            if not chosen or host.sh("dpkg --audit", root=True).strip():
+            if host.sh("dpkg --audit", root=True).strip():
                 return False
         return True
 

@@ -31,10 +31,21 @@ GRACE_SECONDS = 30
 
 
 @dataclass
+class ServedFleet(Fleet):
+    """A fleet with an inventory of its own, in records that all tests share."""
+
+    records: str
+
+    @property
+    def records_url(self) -> str:
+        return self.records
+
+
+@dataclass
 class Served:
     """A Prefect server, a process that serves the deployments, and a fleet for them."""
 
-    fleet: Fleet
+    fleet: ServedFleet
     client: SyncPrefectClient
 
     @property
@@ -83,22 +94,24 @@ def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) ->
 
 
 @pytest.fixture(scope="module")
-def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, SyncPrefectClient]]:
-    """A server and a process that serves the deployments, for all tests: both take long to start. And their folder."""
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SyncPrefectClient]]:
+    """A server and a process that serves the deployments, for all tests: both take long to start. And their records."""
     place = tmp_path_factory.mktemp("cancel-served")
+    records = f"sqlite:///{place / 'records.db'}"
     with prefect_server(place) as server, server.client() as client:
-        ours = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{place / 'records.db'}", "XDG_DATA_HOME": str(place / "data")}
+        ours = {"FLEETPATCH_RECORDS_URL": records, "XDG_DATA_HOME": str(place / "data")}
         server.run("-m", "deployments.serve", log=place / "serve.log", **ours)
-        yield place, client
+        yield records, client
 
 
 @pytest.fixture
 def served(
     hosts: Callable[[int], list[LabHost]],  # noqa: F811 - the fixture
-    serving: tuple[Path, SyncPrefectClient],
+    serving: tuple[str, SyncPrefectClient],
+    tmp_path: Path,
 ) -> Served:
-    place, client = serving
-    return Served(Fleet(hosts(2), place), client)
+    records, client = serving
+    return Served(ServedFleet(hosts(2), tmp_path, records), client)
 
 
 def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: Served) -> None:

@@ -133,7 +133,11 @@ def _cell(cell: object) -> bytes:
 
 
 class ProcessWatch:
-    """Reads the arguments of all processes of this machine, lab hosts' included, for as long as it is entered."""
+    """Reads the arguments of all processes of this machine, lab hosts' included, for as long as it is entered.
+
+    A process that is older than YOUNG_ROUNDS rounds (1 s) is read in one of OLD_ROUNDS rounds only: arguments that such
+    a process gets by exec and has for less than half a second may be missed.
+    """
 
     def __init__(self) -> None:
         self.seen: set[bytes] = set()

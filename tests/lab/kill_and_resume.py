@@ -28,7 +28,7 @@ from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import Controllers, boots, configured, set_slow
 
-LONGEST = 30.0  # by then an undisturbed run has nearly ended: kills fall all over it
+LONGEST = 25.0  # by then an undisturbed run has nearly ended: kills fall all over it
 SIDE_BY_SIDE = 2  # a dead one's lease is waited for, most of the time
 END = {
     "lab-plain": "2.0",
@@ -47,7 +47,7 @@ class Attempt:
     """One run that was killed and resumed.
 
     Attributes:
-        killed: seconds into each process at which it was killed.
+        killed: seconds at which each process was killed; for the first one, since the run's first journal entry.
         at: what was under way then.
         resume_seconds: from the command to its end, with the wait for the dead one's lease.
         faults: all that was not as after an undisturbed run.
@@ -71,6 +71,8 @@ def attempt(number: int, hosts: Sequence[LabHost], place: Path, chance: random.R
         for n in range(times):
             moment = chance.uniform(1.0, LONGEST)
             process = controllers.patch() if n == 0 else controllers.start("resume", "last", "--no-prefect", "--json")
+            if n == 0:
+                controllers.wait_until(bool, "the first entry of the run")
             time.sleep(moment if n == 0 else 60 + moment / 2)  # the second one first waits for the lease
             process.kill()
             told.killed.append(moment)
@@ -84,13 +86,10 @@ def attempt(number: int, hosts: Sequence[LabHost], place: Path, chance: random.R
 
 def _resume(told: Attempt, controllers: Controllers) -> None:
     began = time.monotonic()
-    if told.at[0] == "no run yet":
-        ended = controllers.patch().end()
-    elif told.at[-1] == "over":
+    if told.at[-1] == "over":
         told.code = 0
         return
-    else:
-        ended = controllers.resume()
+    ended = controllers.resume()
     told.resume_seconds = time.monotonic() - began
     told.code = ended.code
     if ended.code not in (0, 3):  # lab.conf was edited by hand, and is told of
@@ -105,15 +104,9 @@ def _resume(told: Attempt, controllers: Controllers) -> None:
 
 def _under_way(controllers: Controllers) -> str:
     """Return in words where a run is that has just lost its process."""
-    try:
-        run = controllers.newest().run
-    except IndexError:
-        return "no run yet"
-    if run.state is not OperationState.IN_PROGRESS:
+    if controllers.newest().run.state is not OperationState.IN_PROGRESS:
         return "over"
-    journal = controllers.journal()
-    acts = sorted({entry.act for entry in find_unfinished_acts(journal)})
-    return ", ".join(acts) or ("between acts" if journal else "before any act")
+    return ", ".join(sorted({entry.act for entry in find_unfinished_acts(controllers.journal())})) or "between acts"
 
 
 def faults_of(hosts: Sequence[LabHost]) -> list[str]:

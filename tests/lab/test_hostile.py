@@ -117,6 +117,7 @@ class Story:
 
     hosts: Mapping[str, LabHost]
     report: RunReport
+    seconds: float
     place: Path
 
     def outcome(self, name: str) -> Outcome:
@@ -148,13 +149,12 @@ def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]
 
         report, seconds = patched(fleet)
 
-        assert seconds < BOUND_SECONDS
         for name in LIES:
             hosts[name].sh("rm -f /usr/local/sbin/*", root=True)
         for name in LOGINS:
             bashrc = hosts[name].root / "home/patch/.bashrc"
             bashrc.write_text("".join(bashrc.read_text().splitlines(keepends=True)[1:]))
-        yield Story(hosts, report, fleet.place)
+        yield Story(hosts, report, seconds, fleet.place)
     finally:
         for host in booted:
             host.drop()
@@ -186,14 +186,14 @@ def _pin_another_key(fleet: Fleet, host: LabHost) -> None:
 def patched(fleet: Fleet) -> tuple[RunReport, float]:
     """Patch all side by side; a machine that fails must not stop another."""
     began = time.monotonic()
-    allowed = {"failure_budget_count": len(fleet.hosts), "unreachable_percent": 100}
-    report = fleet.patch("lab-plain", reboot="Never", waves=allowed)
+    report = fleet.patch("lab-plain", reboot="Never", waves={"failure_budget_count": len(fleet.hosts)})
     return report, time.monotonic() - began
 
 
 def test_the_healthy_one_is_patched_and_the_report_of_all_is_harmless(story: Story) -> None:
     assert story.outcome(HEALTHY).state is OperationState.SUCCEEDED, story.outcome(HEALTHY).reason
     assert story.version(HEALTHY) == "2.0"
+    assert story.seconds < BOUND_SECONDS
     assert_harmless(story.report, story.place / "report")
 
 

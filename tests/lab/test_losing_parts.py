@@ -365,7 +365,7 @@ def test_a_server_that_is_away_at_the_end_is_waited_for(story: Story) -> None:
     assert story.faults() == []
     assert story.code == 0
     seen = story.seen(tasks=2 * STEPS + 1)
-    assert (seen.run.state_name, ends(seen)) == ("Completed", {"Completed"})
+    assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
     assert story.artifacts() == ARTIFACTS
 
 

@@ -122,6 +122,7 @@ def test_what_is_held_or_removes_others_stays_and_what_needs_each_other_moves_to
         UpdateState.EXCLUDED,
         UpdateState.INSTALLED,
     )
+    assert result_of(outcome, "lab-conffile").state is UpdateState.INSTALLED
     assert "held" in held.reason
     assert "lab-plain" in removes.reason
     assert "dependency" in along.reason
@@ -159,6 +160,7 @@ def test_reboot_policies(fleet: Fleet) -> None:
     outcome = outcome_of(fleet.patch("lab-sec", reboot_pending_first=True), host)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert result_of(outcome, "lab-sec").state is UpdateState.INSTALLED
+    assert host.package_versions("lab-sec") == {"lab-sec": "2.1"}, "a mask asks for the newest version"
     assert host.boot_id() != before
     steps = [record.step for record in outcome.steps]
     assert steps.index(Step.REBOOT) < steps.index(Step.INSTALL)

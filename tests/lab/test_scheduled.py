@@ -208,6 +208,8 @@ def _patched_in_what_was_left(plan: Planned, host: LabHost, start: datetime) -> 
     assert report.run.window is not None
     assert report.run.window.start == start  # by its schedule, not from when it came to it
     assert report.run.started_at > start + timedelta(seconds=60)
+    assert plan.standing("late", start) is WindowStatus.CLAIMED
+    assert [outcome.state for outcome in report.outcomes] == [OperationState.SUCCEEDED]
     assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
 
 

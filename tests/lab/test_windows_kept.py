@@ -57,6 +57,8 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
         assert plan.state(dropped.id) == "Cancelled"  # before its start: it was never begun, here or there
         report = plan.report("dropped")
         assert report is None or report.run.state is OperationState.NOT_STARTED
+        assert plan.standing("dropped", start) in (None, WindowStatus.MISSED)
+        assert frozen.package_versions("lab-plain") == {"lab-plain": "1.0"}
 
 
 def _write(plan: Planned, name: str, **fields: object) -> None:
