@@ -91,9 +91,9 @@ def test_a_clock_that_is_set_back_makes_no_wait_longer() -> None:
         calls.append(clock.now())
         if len(calls) == 2:
             clock.advance(-3600)
-        raise OSError
+        raise OSError("no")
 
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="no"):
         retry(fail, OSError, clock=clock, deadline=Deadline.after(clock, 10), wait=1)
 
     assert len(calls) == 10
