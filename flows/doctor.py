@@ -179,7 +179,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     context = MachineContext(run_context, transport, MachineState(machine))
     try:
         try:
-            run = assess(context)
+            context.state = run = assess(context)  # checks get the environment of its package manager
             own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
         except ListsUnread as error:
             return _build_unread_findings(context, error)

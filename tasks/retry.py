@@ -36,10 +36,12 @@ def retry(
         is_retryable: whether the call is repeated after this error of these types.
         on_retry: gets the error before each wait.
     """
+    seconds = deadline.remaining_seconds(clock)
 
     def is_last_attempt(attempt: RetryCallState) -> bool:
-        too_late = deadline.remaining_seconds(clock) <= attempt.upcoming_sleep
-        return too_late or attempt.attempt_number == max_attempts
+        # A clock that is set back does not make the waits longer than the deadline meant.
+        left = min(deadline.remaining_seconds(clock), seconds - attempt.idle_for)
+        return left <= attempt.upcoming_sleep or attempt.attempt_number == max_attempts
 
     def report_error(attempt: RetryCallState) -> None:
         if attempt.outcome is not None:

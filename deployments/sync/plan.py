@@ -78,7 +78,7 @@ class SyncPlan:
         if affected and not self.is_up_to_date:
             raise RequestError(
                 f"nothing was changed: {', '.join(affected)} can't work as written",
-                hint="Mend the faults above (`fleetpatch config check` shows them too), or write `enabled: false`.",
+                hint="Correct the faults above (`fleetpatch config check` shows them too), or write `enabled: false`.",
             )
 
     def apply(self, client: SyncPrefectClient, report_change: Callable[[Change], None]) -> None:

@@ -30,7 +30,7 @@ from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
 from tasks.rules.runs.waves import build_waves
 from tasks.states import NotificationEvent, OperationState
-from tasks.steps.checkpoint import restore_checkpoint
+from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
@@ -280,6 +280,7 @@ class FleetRun:
                     resume_state.journal.get(name, ()),
                 )
                 contexts[name] = MachineContext(self._run_context, self._connect(machine), run)
+                complete_recorded_state(contexts[name])
         return contexts, done
 
     def _assess_all(self, machines: Sequence[Machine], request: AssessRequest | PatchRequest) -> list[MachineContext]:

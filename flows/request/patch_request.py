@@ -222,8 +222,8 @@ class PatchRequest(ScopeRequest):
     native_updaters: Literal["leave", "pause"] = Field(
         default="leave",
         title="System's Own Updaters",
-        description="The system's own updaters (what installs updates by itself): `leave` them alone, or `pause` them "
-        "from a machine's first package transaction to the end of its turn.",
+        description="The system's own updaters (services that install updates by themselves): `leave` them alone, or "
+        "`pause` them from a machine's first package transaction to the end of its turn.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(
         default="Never",

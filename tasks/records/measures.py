@@ -24,8 +24,8 @@ REBOOT_SECONDS = "reboot_seconds"
 MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
 """Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
 
-_UNKNOWN_OVERHEAD_UPDATES = 0.5
-"""The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it."""
+_UNKNOWN_OVERHEAD_UPDATES = 7.5
+"""The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it (all of apt)."""
 
 
 def compute_weighted_mean(values: Sequence[float]) -> float | None:

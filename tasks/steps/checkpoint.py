@@ -25,6 +25,7 @@ from tasks.model import (
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.states import OperationState
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
+from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 
@@ -120,3 +121,22 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
         assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
         machine_state = replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
     return replace(machine_state, **{**parts, "halted": "", "error": None})
+
+
+def complete_recorded_state(context: MachineContext) -> None:
+    """Fill in what an earlier version of fleetpatch did not record of a machine: its package manager knows it."""
+    state = context.state
+    if state.assessment is None or state.assessment.facts is None or state.assessment.packages is None:
+        return
+    complete = context.manager.complete_recorded_packages
+    packages = complete(state.assessment.packages)
+    by_id = {update.id: update for update in packages.updates}
+    plan = state.plan and replace(
+        state.plan, chosen=tuple(by_id.get(update.id, update) for update in state.plan.chosen)
+    )
+    context.state = replace(
+        state,
+        assessment=replace(state.assessment, packages=packages),
+        plan=plan,
+        packages_after=state.packages_after and complete(state.packages_after),
+    )

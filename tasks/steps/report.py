@@ -137,7 +137,9 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
     if packages.reboot.answer is not YesNoUnknown.YES:
         return ()
     because = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
-    why_not = "nothing was installed, and then this run does not do a reboot that was pending before"
+    why_not = (
+        "nothing was installed, and without an installation this run does not do a reboot that was already pending"
+    )
     if policy is RebootPolicy.NEVER:
         why_not = "the reboot policy is Never"
     message = f"a reboot is still required: the machine asks for a reboot{because}; {why_not}"

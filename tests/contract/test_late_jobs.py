@@ -243,5 +243,5 @@ def test_a_lock_that_another_start_holds_is_no_refusal(tmp_path: Path) -> None:
     short = scripts("job_start").replace("fp_lock ||", "flock() { return 1; }; sleep() { :; }; fp_lock ||")
     here.text = lambda name, *_: short if name == "job_start" else Late.text(here, name)  # type: ignore[method-assign]
     here.shell._script_loader = here.text
-    with pytest.raises(DeadlineExceeded, match=r"another process has locked .*\.lock for 20 seconds"):
+    with pytest.raises(DeadlineExceeded, match=r"another process has kept .*\.lock locked for 20 seconds"):
         here.start()

@@ -265,6 +265,9 @@ class FakeManager:
         script = Script("fake_assess", {"refresh": "yes" if refresh else ""})
         return cast("PackageState", _ask(transport, script, deadline))
 
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        return packages
+
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """See PackageManager."""
         script = Script("fake_rehearse", {"wanted": tuple(update.id for update in updates)})

@@ -1,5 +1,7 @@
 """Retries: until there is a result, the deadline, or another error."""
 
+from datetime import datetime
+
 import pytest
 from tenacity import wait_exponential
 
@@ -80,3 +82,18 @@ def test_any_other_error_is_raised_at_once(error: Exception) -> None:
         )
 
     assert (call.count, clock.sleeps) == (1, [])
+
+
+def test_a_clock_that_is_set_back_makes_no_wait_longer() -> None:
+    clock, calls = FakeClock(), list[datetime]()
+
+    def fail() -> None:
+        calls.append(clock.now())
+        if len(calls) == 2:
+            clock.advance(-3600)
+        raise OSError("no")
+
+    with pytest.raises(OSError, match="no"):
+        retry(fail, OSError, clock=clock, deadline=Deadline.after(clock, 10), wait=1)
+
+    assert len(calls) == 10

@@ -1,7 +1,4 @@
-"""What the command writes and asks: results go to stdout, everything else to stderr. Text from machines is sanitized.
-
-Output whose loss does not end the run: `| head`, a closed terminal, a full disk.
-"""
+"""What the command writes and asks: results go to stdout, all else to stderr. Text from machines is sanitized."""
 
 import io
 import json
@@ -52,7 +49,8 @@ _STYLES_BY_STATE: Mapping[str, str] = {
 class ErrorTolerantStream(io.TextIOBase):
     """Writes to the current stdout or stderr. Tolerated errors end the output, and nothing else.
 
-    A run reports its progress from many threads. None of them may fail because the reader is gone.
+    A lost output (`| head`, a closed terminal, a full disk) does not end the run. A run reports its progress from many
+    threads: none of them may fail because the reader is gone.
 
     Args:
         name: "stdout" or "stderr".

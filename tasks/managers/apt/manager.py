@@ -8,8 +8,10 @@ from typing import Final
 
 from tasks.errors import DeadlineExceeded, ProtocolViolation, RequestError
 from tasks.managers.apt.assessment import JUST_ENDED_PROCESS, parse_assessment
+from tasks.managers.apt.auto_updaters import UPDATER_UNITS
 from tasks.managers.apt.output_parsers import parse_simulation
 from tasks.managers.apt.simulation import SimulationAnswer, simulate_installation
+from tasks.managers.boot_packages import is_boot_package
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
@@ -80,6 +82,11 @@ class AptManager:
                 break
             state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
         return state
+
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager."""
+        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
+        return replace(packages, updates=updates, updater_units=UPDATER_UNITS)
 
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """Simulate the installation of exactly these updates. If apt refuses the set, find which updates it refuses."""

@@ -93,9 +93,6 @@ def _replace_surrogates(value: object) -> object:
     return value
 
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _FORMULA_STARTS: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """OWASP's list for "CSV injection", and the full-width forms that some spreadsheet programs accept too."""
 

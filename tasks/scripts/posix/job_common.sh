@@ -52,7 +52,7 @@ fp_lock() {
     flock -n 8 && return 0
     sleep 1
   done
-  fp_why="another process has locked $fp_jobs/.lock for 20 seconds" fp_about=unsure
+  fp_why="another process has kept $fp_jobs/.lock locked for 20 seconds" fp_about=unsure
   return 1
 }
 

@@ -115,6 +115,10 @@ class ParcelManager:
             updater_units=("parcel-evening*",),
         )
 
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager."""
+        return packages
+
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """See PackageManager."""
         offered = _parse_versions(_list_parcels(transport, deadline), "offered")

@@ -298,7 +298,7 @@ def test_a_reboot_that_is_known_to_be_quick_may_use_the_time_that_was_kept_for_i
     [
         (
             RebootPolicy.IF_REQUIRED,
-            "nothing was installed, and then this run does not do a reboot that was pending before",
+            "nothing was installed, and without an installation this run does not do a reboot that was already pending",
         ),
         (RebootPolicy.NEVER, "the reboot policy is Never"),
     ],

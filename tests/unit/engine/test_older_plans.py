@@ -1,0 +1,41 @@
+"""A run of an earlier version is resumed: its records lack what package managers say today."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from tasks.managers.apt.manager import AptManager
+from tasks.rules.machine_checks.service_restarts import find_restartable_services
+from tasks.rules.updates.installation_order import must_install_last
+from tasks.steps.checkpoint import complete_recorded_state
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tests.support import builders as make
+
+
+def test_boot_packages_and_updaters_are_known_again() -> None:
+    shim, other = make.make_update(name="shim-signed"), make.make_update(name="openssl", id="openssl")
+    services = ("unattended-upgrades.service", "nginx.service")
+    packages = make.make_package_state(updates=(shim, other), services_to_restart=services)
+    state = MachineState(
+        make.make_machine(),
+        assessment=make.make_assessment(packages=packages),
+        plan=make.make_plan(chosen=(shim, other)),
+        packages_after=packages,
+    )
+    context = MachineContext(
+        cast("Any", SimpleNamespace(find_manager=lambda facts: AptManager())), cast("Any", None), state
+    )
+
+    complete_recorded_state(context)
+
+    assert [must_install_last(update) for update in context.plan.chosen] == [True, False]
+    assert [must_install_last(update) for update in context.packages.updates] == [True, False]
+    assert find_restartable_services(context.state.packages_after) == ("nginx.service",)
+
+
+def test_a_machine_without_an_answer_stays_as_it_is() -> None:
+    context = MachineContext(cast("Any", None), cast("Any", None), MachineState(make.make_machine()))
+
+    complete_recorded_state(context)
+
+    assert context.state == MachineState(make.make_machine())
