@@ -25,7 +25,7 @@ MIN_MEASURED_DOWNLOAD_BYTES = 1_000_000
 """Smaller downloads are not measured: most of their time is overhead, so their rate is too low for a large download."""
 
 _UNKNOWN_OVERHEAD_UPDATES = 7.5
-"""The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it (all of apt)."""
+"""The fixed time of a transaction, in updates, for outcomes of earlier versions, which do not say it: 15 s to 2 s."""
 
 
 def compute_weighted_mean(values: Sequence[float]) -> float | None:
