@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from playwright.sync_api import Browser, Page, Response
@@ -160,7 +160,8 @@ class Place:
         self.again_until(act, done, "Delete")
 
     def start(self, name: str = "on-demand") -> FlowRun:
-        return self.client.create_flow_run_from_deployment(self.deployment(name))
+        once = uuid4().hex  # the client asks again when a busy server answers late
+        return self.client.create_flow_run_from_deployment(self.deployment(name), idempotency_key=once)
 
     def state(self, run: UUID) -> str:
         return str(self.client.read_flow_run(run).state_name)

@@ -28,7 +28,7 @@ def test_windows_are_kept_whatever_comes_between(hosts: Callable[[int], list[Lab
     """A download as far ahead as windows recur, a freeze before an approval, a quick run, runs that are cancelled."""
     with planned(hosts, 2, tmp_path, ("", f"sqlite:///{tmp_path / 'records.db'}")) as plan:
         nightly, frozen = plan.fleet.hosts
-        start = whole_minute(100)
+        start = whole_minute(150)
         daily = {"start": f"{start:%Y-%m-%d %H:%M}", "length": 20, "zone": "UTC", "recurrence": "1Day"}
         plan.configure("nightly", nightly, start, "lab-plain", lead=1, stage=True, stage_ahead="1d")
         plan.configure("frozen", frozen, start, "lab-plain", lead=1, approval={"required": True})
