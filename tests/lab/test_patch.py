@@ -123,7 +123,7 @@ def test_what_is_held_or_removes_others_stays_and_what_needs_each_other_moves_to
         UpdateState.INSTALLED,
     )
     assert result_of(outcome, "lab-conffile").state is UpdateState.INSTALLED
-    assert "held" in held.reason
+    assert "hold" in held.reason
     assert "lab-plain" in removes.reason
     assert "dependency" in along.reason
     names = ("lab-sec", "lab-plain", "lab-removes", "lab-dep-a", "lab-dep-b", "lab-conffile")
