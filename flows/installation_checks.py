@@ -7,6 +7,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.recovery.abandoned_runs import find_abandoned_runs
+from inventory.name_lists import join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Finding
 from tasks.states import FindingLevel
@@ -15,9 +16,6 @@ PACKAGE_NAMES = ("flows", "tasks", "deployments", "inventory")
 
 
 DISTRIBUTION_NAME = "fleetpatch"
-
-
-_MAX_NAMES = 5
 
 
 def check_installation(records_url: str | None) -> tuple[Finding, ...]:
@@ -83,9 +81,8 @@ def _check_records(records_url: str | None) -> tuple[Finding, ...]:
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")
     if not abandoned_runs:
         return good, Finding("runs", FindingLevel.GOOD, "none is abandoned")
-    names = ", ".join(each.run.id for each in abandoned_runs[:_MAX_NAMES])
-    more = f" and {len(abandoned_runs) - _MAX_NAMES} more" if len(abandoned_runs) > _MAX_NAMES else ""
-    message = f"{len(abandoned_runs)} abandoned: {names}{more}"
+    names = join_first_names([each.run.id for each in abandoned_runs])
+    message = f"{len(abandoned_runs)} abandoned: {names}"
     return good, Finding(
         "runs", FindingLevel.WARN, message, "fleetpatch reconcile recovers them; --dry-run only lists them."
     )

@@ -11,6 +11,7 @@ from deployments.configuration.time_zones import MACHINE_ZONE
 from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
 from deployments.preview.zone_schedules import build_zone_schedules
 from inventory.errors import InventoryError
+from inventory.name_lists import join_first_names
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
@@ -129,11 +130,8 @@ def check_overlaps(
         shown = f"{each.start:%Y-%m-%d %H:%M} UTC"
         often = f" and {each.count - 1} more times within a year" if each.count > 1 else ""
         others = [repr(other.second) for other in overlaps if other is not each]
-        message = f"its windows overlap those of {each.second!r} on {_join_names(each.machines)}: at {shown}{often}"
-        message += f"; and those of {_join_names(others, _MAX_NAMES)}" if others else ""
+        where = join_first_names(each.machines, 3)
+        message = f"its windows overlap those of {each.second!r} on {where}: at {shown}{often}"
+        message += f"; and those of {join_first_names(others, _MAX_NAMES)}" if others else ""
         remedy = "One run patches such a machine, the other skips it. Move one window, or separate the scopes."
         yield ConfigurationFinding(name, FindingSeverity.WARNS, "window", message, remedy)
-
-
-def _join_names(names: Sequence[str], max_names: int = 3) -> str:
-    return ", ".join(names[:max_names]) + (f" and {len(names) - max_names} more" if len(names) > max_names else "")

@@ -15,6 +15,7 @@ from deployments.server.snapshot import (
     ServerSnapshot,
     WorkerInfo,
 )
+from inventory.name_lists import join_first_names
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
@@ -29,7 +30,6 @@ MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
 MAX_PENDING_TIME = timedelta(minutes=5)  # a process worker needs 6 to 12 s on two cores
 MAX_RUN_SILENCE = timedelta(minutes=10)  # three heartbeats at Prefect's default of 180 s
 MAX_LATENESS = timedelta(minutes=1)
-_MAX_NAMES = 5
 
 
 def check_version(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -88,7 +88,7 @@ def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
             )
         ]
     faults = [each for each in dead if each.error]
-    names = _join_names([snapshot.get_deployment_name(each.deployment) for each in dead])
+    names = join_first_names([snapshot.get_deployment_name(each.deployment) for each in dead])
     if faults:
         words = f"no run is scheduled for {names}: {faults[0].error}"
         return [Finding("scheduler", FindingLevel.BLOCK, words, "Deploy it again with a schedule that can be read.")]
@@ -118,7 +118,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
         each for each in served if each.last_polled is None or snapshot.now - each.last_polled > MAX_SERVE_SILENCE
     ]
     if silent:
-        names = _join_names([snapshot.get_deployment_name(each) for each in silent])
+        names = join_first_names([snapshot.get_deployment_name(each) for each in silent])
         remedy = "Start the process: python -m deployments.serve (fleetpatch-serve.service), or remove them."
         found.append(
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
@@ -133,7 +133,7 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
         return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
-    names = _join_names(
+    names = join_first_names(
         [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in dead]
     )
     words = f"{len(dead)} runs are Running in Prefect, but no process executes them: {names}"
@@ -229,7 +229,7 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     workers = snapshot.workers.get(name, ())
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
     if online := _find_online_workers(snapshot, name):
-        return _build_good_finding(check, f"online: {_join_names([each.name for each in online])}")
+        return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")
     last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
     remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or prefect worker start --pool {name}"
     return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
@@ -265,7 +265,7 @@ def _get_deployment_id(run: FlowRunInfo) -> str:
 
 
 def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> str:
-    return _join_names([_describe_run(snapshot, each) for each in runs])
+    return join_first_names([_describe_run(snapshot, each) for each in runs])
 
 
 def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:
@@ -276,11 +276,6 @@ def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:
 
 def _find_deployment_name(snapshot: ServerSnapshot, deployment_id: str | None) -> str:
     return next((snapshot.get_deployment_name(each) for each in snapshot.deployments if each.id == deployment_id), "")
-
-
-def _join_names(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else ""
-    return ", ".join(names[:_MAX_NAMES]) + more
 
 
 def _format_age(span: timedelta) -> str:

@@ -1,8 +1,9 @@
 """Render a plan for approval in the Prefect UI: Markdown and a table. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
+from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.reporting.descriptions import (
     describe_cves,
@@ -58,11 +59,6 @@ def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
     return {reason: sorted(names) for reason, names in groups.items()}
 
 
-def join_names(names: Sequence[str], most: int = MAX_NAMES) -> str:
-    """Return the first few names, and the number of the others."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     """Return the complete plan as Markdown. All texts from machines are escaped.
 
@@ -89,9 +85,8 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
             "",
         ]
     for machine, services in find_service_restarts(planned).items():
-        lines.append(
-            f"- {escape_markdown(machine)} already runs on replaced files: {escape_markdown(join_names(services))}"
-        )
+        shown = escape_markdown(join_first_names(services, MAX_NAMES))
+        lines.append(f"- {escape_markdown(machine)} already runs on replaced files: {shown}")
     without = [each for each in planned.assessments if each.error is not None]
     lines += [
         f"- {escape_markdown(each.machine)} has no plan: {escape_markdown(each.error.message)}"
@@ -132,7 +127,8 @@ def count_fixed_cves(plan: MachinePlan) -> TableValue:
 def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     took = f"about {describe_prediction(plan)} ({describe_prediction_basis(plan.prediction.basis)}), "
     took += f"reboot: {REBOOT_LABELS[predict_reboot(plan)]}"
-    lines = [f"### {escape_markdown(join_names(names))}: {format_count(len(plan.chosen), 'update')}, {took}", ""]
+    shown = escape_markdown(join_first_names(names, MAX_NAMES))
+    lines = [f"### {shown}: {format_count(len(plan.chosen), 'update')}, {took}", ""]
     if plan.chosen:
         lines += ["| Update | Class | From | To | CVEs |", "|---|---|---|---|---|"]
     for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name))[
@@ -145,7 +141,7 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
     lines.append("")
     reasons = group_by_reason(plan.skipped)
     lines += [
-        f"- skipped, {escape_markdown(why)}: {escape_markdown(join_names(each))}"
+        f"- skipped, {escape_markdown(why)}: {escape_markdown(join_first_names(each, MAX_NAMES))}"
         for why, each in list(reasons.items())[:MAX_REASONS]
     ]
     lines += [f"- and {len(reasons) - MAX_REASONS} more reasons"] if len(reasons) > MAX_REASONS else []
@@ -154,4 +150,4 @@ def _render_group(names: list[str], plan: MachinePlan) -> list[str]:
 
 
 def _render_cves(update: Update) -> str:
-    return NOT_KNOWN if update.cves is None else join_names(update.cves, 5)
+    return NOT_KNOWN if update.cves is None else join_first_names(update.cves)

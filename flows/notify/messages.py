@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunReport
 from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
 from tasks.reporting.formatting import format_count
@@ -117,9 +118,7 @@ def _describe_failures(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    shown = ", ".join(_sanitize(name, 80) for name in names[:MAX_NAMES])
-    more = len(names) - MAX_NAMES
-    return f"{shown} and {more} more" if more > 0 else shown
+    return join_first_names([_sanitize(name, 80) for name in names], MAX_NAMES)
 
 
 def _sanitize(text: str, limit: int) -> str:

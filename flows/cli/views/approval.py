@@ -7,17 +7,18 @@ from rich.text import Text
 
 from flows.approval.decisions import WaitingRun
 from flows.approval.plan_rendering import (
+    MAX_NAMES,
     count_fixed_cves,
     describe_plan,
     find_service_restarts,
     group_identical_plans,
-    join_names,
 )
 from flows.approval.wording import describe_approval, format_moment
 from flows.cli.runtime.output import print_to_stdout, print_unwrapped, render_count, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.plan import print_machine_plan, render_reboot_expectation
 from flows.cli.views.recovery import build_lease_holder_json
+from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, RunInfo, RunReport
 from tasks.protocols.leases import LeaseStatus
 from tasks.records.approvals import Approval, ApprovalDecision
@@ -71,13 +72,10 @@ def print_plan_for_approval(report: RunReport, approval: Approval | None) -> Non
         print_machine_plan(plan, names)
         fixed = collect_cves(plan.chosen)
         if fixed:
-            print_to_stdout(Text.assemble("  fixes ", to_safe_text(join_names(fixed, 20), "dim")))
+            print_to_stdout(Text.assemble("  fixes ", to_safe_text(join_first_names(fixed, 20), "dim")))
     for machine, services in find_service_restarts(report).items():
-        print_to_stdout(
-            Text.assemble(
-                to_safe_text(machine), ": services that run replaced files: ", to_safe_text(join_names(services))
-            )
-        )
+        shown = to_safe_text(join_first_names(services, MAX_NAMES))
+        print_to_stdout(Text.assemble(to_safe_text(machine), ": services that run replaced files: ", shown))
 
 
 def print_approval_status(run: RunInfo, approval: Approval | None) -> None:

@@ -5,10 +5,11 @@ from collections.abc import Iterable, Sequence
 
 from rich.text import Text
 
-from flows.approval.plan_rendering import describe_plan, group_identical_plans, join_names
+from flows.approval.plan_rendering import describe_plan, group_identical_plans
 from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.runs import print_machine_reasons
+from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.descriptions import describe_prediction, describe_prediction_basis
@@ -141,7 +142,7 @@ def print_updates_by_reason(results: Iterable[UpdateResult]) -> None:
         print_to_stdout(
             Text.assemble("  ", (f"{len(names)} ", "bold"), render_state(label), ": ", to_safe_text(reason))
         )
-        print_to_stdout(Text.assemble("    ", to_safe_text(join_names(sorted(names), MAX_NAMES), "dim")))
+        print_to_stdout(Text.assemble("    ", to_safe_text(join_first_names(sorted(names), MAX_NAMES), "dim")))
 
 
 def render_version_change(update: Update, after: str | None = None) -> Text:

@@ -20,6 +20,7 @@ from flows.cli.views.runs import print_assessments, print_patch_run
 from flows.request.patch_request import PatchRequest
 from inventory.files.paths import expand_home
 from inventory.machine import Machine
+from inventory.name_lists import join_first_names
 from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.data.tables import build_tables
@@ -34,14 +35,13 @@ MAX_MACHINE_NAMES = 12
 def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> None:
     """Print what the run will do, before the confirmation."""
     patched_machines = [machine for machine in machines if machine.owner.is_patchable]
-    names = ", ".join(machine.name for machine in patched_machines[:MAX_MACHINE_NAMES])
-    more = f" and {len(patched_machines) - MAX_MACHINE_NAMES} more" if len(patched_machines) > MAX_MACHINE_NAMES else ""
+    names = join_first_names([machine.name for machine in patched_machines], MAX_MACHINE_NAMES)
     window = request.window.to_window(datetime.now(UTC).replace(microsecond=0))
     selected_updates = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
     kinds = ", ".join(str(each) for each in selected_updates)
     exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
     rows = {
-        "Machines": f"{len(patched_machines)}: {names}{more}",
+        "Machines": f"{len(patched_machines)}: {names}",
         "Updates": (kinds or "none") + exclusions,
         "Window": describe_window(window),
         "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min reserved",

@@ -1,7 +1,5 @@
 """Builds findings for the machine checks."""
 
-from collections.abc import Sequence
-
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
@@ -19,9 +17,3 @@ def build_warning(check: str, message: str, remedy: str) -> Finding:
 def build_blocker(check: str, message: str, remedy: str) -> Finding:
     """Return a finding of level block: it prevents patching."""
     return Finding(check, FindingLevel.BLOCK, message, remedy)
-
-
-def join_first_names(names: Sequence[str], limit: int = 5) -> str:
-    """Return the first names, at most ``limit``, and the number of the others."""
-    shown = ", ".join(names[:limit])
-    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

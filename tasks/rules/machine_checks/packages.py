@@ -2,9 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from inventory.name_lists import join_first_names
 from tasks.model import Finding, PackageState, Update
 from tasks.rules.calendar.time_format import format_duration
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning, join_first_names
+from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 
 PACKAGES_CHECK = "packages"

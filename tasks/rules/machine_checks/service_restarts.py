@@ -4,8 +4,9 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
+from inventory.name_lists import join_first_names
 from tasks.model import Finding, PackageState
-from tasks.rules.machine_checks.findings import build_warning, join_first_names
+from tasks.rules.machine_checks.findings import build_warning
 
 SERVICE_RESTART_CHECK = "services-to-restart"
 """The check of services that use replaced files, and of their restarts."""

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from inventory.name_lists import join_first_names
 from tasks.model import Finding, Listener, Services
-from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning, join_first_names
+from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
 """The default of Linux, for records without a range."""

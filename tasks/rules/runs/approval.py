@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Literal
 
+from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, RunInfo, Update, UpdateResult
-from tasks.rules.machine_checks.findings import join_first_names
 from tasks.states import UpdateState
 
 ChangePolicy = Literal["refuse", "trim"]

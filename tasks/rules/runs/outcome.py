@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from inventory.name_lists import join_first_names
 from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
 from tasks.rules.calendar.time_format import format_duration
-from tasks.rules.machine_checks.findings import join_first_names
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 

@@ -4,9 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
+from inventory.name_lists import join_first_names
 from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.rules.calendar.time_format import format_time_with_zone
-from tasks.rules.machine_checks.findings import join_first_names
 from tasks.states import Classification, UpdateState
 
 SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]

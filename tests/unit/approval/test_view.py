@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from flows.approval.plan_rendering import build_machine_table, describe_plan, join_names, render_plan_markdown
+from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
+from inventory.name_lists import join_first_names
 from tasks.model import RunReport, UpdateResult
 from tasks.states import UpdateState, YesNoUnknown
 from tests.support import builders as make
@@ -68,4 +69,4 @@ def test_the_table_has_a_row_a_machine_in_the_order_of_the_waves() -> None:
 
 
 def test_names_are_cut() -> None:
-    assert join_names(["a", "b", "c"], 2) == "a, b and 1 more"
+    assert join_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
