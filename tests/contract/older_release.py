@@ -30,8 +30,9 @@ def load_json(name: str) -> Any:
     return json.loads((DATA / name).read_text().replace(FORMER_FOLDER, str(DATA)))
 
 
-def fill_records(url: str) -> None:
-    """Make a database of the older release's revision, with its rows."""
+def fill_records(url: str, rows_by_table: dict[str, list[dict[str, Any]]] | None = None) -> None:
+    """Make a database of the older release's revision, with its rows, or with other rows of that revision."""
+    rows_by_table = load_json("records.json") if rows_by_table is None else rows_by_table
     database = Database(find_records_url(url))
     if database.is_sqlite:
         enable_wal(database)
@@ -39,7 +40,6 @@ def fill_records(url: str) -> None:
         run_migrations(connection, REVISION)
         tables = MetaData()
         tables.reflect(connection)
-        rows_by_table = load_json("records.json")
         for table in tables.sorted_tables:
             rows = rows_by_table.pop(table.name, [])
             if not rows:
@@ -57,7 +57,7 @@ def fill_records(url: str) -> None:
 
 def _to_value(value: object, column_type: str) -> object:
     if isinstance(value, dict):
-        return base64.b64decode(value["base64"])
+        return bytes.fromhex(value["hex"]) if "hex" in value else base64.b64decode(value["base64"])
     if isinstance(value, str) and column_type.startswith("TIMESTAMP"):
         return datetime.fromisoformat(f"{value}+00:00")
     if isinstance(value, str) and column_type.startswith("DATETIME"):

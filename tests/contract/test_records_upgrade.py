@@ -11,23 +11,24 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import MetaData, insert, text
+from sqlalchemy import text
 
 from flows.engine.resume_state import read_resume_state
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
-from tasks.records.setup import open_records, run_migrations
-from tasks.records.storage.database import Database, enable_wal
+from tasks.records.setup import open_records
+from tasks.records.storage.database import Database
 from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import Retention
 from tasks.rules.updates.counts import count_pending, count_results
 from tasks.states import OperationState
+from tests.contract.older_release import fill_records
 from tests.support import builders as make
 from tests.support.postgres import fresh_database
 
@@ -42,42 +43,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database at revision 0004, with a history in it."""
     if request.param == "sqlite":
         made = f"sqlite:///{tmp_path / 'records.db'}"
-        _fill(made)
+        fill_records(made, json.loads(ROWS.read_text()))
         yield made
         return
     with fresh_database() as fresh:
-        _fill(fresh)
+        fill_records(fresh, json.loads(ROWS.read_text()))
         yield fresh
-
-
-def _fill(url: str) -> None:
-    database = Database(find_records_url(url))
-    if database.is_sqlite:
-        enable_wal(database)
-    with database.begin_write("prepare") as connection:
-        run_migrations(connection, "0004")
-        before = MetaData()
-        before.reflect(connection)
-        for name, rows in json.loads(ROWS.read_text()).items():
-            columns = before.tables[name].columns
-            made = [{key: _value(value, str(columns[key].type)) for key, value in row.items()} for row in rows]
-            connection.execute(insert(before.tables[name]), made)
-            if "number" in columns and not database.is_sqlite:
-                sequence = f"SELECT setval(pg_get_serial_sequence('{name}', 'number'), 1000)"
-                connection.execute(text(sequence))
-    database.close()
-
-
-def _value(value: object, kind: str) -> object:
-    if isinstance(value, dict):
-        return bytes.fromhex(value["hex"])
-    if value is not None and kind.startswith(("DATETIME", "TIMESTAMP")):
-        return (
-            datetime.fromisoformat(f"{value}+00:00")
-            if kind.startswith("TIMESTAMP")
-            else datetime.fromisoformat(str(value))
-        )
-    return bool(value) if kind == "BOOLEAN" else value
 
 
 LATER_FIELDS: dict[str, object] = {"changes_boot": False, "overhead_updates": None}
