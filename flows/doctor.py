@@ -179,7 +179,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     context = MachineContext(run_context, transport, MachineState(machine))
     try:
         try:
-            context.state = run = assess(context)  # checks get the environment of its package manager
+            context.state = assess(context)  # checks get the environment of its package manager
             own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
         except ListsUnread as error:
             return _build_unread_findings(context, error)
@@ -193,10 +193,10 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         )
     finally:
         transport.close()
-    if run.assessment is None:
+    if context.state.assessment is None:
         return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    return (*check_assessment(run.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
+    return (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
 
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:

@@ -1,4 +1,4 @@
-"""The plan of `fleetpatch server`: the command, the environment and the reasons. `exec_server` carries it out."""
+"""Plans what `fleetpatch server` starts: command, environment and reasons. `exec_server` starts it."""
 
 import importlib.util
 import ipaddress

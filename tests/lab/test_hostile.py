@@ -1,4 +1,4 @@
-"""Machines that lie, flood, hang, lay traps or can't be used, next to a healthy one: who is patched, and what is told.
+"""Machines that lie, flood, hang, lay traps or can't be used, beside a healthy machine that must still be patched.
 
 Each costs only itself, so all of them are in one fleet and are patched in one run; each test asks what became of one.
 """

@@ -26,7 +26,7 @@ from tasks.reporting.data.groups import (
     split_at_limit,
 )
 from tasks.reporting.data.rows import RunRow
-from tasks.reporting.data.tables import build_tables
+from tasks.reporting.data.tables import Tables, build_tables
 from tasks.reporting.descriptions import RUN_KIND_TITLES
 from tasks.reporting.formatting import (
     format_count,
@@ -51,6 +51,35 @@ _HTML_ENTITIES: Final = {"<": "&lt;", ">": "&gt;", "&": "&amp;", '"': "&quot;"}
 _MAX_ERROR_GROUPS: Final = 10
 _MAX_NAMES: Final = 8
 _MAX_CELL_CHARACTERS: Final = 200
+MAX_CHARACTERS: Final = 150_000
+_STATES_NEEDING_ATTENTION: Final = frozenset(
+    {OperationState.FAILED, OperationState.UNKNOWN, OperationState.IN_PROGRESS, OperationState.COMPLETED_WITH_WARNINGS}
+)
+_NOT_INSTALLED_STATES: Final = frozenset({UpdateState.FAILED, UpdateState.NOT_ATTEMPTED, UpdateState.PENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class _DetailLimits:
+    """Limits of the text.
+
+    Attributes:
+        table_rows: rows in each table.
+        machines: machines with their own section.
+        lines_per_machine: lines in each part of such a section.
+    """
+
+    table_rows: int
+    machines: int
+    lines_per_machine: int
+
+
+_DETAIL_LEVELS: Final = (
+    _DetailLimits(500, 100, 60),
+    _DetailLimits(300, 40, 30),
+    _DetailLimits(150, 20, 15),
+    _DetailLimits(50, 5, 10),
+    _DetailLimits(5, 1, 3),
+)
 
 
 def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
@@ -62,7 +91,10 @@ def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
 
 def render_summary(report: RunReport) -> str:
     """Return the summary of a run: state, times, counts, and errors with their machines."""
-    tables = build_tables(report)
+    return _render_summary(report, build_tables(report))
+
+
+def _render_summary(report: RunReport, tables: Tables) -> str:
     run = tables.runs[0]
     lines = [
         f"## {escape_markdown(RUN_KIND_TITLES.get(run.kind, run.kind))} {escape_markdown(run.run_id)}: {run.state}",
@@ -100,8 +132,10 @@ def _render_notes_and_hooks(report: RunReport) -> list[str]:
 
 def build_machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, TableValue]]:
     """Return a row for each machine, worst state first, at most ``limit`` rows. The page shows the same figures."""
-    tables = build_tables(report)
-    kind = report.run.kind
+    return _build_machine_rows(build_tables(report), report.run.kind, limit)
+
+
+def _build_machine_rows(tables: Tables, kind: str, limit: int) -> list[dict[str, TableValue]]:
     heads = [column.label for column in select_machine_columns(kind)]
     rows: list[dict[str, TableValue]] = []
     for row in sort_worst_first(tables.machines)[:limit]:
@@ -118,7 +152,10 @@ def build_update_table(report: RunReport, limit: int = 500) -> list[dict[str, Ta
 
     Critical and security updates that are not installed come first.
     """
-    kind = report.run.kind
+    return _build_update_rows(build_tables(report), report.run.kind, limit)
+
+
+def _build_update_rows(tables: Tables, kind: str, limit: int) -> list[dict[str, TableValue]]:
     heads = [column.label for column in select_update_columns(kind)]
     return [
         {
@@ -130,7 +167,7 @@ def build_update_table(report: RunReport, limit: int = 500) -> list[dict[str, Ta
                 for head, cell in zip(heads, build_update_cells(group, kind), strict=True)
             },
         }
-        for group in group_by_update(build_tables(report).updates)[:limit]
+        for group in group_by_update(tables.updates)[:limit]
     ]
 
 
@@ -175,33 +212,6 @@ def _render_counts(counts: dict[str, int]) -> str:
     return f": {told}" if told else ""
 
 
-MAX_CHARACTERS: Final = 150_000
-
-
-@dataclass(frozen=True, slots=True)
-class _DetailLimits:
-    """Limits of the text.
-
-    Attributes:
-        table_rows: rows in each table.
-        machines: machines with their own section.
-        lines_per_machine: lines in each part of such a section.
-    """
-
-    table_rows: int
-    machines: int
-    lines_per_machine: int
-
-
-_DETAIL_LEVELS: Final = (
-    _DetailLimits(500, 100, 60),
-    _DetailLimits(300, 40, 30),
-    _DetailLimits(150, 20, 15),
-    _DetailLimits(50, 5, 10),
-    _DetailLimits(5, 1, 3),
-)
-
-
 def render_markdown_report(report: RunReport, files: str = "") -> str:
     """Return the report: summary, machines, reasons, updates, and a section for each machine with problems.
 
@@ -209,24 +219,24 @@ def render_markdown_report(report: RunReport, files: str = "") -> str:
         report: the report.
         files: the place of the report's files, as text; "" if there are no files.
     """
-    text = ""
+    text, tables = "", build_tables(report)
     for detail in _DETAIL_LEVELS:
-        text = _render_with_limits(report, files, detail)
+        text = _render_with_limits(report, tables, files, detail)
         if len(text) <= MAX_CHARACTERS:
             break
     return text
 
 
-def _render_with_limits(report: RunReport, files: str, detail: _DetailLimits) -> str:
-    tables = build_tables(report)
-    lines = [render_summary(report)]
+def _render_with_limits(report: RunReport, tables: Tables, files: str, detail: _DetailLimits) -> str:
+    kind = report.run.kind
+    lines = [_render_summary(report, tables)]
     if files:
         lines += [f"Files of this report: {escape_markdown(files, 400)}", ""]
-    lines += _render_table("Machines", build_machine_rows(report, detail.table_rows), len(tables.machines))
+    lines += _render_table("Machines", _build_machine_rows(tables, kind, detail.table_rows), len(tables.machines))
     reasons = group_by_reason(tables.updates)
     lines += _render_table("Why not", list(map(_build_reason_row, reasons[: detail.table_rows])), len(reasons))
     different = len({(row.name, row.kb) for row in tables.updates})
-    lines += _render_table("Updates", build_update_table(report, detail.table_rows), different)
+    lines += _render_table("Updates", _build_update_rows(tables, kind, detail.table_rows), different)
     outcomes = {outcome.machine: outcome for outcome in report.outcomes}
     worst = [row.machine for row in sort_worst_first(tables.machines) if row.state in _STATES_NEEDING_ATTENTION]
     named, more = split_at_limit([name for name in worst if name in outcomes], detail.machines)
@@ -235,14 +245,6 @@ def _render_with_limits(report: RunReport, files: str, detail: _DetailLimits) ->
     if more:
         lines += [f"Besides, {format_count(more, 'machine')} to look at.", ""]
     return "\n".join(lines)
-
-
-_STATES_NEEDING_ATTENTION: Final = frozenset(
-    {OperationState.FAILED, OperationState.UNKNOWN, OperationState.IN_PROGRESS, OperationState.COMPLETED_WITH_WARNINGS}
-)
-
-
-_NOT_INSTALLED_STATES: Final = frozenset({UpdateState.FAILED, UpdateState.NOT_ATTEMPTED, UpdateState.PENDING})
 
 
 def _build_reason_row(group: ReasonGroup) -> dict[str, TableValue]:
