@@ -25,8 +25,8 @@ from tasks.reporting.data.groups import (
     sort_worst_first,
     split_at_limit,
 )
-from tasks.reporting.data.rows import RunRow
-from tasks.reporting.data.tables import Tables, build_tables
+from tasks.reporting.data.rows import RunRow, Tables
+from tasks.reporting.data.tables import build_tables
 from tasks.reporting.descriptions import RUN_KIND_TITLES
 from tasks.reporting.formatting import (
     format_count,
