@@ -330,7 +330,7 @@ def test_quick_run_suspend_resume_cancel_retry_and_delete(place: Place) -> None:
     assert place.report_of(asked) == before
 
 
-def test_a_second_run_beside_one_that_works_and_goes_on_without_schedule_deployment_and_flow_run(place: Place) -> None:
+def test_custom_run_retry_pause_and_delete_beside_a_run_that_works(place: Place) -> None:
     deployment = place.deployment("other")
     first = place.start("other").id
     place.wait_for_work()
