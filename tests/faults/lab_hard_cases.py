@@ -14,6 +14,7 @@ import yaml
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.faults.stage import LAST, Broken, Stage, later
 from tests.lab.engine import configured_times
+from tests.support.forked import ForkedProcess
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
 NAME = "machine.fleetpatch-lab.test"
@@ -81,7 +82,7 @@ def reboot_order_on_its_way(stage: Stage) -> None:
         raise Broken(f"told as {stage.outcome().reboot}: {stage.outcome().reason}")
 
 
-def stopped(process: "subprocess.Popen[str]") -> None:
+def stopped(process: ForkedProcess) -> None:
     """Wait until a process is stopped (SIGSTOP)."""
     until = time.monotonic() + 240
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][:1] != "T":
