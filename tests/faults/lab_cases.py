@@ -14,7 +14,7 @@ from tasks.states import OperationState, RebootState, UpdateState
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_hard_cases import hard_cases, stopped
 from tests.faults.lab_late_cases import late_cases
-from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
+from tests.faults.stage import BEFORE, LAST, MASKS, RUN, Broken, Stage, later
 from tests.lab.engine import configured_times
 from tests.support.forked import ForkedProcess
 from tests.support.postgres import own_server
@@ -23,7 +23,7 @@ Case = Callable[[Stage], None]
 BOOTS = ("lab-plain", "lab-reboot")
 LONG_CUT_SECONDS = 15
 JOBS, ARCHIVES = "/var/lib/fleetpatch", "/var/cache/apt/archives/partial"
-BEFORE, FIRST = "20260310-003000-bbbbbb", "20260310-000000-bbbbbb"  # runs before the one that is told of last
+FIRST = "20260310-000000-bbbbbb"
 WINDOWS = {FIRST: (0.01, 0.0), BEFORE: (0.3, 0.01), RUN: (0.6, 0.1)}
 HELD_SECONDS = 30  # a transaction that a fault has to break must not end before the fault strikes
 
@@ -232,7 +232,7 @@ def other_key(stage: Stage) -> None:
 
 def stays_down(stage: Stage) -> None:
     """The machine does not come back from its reboot."""
-    stage.patch(*BOOTS, at="reboot", then=(stage.host.root.parent / "off").touch)
+    stage.patch(*BOOTS, at="reboot", then=(stage.host.root.parent / "off").touch, coming_up_minutes=0.3)
     stage.host.on()
     stage.host.wait_login()
     expect(stage, *BAD)
@@ -270,23 +270,6 @@ def asked_to_stop(stage: Stage) -> None:
         raise Broken("it was rebooted after it was asked to stop")
     if configured_times(stage.host, "lab-slow", "2.0") != 1:
         raise Broken("what had begun did not run to its end")
-
-
-def stopped_at_a_lock(stage: Stage) -> None:
-    """The run is asked to stop while it waits for somebody's lock: it begins nothing when that is free."""
-
-    def strike() -> None:
-        stage.host.sh(f"systemd-run --quiet --unit=locker {LOCK.format(seconds=600)}; sleep 0.5", root=True)
-        threading.Timer(8, lambda: stage.control.request_stop("tested")).start()
-
-    stage.patch("lab-plain", at="install", then=strike, stage=False, reboot="Never")
-    stage.judge()
-    (result,) = [each for each in stage.outcome().updates if each.update.name == "lab-plain"]
-    if result.state is not UpdateState.NOT_ATTEMPTED or "asked to stop" not in result.reason:
-        raise Broken(f"{result.state}: {result.reason}")
-    stage.host.sh("systemctl stop locker; sleep 10", root=True)  # longer than apt waits until it looks again
-    if configured_times(stage.host, "lab-plain", "2.0"):
-        raise Broken("it was installed when the lock was free")
 
 
 def stop_between_writes(process: ForkedProcess, database: Path) -> None:
@@ -360,6 +343,7 @@ def rebooted_by_somebody(stage: Stage) -> None:
 def cases() -> Iterator[tuple[str, Case]]:
     """Return all cases by name, those first that take long."""
     yield from late_cases()
+    yield "never comes back / reboot", stays_down
     yield from hard_cases(LOCK.format(seconds=600))
     yield from administrator_cases()
     for steps in (("installing", "reboot"), ("precheck", "validate")):
@@ -382,11 +366,9 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "window ends / assess, precheck, install", partial(window_ends, WINDOWS)
     yield "window ends / reboot", partial(window_ends, {RUN: (1.2, 0.9)})
     yield "other host key / reboot", other_key
-    yield "never comes back / reboot", stays_down
     yield "old kernel after boot / validate", asks_again
     yield "services gone after boot / validate", service_gone
     yield "stop requested / installing", asked_to_stop
-    yield "stop requested / waiting for a lock", stopped_at_a_lock
     yield "two controllers / installing", two_controllers
     yield "two runs / install", two_runs
     yield "update fails, configuration file edited / installing", fails

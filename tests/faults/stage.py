@@ -34,6 +34,7 @@ from tests.support.forked import ForkedProcess, start_forked
 
 RUN = "20260310-010000-aaaaaa"
 MASKS = ("lab-slow", "lab-plain", "lab-conffile")
+BEFORE = "20260310-003000-bbbbbb"
 LAST = "20260310-090000-cccccc"
 CONFIGURED = re.compile(r" status installed (lab-[a-z-]+):\S+ (2\.\S+)$", re.MULTILINE)
 
@@ -190,9 +191,9 @@ class Stage:
             return
         raise Broken("the run was resumed while its lease was valid")
 
-    def taken_up(self, verb: str = "resume") -> None:
+    def taken_up(self, verb: str = "resume", run: str = RUN) -> None:
         """Take the run up once its lease is over; or settle it."""
-        process = self.controller(verb)  # it waits for the lease itself
+        process = self.controller(verb, run=run)  # it waits for the lease itself
         _, said = process.communicate(timeout=360)
         if process.returncode != 0:
             raise Broken(f"resuming the run ended with {process.returncode}: {said}")
