@@ -229,10 +229,10 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
     """The window ends in the midst of a transaction: that ends, nothing else begins, and the next run does the rest."""
     for name in ("mawk", "tar"):  # which come after lab-slow
         stage.repack(name)
-    stage.slow(stage.host, 85)  # the window has room for what comes before, on cores that others use
+    stage.slow(stage.host, 45)
     masks = ("lab-slow", "mawk", "tar")
     boot = stage.host.boot_id()
-    report = stage.patch(*masks, minutes=1.3, reboot="Always", reboot_reserve_minutes=0.02, stage=False)
+    report = stage.patch(*masks, minutes=0.7, reboot="Always", reboot_reserve_minutes=0.02, stage=False)
     stage.judge()
     outcome, window = stage.outcome(), report.run.window
     states = {result.update.name: result for result in outcome.updates}

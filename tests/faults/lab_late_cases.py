@@ -38,7 +38,7 @@ def set_back(stage: Stage) -> None:
     """The machine's clock is set back in a transaction that goes on beyond the window: nothing else is begun."""
     for name in ("mawk", "tar"):  # which come after lab-slow
         stage.repack(name)
-    stage.slow(stage.host, 85)  # the window has room for what comes before, on cores that others use
+    stage.slow(stage.host, 45)
     command, place = stage.host.root / "usr/local/sbin/date", stage.host.root / "etc/lab-clock-ahead"
     command.write_text(OTHER_CLOCK)
     command.chmod(0o755)
@@ -47,7 +47,7 @@ def set_back(stage: Stage) -> None:
         *masks,
         at="installing",
         then=lambda: place.write_text("-3600\n"),
-        minutes=1.3,
+        minutes=0.7,
         reboot="Never",
         stage=False,
     )
