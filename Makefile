@@ -53,10 +53,11 @@ check: setup  ## what needs no running: format, lint, types, layers, shell scrip
 	@tests/ci/check.sh
 
 soak: N = 20000
-soak: setup  ## before a release: N=20000 schedules of faults, all broken laws, 1000 examples a test, 20 random kills
+soak: setup  ## before a release: N=20000 schedules of faults, those on machines, all broken laws, 20 random kills
 	@$(PACKAGES) lab
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) --minutes 60
 	@$(PY) -m tests.faults --seed "$(SEED)" --mutations
+	@$(PY) -m tests.faults --machines
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(CORES) --dist worksteal tests/unit tests/contract/test_calendar_prefect.py
 	@$(PY) -m tests.lab.kill_and_resume $(ARGS)
 

@@ -23,8 +23,8 @@ def begins(stage: Stage, command: str = APT, *, seconds: int = SECONDS) -> None:
 
 def is_whole(stage: Stage) -> None:
     """What the administrator did came to its good end, once, and nothing is half done."""
-    wait = f"for _ in $(seq 90); do [ -e {NOTE} ] && break; sleep 1; done; cat {NOTE}; dpkg --audit"
-    said = stage.host.sh(wait, root=True).split()
+    wait = f"for _ in $(seq 280); do [ -e {NOTE} ] && break; sleep 1; done; cat {NOTE}; dpkg --audit"
+    said = stage.host.sh(wait, root=True, timeout=300).split()
     if said != ["0"] or configured_times(stage.host, "lab-slow", "2.0") != 1:
         raise Broken(f"the administrator's transaction did not end well: {said}")
 

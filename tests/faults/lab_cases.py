@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -14,13 +14,17 @@ from tasks.states import OperationState, RebootState, UpdateState
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_hard_cases import hard_cases, stopped
 from tests.faults.lab_late_cases import late_cases
-from tests.faults.stage import LAST, MASKS, RUN, Broken, Stage, later
+from tests.faults.stage import BEFORE, LAST, MASKS, RUN, Broken, Stage, later
 from tests.lab.engine import configured_times
+from tests.support.forked import ForkedProcess
 from tests.support.postgres import own_server
 
 Case = Callable[[Stage], None]
 BOOTS = ("lab-plain", "lab-reboot")
 LONG_CUT_SECONDS = 15
+JOBS, ARCHIVES = "/var/lib/fleetpatch", "/var/cache/apt/archives/partial"
+FIRST = "20260310-000000-bbbbbb"
+WINDOWS = {FIRST: (0.01, 0.0), BEFORE: (0.3, 0.01), RUN: (0.6, 0.1)}
 HELD_SECONDS = 30  # a transaction that a fault has to break must not end before the fault strikes
 
 
@@ -37,9 +41,9 @@ BAD = (OperationState.FAILED,)
 ANY = (*GOOD, *BAD, OperationState.NOT_STARTED)
 
 
-def killed(at: str, stage: Stage) -> None:
-    """kill -9 of the controller; another process takes the run up, and it ends as if nothing had been."""
-    stage.killed_and_taken_up(at, *BOOTS, "lab-slow")
+def killed(steps: Sequence[str], stage: Stage) -> None:
+    """kill -9 of the controller at each step; other processes take the run up, and it ends as if nothing had been."""
+    stage.killed_and_taken_up(steps, *BOOTS, "lab-slow")
     expect(stage, *GOOD)
     if stage.outcome().reboot is not RebootState.COMPLETED:
         raise Broken(f"not rebooted: {stage.outcome().reason}")
@@ -151,47 +155,56 @@ def locked(seconds: int, states: tuple[OperationState, ...], stage: Stage) -> No
     stage.host.sh("systemctl stop locker || true", root=True)
 
 
-def updates_itself(mask: str, stage: Stage) -> None:
+def update_themselves(stage: Stage) -> None:
     """What the run itself stands on is among the updates: the machine's own, packed anew under a higher version."""
-    stage.repack(mask)
-    stage.patch(mask, "lab-slow", "lab-plain")
+    names = ("openssh-server", "libc6")
+    for name in names:
+        stage.repack(name)
+    stage.patch(*names, "lab-slow", "lab-plain")
     expect(stage, *GOOD)
-    if not stage.host.package_versions(mask)[mask].endswith("+again"):
-        raise Broken(f"{mask} was not installed")
+    there = stage.host.package_versions(*names)
+    if [name for name in names if not there[name].endswith("+again")]:
+        raise Broken(f"not all were installed: {there}")
 
 
-def full(where: str, stage: Stage) -> None:
-    """There is no room where the work needs it; when there is again, the next run is well."""
-    stage.host.sh(f"mkdir -p {where} && mount -t tmpfs -o size=4k,nr_inodes=3 tmpfs {where}", root=True)
-    stage.patch()
-    stage.host.sh(f"umount {where}", root=True)
-    expect(stage, *BAD)
-    if stage.host.package_versions("lab-plain") != {"lab-plain": "1.0"}:
-        raise Broken("something was installed all the same")
+def full(places: Sequence[str], stage: Stage) -> None:
+    """There is no room at one place after the other that the work needs; when there is again, the next run is well."""
+    for where, run in zip(places, (BEFORE, RUN), strict=True):
+        stage.host.sh(f"mkdir -p {where} && mount -t tmpfs -o size=4k,nr_inodes=3 tmpfs {where}", root=True)
+        stage.patch(run=run)
+        stage.host.sh(f"umount {where}", root=True)
+        expect(stage, *BAD, run=run)
+        if stage.host.package_versions("lab-plain") != {"lab-plain": "1.0"}:
+            raise Broken(f"something was installed all the same, without room in {where}")
 
 
-def interrupted(stage: Stage, *, repair: bool) -> None:
-    """dpkg was interrupted before the run."""
+def interrupted(stage: Stage) -> None:
+    """dpkg was interrupted before the run. It repairs nothing, and the next run does, which is allowed to."""
     fetch = "cd /tmp && apt-get -qq update && apt-get -qq download lab-plain"
     stage.host.sh(f"{fetch} && dpkg --unpack /tmp/lab-plain_2*.deb", root=True)
-    stage.patch(repair=repair)
-    expect(stage, *(GOOD if repair else BAD))
-    if repair is not (stage.host.sh("dpkg --audit", root=True).strip() == ""):
-        raise Broken("packages are not as its repair leaves them")
-    if repair is not (stage.host.package_versions("lab-conffile") == {"lab-conffile": "2.0"}):
-        raise Broken("its repair was not as allowed")
-    if repair and stage.host.package_versions("lab-plain") != {"lab-plain": "2.0"}:
-        raise Broken("the interrupted package is not at 2.0")
+    stage.patch(run=BEFORE)
+    expect(stage, *BAD, run=BEFORE)
+    if not stage.host.sh("dpkg --audit", root=True).strip():
+        raise Broken("it was repaired, and that was not allowed")
+    if stage.host.package_versions("lab-conffile") != {"lab-conffile": "1.0"}:
+        raise Broken("it was patched although its packages were not whole")
+    stage.patch(repair=True)
+    expect(stage, *GOOD)
+    if stage.host.sh("dpkg --audit", root=True).strip():
+        raise Broken("it was not repaired")
+    if stage.host.package_versions("lab-plain", "lab-conffile") != {"lab-plain": "2.0", "lab-conffile": "2.0"}:
+        raise Broken("what was interrupted, or what waited for that, is not at 2.0")
 
 
-def window_ends(minutes: float, reserve: float, stage: Stage) -> None:
-    """The window ends: nothing is begun that it can't hold, and what is begun is left to end."""
+def window_ends(windows: Mapping[str, tuple[float, float]], stage: Stage) -> None:
+    """The windows of runs end (minutes, reserve): nothing begins that they can't hold, and what is begun may end."""
     stage.slow(stage.host, 6)
-    stage.patch(*MASKS, "lab-reboot", minutes=minutes, reboot_reserve_minutes=reserve, stage=False)
-    expect(stage, *GOOD, OperationState.NOT_STARTED)
-    for result in stage.outcome().updates:
-        if result.state is UpdateState.NOT_ATTEMPTED and not ("left" in result.reason or "late" in result.reason):
-            raise Broken(f"no arithmetic: {result.reason}")
+    for run, (minutes, reserve) in windows.items():
+        stage.patch(*MASKS, "lab-reboot", run=run, minutes=minutes, reboot_reserve_minutes=reserve, stage=False)
+        expect(stage, *GOOD, OperationState.NOT_STARTED, run=run)
+        for result in stage.outcome(run=run).updates:
+            if result.state is UpdateState.NOT_ATTEMPTED and not ("left" in result.reason or "late" in result.reason):
+                raise Broken(f"no arithmetic: {result.reason}")
 
 
 def other_key(stage: Stage) -> None:
@@ -219,7 +232,7 @@ def other_key(stage: Stage) -> None:
 
 def stays_down(stage: Stage) -> None:
     """The machine does not come back from its reboot."""
-    stage.patch(*BOOTS, at="reboot", then=(stage.host.root.parent / "off").touch)
+    stage.patch(*BOOTS, at="reboot", then=(stage.host.root.parent / "off").touch, coming_up_minutes=0.3)
     stage.host.on()
     stage.host.wait_login()
     expect(stage, *BAD)
@@ -259,24 +272,7 @@ def asked_to_stop(stage: Stage) -> None:
         raise Broken("what had begun did not run to its end")
 
 
-def stopped_at_a_lock(stage: Stage) -> None:
-    """The run is asked to stop while it waits for somebody's lock: it begins nothing when that is free."""
-
-    def strike() -> None:
-        stage.host.sh(f"systemd-run --quiet --unit=locker {LOCK.format(seconds=30)}; sleep 0.5", root=True)
-        threading.Timer(8, lambda: stage.control.request_stop("tested")).start()
-
-    stage.patch("lab-plain", at="install", then=strike, stage=False, reboot="Never")
-    stage.judge()
-    (result,) = [each for each in stage.outcome().updates if each.update.name == "lab-plain"]
-    if result.state is not UpdateState.NOT_ATTEMPTED or "asked to stop" not in result.reason:
-        raise Broken(f"{result.state}: {result.reason}")
-    stage.host.sh("while systemctl -q is-active locker; do sleep 0.5; done; sleep 10", root=True)
-    if configured_times(stage.host, "lab-plain", "2.0"):
-        raise Broken("it was installed when the lock was free")
-
-
-def stop_between_writes(process: "subprocess.Popen[str]", database: Path) -> None:
+def stop_between_writes(process: ForkedProcess, database: Path) -> None:
     """Stop a process with SIGSTOP while it does not write. Stopped in a write, it would keep SQLite locked."""
     for _ in range(50):
         process.send_signal(signal.SIGSTOP)
@@ -325,20 +321,15 @@ def two_runs(stage: Stage) -> None:
 
 
 def fails(stage: Stage) -> None:
-    """An update fails: the others don't."""
-    stage.patch("lab-failing", "lab-plain")
+    """An update fails: the others don't, and the file of one that was edited by hand stays as it is."""
+    stage.patch("lab-failing", "lab-plain", "lab-conffile")
     expect(stage, *BAD)
-    if stage.host.package_versions("lab-plain") != {"lab-plain": "2.0"}:
-        raise Broken("the others were held up")
-    stage.host.sh("touch /etc/lab-failing-fixed", root=True)
-
-
-def conffile(stage: Stage) -> None:
-    """A configuration file was edited by hand."""
-    stage.patch()
-    expect(stage, *GOOD)
+    there = stage.host.package_versions("lab-plain", "lab-conffile")
+    if there != {"lab-plain": "2.0", "lab-conffile": "2.0"}:
+        raise Broken(f"the others were held up: {there}")
     if stage.host.sh("cat /etc/lab.conf").strip() != "setting=changed by hand":
         raise Broken("it was overwritten")
+    stage.host.sh("touch /etc/lab-failing-fixed", root=True)
 
 
 def rebooted_by_somebody(stage: Stage) -> None:
@@ -352,10 +343,11 @@ def rebooted_by_somebody(stage: Stage) -> None:
 def cases() -> Iterator[tuple[str, Case]]:
     """Return all cases by name, those first that take long."""
     yield from late_cases()
+    yield "never comes back / reboot", stays_down
     yield from hard_cases(LOCK.format(seconds=600))
     yield from administrator_cases()
-    for at in ("precheck", "installing", "reboot", "validate"):
-        yield f"controller killed / {at}", partial(killed, at)
+    for steps in (("installing", "reboot"), ("precheck", "validate")):
+        yield f"controller killed / {', '.join(steps)}", partial(killed, steps)
     for at in ("precheck", "stage", "installing", "reboot", "validate"):
         yield f"connection lost / {at}", partial(cut, at, LONG_CUT_SECONDS if at == "installing" else 3)
     for at in ("precheck", "installing", "reboot", "validate"):
@@ -367,25 +359,17 @@ def cases() -> Iterator[tuple[str, Case]]:
     yield "job's directory deleted / installing", on_host("installing", DIRECTORY_GONE, BAD)
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)
     yield "sshd killed / installing", on_host("installing", SSHD_KILLED, GOOD)
-    yield "openssh-server updates itself / installing", partial(updates_itself, "openssh-server")
-    yield "libc6 updates itself / installing", partial(updates_itself, "libc6")
-    yield "disk full for the job / install", partial(full, "/var/lib/fleetpatch")
-    yield "disk full for packages / install", partial(full, "/var/cache/apt/archives/partial")
+    yield "openssh-server, libc6 update themselves / installing", update_themselves
+    yield "disk full for the job, then for packages / install", partial(full, (JOBS, ARCHIVES))
     yield "package lock held for a while / install", partial(locked, 6, GOOD)
-    yield "dpkg interrupted, repair allowed / install", partial(interrupted, repair=True)
-    yield "dpkg interrupted, no repair / precheck", partial(interrupted, repair=False)
-    yield "window ends / assess", partial(window_ends, 0.01, 0)
-    yield "window ends / precheck", partial(window_ends, 0.3, 0.01)
-    yield "window ends / install", partial(window_ends, 0.6, 0.1)
-    yield "window ends / reboot", partial(window_ends, 1.2, 0.9)
+    yield "dpkg interrupted / precheck, install", interrupted
+    yield "window ends / assess, precheck, install", partial(window_ends, WINDOWS)
+    yield "window ends / reboot", partial(window_ends, {RUN: (1.2, 0.9)})
     yield "other host key / reboot", other_key
-    yield "never comes back / reboot", stays_down
     yield "old kernel after boot / validate", asks_again
     yield "services gone after boot / validate", service_gone
     yield "stop requested / installing", asked_to_stop
-    yield "stop requested / waiting for a lock", stopped_at_a_lock
     yield "two controllers / installing", two_controllers
     yield "two runs / install", two_runs
-    yield "update fails / installing", fails
-    yield "configuration file edited / installing", conffile
+    yield "update fails, configuration file edited / installing", fails
     yield "rebooted by a person / stage", rebooted_by_somebody

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import flows.engine.lease_renewer
+from flows.engine.lease_renewer import LeaseRenewer
 from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
@@ -40,6 +41,7 @@ STARVED_SECONDS, NAMELESS_SECONDS = 5.0, 12.0
 REFUSED, FAILED = 3, 4
 """Exit codes: somebody carries the run; it ended with another error."""
 
+_renewal = threading.Lock()
 _gone: set[str] = set()
 """Names that can't be resolved now."""
 
@@ -50,7 +52,8 @@ def _killed() -> None:
 
 
 def _held_up() -> None:
-    os.kill(os.getpid(), signal.SIGSTOP)
+    with _renewal:  # stopped in a write, this process would keep SQLite locked
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def _starved() -> None:
@@ -157,6 +160,17 @@ def _names(place: Path) -> None:
     socket.getaddrinfo = answer
 
 
+def _renew_in_turn() -> None:
+    """Let no lease be renewed, in its thread, while this process stops itself."""
+    renew = LeaseRenewer._renew
+
+    def renewed(self: LeaseRenewer) -> None:
+        with _renewal:
+            renew(self)
+
+    LeaseRenewer._renew = renewed  # type: ignore[method-assign]
+
+
 def _take_up(run_id: str, who: Caller) -> None:
     """Take a run up as soon as its lease is over."""
     patience = time.monotonic() + PATIENCE
@@ -177,6 +191,7 @@ def main(folder: Path, verb: str, run_id: str, strike: str = "") -> int:
     url = os.environ.get("FLEETPATCH_RECORDS_URL") or f"sqlite:///{folder / 'records.db'}"
     struck = Struck(folder, *strike.partition("=")[::2])
     _overhear(struck)
+    _renew_in_turn()
     if (folder / "names.json").exists():
         _names(folder / "names.json")
     who = Caller(struck, records_url=url, run_id=run_id)

@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,8 +13,10 @@ from pathlib import Path
 import yaml
 
 from tasks.states import OperationState, RebootState, UpdateState
-from tests.faults.stage import LAST, Broken, Stage, later
+from tasks.steps.context.stop_token import StopToken
+from tests.faults.stage import BEFORE, LAST, Broken, Stage, later
 from tests.lab.engine import configured_times
+from tests.support.forked import ForkedProcess
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
 NAME = "machine.fleetpatch-lab.test"
@@ -42,10 +45,10 @@ def versions(stage: Stage, *names: str) -> dict[str, str]:
 def order_on_its_way(stage: Stage) -> None:
     """A controller is stopped with its order on its way; the run is settled by another one; then the order arrives."""
     stage.describe_request("lab-slow", "lab-plain")
-    first = stage.controller("begin", "order=held-up")
+    first = stage.controller("begin", "order=held-up", run=BEFORE)
     stopped(first)
-    stage.taken_up("settle")
-    stage.judge()
+    stage.taken_up("settle", run=BEFORE)
+    stage.judge(BEFORE)
     if versions(stage, "lab-plain") != {"lab-plain": "1.0"}:
         raise Broken("a finalized run began more work")
     first.send_signal(signal.SIGCONT)
@@ -55,13 +58,16 @@ def order_on_its_way(stage: Stage) -> None:
     begun = [place.name for place in (stage.host.root / "var/lib/fleetpatch/jobs").glob("*-install-*")]
     if begun or versions(stage, "lab-slow", "lab-plain") != {"lab-slow": "1.0", "lab-plain": "1.0"}:
         raise Broken(f"the order was executed after the run was over: {begun}; {said}")
-    told = {r.update.name: r.state for r in stage.outcome().updates if r.state is not UpdateState.NOT_SELECTED}
+    updates = stage.outcome(run=BEFORE).updates
+    told = {result.update.name: result.state for result in updates if result.state is not UpdateState.NOT_SELECTED}
     if told != dict.fromkeys(("lab-slow", "lab-plain"), UpdateState.NOT_ATTEMPTED):
         raise Broken(f"told as {told}")
+    (stage.place / "struck").unlink()
+    _reboot_order_on_its_way(stage)
 
 
-def reboot_order_on_its_way(stage: Stage) -> None:
-    """As above, with the order of a reboot."""
+def _reboot_order_on_its_way(stage: Stage) -> None:
+    """As above, with the order of a reboot, in the next run."""
     stage.describe_request("lab-plain", "lab-reboot")
     boot = stage.host.boot_id()
     first = stage.controller("begin", "reboot order=held-up")
@@ -81,7 +87,7 @@ def reboot_order_on_its_way(stage: Stage) -> None:
         raise Broken(f"told as {stage.outcome().reboot}: {stage.outcome().reason}")
 
 
-def stopped(process: "subprocess.Popen[str]") -> None:
+def stopped(process: ForkedProcess) -> None:
     """Wait until a process is stopped (SIGSTOP)."""
     until = time.monotonic() + 240
     while Path(f"/proc/{process.pid}/stat").read_text().rpartition(") ")[2][:1] != "T":
@@ -132,12 +138,28 @@ def clock_jumps(ahead: int, stage: Stage) -> None:
 
 
 def lock_for_good(lock: str, stage: Stage) -> None:
-    """Somebody's package manager holds the lock until the window is over: nothing is begun, and nobody is killed."""
+    """Somebody's package manager holds the lock until the window is over: nothing is begun, and nobody is killed.
+
+    An earlier run is asked to stop while it waits for that lock. It begins nothing when the lock is free.
+    """
 
     def strike() -> None:
         stage.host.sh(f"systemd-run --quiet --unit=locker {lock}; sleep 0.5", root=True)
 
-    stage.patch("lab-plain", "lab-conffile", at="install", then=strike, minutes=0.6, reboot="Never", stage=False)
+    def strike_and_stop() -> None:
+        strike()
+        threading.Timer(8, partial(stage.control.request_stop, "tested")).start()
+
+    stage.patch("lab-plain", at="install", then=strike_and_stop, stage=False, reboot="Never", run=BEFORE)
+    stage.judge(BEFORE)
+    (result,) = [each for each in stage.outcome(run=BEFORE).updates if each.update.name == "lab-plain"]
+    if result.state is not UpdateState.NOT_ATTEMPTED or "asked to stop" not in result.reason:
+        raise Broken(f"{result.state}: {result.reason}")
+    stage.host.sh("systemctl stop locker; sleep 10", root=True)  # longer than apt waits until it looks again
+    if configured_times(stage.host, "lab-plain", "2.0"):
+        raise Broken("it was installed when the lock was free")
+    stage.control = StopToken()
+    stage.patch("lab-plain", "lab-conffile", at="install", then=strike, minutes=1.5, reboot="Never", stage=False)
     stage.judge()
     outcome = stage.outcome()
     told = {r.update.name: r.reason for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED}
@@ -275,12 +297,11 @@ def _at(line: str) -> datetime:
 
 def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
     """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
-    yield "order in transit / install", order_on_its_way
-    yield "order in transit / reboot", reboot_order_on_its_way
+    yield "order in transit / install, reboot", order_on_its_way
     yield "root read-only after boot / reboot", read_only_after_boot
     yield "machine's clock jumps ahead / install", partial(clock_jumps, 3600)
     yield "machine's clock jumps back / install", partial(clock_jumps, -3600)
-    yield "package lock held for good / install", partial(lock_for_good, lock)
+    yield "package lock held for good, stop requested / install", partial(lock_for_good, lock)
     yield "controller out of file descriptors / installing", starved
     yield "name can't be resolved / installing", partial(nameless, "installing")
     yield "name can't be resolved / reboot", partial(nameless, "going down")

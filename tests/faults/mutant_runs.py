@@ -2,7 +2,7 @@
 # ruff: noqa: T201 - a program that prints
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -29,11 +29,11 @@ def break_law(name: str) -> Iterator[None]:
         yield
 
 
-def play_mutant(name: str, seed: str, cases: int) -> MutantResult:
+def play_mutant(name: str, seed: str, cases: Iterable[int]) -> MutantResult:
     """Play schedules against a mutant until one finds a violation."""
     began = time.monotonic()
     with break_law(name):
-        for case in range(cases):
+        for case in cases:
             found = soak(seed, [case]).violations
             if found:
                 return MutantResult(name, MUTANTS[name][0], case, found[case][0], time.monotonic() - began)
@@ -44,7 +44,7 @@ def play_mutants(seed: str, cases: int) -> int:
     """Play all mutants, print a line for each, and return the exit code: 1 when one was not caught."""
     missed = 0
     for name in MUTANTS:
-        one = play_mutant(name, seed, cases)
+        one = play_mutant(name, seed, range(cases))
         missed += one.case is None
         verdict = f"caught by case {one.case}: {one.violation}" if one.case is not None else "NOT CAUGHT"
         print(f"{one.seconds:5.0f} s  {name}: {verdict[:220]}", flush=True)

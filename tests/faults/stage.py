@@ -30,9 +30,11 @@ from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.ci.tree import TOP
 from tests.lab.fleet import LabError, LabHost
+from tests.support.forked import ForkedProcess, start_forked
 
 RUN = "20260310-010000-aaaaaa"
 MASKS = ("lab-slow", "lab-plain", "lab-conffile")
+BEFORE = "20260310-003000-bbbbbb"
 LAST = "20260310-090000-cccccc"
 CONFIGURED = re.compile(r" status installed (lab-[a-z-]+):\S+ (2\.\S+)$", re.MULTILINE)
 
@@ -68,6 +70,7 @@ class Stage:
     control: StopToken = field(default_factory=StopToken)
     downs: int = 0  # power cuts that the case itself made
     asked: Sequence[str] = MASKS  # masks of the updates that the run was asked for
+    begun: list[ForkedProcess] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.records_url = self.records_url or f"sqlite:///{self.place / 'records.db'}"
@@ -144,20 +147,39 @@ class Stage:
         if outcome.state not in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS):
             raise Broken(f"{outcome.state}: {outcome.reason}")
 
-    def controller(self, verb: str, *words: str, run: str = RUN) -> "subprocess.Popen[str]":
+    def controller(self, verb: str, *words: str, run: str = RUN) -> ForkedProcess:
         """Start a controller process (see lab_controller.py)."""
-        command = [sys.executable, "-m", "tests.faults.lab_controller", str(self.place), verb, run, *words]
-        environment = {**os.environ, "FLEETPATCH_RECORDS_URL": self.records_url}
-        return subprocess.Popen(command, cwd=TOP, env=environment, stderr=subprocess.PIPE, text=True)
+        said = self.place / f"controller-{len(self.begun)}"
+        self.begun.append(
+            start_forked(
+                "tests.faults.lab_controller",
+                [str(self.place), verb, run, *words],
+                place=TOP,
+                environment={**os.environ, "FLEETPATCH_RECORDS_URL": self.records_url},
+                out=said.with_suffix(".out"),
+                err=said.with_suffix(".err"),
+            )
+        )
+        return self.begun[-1]
 
-    def killed_and_taken_up(self, at: str, *masks: str, **fields: Any) -> None:
-        """Begin a run in a process that is killed at a step, and take it up: too early first, which is refused."""
+    def end(self) -> None:
+        """Kill the controllers that a case has left: a stopped one would never end."""
+        for process in self.begun:
+            process.kill()
+
+    def killed_and_taken_up(self, steps: Sequence[str], *masks: str, **fields: Any) -> None:
+        """Begin a run in a process that is killed at a step. The one that takes it up is killed at the next step.
+
+        Whoever takes it up too early is refused.
+        """
         self.describe_request(*masks, **fields)
-        first = self.controller("begin", at)
-        first.communicate(timeout=360)
-        if first.returncode != -9:
-            raise Broken(f"the controller was to die at {at}, and ended with {first.returncode}")
-        self.refused()
+        for verb, at in zip(("begin", *("resume" for _ in steps[1:])), steps, strict=True):
+            (self.place / "struck").unlink(missing_ok=True)
+            process = self.controller(verb, at)
+            _, said = process.communicate(timeout=360)
+            if process.returncode != -9:
+                raise Broken(f"the controller was to die at {at}, and ended with {process.returncode}: {said}")
+            self.refused()
         self.taken_up()
 
     def refused(self) -> None:
@@ -169,9 +191,9 @@ class Stage:
             return
         raise Broken("the run was resumed while its lease was valid")
 
-    def taken_up(self, verb: str = "resume") -> None:
+    def taken_up(self, verb: str = "resume", run: str = RUN) -> None:
         """Take the run up once its lease is over; or settle it."""
-        process = self.controller(verb)  # it waits for the lease itself: a process for each time costs seconds
+        process = self.controller(verb, run=run)  # it waits for the lease itself
         _, said = process.communicate(timeout=360)
         if process.returncode != 0:
             raise Broken(f"resuming the run ended with {process.returncode}: {said}")

@@ -12,9 +12,10 @@ from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
+from tests.faults.on_machines import BEFORE_RELEASE
 
 PAGE = TOP / "docs/explanation/faults.md"
-LINK = re.compile(r'\[(L|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
+LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
 HARD = {name for name, _ in hard_cases("true")}
 ADMINISTRATOR = {name for name, _ in administrator_cases()}
 LATE = {name for name, _ in late_cases()}
@@ -47,9 +48,11 @@ def test_every_promise_links_to_its_proof(row: list[str]) -> None:
         links = LINK.findall(cell)
         assert links, f"nothing shows: {cell}"
         assert not LINK.sub("", cell).count("](")
-        for _, path, name in links:
+        for kind, path, name in links:
             assert (TOP / "tests" / path).exists()
             assert not name or name in NAMED[path], f"{path} has no {name!r}"
+            assert (kind == "R") is (name in BEFORE_RELEASE)
+        assert {kind for kind, _, _ in links} != {"R"}, f"nothing of all tests shows: {cell}"
 
 
 def test_the_table_lists_every_case_and_every_kind() -> None:
