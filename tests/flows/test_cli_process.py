@@ -115,8 +115,14 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
 @pytest.mark.slow
 def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: dict[str, str]) -> None:
     words = (sys.executable, "-m", ON_FAKES, "patch", "first", "--yes", "--no-prefect", "--no-stage")
-    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(words, cwd=tmp_path, env=surroundings, **pipes) as process:  # how an interpreter ends counts
+    with subprocess.Popen(  # how an interpreter ends counts
+        words,
+        cwd=tmp_path,
+        env=surroundings,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stderr.readline()
