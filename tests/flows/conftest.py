@@ -1,7 +1,7 @@
 """A Prefect server of the tests' own: its database, home and port are temporary, and it tells nobody anything."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,7 +33,7 @@ from tests.support.prefect_tables import copy_tables
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
 SERVER_SETTINGS = {
     **{each.name: each.value for each in BATCH_SETTINGS},
-    # No test of this server looks at events that are past, has an automation, or waits for a schedule's next run.
+    # No test of this server looks at events that are past, or has an automation.
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
 }
@@ -54,12 +54,13 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     }
     EventsWorker.drain_all()  # an earlier test's goes on telling its own server, which is gone
     APILogWorker.drain_all()
-    with temporary_settings(quiet), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utilities, "mkdtemp", _folder_with_tables)
-        for name, value in SERVER_SETTINGS.items():
-            patch.setenv(name, value)
-        with utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS):
-            yield
+    with temporary_settings(quiet), ExitStack() as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utilities, "mkdtemp", _folder_with_tables)
+            for name, value in SERVER_SETTINGS.items():
+                patch.setenv(name, value)
+            server.enter_context(utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS))
+        yield
 
 
 def one_certificate(folder: Path) -> str:
