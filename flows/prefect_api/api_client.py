@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.context import SettingsContext, get_settings_context
 
 ANSWER_TIMEOUT_SECONDS = 10.0  # a server that needs longer for one answer counts as unavailable
 
@@ -19,9 +19,16 @@ NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 
 @contextmanager
 def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
-    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``)."""
+    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``).
+
+    The settings are copied. Prefect's ``temporary_settings`` reads them all again, from the environment and from files,
+    for 60 ms of a processor's time. Each wave needs two such clients.
+    """
+    context = get_settings_context()
+    no_retries = context.settings.client.model_copy(update={"max_retries": 0})
+    settings = context.settings.model_copy(update={"client": no_retries})
     with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        SettingsContext(profile=context.profile, settings=settings),
         get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS}) as client,
     ):
         yield client

@@ -1,31 +1,42 @@
 """A Prefect server of the tests' own: its database, home and port are temporary, and it tells nobody anything."""
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import mkdtemp
 
+import certifi
 import pytest
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY,
     PREFECT_HOME,
     PREFECT_LOGGING_LEVEL,
+    PREFECT_LOGGING_TO_API_ENABLED,
     PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
 from prefect.testing import utilities
 
 from flows.ports.caller import Caller
+from flows.prefect_api.server_settings import BATCH_SETTINGS
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 from tests.support.prefect_tables import copy_tables
 
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
+SERVER_SETTINGS = {
+    **{each.name: each.value for each in BATCH_SETTINGS},
+    # No test of this server looks at events that are past, or has an automation.
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+}
 
 
 @pytest.fixture(scope="session")
@@ -34,16 +45,30 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     home: Path = tmp_path_factory.mktemp("prefect")
     quiet = {
         PREFECT_HOME: home,
+        PREFECT_API_SSL_CERT_FILE: one_certificate(home),
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+        PREFECT_LOGGING_TO_API_ENABLED: False,
         PREFECT_SERVER_ANALYTICS_ENABLED: False,
         PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY: False,
         PREFECT_LOGGING_LEVEL: "ERROR",
     }
     EventsWorker.drain_all()  # an earlier test's goes on telling its own server, which is gone
     APILogWorker.drain_all()
-    with temporary_settings(quiet), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(utilities, "mkdtemp", _folder_with_tables)
-        with utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS):
-            yield
+    with temporary_settings(quiet), ExitStack() as server:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(utilities, "mkdtemp", _folder_with_tables)
+            for name, value in SERVER_SETTINGS.items():
+                patch.setenv(name, value)
+            server.enter_context(utilities.prefect_test_harness(server_startup_timeout=STARTUP_SECONDS))
+        yield
+
+
+def one_certificate(folder: Path) -> str:
+    """Return a file with one certificate: each client reads them all, and that is much of what it costs to make one."""
+    end = "-----END CERTIFICATE-----\n"
+    place = folder / "certificate.pem"
+    place.write_text(Path(certifi.where()).read_text().partition(end)[0] + end)
+    return str(place)
 
 
 def _folder_with_tables() -> str:

@@ -106,7 +106,7 @@ class Stage:
                 for run in asked.read_flow_runs(flow_run_filter=named):
                     if seen(run):
                         return run
-                time.sleep(0.1)
+                time.sleep(0.3)
         raise AssertionError("no flow run waits")
 
     def ended(self) -> State[Any]:

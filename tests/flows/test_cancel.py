@@ -28,6 +28,8 @@ from tests.support.mortal import Killed, Life, mortal_machine, mortal_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
+ANNE = LeaseHolder("x", "hilltop", 1, "anne")
+
 
 @dataclass
 class Stage:
@@ -99,15 +101,16 @@ def started_again(monkeypatch: pytest.MonkeyPatch, run: RunInfo) -> None:
     monkeypatch.setattr("prefect.runtime.flow_run.get_id", lambda: run.flow_run_id)
 
 
-def test_a_flow_run_that_dies_has_somebody_look_after_it(stage: Stage) -> None:
-    run = stage.left()
-    assert run.state is OperationState.IN_PROGRESS
-    assert stage.settled == [(run.flow_run_id, "")]
-
-
-def test_a_flow_run_that_is_started_again_goes_on_with_its_run(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flow_run_that_is_started_again_goes_on_with_its_run_unless_somebody_carries_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = stage.left()
     started_again(monkeypatch, run)
+    with open_records(stage.url) as records:
+        records.leases.acquire(run.id, ANNE, 600)
+        with pytest.raises(LeaseHeld, match="anne on hilltop"):
+            patch_fleet(stage.fleet.request())
+        records.leases.release(run.id, ANNE)
 
     report = patch_fleet(stage.fleet.request(waves={"size": 1}))
 
@@ -126,17 +129,6 @@ def test_a_flow_run_that_is_started_again_before_its_run_was_known_begins_one(
     monkeypatch.setenv("PREFECT__RUNTIME__FLOW_RUN__RUN_COUNT", "2")
     report = patch_fleet(stage.fleet.request())
     assert len(report.outcomes) == 2
-
-
-def test_a_flow_run_that_is_started_again_leaves_a_run_that_somebody_carries(
-    stage: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = stage.left()
-    with open_records(stage.url) as records:
-        records.leases.acquire(run.id, LeaseHolder("x", "hilltop", 1, "anne"), 600)
-    started_again(monkeypatch, run)
-    with pytest.raises(LeaseHeld, match="anne on hilltop"):
-        patch_fleet(stage.fleet.request())
 
 
 def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_again(
@@ -158,8 +150,10 @@ def test_a_download_that_dies_is_looked_after_and_goes_on_when_it_is_started_aga
     assert [machine.claimed_by for machine in stage.fleet.machines.values()] == [None, None]
 
 
-def test_a_resumed_run_is_still_known_by_the_flow_run_that_began_it(stage: Stage) -> None:
+def test_a_flow_run_that_dies_has_somebody_look_after_it_and_the_resumed_run_is_known_by_it(stage: Stage) -> None:
     run = stage.left()
+    assert run.state is OperationState.IN_PROGRESS
+    assert stage.settled == [(run.flow_run_id, "")]
     report = resume_fleet(run.id)
     assert report.run.flow_run_id == run.flow_run_id
     assert report.run.state is OperationState.SUCCEEDED

@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from tests.ci.tree import TOP
+from tests.support.command import run_command
 from tests.support.environment import without_ours
+from tests.support.forked import start_forked
 from tests.support.prefect_tables import put_tables
 
-ON_FAKES = (sys.executable, "-m", "tests.flows.cli_on_fakes")
-COMMAND = Path(sys.executable).with_name("fleetpatch")
+ON_FAKES = "tests.flows.cli_on_fakes"
 MOST_MODULES = 300  # typer and rich alone are 188; each is a part of the time that --help takes
 
 
@@ -38,17 +39,10 @@ class Process:
 
     def __init__(self, words: tuple[str, ...], folder: Path, surroundings: dict[str, str]) -> None:
         self.log = folder / "stderr.txt"
-        with self.log.open("wb") as log:
-            self.popen = subprocess.Popen(
-                [*ON_FAKES, *words],
-                cwd=folder,
-                env=surroundings,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        self.log.touch()
+        self.popen = start_forked(
+            ON_FAKES, words, place=folder, environment=surroundings, out=folder / "stdout.txt", err=self.log
+        )
 
     def wait_for(self, text: str, seconds: float = 240) -> None:
         until = time.monotonic() + seconds
@@ -58,8 +52,9 @@ class Process:
             time.sleep(0.05)
 
     def end(self, seconds: float = 240) -> tuple[int, str, str]:
-        out, _ = self.popen.communicate(timeout=seconds)
-        return self.popen.returncode, out, self.log.read_text()
+        out, said = self.popen.communicate(timeout=seconds)
+        assert self.popen.returncode is not None
+        return self.popen.returncode, out, said
 
 
 @pytest.fixture
@@ -111,8 +106,7 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
     assert code == 130
     assert out == ""
     assert said.count("To see the run: fleetpatch show") == 2
-    words = [str(COMMAND), "show", "last"]
-    shown = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
+    shown = run_command(["show", "last"], surroundings, tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "first Unknown" in shown.stdout
     assert "Begun, and no end is recorded" in shown.stdout
@@ -120,8 +114,9 @@ def test_the_second_ctrl_c_leaves_at_once(start, tmp_path: Path, surroundings: d
 
 @pytest.mark.slow
 def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: dict[str, str]) -> None:
-    with subprocess.Popen(
-        [*ON_FAKES, "patch", "first", "--yes", "--no-prefect", "--no-stage"],
+    words = (sys.executable, "-m", ON_FAKES, "patch", "first", "--yes", "--no-prefect", "--no-stage")
+    with subprocess.Popen(  # how an interpreter ends counts
+        words,
         cwd=tmp_path,
         env=surroundings,
         stdin=subprocess.DEVNULL,
@@ -133,9 +128,8 @@ def test_nobody_reading_along_does_not_end_a_run(tmp_path: Path, surroundings: d
         process.stderr.readline()
         process.stderr.close()
         process.stdout.close()
-        assert process.wait(120) == 0
-    words = [str(COMMAND), "show", "last", "--json"]
-    shown = subprocess.run(words, env=surroundings, capture_output=True, text=True, check=False)
+        assert process.wait(240) == 0
+    shown = run_command(["show", "last", "--json"], surroundings, tmp_path)
     (machine,) = json.loads(shown.stdout)["machines"]
     assert machine["status"] == "Succeeded"
 
@@ -169,20 +163,16 @@ def test_a_prefect_server_that_is_not_there_is_said_at_once(start, surroundings:
     assert "Traceback" not in said
 
 
-def test_nothing_heavy_is_loaded_for_help() -> None:
-    code = "import sys, flows.cli.main; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    heavy = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml"}
-    assert heavy.isdisjoint(loaded)
-    assert len(loaded) < MOST_MODULES
-
-
-@pytest.mark.slow
-def test_assess_does_without_prefect_and_pandas() -> None:
+def test_what_is_loaded_for_help_and_without_prefect() -> None:
     modules = "flows.cli.runtime.run_session, flows.cli.views.run_result, flows.composition"
-    code = f"import sys, {modules}; print(*sorted(sys.modules))"
-    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert {"prefect", "pandas"}.isdisjoint(loaded)
+    say = "print(*sorted(sys.modules))"
+    code = f"import sys, flows.cli.main; {say}; import {modules}; {say}"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for_help, for_plans = (line.split() for line in said.splitlines())
+    heavy = {"prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml"}
+    assert heavy.isdisjoint(for_help)
+    assert len(for_help) < MOST_MODULES
+    assert {"prefect", "pandas"}.isdisjoint(for_plans)
 
 
 @pytest.mark.skipif(shutil.which("apt-get") is None, reason="this machine has no apt")
@@ -191,8 +181,7 @@ def test_this_machine_is_planned_for_and_nothing_is_changed(tmp_path: Path, surr
     inventory = tmp_path / "fleet.yaml"
     inventory.write_text("machines:\n  - {name: here, transport: local, address: localhost, privilege: none}\n")
     before = Path("/var/lib/dpkg/status").stat().st_mtime_ns
-    words = ["plan", "here", "-i", str(inventory), "--no-refresh", "--json"]
-    done = subprocess.run([COMMAND, *words], env=surroundings, capture_output=True, text=True, check=False)
+    done = run_command(["plan", "here", "-i", str(inventory), "--no-refresh", "--json"], surroundings, tmp_path)
     assert done.returncode == 0, done.stderr
     (machine,) = json.loads(done.stdout)["machines"]
     assert machine["machineName"] == "here"

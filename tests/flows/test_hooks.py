@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
@@ -58,11 +59,13 @@ def worker(state: State[None]) -> Iterator[list[dict[str, Any]]]:
     given: list[dict[str, Any]] = []
     over = threading.Event()
 
+    waiting = FlowRunFilter(tags=FlowRunFilterTags(all_=[HOOK_FLOW_RUN_TAG]))
+
     def work() -> None:
         with get_client(sync_client=True) as client:
-            while not over.wait(0.2):
-                for run in client.read_flow_runs():
-                    if HOOK_FLOW_RUN_TAG in run.tags and run.state is not None and run.state.is_scheduled():
+            while not over.wait(0.3):
+                for run in client.read_flow_runs(flow_run_filter=waiting):
+                    if run.state is not None and run.state.is_scheduled():
                         given.append(run.parameters)
                         client.set_flow_run_state(run.id, state, force=True)
 

@@ -119,11 +119,11 @@ def test_a_quick_run_of_a_configuration_s_deployment_patches_nothing(served: Ser
     assert now_fleet.records.runs == {}
 
 
-@pytest.mark.parametrize("key", ["outside_window", "repair", "notify"])
-def test_what_a_deployment_of_the_version_before_holds_is_read(served: Served, now_fleet: SimFleet, key: str) -> None:
+def test_what_a_deployment_of_the_version_before_holds_is_read(served: Served, now_fleet: SimFleet) -> None:
     due = (datetime.now(UTC) - timedelta(minutes=50)).replace(microsecond=0)
     old = within(now_fleet).model_dump(mode="json")
-    del old[key]
+    for key in ("outside_window", "repair", "notify"):
+        del old[key]
 
     (made,) = served.made_of(old, due)
     run = served.carried_out(made)

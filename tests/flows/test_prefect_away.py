@@ -13,6 +13,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
 from prefect.client.schemas.objects import State, StateType, TaskRun
 from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 from prefect.states import Cancelled, Cancelling, Completed, Crashed, Running, Scheduled, Suspended
 from prefect.utilities.engine import emit_task_run_state_change_event
 
@@ -71,7 +72,8 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 1.0)
     monkeypatch.setattr(api_health, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(api_health, "RETRY_SECONDS", 0.1)
-    yield made
+    with temporary_settings({PREFECT_LOGGING_TO_API_ENABLED: True}):  # lines of the log are among what is refused
+        yield made
     made.there.set()
     made.refuses = lambda request: False
 
