@@ -1,6 +1,7 @@
 """What only a look at the files can tell: names that shadow others, what a wheel holds, the house rules."""
 
 import codecs
+import functools
 import importlib.metadata
 import os
 import re
@@ -25,6 +26,12 @@ CODE = (".py", ".sh", ".ps1", ".psm1")
 
 def _project() -> dict[str, object]:
     return tomllib.loads((tree.TOP / "pyproject.toml").read_text())
+
+
+@functools.cache
+def _texts() -> dict[str, str]:
+    """What stands in each file; several tests look for something in all of them."""
+    return {tree.name(path): path.read_text() for path in tree.texts()}
 
 
 def _written() -> list[Path]:
@@ -173,10 +180,9 @@ ALLOWED = {(".ci/run", "a path of somebody's own machine")}
 @pytest.mark.parametrize("what", FORBIDDEN)
 def test_no_file_names(what: str) -> None:
     found = [
-        f"{tree.name(path)}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}"
-        for path in tree.texts()
-        if (tree.name(path), what) not in ALLOWED
-        for text in [path.read_text()]
+        f"{name}:{text.count(chr(10), 0, hit.start()) + 1}: {hit[0]}"
+        for name, text in _texts().items()
+        if (name, what) not in ALLOWED
         for hit in re.finditer(FORBIDDEN[what], text)
     ]
     assert found == []
@@ -234,9 +240,9 @@ def _find_foreign_words(text: str) -> set[str]:
 def test_systems_and_package_managers_stay_behind_their_protocols() -> None:
     found = {
         name: words
-        for path in tree.files()
-        if path.suffix == ".py" and (name := tree.name(path)).startswith(ROOMS) and not name.startswith(BELOW_THE_SEAM)
-        if (words := _find_foreign_words(path.read_text()))
+        for name, text in _texts().items()
+        if name.endswith(".py") and name.startswith(ROOMS) and not name.startswith(BELOW_THE_SEAM)
+        if (words := _find_foreign_words(text))
     }
     too_many = {name: words - set(ALLOWED_WORDS.get(name, ())) for name, words in found.items()}
     assert {name: words for name, words in too_many.items() if words} == {}

@@ -18,6 +18,8 @@ from tasks.retry import retry
 
 LOCK_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for another process, in seconds."""
+SQLITE_SYNCHRONOUS = "FULL"
+"""When a commit waits for the disk. In WAL mode, NORMAL may lose the last commits."""
 _LIBPQ_TIMEOUTS = {
     "connect_timeout": 10,
     "keepalives_idle": 15,
@@ -111,7 +113,7 @@ def _build_sqlite_engine(url: URL) -> Engine:
     def _set_pragmas(connection: sqlite3.Connection, _record: object) -> None:
         connection.isolation_level = None  # the driver must not begin transactions; _begin_transaction does
         connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode, NORMAL may lose the last commits
+        connection.execute(f"PRAGMA synchronous = {SQLITE_SYNCHRONOUS}")
 
     @event.listens_for(engine, "begin")
     def _begin_transaction(connection: Connection) -> None:

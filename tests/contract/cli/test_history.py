@@ -1,8 +1,10 @@
 """How long history is kept: a new one's usual times, what its owner says, and what goes when a run ends."""
 
+import shutil
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -16,16 +18,27 @@ from tests.contract.cli.conftest import Stage
 from tests.support import builders as make
 
 DAY = timedelta(days=1)
+END = make.START + 360 * DAY
+
+
+@pytest.fixture(scope="module")
+def year(empty_records: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A year in which the machine was assessed every tenth day and patched every hundredth, to copy."""
+    path = Path(shutil.copy(empty_records, tmp_path_factory.mktemp("year")))
+    with open_records(f"sqlite:///{path}") as records:
+        _fill(records)
+    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a journal beside it
+    return path
 
 
 @pytest.fixture
-def records(stage: Stage) -> Iterator[SqlRecords]:
+def records(stage: Stage, year: Path) -> Iterator[SqlRecords]:
+    shutil.copy(year, stage.folder)
     with open_records(stage.url) as opened:
         yield opened
 
 
-def _year(records: SqlRecords) -> datetime:
-    """A year in which the machine was assessed every tenth day and patched every hundredth; return its end."""
+def _fill(records: SqlRecords) -> None:
     for day in range(0, 360, 10):
         began = make.START + day * DAY
         for kind in ("assess", "patch") if day % 100 == 0 else ("assess",):
@@ -33,13 +46,11 @@ def _year(records: SqlRecords) -> datetime:
             seen = make.make_assessment(run_id=run.id, at=began + timedelta(minutes=kind == "patch"))
             done = make.make_outcome(run_id=run.id, started_at=began, ended_at=began)
             records.save(make.make_report(run=run, outcomes=(done,), assessments=(seen,)))
-    return make.START + 360 * DAY
 
 
 def test_outcomes_of_what_was_done_stay_longer_than_what_was_seen(records: SqlRecords) -> None:
-    now = _year(records)
     assert read_retention(records) == DEFAULT_RETENTION
-    gone = apply_retention(records, now, lambda: True)
+    gone = apply_retention(records, END, lambda: True)
     history = History(records)
     kept = [run.id for run in history.read_runs(100)]
     assert {run for run in kept if run.startswith("patch")} == {"patch-0", "patch-100", "patch-200", "patch-300"}
@@ -47,30 +58,27 @@ def test_outcomes_of_what_was_done_stay_longer_than_what_was_seen(records: SqlRe
     assert gone == PruneResult(runs=27, assessments=30)
     old = history.read_report("patch-100")
     assert (old.outcomes[0].updates, old.plans, old.assessments) == (make.make_results(), (make.make_plan(),), ())
-    assert apply_retention(records, now + timedelta(hours=1), lambda: True) == PruneResult(0, 0)
+    assert apply_retention(records, END + timedelta(hours=1), lambda: True) == PruneResult(0, 0)
 
 
 def test_runs_go_when_their_own_time_has_come(records: SqlRecords) -> None:
-    now = _year(records)
     save_retention(records, Retention(assessments_days=45, runs_days=100))
-    apply_retention(records, now, lambda: True)
+    apply_retention(records, END, lambda: True)
     assert [run.id for run in History(records).read_runs(100) if run.kind == "patch"] == ["patch-300"]
 
 
 def test_what_there_is_no_time_for_goes_another_day(records: SqlRecords) -> None:
-    now = _year(records)
     asked = count()
-    gone = apply_retention(records, now, lambda: next(asked) < 5)
+    gone = apply_retention(records, END, lambda: next(asked) < 5)
     assert gone == PruneResult(runs=5, assessments=0)
-    again = apply_retention(records, now, lambda: True)
+    again = apply_retention(records, END, lambda: True)
     assert again == PruneResult(runs=22, assessments=30)
 
 
 def test_a_run_that_somebody_carries_stays_however_old_it_is(records: SqlRecords) -> None:
-    now = _year(records)
     save_retention(records, Retention(assessments_days=45, runs_days=100))
     records.leases.acquire("patch-0", LeaseHolder("x", "hilltop", 1, "anne"), 600)
-    apply_retention(records, now, lambda: True)
+    apply_retention(records, END, lambda: True)
     assert [run.id for run in History(records).read_runs(100) if run.kind == "patch"] == ["patch-300", "patch-0"]
     assert History(records).read_report("patch-0").outcomes
 

@@ -1,5 +1,6 @@
 """A freeze is the same instants to everybody: who deploys, shows, checks, counts ahead, and keeps to it at the door."""
 
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -91,12 +92,12 @@ def at_the_door(one: Configuration, at: datetime, who: Caller) -> bool:
 
 @pytest.mark.parametrize(("zone", "start", "end", "opens", "frozen"), NIGHTS)
 def test_everybody_reads_a_freeze_alike(
-    folder: Folder, tmp_path: Path, zone: str, start: str, end: str, opens: str, frozen: bool
+    folder: Folder, tmp_path: Path, empty_records: Path, zone: str, start: str, end: str, opens: str, frozen: bool
 ) -> None:
     configurations, now = read(folder, zone, start, end, opens)
     (one,) = configurations.all_configurations
     at = of_that_day(one)
-    who = Caller(name="anne", records_url=f"sqlite:///{tmp_path / 'records.db'}")
+    who = Caller(name="anne", records_url=f"sqlite:///{shutil.copy(empty_records, tmp_path)}")
 
     answers = {
         "calendar": by_calendar(configurations, at, now),

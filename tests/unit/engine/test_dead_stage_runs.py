@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -41,8 +42,8 @@ CALLS = calls()
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'records.db'}"
+def url(tmp_path: Path, empty_records: Path) -> str:
+    return f"sqlite:///{shutil.copy(empty_records, tmp_path)}"
 
 
 @pytest.mark.parametrize("kind", ["patch", "stage"])

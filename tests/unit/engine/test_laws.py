@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import event, given
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from inventory.machine import Limits, PatchOwner
@@ -172,6 +172,7 @@ def odd_boots(draw: st.DrawFn, machine: SimMachine) -> str:
     return odd
 
 
+@settings(max_examples=2 * settings().max_examples)
 @given(cases())
 def test_the_laws_hold(case: Case) -> None:
     fleet = case.fleet
@@ -187,6 +188,7 @@ def test_the_laws_hold(case: Case) -> None:
         strangers_are_not_asked(fleet, outcome)
 
 
+@settings(max_examples=2 * settings().max_examples)
 @given(cases(), st.integers(1, 12))
 def test_nothing_is_begun_unrecorded(case: Case, failing: int) -> None:
     fleet = case.fleet

@@ -1,5 +1,6 @@
 """Leases while a run stops, the wait for a dead one's lease, and what is to be done with a run that was left."""
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -137,9 +138,9 @@ def test_a_job_is_asked_to_stop_within_moments_and_not_after_a_long_pause(monkey
 
 
 @pytest.fixture
-def caller(tmp_path: Path) -> Caller:
+def caller(tmp_path: Path, empty_records: Path) -> Caller:
     """Records with three runs that nobody carries out, whose windows are open."""
-    who = Caller(records_url=f"sqlite:///{tmp_path / 'records.db'}")
+    who = Caller(records_url=f"sqlite:///{shutil.copy(empty_records, tmp_path)}")
     now = datetime.now(UTC)
     with open_records(who.records_url) as records:
         for name in "abc":
@@ -281,9 +282,15 @@ CASES = [
 
 @pytest.mark.parametrize(("state", "journal", "now", "waits", "action"), CASES)
 def test_every_run_that_has_no_end_is_seen_and_what_is_done_with_it(
-    tmp_path: Path, state: OperationState, journal: tuple[JournalEntry, ...], now: datetime, waits: bool, action: str
+    tmp_path: Path,
+    empty_records: Path,
+    state: OperationState,
+    journal: tuple[JournalEntry, ...],
+    now: datetime,
+    waits: bool,
+    action: str,
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'records.db'}"
+    url = f"sqlite:///{shutil.copy(empty_records, tmp_path)}"
     run = make_run(id=RUN, state=state, started_at=NOW, ended_at=None, message="interrupted: Pause")
     with open_records(url) as records:
         records.save(replace(run, window=Window(NOW, NOW + HOUR)))
