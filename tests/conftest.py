@@ -38,7 +38,6 @@ LONG = (
     "tests/faults/test_on_machines.py",
     "tests/lab/test_resume.py",
     "tests/lab/test_scheduled.py",
-    "tests/lab/test_windows_kept.py",
     "tests/lab/test_losing_parts.py",
     "tests/lab/test_secrets.py",
     "tests/lab/test_hostile.py",
