@@ -18,6 +18,7 @@ import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.sorting import FlowRunSort
 from prefect.states import Cancelled, Cancelling, Scheduled
 
 from flows.approval.decisions import approve_run, find_waiting_runs
@@ -248,9 +249,8 @@ def _reconciled_now(plan: Planned) -> None:
     """Have the next reconciliation at once: it comes every five minutes."""
     reconcile = plan.client.read_deployment_by_name("reconcile-fleet/scheduled")
     mine = DeploymentFilter(id=DeploymentFilterId(any_=[reconcile.id]))
-    runs = plan.client.read_flow_runs(deployment_filter=mine)
-    waiting = [run for run in runs if run.state is not None and run.state.name == "Scheduled"]
-    following = min(waiting, key=lambda run: run.expected_start_time or run.created)
+    runs = plan.client.read_flow_runs(deployment_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
+    following = next(run for run in runs if run.state is not None and run.state.name == "Scheduled")
     plan.client.set_flow_run_state(following.id, Scheduled(scheduled_time=datetime.now(UTC)), force=True)
 
 
@@ -271,7 +271,7 @@ def _patched_by_one(plan: Planned, host: LabHost, start: datetime) -> None:
         assert report.run.window is not None
         assert report.run.window.start == start  # by its schedule, not from when it came to it
         assert report.run.started_at > start + timedelta(seconds=60)
-        assert plan.standing(report.run.request["configuration"]) is WindowStatus.CLAIMED
+        assert plan.standing(str(report.run.request["configuration"])) is WindowStatus.CLAIMED
 
 
 def _stopped_in_the_middle(plan: Planned, host: LabHost) -> None:
