@@ -100,12 +100,11 @@ class Planned:
 
     def flow_runs(self, name: str) -> list[FlowRun]:
         deployment = self.client.read_deployment_by_name(f"patch-fleet/{name}")
-        return self.client.read_flow_runs(
-            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
-        )
+        mine = DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        return self.client.read_flow_runs(deployment_filter=mine, sort=FlowRunSort.EXPECTED_START_TIME_ASC)
 
     def flow_run(self, name: str) -> FlowRun:
-        """The one flow run of a configuration, once its schedule has made it."""
+        """The first flow run of a configuration, once its schedule has made it."""
         runs: list[FlowRun] = self.until(lambda: self.flow_runs(name), f"a flow run of {name}")
         return runs[0]
 
@@ -199,7 +198,7 @@ def test_windows_are_kept_whatever_comes_between(hosts: Boot, tmp_path: Path) ->
 
         worker = plan.work()
 
-        plan.until(lambda: plan.installing("stopped"), "an installation")
+        plan.until(lambda: " upgrade lab-slow" in stopped.dpkg_log(), "an installation")
         plan.client.set_flow_run_state(plan.flow_run("stopped").id, Cancelling())
         plan.until(lambda: plan.installing("one") or plan.installing("other"), "the installation of one")
         worker.kill()  # -9; the processes that it has started go on
@@ -226,10 +225,11 @@ def _configured(plan: Planned, start: datetime, soon: datetime) -> None:
     plan.configure("one", both, start, "lab-slow")
     plan.configure("other", both, start, "lab-slow")
     plan.configure("stopped", stopped, start, "lab-slow", "lab-plain")
-    plan.configure("missed", untouched, start, "lab-plain", minutes=1, reboot="Never")
+    plan.configure("missed", untouched, start, "lab-plain", reboot="Never")
     plan.configure("nightly", nightly, soon, "lab-plain", lead=1, stage=True, stage_ahead="1d")
-    daily = {"start": f"{soon:%Y-%m-%d %H:%M}", "length": 20, "zone": "UTC", "recurrence": "1Day"}
-    plan.change("nightly", window=daily)
+    for name, opens, length in (("missed", start, 1), ("nightly", soon, 20)):
+        daily = {"start": f"{opens:%Y-%m-%d %H:%M}", "length": length, "zone": "UTC", "recurrence": "1Day"}
+        plan.change(name, window=daily)
     plan.configure("frozen", untouched, soon, "lab-plain", lead=1, approval={"required": True})
     plan.configure("limited", untouched, start + timedelta(minutes=30), "lab-plain", lead=29)
     plan.configure("dropped", untouched, soon, "lab-plain")
