@@ -22,7 +22,8 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SPREAD = tuple(
-    f"tests/lab/test_{name}.py" for name in ("hooks", "patch", "resume", "scheduled", "services", "updaters")
+    f"tests/lab/test_{name}.py"
+    for name in ("hooks", "patch", "resume", "scheduled", "services", "ssh_shared", "updaters")
 )
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
@@ -33,6 +34,7 @@ LONG = (
     "tests/faults/test_on_machines.py",
     "tests/lab/test_resume.py",
     "tests/lab/test_scheduled.py",
+    "tests/lab/test_windows_kept.py",
     "tests/lab/test_losing_parts.py",
     "tests/lab/test_secrets.py",
     "tests/lab/test_hostile.py",

@@ -54,14 +54,13 @@ class Subject:
 
     def follow(self, job_id: str, seconds: float = 180) -> JobStatus:
         """Wait for a job's end; the view has all its events."""
-        until, pause = self.clock.now() + timedelta(seconds=seconds), 0.3
+        until = self.clock.now() + timedelta(seconds=seconds)
         while True:
             view = self.transport.poll_job(job_id, deadline=self.soon)
             if view.phase is not JobPhase.RUNNING:
                 return view
             assert self.clock.now() < until, f"{job_id} does not end"
-            self.clock.sleep(pause)
-            pause = min(1.5 * pause, 1.5)  # each look is a login: a tenth of a second of a processor
+            self.clock.sleep(0.3)
 
     def carry_out(self, job_id: str, script: Script) -> JobStatus:
         """Start a job and wait for its end."""
@@ -206,4 +205,4 @@ def patiently(check: Callable[[], bool], seconds: float = 30) -> None:
     until = time.monotonic() + seconds
     while not check():
         assert time.monotonic() < until, "it does not come to be so"
-        time.sleep(0.5)
+        time.sleep(0.2)

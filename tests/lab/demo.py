@@ -1,6 +1,6 @@
 """The demonstration: three real machines, behind on security updates, patched before your eyes.
 
-    python -m tests.lab.demo [--hosts N] [--keep]
+    python -m tests.lab.demo [--keep]
 
 Where the lab can't run, this machine is planned for instead, through the same flow; nothing is changed on it.
 """
@@ -10,7 +10,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,32 +34,31 @@ class Look:
     boot_id: str
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main() -> int:
     """Run the demonstration; the exit code is 0 when the hosts themselves say that all went well."""
-    parser = argparse.ArgumentParser(description="Watch fleetpatch patch some real machines.")
-    parser.add_argument("--hosts", type=int, default=3, help="how many: at least 2 (default: 3)")
+    parser = argparse.ArgumentParser(description="Watch fleetpatch patch three real machines.")
     parser.add_argument("--keep", action="store_true", help="leave the machines running afterwards")
-    asked = parser.parse_args(words)
+    asked = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     lab = Lab("demo")
     reason = lab.reason_it_cannot_run()
     if reason:
         return plan_this_machine(reason)
     try:
-        return patch_the_lab(lab, max(asked.hosts, REBOOTS))
+        return patch_the_lab(lab)
     finally:
         if not asked.keep:
             lab.down()
 
 
-def patch_the_lab(lab: Lab, count: int) -> int:
-    """Boot hosts, patch them, and ask them what became of it."""
+def patch_the_lab(lab: Lab) -> int:
+    """Boot three hosts, patch them, and ask them what became of it."""
     lab.down()
     console.print("[bold]Building the machines' image and their update repository[/] (once; needs downloads) …")
     lab.script("build", timeout=1800)
     began = time.monotonic()
-    console.print(f"[bold]Booting {count} Debian machines[/] …")
-    hosts = lab.up(count)
+    console.print("[bold]Booting three Debian machines[/] …")
+    hosts = lab.up(3)
     hosts[REBOOTS - 1].sh("dpkg -i /var/cache/lab/lab-reboot-sec_1*.deb", root=True)
     inventory = PLACE / "fleet.yaml"
     inventory.write_text(lab.inventory_text())

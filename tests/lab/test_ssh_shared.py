@@ -19,7 +19,7 @@ from tasks.transport.ssh import jump_hosts
 from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.ssh_world import GREET, outcomes, soon
 from tests.contract.transport_subjects import scripts
-from tests.lab.fleet import Lab, LabHost
+from tests.lab.fleet import LabHost
 from tests.lab.test_ssh import CLOCK, machine_of
 
 Open = Callable[..., Session]
@@ -37,23 +37,6 @@ def secrets(reference: str) -> Credential:
     if reference.startswith("env:"):
         return Credential(CredentialKind.PASSWORD, secret=Secret(reference.removeprefix("env:")))
     return resolve_credential(reference)
-
-
-@pytest.fixture(scope="module")
-def three(lab: Lab) -> Iterator[list[LabHost]]:
-    """Hosts for all tests."""
-    made = lab.up(3)
-    yield made
-    for host in made:
-        host.drop()
-
-
-@pytest.fixture(autouse=True)
-def as_they_were(three: list[LabHost]) -> Iterator[None]:
-    """Take back what a test has configured."""
-    yield
-    for host in three:
-        host.sh("rm -f /etc/ssh/sshd_config.d/a.conf; systemctl reload ssh", root=True)
 
 
 @pytest.fixture
@@ -100,9 +83,9 @@ def accepted(host: LabHost) -> int:
     return logged(host, "Accepted publickey for nosudo")
 
 
-def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connection(three, open_to, monkeypatch):
+def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connection(hosts, open_to, monkeypatch):
     monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
-    outer, inner, _ = three
+    outer, inner = hosts(2)
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     inner.sh(f"systemd-run -q perl -e '{SILENT}'; sleep 1", root=True)
     healthy = open_to(inner, bastion, name="healthy", jump=("bastion",))
@@ -120,10 +103,10 @@ def test_ten_machines_that_are_off_behind_a_jump_host_cost_no_other_its_connecti
     assert accepted(outer) == before
 
 
-def test_a_jump_host_that_forbids_forwarding_or_hangs(three, open_to, monkeypatch):
+def test_a_jump_host_that_forbids_forwarding_or_hangs(hosts, open_to, monkeypatch):
     monkeypatch.setattr(jump_hosts, "CHANNEL_TIMEOUT_SECONDS", 6.0)
     monkeypatch.setattr(jump_hosts, "JUMP_HOST_TIMEOUT_SECONDS", 4.0)
-    outer, inner, _ = three
+    outer, inner = hosts(2)
     bastion = replace(machine_of(outer), name="bastion", user="nosudo")
     configured(outer, "MaxSessions 1")  # channels to others are no sessions
     sessions = [open_to(inner, bastion, name=f"n{n}", jump=("bastion",)) for n in range(8)]
@@ -154,22 +137,21 @@ def test_a_jump_host_that_forbids_forwarding_or_hangs(three, open_to, monkeypatc
     assert all(error is not None and error.machine == "bastion" for error in told)
 
 
-def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(three, open_to, monkeypatch):
+def test_a_wrong_password_reaches_two_of_three_machines_and_each_once(hosts, open_to, monkeypatch):
     monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
-    before = sum(logged(host, "Failed password for pwsudo") for host in three)
-    for number, host in enumerate(three):
+    fleet = hosts(3)
+    for number, host in enumerate(fleet):
         configured(host, "PasswordAuthentication yes", f"MaxAuthTries {1 + number}")
     fields = {"user": "pwsudo", "credential": "env:hunter2"}
     for _ in range(2):
-        told = outcomes([open_to(host, name=host.name, **fields) for host in three])
+        told = outcomes([open_to(host, name=host.name, **fields) for host in fleet])
         assert {type(error) for error in told} == {AuthenticationFailed}
-    assert sum(logged(host, "Failed password for pwsudo") for host in three) == before + 2
+    assert sum(logged(host, "Failed password for pwsudo") for host in fleet) == 2
     right = {**fields, "credential": f"env:{PASSWORD}"}
-    assert outcomes([open_to(host, name=host.name, **right) for host in three]) == [None] * 3
+    assert outcomes([open_to(host, name=host.name, **right) for host in fleet]) == [None] * 3
 
 
-def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(three, open_to, monkeypatch):
-    host = three[0]
+def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(host, open_to, monkeypatch):
     monkeypatch.setattr(connecting, "RETRY_DELAYS_SECONDS", (0.05, 0.05))
     configured(host, "PasswordAuthentication no", "KbdInteractiveAuthentication yes")
     fields = {"user": "pwsudo", "credential": f"env:{PASSWORD}"}
@@ -198,9 +180,7 @@ def test_a_password_by_dialogue_and_a_machine_that_lets_nobody_in(three, open_to
     open_to(host, name="booting", user="nosudo").run_script(GREET, deadline=soon())
 
 
-def test_an_agent_with_five_keys_at_a_server_that_allows_four(three, open_to, monkeypatch, tmp_path: Path):
-    host = three[0]
-
+def test_an_agent_with_five_keys_at_a_server_that_allows_four(host, open_to, monkeypatch, tmp_path: Path):
     def keygen(name: str) -> Path:
         subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / name)], check=True)
         return tmp_path / name
