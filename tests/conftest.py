@@ -21,13 +21,9 @@ settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-SPREAD = (
-    *(
-        f"tests/lab/test_{name}.py"
-        for name in ("apt", "hooks", "patch", "resume", "scheduled", "services", "ssh", "ssh_shared")
-    ),
-    "tests/lab/test_updaters.py",
-    "tests/contract/test_manager_contract.py",
+SPREAD = tuple(
+    f"tests/lab/test_{name}.py"
+    for name in ("hooks", "patch", "resume", "scheduled", "services", "ssh_shared", "updaters")
 )
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))

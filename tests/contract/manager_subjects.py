@@ -138,6 +138,51 @@ def apt_subject(host: LabHost) -> Subject:
     )
 
 
+# What is installed of the lab's packages, packed as it was: a configuration file has been edited since.
+_KEEP = r"""set -e
+for name in $(dpkg-query -W -f '${Package}\n' 'lab-*'); do
+  work=$(mktemp -d); chmod 755 $work; mkdir -p $work/DEBIAN /root/first
+  dpkg-query -L $name | while read -r path; do [ -d "$path" ] || echo ".$path"; done |
+    tar -C / -T - -cf - | tar -C $work -xf -
+  dpkg-query -s $name | sed '/^Status:/d; /^Conffiles:/d; /^ /d' > $work/DEBIAN/control
+  cp /var/lib/dpkg/info/$name.postinst $work/DEBIAN/postinst
+  [ ! -e $work/etc/lab.conf ] || { echo setting=1.0 > $work/etc/lab.conf; echo /etc/lab.conf > $work/DEBIAN/conffiles; }
+  dpkg-deb -Znone --root-owner-group -b $work /root/first/$name.deb > /dev/null; rm -r $work
+done
+"""
+_RENEW = r"""set -e
+for _ in $(seq 300); do systemctl list-units --no-legend 'fleetpatch-*' | grep -q . || break; sleep 0.1; done
+rm -rf /etc/lab-slow-seconds /etc/lab-failing-fixed /etc/apt/apt.conf.d/99limit /run/reboot-required*
+rm -rf /var/lib/fleetpatch
+apt-mark -qq unhold 'lab-*'; apt-get clean
+dpkg -i --force-conflicts --force-depends --force-confnew /root/first/*.deb > /root/renewed 2>&1
+rm -f /etc/lab.conf.*; echo 'setting=changed by hand' > /etc/lab.conf
+"""
+
+
+class RealMachine:
+    """A lab host for many tests: before a test that needs it so, its packages are again as they were after its boot."""
+
+    def __init__(self, host: LabHost) -> None:
+        host.sh(_KEEP, root=True)
+        self._host = host
+        self._subject = apt_subject(host)
+        self._is_fresh = True
+
+    def look(self) -> Subject:
+        """Give it to a test that changes nothing on it."""
+        if not self._is_fresh:
+            self._host.sh(_RENEW, root=True)
+            self._is_fresh = True
+        return self._subject
+
+    def take(self) -> Subject:
+        """Give it to a test that changes something on it."""
+        subject = self.look()
+        self._is_fresh = False
+        return subject
+
+
 def _tell(host: LabHost, command: str) -> None:
     host.sh(command, root=True)
 

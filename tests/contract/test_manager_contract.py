@@ -8,7 +8,7 @@ from tasks.model import Update
 from tasks.protocols.package_manager import JobKind, PackageManager, Transaction
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
 from tasks.states import Classification, YesNoUnknown
-from tests.contract.manager_subjects import Subject, apt_subject, fake_subject, lab_for, patiently
+from tests.contract.manager_subjects import RealMachine, Subject, fake_subject, lab_for, patiently
 from tests.lab.fleet import Lab
 
 
@@ -17,28 +17,33 @@ def lab() -> Iterator[Lab]:
     yield from lab_for("pytest-managers")
 
 
+@pytest.fixture(scope="module")
+def machine(lab: Lab) -> Iterator[RealMachine]:
+    """One for all tests: to boot one for each would cost more than most of them do."""
+    (host,) = lab.up(1)
+    yield RealMachine(host)
+    host.drop()
+
+
 SUBJECTS = ("fake", pytest.param("apt", marks=pytest.mark.lab))
 
 
 @pytest.fixture(params=SUBJECTS)
-def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """A fresh machine."""
-    yield from subject_of(request)
-
-
-@pytest.fixture(scope="module", params=SUBJECTS)
-def looked_at(request: pytest.FixtureRequest) -> Iterator[Subject]:
-    """A machine for all tests that change nothing on it: a boot for each would cost more than they do."""
-    yield from subject_of(request)
-
-
-def subject_of(request: pytest.FixtureRequest) -> Iterator[Subject]:
+def subject(request: pytest.FixtureRequest) -> Subject:
+    """A machine of which nothing was changed yet."""
     if request.param == "fake":
-        yield fake_subject()
-        return
-    (host,) = request.getfixturevalue("lab").up(1)
-    yield apt_subject(host)
-    host.drop()
+        return fake_subject()
+    machine: RealMachine = request.getfixturevalue("machine")
+    return machine.take()
+
+
+@pytest.fixture(params=SUBJECTS)
+def looked_at(request: pytest.FixtureRequest) -> Subject:
+    """The same, for tests that change nothing on it."""
+    if request.param == "fake":
+        return fake_subject()
+    machine: RealMachine = request.getfixturevalue("machine")
+    return machine.look()
 
 
 def pending(subject: Subject) -> dict[str, Update]:
@@ -346,7 +351,7 @@ def obstacles(subject: Subject) -> list[object]:
 def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done(subject: Subject) -> None:
     assert obstacles(subject) == []
     updates = pending(subject)
-    subject.quicken(8)
+    subject.quicken(5)
     script = subject.manager.build_job_script(JobKind.INSTALL, [transaction(subject, 0, updates["lab-slow"])])
     subject.transport.start_job(Job("slow", script), deadline=subject.soon)
     seen = set[object]()

@@ -88,6 +88,14 @@ def ended(subject: Subject, transport: Transport, job_id: str) -> JobStatus:
     raise AssertionError(f"{job_id} is still running")
 
 
+def wait_for_its_first_record(subject: Subject, transport: Transport, job_id: str) -> None:
+    for _ in range(100):
+        if transport.poll_job(job_id, deadline=soon(subject)).events:
+            return
+        subject.clock.sleep(0.1)
+    raise AssertionError(f"{job_id} says nothing")
+
+
 def finish(subject: Subject, transport: Transport, job_id: str) -> None:
     """Leave nothing running on a real machine."""
     transport.run_script(Script("job_stop", {"id": job_id}), deadline=soon(subject))
@@ -178,15 +186,23 @@ def test_a_job_is_read_by_offsets_to_its_end(subject):
 
 
 def test_started_twice_is_started_once(subject):
-    job = Job("job-2", Script("work"))
+    job = Job("job-2", Script("endless"))
     first = subject.transport().start_job(job, deadline=soon(subject))
     second = subject.transport().start_job(job, deadline=soon(subject))
     assert (first.attached, second.attached) == (False, True)
     assert second.phase is JobPhase.RUNNING
-    view = ended(subject, subject.transport(), "job-2")
+    wait_for_its_first_record(subject, subject.transport(), "job-2")
+    subject.kill("job-2")
+    assert ended(subject, subject.transport(), "job-2").events == ({"kind": "begun"},)
+
+
+def test_started_again_after_its_end_it_is_as_it_ended(subject):
+    job = Job("job-8", Script("work"))
+    subject.transport().start_job(job, deadline=soon(subject))
+    view = ended(subject, subject.transport(), "job-8")
     assert [event["kind"] for event in view.events] == ["begun", "done"]
-    third = subject.transport().start_job(job, deadline=soon(subject))
-    assert (third.attached, third.phase, third.exit_code) == (True, JobPhase.FINISHED, 3)
+    again = subject.transport().start_job(job, deadline=soon(subject))
+    assert (again.attached, again.phase, again.exit_code) == (True, JobPhase.FINISHED, 3)
 
 
 def test_a_second_job_is_refused_while_one_runs(subject):
@@ -209,10 +225,7 @@ def test_a_job_whose_process_is_gone_is_lost_and_not_started_again(subject):
     transport = subject.transport()
     job = Job("job-5", Script("endless"))
     transport.start_job(job, deadline=soon(subject))
-    for _ in range(100):  # its first record is there
-        if transport.poll_job("job-5", deadline=soon(subject)).events:
-            break
-        subject.clock.sleep(0.1)
+    wait_for_its_first_record(subject, transport, "job-5")
     subject.kill("job-5")
     view = ended(subject, transport, "job-5")
     assert view.phase is JobPhase.LOST

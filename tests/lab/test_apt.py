@@ -1,8 +1,13 @@
-"""apt on real machines: what only a real one shows. The contract that all managers share is in tests/contract."""
+"""apt on real machines: what only a real one shows. The contract that all managers share is in tests/contract.
+
+All but one test share a machine: each undoes what it prepared, and no two install the same package.
+"""
 
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
@@ -14,12 +19,21 @@ from tasks.protocols.package_manager import JobKind, Transaction
 from tasks.protocols.transport import Job, JobPhase, JobStatus
 from tasks.states import Classification
 from tests.contract.manager_subjects import Subject, apt_subject, patiently
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import Lab, LabHost
 
 APT = AptManager()
+NUMBERS = count(1)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[LabHost]:
+    """The machine that they share."""
+    (made,) = lab.up(1)
+    yield made
+    made.drop()
+
+
+@pytest.fixture(scope="module")
 def subject(host: LabHost) -> Subject:
     return apt_subject(host)
 
@@ -32,9 +46,11 @@ def updates_of(subject: Subject) -> dict[str, Update]:
     return {update.id: update for update in assess(subject).updates}
 
 
-def install(subject: Subject, *updates: Update, job_id: str = "job", lock_wait: str = "300") -> JobStatus:
+def install(subject: Subject, *updates: Update, lock_wait: str = "300") -> JobStatus:
     script = APT.build_job_script(JobKind.INSTALL, [Transaction(0, updates, time.time() + 600, 10.0)])
-    return subject.carry_out(job_id, replace(script, params={**script.params, "lock_wait_seconds": lock_wait}))
+    return subject.carry_out(
+        f"job-{next(NUMBERS)}", replace(script, params={**script.params, "lock_wait_seconds": lock_wait})
+    )
 
 
 def ending(view: JobStatus) -> tuple[object, str]:
@@ -54,7 +70,7 @@ def test_an_assessment_starts_apt_seldom_and_is_quick(host: LabHost, subject: Su
     began = time.monotonic()
     assess(subject, refresh=True)
     seconds = time.monotonic() - began
-    started = host.sh("cat /root/started", root=True).splitlines()
+    started = host.sh("cat /root/started; rm /usr/local/sbin/apt-*", root=True).splitlines()
     assert [line.split()[:2] for line in started if "update" in line] == [["apt-get", "-q"]]
     assert len(started) <= 6, started
     assert seconds < 15
@@ -65,9 +81,11 @@ def test_what_came_as_a_dependency_stays_one(host: LabHost, subject: Subject) ->
     before = host.sh("apt-mark showauto")
     updates = updates_of(subject)
     assert "libexpat1" in before.split()
-    assert ending(install(subject, updates["libexpat1"], updates["lab-plain"]))[0] == 0
+    assert ending(install(subject, updates["libexpat1"], updates["lab-conffile"]))[0] == 0
     assert host.sh("apt-mark showauto") == before
     assert host.package_versions("libexpat1") == {"libexpat1": updates["libexpat1"].available}
+    assert host.sh("pgrep -c apt-get || true").strip() == "0"  # nothing is left of a job that still runs
+    patiently(lambda: host.sh("pgrep -fc fleetpatch/jobs || true").strip() in {"0", "1"})  # pgrep's own shell
 
 
 LOCAL_REPOSITORY = """set -e
@@ -86,8 +104,10 @@ for deb in repo/*.deb; do
   dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
     ${deb#repo/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
 done > Packages; mv Packages repo/
-chmod 755 /root; echo 'deb [trusted=yes] copy:/root/repo ./' >> /etc/apt/sources.list; apt-get -qq update
+chmod 755 /root; echo 'deb [trusted=yes] copy:/root/repo ./' > /etc/apt/sources.list.d/own.list; apt-get -qq update
 """
+WITHOUT_IT = "rm -r /etc/apt/sources.list.d/own.list /root/repo /root/made; apt-get -qq update"
+MOVED = "cd /root/repo; mkdir pool; mv *.deb pool/; sed -i 's,^Filename: ./,&pool/,' Packages"
 
 
 def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Subject) -> None:
@@ -95,6 +115,10 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     host.sh(LOCAL_REPOSITORY, root=True)
     updates = updates_of(subject)
     meta, image = updates["lab-meta"], updates["lab-image-2"]
+    host.sh(MOVED, root=True)
+    _found_again_when_staging(host, subject, meta, image)
+    _not_when_a_mask_names_it(host, subject, meta)
+
     assert (image.installed, image.available, image.group) == (None, "2.0", meta.group)
     rehearsal = APT.simulate(subject.transport, [meta], deadline=subject.soon)
     assert rehearsal.changes == {"lab-meta": "2.0", "lab-image-2": "2.0"}
@@ -102,19 +126,26 @@ def test_a_new_package_comes_along_with_what_needs_it(host: LabHost, subject: Su
     assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "2.0", "lab-image-2": "2.0"}
     assert {"lab-image-1", "lab-image-2"} <= set(host.sh("apt-mark showauto").split())
     assert "lab-meta" not in host.sh("apt-mark showauto").split()
+    host.sh(WITHOUT_IT, root=True)
 
 
-def test_a_new_dependency_that_a_mask_names_is_not_installed(host: LabHost, subject: Subject) -> None:
+def _not_when_a_mask_names_it(host: LabHost, subject: Subject, meta: Update) -> None:
     """It was not needed when the run was planned, or it would have been left out then."""
-    host.sh(LOCAL_REPOSITORY, root=True)
-    meta = updates_of(subject)["lab-meta"]
     script = APT.build_job_script(
         JobKind.INSTALL, [Transaction(0, (meta,), time.time() + 600, 10.0)], excluded=["linux-*", "lab-im?ge-*"]
     )
-    view = subject.carry_out("job", script)
+    view = subject.carry_out("masked", script)
     (refused,) = [event for event in view.events if event["kind"] == "not_attempted"]
     assert (refused["why"], refused["detail"]) == ("excluded", "lab-image-2 (mask lab-im?ge-*)")
     assert host.package_versions("lab-meta", "lab-image-2") == {"lab-meta": "1.0"}
+
+
+def _found_again_when_staging(host: LabHost, subject: Subject, *updates: Update) -> None:
+    stage = APT.build_job_script(JobKind.STAGE, [Transaction(0, updates, time.time() + 600, 1.0)])
+    view = subject.carry_out("stage", stage)
+    assert "Failed to fetch" in view.log
+    assert ending(view) == (0, "")
+    assert host.package_versions("lab-meta") == {"lab-meta": "1.0"}
 
 
 WAITING = """set -e
@@ -131,33 +162,23 @@ for deb in local/*.deb; do
   dpkg-deb -f $deb; printf 'Filename: ./%s\\nSize: %s\\nSHA256: %s\\n\\n' \\
     ${deb#local/} $(stat -c %s $deb) $(sha256sum < $deb | cut -d' ' -f1)
 done > Packages; mv Packages local/
-chmod 755 /root; echo 'deb [trusted=yes] copy:/root/local ./' >> /etc/apt/sources.list; apt-get -qq update
+chmod 755 /root; echo 'deb [trusted=yes] copy:/root/local ./' > /etc/apt/sources.list.d/own.list; apt-get -qq update
 """
+WITHOUT_THEM = (
+    "dpkg --purge --force-all lab-needs-broken lab-broken; rm /etc/apt/sources.list.d/own.list; apt-get -qq update"
+)
 
 
 def test_what_waits_for_a_failed_package_says_for_which(host: LabHost, subject: Subject) -> None:
     host.sh(WAITING, root=True)
-    plain = updates_of(subject)["lab-plain"]
+    other = updates_of(subject)["lab-reboot"]
     names = ("lab-broken", "lab-needs-broken")
-    new = [replace(plain, id=name, name=name, installed=None, available="2.0", group="") for name in names]
-    code, error = ending(install(subject, *new, plain))
+    new = [replace(other, id=name, name=name, installed=None, available="2.0", group="") for name in names]
+    code, error = ending(install(subject, *new, other))
     assert code != 0
     assert "lab-needs-broken is not set up because lab-broken failed" in error
-    assert host.package_versions("lab-plain") == {"lab-plain": "2.0"}
-
-
-def test_a_download_that_moved_is_found_again_when_staging(host: LabHost, subject: Subject) -> None:
-    host.sh(LOCAL_REPOSITORY, root=True)
-    updates = updates_of(subject)
-    moved = "cd /root/repo; mkdir pool; mv *.deb pool/; sed -i 's,^Filename: ./,&pool/,' Packages"
-    host.sh(moved, root=True)
-    stage = APT.build_job_script(
-        JobKind.STAGE, [Transaction(0, (updates["lab-meta"], updates["lab-image-2"]), time.time() + 600, 1.0)]
-    )
-    view = subject.carry_out("stage", stage)
-    assert "Failed to fetch" in view.log
-    assert ending(view) == (0, "")
-    assert host.package_versions("lab-meta") == {"lab-meta": "1.0"}
+    assert host.package_versions("lab-reboot") == {"lab-reboot": "2.0"}
+    host.sh(WITHOUT_THEM, root=True)
 
 
 def test_a_hold_is_never_broken(host: LabHost, subject: Subject) -> None:
@@ -169,6 +190,7 @@ def test_a_hold_is_never_broken(host: LabHost, subject: Subject) -> None:
     assert error.startswith("held: ")
     assert host.package_versions("lab-sec") == {"lab-sec": "1.0"}
     assert host.sh("apt-mark showhold").split() == ["lab-sec"]
+    host.sh("apt-mark unhold lab-sec", root=True)
 
 
 def test_a_pin_that_keeps_a_security_fix_away_is_told(host: LabHost, subject: Subject) -> None:
@@ -176,6 +198,7 @@ def test_a_pin_that_keeps_a_security_fix_away_is_told(host: LabHost, subject: Su
     host.sh(f"printf '{pin}' > /etc/apt/preferences.d/lab", root=True)
     update = updates_of(subject)["lab-sec"]
     assert (update.held, update.available, update.classification) == (True, "2.0", Classification.SECURITY)
+    host.sh("rm /etc/apt/preferences.d/lab", root=True)
 
 
 def begin_slow(host: LabHost, seconds: int) -> None:
@@ -185,22 +208,19 @@ def begin_slow(host: LabHost, seconds: int) -> None:
     patiently(lambda: "half-configured lab-slow:all 2.0" in host.dpkg_log())
 
 
-def test_work_in_progress_is_told_by_name_and_waited_for(host: LabHost, subject: Subject) -> None:
-    begin_slow(host, 8)
+def test_work_in_progress_is_told_by_name_and_waited_for_but_not_for_ever(host: LabHost, subject: Subject) -> None:
+    subject.fix()
+    wanted = updates_of(subject)["lab-failing"]
+    begin_slow(host, 12)
     state = assess(subject)
     assert state.lock_holder.startswith("apt-get (pid ")
     assert state.problems == ()
-    assert ending(install(subject, updates_of(subject)["lab-plain"])) == (0, "")
-    assert host.package_versions("lab-plain", "lab-slow") == {"lab-plain": "2.0", "lab-slow": "2.0"}
-
-
-def test_a_lock_that_is_never_free_is_told(host: LabHost, subject: Subject) -> None:
-    begin_slow(host, 12)
-    code, error = ending(install(subject, updates_of(subject)["lab-plain"], lock_wait="2"))
+    code, error = ending(install(subject, wanted, lock_wait="2"))
     assert code != 0
     assert error.startswith("lock: ")
-    patiently(lambda: host.package_versions("lab-slow") == {"lab-slow": "2.0"})
-    assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
+    assert host.package_versions("lab-failing") == {"lab-failing": "1.0"}
+    assert ending(install(subject, wanted)) == (0, "")
+    assert host.package_versions("lab-failing", "lab-slow") == {"lab-failing": "2.0", "lab-slow": "2.0"}
 
 
 def test_lists_that_others_read_are_waited_for(host: LabHost, subject: Subject) -> None:
@@ -222,9 +242,13 @@ def test_lists_that_others_read_are_waited_for(host: LabHost, subject: Subject) 
         assert not refreshed.done()
         host.sh("touch /root/enough", root=True)
         assert refreshed.result(timeout=300).warnings == ()
+    (host.root / "usr/local/bin/apt-get").unlink()
 
 
-def test_a_power_cut_is_seen_and_mended(host: LabHost, subject: Subject) -> None:
+def test_a_power_cut_is_seen_and_mended(hosts: Callable[[int], list[LabHost]]) -> None:
+    """On a machine of its own: to others it would be away."""
+    (host,) = hosts(1)
+    subject = apt_subject(host)
     subject.quicken(60)
     updates = updates_of(subject)
     wanted = [updates["lab-slow"], updates["lab-plain"], updates["lab-conffile"]]
@@ -262,6 +286,7 @@ def test_one_dead_repository_is_a_warning_and_no_live_one_an_error(host: LabHost
     host.sh(": > /etc/apt/sources.list", root=True)
     with pytest.raises(RepositoryError, match="no package source"):
         assess(subject, refresh=True)
+    host.sh("mv /root/sources.list /etc/apt/; apt-get -qq update", root=True)
 
 
 def test_a_download_that_fails_is_told_as_one(host: LabHost, subject: Subject) -> None:
@@ -271,6 +296,7 @@ def test_a_download_that_fails_is_told_as_one(host: LabHost, subject: Subject) -
     assert code != 0
     assert error.startswith("fetch: ")
     assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
+    host.sh("rm /etc/apt/apt.conf.d/99proxy", root=True)
 
 
 def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: Subject) -> None:
@@ -282,6 +308,7 @@ def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: 
     assert code != 0
     assert error.startswith("space: ")
     assert host.package_versions("perl-base") == {"perl-base": updates["perl-base"].installed}
+    host.sh("umount /var/cache/apt/archives", root=True)
 
 
 def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
@@ -291,13 +318,6 @@ def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
     code, error = ending(install(subject, gone))
     assert code != 0
     assert error.startswith("gone: ")
-
-
-def test_nothing_is_left_of_a_job_that_still_runs(host: LabHost, subject: Subject) -> None:
-    subject.quicken(1)
-    install(subject, updates_of(subject)["lab-slow"])
-    assert host.sh("pgrep -c apt-get || true").strip() == "0"
-    patiently(lambda: host.sh("pgrep -fc fleetpatch/jobs || true").strip() in {"0", "1"})  # pgrep's own shell
 
 
 def test_unmet_dependencies_are_seen_and_mended_without_removing_anything(host: LabHost, subject: Subject) -> None:

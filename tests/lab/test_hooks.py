@@ -19,30 +19,17 @@ def command(name: str, target: str, **more: object) -> dict[str, object]:
     return {"name": name, "kind": "machine-command", "target": target, **more}
 
 
-def test_each_machine_is_drained_and_undrained_once_around_its_installation(hosts: Boot, tmp_path: Path) -> None:
-    fleet = Fleet(hosts(2), tmp_path)
-    hooks = {"before_machine": [command("drain", NOTE)], "after_machine": [command("undrain", NOTE)]}
-
-    report = fleet.patch("lab-plain", hooks=hooks)
-
-    assert report.run.state is OperationState.SUCCEEDED
-    for host in fleet.hosts:
-        assert host.sh("cat /var/lab-hooks", root=True).splitlines() == [
-            f"before_machine {host.name} root 1.0 ",
-            f"after_machine {host.name} root 2.0 Succeeded",
-        ]
-        mine = [(r.hook.name, r.succeeded, r.message) for r in report.hooks if r.subject == host.name]
-        assert mine == [("drain", True, "it's noted"), ("undrain", True, "it's noted")]
-
-
-def test_a_failing_hook_leaves_its_machine_untouched_and_the_other_is_patched(hosts: Boot, tmp_path: Path) -> None:
+def test_each_machine_is_drained_and_undrained_once_and_one_whose_hook_fails_stays_untouched(
+    hosts: Boot, tmp_path: Path
+) -> None:
+    """The failing one is of the first wave: the fleet goes on."""
     bad, good = hosts(2)
     fleet = Fleet([bad, good], tmp_path)
-    target = f'test "$FLEETPATCH_MACHINE" != {bad.name} || {{ echo "still in use" >&2; exit 9; }}'
+    target = f'test "$FLEETPATCH_MACHINE" != {bad.name} || {{ echo "still in use" >&2; exit 9; }}; {NOTE}'
     hooks = {"before_machine": [command("drain", target)], "after_machine": [command("undrain", NOTE)]}
     before = bad.dpkg_log()
 
-    report = fleet.patch("lab-plain", hooks=hooks, waves={"failure_budget_count": 1})
+    report = fleet.patch("lab-plain", hooks=hooks, waves={"size": 1, "failure_budget_count": 1})
 
     failed = outcome_of(report, bad)
     assert failed.state is OperationState.FAILED
@@ -50,8 +37,15 @@ def test_a_failing_hook_leaves_its_machine_untouched_and_the_other_is_patched(ho
     assert result_of(failed, "lab-plain").state is UpdateState.NOT_ATTEMPTED
     assert bad.dpkg_log() == before
     assert bad.sh("cat /var/lab-hooks", root=True) == f"after_machine {bad.name} root 1.0 Failed\n"
+
     assert outcome_of(report, good).state is OperationState.SUCCEEDED
     assert good.package_versions("lab-plain") == {"lab-plain": "2.0"}
+    assert good.sh("cat /var/lab-hooks", root=True).splitlines() == [
+        f"before_machine {good.name} root 1.0 ",
+        f"after_machine {good.name} root 2.0 Succeeded",
+    ]
+    told = [(each.hook.name, each.succeeded, each.message) for each in report.hooks if each.subject == good.name]
+    assert told == [("drain", True, "it's noted"), ("undrain", True, "it's noted")]
 
 
 def test_a_hook_that_takes_too_long_is_ended_on_its_machine(hosts: Boot, tmp_path: Path) -> None:

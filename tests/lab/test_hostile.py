@@ -1,25 +1,28 @@
 """Machines that lie, flood, hang, lay traps or can't be used, beside a healthy machine that must still be patched.
 
 Each costs only itself, so all of them are in one fleet and are patched in one run; each test asks what became of one.
+A machine can do several bad things of which none hides another: each machine is booted and patched.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
+from tasks.errors import FleetpatchError
 from tasks.model import Outcome, RunReport
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Job, Script
 from tasks.reporting.writer import write_report
 from tasks.states import OperationState, UpdateState
+from tests.contract.manager_subjects import apt_transport
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
-
-Boot = Callable[[int], list[LabHost]]
 
 BOUND_SECONDS = 420.0
 """A run with a machine that hangs: one read-only question may take 300 s, and waves begin when all were asked."""
@@ -74,11 +77,16 @@ def wrap(host: LabHost, program: str, body: str) -> None:
 
 LIES = {
     # what its programs do -> whether it can be patched all the same
-    "escapes in uname": ({"uname": f"printf '{NASTY}'"}, True),
-    "escapes beside apt-get": ({"apt-get": f"printf '{NASTY}'; printf '{NASTY}' >&2; exec $real \"$@\""}, True),
-    "a flood from df": ({"df": "head -c 20000000 /dev/zero | tr '\\0' x; exec $real \"$@\""}, None),
-    "ten megabytes in one line of dpkg-query": (
-        {"dpkg-query": "head -c 10000000 /dev/zero | tr '\\0' '<'; echo; exec $real \"$@\""},
+    "escapes in uname and beside apt-get": (
+        {
+            "uname": f"printf '{NASTY}'",
+            "apt-get": f"printf '{NASTY}'; printf '{NASTY}' >&2; exec $real \"$@\"",
+        },
+        True,
+    ),
+    "a flood from df": ({"df": "head -c 3000000 /dev/zero | tr '\\0' x; exec $real \"$@\""}, None),
+    "more in one line of dpkg-query than is read": (
+        {"dpkg-query": "head -c 1500000 /dev/zero | tr '\\0' '<'; echo; exec $real \"$@\""},
         None,
     ),
     "nonsense from dpkg-query": ({"dpkg-query": "echo '{\"kind\": [1e999]}'"}, None),
@@ -96,8 +104,10 @@ TRAPS = {
     "a file": "touch /var/lib/fleetpatch",
     "a link in it": "mkdir -m 777 /tmp/theirs; mkdir /var/lib/fleetpatch; ln -s /tmp/theirs /var/lib/fleetpatch/jobs",
 }
+TRAPPED = "a link in it"
+"""The one of them that a machine of the fleet has: a job is begun in all of them below."""
 
-FLOOD = f"head -c 2000000 /dev/urandom; head -c 3000000 /dev/zero | tr '\\\\0' y; printf '{NASTY}'; "
+FLOOD = f"head -c 200000 /dev/urandom; head -c 1500000 /dev/zero | tr '\\\\0' y; printf '{NASTY}'; "
 PRINTS = r"""sed -i '1i echo "welcome {\"kind\": \"facts\"}"; echo oops >&2' ~/.bashrc"""
 FLOODS = f'sed -i "1i {FLOOD}printf \\"@fleetpatch-0! 0\\\\n\\"" ~/.bashrc'
 PATH_TRAP = (
@@ -105,7 +115,8 @@ PATH_TRAP = (
     "printf '#!/bin/sh\\ntouch /tmp/trapped\\nexit 0\\n' > ~/bin/$p; chmod +x ~/bin/$p; done; "
     "sed -i '1i export PATH=$HOME/bin:$PATH LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere ENV=/nowhere' ~/.bashrc"
 )
-LOGINS = {"prints": PRINTS, "floods": FLOODS, "leads into a trap": PATH_TRAP}
+SAYS_MUCH = "prints and floods"
+LOGINS = {SAYS_MUCH: f"{PRINTS}; {FLOODS}", "leads into a trap": PATH_TRAP}
 """What a login does before anybody can ask it for something; our own eye would stumble over it as well."""
 
 OFF, OTHER_KEY, NO_SUDO, HEALTHY = "is off", "has another host key", "has no sudo", "is healthy"
@@ -113,32 +124,29 @@ OFF, OTHER_KEY, NO_SUDO, HEALTHY = "is off", "has another host key", "has no sud
 
 @dataclass(frozen=True)
 class Story:
-    """One run over all of them, and where each is to be found."""
+    """One run over all of them, where each is to be found, and its version of lab-plain then, by the machine itself."""
 
     hosts: Mapping[str, LabHost]
     report: RunReport
     seconds: float
     place: Path
+    versions: Mapping[str, str]
 
     def outcome(self, name: str) -> Outcome:
         """What the run says of one; what is said of its lab-plain is so."""
         outcome = outcome_of(self.report, self.hosts[name])
         for result in outcome.updates:
             if result.update.name == "lab-plain" and result.state is UpdateState.INSTALLED:
-                assert self.version(name) == "2.0"
+                assert self.versions[name] == "2.0"
         if outcome.state is not OperationState.SUCCEEDED:
             assert outcome.reason
         return outcome
-
-    def version(self, name: str) -> str:
-        """What is installed of lab-plain, by the machine itself."""
-        return self.hosts[name].package_versions("lab-plain")["lab-plain"]
 
 
 @pytest.fixture(scope="module")
 def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """All of them, patched once; what would mislead us as well is taken away afterwards."""
-    names = (*LIES, *TRAPS, *LOGINS, OFF, OTHER_KEY, NO_SUDO, HEALTHY)
+    names = (*LIES, TRAPPED, *LOGINS, OFF, OTHER_KEY, NO_SUDO, HEALTHY)
     booted = lab.up(len(names))
     try:
         hosts = dict(zip(names, booted, strict=True))
@@ -153,8 +161,11 @@ def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]
             hosts[name].sh("rm -f /usr/local/sbin/*", root=True)
         for name in LOGINS:
             bashrc = hosts[name].root / "home/patch/.bashrc"
-            bashrc.write_text("".join(bashrc.read_text().splitlines(keepends=True)[1:]))
-        yield Story(hosts, report, seconds, fleet.place)
+            lines = bashrc.read_text().splitlines(keepends=True)
+            bashrc.write_text("".join(lines[2 if name == SAYS_MUCH else 1 :]))
+        installed = {name: host.package_versions("lab-plain") for name, host in hosts.items() if name != OFF}
+        versions = {name: found["lab-plain"] for name, found in installed.items()}
+        yield Story(hosts, report, seconds, fleet.place, versions)
     finally:
         for host in booted:
             host.drop()
@@ -164,8 +175,7 @@ def _lay_traps(hosts: Mapping[str, LabHost]) -> None:
     for name, (wrappers, _) in LIES.items():
         for program, body in wrappers.items():
             wrap(hosts[name], program, body)
-    for name, command in TRAPS.items():
-        hosts[name].sh(command, root=True)
+    hosts[TRAPPED].sh(TRAPS[TRAPPED], root=True)
     for name, command in LOGINS.items():
         hosts[name].sh(command)
     hosts[OFF].off()
@@ -192,7 +202,7 @@ def patched(fleet: Fleet) -> tuple[RunReport, float]:
 
 def test_the_healthy_one_is_patched_and_the_report_of_all_is_harmless(story: Story) -> None:
     assert story.outcome(HEALTHY).state is OperationState.SUCCEEDED, story.outcome(HEALTHY).reason
-    assert story.version(HEALTHY) == "2.0"
+    assert story.versions[HEALTHY] == "2.0"
     assert story.seconds < BOUND_SECONDS
     assert_harmless(story.report, story.place / "report")
 
@@ -205,28 +215,32 @@ def test_a_machine_whose_programs_lie_costs_only_itself(story: Story, name: str)
         assert (outcome.state is OperationState.SUCCEEDED) is succeeds, outcome.reason
     if succeeds is False:
         assert result_of(outcome, "lab-plain").state is UpdateState.FAILED
-        assert story.version(name) == "1.0"
+        assert story.versions[name] == "1.0"
 
 
-@pytest.mark.parametrize("name", ["prints", "floods"])
-def test_a_login_that_says_much_does_no_harm(story: Story, name: str) -> None:
-    assert story.outcome(name).state is OperationState.SUCCEEDED, story.outcome(name).reason
-    assert story.version(name) == "2.0"
+def test_a_login_that_says_much_does_no_harm(story: Story) -> None:
+    assert story.outcome(SAYS_MUCH).state is OperationState.SUCCEEDED, story.outcome(SAYS_MUCH).reason
+    assert story.versions[SAYS_MUCH] == "2.0"
 
 
 def test_a_path_that_leads_into_a_trap_is_not_followed(story: Story) -> None:
     name = "leads into a trap"
     assert story.outcome(name).state is OperationState.FAILED  # its sudo is none, so nothing could be asked as root
-    assert story.version(name) == "1.0"
+    assert story.versions[name] == "1.0"
 
 
-@pytest.mark.parametrize("name", TRAPS)
-def test_jobs_are_never_kept_where_others_may_write(story: Story, name: str) -> None:
-    outcome = story.outcome(name)
+def test_jobs_are_never_kept_where_others_may_write(story: Story) -> None:
+    outcome = story.outcome(TRAPPED)
     assert outcome.state is OperationState.FAILED
     assert "/var/lib/fleetpatch" in outcome.reason
-    assert story.version(name) == "1.0"
-    assert story.hosts[name].sh("ls -A /tmp/theirs 2>/dev/null || true", root=True) == ""
+    assert story.versions[TRAPPED] == "1.0"
+    host = story.hosts[TRAPPED]
+    for number, (name, command) in enumerate(TRAPS.items()):
+        host.sh(f"rm -rf /tmp/theirs /var/lib/fleetpatch; {command}", root=True)
+        job = Job(f"job-{number}", Script("probe", {"command": "true", "timeout": "5"}))
+        with pytest.raises(FleetpatchError, match="/var/lib/fleetpatch"):
+            apt_transport(host).start_job(job, deadline=Deadline.after(SystemClock(), 60))
+        assert host.sh("ls -A /tmp/theirs 2>/dev/null || true", root=True) == "", name
 
 
 @pytest.mark.parametrize(
@@ -240,13 +254,13 @@ def test_a_machine_that_can_not_be_used_costs_only_itself_and_says_why(story: St
     if name == NO_SUDO:
         assert "nosudo" in outcome.error.hint
     if name != OFF:
-        assert story.version(name) == "1.0"
+        assert story.versions[name] == "1.0"
 
 
-def test_a_machine_that_hangs_is_given_up(hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a run of its own: its deadline is sooner than that of others."""
+def test_a_machine_that_hangs_is_given_up(story: Story, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a run of its own: its deadline is sooner than that of others. Two that nothing was done to take part."""
     monkeypatch.setattr("tasks.steps.context.machine_context.READ_TIMEOUT_SECONDS", 20.0)
-    bad, good = hosts(2)
+    bad, good = story.hosts[OTHER_KEY], story.hosts[NO_SUDO]
     wrap(bad, "df", "exec sleep 100000")
 
     report, seconds = patched(Fleet([bad, good], tmp_path))

@@ -69,6 +69,7 @@ def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: Ho
     _inventory_names_every_host_and_pins_its_key(lab, one, two)
     _users_have_the_rights_they_are_named_for(one)
     _security_updates_install(one)
+    _made_packages_behave(two)
 
 
 def _inventory_names_every_host_and_pins_its_key(lab: Lab, one: LabHost, two: LabHost) -> None:
@@ -106,7 +107,7 @@ def _security_updates_install(host: LabHost) -> None:
     assert re.search(r"Candidate: 2\.1", host.sh("apt-cache policy lab-sec"))
 
 
-def test_made_packages_behave(host: LabHost) -> None:
+def _made_packages_behave(host: LabHost) -> None:
     def install(*names: str) -> None:
         host.sh(f"{APT} --only-upgrade install {' '.join(names)}", root=True)
 
@@ -194,57 +195,47 @@ def _dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: Hosts, one: 
         lab.script("drop", "../..")
 
 
-def test_labs_do_not_meet(host: LabHost) -> None:
+def test_another_lab_meets_no_other_and_its_wreck_and_its_end_leave_nothing(host: LabHost) -> None:
     with Lab("pytest-other") as other:
-        (stranger,) = other.up(1)
-        assert tag_of(stranger) != tag_of(host)
-        assert stranger.address.rsplit(".", 1)[0] != host.address.rsplit(".", 1)[0]
-        assert stranger.key.read_text() != host.key.read_text()
-        with pytest.raises(LabError):
-            host.sh(f"timeout 5 bash -c '</dev/tcp/{stranger.address}/22'")
-        gone = tag_of(stranger)
+        other.down()
+        strangers = other.up(2)
+        gone = tag_of(strangers[0])
+        _labs_do_not_meet(host, strangers[0])
+        assert {line.split()[0] for line in traces(gone)} == {"link", "netns", "mount", "cgroup", "path", "process"}
+        _up_clears_what_a_crash_left(other, *strangers)
+        (another,) = other.up(1)
+        another.off()
     assert traces(gone) == []
+    other.down()  # and again: nothing to do
     assert host.sh("echo still here") == "still here\n"
 
 
-def test_down_leaves_nothing(lab: Lab) -> None:
-    del lab  # only so that this is skipped where no lab can run
-    it = Lab("pytest-down")
-    it.down()
-    one, two = it.up(2)
-    tag = tag_of(one)
-    kinds = {line.split()[0] for line in traces(tag)}
-    assert kinds == {"link", "netns", "mount", "cgroup", "path", "process"}
-    two.off()
-    it.down()
-    assert traces(tag) == []
-    it.down()  # and again: nothing to do
+def _labs_do_not_meet(host: LabHost, stranger: LabHost) -> None:
+    assert tag_of(stranger) != tag_of(host)
+    assert stranger.address.rsplit(".", 1)[0] != host.address.rsplit(".", 1)[0]
+    assert stranger.key.read_text() != host.key.read_text()
+    with pytest.raises(LabError):
+        host.sh(f"timeout 5 bash -c '</dev/tcp/{stranger.address}/22'")
 
 
-def test_up_clears_what_a_crash_left(lab: Lab) -> None:
-    del lab
-    with Lab("pytest-wreck") as it:
-        it.down()
-        one, two = it.up(2)
-        tag = tag_of(one)
-        state = one.root.parents[2]
-        # an end without any tidying: every process gone, and one pid taken by a process of somebody else
-        for pid in processes(tag):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        bystander = subprocess.Popen(["sleep", "300"])
-        try:
-            (state / "hosts" / str(two.number) / "supervisor.pid").write_text(f"{bystander.pid} 1\n")
-            (three,) = it.up(1)
-            assert bystander.poll() is None
-        finally:
-            bystander.kill()
-            bystander.wait()
-        assert three.sh("echo fresh") == "fresh\n"
-        assert not one.root.exists()
-        assert not two.root.exists()
-        assert len(re.findall("name: lab-", it.inventory_text())) == 1
-    assert traces(tag) == []
+def _up_clears_what_a_crash_left(lab: Lab, one: LabHost, two: LabHost) -> None:
+    """After an end without any tidying: every process gone, and one pid taken by a process of somebody else."""
+    for pid in processes(tag_of(one)):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    bystander = subprocess.Popen(["sleep", "300"])
+    try:
+        supervisor = one.root.parents[2] / "hosts" / str(two.number) / "supervisor.pid"
+        supervisor.write_text(f"{bystander.pid} 1\n")
+        (three,) = lab.up(1)
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
+    assert three.sh("echo fresh") == "fresh\n"
+    assert not one.root.exists()
+    assert not two.root.exists()
+    assert len(re.findall("name: lab-", lab.inventory_text())) == 1
 
 
 def test_mirror_is_found_in_either_source_format(tmp_path: Path) -> None:

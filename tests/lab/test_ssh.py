@@ -28,12 +28,20 @@ from tasks.transport.session import Session
 from tasks.transport.session_factory import build_session
 from tasks.transport.ssh.jump_hosts import JumpHostPool
 from tests.contract.transport_subjects import scripts
-from tests.lab.fleet import LabError, LabHost
+from tests.lab.fleet import Lab, LabError, LabHost
 
 CLOCK = SystemClock()
 LIST = Script("job_list")
 
 Open = Callable[..., Session]
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[LabHost]:
+    """One for all tests that leave it as it was."""
+    (made,) = lab.up(1)
+    yield made
+    made.drop()
 
 
 @pytest.fixture
@@ -149,8 +157,9 @@ setsid -f sh /root/remedy >/dev/null 2>&1
 """
 
 
-def test_a_sudo_that_wants_a_terminal(host, session):
+def test_a_sudo_that_wants_a_terminal(hosts, session):
     """It gets one from ``script``; without that, the remedy that is told is one that helps."""
+    (host,) = hosts(1)
     password = Credential(CredentialKind.PASSWORD, secret=Secret("lab-password"))
     host.sh("sed -i '1i Defaults requiretty\\nDefaults use_pty' /etc/sudoers", root=True)
     with pytest.raises(LabError, match="you must have a tty"):
@@ -269,7 +278,9 @@ def test_facts_agree_with_what_the_host_says_to_openssh(host, session):
     assert "doomed.service" in read_facts(session(host), CLOCK, soon()).services.failed
 
 
-def test_certificates_of_hosts_and_users(host, session, tmp_path):
+def test_certificates_of_hosts_and_users(hosts, session, tmp_path):
+    (host,) = hosts(1)
+
     def keygen(*words: object) -> None:
         subprocess.run(["ssh-keygen", "-q", *map(str, words)], check=True)
 
@@ -334,3 +345,4 @@ def test_algorithms_are_those_that_are_allowed(host, session):
             said = str(error)
         it.close()
         assert ("exit code 0" if works else "none of the algorithms") in said, f"{config}, legacy {legacy}: {said}"
+    host.sh("rm /etc/ssh/sshd_config.d/algorithms.conf; systemctl reload ssh; sleep 0.5", root=True)
