@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from tests.lab.canaries import FakeAgent, ProcessWatch, Search, new_canary
 from tests.lab.fleet import Lab, LabHost
 from tests.support.postgres import fresh_database, server
+from tests.support.prefect_tables import put_tables
 
 KINDS: Final = (
     "sudo-env", "sudo-file", "passphrase", "login-block", "wrong-sudo", "wrong-login", "check-login", "check-token",
@@ -122,6 +123,7 @@ def spilled(lab: Lab, place: Path) -> Iterator[Spill]:
     try:
         _prepare_hosts(spill)
         _write_given(spill)
+        put_tables(spill.prefect)
         with fresh_database() as address:
             spill.database = address
             _carry_out(spill)

@@ -48,6 +48,7 @@ from tests.lab.killing import (
 from tests.support.postgres import Server as Postgres
 from tests.support.postgres import own_server
 from tests.support.prefect_server import PrefectServer, free_port
+from tests.support.prefect_tables import make_postgres_database
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +90,7 @@ class Story:
     Attributes:
         code: exit code of the last process that carried the run out.
         reconciled: how the flow runs ended that looked for abandoned runs, and the one that took the run up.
-        shown: what Prefect showed of the run when that was over.
+        shown, artifacts: what Prefect showed of the run when that was over.
         ending_seconds: how long that process still took after everything that was to die had died.
     """
 
@@ -99,6 +100,7 @@ class Story:
     code: int | None = None
     reconciled: list[str] = field(default_factory=list)
     shown: Seen | None = None
+    artifacts: set[str] = field(default_factory=set)
     ending_seconds: float = 0.0
 
     @property
@@ -157,15 +159,11 @@ class Story:
         """The run, as the records have it."""
         return Controllers(self.fleet).newest()
 
-    def seen(self, tasks: int, flow_run_id: str = "") -> Seen:
-        """What Prefect shows of the run, or of another flow run."""
+    def look(self, tasks: int) -> None:
+        """Keep what Prefect shows of the run, once it shows so many tasks."""
+        flow_run = UUID(self.report.run.flow_run_id)
         with self.server.client():
-            return look(UUID(flow_run_id or self.report.run.flow_run_id), tasks)
-
-    def artifacts(self) -> set[str]:
-        """The keys of what Prefect shows of the report."""
-        with self.server.client():
-            return set(artifacts(UUID(self.report.run.flow_run_id)))
+            self.shown, self.artifacts = look(flow_run, tasks), set(artifacts(flow_run))
 
     def faults(self) -> list[str]:
         """What is wrong with machines, records and report files, whatever Prefect knows; [] when all is as planned."""
@@ -209,6 +207,8 @@ def tell_of_a_server_and_database_that_die(story: Story) -> None:
     )
     story.lose_for_a_while()
     story.finish(process)
+    story.look(tasks=2 * STEPS + 1)
+    story.server.kill()  # it would go on and take the processor's time from the other stories
 
 
 def tell_of_a_server_that_never_comes_back(story: Story) -> None:
@@ -252,7 +252,7 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
         tag = FlowRunFilterTags(all_=[f"fleetpatch-run:{story.report.run.id}"])
         (resume,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
         story.reconciled.append(end_of(client, resume.id))
-    story.shown = story.seen(tasks=4)  # as far as it had come: two assessed, one being installed
+    story.look(tasks=4)  # as far as it had come: two assessed, one being installed
     os.killpg(next_worker.pid, signal.SIGKILL)
 
 
@@ -322,8 +322,7 @@ def _story(stack: ExitStack, tell: Tell, hosts: list[LabHost], place: Path, serv
         return Story(fleet, servers[-1])
     if tell is tell_of_a_server_and_database_that_die:
         postgres = stack.enter_context(own_server())
-        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
-        database = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}"
+        database = make_postgres_database(postgres)
         fleet.records = postgres.url("fleetpatch")
     server = PrefectServer(place / "prefect", free_port(), database)
     stack.callback(server.remove)
@@ -355,10 +354,11 @@ def test_a_server_that_dies_with_its_database_in_the_middle_and_again_at_the_end
     assert story.code == 0
     told = story.report.run.message
     assert told == "" or told.startswith("Prefect did not receive some log lines (")  # which are not kept for long
-    seen = story.seen(tasks=2 * STEPS + 1)
+    seen = story.shown
+    assert seen is not None
     assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
     assert len(seen.tasks) == 2 * STEPS + 1
-    assert story.artifacts() == ARTIFACTS
+    assert story.artifacts == ARTIFACTS
 
 
 @about(tell_of_a_worker_that_dies)
