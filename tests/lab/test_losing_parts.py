@@ -300,7 +300,7 @@ def stories(
     """The stories of the tests that were asked for."""
     asked = [ABOUT[test.name] for test in request.session.items if test.name in ABOUT]
     with ExitStack() as stack:
-        made = {}
+        made: dict[Tell, Story] = {}
         for tell in asked:
             hosts = lab.up(2)
             for host in hosts:
