@@ -207,9 +207,9 @@ LIMIT: Mapping[str, tuple[Verdict, ...]] = {
     "slot_decay_per_second": (Seen("limit slot_decay_per_second: 1.5 → 0.0", 1.5),),
 }
 OPTIONS: Mapping[str, tuple[Verdict, ...]] = {
-    "collision_strategy": (Seen("limit collision_strategy", {"collision_strategy": "ENQUEUE"}),),
+    "collision_strategy": (Seen("limit collision_strategy: ENQUEUE → CANCEL_NEW", {"collision_strategy": "ENQUEUE"}),),
     "grace_period_seconds": (
-        Seen("grace_period_seconds: 90", {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": 90}),
+        Seen("limit grace_period_seconds: 90", {"collision_strategy": "CANCEL_NEW", "grace_period_seconds": 90}),
     ),
 }
 AUTOMATION: Mapping[str, tuple[Verdict, ...]] = {
@@ -218,7 +218,7 @@ AUTOMATION: Mapping[str, tuple[Verdict, ...]] = {
     "actions_on_trigger": (Seen("at_trigger: ", [_NOTHING]),),
     "description": (Seen("description: mine", "mine"),),
     "enabled": (Seen("enabled: false → true", value=False),),
-    "name": (Seen("", "renamed"),),
+    "name": (Seen("create automation ", "renamed"),),
     "owner_resource": (NotThere("Prefect sets it for what a deployment of its own kind brings along"),),
     "tags": (Harmless("labels; nothing reads them", ["mine"]),),
     "trigger": (
@@ -231,7 +231,48 @@ AUTOMATION: Mapping[str, tuple[Verdict, ...]] = {
 FLOW: Mapping[str, tuple[Verdict, ...]] = {"tags": (Harmless("labels; nothing reads them", ["mine"]),)}
 
 Put = Callable[[Offered, Mapping[str, Any]], None]
-Row = tuple[str, str, Verdict, Put]
+_START = (
+    "enforce_parameter_schema entrypoint infrastructure_document_id job_variables path pull_steps storage_document_id"
+)
+_ASPECTS = {
+    **{f"deployment.{field}": "start" for field in _START.split()},
+    "deployment.concurrency_limit": "limit",
+    "deployment.concurrency_options": "limit",
+    "deployment.global_concurrency_limit_id": "limit",
+    "deployment.schedules": "schedule",
+}
+_KINDS = {"schedule": "deployment", "limit": "deployment", "work queue": "work pool", "flow": "deployment"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A field, and what becomes of a change of it."""
+
+    what: str
+    field: str
+    verdict: Verdict
+    put: Put
+
+    def __str__(self) -> str:
+        return f"{self.what}.{self.field}"
+
+    @property
+    def kind(self) -> str:
+        """In whose differences a change of it is told."""
+        return _KINDS.get(self.what, self.what)
+
+    @property
+    def aspect(self) -> str:
+        """What may hide a change of it: fields of one aspect are changed one after the other."""
+        return _ASPECTS.get(str(self)) or ("work pool" if self.kind == "work pool" else self.what)
+
+    def change(self, place: Offered) -> None:
+        """Change it."""
+        assert not isinstance(self.verdict, NotThere)
+        value = self.verdict.value(place) if callable(self.verdict.value) else self.verdict.value
+        beside = self.verdict.beside if isinstance(self.verdict, Seen) else None
+        self.put(place, {self.field: value, **(beside or {})})
+
 
 _AS_FIELD: Mapping[str, tuple[tuple[type[BaseModel], ...], Mapping[str, tuple[Verdict, ...]], Put]] = {
     "deployment": ((actions.DeploymentUpdate, server_actions.DeploymentUpdate), DEPLOYMENT, Offered.on_deployment),
@@ -262,10 +303,24 @@ def rows() -> Iterator[Row]:
     """Give what is changed: what, which field, what should become of it, and how it is changed."""
     for what, (_, table, put) in _AS_FIELD.items():
         for name, verdicts in table.items():
-            yield from ((what, name, each, _putting(put, name, each)) for each in verdicts)
-    for what, (outer, field, _, table) in _INSIDE.items():
-        for name, verdicts in table.items():
-            yield from ((what, name, each, _putting(_AS_FIELD[outer][2], field, each)) for each in verdicts)
+            yield from (Row(what, name, each, put) for each in verdicts)
+    for outer, field, _, table in _INSIDE.values():
+        for verdicts in table.values():
+            yield from (Row(outer, field, each, _AS_FIELD[outer][2]) for each in verdicts)
+
+
+def harmless() -> list[Row]:
+    """Return what may be changed without any difference."""
+    return [row for row in rows() if isinstance(row.verdict, Harmless)]
+
+
+def seen_together() -> list[list[Row]]:
+    """Return the changes that are seen, as many at a time as there are aspects: none hides another one."""
+    waits, rounds = [row for row in rows() if isinstance(row.verdict, Seen)], list[list[Row]]()
+    while waits:
+        rounds.append(list({row.aspect: row for row in reversed(waits)}.values()))
+        waits = [row for row in waits if row not in rounds[-1]]  # the same change listed twice is made once
+    return rounds
 
 
 def undecided() -> Iterator[str]:
@@ -275,12 +330,3 @@ def undecided() -> Iterator[str]:
     for what, (models, table) in offered.items():
         fields = {field for model in models for field in model.model_fields}
         yield from (f"{what}.{field}" for field in sorted(fields ^ table.keys()))
-
-
-def _putting(put: Put, name: str, verdict: Verdict) -> Put:
-    def change(place: Offered, _: Mapping[str, Any]) -> None:
-        assert not isinstance(verdict, NotThere)
-        value = verdict.value(place) if callable(verdict.value) else verdict.value
-        put(place, {name: value, **((verdict.beside or {}) if isinstance(verdict, Seen) else {})})
-
-    return change

@@ -1,6 +1,7 @@
 """What others do to what `deploy` made: fields changed by hand, runs that wait, other fleets, other people's things."""
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +22,7 @@ from deployments.sync.model import Change, ChangeAction, WaitingRun
 from deployments.sync.plan import SyncPlan, build_plan
 from flows.prefect_api import pagination
 from tasks.errors import RequestError
-from tests.contract.offered_fields import POOL, Harmless, NotThere, Offered, Row, Seen, rows, undecided
+from tests.contract.offered_fields import POOL, Offered, Row, Seen, harmless, seen_together, undecided
 from tests.support.fake_clock import FakeClock
 from tests.support.prefect_server import prefect_server
 
@@ -54,17 +55,21 @@ class Place:
 
     def differences(self, fleet: str = "fields") -> list[str]:
         """Return what --check finds."""
-        changes = [each for each in self.examined(fleet).changes if each.action is not ChangeAction.KEEP]
-        return [f"{each.action} {each.kind} {each.name}: {'; '.join(each.differences)}" for each in changes]
+        return differences_of(self.examined(fleet))
 
-    def deploy_until_settled(self) -> None:
+    def deploy_until_settled(self, plan: SyncPlan) -> None:
         """Deploy; again if Prefect's scheduler just then made runs by what stood there before: those are seen too."""
-        self.deploy()
+        plan.apply(self.offered.client, lambda change: None)
         for _ in range(3):
             if self.differences() == []:
                 return
             assert {each.kind for each in self.deploy()} == {"flow run"}
         pytest.fail("\n".join(self.differences()))
+
+
+def differences_of(plan: SyncPlan) -> list[str]:
+    changes = [each for each in plan.changes if each.action is not ChangeAction.KEEP]
+    return [f"{each.action} {each.kind} {each.name}: {'; '.join(each.differences)}" for each in changes]
 
 
 @pytest.fixture(scope="module")
@@ -94,26 +99,26 @@ def test_every_field_that_prefect_offers_is_decided() -> None:
     assert list(undecided()) == []
 
 
-def _id(row: Row) -> str:
-    return f"{row[0]}.{row[1]}"
+@pytest.mark.parametrize("together", seen_together(), ids=lambda rows: f"{rows[0]}-{len(rows)}")
+def test_what_was_changed_is_seen_and_mended(deployed: Place, together: list[Row]) -> None:
+    for row in together:
+        row.change(deployed.offered)
+
+    plan = deployed.examined()
+
+    told = differences_of(plan)
+    for row in together:
+        assert isinstance(row.verdict, Seen)
+        of_it = [each for each in told if each.split(" ", 1)[1].startswith(f"{row.kind} ")]
+        assert any(row.verdict.words in each for each in of_it), (str(row), told)
+    deployed.deploy_until_settled(plan)
 
 
-CHANGED = [row for row in rows() if not isinstance(row[2], NotThere)]
+def test_what_is_harmless_is_left_as_it_was_changed(deployed: Place) -> None:
+    for row in harmless():
+        row.change(deployed.offered)
 
-
-@pytest.mark.parametrize("row", CHANGED, ids=map(_id, CHANGED))
-def test_what_was_changed_is_seen_and_mended_or_harmless(deployed: Place, row: Row) -> None:
-    _, _, verdict, change = row
-
-    change(deployed.offered, {})
-
-    told = deployed.differences()
-    if isinstance(verdict, Harmless):
-        assert told == []
-        return
-    assert isinstance(verdict, Seen)
-    assert any(verdict.words in each for each in told), told
-    deployed.deploy_until_settled()
+    assert deployed.differences() == []
 
 
 # -- runs that wait while something is deployed ------------------------------------------------------------------------
@@ -133,8 +138,19 @@ class Nights:
         self.place, self.name, self.client = place, name, place.offered.client
         self.due = (datetime.now(UTC) - timedelta(minutes=10)).replace(second=0, microsecond=0)
         place.write(nightly(self.due), name)
-        place.deploy(ago=timedelta(days=DAYS))
-        self.deployment = self.client.read_deployment_by_name(f"patch-fleet/{name}").id
+
+    @functools.cached_property
+    def deployment(self) -> UUID:
+        return self.client.read_deployment_by_name(f"patch-fleet/{self.name}").id
+
+    def put_all(self) -> list[FlowRun]:
+        """Have it wait in each way; return those runs."""
+        return [
+            self.made(0, Late(scheduled_time=self.due)),
+            self.made(1),
+            self.made(2, AwaitingConcurrencySlot(scheduled_time=self.due)),
+            self.made(3, Pending()),
+        ]
 
     def made(self, days_ago: int, state: AnyState[Any] | None = None) -> FlowRun:
         due = self.due - timedelta(days=days_ago)
@@ -162,6 +178,12 @@ class Nights:
         there = self.client.read_flow_run(run.id).state
         assert there is not None
         return there.type.value, there.message or ""
+
+
+def deployed_nights(place: Place, *names: str) -> list[Nights]:
+    made = [Nights(place, name) for name in names]
+    place.deploy(ago=timedelta(days=DAYS))
+    return made
 
 
 def narrowed(nights: Nights) -> str:
@@ -198,44 +220,58 @@ def removed(nights: Nights) -> str:
     return "its deployment is removed"
 
 
-@pytest.mark.parametrize("change", [narrowed, never_rebooted, switched_off, frozen, moved, removed])
-def test_runs_that_wait_with_what_was_asked_before_are_cancelled(place: Place, change: Any) -> None:
-    nights = Nights(place, f"nights-{change.__name__.replace('_', '-')}")
-    waits = [
-        nights.made(0, Late(scheduled_time=nights.due)),
-        nights.made(1),
-        nights.made(2, AwaitingConcurrencySlot(scheduled_time=nights.due)),
-        nights.made(3, Pending()),
-    ]
-    goes_on = nights.made(4, Running())
-    by_hand = nights.by_hand()
-    own = nights.by_hand(scope="name=web-1", reboot="Always")
+CHANGES = (narrowed, never_rebooted, switched_off, frozen, moved, removed)
+
+
+@dataclass
+class Waiting:
+    """A configuration's runs when it is changed."""
+
+    nights: Nights
+    change: Callable[[Nights], str]
+
+    def __post_init__(self) -> None:
+        self.waits = self.nights.put_all()
+        self.goes_on = self.nights.made(4, Running())
+        self.by_hand = self.nights.by_hand()
+        self.own = self.nights.by_hand(scope="name=web-1", reboot="Always")
+
+    def require_cancelled(self, why: str) -> None:
+        for run in self.waits:
+            try:
+                kind, message = self.nights.state(run)
+            except ObjectNotFound:  # Prefect itself forgets some as their deployment is removed
+                assert self.change is removed
+                continue
+            assert kind == "CANCELLED"
+            assert message.startswith("cancelled by fleetpatch deploy: ")
+            assert why in message
+        assert self.nights.state(self.goes_on)[0] == "RUNNING"
+        if self.change is not moved:  # whoever starts a run by hand chooses its time
+            assert self.nights.state(self.by_hand)[0] == "CANCELLED"
+        if self.change is narrowed:
+            assert self.nights.state(self.own)[0] == "SCHEDULED"
+
+
+def test_runs_that_wait_with_what_was_asked_before_are_cancelled(place: Place) -> None:
+    nights = deployed_nights(place, *(f"nights-{change.__name__.replace('_', '-')}" for change in CHANGES))
+    waiting = [Waiting(each, change) for each, change in zip(nights, CHANGES, strict=True)]
     assert place.differences() == []  # that they wait is no fault of theirs
 
-    why = change(nights)
+    reasons = [each.change(each.nights) for each in waiting]
 
-    seen = place.differences()
-    assert sum(f"cancel flow run patch-fleet/{nights.name} of" in each and why in each for each in seen) >= 3, seen
-    place.deploy_until_settled()
-    for run in waits:
-        kind, message = "CANCELLED", ""
-        try:
-            kind, message = nights.state(run)
-        except ObjectNotFound:  # Prefect itself forgets some as their deployment is removed
-            assert change is removed
-            continue
-        assert kind == "CANCELLED"
-        assert message.startswith("cancelled by fleetpatch deploy: ")
-        assert why in message
-    assert nights.state(goes_on)[0] == "RUNNING"
-    if change is not moved:  # whoever starts a run by hand chooses its time
-        assert nights.state(by_hand)[0] == "CANCELLED"
-    if change is narrowed:
-        assert nights.state(own)[0] == "SCHEDULED"
+    plan = place.examined()
+    told = differences_of(plan)
+    for each, why in zip(waiting, reasons, strict=True):
+        of_it = [line for line in told if f"cancel flow run patch-fleet/{each.nights.name} of" in line]
+        assert sum(why in line for line in of_it) >= 3, told
+    place.deploy_until_settled(plan)
+    for each, why in zip(waiting, reasons, strict=True):
+        each.require_cancelled(why)
 
 
 def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Place) -> None:
-    nights = Nights(place, "meanwhile")
+    (nights,) = deployed_nights(place, "meanwhile")
     there = nights.client.read_deployment(nights.deployment).parameters
     place.offered.patch("/deployments/{id}", {"parameters": {"request": {"scope": "*"}}}, id=nights.deployment)
     run = nights.made(0)
@@ -249,7 +285,7 @@ def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Pl
 
 
 def test_a_run_that_begins_while_it_is_cancelled_goes_on(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    nights = Nights(place, "begins")
+    (nights,) = deployed_nights(place, "begins")
     run, client = nights.made(0, Pending()), nights.client
     waited = WaitingRun(str(run.id), run.name, "patch-fleet/begins", "Pending", nights.due, {}, is_scheduled=True)
     read = client.read_flow_run
@@ -321,7 +357,7 @@ def test_a_persons_own_deployment_of_the_same_name_is_refused(place: Place) -> N
 
 
 def test_everything_is_found_however_many_pages_it_takes(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    nights = Nights(place, "pages")
+    (nights,) = deployed_nights(place, "pages")
     for days_ago in range(4):
         nights.made(days_ago)
     core = AutomationCore.model_validate(place.offered.automation.model_dump())

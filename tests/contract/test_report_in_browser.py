@@ -1,7 +1,6 @@
 """The page of a report in a real browser: on a phone, a tablet, a desk and on A4 paper it can be read, all of it."""
 
-import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,30 +40,27 @@ REPORTS: dict[str, Callable[[], RunReport]] = {
 }
 
 
-@functools.cache
-def html_of(name: str) -> str:
-    report = REPORTS[name]()
+def html_of(report: RunReport) -> str:
     logs = {outcome.machine: f"{ugly.PACKAGE} " * 30 for outcome in report.outcomes[:9]}
     return render_html(report, logs=logs, sibling_formats={"csv", "logs"})
 
 
+@pytest.fixture(scope="module", params=REPORTS)
+def name(request: pytest.FixtureRequest) -> str:
+    """A report's name. Of the scope of a module, pytest puts together what is asked of one report."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def pages(browser: Browser) -> Callable[[str], Page]:
-    """Show a report, with its first and last rows opened; it stays until another one is asked for."""
-    shown: dict[str, Page] = {}
-
-    def show(name: str) -> Page:
-        if name not in shown:
-            while shown:
-                shown.popitem()[1].close()
-            shown[name] = page = browser.new_page()
-            page.set_content(html_of(name))
-            page.eval_on_selector_all(
-                "details", "all => [...all.slice(0, 9), ...all.slice(-6)].forEach(each => { each.open = true })"
-            )
-        return shown[name]
-
-    return show
+def page(browser: Browser, name: str) -> Iterator[Page]:
+    """A page that shows the report, with its first and last rows opened."""
+    shown = browser.new_page()
+    shown.set_content(html_of(REPORTS[name]()))
+    shown.eval_on_selector_all(
+        "details", "all => [...all.slice(0, 9), ...all.slice(-6)].forEach(each => { each.open = true })"
+    )
+    yield shown
+    shown.close()
 
 
 def as_seen(page: Page, width: int, media: Literal["screen", "print"] = "screen") -> None:
@@ -78,9 +74,7 @@ def faults(page: Page) -> dict[str, Any]:
     return {kind: examples for kind, examples in found.items() if examples}
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_on_screens_nothing_overflows_and_no_word_is_torn(pages: Callable[[str], Page], name: str) -> None:
-    page = pages(name)
+def test_on_screens_nothing_overflows_and_no_word_is_torn(page: Page, name: str) -> None:
     for width in (320, 390, 768, 1024, 1041, 1280, 1920) if name == "ugly patch" else (390, 768, 1280):
         as_seen(page, width)
         found = faults(page)
@@ -89,18 +83,14 @@ def test_on_screens_nothing_overflows_and_no_word_is_torn(pages: Callable[[str],
         assert (width, found) == (width, {})
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_on_a4_paper_every_column_is_there(pages: Callable[[str], Page], name: str) -> None:
-    page = pages(name)
+def test_on_a4_paper_every_column_is_there(page: Page) -> None:
     as_seen(page, A4_WIDTH, "print")
-    assert "@page { margin: 12mm; }" in html_of(name)
+    assert "@page { margin: 12mm; }" in page.content()
     assert faults(page) == {}
     assert in_columns(page) == []
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_at_a_desk_figures_stand_below_their_heads(pages: Callable[[str], Page], name: str) -> None:
-    page = pages(name)
+def test_at_a_desk_figures_stand_below_their_heads(page: Page) -> None:
     as_seen(page, 1280)
     assert in_columns(page) == []
 
@@ -121,9 +111,7 @@ def in_columns(page: Page) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("name", REPORTS)
-def test_on_a_phone_every_figure_bears_its_name(pages: Callable[[str], Page], name: str) -> None:
-    page = pages(name)
+def test_on_a_phone_every_figure_bears_its_name(page: Page) -> None:
     as_seen(page, 390)
     bare = page.evaluate(
         """() => [...document.querySelectorAll(".line .number, .line .word, .uline .number")]

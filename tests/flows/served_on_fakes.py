@@ -36,7 +36,7 @@ from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 from tests.support.unused_ports import UNUSED_PORTS
 
-NAMES = ("first", "second")
+NAMES = ("first", "second", "third")
 PLACE = "FLEETPATCH_TEST_MACHINES"
 KEY = b"machines of a test"
 HERE = "tests.flows.served_on_fakes"
@@ -51,7 +51,7 @@ class MachinesElsewhere(BaseManager):
 
 
 def fleet(seconds: float) -> SimFleet:
-    """Return machines on a real clock with two updates each; the second machine asks for a reboot."""
+    """Return machines on a real clock with two updates each."""
     made = SimFleet(clock=WallClock())
     for name in NAMES:
         packages = [FakePackage(f"{name}-{n}", seconds=seconds, group=f"g{n}") for n in range(2)]
@@ -105,11 +105,11 @@ reconcile_fleet = flows.reconcile.reconcile_fleet
 
 
 def offered(request: dict[str, Any]) -> list[RunnerDeployment]:
-    """Return what is offered; the request is what a Quick run of patch-fleet takes."""
+    """Return what is offered; a Quick run of patch-fleet takes the request, the other one leaves out a machine."""
     made = []
     for flow, name, parameters in (
         (patch_fleet, "on-demand", {"request": request}),
-        (patch_fleet, "other", {"request": request}),
+        (patch_fleet, "other", {"request": {**request, "scope": "|".join(NAMES[:2])}}),
         (resume_fleet, "on-demand", {}),
     ):
         deployment = flow.to_deployment(name=name, tags=["fleetpatch"], parameters=parameters)

@@ -11,6 +11,7 @@ CHROMIUM: Final = Path("/usr/bin/chromium")
 _QUIET: Final = (
     "--no-sandbox",
     "--disable-gpu",
+    "--disable-software-rasterizer",  # else it draws Prefect's moving graph of a run with the processor, all the time
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
