@@ -158,29 +158,42 @@ class ProcessWatch:
         return sum(b"\0".join(words) in line for line in self.seen)
 
     def _watch(self) -> None:
-        known: dict[str, int] = {}  # pid -> rounds in which it was there
+        young: dict[int, int] = {}  # pid -> rounds in which it was there
+        newest = 0
         while not self._stop.is_set():
+            last = _last_pid()
+            if last < newest or self.rounds % OLD_ROUNDS == 0:
+                for name in os.listdir("/proc"):  # noqa: PTH208 - twice a second
+                    if name.isdigit():
+                        self._look(int(name))
+            begun = range(newest + 1, last + 1) if newest else ()
+            young |= dict.fromkeys(begun, 0)
+            young = {pid: rounds + 1 for pid, rounds in young.items() if rounds < YOUNG_ROUNDS and self._look(pid)}
+            newest = last
             self.rounds += 1
-            pids = [name for name in os.listdir("/proc") if name.isdigit()]  # noqa: PTH208 - fifty times a second
-            known = {pid: known.get(pid, 0) + 1 for pid in pids}
-            for pid, rounds in known.items():
-                if rounds <= YOUNG_ROUNDS or (rounds + int(pid)) % OLD_ROUNDS == 0:
-                    self._look(pid)
             self._stop.wait(SAMPLE_SECONDS)
 
-    def _look(self, pid: str) -> None:
+    def _look(self, pid: int) -> bool:
+        """Read a process' arguments; whether it is still there."""
         try:
             handle = os.open(f"/proc/{pid}/cmdline", os.O_RDONLY)
         except OSError:
-            return
+            return False
         try:
             line = os.read(handle, 1 << 20)
         except OSError:  # it is gone
-            return
+            return False
         finally:
             os.close(handle)
         if line:
             self.seen.add(line)
+        return True
+
+
+def _last_pid() -> int:
+    """The id that was given to a process or thread last: a list of all is longer to read."""
+    with open("/proc/loadavg", "rb") as file:  # noqa: PTH123 - fifty times a second
+        return int(file.read().split()[-1])
 
 
 class FakeAgent:

@@ -27,6 +27,7 @@ from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.killing import Controllers, boots, configured, set_slow
+from tests.lab.short_leases import LEASE_SECONDS
 
 LONGEST = 25.0  # by then an undisturbed run has nearly ended: kills fall all over it
 SIDE_BY_SIDE = 2  # a dead one's lease is waited for, most of the time
@@ -73,7 +74,7 @@ def attempt(number: int, hosts: Sequence[LabHost], place: Path, chance: random.R
             process = controllers.patch() if n == 0 else controllers.start("resume", "last", "--no-prefect", "--json")
             if n == 0:
                 controllers.wait_until(bool, "the first entry of the run")
-            time.sleep(moment if n == 0 else 60 + moment / 2)  # the second one first waits for the lease
+            time.sleep(moment if n == 0 else LEASE_SECONDS + moment / 2)  # the second one first waits for the lease
             process.kill()
             told.killed.append(moment)
             told.at.append(_under_way(controllers))

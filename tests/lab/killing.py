@@ -1,8 +1,7 @@
 """Controllers as processes of their own, for tests that kill them: the plain command on lab hosts."""
 
 import json
-import subprocess
-import sys
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -11,15 +10,20 @@ from typing import Any
 
 from flows.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.model import RunReport
+from tasks.protocols.leases import LeaseStatus
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tests.ci.tree import TOP
 from tests.lab.engine import Fleet
 from tests.lab.fleet import PATIENCE, LabHost
 from tests.support.environment import without_ours
+from tests.support.forked import ForkedProcess, start_forked
 
 Seen = Callable[[tuple[JournalEntry, ...]], object]
+COMMAND = "flows.cli.main"
+SHORT_LEASES = "tests.lab.short_leases"
 MASKS = ("lab-plain", "lab-slow", "lab-reboot", "lab-conffile", "lab-dep-*", "lab-sec")
 REQUEST: dict[str, Any] = {
     "scope": "*",
@@ -37,11 +41,13 @@ class Controllers:
 
     Attributes:
         kind: of the runs that are looked at: "patch", or "stage" for those that only download.
+        module: what a process runs: the command itself, or with leases that are over sooner when it dies.
     """
 
     fleet: Fleet
     kind: str = "patch"
-    begun: list[subprocess.Popen[str]] = field(default_factory=list)
+    module: str = SHORT_LEASES
+    begun: list[ForkedProcess] = field(default_factory=list)
 
     def start(self, *words: str, records: str | None = None) -> "Controller":
         """Start the command."""
@@ -54,20 +60,10 @@ class Controllers:
             "FLEETPATCH_INVENTORY": str(self.fleet.inventory),
             "XDG_DATA_HOME": str(place / "data"),
         }
-        said = place / f"controller-{len(self.begun)}.txt"
-        with said.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "flows.cli.main", *words],
-                cwd=place,
-                env=surroundings,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                start_new_session=True,
-            )
+        out, err = (place / f"controller-{len(self.begun)}.{stream}.txt" for stream in ("out", "err"))
+        process = start_forked(self.module, words, place=place, environment=surroundings, out=out, err=err)
         self.begun.append(process)
-        return Controller(process, said)
+        return Controller(process)
 
     def patch(self, records: str | None = None, **changes: Any) -> "Controller":
         """Start to patch the fleet; ``changes`` are keys of the request."""
@@ -84,22 +80,30 @@ class Controllers:
     def journal(self) -> tuple[JournalEntry, ...]:
         """The journal of the newest run; empty before there is one."""
         with open_records(self.fleet.records_url) as records:
-            runs = History(records).read_runs(1, kind=self.kind)
-            return records.read_entries(runs[0].id) if runs else ()
+            return self._journal(records)
+
+    def _journal(self, records: SqlRecords) -> tuple[JournalEntry, ...]:
+        runs = History(records).read_runs(1, kind=self.kind)
+        return records.read_entries(runs[0].id) if runs else ()
 
     def wait_until(self, seen: Seen, what: str, seconds: float = PATIENCE) -> None:
         """Wait until the journal shows something."""
-        until = time.monotonic() + seconds
-        while not seen(self.journal()):
-            assert time.monotonic() < until, f"never seen: {what}"
-            time.sleep(0.1)
+        with open_records(self.fleet.records_url) as records:
+            wait_for(lambda: seen(self._journal(records)), what, seconds)
+
+    def wait_for_lease(self, seen: Callable[[LeaseStatus], object], what: str, seconds: float = PATIENCE) -> None:
+        """Wait until the lease of the newest run shows something."""
+        run = self.newest().run.id
+        with open_records(self.fleet.records_url) as records:
+            wait_for(lambda: (lease := records.leases.find_lease(run)) is not None and seen(lease), what, seconds)
 
     def wait_for_dpkg(self, seconds: float = PATIENCE) -> None:
         """Wait until a host installs one of the lab's packages: a job that is stopped before has changed nothing."""
-        until = time.monotonic() + seconds
-        while not any(" upgrade lab-" in host.dpkg_log() for host in self.fleet.hosts):
-            assert time.monotonic() < until, "no package was ever touched"
-            time.sleep(0.1)
+        wait_for(
+            lambda: any(" upgrade lab-" in host.dpkg_log() for host in self.fleet.hosts),
+            "that a package was touched",
+            seconds,
+        )
 
     def newest(self) -> RunReport:
         """The newest run, as the records have it."""
@@ -110,27 +114,24 @@ class Controllers:
     def end(self) -> None:
         """Kill those that still run."""
         for process in self.begun:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+            process.kill()
+            process.wait()
 
 
 @dataclass
 class Controller:
     """One such process."""
 
-    process: subprocess.Popen[str]
-    said: Path
+    process: ForkedProcess
 
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
 
     def end(self, seconds: float = 300) -> "Told":
         """Wait for its end."""
-        out, _ = self.process.communicate(timeout=seconds)
-        return Told(self.process.returncode, out, self.said.read_text())
+        return Told(self.process.wait(seconds), *self.process.communicate())
 
 
 @dataclass(frozen=True)
@@ -151,6 +152,14 @@ class Told:
         """The one document."""
         document: dict[str, Any] = json.loads(self.out)
         return document
+
+
+def wait_for(seen: Callable[[], object], what: str, seconds: float = PATIENCE) -> None:
+    """Wait until something can be seen."""
+    until = time.monotonic() + seconds
+    while not seen():
+        assert time.monotonic() < until, f"never seen: {what}"
+        time.sleep(0.2)
 
 
 def began(act: str) -> Callable[[tuple[JournalEntry, ...]], bool]:
@@ -176,7 +185,34 @@ def its_lease_is_over(controllers: Controllers) -> None:
 def set_slow(hosts: Sequence[LabHost], seconds: int) -> None:
     """Say how long lab-slow takes."""
     for host in hosts:
-        host.sh(f"echo {seconds} > /etc/lab-slow-seconds", root=True)
+        _slow(host).write_text(f"{seconds}\n")
+
+
+def hold(hosts: Sequence[LabHost]) -> None:
+    """Let lab-slow take until `let_go`: its script reads a pipe."""
+    for host in hosts:
+        _slow(host).unlink(missing_ok=True)
+        os.mkfifo(_slow(host))
+
+
+def let_go(hosts: Sequence[LabHost]) -> None:
+    """Let lab-slow end where it is being installed, and take no time elsewhere."""
+    for host in hosts:
+        pipe = os.open(_slow(host), os.O_RDWR)
+        new = _slow(host).with_name("lab-slow-seconds.new")
+        new.write_text("0\n")
+        new.replace(_slow(host))
+        os.write(pipe, b"0\n")
+        os.close(pipe)
+
+
+def is_held(host: LabHost) -> bool:
+    """Whether lab-slow is being installed now."""
+    return " status half-configured lab-slow:all 2.0" in host.dpkg_log() and "lab-slow 2.0" not in configured(host)
+
+
+def _slow(host: LabHost) -> Path:
+    return host.root / "etc/lab-slow-seconds"
 
 
 def configured(host: LabHost) -> dict[str, int]:

@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 from tests.lab.canaries import FakeAgent, ProcessWatch, Search, new_canary
 from tests.lab.fleet import Lab, LabHost
 from tests.support.postgres import fresh_database, server
+from tests.support.prefect_tables import copy_tables
 
 KINDS: Final = (
     "sudo-env", "sudo-file", "passphrase", "login-block", "wrong-sudo", "wrong-login", "check-login", "check-token",
@@ -27,8 +28,9 @@ KINDS: Final = (
 BLOCK: Final = "fleet-login"
 COMMAND: Final = Path(sys.executable).with_name("fleetpatch")
 MAKE_BLOCK: Final = """
-import os
-from prefect.blocks.system import Secret
+import os, shutil
+from prefect.blocks.system import Secret  # which makes PREFECT_HOME
+shutil.copyfile(os.environ["TABLES"], os.path.join(os.environ["PREFECT_HOME"], "prefect.db"))
 Secret(value=os.environ["VALUE"]).save(os.environ["BLOCK"])
 """
 PATCH: Final = (
@@ -122,6 +124,7 @@ def spilled(lab: Lab, place: Path) -> Iterator[Spill]:
     try:
         _prepare_hosts(spill)
         _write_given(spill)
+        copy_tables(spill.given / "tables.db")
         with fresh_database() as address:
             spill.database = address
             _carry_out(spill)
@@ -214,6 +217,7 @@ def _carry_out(spill: Spill) -> None:
     value: dict[str, Any] = {
         "VALUE": spill.canaries["login-block"],
         "BLOCK": BLOCK,
+        "TABLES": str(spill.given / "tables.db"),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     }
     reports = ("--report", str(spill.home / "reports"))

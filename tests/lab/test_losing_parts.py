@@ -1,18 +1,17 @@
 """A run whose Prefect server, database or worker dies in the middle: machines don't notice, and nobody is told wrong.
 
-Everything is real: machines, a Prefect server, PostgreSQL, a worker. The stories take long and wait most of the time,
-so all are told at once; each test asks what became of one.
+Everything is real: machines, Prefect servers, PostgreSQL, a worker. The stories take long and wait most of the time, so
+they are told side by side, but for two that share a server; each test asks what became of one.
 """
 
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,16 +34,25 @@ from tests.ci.tree import TOP
 from tests.flows.prefect_view import Seen, artifacts, look
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
-from tests.lab.killing import Controllers, began, configured, ended, set_slow
+from tests.lab.killing import (
+    Controllers,
+    configured,
+    ended,
+    hold,
+    is_held,
+    its_lease_is_over,
+    let_go,
+    set_slow,
+    wait_for,
+)
 from tests.support.postgres import Server as Postgres
 from tests.support.postgres import own_server
-from tests.support.prefect_server import PrefectServer, free_port, prefect_server
+from tests.support.prefect_server import PrefectServer, free_port
+from tests.support.prefect_tables import make_postgres_database
 
 pytestmark = pytest.mark.slow
 
-AWAY_SECONDS = 30
-SLOW_SECONDS = 50  # longer than the server is away and takes to start, on a machine that does other work
-QUICK_SECONDS = 4
+AWAY_SECONDS = 15  # a flow asks each five seconds whether its server is there, and waits ten for an answer
 WAIT_SECONDS = 300.0  # beside other work; a run that waited for a server without end would take hours
 STEPS = 5  # of a machine: assess, precheck, install, reboot (whether there is to be one), validate
 ARTIFACTS = {f"fleetpatch-patch-{name}" for name in ("summary", "machines", "updates", "report")}
@@ -55,6 +63,11 @@ from pathlib import Path
 from flows.patch import patch_fleet
 from flows.request.patch_request import PatchRequest
 patch_fleet(PatchRequest.model_validate_json(Path(sys.argv[1]).read_text()))
+"""
+IMPATIENT_FLOW = f"""
+import flows.prefect_runtime.runner
+flows.prefect_runtime.runner.DELIVERY_TIMEOUT_SECONDS = 20.0
+{FLOW}
 """
 Test = Callable[["Story"], None]
 
@@ -77,6 +90,7 @@ class Story:
     Attributes:
         code: exit code of the last process that carried the run out.
         reconciled: how the flow runs ended that looked for abandoned runs, and the one that took the run up.
+        shown, artifacts: what Prefect showed of the run when that was over.
         ending_seconds: how long that process still took after everything that was to die had died.
     """
 
@@ -85,6 +99,8 @@ class Story:
     postgres: Postgres | None = None
     code: int | None = None
     reconciled: list[str] = field(default_factory=list)
+    shown: Seen | None = None
+    artifacts: set[str] = field(default_factory=set)
     ending_seconds: float = 0.0
 
     @property
@@ -122,16 +138,14 @@ class Story:
         """Wait until the journal of the run shows something."""
         Controllers(self.fleet).wait_until(seen, what, WAIT_SECONDS)
 
-    def lose(self) -> None:
-        """kill -9 of the server, and of the database if there is one."""
+    def lose_for_a_while(self, database: Postgres | None = None) -> None:
+        """kill -9 of the server, and of a database; start them again."""
         self.server.kill()
-        if self.postgres is not None:
-            kill_whole(self.postgres)
-
-    def mend(self) -> None:
-        """Start them again."""
-        if self.postgres is not None:
-            self.postgres.start()
+        if database is not None:
+            kill_whole(database)
+        time.sleep(AWAY_SECONDS)
+        if database is not None:
+            database.start()
         self.server.start()
 
     def finish(self, process: "subprocess.Popen[bytes]") -> None:
@@ -145,15 +159,11 @@ class Story:
         """The run, as the records have it."""
         return Controllers(self.fleet).newest()
 
-    def seen(self, tasks: int, flow_run_id: str = "") -> Seen:
-        """What Prefect shows of the run, or of another flow run."""
+    def look(self, tasks: int) -> None:
+        """Keep what Prefect shows of the run, once it shows so many tasks."""
+        flow_run = UUID(self.report.run.flow_run_id)
         with self.server.client():
-            return look(UUID(flow_run_id or self.report.run.flow_run_id), tasks)
-
-    def artifacts(self) -> set[str]:
-        """The keys of what Prefect shows of the report."""
-        with self.server.client():
-            return set(artifacts(UUID(self.report.run.flow_run_id)))
+            self.shown, self.artifacts = look(flow_run, tasks), set(artifacts(flow_run))
 
     def faults(self) -> list[str]:
         """What is wrong with machines, records and report files, whatever Prefect knows; [] when all is as planned."""
@@ -184,41 +194,37 @@ def kill_whole(postgres: Postgres) -> None:
 
 
 def tell_of_a_server_and_database_that_die(story: Story) -> None:
-    set_slow(story.fleet.hosts[:1], SLOW_SECONDS)
-    set_slow(story.fleet.hosts[1:], QUICK_SECONDS)
+    """In the middle; and the server alone again, at the end."""
+    first, last = story.fleet.hosts
+    hold([first])
+    set_slow([last], 0)
     process = story.start(FLOW)
-    story.wait_for(began("install"), "the installation")
-    story.lose()
-    time.sleep(AWAY_SECONDS)
-    story.mend()
+    wait_for(lambda: is_held(first), "the installation", WAIT_SECONDS)
+    story.lose_for_a_while(story.postgres)
+    let_go([first])
+    story.wait_for(
+        lambda entries: ended("install")(tuple(e for e in entries if e.machine == last.name)), "the last installation"
+    )
+    story.lose_for_a_while()
     story.finish(process)
+    story.look(tasks=2 * STEPS + 1)
+    story.server.kill()  # it would go on and take the processor's time from the other stories
 
 
 def tell_of_a_server_that_never_comes_back(story: Story) -> None:
-    set_slow(story.fleet.hosts[:1], SLOW_SECONDS // 2)  # its wave must not be over before the server is lost
-    set_slow(story.fleet.hosts[1:], QUICK_SECONDS)
-    process = story.start(FLOW)
-    story.wait_for(began("install"), "the installation")
-    story.lose()
-    story.finish(process)
-
-
-def tell_of_a_server_that_is_away_at_the_end(story: Story) -> None:
-    set_slow(story.fleet.hosts, QUICK_SECONDS)
-    process = story.start(FLOW)
-    last = story.fleet.hosts[-1].name
-    story.wait_for(
-        lambda entries: ended("install")(tuple(e for e in entries if e.machine == last)), "the last installation"
-    )
-    story.lose()
-    time.sleep(AWAY_SECONDS)
-    story.mend()
+    hold(story.fleet.hosts[:1])
+    set_slow(story.fleet.hosts[1:], 0)
+    process = story.start(IMPATIENT_FLOW)
+    wait_for(lambda: is_held(story.fleet.hosts[0]), "the installation", WAIT_SECONDS)
+    story.server.kill()
+    let_go(story.fleet.hosts[:1])
     story.finish(process)
 
 
 def tell_of_a_worker_that_dies(story: Story) -> None:
-    """The next worker has reconcile-fleet run, twice at once: one flow run takes the run up."""
-    set_slow(story.fleet.hosts, QUICK_SECONDS)
+    """The next worker has reconcile-fleet run, and that a flow that takes the run up."""
+    hold(story.fleet.hosts[:1])
+    set_slow(story.fleet.hosts[1:], 0)
     with story.server.client() as client:
         client.create_work_pool(WorkPoolCreate(name="lab", type="process"))
         killed = deploy("flows/patch.py:patch_fleet", "killed")
@@ -227,25 +233,27 @@ def tell_of_a_worker_that_dies(story: Story) -> None:
         client.create_flow_run_from_deployment(killed, parameters={"request": story.request()})
     words = ("-m", "prefect", "worker", "start", "--pool", "lab", "--type", "process")
     worker = story.server.run(*words, log=story.place / "worker.log", **story.environment())
-    story.wait_for(began("install"), "the installation")
+    wait_for(lambda: is_held(story.fleet.hosts[0]), "the installation", WAIT_SECONDS)
     worker.kill()
     with open_records(story.fleet.records_url) as records:
         lease = records.leases.find_lease(story.report.run.id)
     assert lease is not None
     assert lease.holder is not None
     os.kill(lease.holder.pid, signal.SIGKILL)
+    let_go(story.fleet.hosts[:1])
+    its_lease_is_over(Controllers(story.fleet))
     until = time.monotonic() + WAIT_SECONDS
     while not find_abandoned_runs(story.fleet.records_url):
         assert time.monotonic() < until, "the run is not left"
         time.sleep(1)
-    story.server.run(*words, log=story.place / "worker-2.log", **story.environment())
+    next_worker = story.server.run(*words, log=story.place / "worker-2.log", **story.environment())
     with story.server.client() as client:
-        twice = [client.create_flow_run_from_deployment(reconcile).id for _ in range(2)]
-        for flow_run in twice:
-            story.reconciled.append(end_of(client, flow_run))
+        story.reconciled.append(end_of(client, client.create_flow_run_from_deployment(reconcile).id))
         tag = FlowRunFilterTags(all_=[f"fleetpatch-run:{story.report.run.id}"])
         (resume,) = client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=tag))
         story.reconciled.append(end_of(client, resume.id))
+    story.look(tasks=4)  # as far as it had come: two assessed, one being installed
+    os.killpg(next_worker.pid, signal.SIGKILL)
 
 
 def deploy(entrypoint: str, name: str) -> UUID:
@@ -289,39 +297,42 @@ def about(tell: Tell) -> Callable[[Test], Test]:
 def stories(
     request: pytest.FixtureRequest, lab: Lab, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Mapping[Tell, Future[Story]]]:
-    """The stories of the tests that were asked for, all told at once."""
+    """The stories of the tests that were asked for."""
     asked = [ABOUT[test.name] for test in request.session.items if test.name in ABOUT]
-    tables = tmp_path_factory.mktemp("tables")
     with ExitStack() as stack:
-        if set(asked) - {tell_of_a_server_and_database_that_die}:
-            with prefect_server(tables):
-                """Tables are made once, for all servers that have a file of their own."""
-        made = {}
+        made: dict[Tell, Story] = {}
         for tell in asked:
             hosts = lab.up(2)
             for host in hosts:
                 stack.callback(host.drop)
-            made[tell] = _story(stack, tell, hosts, tmp_path_factory.mktemp(tell.__name__[8:]), tables)
+            place = tmp_path_factory.mktemp(tell.__name__[8:])
+            made[tell] = _story(stack, tell, hosts, place, [story.server for story in made.values()])
         pool = stack.enter_context(ThreadPoolExecutor(len(asked)))  # left first: no story goes on without its servers
-        yield {tell: pool.submit(_told, tell, story) for tell, story in made.items()}
+        told: dict[Tell, Future[Story]] = {}
+        for tell, story in made.items():
+            before = [told[other] for other in told if made[other].server is story.server]
+            told[tell] = pool.submit(_told, tell, story, before)
+        yield told
 
 
-def _story(stack: ExitStack, tell: Tell, hosts: list[LabHost], place: Path, tables: Path) -> Story:
-    home, fleet, postgres, database = place / "prefect", PrefectFleet(hosts, place), None, ""
+def _story(stack: ExitStack, tell: Tell, hosts: list[LabHost], place: Path, servers: Sequence[PrefectServer]) -> Story:
+    """Make what a story needs; one that only needs some server to lose takes that of the story before."""
+    fleet, postgres, database = PrefectFleet(hosts, place), None, ""
+    if tell is tell_of_a_server_that_never_comes_back and servers:
+        return Story(fleet, servers[-1])
     if tell is tell_of_a_server_and_database_that_die:
         postgres = stack.enter_context(own_server())
-        postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
-        database = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}"
+        database = make_postgres_database(postgres)
         fleet.records = postgres.url("fleetpatch")
-    else:
-        shutil.copytree(tables, home)
-    server = PrefectServer(home, free_port(), database)
+    server = PrefectServer(place / "prefect", free_port(), database)
     stack.callback(server.remove)
     return Story(fleet, server, postgres)
 
 
-def _told(tell: Tell, story: Story) -> Story:
-    story.server.start()
+def _told(tell: Tell, story: Story, before: Sequence[Future[Story]]) -> Story:
+    wait(before)
+    if story.server.process is None:
+        story.server.start()
     tell(story)
     return story
 
@@ -338,15 +349,27 @@ def ends(seen: Seen) -> set[str]:
 
 
 @about(tell_of_a_server_and_database_that_die)
-def test_a_server_that_dies_in_the_middle_with_its_database_has_heard_all_in_the_end(story: Story) -> None:
+def test_a_server_that_dies_with_its_database_in_the_middle_and_again_at_the_end_has_heard_all(story: Story) -> None:
     assert story.faults() == []
     assert story.code == 0
     told = story.report.run.message
     assert told == "" or told.startswith("Prefect did not receive some log lines (")  # which are not kept for long
-    seen = story.seen(tasks=2 * STEPS + 1)
+    seen = story.shown
+    assert seen is not None
     assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
     assert len(seen.tasks) == 2 * STEPS + 1
-    assert story.artifacts() == ARTIFACTS
+    assert story.artifacts == ARTIFACTS
+
+
+@about(tell_of_a_worker_that_dies)
+def test_a_worker_that_dies_with_its_flow_is_followed_by_whoever_reconciles(story: Story) -> None:
+    assert story.faults() == []
+    assert story.reconciled == ["Completed"] * 2
+    seen = story.shown
+    assert seen is not None
+    assert seen.run.state_name == "Completed"  # as its run did
+    assert f"run {story.report.run.id} was resumed: Succeeded" in str(seen.run.state and seen.run.state.message)
+    assert ends(seen) == {"Completed", "Crashed"}
 
 
 @about(tell_of_a_server_that_never_comes_back)
@@ -358,22 +381,3 @@ def test_a_server_that_never_comes_back_is_done_without_and_told_of(story: Story
     for name in ("report.html", "report.json"):
         assert run.message in (story.reports / run.id / name).read_text()
     assert story.ending_seconds < WAIT_SECONDS
-
-
-@about(tell_of_a_server_that_is_away_at_the_end)
-def test_a_server_that_is_away_at_the_end_is_waited_for(story: Story) -> None:
-    assert story.faults() == []
-    assert story.code == 0
-    seen = story.seen(tasks=2 * STEPS + 1)
-    assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
-    assert story.artifacts() == ARTIFACTS
-
-
-@about(tell_of_a_worker_that_dies)
-def test_a_worker_that_dies_with_its_flow_is_followed_by_whoever_reconciles(story: Story) -> None:
-    assert story.faults() == []
-    assert story.reconciled == ["Completed"] * 3
-    seen = story.seen(tasks=4)  # as far as it had come: two assessed, one being installed
-    assert seen.run.state_name == "Completed"  # as its run did
-    assert f"run {story.report.run.id} was resumed: Succeeded" in str(seen.run.state and seen.run.state.message)
-    assert ends(seen) == {"Completed", "Crashed"}

@@ -3,32 +3,52 @@
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
-from flows.engine.lease_renewer import RENEW_SECONDS, STOPPING_LEASE_SECONDS
-from tasks.records.setup import open_records
+from flows.engine.lease_renewer import STOPPING_LEASE_SECONDS
+from tasks.protocols.leases import LeaseStatus
 from tasks.states import OperationState
 from tests.lab.engine import Fleet
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.kill_and_resume import carry_out, faults_of
-from tests.lab.killing import Controllers, began, boots, configured, its_lease_is_over, set_slow
+from tests.lab.killing import (
+    COMMAND,
+    SHORT_LEASES,
+    Controllers,
+    began,
+    boots,
+    configured,
+    hold,
+    is_held,
+    its_lease_is_over,
+    let_go,
+    set_slow,
+    wait_for,
+)
 
 pytestmark = pytest.mark.slow
 
 SEED = 77  # one kill, 6 seconds after the first entry of the run
 Boot = Callable[[int], list[LabHost]]
-Make = Callable[[int], Controllers]
+
+
+class Make(Protocol):
+    """`make(n)` boots n hosts and gives what starts controllers over them."""
+
+    def __call__(self, count: int, module: str = SHORT_LEASES) -> Controllers: ...
 
 
 @pytest.fixture
 def make(hosts: Boot, tmp_path: Path) -> Iterator[Make]:
-    """`make(n)` boots n hosts and gives what starts controllers over them."""
     made: list[Controllers] = []
 
-    def over(count: int) -> Controllers:
-        made.append(Controllers(Fleet(hosts(count), tmp_path)))
+    def over(count: int, module: str = SHORT_LEASES) -> Controllers:
+        made.append(Controllers(Fleet(hosts(count), tmp_path), module=module))
         return made[-1]
 
     yield over
@@ -38,50 +58,48 @@ def make(hosts: Boot, tmp_path: Path) -> Iterator[Make]:
 
 def test_killed_at_a_random_moment_it_ends_as_undisturbed(lab: Lab) -> None:
     """At the same moment every time; `make soak` takes twenty others."""
-    (told,) = carry_out(1, 3, SEED, lab)
+    (told,) = carry_out(1, 2, SEED, lab)
     assert told.faults == []
     assert [at != "over" for at in told.at] == [True], told.at
 
 
-def test_while_one_carries_a_run_neither_another_run_nor_a_resume_begins_and_both_say_why(
+def is_stopping(lease: LeaseStatus) -> bool:
+    """Whether the run that has this lease knows that it has to stop: then its lease is short."""
+    assert lease.until is not None
+    return lease.until - datetime.now(UTC) <= timedelta(seconds=STOPPING_LEASE_SECONDS)
+
+
+def test_a_run_that_somebody_carries_is_his_alone_and_cancelled_it_ends_after_the_transaction(
     make: Make, tmp_path: Path
 ) -> None:
-    controllers = make(1)
-    (host,) = controllers.fleet.hosts
-    set_slow([host], 20)
-    first = controllers.patch()
-    controllers.wait_until(began("install"), "the installation")
+    """Neither a resume nor another run begins, and both say why."""
+    controllers = make(2, COMMAND)
+    one, two = controllers.fleet.hosts
+    hold([one, two])
+    first = controllers.patch(waves={"size": 1, "failure_budget_count": 3})
+    wait_for(lambda: is_held(one), "the installation")
 
     resumed = controllers.start("resume", "last", "--no-prefect", "--json")
     other = f"sqlite:///{tmp_path / 'other.db'}"  # another controller's records: only the machine knows of both
     masks = {"classifications": [], "include": ["lab-removes", "libssl*"]}  # which the first leaves alone
-    second = controllers.patch(records=other, updates=masks).end()
+    second = controllers.patch(records=other, scope=one.name, updates=masks).end()
     assert second.code == 4, second.out  # nothing is wrong with the machine: another run has it
     (row,) = second.json["machines"]
     assert controllers.newest().run.id in row["reason"]
     assert "root" in row["reason"]
-
     refused = resumed.end()
     assert refused.code == 5
     assert refused.json["error"]["kind"] == "LeaseHeld"
     assert f"pid {first.process.pid}" in refused.json["error"]["message"]
-    told = first.end()
-    assert told.code in (0, 3), told.err
-    assert faults_of([host]) == []
 
-
-def test_cancelled_in_the_middle_it_ends_after_the_transaction_and_begins_no_more(make: Make) -> None:
-    controllers = make(2)
-    one, two = controllers.fleet.hosts
-    set_slow([one, two], 20)
-    run = controllers.patch(waves={"size": 1, "failure_budget_count": 3})
-    controllers.wait_until(began("install"), "the installation")
-    told = controllers.start("cancel", "last", "--reason", "the wrong fleet", "--wait", "--json").end()
-
+    cancel = controllers.start("cancel", "last", "--reason", "the wrong fleet", "--wait", "--json")
+    controllers.wait_for_lease(is_stopping, "that the run stops")
+    let_go([one, two])
+    told = cancel.end()
     rows = {row["machineName"]: row for row in told.json["machines"]}
     assert "the wrong fleet" in rows[two.name]["reason"]
     assert rows[two.name]["status"] == "NotStarted"
-    assert run.end().code == 130
+    assert first.end().code == 130
     assert one.sh("dpkg --audit", root=True).strip() == ""
     assert max(configured(one).values()) == 1
     assert configured(two) == {}
@@ -117,11 +135,13 @@ def test_killed_during_the_reboot_and_resumed_by_two_at_once_it_is_rebooted_once
 
 
 def test_after_ctrl_c_the_run_is_over_and_resuming_it_is_refused(make: Make) -> None:
-    controllers = make(1)
-    set_slow(controllers.fleet.hosts, 5)
+    controllers = make(1, COMMAND)
+    hold(controllers.fleet.hosts)
     first = controllers.patch()
-    controllers.wait_for_dpkg()
+    wait_for(lambda: is_held(controllers.fleet.hosts[0]), "the installation")
     first.process.send_signal(signal.SIGINT)
+    controllers.wait_for_lease(is_stopping, "that the run stops")
+    let_go(controllers.fleet.hosts)
     assert first.end().code in (3, 130)
     told = controllers.resume()
     assert told.code == 2
@@ -130,19 +150,16 @@ def test_after_ctrl_c_the_run_is_over_and_resuming_it_is_refused(make: Make) -> 
 
 
 def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
-    controllers = make(2)
+    controllers = make(2, COMMAND)
     one, two = controllers.fleet.hosts
-    set_slow([one, two], 20)
+    hold([one, two])
     first = controllers.patch(waves={"size": 1})
-    controllers.wait_for_dpkg()
+    wait_for(lambda: is_held(one), "the installation")
     first.process.send_signal(signal.SIGTERM)
-    time.sleep(RENEW_SECONDS + 2)  # from its next renewal on its lease is short
+    controllers.wait_for_lease(is_stopping, "that its lease is short")
     first.kill()
-    told = controllers.start("reconcile", "--no-prefect", "--json")
-    with open_records(controllers.fleet.records_url) as records:
-        assert records.leases.find_lease(controllers.newest().run.id)
-    assert told.end().json["runs"] == []  # its lease is not over yet
-    time.sleep(STOPPING_LEASE_SECONDS + 2)
+    let_go([one, two])
+    controllers.wait_for_lease(lambda lease: not lease.is_held, "the end of its lease", STOPPING_LEASE_SECONDS + 5)
     (run,) = controllers.start("reconcile", "--no-prefect", "--json").end().json["runs"]
     assert run["action"] == "settle"
     assert "SIGTERM" in run["reason"]
@@ -201,8 +218,11 @@ def test_a_killed_download_whose_time_is_over_holds_nobody_up_and_is_settled(mak
     controllers = make(1)
     controllers.kind = "stage"
     (host,) = controllers.fleet.hosts
-    killed = controllers.patch(download_only=True, window={"minutes": 2})
-    controllers.wait_until(began("stage"), "the download")
+    for minutes in (1, 5):  # a short window is over soon; on cores that others use it may be too short to begin in
+        killed = controllers.patch(download_only=True, window={"minutes": minutes})
+        with suppress(AssertionError):
+            controllers.wait_until(began("stage"), "the download", 60 * minutes)
+            break
     killed.kill()
     run = controllers.newest().run
     assert run.window is not None

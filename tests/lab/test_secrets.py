@@ -17,6 +17,7 @@ from tests.lab.spill import Spill, database_log, database_text, search_host, spi
 pytestmark = [pytest.mark.slow, pytest.mark.postgres]
 
 TOKEN = "check-token"  # a web server writes into its own log what it is asked for
+JOBS_PLANTED = "/var/lib/fleetpatch/jobs/planted"
 RUNNING = ("all", "login", "wrong-sudo", "wrong-login")
 
 
@@ -159,14 +160,17 @@ def test_the_search_finds_what_is_planted_in_databases(spill: Spill, planted: tu
     assert search.text("rows", database_text(spill.database)) != []
 
 
-def test_the_search_finds_what_is_planted_on_a_host(spill: Spill, planted: tuple[str, Search]) -> None:
-    canary, search = planted
+def test_the_search_finds_what_is_planted_on_a_host(spill: Spill) -> None:
     host = spill.hosts["all"]
-    assert search_host(host, search) == []
-    for place in ("/tmp/planted", "/run/planted", "/var/lib/fleetpatch/jobs/planted"):
-        assert _plant(host, f"cat > {place}", canary, search) != [], place
-        host.sh(f"rm {place}", root=True)
-    assert _plant(host, "logger -t planted", canary, search) != []
+    ways = {f"in {place}": f"cat > {place}" for place in ("/tmp/planted", "/run/planted", JOBS_PLANTED)}
+    ways["in the journal"] = "logger -t planted"
+    canaries = {place: new_canary("planted") for place in ways}
+    search = Search(canaries)
+    for place, command in ways.items():
+        _enter(host, "sh", "-c", command, given=f"{canaries[place]}\n")
+    hits = search_host(host, search)
+    host.sh(f"rm /tmp/planted /run/planted {JOBS_PLANTED}", root=True)
+    assert {place for place in ways if any(hit.endswith(f": {place} (clear)") for hit in hits)} == set(ways)
 
 
 def test_the_watch_sees_what_is_planted_in_arguments(spill: Spill, planted: tuple[str, Search]) -> None:
@@ -178,11 +182,6 @@ def test_the_watch_sees_what_is_planted_in_arguments(spill: Spill, planted: tupl
     hits = [line for line in watch.seen if search.text("arguments", line)]
     assert any(line.startswith(b"sh\0") for line in hits)
     assert any(line.startswith(b"nsenter\0") for line in hits)
-
-
-def _plant(host: LabHost, command: str, canary: str, search: Search) -> list[str]:
-    _enter(host, "sh", "-c", command, given=f"{canary}\n")
-    return search_host(host, search)
 
 
 def _enter(host: LabHost, *words: str, given: str = "") -> None:

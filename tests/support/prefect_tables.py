@@ -1,4 +1,4 @@
-"""Prefect's empty tables on SQLite, made once per release of Prefect and copied to each server that begins with none.
+"""Prefect's empty tables, made once per release of Prefect and copied to each server that begins with none.
 
 Making them is 16 s of a processor's time, two thirds of a server's first start (two cores, Prefect 3.8.8).
 """
@@ -8,7 +8,8 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +17,7 @@ from prefect import __version__
 
 from tests.ci.tree import TOP
 from tests.support.environment import without_ours
+from tests.support.postgres import Server as Postgres
 
 
 def put_tables(home: Path) -> None:
@@ -30,22 +32,51 @@ def copy_tables(target: Path) -> None:
     shutil.copyfile(_made(), target)
 
 
+def make_postgres_database(postgres: Postgres) -> str:
+    """Make a database with the tables on a PostgreSQL server. Return its URL as Prefect's settings have it."""
+    postgres.execute("CREATE DATABASE prefect ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
+    url = f"postgresql+asyncpg://postgres@/prefect?host={postgres.folder}"
+    where = ("--host", str(postgres.folder), "--username", "postgres", "--dbname", "prefect")
+    with _place("sql") as made:
+        if made.exists():
+            words = ("--quiet", "--no-psqlrc", "--set", "ON_ERROR_STOP=1", "--single-transaction", "--file", str(made))
+            subprocess.run((postgres.binaries / "psql", *where, *words), capture_output=True, check=True)
+        else:
+            _upgrade(PREFECT_API_DATABASE_CONNECTION_URL=url)
+            new = made.with_suffix(".new")
+            subprocess.run((postgres.binaries / "pg_dump", *where, "--file", str(new)), capture_output=True, check=True)
+            new.replace(made)
+    return url
+
+
 def _made() -> Path:
-    place = TOP / "build"
-    place.mkdir(exist_ok=True)
-    made = place / f"prefect-{__version__}.db"
-    with (place / "prefect.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # tests in other processes want them as well
+    with _place("db") as made:
         if not made.exists():
             _make(made)
     return made
 
 
+@contextmanager
+def _place(kind: str) -> Iterator[Path]:
+    """Give the file where they are kept, to nobody else meanwhile: tests in other processes want them as well."""
+    place = TOP / "build"
+    place.mkdir(exist_ok=True)
+    with (place / f"prefect-{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield place / f"prefect-{__version__}.{kind}"
+
+
 def _make(made: Path) -> None:
     with TemporaryDirectory(dir=made.parent) as home:
-        words = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes")
-        subprocess.run(words, env={**without_ours(), "PREFECT_HOME": home}, capture_output=True, check=True)
+        _upgrade(PREFECT_HOME=home)
         whole = Path(home, "whole.db")
         with closing(sqlite3.connect(Path(home, "prefect.db"))) as found:
             found.execute("VACUUM INTO ?", (str(whole),))  # one file, with what its journal holds
         whole.replace(made)
+
+
+def _upgrade(**settings: str) -> None:
+    words = (sys.executable, "-m", "prefect", "server", "database", "upgrade", "--yes")
+    with TemporaryDirectory() as home:
+        environment = {**without_ours(), "PREFECT_HOME": home, **settings}
+        subprocess.run(words, env=environment, capture_output=True, check=True)
