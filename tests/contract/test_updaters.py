@@ -19,7 +19,7 @@ SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
 SYSTEMCTL = """#!/bin/sh
 # a unit is a folder with files active and enabled; etc is there when its owner has masked it, run when only at runtime
-units=$(dirname "$0")/units
+units=${0%/*}/units
 while :; do case $1 in --now | --runtime) ;; --*) ;; *) break ;; esac; shift; done
 verb=$1; shift
 [ ! -e "$units/gone" ] || { echo 'System has not been booted with systemd' >&2; exit 1; }
@@ -28,12 +28,13 @@ echo "$verb $unit" >>"$units/../asked"
 it=$units/$unit
 case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
 [ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
-load=loaded enabled=$(cat "$it/enabled")
+load=loaded; read -r enabled <"$it/enabled"
 [ ! -e "$it/etc" ] || load=masked enabled=masked
 [ ! -e "$it/run" ] || load=masked enabled=masked-runtime
 [ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
 case $verb in
-  show) printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$(cat "$it/active")" "$enabled" ;;
+  show) read -r active <"$it/active"
+    printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$active" "$enabled" ;;
   stop) if [ -e "$it/run" ]; then echo failed; else echo inactive; fi >"$it/active" ;;
   mask) : >"$it/run" ;;
   unmask) rm -f "$it/run" ;;
@@ -44,10 +45,10 @@ esac
 
 SYSTEMD_RUN = """#!/bin/sh
 # as the real one: the command waits for its time
-[ ! -e "$(dirname "$0")/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
-echo "$@" >"$(dirname "$0")/armed"
+[ ! -e "${0%/*}/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
+echo "$@" >"${0%/*}/armed"
 while [ "$1" != /bin/sh ]; do shift; done; shift
-printf '%s\\n' "$@" >"$(dirname "$0")/timer"
+printf '%s\\n' "$@" >"${0%/*}/timer"
 """
 
 
