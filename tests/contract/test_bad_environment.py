@@ -1,7 +1,7 @@
 """The command in surroundings that are not as they should be: no traceback, no wait without end.
 
-It is a process where an interpreter, Prefect or the system reads the surroundings; where only the command reads them,
-it runs here.
+It is a new interpreter where that reads the surroundings or has to end in them, with verbs that load little. It is a
+forked process where Prefect or the system reads them; where only the command does, it runs here.
 """
 
 import errno
@@ -19,6 +19,7 @@ import pytest
 
 from tests.ci.tree import TOP
 from tests.support.command import run_command
+from tests.support.forked import start_forked
 
 COMMAND = Path(sys.executable).with_name("fleetpatch")
 FLEET = "machines:\n  - {name: web, address: 192.0.2.1, location: Zürich}\n"
@@ -30,21 +31,23 @@ pytestmark = pytest.mark.slow
 
 AT_START: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     # environment, words, exit code
-    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("machines",), 0),
-    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("plan", "zürich"), 2),
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("inventory", "list"), 0),
+    ({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, ("inventory", "list", "zürich"), 2),
     ({"PYTHONIOENCODING": "ascii:strict"}, ("plan", "--help"), 0),
     ({"PYTHONIOENCODING": "ascii:strict"}, ("inventory", "list"), 0),
-    ({"PYTHONIOENCODING": "latin-1:strict"}, ("machines", "--json"), 0),
+    ({"PYTHONIOENCODING": "latin-1:strict"}, ("inventory", "list", "--json"), 0),
+]
+IN_A_PROCESS: list[tuple[Mapping[str, str], Sequence[str], int]] = [
     ({"TZ": "Nonsense/Zone"}, ("machines",), 0),
     ({"TZ": "../../etc/passwd"}, ("runs",), 0),
     ({"TZ": ":::"}, ("runs",), 0),
     ({"PREFECT_API_URL": "nonsense"}, ("patch", "web", "--yes"), 5),
     ({"PREFECT_API_URL": "http://[::1/api"}, ("patch", "web", "--yes"), 5),
     ({"TMPDIR": "/nowhere"}, ("machines",), 0),
-    ({"TERM": "nonsense", "FORCE_COLOR": "1"}, ("machines",), 0),
-    ({"HOME": "/nowhere"}, ("machines",), 0),
 ]
 ODD: list[tuple[Mapping[str, str], Sequence[str], int]] = [
+    ({"TERM": "nonsense", "FORCE_COLOR": "1"}, ("machines",), 0),
+    ({"HOME": "/nowhere"}, ("machines",), 0),
     ({"COLUMNS": "0"}, ("machines",), 0),
     ({"COLUMNS": "1"}, ("machines",), 0),
     ({"COLUMNS": "-5", "LINES": "x"}, ("machines",), 0),
@@ -106,6 +109,22 @@ def ran_here(place: Path, words: Sequence[str], **changes: str) -> subprocess.Co
     return subprocess.CompletedProcess(words, done.returncode, done.stdout.encode(), done.stderr.encode())
 
 
+def ran_forked(
+    place: Path, words: Sequence[str], how: str = "plainly", *, without: Sequence[str] = (), **changes: str
+) -> subprocess.CompletedProcess[bytes]:
+    """Run the command in a process of its own; tests/contract/odd_start.py says how."""
+    environment = {key: value for key, value in surroundings(place, **changes).items() if key not in without}
+    out, err = place / "out", place / "err"
+    started = start_forked(
+        "tests.contract.odd_start", [how, *words], place=place, environment=environment, out=out, err=err
+    )
+    try:
+        code = started.wait(SECONDS)
+    finally:
+        started.kill()
+    return subprocess.CompletedProcess(words, code, out.read_bytes(), err.read_bytes())
+
+
 def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
     told = (done.stdout + done.stderr).decode("utf-8", "replace")
     assert done.returncode == code, told
@@ -119,14 +138,19 @@ def assert_plain(done: subprocess.CompletedProcess[bytes], code: int) -> str:
     return told
 
 
-@pytest.mark.parametrize(("words", "code"), [("assess", 2), ("patch web --yes --no-prefect", 2), ("config check", 2)])
+@pytest.mark.parametrize(("words", "code"), [("assess", 2), ("patch web --yes --no-prefect", 2)])
 def test_a_folder_that_is_gone(place: Path, words: str, code: int) -> None:
-    told = assert_plain(ran(place, words.split(), 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'), code)
+    told = assert_plain(ran_forked(place, words.split(), "in a folder that is gone"), code)
+    assert "the current folder does not exist any more" in told
+
+
+def test_a_folder_that_is_gone_when_the_interpreter_starts(place: Path) -> None:
+    told = assert_plain(ran(place, ("config", "check"), 'mkdir gone; cd gone; rmdir ../gone; exec "$@"'), 2)
     assert "the current folder does not exist any more" in told
 
 
 def assert_shows_machines(told: str, words: Sequence[str], code: int) -> None:
-    if words == ("machines",) and not code:
+    if words[0] in {"machines", "inventory"} and not code:
         assert "web" in told
 
 
@@ -135,24 +159,28 @@ def test_odd_variables_when_it_starts(place: Path, changes: Mapping[str, str], w
     assert_shows_machines(assert_plain(ran(place, words, **changes), code), words, code)
 
 
+@pytest.mark.parametrize(("changes", "words", "code"), IN_A_PROCESS)
+def test_odd_variables_of_a_process(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
+    assert_shows_machines(assert_plain(ran_forked(place, words, **changes), code), words, code)
+
+
 @pytest.mark.parametrize(("changes", "words", "code"), ODD)
 def test_odd_variables(place: Path, changes: Mapping[str, str], words: Sequence[str], code: int) -> None:
     assert_shows_machines(assert_plain(ran_here(place, words, **changes), code), words, code)
 
 
 STREAMS = [
-    ('"$@" >&-', ("machines",), 0),
-    ('"$@" >&-', ("runs", "--json"), 0),
+    ('"$@" >&-', ("inventory", "list"), 0),
+    ('"$@" >&-', ("inventory", "list", "--json"), 0),
     ('"$@" >&-', ("--help",), 0),
-    ('"$@" 2>&-', ("machines",), 0),
-    ('"$@" 2>&-', ("plan", "nobody"), 2),
-    ('"$@" 2>/dev/full', ("plan", "nobody"), 2),
-    ('"$@" >&- 2>&- <&-', ("plan", "nobody"), 2),
+    ('"$@" 2>&-', ("inventory", "list"), 0),
+    ('"$@" 2>&-', ("inventory", "list", "nobody"), 2),
+    ('"$@" 2>/dev/full', ("inventory", "list", "nobody"), 2),
+    ('"$@" >&- 2>&- <&-', ("inventory", "list", "nobody"), 2),
     ('"$@" <&-', ("patch", "web", "--no-prefect"), 2),
     ('"$@" </dev/null', ("patch", "web", "--no-prefect"), 2),
-    ('"$@" >/dev/full', ("machines",), 5),
-    ('"$@" >/dev/full', ("machines", "--json"), 5),
-    ('"$@" >/dev/full', ("inventory", "schema"), 5),
+    ('"$@" >/dev/full', ("inventory", "list"), 5),
+    ('"$@" >/dev/full', ("inventory", "list", "--json"), 5),
     ('"$@" >/dev/full', ("plan", "--help"), 5),
     ('"$@" >/dev/full', ("version",), 5),
     ('"$@" | true', ("inventory", "schema"), 0),
@@ -180,43 +208,42 @@ def test_streams_that_nobody_holds(place: Path, shell: str, words: Sequence[str]
     ],
 )
 def test_a_user_without_a_name_or_a_home(place: Path, words: Sequence[str], code: int, told: str) -> None:
-    unset = "env -u HOME -u FLEETPATCH_RECORDS_URL -u XDG_DATA_HOME"
-    shell = f'{unset} setpriv --reuid 54321 --regid 54321 --clear-groups "$@"'
     for part in (place, *place.parents[:3]):
         part.chmod(0o755)
-    assert told in assert_plain(ran(place, words, shell), code)
+    without = ("HOME", "FLEETPATCH_RECORDS_URL", "XDG_DATA_HOME")
+    assert told in assert_plain(ran_forked(place, words, "as a stranger", without=without), code)
     assert not (place / "~").exists()
 
 
 def test_a_pipe_for_an_inventory(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     began = time.monotonic()
-    assert_plain(ran(place, ("plan", "web", "-i", "pipe.yaml")), 2)
+    assert_plain(ran_forked(place, ("plan", "web", "-i", "pipe.yaml")), 2)
     assert time.monotonic() - began < SECONDS
-    done = ran(place, ("inventory", "list"), '(sleep 1; cat fleet.yaml) | "$@" -i /dev/stdin')
+    done = ran(place, ("inventory", "list"), '(sleep 0.2; cat fleet.yaml) | "$@" -i /dev/stdin')
     assert b"web" in done.stdout
 
 
 def test_records_that_another_program_holds(place: Path) -> None:
-    assert_plain(ran(place, ("runs",)), 0)
+    assert_plain(ran_here(place, ("runs",)), 0)
     with closing(sqlite3.connect(place / "records.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        assert_plain(ran(place, ("runs",)), 0)  # who reads waits for nobody
+        assert_plain(ran_forked(place, ("runs",)), 0)  # who reads waits for nobody
 
 
 def test_records_of_a_newer_fleetpatch_are_left_alone(place: Path) -> None:
-    assert_plain(ran(place, ("runs",)), 0)
+    assert_plain(ran_here(place, ("runs",)), 0)
     with closing(sqlite3.connect(place / "records.db", isolation_level=None)) as other:
         (table,) = (row[0] for row in other.execute("SELECT name FROM sqlite_master WHERE sql LIKE '%version_num%'"))
         other.execute(f"UPDATE {table} SET version_num = 'v9999'")
         other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     before = (place / "records.db").read_bytes()
-    assert "newer" in assert_plain(ran(place, ("patch", "web", "--no-prefect", "--yes")), 5)
+    assert "newer" in assert_plain(ran_here(place, ("patch", "web", "--no-prefect", "--yes")), 5)
     assert (place / "records.db").read_bytes() == before
 
 
 def test_a_terminal_that_is_one_column_wide(place: Path) -> None:
-    script = f"stty cols 1 rows 1; {COMMAND} machines; echo code=$?"
+    script = f"stty cols 1 rows 1; {COMMAND} inventory list; echo code=$?"
     done = subprocess.run(
         ["script", "-qec", script, "/dev/null"],
         cwd=place,
@@ -246,7 +273,7 @@ def test_a_hangup_leaves_no_trace_behind(place: Path) -> None:
     os.mkfifo(place / "pipe.yaml")
     with subprocess.Popen(
         # a shell has what it starts in the background ignore the signal
-        ["env", "--default-signal=INT", str(COMMAND), "plan", "web", "-i", "pipe.yaml"],
+        ["env", "--default-signal=INT", str(COMMAND), "inventory", "list", "-i", "pipe.yaml"],
         cwd=place,
         env=surroundings(place),
         stdin=subprocess.DEVNULL,

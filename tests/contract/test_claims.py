@@ -309,7 +309,7 @@ ACTS = st.tuples(
 )
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=st.lists(ACTS, min_size=3, max_size=8))
 def test_the_simulated_machine_answers_as_a_real_one(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str, int, str]]

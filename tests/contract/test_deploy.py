@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,12 +22,14 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.configuration.loader import load_configurations
 from inventory.loader import load_inventory
 from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.ci.tree import TOP
 from tests.support.command import run_command
+from tests.support.environment import without_ours
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = pytest.mark.slow
@@ -257,45 +259,44 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
     )
     started = serving(place, tmp_path / "log")
     (worker,) = children(started.pid)
-    parameters = {"folder": str(tmp_path), "seconds": 8}
+    parameters = {"folder": str(tmp_path)}
     run = place.client.create_flow_run_from_deployment(known, parameters=parameters)
     process = int(until(lambda: (tmp_path / "process").exists() and (tmp_path / "process").read_text()))
 
     started.kill()
-    later = place.client.create_flow_run_from_deployment(known, parameters={"folder": "/nowhere", "seconds": 0})
+    later = place.client.create_flow_run_from_deployment(known, parameters={"folder": "/nowhere"})
 
+    until(lambda: "The parent of this worker is gone" in (tmp_path / "log").read_text())
     assert is_there(process)
+    (tmp_path / "may-end").touch()
     until((tmp_path / "over").exists)
     until(lambda: place.client.read_flow_run(run.id).state_type is StateType.COMPLETED)
     until(lambda: not is_there(worker))
     assert place.client.read_flow_run(later.id).state_type is StateType.SCHEDULED
-    assert "The parent of this worker is gone" in (tmp_path / "log").read_text()
     place.client.delete_deployment(known)
 
 
-def test_a_serve_that_is_told_to_end_does(place: Place, tmp_path: Path) -> None:
-    started = serving(place, tmp_path / "log")
-    (worker,) = children(started.pid)
+def test_serving_is_over_when_its_worker_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How a worker ends when this process is told to is in tests/unit/deployments/test_worker.py."""
+    begun: list[Sequence[str]] = []
 
-    started.terminate()
+    def supervise(words: Sequence[str], _environment: object) -> int:
+        begun.append(words)
+        return 0
 
-    started.wait(25)
-    assert not is_there(worker)
-    assert "Stopped." in (tmp_path / "log").read_text()
+    monkeypatch.setattr("deployments.worker.worker_process.supervise_worker", supervise)
+    done = place.command("--yes", "--serve")
+
+    assert done.returncode == 0, done.stderr
+    assert "Stopped." in done.stdout + done.stderr
+    ((*_, module, parent, pool, _name),) = begun
+    assert (module, parent, pool) == ("deployments.worker.bound_worker", str(os.getpid()), "fleetpatch")
 
 
 def test_a_server_that_is_not_there_is_told_with_its_remedy(place: Place) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT")}
-    done = subprocess.run(
-        [sys.executable, "-m", "deployments.command", "deploy", str(place.folder / "configurations"), "--check"],
-        env={**environment, "PREFECT_HOME": str(place.folder / "nobody")},
-        cwd=TOP,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with temporary_settings({PREFECT_API_URL: None}):
+        done = run_command([*place.words, "--check"], without_ours() | {"COLUMNS": "160"}, TOP)
 
     assert done.returncode == 5
     assert "PREFECT_API_URL is not set" in done.stderr
     assert "fleetpatch server" in done.stderr
-    assert "Traceback" not in done.stderr

@@ -10,20 +10,16 @@ import pytest
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tests.support.postgres import fresh_database
+from tests.contract.records_subjects import BOTH, new_database
 
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 START = datetime(2026, 11, 21, 0, 0, tzinfo=UTC)
 LATER = START + timedelta(minutes=7)
 
 
 @pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'records.db'}"
-    else:
-        with fresh_database() as fresh:
-            yield fresh
+    with new_database(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -91,8 +87,6 @@ def test_they_are_listed_by_time(windows: SqlWindowClaims) -> None:
 
 
 def test_of_many_controllers_one_gets_it(url: str) -> None:
-    open_records(url).close()
-
     def ask(number: int) -> WindowClaim:
         with open_records(url) as records:
             return SqlWindowClaims(records.database).claim_window(

@@ -28,28 +28,32 @@ from tests.contract.older_release import (
     list_key_paths,
     load_json,
 )
-from tests.contract.records_subjects import BOTH
+from tests.contract.records_subjects import BOTH, empty_database
 from tests.support.fake_clock import FakeClock
-from tests.support.postgres import fresh_database
 
 
-@pytest.fixture(params=BOTH)
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Records as the older release left them: not migrated."""
-    if request.param == "sqlite":
-        path = f"sqlite:///{tmp_path / 'records.db'}"
-        fill_records(path)
-        yield path
-        return
-    with fresh_database() as fresh:
-        fill_records(fresh)
-        yield fresh
+@pytest.fixture(scope="module", params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Records as the older release left them: whoever opens them first migrates them, and nobody changes them."""
+    with empty_database(request.param, tmp_path_factory.mktemp("records")) as made:
+        fill_records(made)
+        yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def history(url: str) -> Iterator[History]:
     with open_records(url) as records:
         yield History(records)
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same in a file, and an inventory beside it."""
+    place = tmp_path_factory.mktemp("views")
+    fill_records(f"sqlite:///{place / 'records.db'}")
+    machines = "[{name: lab-2, address: 192.0.2.12}, {name: lab-4, address: 192.0.2.14}]"
+    (place / "fleet.yaml").write_text(f"machines: {machines}\n")
+    return place / "records.db"
 
 
 def test_runs_keep_their_states(history: History) -> None:
@@ -158,16 +162,12 @@ def test_reconcile_sees_interrupted_runs(url: str) -> None:
 def test_every_view_of_the_command_shows_old_runs(
     words: tuple[str, ...],
     shown: str,
-    tmp_path: Path,
+    file: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    url = f"sqlite:///{tmp_path / 'records.db'}"
-    fill_records(url)
-    inventory = tmp_path / "fleet.yaml"
-    inventory.write_text("machines: [{name: lab-2, address: 192.0.2.12}, {name: lab-4, address: 192.0.2.14}]\n")
-    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", url)
-    monkeypatch.setenv("FLEETPATCH_INVENTORY", str(inventory))
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{file}")
+    monkeypatch.setenv("FLEETPATCH_INVENTORY", str(file.with_name("fleet.yaml")))
 
     code = main([*words])
 

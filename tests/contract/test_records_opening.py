@@ -3,8 +3,6 @@
 import os
 import sqlite3
 import stat
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,20 +26,17 @@ from tasks.records.sql_records import RunPlans
 from tasks.records.storage.database import Database, enable_wal
 from tasks.records.storage.url import find_records_url
 from tasks.states import OperationState
+from tests.contract.records_processes import open_and_append
+from tests.contract.records_subjects import BOTH, empty_database
 from tests.support import builders as make
+from tests.support.forked_calls import begin_call, make_barrier
 from tests.support.postgres import fresh_database
-
-ROOT = Path(__file__).parents[2]
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
 
 
 @pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'records.db'}"
-        return
-    with fresh_database() as fresh:
-        yield fresh
+    with empty_database(request.param, tmp_path) as made:
+        yield made
 
 
 def _at_revision_1(url: str) -> None:
@@ -190,39 +185,14 @@ def test_a_migration_that_fails_leaves_the_database_as_it_was(url: str, monkeypa
     _check_kept(url)
 
 
-_FOUR_OPEN_AND_APPEND = """
-import os, sys
-from tasks.records.setup import open_records
-from tests.support.builders import make_journal_entry
-
-def work(machine):
-    with open_records(sys.argv[1]) as records:
-        for number in range(20):
-            records.append_entry(make_journal_entry(machine=machine, key=str(number)))
-
-waiting, go = os.pipe()
-children = []
-for n in range(4):
-    child = os.fork()
-    if child == 0:
-        os.close(go)
-        os.read(waiting, 1)  # returns for all of them at once, when the parent closes its end
-        work(f"m{n}")
-        os._exit(0)
-    children.append(child)
-os.close(go)
-sys.exit(any(os.waitpid(child, 0)[1] for child in children))
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("older", [False, True], ids=["created", "migrated"])
 def test_four_processes_may_open_at_once(url: str, older: bool) -> None:
     if older:
         _at_revision_1(url)
-    command = [sys.executable, "-c", _FOUR_OPEN_AND_APPEND, url]
-    done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, timeout=120, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    together = make_barrier(4)
+    calls = [begin_call(open_and_append, url, f"m{n}", together) for n in range(4)]
+    assert [(call.receive(), call.end()) for call in calls] == [("appended", 0)] * 4
     with open_records(url) as records:
         for n in range(4):
             keys = [entry.key for entry in records.read_entries(make.RUN_ID, f"m{n}")]

@@ -1,9 +1,6 @@
 """Leases between real processes: they race, and one is killed."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,59 +11,21 @@ from tasks.errors import LeaseHeld
 from tasks.protocols.leases import LeaseHolder
 from tasks.records.setup import open_records
 from tasks.states import OperationState
+from tests.contract.records_processes import hold_lease, race_for_leases, read_run_ids
+from tests.contract.records_subjects import BOTH, new_database
 from tests.support import builders as make
-from tests.support.postgres import fresh_database
+from tests.support.forked_calls import begin_call, make_barrier
 
-ROOT = Path(__file__).parents[2]
 RUNS = 30
 ME = LeaseHolder("token-me", "ctl-1", 1, "me")
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+@pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'records.db'}"
-        return
-    with fresh_database() as fresh:
-        yield fresh
-
-
-_RACE = f"""
-import multiprocessing, os, sys
-from tasks.errors import LeaseHeld
-from tasks.records.setup import open_records
-from tasks.protocols.leases import LeaseHolder
-
-together = multiprocessing.get_context("fork").Barrier(3)
-
-def race(number):
-    me = LeaseHolder(f"token-{{number}}", "ctl", os.getpid(), "racer")
-    won = []
-    with open_records(sys.argv[1]) as records:
-        for run in range({RUNS}):
-            together.wait(60)  # so that they ask at the same moment, run by run
-            try:
-                records.leases.acquire(f"run-{{run}}", me, 600)
-                won.append(f"run-{{run}}={{number}}\\n")
-            except LeaseHeld as error:
-                assert error.holder.id != me.id
-    os.write(1, "".join(won).encode())
-
-children = []
-for number in range(3):
-    child = os.fork()
-    if child == 0:
-        status = 1
-        try:
-            race(number)
-            status = 0
-        finally:
-            os._exit(status)
-    children.append(child)
-sys.exit(any(os.waitpid(child, 0)[1] for child in children))
-"""
+    with new_database(request.param, tmp_path) as made:
+        yield made
 
 
 @pytest.mark.parametrize("expired", [False, True], ids=["free", "expired"])
@@ -74,77 +33,50 @@ def test_of_processes_that_race_for_a_lease_exactly_one_gets_it(url: str, expire
     with open_records(url) as records:
         for run in range(RUNS if expired else 0):
             records.leases.acquire(f"run-{run}", LeaseHolder("token-dead", "ctl-0", 1, "dead"), 0.0)
-    done = subprocess.run(
-        [sys.executable, "-c", _RACE, url], capture_output=True, cwd=ROOT, text=True, timeout=120, check=False
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    won = dict(line.split("=") for line in done.stdout.splitlines())
-    assert len(done.stdout.splitlines()) == RUNS == len(won)
+    together = make_barrier(3)
+    calls = [begin_call(race_for_leases, url, number, RUNS, together) for number in range(3)]
+    won = [(run, number) for number, call in enumerate(calls) for run in call.receive()]
+    assert [call.end() for call in calls] == [0, 0, 0]
+    assert sorted(run for run, _ in won) == sorted(f"run-{run}" for run in range(RUNS))
+    winners = dict(won)
     with open_records(url) as records:
         for run in range(RUNS):
             view = records.leases.find_lease(f"run-{run}")
             assert view is not None
             assert view.is_held
             assert view.holder is not None
-            assert view.holder.id == f"token-{won[f'run-{run}']}"
-
-
-_HOLD = """
-import os, sys, time
-from tasks.records.setup import open_records
-from tasks.protocols.leases import LeaseHolder
-from tasks.states import OperationState
-from tests.support import builders as make
-records = open_records(sys.argv[1])
-me = LeaseHolder("token-killed", "ctl-9", os.getpid(), "victim")
-records.leases.acquire(make.RUN_ID, me, 2.0)
-records.save(make.make_run(state=OperationState.IN_PROGRESS))
-print("held", flush=True)
-for _ in range(600):
-    time.sleep(0.1)
-    assert records.leases.renew(make.RUN_ID, me, 2.0).is_kept
-"""
+            assert view.holder.id == f"token-{winners[f'run-{run}']}"
 
 
 def test_a_holder_that_is_killed_loses_its_run_when_its_time_is_over(url: str) -> None:
-    open_records(url).close()
-    with subprocess.Popen([sys.executable, "-c", _HOLD, url], stdout=subprocess.PIPE, cwd=ROOT, text=True) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "held\n"
-        with open_records(url) as records:
-            time.sleep(2.5)  # longer than the lease: it is renewed
-            assert records.leases.find_leaseless_runs() == ()
-            os.kill(child.pid, signal.SIGKILL)
-            assert child.wait(30) == -signal.SIGKILL
-            with pytest.raises(LeaseHeld) as caught:
-                records.leases.acquire(make.RUN_ID, ME, 60)
-            assert caught.value.holder.pid == child.pid
-            patience = time.monotonic() + 30
-            while not records.leases.find_leaseless_runs():
-                assert time.monotonic() < patience
-                time.sleep(0.1)
-            (found,) = records.leases.find_leaseless_runs()
-            assert (found.run_id, found.holder) == (make.RUN_ID, caught.value.holder)
+    call = begin_call(hold_lease, url)
+    assert call.receive() == "held"
+    with open_records(url) as records:
+        time.sleep(2.5)  # longer than the lease: it is renewed
+        assert records.leases.find_leaseless_runs() == ()
+        call.process.kill()
+        assert call.end() == -signal.SIGKILL
+        with pytest.raises(LeaseHeld) as caught:
             records.leases.acquire(make.RUN_ID, ME, 60)
-            assert records.leases.find_leaseless_runs() == ()
-            records.save(make.make_run(state=OperationState.SUCCEEDED))
-            records.leases.release(make.RUN_ID, ME)
-            assert records.leases.find_leaseless_runs() == ()
+        assert caught.value.holder.pid == call.process.pid
+        patience = time.monotonic() + 30
+        while not records.leases.find_leaseless_runs():
+            assert time.monotonic() < patience
+            time.sleep(0.1)
+        (found,) = records.leases.find_leaseless_runs()
+        assert (found.run_id, found.holder) == (make.RUN_ID, caught.value.holder)
+        records.leases.acquire(make.RUN_ID, ME, 60)
+        assert records.leases.find_leaseless_runs() == ()
+        records.save(make.make_run(state=OperationState.SUCCEEDED))
+        records.leases.release(make.RUN_ID, ME)
+        assert records.leases.find_leaseless_runs() == ()
 
 
-_LOOK = """
-import sys
-from tasks.records.queries.history import History
-from tasks.records.setup import open_records
-
-with open_records(sys.argv[1]) as records:
-    print(" ".join(run.id for run in History(records).read_runs(9)))
-"""
-
-
-def _seen_by_another_process(url: str) -> set[str]:
-    command = [sys.executable, "-c", _LOOK, url]
-    return set(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split())
+def _seen_by_another_process(url: str) -> object:
+    call = begin_call(read_run_ids, url)
+    seen = call.receive()
+    assert call.end() == 0
+    return seen
 
 
 def test_opening_the_records_twice_in_a_process_keeps_the_locks_of_the_first(url: str) -> None:

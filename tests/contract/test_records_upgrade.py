@@ -5,10 +5,7 @@ document, and one that is under way.
 """
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from datetime import timedelta
@@ -28,27 +25,23 @@ from tasks.records.storage.url import find_records_url
 from tasks.rules.retention import Retention
 from tasks.rules.updates.counts import count_pending, count_results
 from tasks.states import OperationState
+from tests.ci import tree
 from tests.contract.older_release import fill_records
+from tests.contract.records_processes import migrate_and_die
+from tests.contract.records_subjects import BOTH, empty_database
 from tests.support import builders as make
-from tests.support.postgres import fresh_database
+from tests.support.forked_calls import begin_call
 
-ROOT = Path(__file__).parents[2]
-ROWS = ROOT / "tests" / "data" / "records" / "v0004.json"
-BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+ROWS = tree.TOP / "tests" / "data" / "records" / "v0004.json"
 DAY = timedelta(days=1)
 
 
 @pytest.fixture(params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database at revision 0004, with a history in it."""
-    if request.param == "sqlite":
-        made = f"sqlite:///{tmp_path / 'records.db'}"
+    with empty_database(request.param, tmp_path) as made:
         fill_records(made, json.loads(ROWS.read_text()))
         yield made
-        return
-    with fresh_database() as fresh:
-        fill_records(fresh, json.loads(ROWS.read_text()))
-        yield fresh
 
 
 LATER_FIELDS: dict[str, object] = {"changes_boot": False, "overhead_updates": None}
@@ -117,26 +110,10 @@ def test_what_is_saved_over_a_row_of_before_is_read_whole(url: str) -> None:
         assert latest.packages == _as_recorded_then(make.make_package_state())
 
 
-_KILLED_IN_BETWEEN = """
-import os, signal, sys
-from tasks.records import setup
-
-inner = setup.run_migrations
-
-def killed(connection, revision="head"):
-    inner(connection, revision)
-    print("migrated", flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-setup.run_migrations = killed
-setup.open_records(sys.argv[1])
-"""
-
-
 def test_a_process_that_is_killed_before_the_migration_is_whole_leaves_what_was_there(url: str) -> None:
-    command = [sys.executable, "-c", _KILLED_IN_BETWEEN, url]
-    done = subprocess.run(command, capture_output=True, cwd=ROOT, text=True, timeout=120, check=False, env=os.environ)
-    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "migrated\n"), done.stderr
+    call = begin_call(migrate_and_die, url)
+    assert call.receive() == "migrated"
+    assert call.end() == -signal.SIGKILL
     database = Database(find_records_url(url))
     with database.begin_read("look") as connection:
         assert connection.execute(text("SELECT version_num FROM fleetpatch_version")).scalar_one() == "0004"

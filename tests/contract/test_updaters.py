@@ -1,4 +1,7 @@
-"""The script that has apt's own timers rest, by this machine's own shells, over a systemd that is made of files."""
+"""The script that has apt's own timers rest, by this machine's own shells, over a systemd that is made of files.
+
+Tests that go through the script's parts run in every shell; what is special about one situation, in one of them.
+"""
 
 import re
 import shutil
@@ -6,6 +9,7 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -16,10 +20,11 @@ from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.script_library import compose_script, load_script_parameters
 
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+in_every_shell = pytest.mark.parametrize("machine", SHELLS, indirect=True)
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
 SYSTEMCTL = """#!/bin/sh
 # a unit is a folder with files active and enabled; etc is there when its owner has masked it, run when only at runtime
-units=$(dirname "$0")/units
+units=${0%/*}/units
 while :; do case $1 in --now | --runtime) ;; --*) ;; *) break ;; esac; shift; done
 verb=$1; shift
 [ ! -e "$units/gone" ] || { echo 'System has not been booted with systemd' >&2; exit 1; }
@@ -28,12 +33,13 @@ echo "$verb $unit" >>"$units/../asked"
 it=$units/$unit
 case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
 [ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
-load=loaded enabled=$(cat "$it/enabled")
+load=loaded; read -r enabled <"$it/enabled"
 [ ! -e "$it/etc" ] || load=masked enabled=masked
 [ ! -e "$it/run" ] || load=masked enabled=masked-runtime
 [ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
 case $verb in
-  show) printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$(cat "$it/active")" "$enabled" ;;
+  show) read -r active <"$it/active"
+    printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$active" "$enabled" ;;
   stop) if [ -e "$it/run" ]; then echo failed; else echo inactive; fi >"$it/active" ;;
   mask) : >"$it/run" ;;
   unmask) rm -f "$it/run" ;;
@@ -44,10 +50,10 @@ esac
 
 SYSTEMD_RUN = """#!/bin/sh
 # as the real one: the command waits for its time
-[ ! -e "$(dirname "$0")/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
-echo "$@" >"$(dirname "$0")/armed"
+[ ! -e "${0%/*}/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
+echo "$@" >"${0%/*}/armed"
 while [ "$1" != /bin/sh ]; do shift; done; shift
-printf '%s\\n' "$@" >"$(dirname "$0")/timer"
+printf '%s\\n' "$@" >"${0%/*}/timer"
 """
 
 
@@ -111,11 +117,14 @@ class Machine:
         return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]
 
 
-@pytest.fixture(params=SHELLS)
+@pytest.fixture
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
-    return Machine(tmp_path, request.param)
+    """One in the shell that is asked for, else in the one of the test's name."""
+    own = SHELLS[crc32(request.function.__name__.encode()) % len(SHELLS)]
+    return Machine(tmp_path, getattr(request, "param", own))
 
 
+@in_every_shell
 def test_what_is_active_rests_and_is_brought_back(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.unit(UPGRADE)
@@ -133,6 +142,7 @@ def test_what_is_active_rests_and_is_brought_back(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+@in_every_shell
 def test_only_what_would_act_is_touched_and_each_is_as_it_was_before(machine: Machine) -> None:
     machine.unit(DAILY, active="inactive", enabled="enabled")
     machine.unit(UPGRADE, active="inactive", enabled="disabled")
@@ -142,6 +152,7 @@ def test_only_what_would_act_is_touched_and_each_is_as_it_was_before(machine: Ma
     assert machine.active(DAILY) == "inactive"
 
 
+@in_every_shell
 def test_what_its_owner_had_masked_stays_masked(machine: Machine) -> None:
     (machine.unit(DAILY, active="inactive") / "etc").touch()
     machine.unit(UPGRADE)
@@ -169,6 +180,7 @@ def test_what_its_owner_masks_meanwhile_stays_masked(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+@in_every_shell
 def test_a_service_at_work_is_told_of_and_never_touched(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.unit("apt-daily.service", active="activating", enabled="static")
@@ -178,6 +190,7 @@ def test_a_service_at_work_is_told_of_and_never_touched(machine: Machine) -> Non
     assert not any("unattended" in line for line in asked(machine))
 
 
+@in_every_shell
 @pytest.mark.parametrize("nothing", ["no systemd", "no timers"])
 def test_where_there_is_nothing_to_pause_it_says_so(machine: Machine, nothing: str) -> None:
     if nothing == "no systemd":
@@ -196,6 +209,7 @@ def test_asked_twice_it_is_done_once(machine: Machine) -> None:
     assert machine.active(DAILY) == "active"
 
 
+@in_every_shell
 def test_after_a_reboot_nothing_is_undone_twice(machine: Machine) -> None:
     daily = machine.unit(DAILY)
     machine.said("pause")
@@ -208,6 +222,7 @@ def test_after_a_reboot_nothing_is_undone_twice(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+@in_every_shell
 def test_after_a_reboot_they_are_paused_anew(machine: Machine) -> None:
     daily = machine.unit(DAILY)
     machine.unit(UPGRADE, active="inactive", enabled="disabled")
@@ -217,6 +232,7 @@ def test_after_a_reboot_they_are_paused_anew(machine: Machine) -> None:
     assert (daily / "active").read_text() == "active\n"
 
 
+@in_every_shell
 def test_what_a_run_that_never_came_back_has_left_is_brought_back_by_the_next(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause")
@@ -246,6 +262,7 @@ def test_an_order_of_a_run_or_an_attempt_without_the_claim_is_refused(
     assert not machine.file.exists()
 
 
+@in_every_shell
 def test_a_later_attempt_makes_earlier_ones_void(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause", attempt=1)
@@ -268,6 +285,7 @@ def test_they_are_brought_back_when_the_claim_is_over(machine: Machine) -> None:
     assert machine.said("restore") == [("back", DAILY)]
 
 
+@in_every_shell
 def test_what_fails_is_told_and_remembered(machine: Machine) -> None:
     daily = machine.unit(DAILY)
     machine.unit(UPGRADE)
@@ -282,6 +300,7 @@ def test_what_fails_is_told_and_remembered(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+@in_every_shell
 def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
     machine.unit(DAILY)
     (machine.place / "updaters.new").mkdir()
@@ -291,6 +310,7 @@ def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
     assert not machine.masked(DAILY)
 
 
+@in_every_shell
 def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.unit(UPGRADE, active="inactive")
@@ -326,6 +346,7 @@ def test_the_timer_of_a_run_leaves_alone_what_another_one_has_rest_by_now(machin
     assert machine.masked(DAILY)
 
 
+@in_every_shell
 def test_the_timer_is_told_when_it_can_not_be_had(machine: Machine) -> None:
     machine.unit(DAILY)
     (machine.place / "no-timers").touch()
@@ -333,6 +354,7 @@ def test_the_timer_is_told_when_it_can_not_be_had(machine: Machine) -> None:
     assert machine.said("restore") == [("back", DAILY)]
 
 
+@in_every_shell
 @pytest.mark.parametrize("how", ["restore", "claim ends", "older note"])
 def test_what_its_owner_disables_meanwhile_is_not_started(machine: Machine, how: str) -> None:
     daily = machine.unit(DAILY)

@@ -103,11 +103,11 @@ def own_server() -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def fresh_database(encoding: str = "UTF8") -> Iterator[str]:
-    """Give the URL of an empty database, dropped afterwards."""
+def fresh_database(encoding: str = "UTF8", template: str = "template0") -> Iterator[str]:
+    """Give the URL of an empty database, or of a copy of another one, dropped afterwards."""
     running = server()
     name = f"fleetpatch_{os.getpid()}_{next(_NUMBERS)}"
-    running.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0")
+    running.execute(f"CREATE DATABASE {name} ENCODING '{encoding}' LOCALE 'C' TEMPLATE {template}")
     try:
         yield running.url(name)
     finally:

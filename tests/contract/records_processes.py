@@ -1,0 +1,113 @@
+"""What processes do that share a database: each function is one of them, and opens the records itself."""
+
+import os
+import signal
+import time
+from multiprocessing.connection import Connection
+from multiprocessing.synchronize import Barrier
+
+from sqlalchemy import Connection as Database
+
+from tasks.errors import LeaseHeld
+from tasks.protocols.leases import LeaseHolder
+from tasks.records import setup
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.states import OperationState
+from tests.support import builders as make
+
+TOGETHER_SECONDS = 120.0
+MACHINES = tuple(f"m{number}" for number in range(60))
+REPORTS = 5
+
+
+def race_for_leases(answers: Connection, url: str, number: int, runs: int, together: Barrier) -> None:
+    """Ask for each lease at the same moment as others do, and say which ones were won."""
+    me = LeaseHolder(f"token-{number}", "ctl", os.getpid(), "racer")
+    won = []
+    with open_records(url) as records:
+        for run in range(runs):
+            together.wait(TOGETHER_SECONDS)
+            try:
+                records.leases.acquire(f"run-{run}", me, 600)
+                won.append(f"run-{run}")
+            except LeaseHeld as error:
+                if error.holder.id == me.id:
+                    raise
+    answers.send(won)
+
+
+def hold_lease(answers: Connection, url: str) -> None:
+    """Take a lease of two seconds, and renew it for as long as this lives."""
+    records = open_records(url)
+    me = LeaseHolder("token-killed", "ctl-9", os.getpid(), "victim")
+    records.leases.acquire(make.RUN_ID, me, 2.0)
+    records.save(make.make_run(state=OperationState.IN_PROGRESS))
+    answers.send("held")
+    for _ in range(600):
+        time.sleep(0.1)
+        assert records.leases.renew(make.RUN_ID, me, 2.0).is_kept
+
+
+def read_run_ids(answers: Connection, url: str) -> None:
+    """Say which runs there are."""
+    with open_records(url) as records:
+        answers.send({run.id for run in History(records).read_runs(9)})
+
+
+def append_and_stay(answers: Connection, url: str) -> None:
+    """Append three entries, say so, and close nothing."""
+    records = open_records(url)
+    for number in range(3):
+        records.append_entry(make.make_journal_entry(key=str(number)))
+    answers.send("appended")
+    time.sleep(600)
+
+
+def open_and_append(answers: Connection, url: str, machine: str, together: Barrier) -> None:
+    """Open the records at the same moment as others do, and append entries of a machine."""
+    together.wait(TOGETHER_SECONDS)
+    with open_records(url) as records:
+        for number in range(20):
+            records.append_entry(make.make_journal_entry(machine=machine, key=str(number)))
+    answers.send("appended")
+
+
+def store_one_by_one(answers: Connection, url: str, number: int, together: Barrier) -> None:
+    """Store an assessment of each machine, at the same moment as the other process."""
+    with open_records(url) as records:
+        for turn, machine in enumerate(MACHINES):
+            together.wait(TOGETHER_SECONDS)
+            records.save(_make_assessment(machine, number, (turn + number) % 2))
+    answers.send("stored")
+
+
+def store_in_reports(answers: Connection, url: str, number: int, together: Barrier) -> None:
+    """Store reports of all machines, each at the same moment as the other process, which has them the other way."""
+    with open_records(url) as records:
+        for turn in range(REPORTS):
+            machines = MACHINES[:: 1 - 2 * number]
+            assessments = tuple(_make_assessment(machine, number, 2 * turn + number) for machine in machines)
+            run = make.make_run(id=f"run-{number}")
+            together.wait(TOGETHER_SECONDS)
+            records.save(make.make_report(run=run, assessments=assessments, outcomes=(), plans=()))
+    answers.send("stored")
+
+
+def _make_assessment(machine: str, number: int, at: int):
+    updates = tuple(make.make_update(id=f"{number}-{each}") for each in range(3))
+    packages = make.make_package_state(updates=updates)
+    return make.make_assessment(machine=machine, at=make.at(at), run_id=f"run-{number}", packages=packages)
+
+
+def migrate_and_die(answers: Connection, url: str) -> None:
+    """Migrate an older database, and be killed before that is committed."""
+    inner = setup.run_migrations
+
+    def killed(connection: Database, revision: str = "head") -> None:
+        inner(connection, revision)
+        answers.send("migrated")
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setup.run_migrations = killed
+    open_records(url)

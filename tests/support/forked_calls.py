@@ -1,0 +1,50 @@
+"""Functions called in processes of their own, each forked from the one that has this project's modules loaded."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerProcess
+from multiprocessing.synchronize import Barrier
+from typing import Any, Final
+
+from tests.support import forked
+
+_PATIENCE_SECONDS: Final = 240.0
+_PROCESSES: Final = get_context("forkserver")
+assert forked.PRELOADED  # the module has said what the processes have loaded
+
+
+@dataclass(frozen=True, slots=True)
+class ForkedCall:
+    """A call in another process."""
+
+    process: ForkServerProcess
+    answers: Connection
+
+    def receive(self) -> Any:
+        """Return the next thing that the function sends; ``EOFError`` when it ends without."""
+        if not self.answers.poll(_PATIENCE_SECONDS):
+            raise TimeoutError(f"{self.process.name} says nothing")
+        return self.answers.recv()
+
+    def end(self) -> int:
+        """Wait for its end, and return its exit code: 1 after an exception, which stderr has."""
+        self.process.join(_PATIENCE_SECONDS)
+        assert self.process.exitcode is not None, f"{self.process.name} does not end"
+        self.answers.close()
+        return self.process.exitcode
+
+
+def begin_call(function: Callable[..., None], *words: Any) -> ForkedCall:
+    """Call a module's function as ``function(answers, *words)``; what it sends by ``answers`` is received here."""
+    answers, theirs = _PROCESSES.Pipe(duplex=False)
+    process = _PROCESSES.Process(target=function, args=(theirs, *words), name=function.__name__, daemon=True)
+    process.start()
+    theirs.close()
+    return ForkedCall(process, answers)
+
+
+def make_barrier(parties: int) -> Barrier:
+    """Return a barrier for so many calls."""
+    return _PROCESSES.Barrier(parties)
