@@ -232,9 +232,9 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
     stage.slow(stage.host, 45)
     masks = ("lab-slow", "mawk", "tar")
     boot = stage.host.boot_id()
-    report = stage.patch(*masks, minutes=0.7, reboot="Always", reboot_reserve_minutes=0.02, stage=False)
-    stage.judge()
-    outcome, window = stage.outcome(), report.run.window
+    run = stage.patch_in_a_short_window(*masks, reboot="Always", reboot_reserve_minutes=0.02)
+    stage.judge(run)
+    outcome, window = stage.outcome(run=run), stage.report(run).run.window
     states = {result.update.name: result for result in outcome.updates}
     slow, rest = states["lab-slow"], [states["mawk"], states["tar"]]
     if slow.state is not UpdateState.INSTALLED or "passed the window's end by" not in slow.reason:

@@ -43,17 +43,12 @@ def set_back(stage: Stage) -> None:
     command.write_text(OTHER_CLOCK)
     command.chmod(0o755)
     masks = ("lab-slow", "mawk", "tar")
-    stage.patch(
-        *masks,
-        at="installing",
-        then=lambda: place.write_text("-3600\n"),
-        minutes=0.7,
-        reboot="Never",
-        stage=False,
+    run = stage.patch_in_a_short_window(
+        *masks, at="installing", then=lambda: place.write_text("-3600\n"), reboot="Never"
     )
     place.unlink()
-    stage.judge()
-    outcome = stage.outcome()
+    stage.judge(run)
+    outcome = stage.outcome(run=run)
     states = {result.update.name: result for result in outcome.updates}
     late = [states["mawk"], states["tar"]]
     if any(each.state is not UpdateState.NOT_ATTEMPTED or "no time left" not in each.reason for each in late):

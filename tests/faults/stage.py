@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -41,6 +42,10 @@ CONFIGURED = re.compile(r" status installed (lab-[a-z-]+):\S+ (2\.\S+)$", re.MUL
 
 class Broken(AssertionError):
     """A promise that was not kept."""
+
+
+class NotReached(Broken):
+    """A run that ended before the step at which the fault was to be injected."""
 
 
 @dataclass
@@ -120,8 +125,22 @@ class Stage:
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
         report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
         if at and not watch.struck.is_set():
-            raise Broken(f"the run did not reach {at}, so no fault was injected")
+            raise NotReached(f"the run did not reach {at}, so no fault was injected")
         return report
+
+    def patch_in_a_short_window(self, *masks: str, **fields: Any) -> str:
+        """Patch in a window that has room for one update at a time; return the run that began lab-slow in it.
+
+        A longer window would put several updates into one transaction. On cores that others use, lab-slow may be too
+        late for it: then nothing was changed, and the next window comes.
+        """
+        for run in (RUN, *(f"20260310-01000{number}-aaaaaa" for number in range(1, 5))):
+            with suppress(NotReached):
+                self.patch(*masks, run=run, minutes=0.7, stage=False, **fields)
+                states = {each.update.name: each.state for each in self.outcome(run=run).updates}
+                if states.get("lab-slow", UpdateState.NOT_ATTEMPTED) is not UpdateState.NOT_ATTEMPTED:
+                    return run
+        raise Broken("no run began lab-slow in its window")
 
     def describe_request(self, *masks: str, **fields: Any) -> None:
         """Write the request where controllers look for it."""
