@@ -21,8 +21,8 @@ NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
     """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``).
 
-    The settings are copied. Prefect's ``temporary_settings`` reads them all again, from the environment and from files,
-    for 60 ms of a processor's time. Each wave needs two such clients.
+    The settings are copied: Prefect's ``temporary_settings`` reads all of them again, from the environment and from
+    files. That takes 60 ms of processor time, and each wave needs two such clients.
     """
     context = get_settings_context()
     no_retries = context.settings.client.model_copy(update={"max_retries": 0})

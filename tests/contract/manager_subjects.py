@@ -151,7 +151,8 @@ for name in $(dpkg-query -W -f '${Package}\n' 'lab-*'); do
 done
 """
 _RENEW = r"""set -e
-for _ in $(seq 300); do systemctl list-units --no-legend 'fleetpatch-*' | grep -q . || break; sleep 0.1; done
+for _ in $(seq 600); do systemctl list-units --no-legend 'fleetpatch-*' | grep -q . || break; sleep 0.1; done
+systemctl kill -s KILL 'fleetpatch-*' || true; systemctl reset-failed 'fleetpatch-*' || true # of a test that failed
 rm -rf /etc/lab-slow-seconds /etc/lab-failing-fixed /etc/apt/apt.conf.d/99limit /run/reboot-required*
 rm -rf /var/lib/fleetpatch
 apt-mark -qq unhold 'lab-*'; apt-get clean
@@ -161,7 +162,7 @@ rm -f /etc/lab.conf.*; echo 'setting=changed by hand' > /etc/lab.conf
 
 
 class RealMachine:
-    """A lab host for many tests: before a test that needs it so, its packages are again as they were after its boot."""
+    """A lab host for many tests: before a test that needs it so, the lab's packages are as they were after its boot."""
 
     def __init__(self, host: LabHost) -> None:
         host.sh(_KEEP, root=True)
@@ -200,7 +201,7 @@ def lab_for(name: str) -> Iterator[Lab]:
     lab.down()
 
 
-def patiently(check: Callable[[], bool], seconds: float = 30) -> None:
+def patiently(check: Callable[[], bool], seconds: float = 240) -> None:
     """Wait until something is so on a real machine."""
     until = time.monotonic() + seconds
     while not check():

@@ -38,15 +38,16 @@ def race_for_leases(answers: Connection, url: str, number: int, runs: int, toget
 
 
 def hold_lease(answers: Connection, url: str) -> None:
-    """Take a lease of two seconds, and renew it for as long as this lives."""
+    """Take a lease of two seconds, and renew it by a minute for as long as this lives."""
     records = open_records(url)
     me = LeaseHolder("token-killed", "ctl-9", os.getpid(), "victim")
     records.leases.acquire(make.RUN_ID, me, 2.0)
     records.save(make.make_run(state=OperationState.IN_PROGRESS))
-    answers.send("held")
-    for _ in range(600):
+    for number in range(600):
         time.sleep(0.1)
-        assert records.leases.renew(make.RUN_ID, me, 2.0).is_kept
+        assert records.leases.renew(make.RUN_ID, me, 60.0).is_kept
+        if not number:
+            answers.send("held")
 
 
 def read_run_ids(answers: Connection, url: str) -> None:

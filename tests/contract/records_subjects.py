@@ -76,6 +76,7 @@ def _make_file() -> bytes:
 @cache
 def _make_template() -> str:
     name = "records_template"
+    server().execute(f"DROP DATABASE IF EXISTS {name}")  # of a time before that failed
     server().execute(f"CREATE DATABASE {name} ENCODING 'UTF8' LOCALE 'C' TEMPLATE template0")
     open_records(server().url(name)).close()
     return name

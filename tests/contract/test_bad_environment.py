@@ -177,6 +177,8 @@ STREAMS = [
     ('"$@" 2>&-', ("inventory", "list", "nobody"), 2),
     ('"$@" 2>/dev/full', ("inventory", "list", "nobody"), 2),
     ('"$@" >&- 2>&- <&-', ("inventory", "list", "nobody"), 2),
+    ('"$@" >&- 2>&- <&-', ("runs", "--json"), 0),
+    ('"$@" >&-', ("machines",), 0),
     ('"$@" <&-', ("patch", "web", "--no-prefect"), 2),
     ('"$@" </dev/null', ("patch", "web", "--no-prefect"), 2),
     ('"$@" >/dev/full', ("inventory", "list"), 5),

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,12 +25,14 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from deployments.configuration.loader import load_configurations
+from deployments.worker.worker_process import supervise_worker
 from inventory.loader import load_inventory
 from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.ci.tree import TOP
 from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.unit.deployments.test_worker import POLITE, told_to_end_when_up
 
 pytestmark = pytest.mark.slow
 
@@ -276,13 +278,18 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
     place.client.delete_deployment(known)
 
 
-def test_serving_is_over_when_its_worker_is(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """How a worker ends when this process is told to is in tests/unit/deployments/test_worker.py."""
+def test_serving_is_over_when_its_worker_is_told_to_end(
+    place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process is told to end. How the real worker does so is in tests/unit/deployments/test_worker.py."""
     begun: list[Sequence[str]] = []
 
-    def supervise(words: Sequence[str], _environment: object) -> int:
+    def supervise(words: Sequence[str], environment: Mapping[str, str]) -> int:
         begun.append(words)
-        return 0
+        told_to_end_when_up(tmp_path)
+        return supervise_worker([sys.executable, "-c", POLITE], environment)
+
+    monkeypatch.chdir(tmp_path)
 
     monkeypatch.setattr("deployments.worker.worker_process.supervise_worker", supervise)
     done = place.command("--yes", "--serve")

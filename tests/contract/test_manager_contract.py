@@ -232,7 +232,7 @@ class TestInstall:
         assert versions(subject, "lab-removes", "lab-plain") == {"lab-removes": "2.0"}
 
     def test_a_stop_takes_effect_between_transactions(self, subject: Subject) -> None:
-        subject.quicken(5)
+        subject.quicken(15)
         updates = pending(subject)
         transactions = [transaction(subject, 0, updates["lab-slow"]), transaction(subject, 1, updates["lab-plain"])]
         script = subject.manager.build_job_script(JobKind.INSTALL, transactions)
@@ -351,7 +351,7 @@ def obstacles(subject: Subject) -> list[object]:
 def test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done(subject: Subject) -> None:
     assert obstacles(subject) == []
     updates = pending(subject)
-    subject.quicken(5)
+    subject.quicken(15)
     script = subject.manager.build_job_script(JobKind.INSTALL, [transaction(subject, 0, updates["lab-slow"])])
     subject.transport.start_job(Job("slow", script), deadline=subject.soon)
     seen = set[object]()

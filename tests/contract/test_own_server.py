@@ -42,9 +42,9 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
 
     found = {each.name: _setting(told, each.name) for each in BATCH_SETTINGS}
     assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCH_SETTINGS}
-    ill = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
-    assert ill
-    assert not [path for path in ill if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
+    batched = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
+    assert batched
+    assert not [path for path in batched if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
 
 
 def _setting(told: Any, name: str) -> float:

@@ -47,7 +47,7 @@ def html_of(report: RunReport) -> str:
 
 @pytest.fixture(scope="module", params=REPORTS)
 def name(request: pytest.FixtureRequest) -> str:
-    """A report's name. Of the scope of a module, pytest puts together what is asked of one report."""
+    """A report's name. Its scope is the module, so pytest runs all tests of one report together."""
     return str(request.param)
 
 

@@ -173,7 +173,7 @@ def until(server: Server, check: str, wanted: tuple[str, str]) -> tuple[int, dic
         time.sleep(0.5)
 
 
-def list_ill(found: dict[str, tuple[str, str]]) -> set[str]:
+def list_bad_checks(found: dict[str, tuple[str, str]]) -> set[str]:
     return {check for check, (level, _) in found.items() if level != "good"}
 
 
@@ -181,11 +181,11 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     put_tables(server.home)
     server.start()
     assert f"UI        http://127.0.0.1:{server.port}\n" in server.log
-    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=240) as page:
         assert b"<html" in page.read()
     code, found = server.doctor_as_process()
     assert code == 3
-    assert list_ill(found) == {"deployments"}
+    assert list_bad_checks(found) == {"deployments"}
     assert found["database"][1].startswith("SQLite")
 
     deployment = deploy(server)
@@ -245,7 +245,7 @@ def test_on_postgresql_with_a_password_and_no_scheduler_until_ctrl_c(server: Ser
         assert "password" in found["server"][1]
         code, found = server.doctor(PASSWORD)
         assert code == 5
-        assert list_ill(found) == {"deployments", "settings"}
+        assert list_bad_checks(found) == {"deployments", "settings"}
         assert found["database"] == ("good", "PostgreSQL")
         assert found["settings"] == ("block", "the scheduler is off: no window opens")
         assert_a_schedule_without_runs_is_seen(server)

@@ -119,7 +119,7 @@ class Machine:
 
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
-    """One in the shell that is asked for, else in the one of the test's name."""
+    """One in the shell that is asked for, else in one that the test's name decides."""
     own = SHELLS[crc32(request.function.__name__.encode()) % len(SHELLS)]
     return Machine(tmp_path, getattr(request, "param", own))
 

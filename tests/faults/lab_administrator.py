@@ -65,8 +65,8 @@ def before_an_early_reboot(stage: Stage) -> None:
 def never_ends(stage: Stage) -> None:
     """The administrator's transaction waits for an answer that nobody gives."""
     boot = stage.host.boot_id()
-    strike = partial(begins, stage, seconds=110)
-    stage.patch(*BOOTS, at="reboot", then=strike, minutes=1.5, reboot="Always", stage=False)
+    strike = partial(begins, stage, seconds=200)
+    stage.patch(*BOOTS, at="reboot", then=strike, minutes=3, reboot="Always", stage=False)
     stage.judge()
     outcome = stage.outcome()
     if stage.host.boot_id() != boot or (stage.host.root / NOTE.lstrip("/")).exists():

@@ -199,12 +199,16 @@ def interrupted(stage: Stage) -> None:
 def window_ends(windows: Mapping[str, tuple[float, float]], stage: Stage) -> None:
     """The windows of runs end (minutes, reserve): nothing begins that they can't hold, and what is begun may end."""
     stage.slow(stage.host, 6)
+    left = 0
     for run, (minutes, reserve) in windows.items():
         stage.patch(*MASKS, "lab-reboot", run=run, minutes=minutes, reboot_reserve_minutes=reserve, stage=False)
         expect(stage, *GOOD, OperationState.NOT_STARTED, run=run)
         for result in stage.outcome(run=run).updates:
             if result.state is UpdateState.NOT_ATTEMPTED and not ("left" in result.reason or "late" in result.reason):
                 raise Broken(f"no arithmetic: {result.reason}")
+            left += result.state is UpdateState.NOT_ATTEMPTED
+    if FIRST in windows and (not left or stage.outcome(run=FIRST).state is not OperationState.NOT_STARTED):
+        raise Broken(f"{left} updates were left undone; in {windows[FIRST]} it is {stage.outcome(run=FIRST).state}")
 
 
 def other_key(stage: Stage) -> None:

@@ -34,7 +34,7 @@ from tasks.states import Step
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.transport.session import Session
 
-LEASE_SECONDS = 15.0
+LEASE_SECONDS = 30.0  # on cores that others use, a renewal that is due each second may be late
 PATIENCE = 8 * LEASE_SECONDS
 """For how long a controller tries to take up a run that somebody carries."""
 STARVED_SECONDS, NAMELESS_SECONDS = 5.0, 12.0

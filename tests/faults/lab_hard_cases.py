@@ -159,7 +159,7 @@ def lock_for_good(lock: str, stage: Stage) -> None:
     if configured_times(stage.host, "lab-plain", "2.0"):
         raise Broken("it was installed when the lock was free")
     stage.control = StopToken()
-    stage.patch("lab-plain", "lab-conffile", at="install", then=strike, minutes=1.5, reboot="Never", stage=False)
+    stage.patch("lab-plain", "lab-conffile", at="install", then=strike, minutes=2.5, reboot="Never", stage=False)
     stage.judge()
     outcome = stage.outcome()
     told = {r.update.name: r.reason for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED}

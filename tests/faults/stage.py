@@ -185,6 +185,7 @@ class Stage:
         """Kill the controllers that a case has left: a stopped one would never end."""
         for process in self.begun:
             process.kill()
+            process.wait(60)  # it may still write into the folder that is removed
 
     def killed_and_taken_up(self, steps: Sequence[str], *masks: str, **fields: Any) -> None:
         """Begin a run in a process that is killed at a step. The one that takes it up is killed at the next step.

@@ -39,7 +39,7 @@ def told(subject: str) -> HookEvent:
     return build_event(hook(), make_report(), subject, Deadline.after(CLOCK, 60), CLOCK.now())
 
 
-def patience(seconds: float = 30) -> HookDeadline:
+def patience(seconds: float = 240) -> HookDeadline:
     return HookDeadline(Deadline.after(CLOCK, seconds), CLOCK, None, seconds)
 
 

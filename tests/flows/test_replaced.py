@@ -66,7 +66,7 @@ def written_anew(client: SyncPrefectClient, deployment: UUID) -> None:
 
 
 FROZEN = {"start": "2026-12-24", "end": "2026-12-27"}
-OTHERWISE = now_asks(scope="name=web", reboot=RebootPolicy.NEVER, assess_at_once=1, freezes=[FROZEN])
+FOUR_CHANGED = now_asks(scope="name=web", reboot=RebootPolicy.NEVER, assess_at_once=1, freezes=[FROZEN])
 
 
 def carried_out_after(served: Served, change: Change) -> FlowRun:
@@ -83,7 +83,7 @@ def carried_out_after(served: Served, change: Change) -> FlowRun:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (OTHERWISE, "its deployment has other parameters now (assess_at_once, freezes, reboot, scope)"),
+        (FOUR_CHANGED, "its deployment has other parameters now (assess_at_once, freezes, reboot, scope)"),
         (paused, "its deployment is switched off"),
         (moved, "no schedule starts a run at"),
         (removed, "its deployment was removed"),

@@ -42,7 +42,7 @@ from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
 
-HEARD_SECONDS = 60.0
+HEARD_SECONDS = 240.0
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
 NAMES = ("first", "second")
 

@@ -20,9 +20,11 @@ import pandas
 
 SQLITE: Final = b"SQLite format 3\0"
 SAMPLE_SECONDS: Final = 0.02
+UNBORN_ROUNDS: Final = 5
 YOUNG_ROUNDS: Final = 50
 OLD_ROUNDS: Final = 25
-"""A process gets its last arguments soon: it is looked at in each of its first rounds, and then in one of so many."""
+"""The kernel counts a process before it can be read. A process gets its last arguments soon: it is looked at in each of
+its first rounds, and then in one of so many."""
 MARK: Final = secrets.token_hex(8)
 """All canaries of this process begin with it, so that a search looks for one thing first, and for the others seldom."""
 
@@ -168,7 +170,8 @@ class ProcessWatch:
                         self._look(int(name))
             begun = range(newest + 1, last + 1) if newest else ()
             young |= dict.fromkeys(begun, 0)
-            young = {pid: rounds + 1 for pid, rounds in young.items() if rounds < YOUNG_ROUNDS and self._look(pid)}
+            seen = {pid: n + 1 for pid, n in young.items() if self._look(pid) or n < UNBORN_ROUNDS}
+            young = {pid: n for pid, n in seen.items() if n < YOUNG_ROUNDS}
             newest = last
             self.rounds += 1
             self._stop.wait(SAMPLE_SECONDS)

@@ -20,6 +20,7 @@ from tasks.protocols.transport import Job, JobPhase, JobStatus
 from tasks.states import Classification
 from tests.contract.manager_subjects import Subject, apt_subject, patiently
 from tests.lab.fleet import Lab, LabHost
+from tests.lab.killing import hold, is_held, let_go
 
 APT = AptManager()
 NUMBERS = count(1)
@@ -201,25 +202,32 @@ def test_a_pin_that_keeps_a_security_fix_away_is_told(host: LabHost, subject: Su
     host.sh("rm /etc/apt/preferences.d/lab", root=True)
 
 
-def begin_slow(host: LabHost, seconds: int) -> None:
-    """Let somebody else install something that takes a while; returns once dpkg works on it."""
-    host.sh(f"echo {seconds} > /etc/lab-slow-seconds", root=True)
-    host.sh("systemd-run --quiet --unit=somebody apt-get -q -y install lab-slow", root=True)
-    patiently(lambda: "half-configured lab-slow:all 2.0" in host.dpkg_log())
+def jobs_of(host: LabHost) -> set[str]:
+    return {place.name for place in (host.root / "var/lib/fleetpatch/jobs").iterdir()}
 
 
 def test_work_in_progress_is_told_by_name_and_waited_for_but_not_for_ever(host: LabHost, subject: Subject) -> None:
     subject.fix()
     wanted = updates_of(subject)["lab-failing"]
-    begin_slow(host, 12)
-    state = assess(subject)
-    assert state.lock_holder.startswith("apt-get (pid ")
-    assert state.problems == ()
-    code, error = ending(install(subject, wanted, lock_wait="2"))
-    assert code != 0
-    assert error.startswith("lock: ")
-    assert host.package_versions("lab-failing") == {"lab-failing": "1.0"}
-    assert ending(install(subject, wanted)) == (0, "")
+    hold([host])
+    host.sh("systemd-run --quiet --unit=somebody apt-get -q -y install lab-slow", root=True)
+    try:
+        patiently(lambda: is_held(host))
+        state = assess(subject)
+        assert state.lock_holder.startswith("apt-get (pid ")
+        assert state.problems == ()
+        code, error = ending(install(subject, wanted, lock_wait="2"))
+        assert code != 0
+        assert error.startswith("lock: ")
+        assert host.package_versions("lab-failing") == {"lab-failing": "1.0"}
+        known = jobs_of(host)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(install, subject, wanted)
+            patiently(lambda: jobs_of(host) > known)
+            let_go([host])
+            assert ending(waiting.result(timeout=300)) == (0, "")
+    finally:
+        let_go([host])
     assert host.package_versions("lab-failing", "lab-slow") == {"lab-failing": "2.0", "lab-slow": "2.0"}
 
 

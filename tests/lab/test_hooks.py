@@ -38,6 +38,7 @@ def test_each_machine_is_drained_and_undrained_once_and_one_whose_hook_fails_sta
     assert bad.dpkg_log() == before
     assert bad.sh("cat /var/lab-hooks", root=True) == f"after_machine {bad.name} root 1.0 Failed\n"
 
+    assert (failed.wave, outcome_of(report, good).wave) == (1, 2)
     assert outcome_of(report, good).state is OperationState.SUCCEEDED
     assert good.package_versions("lab-plain") == {"lab-plain": "2.0"}
     assert good.sh("cat /var/lab-hooks", root=True).splitlines() == [

@@ -10,6 +10,8 @@ import runpy
 import signal
 import subprocess
 import sys
+import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -99,11 +101,15 @@ def start_forked(
     asked = (module, [*words], str(place), dict(environment), str(out), str(err))
     process = _SERVER.Process(target=_run, args=asked, name=" ".join((module, *words)))
     process.start()
-    return ForkedProcess(process, out, err)
+    forked = ForkedProcess(process, out, err)
+    atexit.register(forked.kill)  # before multiprocessing waits for it: one that was stopped would never end
+    return forked
 
 
 def _run(module: str, words: list[str], place: str, environment: dict[str, str], out: str, err: str) -> None:
     """Do so, in the new process."""
+    assert "prefect" not in sys.modules, "it reads its settings when it is loaded"
+    tempfile.tempdir = None
     os.setsid()
     for path, stream in ((out, 1), (err, 2)):
         opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
@@ -116,4 +122,5 @@ def _run(module: str, words: list[str], place: str, environment: dict[str, str],
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # an interpreter's end: threads, and then what is registered
         atexit._run_exitfuncs()  # multiprocessing leaves without them

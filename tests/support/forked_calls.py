@@ -1,5 +1,6 @@
 """Functions called in processes of their own, each forked from the one that has this project's modules loaded."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
@@ -39,10 +40,17 @@ class ForkedCall:
 def begin_call(function: Callable[..., None], *words: Any) -> ForkedCall:
     """Call a module's function as ``function(answers, *words)``; what it sends by ``answers`` is received here."""
     answers, theirs = _PROCESSES.Pipe(duplex=False)
-    process = _PROCESSES.Process(target=function, args=(theirs, *words), name=function.__name__, daemon=True)
+    asked = (function, dict(os.environ), theirs, *words)
+    process = _PROCESSES.Process(target=_call, args=asked, name=function.__name__, daemon=True)
     process.start()
     theirs.close()
     return ForkedCall(process, answers)
+
+
+def _call(function: Callable[..., None], environment: dict[str, str], answers: Connection, *words: Any) -> None:
+    os.environ.clear()  # what the process has inherited is of the test that began the first of them
+    os.environ.update(environment)
+    function(answers, *words)
 
 
 def make_barrier(parties: int) -> Barrier:

@@ -22,7 +22,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-_START_SECONDS = 60.0
+_START_SECONDS = 240.0
 _NUMBERS = itertools.count(1)
 
 

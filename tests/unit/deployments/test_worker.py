@@ -23,7 +23,7 @@ POLITE = "import time; open('up', 'w').close(); time.sleep(600)"
 WITH_A_CHILD = (
     f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(20)']); {DEAF}"
 )
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 def until(what: Callable[[], object]) -> None:
