@@ -28,7 +28,12 @@ SPREAD = tuple(
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
 """Files of flows that use no Prefect server of others."""
-MACHINES = ("tests/faults/test_on_machines.py", "tests/lab/", "tests/contract/test_manager_contract.py")
+MACHINES = (
+    "tests/faults/test_on_machines.py",
+    "tests/lab/",
+    "tests/contract/test_manager_contract.py",
+    "tests/flows/test_cancel_served.py",
+)
 """Tests that wait for machines most of their time: they run beside those that need the cores."""
 LONG = (
     "tests/faults/test_on_machines.py",
@@ -37,10 +42,11 @@ LONG = (
     "tests/lab/test_windows_kept.py",
     "tests/lab/test_losing_parts.py",
     "tests/lab/test_secrets.py",
+    "tests/flows/test_cancel_served.py",
     "tests/lab/test_hostile.py",
     "tests/lab/test_demo.py",
-    "tests/lab/",
     "tests/contract/test_manager_contract.py",
+    "tests/lab/",
     "tests/flows/test_buttons.py",
     "tests/flows/",
     "tests/contract/test_deploy",

@@ -153,6 +153,7 @@ done
 _RENEW = r"""set -e
 for _ in $(seq 600); do systemctl list-units --no-legend 'fleetpatch-*' | grep -q . || break; sleep 0.1; done
 systemctl kill -s KILL 'fleetpatch-*' || true; systemctl reset-failed 'fleetpatch-*' || true # of a test that failed
+while systemd-inhibit --list --no-pager --no-legend | grep -q fleetpatch; do sleep 0.2; done
 rm -rf /etc/lab-slow-seconds /etc/lab-failing-fixed /etc/apt/apt.conf.d/99limit /run/reboot-required*
 rm -rf /var/lib/fleetpatch
 apt-mark -qq unhold 'lab-*'; apt-get clean
