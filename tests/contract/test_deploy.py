@@ -287,9 +287,9 @@ def test_serving_is_over_when_its_worker_is_told_to_end(
     def supervise(words: Sequence[str], environment: Mapping[str, str]) -> int:
         begun.append(words)
         told_to_end_when_up(tmp_path)
-        return supervise_worker([sys.executable, "-c", POLITE], environment)
-
-    monkeypatch.chdir(tmp_path)
+        here = f"import os, signal, sys; os.chdir({str(tmp_path)!r}); "
+        ends = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0)); "
+        return supervise_worker([sys.executable, "-c", here + ends + POLITE], environment)
 
     monkeypatch.setattr("deployments.worker.worker_process.supervise_worker", supervise)
     done = place.command("--yes", "--serve")
