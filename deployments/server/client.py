@@ -7,9 +7,10 @@ from typing import Final
 import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import PrefectHTTPStatusError
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
+from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
+from flows.prefect_api.api_client import limit_retries
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
 from tasks.errors import CannotRun
 
@@ -44,7 +45,7 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
         ) from error
     safe_url = str(url.copy_with(userinfo=b"", query=None))
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: retries}):
+        with limit_retries(retries):
             client = get_client(httpx_settings={"timeout": REQUEST_TIMEOUT_SECONDS}, sync_client=True)
             with client:
                 _require_healthy(client.request("GET", "/health"), safe_url)

@@ -18,17 +18,24 @@ NO_ANSWER_ERRORS = (httpx.HTTPError, OSError, ValueError)
 
 
 @contextmanager
-def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
-    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``).
+def limit_retries(count: int) -> Iterator[None]:
+    """Let Prefect's clients repeat a request at most so many times; all other settings stay.
 
     The settings are copied: Prefect's ``temporary_settings`` reads all of them again, from the environment and from
     files. That takes 60 ms of processor time, and each wave needs two such clients.
     """
     context = get_settings_context()
-    no_retries = context.settings.client.model_copy(update={"max_retries": 0})
-    settings = context.settings.model_copy(update={"client": no_retries})
+    client = context.settings.client.model_copy(update={"max_retries": count})
+    settings = context.settings.model_copy(update={"client": client})
+    with SettingsContext(profile=context.profile, settings=settings):
+        yield
+
+
+@contextmanager
+def open_fail_fast_client() -> Iterator[SyncPrefectClient]:
+    """Give a client that asks once, with a short timeout (``ANSWER_TIMEOUT_SECONDS``)."""
     with (
-        SettingsContext(profile=context.profile, settings=settings),
+        limit_retries(0),
         get_client(sync_client=True, httpx_settings={"timeout": ANSWER_TIMEOUT_SECONDS}) as client,
     ):
         yield client

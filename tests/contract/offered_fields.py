@@ -258,7 +258,7 @@ class Row:
 
     @property
     def kind(self) -> str:
-        """In whose differences a change of it is told."""
+        """The kind of object whose differences show a change of this field."""
         return _KINDS.get(self.what, self.what)
 
     @property

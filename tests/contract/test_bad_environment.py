@@ -230,7 +230,7 @@ def test_records_that_another_program_holds(place: Path) -> None:
     assert_plain(ran_here(place, ("runs",)), 0)
     with closing(sqlite3.connect(place / "records.db", isolation_level=None)) as holder:
         holder.execute("BEGIN EXCLUSIVE")
-        assert_plain(ran_forked(place, ("runs",)), 0)  # who reads waits for nobody
+        assert_plain(ran_forked(place, ("runs",)), 0)  # reading needs no lock
 
 
 def test_records_of_a_newer_fleetpatch_are_left_alone(place: Path) -> None:

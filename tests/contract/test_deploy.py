@@ -281,7 +281,7 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
 def test_serving_is_over_when_its_worker_is_told_to_end(
     place: Place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process is told to end. How the real worker does so is in tests/unit/deployments/test_worker.py."""
+    """The test sends SIGTERM to its own process. tests/unit/deployments/test_worker.py shows how a worker ends."""
     begun: list[Sequence[str]] = []
 
     def supervise(words: Sequence[str], environment: Mapping[str, str]) -> int:

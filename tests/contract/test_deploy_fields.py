@@ -247,7 +247,7 @@ class Waiting:
             assert message.startswith("cancelled by fleetpatch deploy: ")
             assert why in message
         assert self.nights.state(self.goes_on)[0] == "RUNNING"
-        if self.change is not moved:  # whoever starts a run by hand chooses its time
+        if self.change is not moved:  # a run that a person starts has its own time
             assert self.nights.state(self.by_hand)[0] == "CANCELLED"
         if self.change is narrowed:
             assert self.nights.state(self.own)[0] == "SCHEDULED"

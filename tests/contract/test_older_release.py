@@ -34,7 +34,7 @@ from tests.support.fake_clock import FakeClock
 
 @pytest.fixture(scope="module", params=BOTH)
 def url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Records as the older release left them: whoever opens them first migrates them, and nobody changes them."""
+    """Records as the older release left them. The first test that opens them migrates them; no test changes them."""
     with empty_database(request.param, tmp_path_factory.mktemp("records")) as made:
         fill_records(made)
         yield made

@@ -31,6 +31,7 @@ from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.ci.tree import TOP
 from tests.lab.fleet import LabError, LabHost
+from tests.lab.killing import set_slow
 from tests.support.forked import ForkedProcess, start_forked
 
 RUN = "20260310-010000-aaaaaa"
@@ -95,7 +96,7 @@ class Stage:
 
     def slow(self, host: LabHost, seconds: int) -> None:
         """Let lab-slow take so long."""
-        (host.root / "etc/lab-slow-seconds").write_text(f"{seconds}\n")
+        set_slow([host], seconds)
 
     def request(self, *masks: str, minutes: float = 30, **fields: Any) -> PatchRequest:
         """Return a request for these updates."""

@@ -14,7 +14,7 @@ import pytest
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.ci.tree import TOP
-from tests.lab.killing import began
+from tests.lab.killing import began, wait_for
 from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.forked import start_forked
@@ -60,10 +60,7 @@ class Process:
         self.wait_for("first: precheck")
         with open_records(self.records_url) as records:
             run = History(records).read_runs(1)[0].id
-            until = time.monotonic() + 240
-            while not began("install")(records.read_entries(run)):
-                assert time.monotonic() < until, self.log.read_text()
-                time.sleep(0.05)
+            wait_for(lambda: began("install")(records.read_entries(run)), "an installation")
 
     def end(self, seconds: float = 240) -> tuple[int, str, str]:
         out, said = self.popen.communicate(timeout=seconds)

@@ -36,8 +36,8 @@ PRELOADED: Final = (
 )
 """Modules that processes need: none that starts a thread or opens a connection when it is loaded."""
 
-_SERVER: Final = get_context("forkserver")
-_SERVER.set_forkserver_preload([*PRELOADED])
+FORK_SERVER: Final = get_context("forkserver")
+FORK_SERVER.set_forkserver_preload([*PRELOADED])
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +99,17 @@ def start_forked(
         out, err: files for what it prints.
     """
     asked = (module, [*words], str(place), dict(environment), str(out), str(err))
-    process = _SERVER.Process(target=_run, args=asked, name=" ".join((module, *words)))
+    process = FORK_SERVER.Process(target=_run, args=asked, name=" ".join((module, *words)))
     process.start()
     forked = ForkedProcess(process, out, err)
     atexit.register(forked.kill)  # before multiprocessing waits for it: one that was stopped would never end
     return forked
+
+
+def replace_environment(environment: Mapping[str, str]) -> None:
+    """Give this process an environment. It has inherited that of the test that started the first of them."""
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def _run(module: str, words: list[str], place: str, environment: dict[str, str], out: str, err: str) -> None:
@@ -116,8 +122,7 @@ def _run(module: str, words: list[str], place: str, environment: dict[str, str],
         os.dup2(opened, stream)
         os.close(opened)
     os.chdir(place)
-    os.environ.clear()
-    os.environ.update(environment)
+    replace_environment(environment)
     sys.argv[1:] = words
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -3,17 +3,14 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from multiprocessing.synchronize import Barrier
 from typing import Any, Final
 
-from tests.support import forked
+from tests.support.forked import FORK_SERVER, replace_environment
 
 _PATIENCE_SECONDS: Final = 240.0
-_PROCESSES: Final = get_context("forkserver")
-assert forked.PRELOADED  # the module has said what the processes have loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +36,19 @@ class ForkedCall:
 
 def begin_call(function: Callable[..., None], *words: Any) -> ForkedCall:
     """Call a module's function as ``function(answers, *words)``; what it sends by ``answers`` is received here."""
-    answers, theirs = _PROCESSES.Pipe(duplex=False)
+    answers, theirs = FORK_SERVER.Pipe(duplex=False)
     asked = (function, dict(os.environ), theirs, *words)
-    process = _PROCESSES.Process(target=_call, args=asked, name=function.__name__, daemon=True)
+    process = FORK_SERVER.Process(target=_call, args=asked, name=function.__name__, daemon=True)
     process.start()
     theirs.close()
     return ForkedCall(process, answers)
 
 
 def _call(function: Callable[..., None], environment: dict[str, str], answers: Connection, *words: Any) -> None:
-    os.environ.clear()  # what the process has inherited is of the test that began the first of them
-    os.environ.update(environment)
+    replace_environment(environment)
     function(answers, *words)
 
 
 def make_barrier(parties: int) -> Barrier:
     """Return a barrier for so many calls."""
-    return _PROCESSES.Barrier(parties)
+    return FORK_SERVER.Barrier(parties)

@@ -114,7 +114,7 @@ def stage(
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.chdir(tmp_path)
-    # Nobody cuts the power here: a commit need not wait for the disk.
+    # These records need not survive a power cut, so a commit does not wait for the disk.
     monkeypatch.setattr("tasks.records.storage.database.SQLITE_SYNCHRONOUS", "OFF")
     for name in ("abandoned_runs", "reconciliation"):
         monkeypatch.setattr(f"flows.recovery.{name}.SystemClock", lambda: made.fleet.clock)

@@ -17,7 +17,7 @@ def scene(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) 
     """Records are looked at ten times more seldom than they really are: that is most of what these tests take."""
     monkeypatch.setattr("flows.approval.gate.STOP_POLL_SECONDS", 10 * STOP_POLL_SECONDS)
     monkeypatch.setattr("flows.approval.gate._RECORDS_POLL_INTERVAL", timedelta(seconds=10 * RECORDS_POLL_SECONDS))
-    # Nobody cuts the power here: a commit need not wait for the disk.
+    # These records need not survive a power cut, so a commit does not wait for the disk.
     monkeypatch.setattr("tasks.records.storage.database.SQLITE_SYNCHRONOUS", "OFF")
     shutil.copy(empty_records, tmp_path / "records.db")
     url = f"sqlite:///{tmp_path / 'records.db'}"
