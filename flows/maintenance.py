@@ -36,8 +36,8 @@ def stage_fleet(request: PatchRequest) -> RunReport:
 
     Use the request of the later run. This flow ignores the parts that do not select or download updates: hooks,
     approval, notifications, freezes, reboots, the configuration's name. It may take as long as the window is, counted
-    from its own scheduled time. It must end before the window opens: the run does not patch a machine that still
-    downloads.
+    from its own scheduled time. It should end before the window opens: on a machine that still downloads, the run ends
+    the download.
 
     If Prefect starts the flow run again after its process died, it resumes the run that it had begun.
 

@@ -119,6 +119,8 @@ class Update:
         replaces: older pending updates that this update includes.
         security_version: the newest version from an origin of security fixes; "" when that is ``available``.
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
+        advisories: the ids of the publisher's notices about the newer versions ("RHSA-2024:1234"), newest first.
+        updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
     """
 
     id: str
@@ -141,14 +143,65 @@ class Update:
     security_version: str = ""
     vendor_change: str = ""
     changes_boot: bool = False
+    advisories: tuple[str, ...] = ()
+    updates_manager: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class RebootNeed:
-    """Whether a machine needs a reboot, and the reasons it gives."""
+    """Whether a machine needs a reboot, and the reasons it gives.
+
+    Attributes:
+        mitigated_by: why the reboot may wait: a live patch has fixed everything in memory that the reboot would fix.
+            "" when none has, or when that is not known.
+    """
 
     answer: YesNoUnknown
     reasons: tuple[str, ...] = ()
+    mitigated_by: str = ""
+
+    @property
+    def explanation(self) -> str:
+        """Return the reasons, and what mitigates them, as one text; "" without reasons."""
+        mitigation = (f"mitigated by {self.mitigated_by}",) if self.mitigated_by else ()
+        return "; ".join((*self.reasons, *mitigation))
+
+
+@dataclass(frozen=True, slots=True)
+class LivePatching:
+    """The live patches of a machine's running kernel: fixes in memory, without a reboot.
+
+    Attributes:
+        provider: the name of the tool, or "livepatch" for the kernel itself.
+        state: the tool's own word for the state, or the kernel's.
+        kernel: release of the kernel that is patched.
+        patches: the loaded live patches.
+        cves: the CVEs that they fix; None when unknown.
+        problem: why the live patches can't be relied on (not applied, support has ended), or "".
+        unfixed_cves: the CVEs that newer installed kernels fix and the live patches do not; None when unknown.
+        assurance: the provider's own statement that the live patches replace the pending reboot, or "".
+    """
+
+    provider: str
+    state: str
+    kernel: str = ""
+    patches: tuple[str, ...] = ()
+    cves: tuple[str, ...] | None = None
+    problem: str = ""
+    unfixed_cves: tuple[str, ...] | None = None
+    assurance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryProblem:
+    """A package repository that can't be used, and the remedy. ``repository`` is its name, or "" for all of them."""
+
+    repository: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.repository}: {self.message}" if self.repository else self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +230,13 @@ class PackageState:
         unfinished: packages among the problems that are only half installed.
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
+        unpausable_updaters: the names of those among them that no run can pause (jobs of cron, for example).
         updater_units: masks of the services among the system's own updaters. No run restarts them.
         warnings: for example repositories that could not be read.
         services_to_restart: services that use files which updates have replaced.
         at_work: the process that changed packages during the query, so that they were not checked; "" for none.
+        live_patching: what is known of live patches; None when the machine has no tool for them.
+        repository_problems: repositories that can't be used, each with its remedy.
     """
 
     manager: str
@@ -196,6 +252,9 @@ class PackageState:
     unfinished: tuple[UnfinishedPackage, ...] = ()
     at_work: str = ""
     updater_units: tuple[str, ...] = ()
+    live_patching: LivePatching | None = None
+    repository_problems: tuple[RepositoryProblem, ...] = ()
+    unpausable_updaters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ FleetpatchError                     inventory/errors.py
     │   └── DeadlineExceeded        the deadline has passed
     ├── ProtocolViolation           the machine's answer is not the expected JSON
     ├── ScriptFailed                a script ended with an unexpected exit code
+    │   └── LockLost                the machine refused an order: the run no longer has its machine lock
     ├── ManagerError
     │   ├── ManagerBusy             (transient) another process holds the package manager's lock
     │   ├── RepositoryError         (transient) repositories can't be read
@@ -73,6 +74,7 @@ __all__ = [
     "JobLost",
     "LeaseHeld",
     "ListsUnread",
+    "LockLost",
     "ManagerBusy",
     "ManagerError",
     "PatchError",
@@ -158,6 +160,16 @@ class ScriptFailed(PatchError):
         super().__init__(message, machine=machine, hint=hint)
         self.exit_code = exit_code
         self.output_tail = output_tail
+
+
+class LockLost(ScriptFailed):
+    """The machine refused an order: the run, or this attempt at it, no longer has its machine lock. Nothing began.
+
+    Attributes:
+        holder: the id of the other run that has the lock; "" when no other run has it.
+    """
+
+    holder: str = ""
 
 
 class ManagerError(PatchError):

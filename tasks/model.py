@@ -14,8 +14,10 @@ from tasks.assessment import (
     ErrorInfo,
     Facts,
     Listener,
+    LivePatching,
     PackageState,
     RebootNeed,
+    RepositoryProblem,
     Services,
     UnfinishedPackage,
     Update,
@@ -45,12 +47,14 @@ __all__ = [
     "InstallResult",
     "JobOutput",
     "Listener",
+    "LivePatching",
     "MachinePlan",
     "Outcome",
     "PackageState",
     "PinnedUpdates",
     "RebootNeed",
     "RebootResult",
+    "RepositoryProblem",
     "RestartResult",
     "RunInfo",
     "RunReport",
@@ -164,7 +168,11 @@ class Wave:
 
 @dataclass(frozen=True, slots=True)
 class TransactionResult:
-    """One package transaction, as the job on the machine reported it. Times are by the controller's clock."""
+    """One package transaction, as the job on the machine reported it. Times are by the controller's clock.
+
+    Attributes:
+        undo: how to undo it on the machine, or why that is not possible; "" when the package manager can't tell.
+    """
 
     number: int
     updates: tuple[str, ...]
@@ -172,6 +180,7 @@ class TransactionResult:
     ended_at: datetime | None
     exit_code: int | None
     detail: str = ""
+    undo: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +210,11 @@ class InstallResult:
 
 @dataclass(frozen=True, slots=True)
 class RebootResult:
-    """The result of the reboot step."""
+    """The result of the reboot step.
+
+    Attributes:
+        mitigated_by: the live patches because of which a required reboot waits, as the request allows; "" otherwise.
+    """
 
     state: RebootState
     reason: str = ""
@@ -210,6 +223,7 @@ class RebootResult:
     down_seconds: float | None = None  # from the reboot command until the machine stopped answering
     up_seconds: float | None = None  # from then until a login succeeded
     count: int = 0
+    mitigated_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,9 +21,12 @@ settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
-SPREAD = tuple(
-    f"tests/lab/test_{name}.py"
-    for name in ("hooks", "patch", "resume", "scheduled", "services", "ssh_shared", "updaters")
+SPREAD = (
+    "tests/faults/test_on_machines.py",
+    *(
+        f"tests/lab/test_{name}.py"
+        for name in ("dnf", "hooks", "patch", "resume", "scheduled", "services", "ssh_shared", "updaters", "zypper")
+    ),
 )
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
@@ -31,12 +34,13 @@ OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel
 MACHINES = (
     "tests/faults/test_on_machines.py",
     "tests/lab/",
-    "tests/contract/test_manager_contract.py",
+    "tests/contract/test_manager_contract_",
     "tests/flows/test_cancel_served.py",
 )
 """Tests that wait for machines most of their time: they run beside those that need the cores."""
 LONG = (
     "tests/faults/test_on_machines.py",
+    "tests/contract/test_manager_contract_",
     "tests/lab/test_resume.py",
     "tests/lab/test_scheduled.py",
     "tests/lab/test_windows_kept.py",
@@ -45,7 +49,6 @@ LONG = (
     "tests/flows/test_cancel_served.py",
     "tests/lab/test_hostile.py",
     "tests/lab/test_demo.py",
-    "tests/contract/test_manager_contract.py",
     "tests/lab/",
     "tests/flows/test_buttons.py",
     "tests/flows/",

@@ -106,7 +106,7 @@ def _check_staging(
             message = (
                 f"the download for the window of {window.local_start:%Y-%m-%d %H:%M} may last from "
                 f"{to_wall_time(starts, zone):%Y-%m-%d %H:%M} to {to_wall_time(ends, zone):%H:%M} and overlaps the "
-                f"window of {overlapping.local_start:%Y-%m-%d %H:%M}: its run skips machines that still download"
+                f"window of {overlapping.local_start:%Y-%m-%d %H:%M}: its run ends downloads that still go on"
             )
             yield ConfigurationFinding(
                 configuration.name,

@@ -201,6 +201,9 @@ _ROWS = (
     ),
     RequestOption("waves.keep_locations_apart", help="Never put two locations in the same wave."),
     RequestOption("reboot", metavar="POLICY"),
+    RequestOption(
+        "reboot_if_live_patched", help="Do not reboot for a new kernel whose security fixes live patches have applied."
+    ),
     RequestOption("reboot_pending_first", help="First do a reboot that was required before."),
     RequestOption("max_reboots", help="Most reboots of one machine."),
     RequestOption(

@@ -371,7 +371,7 @@ class FleetRun:
     def _build_report(self, outcomes: Sequence[Outcome]) -> RunReport:
         contexts = self._contexts
         plans = {work.name: work.state.plan for work in contexts if work.state.plan is not None}
-        assessments = {work.name: work.state.assessment for work in contexts if work.state.assessment is not None}
+        assessments = {work.name: last for work in contexts if (last := work.state.last_assessment) is not None}
         if self._resume_state is not None:
             plans, assessments = (
                 {**self._resume_state.plans, **plans},

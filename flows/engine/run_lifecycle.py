@@ -285,6 +285,6 @@ def build_machine_report(
         outcomes=(build_outcome(context),),
         waves=tuple(replace(wave, machines=(name,)) for wave in order if name in wave.machines),
         plans=(run.plan,) if run.plan else (),
-        assessments=(run.assessment,) if run.assessment else (),
+        assessments=(run.last_assessment,) if run.last_assessment else (),
         hooks=merge_hook_results(concern, run.hooks),
     )

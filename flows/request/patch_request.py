@@ -201,6 +201,11 @@ class PatchRequest(ScopeRequest):
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
     )
+    reboot_if_live_patched: bool = Field(
+        default=True,
+        description="Reboot also for a new kernel whose security fixes live patches have applied to the running one. "
+        "Otherwise such a reboot waits, and the report says so. The policy Always reboots in any case.",
+    )
     reboot_pending_first: bool = Field(
         default=False, description="If a reboot is pending, reboot before anything is installed."
     )

@@ -9,7 +9,11 @@ _BOOT_PACKAGE_MASKS = (
     "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "initramfs-tools*", "dracut*", "grub*", "shim*",
     "systemd-boot*", "*-microcode", "microcode_ctl", "ucode-*", "linux-firmware*", "firmware-*",
 )  # fmt: skip
-_NON_BOOT_PACKAGE_MASKS = ("kernel-headers*", "kernel-devel*", "kernel-doc*", "kernel-tools*", "kernel-srpm-macros*")
+_LIVE_PATCH_MASKS = ("kernel-livepatch*", "kpatch-patch*", "uptrack-updates-*")
+_NON_BOOT_PACKAGE_MASKS = (
+    "kernel-headers*", "kernel-devel*", "kernel-doc*", "kernel-tools*", "kernel-srpm-macros*", "kernel-*-livepatch*",
+    *_LIVE_PATCH_MASKS,
+)  # fmt: skip
 
 
 @lru_cache(maxsize=8192)  # many machines have the same pending updates
@@ -18,3 +22,8 @@ def is_boot_package(name: str) -> bool:
     if any(fnmatchcase(name, mask) for mask in _NON_BOOT_PACKAGE_MASKS):
         return False
     return any(fnmatchcase(name, mask) for mask in _BOOT_PACKAGE_MASKS)
+
+
+def is_live_patch_package(name: str) -> bool:
+    """Return whether a package is a live patch of the running kernel, or a tool for it: it never needs a reboot."""
+    return any(fnmatchcase(name, mask) for mask in _LIVE_PATCH_MASKS)

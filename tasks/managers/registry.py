@@ -1,20 +1,84 @@
 """The table of package managers. A new one needs a line in each table."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 
 from tasks.errors import UnsupportedSystem
 from tasks.managers.apt.manager import AptManager
+from tasks.managers.image.bootc.tool import BOOTC
+from tasks.managers.image.manager import ImageManager
+from tasks.managers.image.rpm_ostree.tool import RPM_OSTREE
+from tasks.managers.image.transactional_update.tool import TRANSACTIONAL_UPDATE
+from tasks.managers.rpm.dnf.manager import DnfManager
+from tasks.managers.rpm.dnf5.manager import Dnf5Manager
+from tasks.managers.rpm.yum.manager import YumManager
+from tasks.managers.rpm.zypper.manager import ZypperManager
 from tasks.model import Facts
 from tasks.protocols.package_manager import PackageManager
 
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
+    BOOTC.name: partial(ImageManager, BOOTC),
+    RPM_OSTREE.name: partial(ImageManager, RPM_OSTREE),
+    TRANSACTIONAL_UPDATE.name: partial(ImageManager, TRANSACTIONAL_UPDATE),
     "apt": AptManager,
+    "dnf": DnfManager,
+    "dnf5": Dnf5Manager,
+    "yum": YumManager,
+    "zypper": ZypperManager,
+}
+
+_OSTREE: Final = "ostree"
+_SILENT_BOOTC: Final = "silent-bootc"
+_RED_HAT: Final = ("dnf5", "dnf", "yum")
+_SYSTEM_MANAGERS: Final[Mapping[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("debian", "ubuntu"), ("apt",)),
+    **dict.fromkeys(("fedora", "rhel", "centos"), _RED_HAT),
+    **dict.fromkeys(("suse", "opensuse", "sles"), ("zypper",)),
+}
+"""The package managers that a system was made with, by ID and ID_LIKE of os-release(5)."""
+
+MANAGER_COMMANDS: Final = (
+    f"bootc:{BOOTC.name}:bootc-image",
+    f"rpm-ostree:{RPM_OSTREE.name}:ostree",
+    f":{_OSTREE}:ostree",  # without a tool that updates it
+    f"bootc:{_SILENT_BOOTC}:bootc-silent",
+    f"transactional-update:{TRANSACTIONAL_UPDATE.name}:read-only-root",
+    "apt-get:apt",
+    "dnf5:dnf5",
+    "dnf:dnf",
+    "yum:yum",
+    "zypper:zypper",
+)
+"""COMMAND:NAME, best first. A machine with the command has that package manager, supported here or not.
+
+COMMAND:NAME:CONDITION is the manager of an image-based system. A machine that meets the condition (see facts.sh) has no
+other package manager: its other tools would change packages in an image that they can't change."""
+
+_REASONS: Final[Mapping[str, str]] = {
+    _OSTREE: "its root is an OSTree image, and it has neither bootc nor rpm-ostree to update it",
+    _SILENT_BOOTC: "its root is read-only, and bootc does not tell whether it is an image",
 }
 
 
-MANAGER_COMMANDS: Final = ("apt-get:apt", "dnf5:dnf", "dnf:dnf", "zypper:zypper")
-"""COMMAND:NAME, best first. A machine with the command has that package manager, supported here or not."""
+def rank_managers(programs: Mapping[str, str], os_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of a machine's package managers, best first.
+
+    Many systems offer the package managers of others as packages. Such a one does not know the locks and the rules of
+    the machine's own. So those that the system was made with are first. Among those, dnf 5 is second to another
+    ``dnf``, and dnf to a yum that is a program of its own.
+
+    Args:
+        programs: name of the package manager -> name of the file behind its command, "" when unknown; in the order of
+            MANAGER_COMMANDS, which is kept otherwise.
+        os_ids: ID and the words of ID_LIKE of the machine's os-release(5).
+    """
+    own = next((_SYSTEM_MANAGERS[each] for each in os_ids if each in _SYSTEM_MANAGERS), ())
+    added = {
+        "dnf5": programs.get("dnf", "") not in {"", "dnf5"},
+        "dnf": programs.get("yum", "") == "yum",
+    }
+    return tuple(sorted(programs, key=lambda name: (name not in own, added.get(name, False))))
 
 
 def find_manager(facts: Facts) -> PackageManager:
@@ -26,7 +90,7 @@ def find_manager(facts: Facts) -> PackageManager:
     for name in facts.managers:
         if name in MANAGER_TYPES:
             return MANAGER_TYPES[name]()
-    found = ", ".join(facts.managers) or "none"
+    found = ", ".join(_REASONS.get(name, name) for name in facts.managers) or "none"
     raise UnsupportedSystem(
         f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {found})",
         hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Remove it from the scope, or set its owner to 'manual'.",

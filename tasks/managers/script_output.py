@@ -50,6 +50,18 @@ def _parse_section(record: ScriptRecord) -> ScriptSection:
     )
 
 
+def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:
+    """Return the one record of that kind.
+
+    Raises:
+        ProtocolViolation: there is none, or more than one.
+    """
+    records = result.find_records(kind)
+    if len(records) != 1:
+        raise ProtocolViolation(f"{script} gave {len(records)} records of kind {kind!r}, not one")
+    return records[0]
+
+
 def require_text(record: ScriptRecord, key: str) -> str:
     """Return a record's string.
 

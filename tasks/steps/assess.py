@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, Update
+from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update
+from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes
 from tasks.rules.machine_checks.precheck import check_machine_state
 from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
@@ -59,7 +60,8 @@ def plan_updates(context: MachineContext) -> MachineState:
         )
         chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped)
         download = filtered.simulation.download_bytes if filtered.simulation else 0
-    expected = predict_reboot_need(chosen, packages.reboot)
+    waits = options.may_reboot_wait(packages.reboot)
+    expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
     machine_plan = MachinePlan(
         machine=context.name,
         chosen=chosen,
@@ -104,6 +106,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         chosen,
         repair=options.repair,
         reboot_first=options.reboot_pending_first,
+        reboot_may_wait=options.may_reboot_wait(packages.reboot),
         updaters_paused=options.native_updaters == "pause",
     )
 
@@ -149,13 +152,15 @@ def _describe_service_restarts(packages: PackageState, options: PatchOptions) ->
 
 
 def _describe_package_state(packages: PackageState) -> list[str]:
-    lines = list(packages.warnings)
+    lines = [*map(str, packages.repository_problems), *packages.warnings]
     if packages.at_work:
         lines.append(f"packages were being changed by {packages.at_work}, so their state was not checked")
     if packages.problems:
         lines.append("packages are in a broken state, so what would be installed was not simulated")
     if packages.reboot.answer is YesNoUnknown.YES:
-        lines.append("a reboot is pending: " + "; ".join(packages.reboot.reasons))
+        lines.append(f"a reboot is pending: {packages.reboot.explanation}")
+    if packages.live_patching is not None:
+        lines.append(f"live patches: {describe_live_patching(packages.live_patching)}")
     if not packages.updates:
         lines.append("nothing is pending")
     return lines

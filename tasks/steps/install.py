@@ -7,7 +7,7 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.errors import BrokenPackages, FleetpatchError
+from tasks.errors import BrokenPackages, FleetpatchError, LockLost
 from tasks.model import Finding, TransactionResult, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind as Kind
@@ -164,7 +164,14 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
             _find_staging_end(context, rates.predict_install_seconds(len(chosen))),
         ),
     )
-    job_result = run_job(context, Kind.STAGE, 0, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs)
+    try:
+        job_result = run_job(
+            context, Kind.STAGE, 0, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs
+        )
+    except LockLost as error:
+        if not (run_context.options.download_only and error.holder):
+            raise
+        return f"not downloaded: {error.message}"  # a run that installs took the machine over
     install_log.ended_job_ids.add(job_result.job_id)
     install_log.staged_seconds = next(
         (measure_transaction_seconds(each) for each in job_result.transactions if each.exit_code == 0), None

@@ -59,7 +59,8 @@ def reboot(context: MachineContext) -> MachineState:
             early,
         )
     elif not decision.reboot:
-        _store_result(context, RebootResult(decision.state_without_reboot, decision.reason), early)
+        result = RebootResult(decision.state_without_reboot, decision.reason, mitigated_by=decision.mitigated_by)
+        _store_result(context, result, early)
     elif not run_before_hooks(context):
         why_not = f"not rebooted although {decision.reason}: {context.state.halted}"
         _store_result(context, RebootResult(decision.state_without_reboot, why_not), early)
@@ -157,6 +158,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
             zone=window.zone,
         ),
         reboots_since_install=0,
+        reboot_if_live_patched=options.reboot_if_live_patched,
     )
 
 
@@ -242,7 +244,10 @@ def _order_and_watch(
         journal.record_end(
             context, Step.REBOOT, "reboot", before, {"state": by_now.state_without_reboot.value, "why": why_not}
         )
-        return _store_result(context, RebootResult(by_now.state_without_reboot, why_not), early)
+        mitigated_by = "" if obstacle else by_now.mitigated_by
+        return _store_result(
+            context, RebootResult(by_now.state_without_reboot, why_not, mitigated_by=mitigated_by), early
+        )
     report_reboot_progress(context, "ordering the reboot")
     result = RebootResult(RebootState.STARTED, reason, boot_id_before=before, count=1)
     _store_result(context, result, early)  # from now on the machine may go down at any time

@@ -136,7 +136,10 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
         return ()
     if packages.reboot.answer is not YesNoUnknown.YES:
         return ()
-    because = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
+    because = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
+    if context.run_context.options.may_reboot_wait(packages.reboot):
+        why = f"the machine asks for a reboot{because}, and the request lets such a reboot wait"
+        return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, why),)
     why_not = (
         "nothing was installed, and without an installation this run does not do a reboot that was already pending"
     )

@@ -65,5 +65,6 @@ def _has_services_to_restart(machine_state: MachineState, options: PatchOptions)
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether a reboot that was pending before the run is done before the installation."""
     packages = machine_state.assessment.packages if machine_state.assessment else None
-    pending = packages is not None and packages.reboot.answer is YesNoUnknown.YES
-    return pending and options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER
+    if packages is None or packages.reboot.answer is not YesNoUnknown.YES or options.may_reboot_wait(packages.reboot):
+        return False
+    return options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER

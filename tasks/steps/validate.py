@@ -1,6 +1,6 @@
 """The validate step: assess the machine again, and compare it with the plan and the results."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
@@ -9,6 +9,7 @@ from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services
+from tasks.rules.machine_checks.versions import check_installed_versions, find_rolled_back_updates, mark_lost
 from tasks.states import FindingLevel, RebootState, Step, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
@@ -47,7 +48,8 @@ def validate(context: MachineContext) -> MachineState:
         context.name, began, seconds, facts=facts, packages=packages, run_id=context.run_context.run.id
     )
     context.run_context.records.save(assessment)
-    findings += _check_versions(context, packages)
+    installed, lost = _check_versions(context, packages)
+    findings += installed
     findings += _check_boot(context, facts)
     findings += check_concurrent_changes(packages)
     if packages.problems:
@@ -59,20 +61,29 @@ def validate(context: MachineContext) -> MachineState:
                 REPAIR_REMEDY if packages.repairable else "Repair the package state on the machine.",
             )
         )
-    reboot_reasons = "; ".join(packages.reboot.reasons) if packages.reboot.answer is YesNoUnknown.YES else None
+    reboot_reasons = packages.reboot.explanation if packages.reboot.answer is YesNoUnknown.YES else None
     reboot = machine_state.reboot
+    may_wait = context.run_context.options.may_reboot_wait(packages.reboot)
     if rebooted and reboot_reasons is not None:
         findings.append(
             Finding("reboot", FindingLevel.WARN, f"it asks for a reboot again: {reboot_reasons}", "Look at its boot.")
         )
     elif reboot_reasons is not None and reboot is not None and reboot.state is RebootState.NOT_NEEDED:
         reboot = RebootResult(
-            RebootState.REQUIRED, f"the machine began to ask for a reboot after that was decided: {reboot_reasons}"
+            RebootState.REQUIRED,
+            f"the machine began to ask for a reboot after that was decided: {reboot_reasons}",
+            mitigated_by=packages.reboot.mitigated_by if may_wait else "",
         )
+    elif reboot_reasons is not None and reboot is not None and reboot.mitigated_by and not may_wait:
+        reboot = RebootResult(RebootState.REQUIRED, f"live patches mitigate it no longer: {reboot_reasons}")
     findings += check_outdated_services(packages, context.run_context.options.restart_services_exclude)
     findings += [run_check(context, probe) for probe in machine_state.machine.probes]
     return replace(
-        machine_state, packages_after=packages, reboot=reboot, validation=ValidationResult(tuple(findings), assessment)
+        machine_state,
+        packages_after=packages,
+        reboot=reboot,
+        install=mark_lost(machine_state.install, lost),
+        validation=ValidationResult(tuple(findings), assessment),
     )
 
 
@@ -101,41 +112,39 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         clock.sleep(POLL_SECONDS)
 
 
-def _check_versions(context: MachineContext, packages: PackageState) -> list[Finding]:
-    """Check that each update reported as installed is still installed at that version."""
+def _check_versions(context: MachineContext, packages: PackageState) -> tuple[list[Finding], Mapping[str, str]]:
+    """Check that each update reported as installed is still installed at that version.
+
+    Returns:
+        the findings, and the updates that the machine has no more after its reboot: update id -> version now.
+    """
     if context.state.install is None:
-        return []
+        return [], {}
     installed = [r for r in context.state.install.results if r.state is UpdateState.INSTALLED]
     if not installed:
-        return []
+        return [], {}
     wrong = _find_version_mismatches(context, installed)
     if wrong and not packages.at_work:  # another process may be changing just these packages; it may be over soon
         packages = _wait_for_unchanging_packages(context)
         wrong = _find_version_mismatches(context, installed)
         packages = read_package_state(context) if wrong else packages
         if wrong and packages.at_work:
-            return list(check_concurrent_changes(packages))
+            return list(check_concurrent_changes(packages)), {}
     if wrong and packages.at_work:
-        return []  # already reported
-    if wrong:
-        names = ", ".join(sorted(wrong)[:10])
-        return [
-            Finding(
-                "versions",
-                FindingLevel.BLOCK,
-                f"not at the version that was installed: {names}",
-                "Look at who changed them.",
-            )
-        ]
-    return [Finding("versions", FindingLevel.GOOD, f"{len(installed)} updates are at their new version")]
+        return [], {}  # already reported
+    reboot = context.state.reboot
+    rebooted_since = reboot is not None and reboot.state is RebootState.COMPLETED
+    lost = {name: now for name, now in wrong.items() if now is not None} if rebooted_since else {}
+    rolled_back = find_rolled_back_updates(installed, lost)
+    return check_installed_versions(len(installed), wrong, rolled_back), lost
 
 
-def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> list[str]:
-    """Return the updates that are not, or only partly, at the version that was installed."""
+def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> Mapping[str, str | None]:
+    """Return the updates that are not at the version that was installed: id -> version now, None if not complete."""
     now = context.manager.read_installed_versions(
         context.transport, [r.update for r in installed], deadline=context.build_read_deadline()
     )
-    return [r.update.id for r in installed if now.get(r.update.id) != r.version_after]
+    return {r.update.id: now.get(r.update.id) for r in installed if now.get(r.update.id) != r.version_after}
 
 
 def _check_boot(context: MachineContext, facts: Facts) -> list[Finding]:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from tasks.errors import (
     DeadlineExceeded,
+    LockLost,
     ManagerBusy,
     ProtocolViolation,
     ScriptFailed,
@@ -45,6 +46,7 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
     Raises:
         ManagerBusy: another job of fleetpatch runs there.
         DeadlineExceeded: the machine did not say in time whether the job begins.
+        LockLost: the run no longer has the machine lock.
         ScriptFailed: the machine could not start it.
     """
     if record["kind"] == "busy":
@@ -58,12 +60,16 @@ def raise_if_refused(record: ScriptRecord, answer: ScriptOutput) -> None:
             hint="It may begin. Ask again: a job is begun once.",
         )
     if record["kind"] == "refused":
-        raise ScriptFailed(
+        error_type = LockLost if record.get("about") == "claim" else ScriptFailed
+        error = error_type(
             f"the machine could not start the job: {record.get('why')}",
             exit_code=answer.exit_code,
             output_tail=answer.unframed_output[-2000:],
             hint=_REFUSAL_HINTS.get(str(record.get("about")), "Repair that on the machine."),
         )
+        if isinstance(error, LockLost):
+            error.holder = str(record.get("holder") or "")[:100]
+        raise error
 
 
 def find_job_record(answer: ScriptOutput) -> JobRecord:

@@ -5,8 +5,9 @@ A script's first comment says what it needs::
     # Requires: job_common, package_locks      functions of these scripts; their text is put before it
     # Brings: guard=package_locks              its parameter "guard" holds the text of that script
 
-A script that is required may require others. Every one is searched in the package of the first script, and then among
-the shared scripts. So a package manager can replace a shared script by its own.
+A script that is required may require others. Every one is searched in the package of the first script, in the packages
+that contain that package, from the inside out, and last among the shared scripts. So package managers of one family
+share scripts, and each can replace a shared script by its own.
 """
 
 import re
@@ -33,12 +34,13 @@ class ScriptLoader(Protocol):
 
 @cache
 def load_script(name: str, package: str = SHARED_SCRIPTS) -> str:
-    """Return the text of the script <name>.sh of a package, or of the shared scripts if the package has none.
+    """Return the text of the script <name>.sh of a package, of a package that contains it, or of the shared scripts.
 
     Raises:
         RequestError: there is no such script.
     """
-    packages = dict.fromkeys((package, SHARED_SCRIPTS))
+    parts = package.split(".")
+    packages = dict.fromkeys((*(".".join(parts[:end]) for end in range(len(parts), 0, -1)), SHARED_SCRIPTS))
     places = [files(each).joinpath(*folder.split("/"), f"{name}.sh") for each in packages for folder in _FOLDERS]
     source = next((place for place in places if place.is_file()), None)
     if "/" in name or source is None:

@@ -10,6 +10,8 @@ from tasks.transport.ssh import connection as connecting
 from tests.contract.records_subjects import BOTH, Place, opened, place_of
 from tests.contract.ssh_world import World
 
+pytest.register_assert_rewrite("tests.contract.manager_contract")
+
 
 @pytest.fixture(params=["fake", *BOTH])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:

@@ -12,6 +12,7 @@ import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.managers.apt.manager import AptManager
+from tasks.managers.registry import MANAGER_TYPES
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
@@ -19,7 +20,7 @@ from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tests.lab.fleet import Lab, LabHost
+from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_transport import FakeTransport
@@ -36,6 +37,11 @@ class Subject:
         hold: pins a package on the machine.
         remove: takes a package off the machine, as its administrator would.
         throttle: lets so many kB a second through, so that large updates take minutes; 0: all that there is.
+        release: what versions of the lab's packages have at their end.
+        kept_as: name of a new configuration file that was not put in the place of an edited one.
+        leaves_half_done: whether a package whose script fails is left half done, and not as it was.
+        reboot_reason: part of the reason for a reboot after lab-reboot was installed.
+        remover: an update that takes the package ``removed`` away.
     """
 
     manager: PackageManager
@@ -46,6 +52,16 @@ class Subject:
     hold: Callable[[str], None]
     remove: Callable[[str], None]
     throttle: Callable[[int], None]
+    release: str = ""
+    kept_as: str = "/etc/lab.conf.dpkg-dist"
+    leaves_half_done: bool = True
+    reboot_reason: str = "lab-reboot"
+    remover: str = "lab-removes"
+    removed: str = "lab-plain"
+
+    def v(self, version: str) -> str:
+        """Return a version of a lab's package as this family writes it."""
+        return version + self.release
 
     @property
     def soon(self) -> Deadline:
@@ -115,7 +131,7 @@ class OpenSshLine(LocalShellChannel):
         return super().execute([*self._words, shlex.join(command)], stdin, decoder, deadline=deadline)
 
 
-def apt_transport(host: LabHost) -> PosixShell:
+def lab_transport(host: LabHost) -> PosixShell:
     """A transport to a lab host."""
     clock = SystemClock()
     return PosixShell(
@@ -128,13 +144,45 @@ def apt_subject(host: LabHost) -> Subject:
     host.sh("apt-get -qq update", root=True)
     return Subject(
         AptManager(),
-        apt_transport(host),
+        lab_transport(host),
         SystemClock(),
         quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
         fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
         hold=lambda name: _tell(host, f"apt-mark hold {name}"),
         remove=lambda name: _tell(host, f"apt-get -q -y remove {name}"),
         throttle=lambda rate: _tell(host, f"echo 'Acquire::http::Dl-Limit \"{rate}\";' > /etc/apt/apt.conf.d/99limit"),
+    )
+
+
+RPM_HOLDS = {
+    "dnf": "echo '{0}-0:1.0-1.*' >> /etc/dnf/plugins/versionlock.list",
+    "zypper": "zypper addlock {0}",
+}
+RPM_THROTTLES = {
+    "dnf": "sed -i /^throttle/d /etc/dnf/dnf.conf; echo throttle={0}k >> /etc/dnf/dnf.conf",
+    "zypper": "sed -i /^download.max_download_speed/d /etc/zypp/zypp.conf;"
+    " echo download.max_download_speed = {0}000 >> /etc/zypp/zypp.conf",
+}
+
+
+def rpm_subject(host: LabHost) -> Subject:
+    """A real machine with dnf or zypper, its repositories read."""
+    host.sh("dnf -q makecache" if host.flavour == "dnf" else "zypper -q refresh", root=True)
+    return Subject(
+        MANAGER_TYPES[host.flavour](),
+        lab_transport(host),
+        SystemClock(),
+        quicken=lambda seconds: _tell(host, f"echo {seconds} > /etc/lab-slow-seconds"),
+        fix=lambda: _tell(host, "touch /etc/lab-failing-fixed"),
+        hold=lambda name: _tell(host, RPM_HOLDS[host.flavour].format(name)),
+        remove=lambda name: _tell(host, f"rpm -e {name}"),
+        throttle=lambda rate: _tell(host, RPM_THROTTLES[host.flavour].format(rate)),
+        release="-1",
+        kept_as="/etc/lab.conf.rpmnew",
+        leaves_half_done=False,
+        reboot_reason="/run/reboot-needed" if host.flavour == "zypper" else "lab-reboot",
+        remover="lab-new",
+        removed="lab-old",
     )
 
 
@@ -150,15 +198,23 @@ for name in $(dpkg-query -W -f '${Package}\n' 'lab-*'); do
   dpkg-deb -Znone --root-owner-group -b $work /root/first/$name.deb > /dev/null; rm -r $work
 done
 """
-_RENEW = r"""set -e
+_NO_JOBS = r"""set -e
 for _ in $(seq 600); do systemctl list-units --no-legend 'fleetpatch-*' | grep -q . || break; sleep 0.1; done
 systemctl kill -s KILL 'fleetpatch-*' || true; systemctl reset-failed 'fleetpatch-*' || true # of a test that failed
 while systemd-inhibit --list --no-pager --no-legend | grep -q fleetpatch; do sleep 0.2; done
-rm -rf /etc/lab-slow-seconds /etc/lab-failing-fixed /etc/apt/apt.conf.d/99limit /run/reboot-required*
-rm -rf /var/lib/fleetpatch
+rm -rf /etc/lab-slow-seconds /etc/lab-failing-fixed /var/lib/fleetpatch /run/reboot-required* /run/reboot-needed
+"""
+_RENEW = r"""rm -rf /etc/apt/apt.conf.d/99limit
 apt-mark -qq unhold 'lab-*'; apt-get clean
 dpkg -i --force-conflicts --force-depends --force-confnew /root/first/*.deb > /root/renewed 2>&1
 rm -f /etc/lab.conf.*; echo 'setting=changed by hand' > /etc/lab.conf
+"""
+
+
+_RPM_FILES = """/var/lib/rpm /var/lib/dnf /var/lib/zypp /usr/share/lab /boot /etc/lab.conf /etc/dnf /etc/zypp"""
+_KEEP_RPM = f"tar -cPf /root/first.tar $(ls -d {_RPM_FILES} 2>/dev/null)"
+_RENEW_RPM = f"""rm -rf {_RPM_FILES} /etc/lab.conf.* /var/cache/dnf/*/packages /var/cache/zypp/packages
+tar -xPf /root/first.tar
 """
 
 
@@ -166,15 +222,17 @@ class RealMachine:
     """A lab host for many tests: before a test that needs it so, the lab's packages are as they were after its boot."""
 
     def __init__(self, host: LabHost) -> None:
-        host.sh(_KEEP, root=True)
-        self._host = host
-        self._subject = apt_subject(host)
+        of_apt = host.flavour == "apt"
+        self.host = host
+        self._subject = apt_subject(host) if of_apt else rpm_subject(host)
+        self._renew = _NO_JOBS + (_RENEW if of_apt else _RENEW_RPM)
+        host.sh(_KEEP if of_apt else _KEEP_RPM, root=True)
         self._is_fresh = True
 
     def look(self) -> Subject:
         """Give it to a test that changes nothing on it."""
         if not self._is_fresh:
-            self._host.sh(_RENEW, root=True)
+            self.host.sh(self._renew, root=True)
             self._is_fresh = True
         return self._subject
 
@@ -208,3 +266,10 @@ def patiently(check: Callable[[], bool], seconds: float = 240) -> None:
     while not check():
         assert time.monotonic() < until, "it does not come to be so"
         time.sleep(0.2)
+
+
+def fresh_machine(flavour: Flavour) -> Iterator[RealMachine]:
+    """One machine for all tests of a module: to boot one for each would cost more than most of them do."""
+    for lab in lab_for(f"pytest-{flavour}"):
+        (host,) = lab.up(1, flavour)
+        yield RealMachine(host)

@@ -5,8 +5,9 @@ The simulated machine of tests/faults is held to the same answers, so that what 
 
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from inventory.machine import PrivilegeMethod
 from tasks.errors import ManagerBusy, ScriptFailed
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
@@ -58,10 +59,16 @@ class Machine:
         return self.claim(run, attempt, release="yes")
 
     def start(
-        self, job_id: str = "one", run: str = "run", attempt: int = 1, what: str = "endless", until: str = ""
+        self,
+        job_id: str = "one",
+        run: str = "run",
+        attempt: int = 1,
+        what: str = "endless",
+        until: str = "",
+        more: Mapping[str, ScriptParameter] = MappingProxyType({}),
     ) -> bool:
         """Start a job in the name of an attempt at a run; return whether it was there already."""
-        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt), "claim_until": until})
+        script = Script(what, {"claim_run": run, "claim_attempt": str(attempt), "claim_until": until, **more})
         return self.shell.start_job(Job(job_id, script), deadline=soon()).attached
 
     def would_reboot(self, order: Script) -> bool:
@@ -235,16 +242,16 @@ def test_numbers_that_are_none_count_as_the_lowest(machine: Machine) -> None:
     assert machine.shell.run_script(
         Script("claim", {"run": "run", "attempt": "1; reboot", "until": "soon"}), deadline=soon()
     )
-    assert (machine.place / "claim").read_text() == "run\n0\n\n0\n"
+    assert (machine.place / "claim").read_text() == "run\n0\n\n0\n\n"
 
 
 def test_an_order_prolongs_its_claim_and_never_shortens_it(machine: Machine) -> None:
     machine.claim(until="5000000000")
     machine.start("one", what="quick", until="6000000000")
-    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n1\n"
+    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n1\n\n"
     machine.stop()
     machine.start("two", what="quick", until="5500000000", attempt=2)
-    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n2\n"
+    assert (machine.place / "claim").read_text() == "run\n6000000000\nsomebody\n2\n\n"
     machine.stop()
 
 
@@ -294,15 +301,18 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
         except ScriptFailed:
             return "refused", "refused" if refused else "begun"
         return "begun", "refused" if refused else "begun"
-    params = {"run": run, "attempt": str(attempt), "by": "x", "until": until} | (
-        {"release": "yes"} if act == "release" else {}
-    )
+    params = {"run": run, "attempt": str(attempt), "by": "x", "until": until}
+    params |= {"release": {"release": "yes"}, "stage": {"kind": "stage"}, "preempt": {"preempts": "stage"}}.get(act, {})
     mine = machine.shell.run_script(Script("claim", params), deadline=soon()).records[-1]
-    return mine["kind"], twin._claim(Script("claim", params))["kind"]
+    simulated = twin._claim(Script("claim", params))
+    if mine.get("ending") is True:  # its end may be seen at once or later
+        machine.stop()
+        twin.running = ""
+    return (mine["kind"], mine.get("ending")), (simulated["kind"], simulated.get("ending"))
 
 
 ACTS = st.tuples(
-    st.sampled_from(["claim", "claim", "release", "start", "reboot", "stop"]),
+    st.sampled_from(["claim", "claim", "stage", "preempt", "release", "start", "reboot", "stop"]),
     st.sampled_from(["run", "run", "other"]),
     st.integers(1, 3),
     st.sampled_from([LATER, LATER, PAST]),

@@ -128,14 +128,14 @@ def test_a_claim_whose_time_is_over_still_counts_until_somebody_takes_it(machine
 def test_a_later_attempt_takes_the_claim_over(machine: Machine) -> None:
     machine.claimed(attempt="1")
     assert machine.ordered()
-    assert machine.claim.read_text() == f"run\n{LATER}\nanne\n2\n"
+    assert machine.claim.read_text() == f"run\n{LATER}\nanne\n2\n\n"
     assert machine.claim.stat().st_mode & 0o77 == 0
 
 
 def test_an_order_prolongs_the_claim(machine: Machine) -> None:
     machine.claimed(until="5000000000")
     assert machine.ordered({**ME, "claim_until": "6000000000"})
-    assert machine.claim.read_text() == "run\n6000000000\nanne\n2\n"
+    assert machine.claim.read_text() == "run\n6000000000\nanne\n2\n\n"
 
 
 def test_an_order_that_names_no_claim_needs_none(machine: Machine) -> None:

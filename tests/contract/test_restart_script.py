@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.managers.apt.auto_updaters import UPDATER_UNITS
-from tasks.managers.apt.manager import UPDATERS_SCRIPT
+from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
 from tasks.managers.apt.reboot_need import find_services_to_restart
 from tasks.protocols.transport import Script, ScriptParameter, ScriptRecord
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks

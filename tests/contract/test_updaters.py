@@ -1,127 +1,22 @@
-"""The script that has apt's own timers rest, by this machine's own shells, over a systemd that is made of files.
+"""The script that has a system's own updaters rest, by this machine's own shells, over a systemd that is made of files.
 
 Tests that go through the script's parts run in every shell; what is special about one situation, in one of them.
 """
 
 import re
-import shutil
-import subprocess
 import time
-from dataclasses import replace
 from pathlib import Path
-from zlib import crc32
 
 import pytest
 
-from tasks.managers.apt.manager import UPDATERS_SCRIPT
-from tasks.protocols.transport import ScriptRecord
-from tasks.transport.framing import build_script_stdin, generate_nonce
-from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.script_library import compose_script, load_script_parameters
+from tests.contract.systemd_machine import Machine, asked, build_machine, in_every_shell
 
-SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
-in_every_shell = pytest.mark.parametrize("machine", SHELLS, indirect=True)
 DAILY, UPGRADE = "apt-daily.timer", "apt-daily-upgrade.timer"
-SYSTEMCTL = """#!/bin/sh
-# a unit is a folder with files active and enabled; etc is there when its owner has masked it, run when only at runtime
-units=${0%/*}/units
-while :; do case $1 in --now | --runtime) ;; --*) ;; *) break ;; esac; shift; done
-verb=$1; shift
-[ ! -e "$units/gone" ] || { echo 'System has not been booted with systemd' >&2; exit 1; }
-for unit in "$@"; do case $unit in -* | *,*) continue ;; *) ;; esac; done
-echo "$verb $unit" >>"$units/../asked"
-it=$units/$unit
-case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
-[ -d "$it" ] || { printf 'LoadState=not-found\\nActiveState=inactive\\nUnitFileState=\\n'; exit; }
-load=loaded; read -r enabled <"$it/enabled"
-[ ! -e "$it/etc" ] || load=masked enabled=masked
-[ ! -e "$it/run" ] || load=masked enabled=masked-runtime
-[ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
-case $verb in
-  show) read -r active <"$it/active"
-    printf 'LoadState=%s\\nActiveState=%s\\nUnitFileState=%s\\n' "$load" "$active" "$enabled" ;;
-  stop) if [ -e "$it/run" ]; then echo failed; else echo inactive; fi >"$it/active" ;;
-  mask) : >"$it/run" ;;
-  unmask) rm -f "$it/run" ;;
-  start) [ "$load" = loaded ] || { echo "Unit $unit is masked." >&2; exit 1; }; echo active >"$it/active" ;;
-esac
-"""
-
-
-SYSTEMD_RUN = """#!/bin/sh
-# as the real one: the command waits for its time
-[ ! -e "${0%/*}/no-timers" ] || { echo 'Unknown option' >&2; exit 1; }
-echo "$@" >"${0%/*}/armed"
-while [ "$1" != /bin/sh ]; do shift; done; shift
-printf '%s\\n' "$@" >"${0%/*}/timer"
-"""
-
-
-class Machine:
-    """A folder that holds systemctl with its units, the claim and what the script remembers."""
-
-    def __init__(self, place: Path, shell: str) -> None:
-        self.place, self.shell = place, shell
-        self.units, self.file = place / "units", place / "updaters"
-        self.units.mkdir()
-        (place / "systemctl").write_text(SYSTEMCTL)
-        (place / "systemctl").chmod(0o755)
-        (place / "systemd-run").write_text(SYSTEMD_RUN)
-        (place / "systemd-run").chmod(0o755)
-        (place / "jobs").mkdir(mode=0o700)
-        self.claim("run")
-
-    def claim(self, run: str, attempt: int = 1, until: int = 9999999999) -> None:
-        (self.place / "claim").write_text(f"{run}\n{until}\nsomebody\n{attempt}\n")
-
-    def unit(self, name: str, active: str = "active", enabled: str = "enabled") -> Path:
-        it = self.units / name
-        it.mkdir()
-        (it / "active").write_text(f"{active}\n")
-        (it / "enabled").write_text(f"{enabled}\n")
-        return it
-
-    def active(self, name: str) -> str:
-        return (self.units / name / "active").read_text().strip()
-
-    def masked(self, name: str) -> bool:
-        return (self.units / name / "run").exists()
-
-    def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
-        params = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
-        nonce = generate_nonce()
-        script = replace(UPDATERS_SCRIPT, params=params)
-        text = build_script_stdin(compose_script(script), {**params, **load_script_parameters(script)}, nonce)
-        words = [self.shell, *(["sh"] if self.shell == "busybox" else []), "-s"]
-        path = {"PATH": f"{self.place}:/usr/bin:/bin"}
-        done = subprocess.run(words, input=text, capture_output=True, check=False, timeout=240, env=path)
-        decoder = ScriptOutputDecoder(nonce)
-        decoder.feed_stdout(done.stdout)
-        result = decoder.build_output()
-        assert result.exit_code == 0
-        return list(result.records)
-
-    @property
-    def armed(self) -> bool:
-        """Whether the machine has a timer of its own that brings them back."""
-        return (self.place / "timer").exists()
-
-    def claim_ends(self) -> None:
-        """Let that timer's time come."""
-        words = (self.place / "timer").read_text().splitlines()
-        shell = [self.shell, *(["sh"] if self.shell == "busybox" else [])]
-        path = {"PATH": f"{self.place}:/usr/bin:/bin"}
-        subprocess.run([*shell, *words], check=True, timeout=240, env=path)
-
-    def said(self, work: str, run: str = "run", attempt: int = 1) -> list[tuple[object, object]]:
-        return [(r["kind"], r.get("unit") or r.get("why")) for r in self.told(work, run, attempt)]
 
 
 @pytest.fixture
 def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
-    """One in the shell that is asked for, else in one that the test's name decides."""
-    own = SHELLS[crc32(request.function.__name__.encode()) % len(SHELLS)]
-    return Machine(tmp_path, getattr(request, "param", own))
+    return build_machine(request, tmp_path)
 
 
 @in_every_shell
@@ -387,8 +282,3 @@ def test_a_note_that_is_out_of_date_starts_nothing_that_its_owner_has_disabled(m
     assert machine.said("pause", "next") == [("paused", UPGRADE)]
     assert machine.said("restore", "next") == [("back", UPGRADE)]
     assert machine.active(DAILY) == "inactive"
-
-
-def asked(machine: Machine) -> list[str]:
-    """What systemctl was asked to do, in order."""
-    return (machine.place / "asked").read_text().splitlines()

@@ -22,7 +22,7 @@ def main(words: list[str]) -> int:
     if options.machines is not None:
         from tests.faults.on_machines import main as on_machines
 
-        return on_machines(options.machines)
+        return on_machines(options.machines, *options.only)
     seed = options.seed or secrets.token_hex(4)
     if options.case is not None:
         return _one(seed, options.case)
@@ -90,6 +90,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="for how many minutes to run at most (10)")
     parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
+    parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf or zypper")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 

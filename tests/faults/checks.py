@@ -20,7 +20,8 @@ from tests.faults.budget_checks import budget_kept
 from tests.faults.hub import START
 from tests.faults.kinds import BREAKING, CLOCKS
 from tests.faults.late_jobs import PATIENCE
-from tests.faults.machine import FaultyMachine, Handed
+from tests.faults.machine import FaultyMachine
+from tests.faults.orders import Handed
 from tests.faults.services import restarts, untold
 from tests.faults.world import World
 from tests.support.fake_packages import FakePackage, Shelf
@@ -103,16 +104,11 @@ def _not_installed(outcome: Outcome, result: UpdateResult, now: str | None, othe
 def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     if outcome.error is not None and outcome.error.kind == "InternalError":
         yield f"a defect of fleetpatch:  {outcome.error.message}"
-    if outcome.state is OperationState.SUCCEEDED:
-        undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
-        others = {package.id for package in machine.world.half_done}  # begun after our last look, or it was not judged
-        broken = [package.id for package in machine.world.shelf.unfinished() if package.id not in others]
-        if undone or broken:
-            yield f"its packages are not in order: undone {undone}, broken {broken}"
     told = any(each.check == AUTO_UPDATER_CHECK and each.level is FindingLevel.WARN for each in outcome.findings)
     if machine.rests_for == outcome.run_id and not told:
         yield "its own updaters are still paused, and the report does not say so"
-    yield from _rebooted(outcome, machine)
+    if world.records.runs[outcome.run_id].kind == "patch":
+        yield from (*_left_in_order(outcome, machine), *_rebooted(outcome, machine))
     last = outcome.reboot_result
     if outcome.reboot is RebootState.COMPLETED:
         result = outcome.reboot_result
@@ -133,6 +129,15 @@ def _standing(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterato
     begun = acts & {*MACHINE_CHANGING_ACTS, PAUSE}  # its own updaters rest as long as the claim that they rest under
     if ours and left > IDLE_LOCK_DURATION.total_seconds() and not begun and not jumped:
         yield f"nothing was begun, and its lock is kept for {left:.0f} s"
+
+
+def _left_in_order(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
+    if outcome.state is OperationState.SUCCEEDED:
+        undone = [result.update.id for result in outcome.updates if result.state in UNDONE]
+        others = {package.id for package in machine.world.half_done}  # begun after our last look, or it was not judged
+        broken = [package.id for package in machine.world.shelf.unfinished() if package.id not in others]
+        if undone or broken:
+            yield f"its packages are not in order: undone {undone}, broken {broken}"
 
 
 def _rebooted(outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
@@ -185,6 +190,11 @@ def _run(world: World, run: RunInfo) -> Iterator[str]:
     told = Counter(outcome.machine for outcome in world.report(run.id).outcomes)
     if told != Counter(world.in_scope(run.scope)):
         yield f"its outcomes are of {dict(told)}"
+    downloads = [each.id for each in world.records.runs.values() if each.kind == "stage" and run.kind == "patch"]
+    for outcome in world.report(run.id).outcomes:
+        kept_away = outcome.state is OperationState.NOT_STARTED and any(each in outcome.reason for each in downloads)
+        if kept_away and "its end was not awaited" not in outcome.reason:  # as no time was left, or it was to stop
+            yield f"a download kept it from {outcome.machine}: {outcome.reason}"
 
 
 def _window(world: World, run: RunInfo, machine: FaultyMachine) -> Iterator[str]:

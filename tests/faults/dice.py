@@ -39,6 +39,7 @@ class Case:
     Attributes:
         pauses: seconds that pass after a controller's end until the next one takes the run up; then it is left.
         rival_after: when another run begins on the same fleet, in seconds; None: never.
+        rival_downloads: it only downloads, so that it gives way.
         planned: the faults that were set up, in words, for people.
         many: in its stead, a story of many runs.
     """
@@ -49,6 +50,7 @@ class Case:
     rival_after: float | None
     planned: list[str]
     many: Many | None = None
+    rival_downloads: bool = False
 
 
 ONE_IN = 32
@@ -79,7 +81,8 @@ def roll(seed: str, number: int) -> Case:
     planned = [_plan_one(world, dice) for _ in range(dice.choice([0, 1, 1, 2, 2, 3, 3, 4, 5]))]
     pauses = [dice.choice([0.5, 20.0, 61.0, 61.0, 65.0, 200.0, 1500.0]) for _ in range(8)]
     rival = dice.choice([None] * 7 + [0.0, 5.0, 60.0])
-    return Case(world, request, pauses, rival, planned)
+    rival_downloads = random.Random(f"{seed}/{number}/rival").random() < 0.5
+    return Case(world, request, pauses, rival, planned, rival_downloads=rival_downloads)
 
 
 def _teach_reboots(world: World, dice: random.Random) -> None:

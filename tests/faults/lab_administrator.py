@@ -9,23 +9,28 @@ from tests.lab.engine import configured_times
 
 BOOTS = ("lab-plain", "lab-reboot")
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
-APT = "apt-get -qq update; apt-get -y -o DPkg::Lock::Timeout=300 install lab-slow"
 NOTE = "/root/administrator"
 SECONDS = 25
 
 
-def begins(stage: Stage, command: str = APT, *, seconds: int = SECONDS) -> None:
-    """Let an administrator install lab-slow by himself; how that went is noted."""
+def begins(stage: Stage, command: str = "", *, seconds: int = SECONDS) -> None:
+    """Let an administrator install lab-slow by himself; how that went is noted.
+
+    Without a command of the case, packages are being changed when this returns: on busy cores that takes a while.
+    """
     stage.slow(stage.host, seconds)
+    is_at_work = f"for _ in $(seq 300); do pgrep -fx 'sleep {seconds}' >/dev/null && break; sleep 0.2; done"
+    wait = "sleep 3" if command else is_at_work
+    command = command or f"{stage.family.refresh}; {stage.family.install_patiently}"
     body = f"{command}; echo $? >{NOTE}; sync"
-    stage.host.sh(f"rm -f {NOTE}; systemd-run --quiet --unit=administrator sh -c '{body}'; sleep 3", root=True)
+    stage.host.sh(f"rm -f {NOTE}; systemd-run --quiet --unit=administrator sh -c '{body}'; {wait}", root=True)
 
 
 def is_whole(stage: Stage) -> None:
     """What the administrator did came to its good end, once, and nothing is half done."""
-    wait = f"for _ in $(seq 280); do [ -e {NOTE} ] && break; sleep 1; done; cat {NOTE}; dpkg --audit"
-    said = stage.host.sh(wait, root=True, timeout=300).split()
-    if said != ["0"] or configured_times(stage.host, "lab-slow", "2.0") != 1:
+    wait = f"for _ in $(seq 280); do [ -e {NOTE} ] && break; sleep 1; done; cat {NOTE}"
+    said = [*stage.host.sh(wait, root=True, timeout=300).split(), stage.host.half_done_packages()]
+    if said != ["0", ""] or configured_times(stage.host, "lab-slow", "2.0") != 1:
         raise Broken(f"the administrator's transaction did not end well: {said}")
 
 
@@ -49,7 +54,7 @@ def told_of(stage: Stage, *words: str) -> None:
 def at_reboot(stage: Stage) -> None:
     """As above, as the reboot comes due."""
     at_work("reboot", stage)
-    told_of(stage, "apt-get (pid ", "/var/lib/dpkg/lock-frontend", "(waited ")
+    told_of(stage, f"{stage.family.worker} (pid ", stage.family.lock, "(waited ")
 
 
 def before_an_early_reboot(stage: Stage) -> None:
@@ -73,22 +78,23 @@ def never_ends(stage: Stage) -> None:
         raise Broken("the administrator's transaction did not outlast the run")
     if (outcome.state, outcome.reboot) != (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED):
         raise Broken(f"{outcome.state}, reboot {outcome.reboot}: {outcome.reason}")
-    if "apt-get (pid " not in outcome.reason:
+    if f"{stage.family.worker} (pid " not in outcome.reason:
         raise Broken(outcome.reason)
     is_whole(stage)  # the answer, at last
 
 
 def begins_too_late(stage: Stage) -> None:
     """An administrator begins when the machine has taken the order on: he is turned away, and nothing is half done."""
-    stage.host.sh("apt-get -qq update", root=True)
-    taken = "until grep -qs taken /run/fleetpatch-reboot; do sleep 0.1; done; apt-get -y install lab-slow"
+    stage.host.sh(stage.family.refresh, root=True)
+    taken = f"until grep -qs taken /run/fleetpatch-reboot; do sleep 0.1; done; {stage.family.install}"
     stage.patch(*BOOTS, at="reboot", then=partial(begins, stage, taken, seconds=0))
     stage.judge()
     note = stage.host.root / NOTE.lstrip("/")
     said = note.read_text().strip() if note.exists() else ""
-    if said != "100" or stage.host.sh("dpkg --audit", root=True).strip():
+    turned_away = said in stage.family.turned_away if stage.family.turned_away else said != "0"
+    if not turned_away or stage.host.half_done_packages():
         raise Broken(f"an administrator began on a machine that was going down: {said}")
-    if stage.host.package_versions("lab-slow") != {"lab-slow": "1.0"}:
+    if stage.versions("lab-slow") != {"lab-slow": "1.0"}:
         raise Broken("lab-slow was changed")
     if stage.outcome().reboot is not RebootState.COMPLETED or stage.outcome().state not in GOOD:
         raise Broken(f"{stage.outcome().state}: {stage.outcome().reason}")

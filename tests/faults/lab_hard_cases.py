@@ -6,7 +6,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import yaml
 from tasks.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.stage import BEFORE, LAST, Broken, Stage, later
-from tests.lab.engine import configured_times
+from tests.lab.engine import configured_times, read_installations
 from tests.support.forked import ForkedProcess
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
@@ -37,11 +36,6 @@ exec /bin/date -d "${ahead:-0} seconds" "$@"
 """
 
 
-def versions(stage: Stage, *names: str) -> dict[str, str]:
-    """Return what is installed of these, 1.0 or 2.0."""
-    return stage.host.package_versions(*names)
-
-
 def order_on_its_way(stage: Stage) -> None:
     """A controller is stopped with its order on its way; the run is settled by another one; then the order arrives."""
     stage.describe_request("lab-slow", "lab-plain")
@@ -49,14 +43,14 @@ def order_on_its_way(stage: Stage) -> None:
     stopped(first)
     stage.taken_up("settle", run=BEFORE)
     stage.judge(BEFORE)
-    if versions(stage, "lab-plain") != {"lab-plain": "1.0"}:
+    if stage.versions("lab-plain") != {"lab-plain": "1.0"}:
         raise Broken("a finalized run began more work")
     first.send_signal(signal.SIGCONT)
     _, said = first.communicate(timeout=360)
     if first.returncode == 0:
         raise Broken("the first controller takes the run for its own")
     begun = [place.name for place in (stage.host.root / "var/lib/fleetpatch/jobs").glob("*-install-*")]
-    if begun or versions(stage, "lab-slow", "lab-plain") != {"lab-slow": "1.0", "lab-plain": "1.0"}:
+    if begun or stage.versions("lab-slow", "lab-plain") != {"lab-slow": "1.0", "lab-plain": "1.0"}:
         raise Broken(f"the order was executed after the run was over: {begun}; {said}")
     updates = stage.outcome(run=BEFORE).updates
     told = {result.update.name: result.state for result in updates if result.state is not UpdateState.NOT_SELECTED}
@@ -115,7 +109,7 @@ def read_only_after_boot(stage: Stage) -> None:
     stage.host.wait_login()
     (stage.host.root / "var/lib/fleetpatch/claim").unlink()  # nothing could be written, so it was kept
     stage.judge()
-    found = "/var is mounted read-only, and was writable before"
+    found = stage.family.read_only
     if outcome.reboot is not RebootState.COMPLETED or outcome.state is not OperationState.FAILED or found not in told:
         raise Broken(f"{outcome.state}, reboot {outcome.reboot}: {told}")
 
@@ -131,20 +125,21 @@ def clock_jumps(ahead: int, stage: Stage) -> None:
     stage.judge()
     outcome = stage.outcome()
     late = [r for r in outcome.updates if r.state is UpdateState.NOT_ATTEMPTED and "its turn came" in r.reason]
-    if ahead > 0 and (len(late) != 2 or versions(stage, "lab-plain") != {"lab-plain": "1.0"}):
+    if ahead > 0 and (len(late) != 2 or stage.versions("lab-plain") != {"lab-plain": "1.0"}):
         raise Broken(f"it was begun beyond the window by the machine's own clock: {outcome.reason}")
     if ahead < 0 and outcome.state not in GOOD:
         raise Broken(f"{outcome.state}: {outcome.reason}")
 
 
-def lock_for_good(lock: str, stage: Stage) -> None:
+def lock_for_good(stage: Stage) -> None:
     """Somebody's package manager holds the lock until the window is over: nothing is begun, and nobody is killed.
 
     An earlier run is asked to stop while it waits for that lock. It begins nothing when the lock is free.
     """
 
     def strike() -> None:
-        stage.host.sh(f"systemd-run --quiet --unit=locker {lock}; sleep 0.5", root=True)
+        command = stage.family.long_lock.format(seconds=600)
+        stage.host.sh(f"systemd-run --quiet --unit=locker {command}; sleep 2", root=True)
 
     def strike_and_stop() -> None:
         strike()
@@ -155,7 +150,7 @@ def lock_for_good(lock: str, stage: Stage) -> None:
     (result,) = [each for each in stage.outcome(run=BEFORE).updates if each.update.name == "lab-plain"]
     if result.state is not UpdateState.NOT_ATTEMPTED or "asked to stop" not in result.reason:
         raise Broken(f"{result.state}: {result.reason}")
-    stage.host.sh("systemctl stop locker; sleep 10", root=True)  # longer than apt waits until it looks again
+    stage.host.sh("systemctl stop locker; sleep 10", root=True)  # longer than the job waits until it looks again
     if configured_times(stage.host, "lab-plain", "2.0"):
         raise Broken("it was installed when the lock was free")
     stage.control = StopToken()
@@ -227,16 +222,13 @@ def records_full(at: str, stage: Stage) -> None:
 
 def window_ends_in_a_postinst(stage: Stage) -> None:
     """The window ends in the midst of a transaction: that ends, nothing else begins, and the next run does the rest."""
-    for name in ("mawk", "tar"):  # which come after lab-slow
-        stage.repack(name)
-    stage.slow(stage.host, 45)
-    masks = ("lab-slow", "mawk", "tar")
-    boot = stage.host.boot_id()
-    run = stage.patch_in_a_short_window(*masks, reboot="Always", reboot_reserve_minutes=0.02)
+    after_slow = stage.offer_after_slow()
+    masks = ("lab-slow", *after_slow)
+    run, boot = stage.patch_in_a_short_window(*masks, reboot="Always", reboot_reserve_minutes=0.02)
     stage.judge(run)
     outcome, window = stage.outcome(run=run), stage.report(run).run.window
     states = {result.update.name: result for result in outcome.updates}
-    slow, rest = states["lab-slow"], [states["mawk"], states["tar"]]
+    slow, rest = states["lab-slow"], [states[name] for name in after_slow]
     if slow.state is not UpdateState.INSTALLED or "passed the window's end by" not in slow.reason:
         raise Broken(f"lab-slow is {slow.state}: {slow.reason}")
     if outcome.window_exceeded_seconds < 3 or "the window was exceeded by" not in outcome.reason:
@@ -255,7 +247,7 @@ def window_ends_in_a_postinst(stage: Stage) -> None:
     stage.patch(*masks, run=LAST)
     stage.judge(LAST)
     done = {r.update.name: r.state for r in stage.outcome(run=LAST).updates if r.state is UpdateState.INSTALLED}
-    if set(done) != {"mawk", "tar"} or configured_times(stage.host, "lab-slow", "2.0") != 1:
+    if set(done) != set(after_slow) or configured_times(stage.host, "lab-slow", "2.0") != 1:
         raise Broken(f"the next run installed {sorted(done)}")
 
 
@@ -264,44 +256,38 @@ def slow_mirror(stage: Stage, *, ahead: bool) -> None:
 
     An update that is small enough is installed all the same, and the next run does the rest.
     """
-    limit = stage.host.root / "etc/apt/apt.conf.d/99limit"
-    limit.write_text('Acquire::http::Dl-Limit "20";\n')
-    masks = ("perl-base", "lab-plain")  # with its group: 9 MB, 7 minutes
+    let_go = stage.limit_downloads()
+    large = stage.family.large
+    masks = (large, "lab-plain")
     report = stage.patch(*masks, minutes=1.1, reboot="Never", stage=ahead)
     stage.judge()
     window, outcome = report.run.window, stage.outcome()
-    lines = [line for line in stage.host.dpkg_log().splitlines() if " upgrade " in line or " unpacked " in line]
-    late = [line for line in lines if window is None or _at(line) > window.end]
+    late = [each for each in read_installations(stage.host) if window is None or each.at > window.end]
     if late:
-        raise Broken(f"unpacked after the window's end, {window}: {late}")
+        raise Broken(f"installed after the window's end, {window}: {late}")
     told = {result.update.name: result for result in outcome.updates}
-    perl = told["perl-base"]
-    if perl.state is not UpdateState.NOT_ATTEMPTED or "download" not in perl.reason:
-        raise Broken(f"perl-base is {perl.state}: {perl.reason}")
+    slow = told[large]
+    if slow.state is not UpdateState.NOT_ATTEMPTED or "download" not in slow.reason:
+        raise Broken(f"{large} is {slow.state}: {slow.reason}")
     if outcome.state is not OperationState.COMPLETED_WITH_WARNINGS:
         raise Broken(f"{outcome.state}: {outcome.reason}")
-    if stage.host.sh("pgrep -c apt-get || true", root=True).strip() != "0":
+    if stage.host.sh(f"pgrep -cx {stage.family.downloader} || true", root=True).strip() != "0":
         raise Broken("the download goes on")
-    limit.unlink()
+    let_go()
     stage.patch(*masks, run=LAST)
     stage.judge(LAST)
     done = {result.update.name: result.state for result in stage.outcome(run=LAST).updates}
-    if done["perl-base"] is not UpdateState.INSTALLED or versions(stage, "lab-plain") != {"lab-plain": "2.0"}:
+    if done[large] is not UpdateState.INSTALLED or stage.versions("lab-plain") != {"lab-plain": "2.0"}:
         raise Broken(f"the next run: {stage.outcome(run=LAST).reason}")
 
 
-def _at(line: str) -> datetime:
-    """Return when a line of dpkg's log was written; the hosts' clocks are in UTC."""
-    return datetime.strptime(line[:19], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
-
-
-def hard_cases(lock: str) -> Iterator[tuple[str, Callable[[Stage], None]]]:
-    """Return the cases by name; ``lock`` is a command that holds the package manager's lock for long."""
+def hard_cases() -> Iterator[tuple[str, Callable[[Stage], None]]]:
+    """Return the cases by name."""
     yield "order in transit / install, reboot", order_on_its_way
     yield "root read-only after boot / reboot", read_only_after_boot
     yield "machine's clock jumps ahead / install", partial(clock_jumps, 3600)
     yield "machine's clock jumps back / install", partial(clock_jumps, -3600)
-    yield "package lock held for good, stop requested / install", partial(lock_for_good, lock)
+    yield "package lock held for good, stop requested / install", lock_for_good
     yield "controller out of file descriptors / installing", starved
     yield "name can't be resolved / installing", partial(nameless, "installing")
     yield "name can't be resolved / reboot", partial(nameless, "going down")

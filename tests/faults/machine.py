@@ -6,15 +6,15 @@ transaction begun too late, a claim given back under a running job. The others a
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from math import inf
 
-from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, ScriptFailed
+from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs
+from tests.faults.orders import Handed, Orders
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_transport import Call, _Started
 from tests.support.fleet import SimMachine
@@ -35,25 +35,6 @@ KNOWN_SCRIPTS = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Handed:
-    """A job as it reached the machine."""
-
-    at: datetime
-    job: Job
-    skew: float
-    run_id: str
-
-
-@dataclass
-class Orders:
-    """What a machine was asked for, as the machine saw it: (moment, run) of each reboot that it took on."""
-
-    jobs: list[Handed] = field(default_factory=list)
-    reboots: list[tuple[datetime, str, str]] = field(default_factory=list)
-    killed: list[str] = field(default_factory=list)
-
-
 class FaultyMachine(SimMachine):
     """A SimMachine that more can happen to.
 
@@ -63,6 +44,7 @@ class FaultyMachine(SimMachine):
         caller: id of the run whose controller speaks with it now, and ``caller_since`` when that took the run's lease.
         heard_of: by run, the latest attempt at it that has claimed the machine or ordered anything: when it began.
         attempt: number of the attempt that has the claim.
+        claim_kind: kind of the run that has it ("stage": it only downloads).
         must_rest: whether its updaters must rest while anything is installed.
         booted_read_only: its root was writable until a reboot.
         released_by: ids of runs whose controllers tried to give the claim back.
@@ -84,6 +66,7 @@ class FaultyMachine(SimMachine):
         self.caller_since = START
         self.heard_of: dict[str, datetime] = {}
         self.attempt = 0
+        self.claim_kind = ""
         self.released_by: set[str] = set()
         self.over_for: set[str] = set()
         self.must_rest = False
@@ -208,7 +191,11 @@ class FaultyMachine(SimMachine):
         why = self.refusal(job, known=known)
         if why:
             self._begin(Call("start", job.id, job.script), deadline)
-            raise ScriptFailed(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
+            lost = LockLost(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
+            run = job.script.params.get("claim_run")
+            lost.holder = self.claimed_by[0] if self.claimed_by and self.claimed_by[2] else ""
+            lost.holder = "" if lost.holder == run else lost.holder
+            raise lost
         if not known and not self.busy:
             with self._heard():
                 self.late_jobs.hold_up(job, deadline, self.caller, self.caller_since)
@@ -246,7 +233,8 @@ class FaultyMachine(SimMachine):
         if not run:
             return ""
         if holder is None or holder[0] != run or not holder[2]:
-            return "" if known else f"run {run} no longer has the lock of this machine"
+            whose = f"run {holder[0]} ({holder[1]})" if holder and holder[2] else "no run"
+            return "" if known else f"run {run} no longer has the lock of this machine: {whose} has it"
         if attempt < self.attempt:
             return "" if known else f"run {run} was resumed"
         self.attempt = attempt
@@ -320,23 +308,32 @@ class FaultyMachine(SimMachine):
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
         holder, until = (self.claimed_by[0], self.claimed_by[2]) if self.claimed_by else ("", 0.0)
         ours, release, busy = holder == run, bool(script.params.get("release")), self.minds()
+        gives_way = not ours and self._preempt(script, busy)
+        until = 0.0 if gives_way else until
         if attempt < self.attempt if ours else until > now or (busy and not release):
-            return {"kind": "taken", "run": holder, "by": "sim", "until": until, "job": busy}
+            return {"kind": "taken", "run": holder, "by": "sim", "until": until, "job": busy, "ending": gives_way}
         if release and ours and busy:
             return {"kind": "kept", "run": run, "job": busy}
         if ours and release:
-            self.claimed_by, self.attempt = (run, "", 0.0), attempt
+            self.claimed_by, self.attempt, self.claim_kind = (run, "", 0.0), attempt, ""
         if self.busy and (release or self._run_of(self.busy) != run):
             self._complain(f"{self.name}: run {run} released or acquired the lock while job {self.busy} was running")
         if release:
             return {"kind": "released", "run": run}
         until = max(until if ours else 0.0, float(str(script.params["until"])))
-        self.claimed_by = (run, str(script.params["by"]), until)
+        self.claimed_by, self.claim_kind = (run, str(script.params["by"]), until), str(script.params.get("kind", ""))
         self.attempt, self.heard_of[run] = attempt, max(self.caller_since, self.heard_of.get(run, START))
         return {"kind": "claimed", "run": run}
 
+    def _preempt(self, script: Script, busy: str) -> bool:
+        """As preempt in claim.sh: whether the claim of another run gives way. Its job is asked to stop."""
+        gives_way = bool(self.claim_kind) and self.claim_kind == script.params.get("preempts")
+        if gives_way and busy:
+            self.world.stop(self, busy, by=f"{script.params['run']} ({script.params['by']})")
+        return gives_way
+
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
-        """As apt_updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
+        """As updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
         if locked := self._locked_out():
             return [locked]
         run, restore = str(script.params["claim_run"]), script.params["work"] == "restore"

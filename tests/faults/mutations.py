@@ -155,6 +155,10 @@ def _freed(inner: Any) -> Any:
     return hand_over
 
 
+def _always_preemptible(inner: Any) -> Any:
+    return lambda work, parameters: inner(work, {**parameters, "kind": "stage"} if "kind" in parameters else parameters)
+
+
 MUTANTS: dict[str, tuple[str, Break]] = {
     **RECOVERY_MUTANTS,
     "the journal is not written": ("3", replace_attribute(journal, "record_start", lambda *_: None)),
@@ -254,6 +258,14 @@ MUTANTS: dict[str, tuple[str, Break]] = {
     "the machine lock is never released": (
         "one run per machine",
         replace_attribute(pipeline, "release_lock", lambda work: None),
+    ),
+    "a download does not give its machine to an installation": (
+        "one run per machine",
+        replace_attribute(machine_lock, "_DOWNLOADING_KIND", ""),
+    ),
+    "an installation gives its machine up as a download does": (
+        "one run per machine",
+        wrap_attribute(machine_lock, "_run_lock_script", _always_preemptible),
     ),
     "a refused job is not withdrawn": ("3", replace_attribute(LateJobs, "withdraw", lambda self, job: None)),
     "a lock of an earlier order counts as a refusal": ("3", replace_attribute(LateJobs, "locked_out", _refused)),

@@ -11,17 +11,23 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 from tests.faults.lab_cases import Case, cases
 from tests.faults.stage import Broken, Stage
-from tests.lab.fleet import Lab, LabHost
+from tests.lab.fleet import Flavour, Lab, LabHost
 
 SIDE_BY_SIDE = 10  # they wait most of their time
 AHEAD = 3  # hosts that are booted before a case wants them
 LAST_LINES = 15  # of what a case that failed has said, in the tests' report
 HEALED_ALREADY = ("database killed", "records' disk full")  # their records are gone with their place
-NOT_HEALED = ("two runs", "window ends in a postinst", "slow mirror")  # their other run is the second one
-
+FLAVOURS = get_args(Flavour)
+NOT_HEALED = (
+    "two runs",
+    "window ends in a postinst",
+    "slow mirror",
+    "download of another run",
+)  # their other run is the second one
 
 BEFORE_RELEASE = frozenset(
     {
@@ -51,6 +57,47 @@ All tests play their fault on machines at another step, or test the script that 
 """
 
 
+ON_EACH_FAMILY = frozenset(
+    {
+        "administrator's transaction / reboot",
+        "controller killed / installing, reboot",
+        "download of another run / precheck",
+        "job's shell killed / installing",
+        "package lock held for good, stop requested / install",
+        "package manager interrupted / precheck, install",
+        "power cut / installing",
+        "window ends in a postinst / installing",
+    }
+)
+"""Cases that all tests play with each package manager, as its own scripts meet the fault.
+
+`make soak` and `make faults` play the others with each, too: they would take half of the time of all tests.
+"""
+
+ONLY_APT = frozenset(
+    {
+        "administrator's transaction, early reboot / reboot",
+        "old kernel after boot / validate",
+        "openssh-server, libc6 update themselves / installing",
+    }
+)
+"""Cases that use what only Debian has: /run/reboot-required, packages of openssh and libc that can be packed anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """A case on a host of one family."""
+
+    name: str
+    case: Case
+    flavour: Flavour
+
+    @property
+    def title(self) -> str:
+        """The name, with the family unless it is apt."""
+        return self.name if self.flavour == "apt" else f"{self.name} on {self.flavour}"
+
+
 @dataclass(frozen=True, slots=True)
 class Played:
     """How a case ended; ``fault`` is "" when every promise was kept."""
@@ -61,55 +108,64 @@ class Played:
 
 
 class Hosts:
-    """Boots hosts ahead, so that no case waits for one."""
+    """Boots hosts ahead, in the order in which they are wanted, so that no case waits for one."""
 
-    def __init__(self, lab: Lab, count: int) -> None:
+    def __init__(self, lab: Lab, wanted: Sequence[Flavour]) -> None:
         self._lab = lab
-        self._left = count
-        self._ready: queue.Queue[LabHost | Exception] = queue.Queue()
+        self._wanted = wanted
+        self._ready: dict[Flavour, queue.Queue[LabHost | Exception]] = {flavour: queue.Queue() for flavour in FLAVOURS}
         self._room = threading.Semaphore(AHEAD)
         threading.Thread(target=self._boot, daemon=True).start()
 
-    def take(self) -> LabHost:
+    def take(self, flavour: Flavour) -> LabHost:
         """Return a fresh host."""
-        got = self._ready.get(timeout=900)
+        got = self._ready[flavour].get(timeout=900)
         self._room.release()
         if isinstance(got, Exception):
             raise got
         return got
 
     def _boot(self) -> None:
-        while self._left > 0:
-            batch = min(AHEAD, self._left)
-            for _ in range(batch):
-                self._room.acquire()
+        for flavour in self._wanted:
+            self._room.acquire()
             try:
-                for host in self._lab.up(batch):
-                    self._ready.put(host)
+                (host,) = self._lab.up(1, flavour)
             except Exception as error:  # noqa: BLE001 - whoever waits for a host is told
-                for _ in range(batch):
-                    self._ready.put(error)
-            self._left -= batch
+                self._ready[flavour].put(error)
+            else:
+                self._ready[flavour].put(host)
 
 
-def cases_of_all_tests() -> list[tuple[str, Case]]:
+def plays(*flavours: Flavour) -> list[Play]:
+    """Return all cases that hosts of these families (of all, without any) can play."""
+    return [
+        Play(name, case, flavour)
+        for name, case in cases()
+        for flavour in flavours or FLAVOURS
+        if flavour == "apt" or name not in ONLY_APT
+    ]
+
+
+def plays_of_all_tests(*flavours: Flavour) -> list[Play]:
     """Return those that are played whenever all tests are."""
-    return [(name, case) for name, case in cases() if name not in BEFORE_RELEASE]
+    return [
+        play
+        for play in plays(*flavours)
+        if (play.name not in BEFORE_RELEASE if play.flavour == "apt" else play.name in ON_EACH_FAMILY)
+    ]
 
 
-def named(wanted: str) -> list[tuple[str, Case]]:
-    """Return the cases whose name contains a word (or one of several, with commas between)."""
-    return [(name, case) for name, case in cases() if any(word in name for word in wanted.split(","))]
+def named(wanted: str, *flavours: Flavour) -> list[Play]:
+    """Return the plays whose title contains a word (or one of several, with commas between)."""
+    return [play for play in plays(*flavours) if any(word in play.title for word in wanted.split(","))]
 
 
-def play_all(
-    lab: Lab, chosen: Sequence[tuple[str, Case]], tell: Callable[[Played], None] = lambda played: None
-) -> list[Played]:
+def play_all(lab: Lab, chosen: Sequence[Play], tell: Callable[[Played], None] = lambda played: None) -> list[Played]:
     """Play cases, side by side."""
-    hosts = Hosts(lab, len(chosen))
+    hosts = Hosts(lab, [play.flavour for play in chosen])
 
-    def one(named: tuple[str, Case]) -> Played:
-        played = _play(named[0], named[1], hosts)
+    def one(play: Play) -> Played:
+        played = _play(play, hosts)
         tell(played)
         return played
 
@@ -117,15 +173,15 @@ def play_all(
         return list(pool.map(one, chosen))
 
 
-def _play(name: str, case: Case, hosts: Hosts) -> Played:
-    host = hosts.take()
+def _play(play: Play, hosts: Hosts) -> Played:
+    host = hosts.take(play.flavour)
     began, fault = time.monotonic(), ""
     try:
         with tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place:
             stage = Stage([host], Path(place))
             try:
-                case(stage)
-                if not name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
+                play.case(stage)
+                if not play.name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
                     stage.last_run_heals()
             finally:
                 stage.end()
@@ -135,7 +191,7 @@ def _play(name: str, case: Case, hosts: Hosts) -> Played:
         fault = traceback.format_exc()
     finally:
         host.drop()
-    return Played(name, time.monotonic() - began, fault)
+    return Played(play.title, time.monotonic() - began, fault)
 
 
 def _line(one: Played) -> str:
@@ -158,8 +214,8 @@ def told(wrong: Sequence[Played]) -> str:
     return "\n".join(lines)
 
 
-def main(wanted: str = "") -> int:
-    """Play them; return the exit code."""
+def main(wanted: str = "", *flavours: Flavour) -> int:
+    """Play those of a name, on hosts of these families (of all, without any); return the exit code."""
     lab, began = Lab(os.environ.get("FLEETPATCH_LAB") or "faults"), time.monotonic()
     reason = lab.reason_it_cannot_run()
     if reason:
@@ -167,6 +223,6 @@ def main(wanted: str = "") -> int:
         return 1
     lab.down()
     with lab:
-        played = play_all(lab, named(wanted), lambda one: print(_line(one), flush=True))
+        played = play_all(lab, named(wanted, *flavours), lambda one: print(_line(one), flush=True))
     print(table(played, time.monotonic() - began))
     return 1 if any(one.fault for one in played) else 0

@@ -22,6 +22,8 @@ SLACK = timedelta(
 
 def untold(world: World, outcome: Outcome, machine: FaultyMachine) -> Iterator[str]:
     """Nobody is told that all is well while services run replaced files, or while packages could not be judged."""
+    if world.records.runs[outcome.run_id].kind != "patch":
+        return
     outdated = machine.world.services.outdated
     validated = any(each.step is Step.VALIDATE and each.state is OperationState.SUCCEEDED for each in outcome.steps)
     told = any(each.check == SERVICE_RESTART_CHECK for each in outcome.findings)

@@ -77,7 +77,8 @@ def _disturbed(case: Case) -> None:
     world.begin(case.request, RUN)
     if case.rival_after is not None:
         when = world.clock.now() + timedelta(seconds=case.rival_after)
-        world.clock.call_at(when, lambda: _begin(world, case.request, RIVAL))
+        rival = case.request.model_copy(update={"download_only": case.rival_downloads})
+        world.clock.call_at(when, lambda: _begin(world, rival, RIVAL))
     world.all_end()
     for pause in case.pauses:
         world.hub.sleep(pause)

@@ -1,7 +1,6 @@
 """One lab case: a host or two, a run of the real engine on them, a fault at a step, and what is asked afterwards."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -30,6 +29,8 @@ from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.ci.tree import TOP
+from tests.faults.families import FAMILIES, Family
+from tests.lab.engine import read_installations
 from tests.lab.fleet import LabError, LabHost
 from tests.lab.killing import set_slow
 from tests.support.forked import ForkedProcess, start_forked
@@ -38,7 +39,6 @@ RUN = "20260310-010000-aaaaaa"
 MASKS = ("lab-slow", "lab-plain", "lab-conffile")
 BEFORE = "20260310-003000-bbbbbb"
 LAST = "20260310-090000-cccccc"
-CONFIGURED = re.compile(r" status installed (lab-[a-z-]+):\S+ (2\.\S+)$", re.MULTILINE)
 
 
 class Broken(AssertionError):
@@ -94,6 +94,15 @@ class Stage:
         """The first host."""
         return self.hosts[0]
 
+    @property
+    def family(self) -> Family:
+        """What an administrator of the first host types."""
+        return FAMILIES[self.host.flavour]
+
+    def versions(self, *names: str) -> dict[str, str]:
+        """Return what is installed of these, 1.0 or 2.0."""
+        return {name: version.removesuffix("-1") for name, version in self.host.package_versions(*names).items()}
+
     def slow(self, host: LabHost, seconds: int) -> None:
         """Let lab-slow take so long."""
         set_slow([host], seconds)
@@ -129,18 +138,22 @@ class Stage:
             raise NotReached(f"the run did not reach {at}, so no fault was injected")
         return report
 
-    def patch_in_a_short_window(self, *masks: str, **fields: Any) -> str:
-        """Patch in a window that has room for one update at a time; return the run that began lab-slow in it.
+    def patch_in_a_short_window(self, *masks: str, **fields: Any) -> tuple[str, str]:
+        """Patch in a window that has room for one update at a time, and that lab-slow outlasts.
+
+        Return the run that began lab-slow, and the boot in which it was begun.
 
         A longer window would put several updates into one transaction. On cores that others use, lab-slow may be too
-        late for it: then nothing was changed, and the next window comes.
+        late for it: then nothing was changed, and the next window, which is a little longer, comes.
         """
-        for run in (RUN, *(f"20260310-01000{number}-aaaaaa" for number in range(1, 5))):
+        for number, run in enumerate((RUN, *(f"20260310-01000{number}-aaaaaa" for number in range(1, 5)))):
+            minutes, boot = 0.7 + 0.15 * number, self.host.boot_id()
+            self.slow(self.host, round(60 * minutes) + 3)
             with suppress(NotReached):
-                self.patch(*masks, run=run, minutes=0.7, stage=False, **fields)
+                self.patch(*masks, run=run, minutes=minutes, stage=False, **fields)
                 states = {each.update.name: each.state for each in self.outcome(run=run).updates}
                 if states.get("lab-slow", UpdateState.NOT_ATTEMPTED) is not UpdateState.NOT_ATTEMPTED:
-                    return run
+                    return run, boot
         raise Broken("no run began lab-slow in its window")
 
     def describe_request(self, *masks: str, **fields: Any) -> None:
@@ -152,6 +165,24 @@ class Stage:
         """Let a package of the host have an update: the very same one, under a higher version."""
         script = Path(__file__).with_name("repack.sh").read_text()
         self.host.sh(f"set -- {package}\n{script}", root=True)
+
+    def offer_after_slow(self) -> tuple[str, str]:
+        """Let the host have two more updates, which come after lab-slow; return their names."""
+        names = self.family.after_slow
+        if self.host.flavour != "apt":
+            self.host.sh("rpm -U /var/cache/lab/lab-reboot-sec-1.0*.rpm", root=True)
+        else:
+            for name in names:
+                self.repack(name)
+        return names
+
+    def limit_downloads(self) -> Callable[[], object]:
+        """Let the package manager download 20 kB a second; return what ends that."""
+        path, line = self.family.limit
+        place = self.host.root / path
+        before = place.read_text() if place.exists() else ""
+        place.write_text(f"{before}{line}\n")
+        return lambda: place.write_text(before)
 
     def carried(self, strike: str, *masks: str, **fields: Any) -> None:
         """Let a controller process, which is struck by something, carry a run to its good end."""
@@ -250,7 +281,8 @@ class Stage:
                 raise Broken(f"{result.update.name} is reported at {result.version_after}, and {now} is installed")
             if result.state is not UpdateState.INSTALLED and not result.reason:
                 raise Broken(f"{result.update.name} is {result.state} without a reason")
-        twice = {what: n for what, n in Counter(CONFIGURED.findall(host.dpkg_log())).items() if n > 1}
+        installed = Counter((each.package, each.version) for each in read_installations(host))
+        twice = {each: n for each, n in installed.items() if n > 1 and each[0].startswith("lab-") and each[1] >= "2."}
         if twice:
             raise Broken(f"configured more than once: {twice}")
         with open_records(self.records_url) as records:
@@ -296,7 +328,7 @@ class Stage:
             )  # of a run in doubt; it would end by itself
         self.patch(*masks, run=LAST, repair=True)
         for host in self.hosts:
-            audit = host.sh("dpkg --audit", root=True).strip()
+            audit = host.half_done_packages()
             there = host.package_versions(*(masks or MASKS))
             wrong = {name: version for name, version in there.items() if not version.startswith("2.")}
             if audit or wrong or len(there) != len(masks or MASKS):
@@ -319,7 +351,7 @@ class Stage:
             claim = host.root / "var/lib/fleetpatch/claim"
             if claim.exists() and claim.read_text().splitlines()[1:2] != ["0"]:
                 return False
-            if host.sh("dpkg --audit", root=True).strip():
+            if host.half_done_packages():
                 return False
         return True
 

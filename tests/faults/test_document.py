@@ -12,11 +12,11 @@ from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
-from tests.faults.on_machines import BEFORE_RELEASE
+from tests.faults.on_machines import BEFORE_RELEASE, ON_EACH_FAMILY, ONLY_APT
 
 PAGE = TOP / "docs/explanation/faults.md"
 LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
-HARD = {name for name, _ in hard_cases("true")}
+HARD = {name for name, _ in hard_cases()}
 ADMINISTRATOR = {name for name, _ in administrator_cases()}
 LATE = {name for name, _ in late_cases()}
 NAMED = {
@@ -72,6 +72,13 @@ def test_every_button_links_to_its_tests(row: list[str]) -> None:
         assert links, f"nothing shows: {cell}"
         for _, path, name in links:
             assert f"def {name}(" in (TOP / "tests" / path).read_text()
+
+
+def test_the_page_lists_the_cases_of_each_package_manager() -> None:
+    assert {row[0] for row in table("Package managers")} == ON_EACH_FAMILY
+    part = PAGE.read_text().partition("## Package managers\n")[2].partition("\n## ")[0]
+    assert all(f'"{name}"' in part for name in ONLY_APT)
+    assert {name for name, _ in cases()} >= ON_EACH_FAMILY | ONLY_APT
 
 
 def test_the_page_lists_every_mutant() -> None:

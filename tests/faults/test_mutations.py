@@ -17,6 +17,7 @@ FOUND_BY = {
     "the records accept writes without the lease": 111,
     "no machine lock is acquired": 0,
     "the machine lock is never released": 0,
+    "a download does not give its machine to an installation": 38,
     "a failed pre-check is ignored": 0,
     "services that run replaced files are not reported": 4,
     "services with logins are restarted": 34,

@@ -4,15 +4,16 @@ import os
 
 import pytest
 
-from tests.faults.on_machines import LAST_LINES, Played, cases_of_all_tests, play_all, told
-from tests.lab.fleet import Lab
+from tests.faults.on_machines import LAST_LINES, Played, play_all, plays_of_all_tests, told
+from tests.lab.fleet import Flavour, Lab
 
 
 @pytest.mark.lab
 @pytest.mark.slow
 @pytest.mark.timeout(2400)
-def test_no_fault_on_real_machines_breaks_a_promise() -> None:
-    lab = Lab(f"{os.environ.get('FLEETPATCH_LAB') or 'pytest'}-faults")
+@pytest.mark.parametrize(("flavours", "count"), [(("apt",), 41), (("dnf", "zypper"), 16)], ids=["apt", "dnf-zypper"])
+def test_no_fault_on_real_machines_breaks_a_promise(flavours: tuple[Flavour, ...], count: int) -> None:
+    lab = Lab(f"{os.environ.get('FLEETPATCH_LAB') or 'pytest'}-faults-{'-'.join(flavours)}")
     reason = lab.reason_it_cannot_run()
     if reason:
         why = f"the lab can't run here: {reason}"
@@ -21,12 +22,12 @@ def test_no_fault_on_real_machines_breaks_a_promise() -> None:
         pytest.skip(why)
     lab.down()
     with lab:
-        played = play_all(lab, cases_of_all_tests())
+        played = play_all(lab, plays_of_all_tests(*flavours))
 
     wrong = [one for one in played if one.fault]
     if wrong:  # a long assertion is cut by pytest: in the middle of what matters
         pytest.fail(told(wrong), pytrace=False)
-    assert len(played) == len(cases_of_all_tests()) == 40
+    assert len(played) == len(plays_of_all_tests(*flavours)) == count
 
 
 def test_failed_cases_are_listed_with_their_last_lines() -> None:

@@ -256,7 +256,7 @@ class World:
         touched = {entry.machine for entry in self.records.journal if entry.run_id == controller.run_id}
         new = [name for name in wave.machines if name not in touched]
         run = self.records.runs[controller.run_id]
-        hit = run.window is not None and find_freeze(run.window, self.freezes) is not None
+        hit = run.kind == "patch" and run.window is not None and find_freeze(run.window, self.freezes) is not None
         if hit and new and not controller.control.is_stopping:
             self.complain(f"wave {wave.number} was begun on {new} although its window is frozen")
 

@@ -1,12 +1,12 @@
 """Fixtures for tests that need real machines. Everything in this folder carries the marker `lab`."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.fleet import Lab, LabHost
+from tests.lab.fleet import BootHosts, Flavour, Lab, LabHost
 
 _HERE = Path(__file__).parent
 
@@ -34,12 +34,12 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def hosts(lab: Lab) -> Iterator[Callable[[int], list[LabHost]]]:
-    """`hosts(n)` boots n fresh hosts, which are gone after the test."""
+def hosts(lab: Lab) -> Iterator[BootHosts]:
+    """`hosts(n)` boots n fresh hosts, `hosts(n, "dnf")` of another flavour; they are gone after the test."""
     made: list[LabHost] = []
 
-    def boot(count: int) -> list[LabHost]:
-        new = lab.up(count)
+    def boot(count: int, flavour: Flavour = "apt") -> list[LabHost]:
+        new = lab.up(count, flavour)
         made.extend(new)
         return new
 
@@ -50,6 +50,6 @@ def hosts(lab: Lab) -> Iterator[Callable[[int], list[LabHost]]]:
 
 
 @pytest.fixture
-def host(hosts: Callable[[int], list[LabHost]]) -> LabHost:
+def host(hosts: BootHosts) -> LabHost:
     """One fresh host."""
     return hosts(1)[0]

@@ -1,4 +1,4 @@
-"""The demonstration: three real machines, behind on security updates, patched before your eyes.
+"""The demonstration: a real machine of each family, behind on security updates, patched before your eyes.
 
     python -m tests.lab.demo [--keep]
 
@@ -17,12 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.runtime.exit_codes import ExitCode
-from tests.lab.fleet import Lab, LabHost
+from tests.lab.fleet import Flavour, Lab, LabHost
 
 HERE = Path(__file__).resolve().parents[2]
 PLACE = HERE / "reports" / "demo"
 COMMAND = Path(sys.executable).with_name("fleetpatch")
-REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot
+FAMILIES: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
+REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot: the one with dnf
 console = Console()
 
 
@@ -36,7 +37,7 @@ class Look:
 
 def main() -> int:
     """Run the demonstration; the exit code is 0 when the hosts themselves say that all went well."""
-    parser = argparse.ArgumentParser(description="Watch fleetpatch patch three real machines.")
+    parser = argparse.ArgumentParser(description="Watch fleetpatch patch a real machine of each family.")
     parser.add_argument("--keep", action="store_true", help="leave the machines running afterwards")
     asked = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
@@ -52,14 +53,14 @@ def main() -> int:
 
 
 def patch_the_lab(lab: Lab) -> int:
-    """Boot three hosts, patch them, and ask them what became of it."""
+    """Boot a host of each family, patch them, and ask them what became of it."""
     lab.down()
-    console.print("[bold]Building the machines' image and their update repository[/] (once; needs downloads) …")
+    console.print("[bold]Building the machines' images and their update repositories[/] (once; needs downloads) …")
     lab.script("build", timeout=1800)
     began = time.monotonic()
-    console.print("[bold]Booting three Debian machines[/] …")
-    hosts = lab.up(3)
-    hosts[REBOOTS - 1].sh("dpkg -i /var/cache/lab/lab-reboot-sec_1*.deb", root=True)
+    console.print("[bold]Booting three machines[/], with apt, dnf and zypper …")
+    hosts = [host for family in FAMILIES for host in lab.up(1, family)]
+    hosts[REBOOTS - 1].sh("rpm -U /var/cache/lab/lab-reboot-sec-1.0*.rpm", root=True)
     inventory = PLACE / "fleet.yaml"
     inventory.write_text(lab.inventory_text())
     before = {host.name: look(host) for host in hosts}
@@ -105,10 +106,11 @@ def look(host: LabHost) -> Look:
 
 def show(title: str, hosts: list[LabHost], before: dict[str, Look], now: dict[str, Look]) -> None:
     """Print what the hosts say."""
-    table = Table("machine", "address", "security updates pending", "rebooted", title=title, title_justify="left")
+    columns = ("machine", "family", "address", "security updates pending", "rebooted")
+    table = Table(*columns, title=title, title_justify="left")
     for host in hosts:
         rebooted = "yes" if before[host.name].boot_id != now[host.name].boot_id else "no"
-        table.add_row(host.name, host.address, str(now[host.name].pending), rebooted)
+        table.add_row(host.name, host.flavour, host.address, str(now[host.name].pending), rebooted)
     console.print(table)
 
 

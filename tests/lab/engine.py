@@ -1,7 +1,9 @@
 """Runs of the real engine on lab hosts, for tests: plain (without Prefect), with records of their own."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +104,40 @@ def result_of(outcome: Outcome, name: str) -> UpdateResult:
     return found
 
 
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A version of a package came to be installed, by the log of the machine's package manager."""
+
+    at: datetime
+    package: str
+    version: str
+
+
+_DPKG_INSTALLED = re.compile(r"^(\S+ \S+) status installed ([^:]+):\S+ (\S+)$", re.MULTILINE)
+_ZYPPER_INSTALLED = re.compile(r"^([^|#\n]+)\|install\|([^|\n]+)\|([^|\n]+)\|", re.MULTILINE)
+_DNF_INSTALLED = re.compile(r"^([^|\n]+)\|([^|\n]+)\|([^|\n]+)$", re.MULTILINE)
+_DNF_HISTORY = """f=/var/lib/dnf/history.sqlite; [ ! -e $f ] || python3 -c "
+import sqlite3
+for row in sqlite3.connect('file:$f?mode=ro', uri=True).execute('''
+    SELECT datetime(dt_end, 'unixepoch'), name, version || '-' || release FROM trans
+    JOIN trans_item ON trans_id = trans.id JOIN rpm ON rpm.item_id = trans_item.item_id
+    WHERE trans.state = 1 AND trans_item.state = 1 AND action IN (1, 6)'''):
+    print(*row, sep='|')" # installed or upgraded, by a transaction that ended well"""
+
+
+def read_installations(host: LabHost) -> list[Installation]:
+    """Return what the log of the host's package manager says; the hosts' clocks are in UTC."""
+    if host.flavour == "apt":
+        rows = _DPKG_INSTALLED.findall(host.dpkg_log())
+    elif host.flavour == "dnf":
+        rows = _DNF_INSTALLED.findall(host.sh(_DNF_HISTORY, root=True))
+    else:
+        log = host.root / "var/log/zypp/history"
+        rows = _ZYPPER_INSTALLED.findall(log.read_text() if log.exists() else "")
+    return [Installation(datetime.fromisoformat(at).replace(tzinfo=UTC), *row) for at, *row in rows]
+
+
 def configured_times(host: LabHost, package: str, version: str) -> int:
     """Return how often the host's own log says that this version of a package came to be installed."""
-    return sum(
-        f" status installed {package}:" in line and line.endswith(f" {version}")
-        for line in host.dpkg_log().splitlines()
-    )
+    wanted = version if host.flavour == "apt" else f"{version}-1"
+    return sum((each.package, each.version) == (package, wanted) for each in read_installations(host))

@@ -11,15 +11,35 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Protocol, Self
 
 SCRIPT = Path(__file__).with_name("lab.sh")
-
+Flavour = Literal["apt", "dnf", "zypper"]  # a host's package manager: it has this one and no other
 
 SSH_FAILED = 255  # ssh's own exit code; commands of tests don't end with it
 REFUSED = re.compile(r"Connection refused|kex_exchange_identification|banner exchange")
 REFUSED_SECONDS = 60.0
 PATIENCE = 300.0  # seconds for a boot: on cores that others use, it has taken more than a minute and a half
+
+
+_VERSIONS = "dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'"
+_RPM_VERSIONS = "rpm -qa --qf 'installed %{name} %{version}-%{release}\\n'"
+_HALF_DONE = """rpm -qa --qf '%{name}.%{arch} is there twice\\n' | grep -v -e ^kernel- -e ^gpg- | sort | uniq -d
+    rpm -Va --nodeps --nomtime --nomode --noconfig 'lab-*' || true"""
+_PENDING_SECURITY: dict[Flavour, str] = {
+    "apt": """set -e; apt-get -qq update; only=$(mktemp); grep -h -- -security /etc/apt/sources.list > $only
+        apt-get -s -o Dir::Etc::SourceList=$only -o Dir::Etc::SourceParts=/dev/null -o Dir::Cache::pkgcache= \\
+            -o Dir::Cache::srcpkgcache= dist-upgrade | awk '$1 == "Inst" && $3 ~ /^\\[/ {print $2}'; rm $only""",
+    "dnf": "dnf -q --refresh updateinfo list --security --updates | awk '{print $3}'",
+    "zypper": """zypper -q refresh; zypper -q -x list-patches > /tmp/patches.xml  # this has other categories, too
+        grep -o '<update kind="patch" name="[^"]*" [^>]*category="security"' /tmp/patches.xml || true""",
+}
+
+
+class BootHosts(Protocol):
+    """Boots fresh hosts of one flavour."""
+
+    def __call__(self, count: int, flavour: Flavour = "apt") -> list["LabHost"]: ...
 
 
 class LabError(RuntimeError):
@@ -49,13 +69,13 @@ class Lab:
             return error.output.strip() or str(error)
         return None
 
-    def up(self, count: int = 1) -> list["LabHost"]:
+    def up(self, count: int = 1, flavour: Flavour = "apt") -> list["LabHost"]:
         """Boot that many more hosts, and return when a login on each of them works."""
         made = []
-        for line in self.script("up", str(count)).splitlines():
+        for line in self.script("up", str(count), flavour).splitlines():
             number, name, address = line.split()
             root = Path(self.script("root", number).strip())
-            made.append(LabHost(self, int(number), name, address, root))
+            made.append(LabHost(self, int(number), name, address, root, flavour))
         return made
 
     def down(self) -> None:
@@ -82,6 +102,7 @@ class LabHost:
     address: str
     root: Path
     """The host's root file system, as this machine sees it: readable and writable while the host is off, too."""
+    flavour: Flavour = "apt"
     user: str = "patch"
 
     @property
@@ -123,19 +144,19 @@ class LabHost:
 
     def package_versions(self, *names: str) -> dict[str, str]:
         """The versions of those of the named packages (of all, without names) that are fully installed."""
-        text = self.sh("dpkg-query -W -f '${db:Status-Status} ${Package} ${Version}\\n'")
+        of_apt = self.flavour == "apt"
+        # rpm shows others than root an older state, as long as writes are in the write-ahead log of its database
+        text = self.sh(_VERSIONS if of_apt else _RPM_VERSIONS, root=not of_apt)
         rows = [line.split() for line in text.splitlines()]
         return {row[1]: row[2] for row in rows if row[0] == "installed" and (not names or row[1] in names)}
 
+    def half_done_packages(self) -> str:
+        """What the package database says of packages that an installation has left half done; "" when all are whole."""
+        return self.sh("dpkg --audit" if self.flavour == "apt" else _HALF_DONE, root=True).strip()
+
     def pending_security(self) -> int:
-        """How many installed packages would be newer if the host had its security archive alone (asks it anew)."""
-        script = (
-            "set -e; apt-get -qq update; only=$(mktemp); grep -h -- -security /etc/apt/sources.list > $only; "
-            "apt-get -s -o Dir::Etc::SourceList=$only -o Dir::Etc::SourceParts=/dev/null "
-            "-o Dir::Cache::pkgcache= -o Dir::Cache::srcpkgcache= dist-upgrade; rm $only"
-        )
-        lines = self.sh(script, root=True).splitlines()
-        return sum(line.startswith("Inst ") and line.split()[2].startswith("[") for line in lines)
+        """How many security updates the host lacks, asked anew: packages with apt and dnf, patches with zypper."""
+        return len(set(self.sh(_PENDING_SECURITY[self.flavour], root=True).splitlines()))
 
     def boot_id(self) -> str:
         return self.sh("cat /proc/sys/kernel/random/boot_id").strip()

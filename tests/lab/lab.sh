@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # A real fleet on one machine. Each host is a booted Debian 12 (systemd as PID 1, sshd, sudo, nginx) in a network
-# namespace of its own, with an address on one bridge, and really behind on Debian's security updates, which a local
-# repository on that bridge serves. Needs root on a Debian machine.
+# namespace of its own, with an address on one bridge, and really behind on updates, which a local repository on that
+# bridge serves: on Debian's (flavour apt), or on the lab's own through the real dnf or zypper. Needs root on a Debian machine.
 #
 #   lab.sh can             exit 0 if the lab can run here; otherwise print the one reason why not
 #   lab.sh deps            install what it needs (as root), or say what is lacking
-#   lab.sh build           make the image and the update repository (about a minute, once for all labs of this machine)
-#   lab.sh up N [FLAVOUR]  boot N more hosts (flavour: apt); prints "NUMBER NAME ADDRESS" for each
+#   lab.sh build [KIND…]   make the images and the update repositories (about a minute, once for all labs of this machine);
+#                          kinds: apt, rpm; both when none is named
+#   lab.sh up N [FLAVOUR]  boot N more hosts (apt, dnf or zypper; apt when none is named); prints "NUMBER NAME ADDRESS" for each
 #   lab.sh down            end everything of this lab and remove it
 #   lab.sh status          the lab's hosts and how they are
 #   lab.sh inventory       the hosts as a fleetpatch inventory
@@ -31,11 +32,14 @@ STATE=$TOP/$TAG
 NAME=fp$TAG                     # the bridge; with "-I" host I's interface, namespace, machine and cgroup (15 at most)
 KEY=$STATE/id_ed25519
 PORT=8099                       # the repository, at the bridge's address
+# shellcheck disable=SC2034  # what is sourced below uses it
 ARCH=$(dpkg --print-architecture 2>/dev/null || echo unknown)
 TOOLS=(sysctl:procps mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:openssh-client ip:iproute2 dpkg-deb:dpkg-dev
-       apt-ftparchive:apt-utils python3:python3 flock:util-linux)
+       apt-ftparchive:apt-utils python3:python3 flock:util-linux rpmbuild:rpm createrepo_c:createrepo-c gpg:gpg gpg-agent:gpg-agent)
 
 die() { echo "lab: $*" >&2; exit 1; }
+# shellcheck source=/dev/null
+for part in image image_apt image_rpm; do source "${SELF%/*}/$part.sh"; done
 
 # ---------------------------------------------------------------- may it run here?
 
@@ -65,117 +69,6 @@ deps() {
 }
 
 mirror() { python3 "${SELF%/*}/mirror.py"; } # Debian's three bookworm sources, from wherever this machine's apt gets them
-
-# ---------------------------------------------------------------- the image and its repository
-# recipe begins: a change between these two marks, or of the mirror, makes a new image
-
-# shellcheck disable=SC2016  # the scripts' own variables
-made() { # version, folder, names: packages that each have a behaviour in version 2
-  local version=$1 out=$2 name d script extra; shift 2; mkdir -p "$out"
-  for name; do
-    d=$(mktemp -d); chmod 755 "$d"; mkdir -p "$d/DEBIAN" "$d/usr/share/$name"; script=: extra=
-    echo "$version" > "$d/usr/share/$name/version"
-    case $name-${version%%.*} in
-      lab-slow-2) script='sleep "$(cat /etc/lab-slow-seconds 2>/dev/null || echo 30)"' ;;     # a long transaction
-      lab-failing-2) script='[ -e /etc/lab-failing-fixed ] || { echo "lab-failing: cannot migrate data" >&2; exit 1; }' ;;
-      lab-reboot-2 | lab-reboot-sec-2)                                                        # as Ubuntu's hook does
-        script="touch /run/reboot-required; echo $name >> /run/reboot-required.pkgs" ;;
-      lab-removes-2) extra='Conflicts: lab-plain\n' ;;                    # to upgrade it takes lab-plain away
-      lab-dep-a-*) extra="Depends: lab-dep-b (= $version)\n" ;;           # the two only go together
-    esac
-    printf "Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: lab <lab@localhost>\n${extra}Description: %s\n" \
-      "$name" "$version" "$name" > "$d/DEBIAN/control"
-    printf '#!/bin/sh\nset -e\n[ "$1" = configure ] || exit 0\n%s\n' "$script" > "$d/DEBIAN/postinst"
-    chmod 755 "$d/DEBIAN/postinst"
-    if [ "$name" = lab-conffile ]; then  # a configuration file that was edited by hand and that the update changes too
-      mkdir -p "$d/etc"; echo "setting=$version" > "$d/etc/lab.conf"; echo /etc/lab.conf > "$d/DEBIAN/conffiles"
-    fi
-    dpkg-deb --root-owner-group -Znone --build "$d" "$out/${name}_${version}_all.deb" >/dev/null; rm -rf "$d"
-  done
-}
-
-base() { # folder: the root file system all hosts share
-  local root=$1 user
-  # the machine's own way to the mirror (proxy, certificates) is used, and not left in the image
-  apt-config dump | grep -E '^Acquire::(http|https|Check|Retries|ForceIPv4)' > "$root.apt" || true
-  # 'main' alone is the point release, without the fixes that came after it: what makes the hosts behind
-  mmdebstrap -q --mode=root --variant=minbase --architectures="$ARCH" --aptopt="$root.apt" \
-    --include=systemd-sysv,dbus,openssh-server,sudo,iproute2,ca-certificates,needrestart,cron,nginx-light,curl,procps \
-    bookworm "$root" "$(mirror | sed -n 1p)"
-  rm -f "$root.apt" "$root"/etc/apt/apt.conf.d/99mmdebstrap "$root"/etc/apt/sources.list.d/* "$root"/etc/apt/sources.list \
-    "$root"/etc/ssh/ssh_host_* "$root"/etc/resolv.conf "$root"/etc/hostname; : > "$root/etc/resolv.conf"
-  for user in patch nosudo pwsudo; do
-    chroot "$root" useradd -m -s /bin/bash $user
-    chroot "$root" install -d -m 700 -o $user -g $user /home/$user/.ssh
-  done
-  echo 'pwsudo:lab-password' | chroot "$root" chpasswd
-  printf 'patch ALL=(ALL) NOPASSWD: ALL\npwsudo ALL=(ALL) ALL\n' > "$root/etc/sudoers.d/lab"; chmod 440 "$root/etc/sudoers.d/lab"
-  printf 'PermitRootLogin no\nMaxStartups 200\nMaxSessions 50\n' > "$root/etc/ssh/sshd_config.d/lab.conf"
-  # host keys of its own at first boot (no RSA: twenty hosts would spend their boot on it)
-  cat > "$root/etc/systemd/system/lab-firstboot.service" <<'UNIT'
-[Unit]
-DefaultDependencies=no
-Before=ssh.service
-After=local-fs.target
-ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key.pub
-[Service]
-Type=oneshot
-ExecStart=/bin/sh -c 'cd /etc/ssh && for t in ecdsa ed25519; do ssh-keygen -q -t $t -N "" -f ssh_host_$${t}_key; done'
-[Install]
-WantedBy=multi-user.target
-UNIT
-  chroot "$root" systemctl -q enable lab-firstboot.service
-  chroot "$root" systemctl -q disable apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer fstrim.timer
-  chroot "$root" systemctl -q mask systemd-networkd systemd-resolved getty.target console-getty.service \
-    e2scrub_reap.service systemd-udevd systemd-udev-trigger.service
-  made 1.0 "$root/root/made" lab-{plain,slow,failing,reboot,conffile,sec,dep-a,dep-b,removes}
-  chroot "$root" sh -c 'dpkg -i /root/made/*.deb' >/dev/null; rm -rf "$root/root/made"; echo 'setting=changed by hand' > "$root/etc/lab.conf"
-  made 1.0 "$root/var/cache/lab" lab-reboot-sec  # not installed: dpkg -i it where one host shall need a reboot
-}
-
-publish() { # image, suite, label: a repository of what the image lacks from that suite and isn't published yet
-  local image=$1 suite=$2 label=$3 work=$1/work pool=pool/$2 dist=dists/$2 deb real
-  mkdir -p "$work"/state/lists/partial "$work"/cache/archives/partial "$image/repo/$pool" "$image/repo/$dist/main/binary-$ARCH"
-  mirror | if [ "$suite" = bookworm-security ]; then grep -v bookworm-updates; else cat; fi > "$work/sources.list"
-  # This machine's apt (so with its proxy and certificates) looks at the image's packages instead of its own.
-  local apt=(apt-get -qq -o "Dir::State=$work/state" -o "Dir::Cache=$work/cache" -o "Dir::Cache::archives=$work/cache/archives"
-    -o "Dir::State::status=$image/base/var/lib/dpkg/status" -o "Dir::State::extended_states=$image/base/var/lib/apt/extended_states"
-    -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null
-    -o Dir::Etc::PreferencesParts=/dev/null -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none
-    -o APT::Get::List-Cleanup=false)
-  "${apt[@]}" update
-  "${apt[@]}" -y --download-only dist-upgrade >/dev/null
-  for deb in "$work"/cache/archives/*.deb; do
-    [ ! -e "$deb" ] || [ -n "$(find "$image/repo/pool" -name "${deb##*/}")" ] || cp "$deb" "$image/repo/$pool/"
-  done
-  if [ "$suite" = bookworm-security ]; then made 2.0 "$image/repo/$pool" lab-sec lab-reboot-sec; else
-    made 2.0 "$image/repo/$pool" lab-{plain,slow,failing,reboot,conffile,dep-a,dep-b,removes}
-    made 2.1 "$image/repo/$pool" lab-sec    # newer than the security fix, and not one itself
-  fi
-  real=$(find "$work/state/lists" -name "*_${suite}_*Release" | head -n1)  # the suite's name ages: stable, oldstable, …
-  local field release=()
-  for field in Origin=Debian "Label=$label" "Suite=$(sed -n 's/^Suite: //p' "$real")" "Version=$(sed -n 's/^Version: //p' "$real")" \
-    "Codename=$suite" Components=main "Architectures=$ARCH"; do release+=(-o "APT::FTPArchive::Release::$field"); done
-  ( cd "$image/repo"; apt-ftparchive packages "$pool" > "$dist/main/binary-$ARCH/Packages"
-    apt-ftparchive "${release[@]}" release "$dist" > "$work/Release"; mv "$work/Release" "$dist/Release" )
-}
-# recipe ends
-
-image() { # the folder of the image this recipe makes with this mirror
-  { sed -n '/^# recipe begins/,/^# recipe ends/p' "$SELF"; mirror; echo "$ARCH"; } | sha256sum | cut -c1-12 | sed "s,^,$TOP/images/,"
-}
-
-build() {
-  local image draft; image=$(image); mkdir -p "$TOP/images"; chmod 700 "$TOP/images"; exec 8> "$image.lock"; flock 8
-  if [ ! -d "$image" ]; then
-    draft=$image.draft; rm -rf "$draft"; mkdir -p "$draft/base"; base "$draft/base"
-    publish "$draft" bookworm-security Debian-Security; publish "$draft" bookworm-updates Debian
-    rm -rf "$draft/work"; mv "$draft" "$image"
-  fi
-  exec 8>&-
-  echo "image $image: $(du -sh "$image/base" | cut -f1), $(find "$image/repo/pool" -name '*.deb' | wc -l) updates" \
-    "($(find "$image/repo/pool/bookworm-security" -name '*.deb' | wc -l) security)" >&2
-}
 
 # ---------------------------------------------------------------- processes, cgroups, network
 
@@ -255,7 +148,7 @@ import functools, http.server, sys
 http.server.ThreadingHTTPServer.request_queue_size = 256
 handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=sys.argv[3])
 http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), handler).serve_forever()' \
-      "$(net).1" $PORT "$(cat "$STATE/image")/repo" "$NAME-repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
+      "$(net).1" $PORT "$STATE/repositories" "$NAME-repo" </dev/null >/dev/null 2>&1 9>&- & record $! "$STATE/httpd.pid"
   }
 }
 
@@ -276,14 +169,34 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
   die "a lab has room for 240 hosts"
 }
 
-create() { # host I: its disk, its network
-  local i=$1 d=$STATE/hosts/$1 user
-  mkdir -p "$d"/{upper,work,root}
+kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; *) die "there is no flavour '$1' (apt, dnf, zypper)" ;; esac; }
+
+play() { # flavour, root: the distribution with that package manager, and none of the others
+  local root=$2 url repos; url=http://$(net).1:$PORT
+  case $1 in
+    apt) printf "deb [trusted=yes] $url/apt %s main\n" bookworm-security bookworm-updates > "$root/etc/apt/sources.list"; return ;;
+    dnf)
+      repos=$root/etc/yum.repos.d; rm -rf "$root"/etc/zypp "$root"/usr/{,s}bin/zyp*; ln -s dnf "$root/usr/bin/yum"
+      printf '%s\n' 'NAME="Rocky Linux"' 'VERSION="9.4 (Blue Onyx)"' 'ID="rocky"' 'ID_LIKE="rhel centos fedora"' 'VERSION_ID="9.4"' \
+        'PLATFORM_ID="platform:el9"' 'PRETTY_NAME="Rocky Linux 9.4 (Blue Onyx)"' > "$root/usr/lib/os-release" ;;
+    zypper)
+      repos=$root/etc/zypp/repos.d; rm -rf "$root"/etc/{dnf,yum*} "$root"/usr/bin/dnf*
+      printf '%s\n' 'NAME="SLES"' 'VERSION="15-SP6"' 'ID="sles"' 'ID_LIKE="suse"' 'VERSION_ID="15.6"' \
+        'PRETTY_NAME="SUSE Linux Enterprise Server 15 SP6"' > "$root/usr/lib/os-release" ;;
+  esac
+  mkdir -p "$repos"
+  printf '%s\n' '[lab]' name=lab "baseurl=$url/rpm/updates" enabled=1 gpgcheck=1 gpgkey=file:///etc/pki/rpm-gpg/RPM-GPG-KEY-lab > "$repos/lab.repo"
+}
+
+create() { # host I, flavour: its disk, its network
+  local i=$1 flavour=$2 d=$STATE/hosts/$1 user lower
+  lower=$(cat "$STATE/image-$(kind "$flavour")")/base
+  mkdir -p "$d"/{upper,work,root}; echo "$flavour" > "$d/flavour"
   # volatile: what a host syncs needn't reach this machine's disk (dpkg syncs all the time, a dropped host's disk never)
-  mount -t overlay overlay -o "volatile,lowerdir=$(cat "$STATE/image")/base,upperdir=$d/upper,workdir=$d/work" "$d/root"
+  mount -t overlay overlay -o "volatile,lowerdir=$lower,upperdir=$d/upper,workdir=$d/work" "$d/root"
   echo "lab-$i" > "$d/root/etc/hostname"; printf '127.0.0.1 localhost\n127.0.1.1 lab-%s\n' "$i" > "$d/root/etc/hosts"
   tr -d - < /proc/sys/kernel/random/uuid > "$d/root/etc/machine-id"
-  printf "deb [trusted=yes] http://$(net).1:$PORT %s main\n" bookworm-security bookworm-updates > "$d/root/etc/apt/sources.list"
+  play "$flavour" "$d/root"
   for user in patch nosudo pwsudo; do
     install -m 600 "$KEY.pub" "$d/root/home/$user/.ssh/authorized_keys"
     chown --reference="$d/root/home/$user" "$d/root/home/$user/.ssh/authorized_keys"
@@ -332,18 +245,21 @@ wait_login() { # a host is up when a login works: sshd answers before pam_nologi
 }
 
 up() {
-  local count=$1 flavour=${2:-apt} why='' i new=()
+  local count=$1 flavour=$2 why='' kind i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
-  [ "$flavour" = apt ] || die "there is no flavour '$flavour' (only apt)"
+  kind=$(kind "$flavour")
   [ -e "$STATE/net" ] || { why=$(reason); [ -z "$why" ] || die "$why"; }  # what runs already can run
   locked; mkdir -p "$STATE/hosts"; chmod 700 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"
   echo "$OWNER" > "$STATE/owner"
   for i in $(leftovers); do destroy "$i"; done
   [ -e "$KEY" ] || ssh-keygen -q -t ed25519 -N '' -C "$NAME" -f "$KEY"
-  if [ ! -e "$STATE/image" ]; then build 9>&-; image > "$STATE/image"; fi  # one image for all the lab's hosts, until down
+  if [ ! -e "$STATE/image-$kind" ]; then # one image for all the lab's hosts of a kind, until down
+    build "$kind" 9>&-; mkdir -p "$STATE/repositories"; ln -sfn "$(image "$kind")/repo" "$STATE/repositories/$kind"
+    image "$kind" > "$STATE/image-$kind"
+  fi
   bridge
-  for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i"; power_on "$i"; done
+  for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i" "$flavour"; power_on "$i"; done
   for i in "${new[@]}"; do
     for _ in $(seq 1 1500); do [ ! -s "$STATE/hosts/$i/root/etc/ssh/ssh_host_ed25519_key.pub" ] || break; sleep 0.2; done
   done
@@ -363,7 +279,7 @@ status() {
   for i in $(numbers); do
     how=dead; ! alive "$STATE/hosts/$i/supervisor.pid" || how=on; [ ! -e "$STATE/hosts/$i/off" ] || how=off
     ip -o link show "$NAME-$i" 2>/dev/null | grep -q '[<,]UP[,>]' || how="$how, network cut"
-    echo "$i lab-$i $(address "$i") $how"
+    echo "$i lab-$i $(address "$i") $how ($(cat "$STATE/hosts/$i/flavour"))"
   done
 }
 
@@ -381,7 +297,7 @@ case $verb in ssh | wait | root | cut | mend | crash | off | on | drop) known "$
 case $verb in
   can) why=$(reason); [ -z "$why" ] || { echo "$why"; exit 1; } ;;
   deps) deps ;;
-  build) why=$(reason); [ -z "$why" ] || die "$why"; build ;;
+  build) why=$(reason); [ -z "$why" ] || die "$why"; if [ $# = 0 ]; then set -- apt rpm; fi; build_all "$@" ;;
   up) up "${1:?how many hosts}" "${2:-apt}" ;;
   down) [ "$(id -u)" = 0 ] || die "not root"; down ;;
   status) status ;;

@@ -20,7 +20,7 @@ from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Job, Script
 from tasks.reporting.writer import write_report
 from tasks.states import OperationState, UpdateState
-from tests.contract.manager_subjects import apt_transport
+from tests.contract.manager_subjects import lab_transport
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import Lab, LabHost
 
@@ -239,7 +239,7 @@ def test_jobs_are_never_kept_where_others_may_write(story: Story) -> None:
         host.sh(f"rm -rf /tmp/theirs /var/lib/fleetpatch; {command}", root=True)
         job = Job(f"job-{number}", Script("probe", {"command": "true", "timeout": "5"}))
         with pytest.raises(FleetpatchError, match="/var/lib/fleetpatch"):
-            apt_transport(host).start_job(job, deadline=Deadline.after(SystemClock(), 240))
+            lab_transport(host).start_job(job, deadline=Deadline.after(SystemClock(), 240))
         assert host.sh("ls -A /tmp/theirs 2>/dev/null || true", root=True) == "", name
 
 

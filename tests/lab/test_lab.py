@@ -6,15 +6,13 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.lab.fleet import Lab, LabError, LabHost
+from tests.lab.fleet import BootHosts, Lab, LabError, LabHost
 from tests.lab.mirror import bookworm, read_sources
 
-Hosts = Callable[[int], list[LabHost]]
 KEEP = "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 SOON = "systemd-run --on-active=0.2 --timer-property=AccuracySec=100ms"  # else within a minute
 APT = f"DEBIAN_FRONTEND=noninteractive apt-get -y -q {KEEP}"
@@ -54,7 +52,7 @@ def run(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
-def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: Hosts) -> None:
+def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: BootHosts) -> None:
     one, two = hosts(2)
     assert one.sh("ps -o comm= -p 1").strip() == "systemd"
     assert one.sh("hostname").strip() == one.name
@@ -166,7 +164,7 @@ def _host_that_powers_itself_off_stays_off(host: LabHost) -> None:
     host.wait_login()
 
 
-def test_off_stays_off_until_on_and_what_is_dropped_is_gone_alone(lab: Lab, hosts: Hosts) -> None:
+def test_off_stays_off_until_on_and_what_is_dropped_is_gone_alone(lab: Lab, hosts: BootHosts) -> None:
     one, two = hosts(2)
     first = one.boot_id()
     one.off()
@@ -183,7 +181,7 @@ def test_off_stays_off_until_on_and_what_is_dropped_is_gone_alone(lab: Lab, host
     _dropped_host_is_gone_alone_and_its_number_too(lab, hosts, one, two)
 
 
-def _dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: Hosts, one: LabHost, two: LabHost) -> None:
+def _dropped_host_is_gone_alone_and_its_number_too(lab: Lab, hosts: BootHosts, one: LabHost, two: LabHost) -> None:
     two.drop()
     assert two.name not in lab.inventory_text()
     assert two.address not in two.known_hosts.read_text()

@@ -195,10 +195,9 @@ def test_a_killed_download_is_found_ends_and_gives_its_machines_back(make: Make,
         beyond = claim_of(host)[1] - run.window.end.timestamp()
         assert beyond < 5
         assert beyond > -5 or not ordered
-    told = controllers.start(
-        "patch", held[0].name, "--no-prefect", "--yes", "--json", records=f"sqlite:///{tmp_path}/o.db"
-    )
-    assert run.id in told.end().json["machines"][0]["reason"]  # until then the run to come is kept out
+    others = f"sqlite:///{tmp_path}/o.db"
+    told = controllers.patch(scope=held[0].name, download_only=True, records=others)
+    assert run.id in told.end().json["machines"][0]["reason"]  # until then another download is kept out
 
     its_lease_is_over(controllers)
     (taken,) = controllers.start("reconcile", "--no-prefect", "--json").end().json["runs"]

@@ -3,6 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
+from tasks.managers.apt.manager import AptManager
+from tasks.managers.rpm.auto_updaters import build_rpm_updaters_script
 from tasks.states import OperationState
 from tests.lab.engine import Fleet, Telling
 from tests.lab.fleet import LabHost
@@ -46,6 +50,46 @@ def test_they_rest_while_a_machine_is_patched_and_are_as_they_were_after(hosts: 
     assert report.run.state is OperationState.SUCCEEDED
     assert seen == [AT_REST, [f"/run/systemd/system/{name}" for name in sorted(TIMERS)] + [NOTE, f"{NOTE}.sh"]]
     assert timers(host) == AT_LARGE
+    assert traces(host) == []
+
+
+UNITS = {
+    "dnf-automatic.service": "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    "dnf-automatic.timer": "[Timer]\nOnCalendar=*-*-* 6:00\n[Install]\nWantedBy=timers.target\n",
+    "yum-cron.service": "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/touch /run/yum-cron\n"
+    "ExecStop=/bin/rm -f /run/yum-cron\n[Install]\nWantedBy=multi-user.target\n",
+    "packagekit.service": "[Service]\nExecStart=/bin/sleep infinity\n",
+}
+"""Units as systems with RPM packages have them."""
+
+
+def test_a_real_systemd_has_the_units_of_other_systems_rest_too(
+    hosts: Boot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host,) = hosts(1)
+    for name, text in UNITS.items():
+        host.sh(f"printf '{text}' > /usr/lib/systemd/system/{name}", root=True)
+    host.sh("ln -s dnf-automatic.timer /usr/lib/systemd/system/dnf5-automatic.timer", root=True)
+    host.sh("systemctl daemon-reload; systemctl start packagekit", root=True)
+    switch_on(host, "dnf-automatic.timer", "yum-cron.service")
+    started = host.sh("systemctl show -p MainPID --value packagekit")
+    monkeypatch.setattr(AptManager, "updaters_script", build_rpm_updaters_script("tasks.managers.apt"))
+    set_slow([host], 3)
+    shown = f"systemctl show -p ActiveState,UnitFileState --value {' '.join(list(UNITS)[1:])}; ls /run/yum-cron || :"
+    seen: list[str] = []
+
+    report = Fleet([host], tmp_path).patch(
+        "lab-slow",
+        watch=Telling(on_install=lambda: seen.append(host.sh(shown))),
+        native_updaters="pause",
+        reboot="Never",
+    )
+
+    assert report.run.state is OperationState.SUCCEEDED
+    masked = "masked-runtime"
+    assert seen[0].split() == ["inactive", masked, "inactive", masked, "active", masked]
+    assert host.sh(shown).split() == ["active", "enabled", "active", "enabled", "active", "static", "/run/yum-cron"]
+    assert host.sh("systemctl show -p MainPID --value packagekit") == started
     assert traces(host) == []
 
 

@@ -11,6 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows.approval.decisions import approve_run, find_waiting_runs
+from tasks.model import Outcome
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -81,6 +82,20 @@ def _patched_beside_its_download(plan: Planned, host: LabHost, start: datetime) 
     (own,) = _known(plan, name)
     assert (own.status, own.run_id) == (WindowStatus.CLAIMED, report.run.id)
     assert kept[0].run_id != own.run_id
+    _download_gave_way(plan, kept[0].run_id, own.run_id)
+
+
+def _download_gave_way(plan: Planned, download: str, run: str) -> None:
+    """Whichever of the two was first on the machine, the download's report says what became of it."""
+
+    def ended() -> Outcome | None:
+        with open_records(plan.records_url) as records:
+            return next(iter(History(records).read_report(download).outcomes), None)
+
+    outcome = plan.until(ended, "the outcome of the download")
+    assert outcome.state is not OperationState.FAILED, outcome.reason
+    told = [outcome.reason, *(update.reason for update in outcome.updates)]
+    assert any(run in each or "only downloaded" in each or "nothing to install" in each for each in told), told
 
 
 def _frozen_before_its_approval(plan: Planned, host: LabHost) -> None:

@@ -33,6 +33,7 @@ class JobRun:
     Attributes:
         stop_at: when it was asked to stop.
         bytes_per_second: of its repositories; 0: nothing ever comes.
+        preempted_by: the other run for which it was asked to stop, or "".
     """
 
     script: Script
@@ -44,6 +45,7 @@ class JobRun:
     locks: tuple[tuple[datetime, datetime], ...] = ()
     bytes_per_second: float = inf
     past: float = 0.0
+    preempted_by: str = ""
     log: str = ""
     steps: list[tuple[float, ScriptRecord]] = field(default_factory=list)
     coming: list[Coming] = field(default_factory=list)
@@ -107,6 +109,8 @@ class JobRun:
         return ("excluded", ", ".join(barred)) if barred else ("", "")
 
     def _not_attempted(self, number: str, why: str, detail: str = "") -> None:
+        if why == "stop" and self.preempted_by:
+            why, detail = "preempted", self.preempted_by
         self._tell("not_attempted", number, latest_start=self._latest(number), why=why, detail=detail)
 
     def _stage(self, number: str) -> None:

@@ -18,7 +18,7 @@ from threading import RLock
 from typing import Any, cast
 
 from tasks.errors import FleetpatchError, ListsUnread
-from tasks.model import PackageState, RebootNeed, Update
+from tasks.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
@@ -39,6 +39,7 @@ class PackageWorld:
         start_seconds: what a transaction costs before its first update.
         skew_seconds: the machine's clock minus the test's.
         problems: broken in a way that a repair does not mend.
+        mitigated_by: the live patches that mitigate every reboot the packages ask for, or "".
         assess_error: raised by assessments, while it is set.
         lasting_skew: the same by the time since the machine's boot, if an order tells what its clock was then.
         bytes_per_second: of its repositories; 0: nothing ever comes. Jobs that begin later know it.
@@ -53,8 +54,12 @@ class PackageWorld:
     problems: tuple[str, ...] = ()
     lock_holder: str = ""
     warnings: tuple[str, ...] = ()
+    repository_problems: tuple[RepositoryProblem, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
+    unpausable_updaters: tuple[str, ...] = ()
     reboot_answer: YesNoUnknown | None = None  # None: as the packages ask for it
+    mitigated_by: str = ""
+    live_patching: LivePatching | None = None
     assess_error: FleetpatchError | None = None
     is_unread: bool = False
     locks: tuple[tuple[datetime, datetime], ...] = ()
@@ -72,6 +77,7 @@ class PackageWorld:
         self._mirrors: dict[str, float] = {}
         self._locks: dict[str, tuple[tuple[datetime, datetime], ...]] = {}
         self._stops: dict[str, datetime] = {}  # by job: when it was asked to stop
+        self._preempted: dict[str, str] = {}  # by job: the other run for which it was to stop
         self._planning = RLock()  # a test and a run that it serves may plan a job anew at once
 
     def __getitem__(self, update_id: str) -> FakePackage:
@@ -107,7 +113,8 @@ class PackageWorld:
         return PackageState(
             manager=FakeManager.name,
             updates=tuple(package.update() for package in self.packages if package.pending and not package.broken),
-            reboot=RebootNeed(answer, reasons),
+            reboot=RebootNeed(answer, reasons, self.mitigated_by if reasons else ""),
+            live_patching=self.live_patching,
             held=tuple(package.id for package in self.packages if package.held),
             problems=(*self.problems, *broken),
             repairable=bool(broken) and not self.problems,
@@ -115,6 +122,8 @@ class PackageWorld:
             at_work=at_work,
             auto_updaters=self.auto_updaters,
             warnings=self.warnings,
+            repository_problems=self.repository_problems,
+            unpausable_updaters=self.unpausable_updaters,
             services_to_restart=tuple(self.services.outdated),
             unfinished=() if at_work else self.shelf.unfinished(),
         )
@@ -213,13 +222,29 @@ class PackageWorld:
         # As its clock was then: what a job has written stays, also when it is planned anew after the clock jumped.
         mirror = self._mirrors.setdefault(job.id, self.bytes_per_second)
         locks, skew = self._locks[job.id], self._skew_of(job)
-        return JobRun(job.script, began, shelf, self.start_seconds, skew, self._stops.get(job.id), locks, mirror)
+        return JobRun(
+            job.script,
+            began,
+            shelf,
+            self.start_seconds,
+            skew,
+            self._stops.get(job.id),
+            locks,
+            mirror,
+            preempted_by=self._preempted.get(job.id, ""),
+        )
 
     def _skew_of(self, job: Job) -> float:
         return self._skews.setdefault(job.id, max(self.skew_seconds, self.lasting_skew(job.script)))
 
-    def stop(self, machine: FakeTransport, job_id: str) -> ScriptResult:
-        """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands."""
+    def stop(self, machine: FakeTransport, job_id: str, by: str = "") -> ScriptResult:
+        """Ask a job to stop: what has not begun by now is planned anew. Asked again, the first time stands.
+
+        Args:
+            machine: where it runs.
+            job_id: of the job.
+            by: the other run for which it is to stop, or "".
+        """
         if job_id in machine._jobs and machine._jobs[job_id].job.script.name == "restart_services":
             return self.services.stop(machine, job_id)
         with self._planning:
@@ -227,7 +252,7 @@ class PackageWorld:
             is_new = job_id in machine.stopped and job_id not in self._stops
             if is_new and machine._jobs[job_id].lost_at is None:
                 self.catch_up()
-                self._stops[job_id] = self.clock.now()
+                self._stops[job_id], self._preempted[job_id] = self.clock.now(), by
                 self._plan_anew(machine._jobs[job_id])
         return result
 

@@ -182,7 +182,7 @@ class SimMachine(FakeTransport):
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport; an order prolongs its run's claim."""
         view, mine = super().start_job(job, deadline=deadline), self.claimed_by
-        if mine is not None and mine[0] == job.script.params.get("claim_run"):
+        if mine is not None and mine[2] and mine[0] == job.script.params.get("claim_run"):
             self.claimed_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("claim_until", 0)))))
         return view
 

@@ -6,13 +6,14 @@ from zoneinfo import ZoneInfo
 from rich.text import Text
 
 from flows.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, to_safe_text
-from tasks.model import Assessment
+from tasks.model import Assessment, PackageState
 from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc, format_moment
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.rules.machine_checks.packages import check_concurrent_changes, check_package_problems
+from tasks.rules.machine_checks.live_patching import describe_live_patching
+from tasks.rules.machine_checks.packages import check_concurrent_changes, check_package_problems, check_repositories
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
-from tasks.states import UpdateState
+from tasks.states import UpdateState, YesNoUnknown
 
 ALL_UPDATES_MASK = "*"
 """The mask of all updates."""
@@ -47,7 +48,10 @@ def build_why_json(
         "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
         "assessmentError": error.message if error else None,
         "packageProblems": list(packages.problems) if packages else None,
+        "repositoryProblems": [str(each) for each in packages.repository_problems] if packages else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
+        "rebootReason": packages.reboot.explanation if packages and packages.reboot.reasons else None,
+        "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
         "explanations": [build_explanation_json(each) for each in explanations],
     }
 
@@ -71,7 +75,8 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         print_to_stdout(f"  {rest} After the repair: fleetpatch assess name={assessment.machine}", "")
         return
     broken = check_package_problems(packages, repair_allowed=False)
-    for finding in (*broken, *check_concurrent_changes(packages), *check_outdated_services(packages)):
+    others = (*check_concurrent_changes(packages), *check_repositories(packages), *check_outdated_services(packages))
+    for finding in (*broken, *others):
         print_to_stdout(
             Text.assemble(
                 render_finding_mark(finding.level),
@@ -82,6 +87,18 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
             )
         )
         print_to_stdout(Text.assemble("  ", to_safe_text(f"{finding.remedy} Assessed on {when} UTC.", "dim")), "")
+    if packages.live_patching is not None:
+        _print_live_patching(assessment.machine, packages)
+
+
+def _print_live_patching(machine: str, packages: PackageState) -> None:
+    """Print the live patches of a machine, and the reboot that is pending beside them."""
+    lines = [f"live patches: {describe_live_patching(packages.live_patching)}"]
+    if packages.reboot.answer is YesNoUnknown.YES:
+        lines.append(f"a reboot is pending: {packages.reboot.explanation}")
+    for line in lines:
+        print_to_stdout(Text.assemble(to_safe_text(machine, "bold"), ": ", to_safe_text(line)))
+    print_to_stdout("")
 
 
 def print_explanations(

@@ -14,6 +14,7 @@ from inventory.machine import Machine
 from tasks.model import Assessment, Update
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.states import URGENT_CLASSIFICATIONS, Compliance
 
 MAX_NAMES = 5
@@ -24,7 +25,8 @@ MissingUpdates = Sequence[tuple[Machine, Update]]
 def build_machine_status_json(machine: Machine, assessment: Assessment | None) -> dict[str, object]:
     """Return a machine and its state as JSON data."""
     facts = assessment.facts if assessment else None
-    known = assessment is not None and assessment.packages is not None
+    packages = assessment.packages if assessment else None
+    known = packages is not None
     return {
         "machineName": machine.name,
         "address": machine.address,
@@ -37,9 +39,9 @@ def build_machine_status_json(machine: Machine, assessment: Assessment | None) -
         "osName": facts.os_name if facts else None,
         "criticalAndSecurityPatchCount": assessment.urgent_count if assessment and known else None,
         "otherPatchCount": assessment.other_count if assessment and known else None,
-        "servicesToRestart": list(assessment.packages.services_to_restart)
-        if assessment and assessment.packages
-        else None,
+        "servicesToRestart": list(packages.services_to_restart) if packages else None,
+        "rebootMitigatedBy": (packages.reboot.mitigated_by or None) if packages else None,
+        "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
         "readiness": find_worst_level(check_assessment(assessment)).value if assessment else None,
         "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
         "error": assessment.error.message if assessment and assessment.error else None,

@@ -102,3 +102,7 @@ def _print_updates(outcome: Outcome) -> None:
         print_to_stdout(Text.assemble("edited file kept, the new version is beside it: ", to_safe_text(path)))
     for change in install.unasked if install else ():
         print_to_stdout(Text.assemble("also changed: ", to_safe_text(change)))
+    for transaction in install.transactions if install else ():
+        if transaction.undo:
+            how = f"undo of transaction {transaction.number + 1}, on the machine: "
+            print_to_stdout(Text.assemble(how, to_safe_text(transaction.undo)))

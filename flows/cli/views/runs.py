@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import UTC
+from itertools import islice
 
 from rich.text import Text
 
@@ -14,6 +15,7 @@ from flows.cli.runtime.output import (
     to_safe_text,
 )
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
+from inventory.name_lists import join_first_names
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
 from tasks.records.queries.history import History
@@ -146,6 +148,7 @@ def _build_journal_entry_json(entry: JournalEntry) -> dict[str, object]:
 
 
 MAX_HOOKS = 12
+MAX_WARNINGS = 12
 
 
 def print_run_summary(summary: RunSummary) -> None:
@@ -182,7 +185,21 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
         )
     print_to_stdout(grid)
     print_machine_reasons(report_tables.machines, report_tables.findings)
+    _print_warnings(report_tables.findings)
     _print_totals(report, report_tables.runs[0])
+
+
+def _print_warnings(findings: Iterable[FindingRow]) -> None:
+    """Print each warning once, with the machines that it is about, and its remedy."""
+    machines: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for finding in findings:
+        if finding.level == FindingLevel.WARN:
+            machines[finding.message, finding.remedy].append(finding.machine)
+    for (message, remedy), names in islice(machines.items(), MAX_WARNINGS):
+        print_to_stdout("", Text.assemble(to_safe_text(join_first_names(names), "bold"), ": ", to_safe_text(message)))
+        print_to_stdout(Text.assemble("  hint: ", to_safe_text(remedy)))
+    if len(machines) > MAX_WARNINGS:
+        print_to_stdout("", f"{len(machines) - MAX_WARNINGS} more warnings are in the report.")
 
 
 def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:

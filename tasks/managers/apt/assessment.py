@@ -2,26 +2,33 @@
 
 from collections.abc import Mapping
 
-from tasks.errors import ProtocolViolation
 from tasks.managers.apt.auto_updaters import UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
-    describe_lock_holders,
     find_problems,
     find_unfinished_packages,
     is_dpkg_locked,
     parse_packages,
 )
 from tasks.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation, parse_stanzas
-from tasks.managers.apt.package_lists import parse_refresh_warnings, require_package_lists
+from tasks.managers.apt.package_lists import find_refresh_problems, require_package_lists
 from tasks.managers.apt.pending_updates import AptState, build_pending_updates, is_security_release
 from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
-from tasks.managers.script_output import ScriptSection, parse_sections, require_boolean, require_integer, require_text
+from tasks.managers.live_patches import parse_live_patches
+from tasks.managers.lock_holders import describe_lock_holders
+from tasks.managers.script_output import (
+    ScriptSection,
+    parse_sections,
+    require_boolean,
+    require_integer,
+    require_single_record,
+    require_text,
+)
+from tasks.managers.settled_state import JUST_ENDED_PROCESS
 from tasks.model import PackageState, Update
-from tasks.protocols.transport import ScriptRecord, ScriptResult
+from tasks.protocols.transport import ScriptResult
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
-JUST_ENDED_PROCESS = "a process that has just ended"
 _NO_SECURITY_WARNING = "no repository with security updates is configured, so security updates can't be recognized"
 
 
@@ -35,12 +42,14 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ListsUnread: apt has never read its lists.
     """
     sections = parse_sections(result, "apt_assess", *_REQUIRED_SECTIONS)
-    state, reboot = _require_single_record(result, "state"), _require_single_record(result, "reboot")
-    warnings = list(parse_refresh_warnings(sections["update"])) if "update" in sections else []
+    state, reboot = (
+        require_single_record(result, "apt_assess", "state"),
+        require_single_record(result, "apt_assess", "reboot"),
+    )
+    repository_problems = find_refresh_problems(sections["update"]) if "update" in sections else ()
     releases = parse_releases(sections["releases"].text)
     require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
-    if not any(is_security_release(release) for release in releases.values()):
-        warnings.append(_NO_SECURITY_WARNING)
+    has_security = any(is_security_release(release) for release in releases.values())
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
@@ -66,30 +75,26 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     if problems and at_work:  # packages that are half changed now belong to a running transaction; they are not broken
         problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
+    live = parse_live_patches(result, sections)
     return PackageState(
         manager="apt",
         updates=_with_pro_updates(updates, sections, native),
-        reboot=find_reboot_need(reboot, needrestart),
+        reboot=find_reboot_need(reboot, needrestart, live),
         held=tuple(sorted(held)),
         problems=problems,
         repairable=repairable,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=_parse_auto_updaters(sections, require_integer(state, "at")),
-        warnings=tuple(warnings),
+        warnings=() if has_security else (_NO_SECURITY_WARNING,),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
+        repository_problems=repository_problems,
+        live_patching=live,
     )
-
-
-def _require_single_record(result: ScriptResult, kind: str) -> ScriptRecord:
-    records = result.find_records(kind)
-    if len(records) != 1:
-        raise ProtocolViolation(f"apt_assess gave {len(records)} records of kind {kind!r}, not one")
-    return records[0]
 
 
 def _with_pro_updates(

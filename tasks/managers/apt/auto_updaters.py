@@ -1,15 +1,22 @@
 """Finds apt's own timers and services that may install updates, and when they start next. Pure."""
 
 import re
-from datetime import UTC, datetime
 from typing import Final
+
+from tasks.managers.native_updaters import build_updaters_script, find_scheduled_updaters
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 """Masks of the services that update packages by themselves."""
 
+_SETTING_BY_TIMER: Final = {
+    "apt-daily.timer": "Update-Package-Lists",
+    "apt-daily-upgrade.timer": "Unattended-Upgrade",
+}
 _PERIODIC_PATTERN = re.compile(r'^APT::Periodic::([\w-]+) "(\w*)";$', re.MULTILINE)
-_SETTING_BY_UPDATER = {"apt-daily": "Update-Package-Lists", "apt-daily-upgrade": "Unattended-Upgrade"}
-_MAX_EPOCH_SECONDS = 10**11  # limit for the number that the machine sends
+
+# not unattended-upgrades.service: it only waits for a shutdown, and stopping it may make it install at once
+UPDATERS_SCRIPT: Final = build_updaters_script("tasks.managers.apt", tuple(_SETTING_BY_TIMER))
+"""Pauses and restores apt's own timers."""
 
 
 def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str, float | None], ...]:
@@ -21,27 +28,10 @@ def find_auto_updaters(timers: str, periodic: str, now: int) -> tuple[tuple[str,
         now: the machine's own clock, seconds since the epoch.
     """
     settings = dict(_PERIODIC_PATTERN.findall(periodic))
-    units = {unit.get("Id", ""): unit for unit in map(_parse_properties, timers.split("\n\n"))}
-    found: list[tuple[str, float | None]] = []
-    for name, setting in _SETTING_BY_UPDATER.items():
-        running = units.get(f"{name}.service", {}).get("ActiveState") in {"active", "activating"}
-        timer = units.get(f"{name}.timer", {})
-        switched_on = settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
-        if running:
-            found.append((f"{name}.service", 0.0))
-        elif switched_on and timer.get("ActiveState") == "active":
-            found.append((f"{name}.timer", _parse_seconds_until(timer.get("NextElapseUSecRealtime", ""), now)))
-    return tuple(found)
-
-
-def _parse_properties(text: str) -> dict[str, str]:
-    return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-
-
-def _parse_seconds_until(when: str, now: int) -> float | None:
-    """Return the seconds until a time in systemd's format: "Sat 2026-11-21 05:26:00 UTC"."""
-    try:
-        moment = datetime.strptime(when.strip(), "%a %Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
-    except ValueError:
-        return None
-    return max(0.0, moment.timestamp() - max(0, min(now, _MAX_EPOCH_SECONDS)))
+    switched_on = {
+        timer
+        for timer, setting in _SETTING_BY_TIMER.items()
+        if settings.get("Enable", "1") != "0" and settings.get(setting, "0") not in {"0", ""}
+    }
+    found = find_scheduled_updaters(timers, tuple(_SETTING_BY_TIMER), now)
+    return tuple(each for each in found if each[0] in switched_on or each[0].endswith(".service"))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tasks.managers.apt.output_parsers import AptSimulation
-from tasks.managers.script_output import require_integer, require_text
+from tasks.managers.script_output import require_text
 from tasks.model import UnfinishedPackage
 from tasks.protocols.transport import ScriptRecord
 
@@ -68,15 +68,6 @@ def find_problems(
     if audit.strip() and not any(package.status != "installed" or package.needs_reinstall for package in packages):
         lasting.append("dpkg --audit: " + " ".join(audit.split())[:300])
     return (*mendable, *lasting), bool(mendable) and not lasting
-
-
-def describe_lock_holders(records: Sequence[ScriptRecord]) -> str:
-    """Return the processes that hold one of apt's or dpkg's locks: "name (pid N)", or "" for none."""
-    holders: dict[str, None] = {}
-    for record in records:
-        name, pid = require_text(record, "name").strip() or "a process", require_integer(record, "pid")
-        holders[f"{name} (pid {pid})" if pid else name] = None
-    return ", ".join(holders)
 
 
 def is_dpkg_locked(records: Sequence[ScriptRecord]) -> bool:

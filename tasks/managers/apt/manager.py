@@ -3,27 +3,27 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from math import floor
 from typing import Final
 
-from tasks.errors import DeadlineExceeded, ProtocolViolation, RequestError
-from tasks.managers.apt.assessment import JUST_ENDED_PROCESS, parse_assessment
-from tasks.managers.apt.auto_updaters import UPDATER_UNITS
-from tasks.managers.apt.output_parsers import parse_simulation
-from tasks.managers.apt.simulation import SimulationAnswer, simulate_installation
+from tasks.errors import ProtocolViolation, RequestError
+from tasks.managers.apt.assessment import parse_assessment
+from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.managers.apt.output_parsers import build_simulation_answer
 from tasks.managers.boot_packages import is_boot_package
+from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
 from tasks.managers.script_output import parse_sections, require_text
+from tasks.managers.settled_state import read_settled_state
+from tasks.managers.simulation import SimulationAnswer, simulate_installation
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
-from tasks.protocols.transport import Script, ScriptParameter, Transport
+from tasks.protocols.transport import Script, Transport
 
 _PACKAGE: Final = "tasks.managers.apt"
 ASSESS_SCRIPT: Final = Script("apt_assess", package=_PACKAGE)
 SIMULATE_SCRIPT: Final = Script("apt_rehearse", package=_PACKAGE)
 INSTALLED_SCRIPT: Final = Script("apt_installed", package=_PACKAGE)
 JOB_SCRIPT: Final = Script("apt_job", read_only=False, package=_PACKAGE)
-UPDATERS_SCRIPT: Final = Script("apt_updaters", read_only=False, package=_PACKAGE)
 
 DEFAULT_RATES: Final = Rates(
     transaction_seconds=15.0,
@@ -43,9 +43,6 @@ LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
 """How long a transaction waits for dpkg's lock; never past its latest start."""
 
-MAX_REREADS: Final = 2
-"""The maximum number of repeated reads, if another process changed packages during an assessment."""
-
 PACKAGE_NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
 """Debian Policy 5.6.1 and 5.6.12: what may be part of a command line."""
@@ -64,24 +61,16 @@ class AptManager:
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Read the package state in one call, and again if packages were changed meanwhile.
 
-        Reading takes seconds. If a transaction ends in that time, only half of it is seen, and it looks broken.
-
         Raises:
             ManagerBusy: another process reads apt's lists all the time.
             RepositoryError: no repository answers, or none is configured.
             ManagerError: apt can't work at all.
         """
         params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS} if refresh else {}
-        state = parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline))
-        for _ in range(MAX_REREADS):
-            if state.at_work != JUST_ENDED_PROCESS:
-                break
-            try:
-                again = parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline))
-            except DeadlineExceeded:  # the first read took most of the time; its answer is still valid
-                break
-            state = replace(again, warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))))
-        return state
+        return read_settled_state(
+            lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
+            lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),
+        )
 
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:
         """See PackageManager."""
@@ -91,12 +80,15 @@ class AptManager:
     def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
         """Simulate the installation of exactly these updates. If apt refuses the set, find which updates it refuses."""
 
-        def simulate_set(wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
-            params = {"packages": tuple(build_package_spec(update) for update in wanted), "uris": "yes" if uris else ""}
+        def simulate_set(wanted: Sequence[Update], *, downloads: bool) -> SimulationAnswer:
+            params = {
+                "packages": tuple(build_package_spec(update) for update in wanted),
+                "uris": "yes" if downloads else "",
+            }
             result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
             sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
             fetch = sections["uris"].text if "uris" in sections else None
-            return SimulationAnswer(parse_simulation(sections["simulation"].text), fetch)
+            return build_simulation_answer(sections["simulation"].text, fetch)
 
         return simulate_installation(updates, simulate_set)
 
@@ -129,25 +121,9 @@ class AptManager:
         Raises:
             RequestError: there is nothing to do, or a package's name or version is not valid.
         """
-        if not transactions or (kind is not JobKind.REPAIR and not all(t.updates for t in transactions)):
-            raise RequestError(f"a job of kind {kind} needs transactions, each with updates")
-        params: dict[str, ScriptParameter] = {
-            "work": kind.value,
-            "numbers": tuple(str(transaction.number) for transaction in transactions),
-            "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
-            "allow_removals": "yes" if allow_removals else "",
-            "excluded": tuple(excluded),
-            "lock_wait_seconds": PACKAGES_LOCK_TIMEOUT_SECONDS,
-        }
-        for transaction in transactions:
-            params[f"tx_{transaction.number}_packages"] = tuple(
-                build_package_spec(update) for update in transaction.updates
-            )
-            present = tuple(update.id for update in transaction.updates if update.installed is not None)
-            params[f"tx_{transaction.number}_present"] = present
-            params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
-            if transaction.stop_at is not None:
-                params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
+        params = build_job_parameters(kind, transactions, PACKAGES_LOCK_TIMEOUT_SECONDS) | build_package_parameters(
+            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
+        )
         return replace(JOB_SCRIPT, params=params)
 
 

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
+from tasks.managers.simulation import SimulationAnswer
+
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) -?\d+(?: \(phased (\d+)%\))?$")
 _SOURCE_PATTERN = re.compile(r"^ {4,}-?\d+ (\S.*)$")
@@ -213,3 +215,21 @@ def parse_download_sizes(text: str) -> Mapping[str, int]:
     """Read ``apt-get --print-uris``: file name -> bytes, for files that are not in the cache."""
     found = (_URI_PATTERN.match(line) for line in text.splitlines())
     return {uri[1]: int(uri[2][:18]) for uri in found if uri}
+
+
+def build_simulation_answer(text: str, uris: str | None) -> SimulationAnswer:
+    """Return the answer of ``apt-get -s`` for a set of updates.
+
+    Args:
+        text: its output.
+        uris: the output of ``--print-uris`` for the same set; None when it was not requested.
+    """
+    simulation = parse_simulation(text)
+    return SimulationAnswer(
+        changes={change.name: change.new_version for change in simulation.changes},
+        removals=simulation.removals,
+        unknown_updates=simulation.unknown_packages,
+        unmet_dependencies=simulation.unmet_dependencies,
+        errors=simulation.errors,
+        downloads=None if uris is None else parse_download_sizes(uris),
+    )

@@ -1,16 +1,18 @@
 """Errors of ``apt-get update``, and whether apt has package lists at all. Pure."""
 
+from collections.abc import Sequence
+
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
+from tasks.managers.repository_problems import MAX_PROBLEMS, build_repository_error, build_repository_problem
 from tasks.managers.script_output import ScriptSection
+from tasks.model import RepositoryProblem
 
 _LOCK_ERROR_PREFIX = "Could not get lock "
+_SUMMARY_PREFIX = "Some index files failed to download"
 
 
-_MAX_WARNINGS = 20
-
-
-def parse_refresh_warnings(update: ScriptSection) -> tuple[str, ...]:
-    """Return the errors of ``apt-get update`` as warnings, if it could read something.
+def find_refresh_problems(update: ScriptSection) -> tuple[RepositoryProblem, ...]:
+    """Return the complaints of ``apt-get update``, if it could read something.
 
     Raises:
         ManagerBusy: another process was reading the lists all the time.
@@ -24,13 +26,19 @@ def parse_refresh_warnings(update: ScriptSection) -> tuple[str, ...]:
     failed = [line for line in lines if line.startswith("Err:")]
     answered = [line for line in lines if line.startswith(("Hit:", "Get:"))]
     if not answered and (failed or update.exit_code != 0):
-        text = "; ".join(complaints[:3]) or f"apt-get update ended with {update.exit_code}"
         if not failed and not any(line.startswith("Ign:") for line in lines):
             raise ManagerError(
-                text, hint="Run apt-get update on the machine: apt does not get as far as asking anyone."
+                "; ".join(complaints[:3]) or f"apt-get update ended with {update.exit_code}",
+                hint="Run apt-get update on the machine: apt does not get as far as asking anyone.",
             )
-        raise RepositoryError(text, hint="Can the machine reach its package repositories (network, proxy, DNS)?")
-    return tuple(dict.fromkeys(complaints[:_MAX_WARNINGS]))
+        raise build_repository_error(_build_problems(complaints), f"apt-get update ended with {update.exit_code}")
+    return _build_problems(complaints)
+
+
+def _build_problems(complaints: Sequence[str]) -> tuple[RepositoryProblem, ...]:
+    """Return the problems. apt's summary counts only if there is nothing else."""
+    single = [text for text in complaints if not text.startswith(_SUMMARY_PREFIX)] or complaints
+    return tuple(dict.fromkeys(build_repository_problem("", [text]) for text in single[:MAX_PROBLEMS]))
 
 
 def require_package_lists(releases_known: int, *, unread: bool) -> None:

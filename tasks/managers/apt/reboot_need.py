@@ -21,13 +21,16 @@ import re
 from dataclasses import dataclass
 
 from tasks.managers.apt.debian_version import DebianVersion
+from tasks.managers.live_patches import mitigate_reboot
+from tasks.managers.outdated_programs import find_outdated_services, without_own_jobs
 from tasks.managers.script_output import require_boolean, require_text
-from tasks.model import RebootNeed
+from tasks.model import LivePatching, RebootNeed
 from tasks.protocols.transport import ScriptRecord
-from tasks.rules.machine_checks.services import find_service_unit
 from tasks.states import YesNoUnknown
 
-_FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9][^-]*)*)(?:[-+](.+))?$")
+_FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
+_KERNEL_PACKAGE_PATTERN = re.compile(r"linux-base|linux-image-[a-z0-9.+~-]+")
+"""The packages that ask for a reboot only for a new kernel."""
 _DEBIAN_BUILD_PATTERN = re.compile(r"\bDebian (\S+)")
 _NEEDRESTART_PATTERN = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
 
@@ -38,23 +41,26 @@ class _RebootIndication:
 
     answer: YesNoUnknown
     reason: str = ""
+    is_kernel: bool = False
 
 
-def find_reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNeed:
+def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
     """Combine the sources, as the module docstring describes.
 
     Args:
         record: the script's "reboot" record.
         needrestart: the output of ``needrestart -b``, or None if it is not installed.
+        live: the live patches of the running kernel, if any.
     """
     states = dict(_NEEDRESTART_PATTERN.findall(needrestart or ""))
-    reasons = [
-        view.reason
+    views = [
+        view
         for view in (_check_flag_file(record), _check_kernel(record), *_check_needrestart(states))
         if view.answer is YesNoUnknown.YES
     ]
-    if reasons:
-        return RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(reasons)))
+    if views:
+        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(view.reason for view in views)))
+        return mitigate_reboot(need, live, only_kernel=all(view.is_kernel for view in views))
     kernel = _check_kernel(record)
     if kernel.answer is YesNoUnknown.NO or states.get("KSTA") == "1":
         return RebootNeed(YesNoUnknown.NO)
@@ -71,31 +77,22 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None) -> RebootNee
 def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tuple[str, ...]:
     """Return the services that run replaced files, without those of our own jobs.
 
-    A job that replaced its own shell or systemd is then at its end or near it: there is nothing to restart.
-
     Args:
         needrestart: the output of ``needrestart -b``, or None if it is not installed.
-        outdated: the script's own list in that case, a line "uid<tab>program<tab>cgroup" for each such process.
+        outdated: the script's own list in that case.
     """
-    if needrestart is not None:
-        named = [value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC"]
-    else:
-        named = sorted({_parse_service(line) for line in outdated.splitlines()})
-    return tuple(unit for unit in dict.fromkeys(named) if unit and not unit.startswith("fleetpatch-"))
-
-
-def _parse_service(line: str) -> str:
-    uid, _, rest = line.partition("\t")
-    program, _, cgroup = rest.rpartition("\t")
-    unit = find_service_unit(int(uid) if uid.isascii() and uid.isdigit() else None, program, cgroup)
-    return unit if unit.endswith(".service") else ""
+    if needrestart is None:
+        return find_outdated_services(outdated)
+    return without_own_jobs(value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC")
 
 
 def _check_flag_file(record: ScriptRecord) -> _RebootIndication:
     if not require_boolean(record, "flag"):
         return _RebootIndication(YesNoUnknown.NO if require_boolean(record, "hook") else YesNoUnknown.UNKNOWN)
-    packages = ", ".join(dict.fromkeys(require_text(record, "asked_by").split()))
-    return _RebootIndication(YesNoUnknown.YES, "/run/reboot-required" + (f" ({packages})" if packages else ""))
+    packages = tuple(dict.fromkeys(require_text(record, "asked_by").split()))
+    is_kernel = bool(packages) and all(_KERNEL_PACKAGE_PATTERN.fullmatch(name) for name in packages)
+    asked_by = f" ({', '.join(packages)})" if packages else ""
+    return _RebootIndication(YesNoUnknown.YES, f"/run/reboot-required{asked_by}", is_kernel)
 
 
 def _find_kernel_images(record: ScriptRecord) -> list[str]:
@@ -115,10 +112,13 @@ def _check_kernel(record: ScriptRecord) -> _RebootIndication:
         return _RebootIndication(YesNoUnknown.UNKNOWN, f"the running kernel {running} is none of those in /boot")
     newest = max(peers, key=DebianVersion)
     if DebianVersion(newest) > DebianVersion(running):
-        return _RebootIndication(YesNoUnknown.YES, f"kernel {newest} is installed, {running} is running")
+        return _RebootIndication(
+            YesNoUnknown.YES, f"kernel {newest} is installed, {running} is running", is_kernel=True
+        )
     build, package = _DEBIAN_BUILD_PATTERN.search(require_text(record, "build")), require_text(record, "package")
     if build and package and DebianVersion(package) > DebianVersion(build[1]):
-        return _RebootIndication(YesNoUnknown.YES, f"kernel {running} is installed as {package}, {build[1]} is running")
+        reason = f"kernel {running} is installed as {package}, {build[1]} is running"
+        return _RebootIndication(YesNoUnknown.YES, reason, is_kernel=True)
     return _RebootIndication(YesNoUnknown.NO)
 
 
@@ -132,9 +132,8 @@ def _check_needrestart(states: dict[str, str]) -> tuple[_RebootIndication, ...]:
     views: list[_RebootIndication] = []
     if states.get("KSTA") in {"2", "3"}:
         current, expected = states.get("KCUR", "?"), states.get("KEXP", "?")
-        views.append(
-            _RebootIndication(YesNoUnknown.YES, f"needrestart: kernel {expected} is installed, {current} is running")
-        )
+        reason = f"needrestart: kernel {expected} is installed, {current} is running"
+        views.append(_RebootIndication(YesNoUnknown.YES, reason, is_kernel=True))
     if states.get("UCSTA") == "2":
         views.append(_RebootIndication(YesNoUnknown.YES, "needrestart: newer processor microcode is installed"))
     return tuple(views)

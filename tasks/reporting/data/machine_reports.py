@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tasks.model import Assessment, ErrorInfo, MachinePlan, Outcome, RunReport, UpdateResult, Wave
-from tasks.rules.machine_checks.packages import PACKAGES_CHECK
+from tasks.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_repositories
 from tasks.rules.updates.counts import UpdateCounts
 from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
 
@@ -42,6 +42,13 @@ class MachineReport:
         if self.outcome is not None:
             return self.outcome.error or (self.outcome.install.error if self.outcome.install else None)
         return self.assessment.error if self.assessment else None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The outcome's findings. If nothing was checked: the repositories that the assessment could not read."""
+        if self.outcome is not None and self.outcome.findings:
+            return self.outcome.findings
+        return check_repositories(self.assessment.packages) if self.assessment and self.assessment.packages else ()
 
 
 def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:

@@ -75,6 +75,8 @@ class MachineRow(MachinePart):
             Otherwise equal to ``predicted_seconds``.
         reboot_seconds: from the reboot command to the first login that works.
         reboot_expected: "yes", "no", "unknown"; "" if there is no plan.
+        reboot_mitigated_by: the live patches that mitigate a required reboot; "" without them.
+        live_patches: provider, state and names of the machine's live patches; "" without them.
         services_to_restart: services that still run replaced files, separated by commas.
     """
 
@@ -101,6 +103,8 @@ class MachineRow(MachinePart):
     reboot_reason: str
     reboot_seconds: float | None
     reboot_expected: str
+    reboot_mitigated_by: str
+    live_patches: str
     services_to_restart: str
     window_exceeded: bool
     window_exceeded_seconds: float
@@ -135,6 +139,7 @@ class UpdateRow(MachinePart):
         planned: whether a plan chose it, and the plan was not executed.
         cves: ids, separated by spaces; None if the machine does not report CVEs.
         origins: separated by "; ".
+        advisories: ids of the publisher's notices, separated by spaces.
     """
 
     update_id: str
@@ -157,11 +162,12 @@ class UpdateRow(MachinePart):
     blocked: str
     requires_reboot: bool | None
     published: datetime | None
+    advisories: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class TransactionRow(MachinePart):
-    """One package transaction. ``updates`` are ids, separated by spaces."""
+    """One package transaction. ``updates`` are ids, separated by spaces; ``undo`` says how to undo it."""
 
     number: int
     update_count: int
@@ -171,6 +177,7 @@ class TransactionRow(MachinePart):
     seconds: float | None
     exit_code: int | None
     detail: str
+    undo: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from tasks.reporting.data.rows import (
     UpdateRow,
     WaveRow,
 )
+from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, predict_reboot
 from tasks.rules.updates.counts import UpdateCounts, count_results
 from tasks.states import (
@@ -150,12 +151,13 @@ def _build_run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRo
 
 def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRow:
     outcome, plan, error = subject.outcome, subject.plan, subject.error
-    levels = Counter(finding.level for finding in outcome.findings) if outcome else Counter()
+    levels = Counter(finding.level for finding in subject.findings)
     reboot = outcome.reboot_result if outcome else None
     exceeded = (to_finite(outcome.window_exceeded_seconds) or 0.0) if outcome else 0.0
     prediction = (outcome.prediction if outcome else None) or (plan.prediction if plan else None)
     install = outcome.install if outcome else None
     facts = (outcome.facts if outcome else None) or (subject.assessment.facts if subject.assessment else None)
+    packages = subject.assessment.packages if subject.assessment else None
     went = [x for x in (reboot.down_seconds, reboot.up_seconds) if x is not None] if reboot else []
     return MachineRow(
         run_id=subject.run_id,
@@ -183,6 +185,8 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRo
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=to_finite(sum(went)) if went else None,
         reboot_expected=predict_reboot(plan).value if plan else "",
+        reboot_mitigated_by=_find_mitigation(subject),
+        live_patches=describe_live_patching(packages.live_patching) if packages else "",
         services_to_restart=", ".join(_find_services_to_restart(subject)),
         window_exceeded=exceeded > 0,
         window_exceeded_seconds=exceeded,
@@ -228,6 +232,14 @@ def _find_reboot_state(subject: MachineReport) -> str:
     return known.get(packages.reboot.answer.value if packages else "", RebootState.UNKNOWN).value
 
 
+def _find_mitigation(subject: MachineReport) -> str:
+    """Return the live patches that mitigate a required reboot, or ""."""
+    if subject.outcome is not None and subject.outcome.reboot is not RebootState.REQUIRED:
+        return ""
+    packages = subject.assessment.packages if subject.assessment else None
+    return packages.reboot.mitigated_by if packages else ""
+
+
 def _find_services_to_restart(subject: MachineReport) -> tuple[str, ...]:
     if subject.outcome is not None:
         return subject.outcome.services_to_restart
@@ -260,6 +272,7 @@ def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: 
         blocked=update.blocked,
         requires_reboot=update.requires_reboot,
         published=to_utc(update.published),
+        advisories=" ".join(update.advisories),
     )
 
 
@@ -277,11 +290,12 @@ def _build_transaction_rows(subject: MachineReport) -> Iterator[TransactionRow]:
             seconds=compute_seconds_between(transaction.started_at, transaction.ended_at),
             exit_code=transaction.exit_code,
             detail=transaction.detail,
+            undo=transaction.undo,
         )
 
 
 def _build_finding_rows(subject: MachineReport) -> Iterator[FindingRow]:
-    for finding in subject.outcome.findings if subject.outcome else ():
+    for finding in subject.findings:
         yield FindingRow(
             run_id=subject.run_id,
             machine=subject.machine,

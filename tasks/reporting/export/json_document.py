@@ -176,6 +176,8 @@ def _build_machine_object(row: MachineRow) -> JsonObject:
         "rebootReason": row.reboot_reason,
         "rebootSeconds": row.reboot_seconds,
         "rebootExpected": row.reboot_expected or None,
+        "rebootMitigatedBy": row.reboot_mitigated_by or None,
+        "livePatches": row.live_patches or None,
         "servicesToRestart": row.services_to_restart.split(", ") if row.services_to_restart else [],
         "maintenanceWindowExceeded": row.window_exceeded,
         "maintenanceWindowExceededSeconds": row.window_exceeded_seconds,
@@ -214,6 +216,7 @@ def _build_patch_object(row: UpdateRow) -> JsonObject:
         "rebootRequired": row.requires_reboot,
         "rebootBehavior": _REBOOT_BEHAVIORS[row.requires_reboot],
         "publishedDateTime": format_iso_utc(row.published),
+        "advisories": row.advisories.split(),
     }
 
 
@@ -237,6 +240,7 @@ def _build_transaction_object(row: TransactionRow) -> JsonObject:
         "durationSeconds": row.seconds,
         "exitCode": row.exit_code,
         "message": row.detail,
+        "undo": row.undo,
     }
 
 

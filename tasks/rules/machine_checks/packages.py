@@ -15,6 +15,8 @@ PACKAGE_LOCK_CHECK = "package-lock"
 """The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
 """The check for a reboot that was pending before the run. A reboot in the run removes the warning."""
+REPOSITORIES_CHECK = "repositories"
+"""The check of the package repositories."""
 AUTO_UPDATER_CHECK = "auto-updater"
 """The check of the system's own updaters."""
 
@@ -37,15 +39,25 @@ def check_packages(
         *_check_package_lock(packages),
         *_check_auto_updaters(packages, paused=updaters_paused),
     ]
-    found += [
-        build_warning("repositories", words, "Correct or disable that repository.") for words in packages.warnings
-    ]
+    found += check_repositories(packages)
     if packages.reboot.answer is YesNoUnknown.YES:
-        why = f" ({'; '.join(packages.reboot.reasons)})" if packages.reboot.reasons else ""
+        why = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
         found.append(build_warning(PENDING_REBOOT_CHECK, f"a reboot is pending already{why}", remedy))
     found += _check_held_packages(packages)
     return tuple(found) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
+
+
+def check_repositories(packages: PackageState) -> tuple[Finding, ...]:
+    """Return a warning about each repository that can't be used, and about what the package manager warned of.
+
+    They do not block: the updates of the other repositories can be installed.
+    """
+    remedy = "Correct it on the machine (or disable that repository), or consider it when you select updates."
+    return (
+        *(build_warning(REPOSITORIES_CHECK, str(each), each.remedy) for each in packages.repository_problems),
+        *(build_warning(REPOSITORIES_CHECK, words, remedy) for words in packages.warnings),
+    )
 
 
 def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:
@@ -114,12 +126,18 @@ def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None)
 def _check_auto_updaters(packages: PackageState, *, paused: bool) -> Iterable[Finding]:
     for name, seconds in packages.auto_updaters:
         when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
-        if paused and seconds != 0:  # an updater that is active now causes a wait, so it warns
+        is_pausable = name not in packages.unpausable_updaters
+        if paused and is_pausable and seconds != 0:  # an updater that is active now causes a wait, so it warns
             yield build_good_finding(
                 AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
             )
             continue
-        remedy = "Let fleetpatch pause it (native_updaters: pause), disable it, or move its time out of the window."
+        remedy = "Disable it, or move its time out of the window."
+        remedy = (
+            f"Let fleetpatch pause it (native_updaters: pause). {remedy}"
+            if is_pausable
+            else f"{remedy} No run pauses it."
+        )
         yield build_warning(
             AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {when}", remedy
         )

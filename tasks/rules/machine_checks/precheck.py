@@ -17,6 +17,7 @@ def check_machine_state(
     *,
     repair: bool = False,
     reboot_first: bool = False,
+    reboot_may_wait: bool = False,
     updaters_paused: bool = False,
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
@@ -27,6 +28,7 @@ def check_machine_state(
         chosen: the updates to install.
         repair: whether the run may finish an interrupted transaction.
         reboot_first: whether the run executes a pending reboot before the installation.
+        reboot_may_wait: whether the run leaves a pending reboot for later because live patches mitigate it.
         updaters_paused: whether the run pauses the system's own updaters before the installation.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
@@ -38,15 +40,17 @@ def check_machine_state(
         *(
             finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK
         ),  # _check_pending_reboot reports it, with the action of this run
-        _check_pending_reboot(packages.reboot, first=reboot_first),
+        _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait),
     ]
 
 
-def _check_pending_reboot(need: RebootNeed, *, first: bool) -> Finding:
-    reasons = "; ".join(need.reasons)
+def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool) -> Finding:
+    reasons = need.explanation
     match need.answer:
         case YesNoUnknown.NO:
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, "no reboot is pending")
+        case YesNoUnknown.YES if may_wait:
+            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a reboot is pending, and may wait: {reasons}")
         case YesNoUnknown.YES if first:
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"the pending reboot is done first: {reasons}")
         case YesNoUnknown.YES:

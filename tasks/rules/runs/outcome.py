@@ -26,7 +26,8 @@ def determine_outcome_state(
     """Return the final state of one machine and the reason.
 
     Failed: an error, a blocking finding (before or after), a failed update, or a failed reboot.
-    CompletedWithWarnings: an update was not attempted, a reboot is still required, the window was exceeded, or a
+    CompletedWithWarnings: an update was not attempted, a reboot is still required (unless live patches mitigate it, and
+    the request lets it wait), the window was exceeded, or a
     finding warns. Succeeded: all other cases, also when there was nothing to do.
 
     Args:
@@ -95,7 +96,7 @@ def _find_warnings(
     if waiting:
         warnings.append(f"{_format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
     installed = any(result.state is UpdateState.INSTALLED for result in results)
-    if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED):
+    if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED) and not reboot.mitigated_by:
         words = "a reboot is still required" if reboot.state is RebootState.REQUIRED else "a reboot was only begun"
         warnings.append(f"{words}: {reboot.reason}" if reboot.reason else words)
     elif reboot and reboot.state is RebootState.UNKNOWN and installed:
@@ -126,6 +127,8 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
     ]
     if reboot and reboot.state is RebootState.COMPLETED:
         parts.append("rebooted")
+    elif reboot and reboot.mitigated_by:
+        parts.append(f"a required reboot waits: {reboot.reason}")
     return ", ".join(parts)
 
 

@@ -26,11 +26,22 @@ def compute_reboot_reserve(reserve: float, learned: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class RebootDecision:
-    """The decision. ``state_without_reboot`` is the machine's reboot state if it is not rebooted now."""
+    """The decision. ``state_without_reboot`` is the machine's reboot state if it is not rebooted now.
+
+    Attributes:
+        mitigated_by: the live patches because of which a required reboot waits; "" otherwise.
+    """
 
     reboot: bool
     state_without_reboot: RebootState
     reason: str
+    mitigated_by: str = ""
+
+
+def may_reboot_wait(need: RebootNeed, policy: RebootPolicy, *, reboot_if_live_patched: bool) -> bool:
+    """Return whether a required reboot is left for later because live patches mitigate it. Always never waits."""
+    is_mitigated = need.answer is YesNoUnknown.YES and bool(need.mitigated_by)
+    return is_mitigated and not reboot_if_live_patched and policy is not RebootPolicy.ALWAYS
 
 
 def decide_reboot(
@@ -43,6 +54,7 @@ def decide_reboot(
     max_reboots: int,
     time_fit: TimeFit,
     reboots_since_install: int | None = None,
+    reboot_if_live_patched: bool = True,
 ) -> RebootDecision:
     """Return whether to reboot a machine after the installation.
 
@@ -58,9 +70,13 @@ def decide_reboot(
         max_reboots: allowed number of reboots in one run.
         time_fit: whether a reboot fits into the window.
         reboots_since_install: number of ``reboots_so_far`` since the installation; None: all of them.
+        reboot_if_live_patched: False: a reboot that live patches mitigate waits, unless the policy is Always.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
     state = _determine_reboot_state(need, reboots_so_far)
+    if may_reboot_wait(need, policy, reboot_if_live_patched=reboot_if_live_patched):
+        reason = f"the machine asks for a reboot{_render_reasons(need)}, and the request lets such a reboot wait"
+        return RebootDecision(reboot=False, state_without_reboot=state, reason=reason, mitigated_by=need.mitigated_by)
     why = _find_reboot_reason(policy, need, since)
     if not why:
         reason = _describe_no_reboot(policy, need, installed, reboots_so_far)
@@ -114,4 +130,4 @@ def _describe_no_reboot(policy: RebootPolicy, need: RebootNeed, installed: int, 
 
 
 def _render_reasons(need: RebootNeed) -> str:
-    return f" ({'; '.join(need.reasons)})" if need.reasons else ""
+    return f" ({need.explanation})" if need.explanation else ""

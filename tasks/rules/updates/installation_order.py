@@ -1,4 +1,4 @@
-"""The order of installation: urgent updates, last updates, and groups that stay together. Pure."""
+"""The order of installation: first and last updates, urgent updates, and groups that stay together. Pure."""
 
 from collections.abc import Iterable
 
@@ -11,11 +11,32 @@ def must_install_last(update: Update) -> bool:
     return update.requires_reboot is True or update.changes_boot
 
 
+def rank_place(unit: Iterable[Update], *, manager_first: bool = True) -> int:
+    """Return the place of a unit: 0 with an update of the package manager itself, 2 if it must be last, else 1.
+
+    A new package manager may know what the old one does not, so it has to install the rest. SUSE's own tool has this
+    rule for its update stack.
+
+    Args:
+        unit: updates that stay together.
+        manager_first: whether that is so also for a unit without critical and security updates.
+    """
+    unit = tuple(unit)
+    if any(update.updates_manager for update in unit) and (manager_first or any(map(is_urgent, unit))):
+        return 0
+    return 2 if any(must_install_last(update) for update in unit) else 1
+
+
+def is_urgent(update: Update) -> bool:
+    """Return whether an update is a critical or security update."""
+    return update.classification in URGENT_CLASSIFICATIONS
+
+
 def rank_urgency(update: Update) -> int:
     """Return the rank of an update: 0 for critical, 1 for security, 2 for others. Lower ranks get time first."""
     if update.classification is Classification.CRITICAL:
         return 0
-    return 1 if update.classification in URGENT_CLASSIFICATIONS else 2
+    return 1 if is_urgent(update) else 2
 
 
 def group_updates(updates: Iterable[Update]) -> list[list[Update]]:

@@ -164,7 +164,7 @@ def _describe_irregularities(update: Update, now: str, ran: TransactionResult | 
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
     if ran is None:
         notes.append(not_begun_reason)
-    elif ran.exit_code not in (0, None) and _find_messages_about(update, ran):  # the code may only mean "reboot"
+    elif ran.exit_code is not None and _find_messages_about(update, ran):  # also with 0, if one of its scripts failed
         notes.append(
             f"installed, but its transaction reported a problem with it: {_describe_transaction_end(ran, update)}"
         )

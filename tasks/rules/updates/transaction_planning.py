@@ -6,12 +6,13 @@ Transactions near the cut-off are smaller.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from tasks.model import Update, UpdateResult
 from tasks.protocols.package_manager import Rates, Transaction
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.duration_prediction import estimate_download_bytes
-from tasks.rules.updates.installation_order import group_updates, must_install_last, rank_urgency
+from tasks.rules.updates.installation_order import group_updates, is_urgent, rank_place, rank_urgency
 from tasks.states import UpdateState
 
 MAX_TRANSACTION_UPDATES = 300
@@ -64,10 +65,12 @@ def plan_transactions(
 ) -> tuple[tuple[Transaction, ...], tuple[UpdateResult, ...]]:
     """Divide updates into transactions that fit into the time, and return the updates that do not fit.
 
-    Critical and security updates are first. Boot components and updates that need a reboot are last. Groups stay
-    together. All updates are in ONE transaction when its prediction is under a third of the remaining time. Otherwise
-    each transaction gets at most a third of the time that remains at its predicted start, so that transactions near the
-    cut-off are smaller. The smallest transactions (one update, one group) may use all remaining time.
+    Updates of the package manager itself are first, in transactions of their own. One that is neither critical nor
+    security is not, if fewer critical and security updates fit then. Then come critical and security updates. Boot
+    components and updates that need a reboot are last. Groups stay together. All updates are in ONE transaction when
+    its prediction is under a third of the remaining time. Otherwise each transaction gets at most a third of the time
+    that remains at its predicted start, so that transactions near the cut-off are smaller. The smallest transactions
+    (one update, one group) may use all remaining time.
 
     Args:
         updates: the updates to install.
@@ -84,28 +87,54 @@ def plan_transactions(
     Returns:
         The transactions in order, and a NotAttempted result with the calculation for every other update.
     """
-    waiting = sorted(group_updates(updates), key=_rank_unit)
     costs = _UpdateCosts.build(updates, rates, download_seconds)
+    available = (cut_off - now).total_seconds()
+    orders = (
+        _divide_time(updates, costs, available, one_by_one=one_by_one, manager_first=first) for first in (True, False)
+    )
+    order = min(orders, key=_Division.count_urgent_left_out)  # of equal ones, the one with the manager first
     planned: list[Transaction] = []
-    left_out: list[UpdateResult] = []
-    starts = now
-    while waiting:
-        left = (cut_off - starts).total_seconds()
-        size = _count_fitting_units(waiting, costs, left, one_by_one=one_by_one)
-        if size == 0:
-            left_out += _build_not_attempted_results(waiting.pop(0), costs, starts, now, cut_off, zone, cut_off_reason)
-            continue
-        together = tuple(update for unit in waiting[:size] for update in unit)
-        del waiting[:size]
+    for number, (together, _) in enumerate(order.planned, start=first_number):
         seconds = rates.predict_install_seconds(len(together))
-        latest = cut_off.timestamp() - seconds + skew_seconds
-        planned.append(Transaction(first_number + len(planned), together, latest, seconds))
-        starts += timedelta(seconds=costs.compute_seconds(together))
+        planned.append(Transaction(number, tuple(together), cut_off.timestamp() - seconds + skew_seconds, seconds))
+    left_out: list[UpdateResult] = []
+    for unit, after in order.left_out:
+        starts = now + timedelta(seconds=after)
+        left_out += _build_not_attempted_results(unit, costs, starts, now, cut_off, zone, cut_off_reason)
     return tuple(planned), tuple(left_out)
 
 
-def _rank_unit(unit: Sequence[Update]) -> tuple[bool, int]:
-    return any(must_install_last(update) for update in unit), min(rank_urgency(update) for update in unit)
+class _Division(NamedTuple):
+    """The updates of each transaction, and the units that do not fit; with the seconds before each."""
+
+    planned: list[tuple[list[Update], float]]
+    left_out: list[tuple[list[Update], float]]
+
+    def count_urgent_left_out(self) -> int:
+        return sum(is_urgent(update) for unit, _ in self.left_out for update in unit)
+
+
+def _divide_time(
+    updates: Sequence[Update], costs: _UpdateCosts, available: float, *, one_by_one: bool, manager_first: bool
+) -> _Division:
+    def find_place(unit: Sequence[Update]) -> int:
+        return rank_place(unit, manager_first=manager_first)
+
+    waiting = sorted(group_updates(updates), key=lambda unit: (find_place(unit), min(map(rank_urgency, unit))))
+    own = sum(find_place(unit) == 0 for unit in waiting)  # the manager's updates, which are alone
+    division, after = _Division([], []), 0.0
+    while waiting:
+        together = waiting[:own] or waiting
+        size = _count_fitting_units(together, costs, available - after, one_by_one=one_by_one)
+        own = max(0, own - (size or 1))
+        if size == 0:
+            division.left_out.append((waiting.pop(0), after))
+            continue
+        chosen = [update for unit in waiting[:size] for update in unit]
+        del waiting[:size]
+        division.planned.append((chosen, after))
+        after += costs.compute_seconds(chosen)
+    return division
 
 
 def _count_fitting_units(units: list[list[Update]], costs: _UpdateCosts, left: float, *, one_by_one: bool) -> int:
@@ -117,10 +146,8 @@ def _count_fitting_units(units: list[list[Update]], costs: _UpdateCosts, left: f
         return 1
     for number, unit in enumerate(units[1:], start=1):
         together += unit
-        if (
-            len(together) > MAX_TRANSACTION_UPDATES
-            or costs.compute_seconds(together) > left * _MAX_TRANSACTION_TIME_SHARE
-        ):
+        too_long = costs.compute_seconds(together) > left * _MAX_TRANSACTION_TIME_SHARE
+        if too_long or len(together) > MAX_TRANSACTION_UPDATES:
             return number
     return len(units)
 

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Gives a run the machine lock (the claim), so that no other run changes the machine; or releases it.
 # Parameters: run (its id), attempt (a number: an attempt that resumes the run has a higher one), by (who started the
-# run), until (epoch seconds: when the claim expires), release ("yes").
-# Records: claimed (the run has the claim), released, kept (the run has the claim, and keeps it while that job runs),
-# taken (run, by, until, attempt: who has it; job: what runs), or refused (why).
+# run), until (epoch seconds: when the claim expires), kind (of the run), preempts (the kind of runs that this run may
+# take the claim from; their job is asked to stop, and keeps the claim until its end), release ("yes").
+# Records: claimed (the run has the claim; preempted: the run that had it), released, kept (the run has the claim, and
+# keeps it while that job runs), taken (run, by, until, attempt: who has it; job: what runs; ending: whether that was
+# asked to stop for this run), or refused (why).
 # Requires: job_common
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -12,8 +14,17 @@ umask 077
 
 refuse() { fp_emit refused "why=$1" "about=$fp_about"; exit 0; }
 taken() {
-  fp_emit taken "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" "job=$fp_busy"
+  fp_emit taken "run=$fp_claim_run" "by=$fp_claim_by" "until:=$fp_claim_until" "attempt:=$fp_claim_attempt" \
+    "job=$fp_busy" "ending:=$ending"
   exit 0
+}
+
+preempt() { # whether the claim of another run can be taken now; else its job is asked to stop, if this run may do that
+  [ -n "$fp_claim_kind" ] && [ "$fp_claim_kind" = "$(fp_param preempts)" ] || return 1
+  if [ -z "$fp_busy" ]; then preempted=$fp_claim_run; return 0; fi
+  [ "$(fp_job_param "$fp_jobs/$fp_busy" claim_run)" = "$fp_claim_run" ] || return 1
+  if fp_request_stop "$fp_jobs/$fp_busy" "$run ($(fp_param by))"; then ending=true; fi
+  return 1
 }
 
 fp_ready || refuse "$fp_why"
@@ -21,23 +32,23 @@ fp_lock || refuse "$fp_why"
 fp_read_claim
 fp_find_running
 
-ours=false
+ours=false ending=false preempted=''
 if [ "$fp_claim_run" = "$run" ]; then
   ours=true
   [ "$attempt" -ge "$fp_claim_attempt" ] || taken # by the attempt that has taken the run over
   [ "$until" -gt "$fp_claim_until" ] || fp_has release || until=$fp_claim_until # an order has extended it
 elif [ "$fp_claim_until" -gt "$(fp_now)" ] || { [ -n "$fp_busy" ] && ! fp_has release; }; then
-  taken # a job that still runs keeps other runs away, even if its claim has expired
+  preempt || taken # a job that still runs keeps other runs away, even if its claim has expired
 fi
 
 if ! fp_has release; then
-  fp_write_claim "$run" "$until" "$(fp_param by)" "$attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
-  fp_emit claimed "run=$run" "until:=$until" "attempt:=$attempt"
+  fp_write_claim "$run" "$until" "$(fp_param by)" "$attempt" "$(fp_param kind)" || refuse "cannot write ${fp_jobs%/*}/claim"
+  fp_emit claimed "run=$run" "until:=$until" "attempt:=$attempt" "preempted=$preempted"
 elif [ "$ours" = false ]; then
   fp_emit released "run=$run"
 elif [ -n "$fp_busy" ]; then
   fp_emit kept "run=$run" "job=$fp_busy"
 else # the file stays, marked as released, so that older attempts at this run are recognized
-  fp_write_claim "$run" 0 '' "$attempt" || rm -f "${fp_jobs%/*}/claim" # on a full disk
+  fp_write_claim "$run" 0 '' "$attempt" '' || rm -f "${fp_jobs%/*}/claim" # on a full disk
   fp_emit released "run=$run"
 fi

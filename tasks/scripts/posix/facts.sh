@@ -1,16 +1,17 @@
 #!/bin/sh
-# Reports facts about the machine. Parameter: managers (list of COMMAND:NAME, best first). Records: os, kernel, clock,
-# privilege, manager (one for each, best first), runner, disk (one for each role), service, socket (one for each and
-# each program that holds it), ports, services. It changes nothing, and reads only /proc, df and systemctl.
+# Reports facts about the machine. Parameter: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
+# tasks/managers/registry.py). Records: os, kernel, clock, privilege, manager (one for each), runner, disk
+# (one for each role), service, socket (one for each and each program that holds it), ports, services. It changes
+# nothing, and reads only /proc, df, systemctl and, where it is installed, "bootc status".
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
 # in a subshell: the file is shell text of the machine, and may set any variable
 (
-  ID='' VERSION_ID='' PRETTY_NAME='' NAME=''
+  ID='' ID_LIKE='' VERSION_ID='' PRETTY_NAME='' NAME=''
   # shellcheck disable=SC1090
   [ ! -r "$os_release" ] || . "$os_release"
-  fp_emit os "id=$ID" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}"
+  fp_emit os "id=$ID" "like=$ID_LIKE" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}"
 )
 
 boot_id='' uptime=''
@@ -27,8 +28,41 @@ uid=$(id -u) way=root
 [ "$uid" = 0 ] || way=none
 fp_emit privilege "uid:=$uid" "way=$way"
 
+# Whether the next boot can only get another system as an image: how OSTree, bootc and transactional systems say so.
+runs_bootc_image() { # also that it has no local packages, which bootc can't update
+  image_status=$(timeout -k 5 30 bootc status --json 2>/dev/null | tr -d ' \n')
+  case $image_status in *'"booted":{"image":{'*) ;; *) return 1 ;; esac
+  booted=${image_status#*'"booted":{'}
+  case ${booted#*'"incompatible":'} in true*) return 1 ;; esac
+}
+bootc_is_silent() { case $image_status in *'"booted":'*) return 1 ;; esac; } # after runs_bootc_image
+root_is_read_only() {
+  awk '$2 == "/" || $2 == "/usr" { mode[$2] = "," $4 "," } END { exit !(index(mode["/"], ",ro,") || index(mode["/usr"], ",ro,")) }' /proc/mounts
+}
+meets() { # CONDITION
+  case $1 in
+    '') ;;
+    bootc-image) runs_bootc_image ;;
+    bootc-silent) bootc_is_silent && root_is_read_only ;;
+    ostree) [ -e /run/ostree-booted ] ;;
+    read-only-root) root_is_read_only ;;
+    *) return 1 ;;
+  esac
+}
+
+image='' # the condition that an image-based system meets
 for manager in $(fp_param managers); do
-  if command -v "${manager%%:*}" >/dev/null; then fp_emit manager "name=${manager#*:}"; fi
+  tool=${manager%%:*} name=${manager#*:} condition=''
+  case $name in *:*) condition=${name#*:} name=${name%%:*} ;; esac
+  program='' # the file behind the command: another package manager's, for some
+  if [ -n "$tool" ]; then
+    program=$(command -v "$tool") || continue
+    program=$(readlink -f "$program") || program=''
+  fi
+  meets "$condition" || continue
+  fp_emit manager "name=$name" "program=${program##*/}"
+  image=$condition
+  [ -z "$image" ] || break # tools that change packages are installed there too, and fail or are undone
 done
 
 systemd=false
@@ -56,13 +90,20 @@ disk() {
   free=${room%% *} mount=${room#* }
   inodes=$(df -iP "$2" 2>/dev/null | awk 'NR > 1 { if ($2 ~ /^[0-9]+$/ && $2 > 0) print $4; exit }')
   case $inodes in *[!0-9]*) inodes='' ;; esac
-  # the last line of a mount point is the visible one; blanks are octal there
-  mode=$(mount="$mount" awk 'BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) } $2 == ENVIRON["mount"] { o = "," $4 "," } END { print index(o, ",ro,") ? "true" : "false" }' /proc/mounts)
+  # Read-only by design is the mount of an image's root, never its file system: that is how the kernel leaves it after
+  # errors. The last line of a mount point is the visible one; blanks are octal there.
+  case $image:$1 in ?*:system | ?*:boot) by_design=1 ;; *) by_design='' ;; esac
+  mode=$(mount="$mount" awk -v by_design="$by_design" '
+    BEGIN { gsub(/ /, "\\040", ENVIRON["mount"]) }
+    $5 == ENVIRON["mount"] { for (i = 7; i < NF - 2 && $i != "-"; i++); o = "," (by_design ? "" : $6) "," $(i + 3) "," }
+    END { print index(o, ",ro,") ? "true" : "false" }' /proc/self/mountinfo)
   fp_emit disk "role=$1" "mount=$mount" "total_kib:=$total" "free_kib:=$free" "free_files:=$inodes" "read_only:=$mode"
 }
-disk system /
+case $image in
+  bootc-image | ostree) disk system /sysroot ;; # "/" is only a view; the tool removes old kernels from /boot by itself
+  *) disk system /; disk boot /boot ;;
+esac
 disk packages /var
-disk boot /boot
 
 known=false
 if [ "$systemd" = true ]; then

@@ -56,20 +56,20 @@ fp_lock() {
   return 1
 }
 
-# The claim: a file of four lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was
-# released), who started the run, and the number of the attempt at that run. An attempt that resumes a run has a
-# higher number.
+# The claim: a file of five lines, beside the jobs: the run that has the machine, until when (epoch seconds; 0: it was
+# released), who started the run, the number of the attempt at that run, and the run's kind ("stage": it only
+# downloads). An attempt that resumes a run has a higher number. Earlier versions write four lines.
 fp_number() { case $1 in '' | *[!0-9]*) echo 0 ;; *) echo "$1" ;; esac; }
 
 fp_read_claim() { # sets the fp_claim_… from the file; an empty fp_claim_run: no claim
-  fp_claim_run='' fp_claim_until='' fp_claim_by='' fp_claim_attempt=''
+  fp_claim_run='' fp_claim_until='' fp_claim_by='' fp_claim_attempt='' fp_claim_kind=''
   { IFS= read -r fp_claim_run && IFS= read -r fp_claim_until && IFS= read -r fp_claim_by \
-    && IFS= read -r fp_claim_attempt; } 2>/dev/null <"${fp_jobs%/*}/claim" || :
+    && IFS= read -r fp_claim_attempt && IFS= read -r fp_claim_kind; } 2>/dev/null <"${fp_jobs%/*}/claim" || :
   fp_claim_until=$(fp_number "$fp_claim_until") fp_claim_attempt=$(fp_number "$fp_claim_attempt")
 }
 
-fp_write_claim() { # RUN UNTIL BY ATTEMPT: all of it or nothing
-  printf '%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" 2>/dev/null >"${fp_jobs%/*}/claim.new" \
+fp_write_claim() { # RUN UNTIL BY ATTEMPT KIND: all of it or nothing
+  printf '%s\n%s\n%s\n%s\n%s\n' "$1" "$2" "$(printf '%s' "$3" | tr '\n' ' ')" "$4" "$5" 2>/dev/null >"${fp_jobs%/*}/claim.new" \
     && mv -f "${fp_jobs%/*}/claim.new" "${fp_jobs%/*}/claim"
 }
 
@@ -79,18 +79,18 @@ fp_keep_claim() {
   fp_until=$(fp_number "$3")
   [ "$2" -gt "$fp_claim_attempt" ] || [ "$fp_until" -gt "$fp_claim_until" ] || return 0
   [ "$fp_until" -gt "$fp_claim_until" ] || fp_until=$fp_claim_until
-  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2"
+  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2" "$fp_claim_kind"
 }
 
 # fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt is known; else fp_why says who has
-# it. An order may have been delayed while another attempt took the run over.
+# it, and fp_holder is the run that has it, if it is another one. An order may have been delayed while another attempt took the run over.
 fp_check_claim() {
   fp_read_claim
-  fp_why=''
+  fp_why='' fp_holder=''
   if [ "$fp_claim_run" != "$1" ] || [ "$fp_claim_until" = 0 ]; then
     fp_why="no run has it"
     case $fp_claim_run:$fp_claim_by in "$1:lifted by "*) fp_why="it was removed by ${fp_claim_by#lifted by }" ;; esac
-    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run ($fp_claim_by) has it"
+    [ "$fp_claim_until" = 0 ] || fp_why="run $fp_claim_run ($fp_claim_by) has it" fp_holder=$fp_claim_run
     fp_why="run $1 no longer has the lock of this machine: $fp_why"
   elif [ "$2" -lt "$fp_claim_attempt" ]; then
     fp_why="run $1 was resumed: its attempt $fp_claim_attempt has the lock, and this order is of attempt $2"
@@ -107,6 +107,22 @@ fp_find_running() {
     fp_look "$fp_other"
     [ "$fp_phase" != running ] || { fp_busy=${fp_other##*/}; return 0; }
   done
+}
+
+# fp_job_param DIR NAME: a parameter of a job
+# shellcheck disable=SC2034  # FP_PARAMS is read by fp_param
+fp_job_param() {
+  (
+    FP_PARAMS=$(base64 -d <"$1/params" 2>/dev/null || openssl base64 -A -d <"$1/params" 2>/dev/null)
+    fp_param "$2"
+  )
+}
+
+# fp_request_stop DIR BY: asks a job to stop between two transactions. BY is the other run for which it is to stop, or
+# empty. A request without BY keeps an earlier one, with its reason.
+fp_request_stop() {
+  if [ -n "$2" ] && printf '%s\n' "$2" 2>/dev/null >"$1/stop.new" && mv -f "$1/stop.new" "$1/stop"; then return 0; fi
+  true 2>/dev/null >>"$1/stop"
 }
 
 fp_nap() { sleep 0.05 2>/dev/null || sleep 1; }

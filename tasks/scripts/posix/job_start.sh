@@ -14,7 +14,7 @@ dir=$fp_jobs/$id
 umask 077
 patience=40
 
-refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}"; exit 0; }
+refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}" "holder=${3:-}"; exit 0; }
 
 # shellcheck disable=SC2034  # read by fp_param
 of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
@@ -23,7 +23,7 @@ claimed() { # refuse an order of a run or attempt that does not have the machine
   claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
   [ -n "$claim_run" ] || return 0
   if ! fp_check_claim "$claim_run" "$attempt"; then
-    [ "$attached" = true ] || refuse "$fp_why" claim
+    [ "$attached" = true ] || refuse "$fp_why" claim "$fp_holder"
   else
     fp_keep_claim "$claim_run" "$attempt" "$(of_job claim_until)" || refuse "cannot write ${fp_jobs%/*}/claim" room
   fi

@@ -9,6 +9,6 @@ fp_look "$fp_jobs/$id"
 asked=false
 umask 077
 if [ "$fp_phase" = running ] || { [ "$fp_phase.$fp_pid" = absent. ] && [ -e "$fp_jobs/$id/withdrawn" ]; }; then
-  : >"$fp_jobs/$id/stop" && asked=true
+  fp_request_stop "$fp_jobs/$id" '' && asked=true
 fi
 fp_tell "$id" "asked:=$asked"

@@ -29,5 +29,5 @@ if [ "$fp_claim_run $fp_claim_attempt $fp_claim_until" != "$(fp_param run) $(fp_
   exit 0
 fi
 # the claim now says who removed it: a later order of that run is refused with these words
-fp_write_claim "$fp_claim_run" 0 "lifted by $(fp_param by)" "$fp_claim_attempt" || refuse "cannot write ${fp_jobs%/*}/claim"
+fp_write_claim "$fp_claim_run" 0 "lifted by $(fp_param by)" "$fp_claim_attempt" '' || refuse "cannot write ${fp_jobs%/*}/claim"
 fp_emit lifted "run=$fp_claim_run"

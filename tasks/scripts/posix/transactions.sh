@@ -17,13 +17,22 @@ lock_wait=$(fp_param lock_wait_seconds)
 fp_seconds_until() { echo $(($1 - $(fp_now))); } # by fp_now, which is never set back
 fp_is_over() { [ "$(fp_seconds_until "$1")" -lt 0 ]; }
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
-fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536; }
+fp_escape=$(printf '\033')
+fp_plain() { sed "s/$fp_escape\\[[0-9;]*[A-Za-z]//g"; } # without colours, which some machines have always on
+fp_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | fp_plain; } # all of it: scripts of packages may print a lot
+fp_said() { fp_words | awk "/$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; reads to the end: nobody has to complain of a broken pipe
+fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536 | fp_plain; }
 
-fp_not_attempted() { fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"; }
+fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these say so
+  preempted_by=''
+  if [ "$1" = stop ]; then { IFS= read -r preempted_by <"$FP_JOB_DIR/stop"; } 2>/dev/null || :; fi
+  [ -z "$preempted_by" ] || set -- preempted "$preempted_by"
+  fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"
+}
 fp_download_started() { fp_emit download_started number:="$number" at:="$(fp_now)"; }
 fp_transaction_started() { fp_emit transaction_started number:="$number" at:="$(fp_now)"; }
-fp_transaction_ended() { # CODE CAUSE ERROR
-  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3"
+fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that is not possible
+  fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
 }
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
 

@@ -68,6 +68,11 @@ class MachineState:
         """The reboots that were done or decided against, oldest first."""
         return tuple(result for result in (self.early_reboot, self.reboot) if result is not None)
 
+    @property
+    def last_assessment(self) -> Assessment | None:
+        """The validation's assessment, or else the one from before the installation; None without any."""
+        return (self.validation.assessment if self.validation else None) or self.assessment
+
     def with_step(self, record: StepRecord) -> "MachineState":
         """Return the state with one more step record."""
         return replace(self, steps=(*self.steps, record))

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.model import Hook, Selection
+from tasks.model import Hook, RebootNeed, Selection
+from tasks.rules.runs.reboot_decision import may_reboot_wait
 from tasks.states import RebootPolicy
 
 DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0
@@ -18,6 +19,7 @@ class PatchOptions:
         going_down_seconds: the maximum time from the reboot order until the machine stops answering.
         coming_up_seconds: the maximum time from then until a login works.
         max_reboots: in one run. A machine that requires more is not rebooted, and is reported.
+        reboot_if_live_patched: reboot also if live patches mitigate the pending reboot. False: such a reboot waits.
         reboot_pending_first: do a reboot that was pending before the run before anything is installed.
         repair: finish a package transaction that was interrupted before the run.
         native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
@@ -37,6 +39,7 @@ class PatchOptions:
     going_down_seconds: float = 600.0
     coming_up_seconds: float = 1800.0
     max_reboots: int = 2
+    reboot_if_live_patched: bool = True
     reboot_pending_first: bool = False
     allow_removals: bool = False
     repair: bool = False
@@ -49,3 +52,7 @@ class PatchOptions:
     max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
     hooks: tuple[Hook, ...] = ()
+
+    def may_reboot_wait(self, need: RebootNeed) -> bool:
+        """Return whether a required reboot is left for later because live patches mitigate it."""
+        return may_reboot_wait(need, self.reboot, reboot_if_live_patched=self.reboot_if_live_patched)

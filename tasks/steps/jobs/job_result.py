@@ -141,6 +141,7 @@ class _JobResultBuilder:
             parse_record_time(event, self.clock_skew_seconds),
             int(parse_number(event.get("exit_code"), -1)),
             str(event.get("error") or ""),
+            str(event.get("undo") or ""),
         )
 
     def _add_not_attempted(self, transaction: Transaction, reason: str) -> None:
@@ -183,6 +184,8 @@ def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str
             return f"no time left: {_describe_available_time(transaction)}; its download was not over by then"
         case "stop":
             return "the run was asked to stop before its turn came"
+        case "preempted":
+            return f"its download was ended, because run {detail} took the machine over"
         case other:
             return f"{_REJECTION_REASONS.get(str(other), other)}: {detail}"
 

@@ -138,7 +138,7 @@ def _run_updaters_script(context: MachineContext, action: str) -> ScriptResult:
     updaters_script = context.manager.updaters_script
     if updaters_script is None:
         raise UnsupportedSystem(f"no automatic updater of {context.manager.name} is known")
-    script = with_lock_token(context, replace(updaters_script, params={"work": action}))
+    script = with_lock_token(context, replace(updaters_script, params={**updaters_script.params, "work": action}))
 
     def run_script() -> ScriptResult:
         # this process may have been suspended since the last check

@@ -7,7 +7,7 @@ from typing import TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ProtocolViolation
-from tasks.managers.registry import MANAGER_COMMANDS
+from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.model import Disk, Facts, Services
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
@@ -29,6 +29,7 @@ class _Record(BaseModel):
 
 class _OsRecord(_Record):
     id: str
+    like: str = ""
     version: str
     name: str
 
@@ -64,6 +65,10 @@ class _DiskRecord(_Record):
 
 class _NamedRecord(_Record):
     name: str = Field(min_length=1)
+
+
+class _ManagerRecord(_NamedRecord):
+    program: str = ""
 
 
 class _SocketRecord(_NamedRecord):
@@ -111,7 +116,10 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         uptime_seconds=kernel.uptime or 0.0,
         clock_skew_seconds=epoch - middle,
         privilege=_parse_single_record(answer, "privilege", _PrivilegeRecord).way,
-        managers=_parse_names(answer, "manager"),
+        managers=rank_managers(
+            {found.name: found.program for found in _parse_records(answer, "manager", _ManagerRecord)},
+            (system.id, *system.like.split()),
+        ),
         job_runner=runner.name,
         can_reboot=runner.can_reboot,
         disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),

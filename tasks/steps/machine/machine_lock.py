@@ -1,5 +1,8 @@
 """The machine lock: only one run at a time changes a machine. The lock is stored on the machine itself.
 
+A run that only downloads gives its lock to a run that installs: what it has downloaded stays, and a window does not
+come back. The machine asks the download to stop, and passes the lock on when the download has ended.
+
 A resumed run has several attempts, each one process. An earlier process may be suspended with an order on its way. So
 attempts are numbered in the order of their journal entries, and every order has the number of its attempt. A machine
 that knows a later attempt begins nothing for an earlier one.
@@ -22,6 +25,8 @@ from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
+from tasks.steps.start_checks import check_may_start, find_machine_cut_off
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +43,8 @@ LOCK_TIME_AFTER_WINDOW = timedelta(hours=1)
 
 A run that only downloads has neither: its lock expires with its window, before the window of the next run."""
 
+_DOWNLOADING_KIND = "stage"
+"""The kind of a run that only downloads, in its lock: a run that installs may take that lock over."""
 _attempt_numbers: MutableMapping[StopToken, dict[tuple[str, str], int]] = WeakKeyDictionary()
 """The numbers of this process's attempts, by stop token, run and machine. Each is read only once."""
 
@@ -56,18 +63,27 @@ class LockResult:
 
 
 def acquire_lock(context: MachineContext) -> LockResult:
-    """Lock the machine for this run, unless another run has the lock. A second call keeps the lock."""
-    answer = _request_lock(context)
+    """Lock the machine for this run, unless another run has the lock. A second call keeps the lock.
+
+    If the other run only downloads, take its lock over. Wait for the end of its download, until this run is asked to
+    stop or no time is left in the window.
+
+    Raises:
+        RecordsError: the attempt's number could not be read.
+        TransportError: the machine could not be asked.
+    """
+    answer, preempted, wait_end_reason = _preempt_download(context)
     kind = answer.get("kind")
     if kind == "claimed":
-        return LockResult(Finding("claim", FindingLevel.GOOD, "no other run has locked this machine"))
+        taken_over = f"taken over from run {preempted}, which only downloads" if preempted else ""
+        return LockResult(Finding("claim", FindingLevel.GOOD, taken_over or "no other run has locked this machine"))
     if kind == "taken":
         remedy = (
             "Wait for that run, or resume it. If its process is dead and you will not resume it, "
             f"remove its lock: fleetpatch unlock {context.name}"
         )
         return LockResult(
-            Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer), remedy),
+            Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer) + wait_end_reason, remedy),
             _is_held_elsewhere(context, answer),
         )
     why = str(answer.get("why") or "the machine gave no answer")
@@ -77,6 +93,31 @@ def acquire_lock(context: MachineContext) -> LockResult:
         else "Repair that on the machine."
     )
     return LockResult(Finding("claim", FindingLevel.BLOCK, f"the machine can't be locked: {why}", remedy))
+
+
+def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
+    """Request the lock, and again while the download of the run that has it is ending.
+
+    Returns:
+        The machine's last answer, the id of the run whose lock was taken over or "", and why the wait ended before the
+        download did or "".
+    """
+    clock = context.run_context.clock
+    preempts = "" if context.run_context.options.download_only else _DOWNLOADING_KIND
+    answer, preempted, pause = _request_lock(context, preempts), "", FIRST_PAUSE_SECONDS
+    while answer.get("ending") is True:
+        if why := check_may_start(context):
+            return answer, "", f"; it was asked to stop, and its end was not awaited: {why}"
+        preempted = str(answer.get("run"))
+        message = f"waiting: the download of run {preempted} is ending"
+        context.run_context.listener.on_progress(context.name, Step.PRECHECK, None, message)
+        clock.sleep(pause)
+        pause = min(LONGEST_PAUSE_SECONDS, pause * 1.3)
+        until = Deadline(find_machine_cut_off(context)).limit_to(
+            clock, context.run_context.options.max_unreachable_seconds
+        )
+        answer = retry_transient(context, lambda: _request_lock(context, preempts), until)
+    return answer, str(answer.get("preempted") or preempted), ""
 
 
 def renew_lock(context: MachineContext) -> str:
@@ -206,7 +247,7 @@ def _find_attempt_number(context: MachineContext) -> int:
     return attempt_numbers[run_id, context.name]
 
 
-def _request_lock(context: MachineContext) -> ScriptRecord:
+def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
     run_context = context.run_context
     until = _find_lock_end(context)
     # without hooks, the lock may be short: hooks may take long before anything is ordered
@@ -218,9 +259,13 @@ def _request_lock(context: MachineContext) -> ScriptRecord:
             + IDLE_LOCK_DURATION
             + timedelta(seconds=sum(each.timeout_seconds for each in checks)),
         )
-    return _run_lock_script(
-        context, {"by": run_context.run.started_by or "unknown", "until": _to_machine_clock(context, until)}
-    )
+    parameters = {
+        "by": run_context.run.started_by or "unknown",
+        "until": _to_machine_clock(context, until),
+        "kind": _DOWNLOADING_KIND if run_context.options.download_only else "",
+        "preempts": preempts,
+    }
+    return _run_lock_script(context, parameters)
 
 
 def _find_lock_end(context: MachineContext) -> datetime:

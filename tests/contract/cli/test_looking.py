@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.model import LivePatching, RepositoryProblem
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 
@@ -56,6 +57,23 @@ def test_an_assessment_on_screen(stage: Stage) -> None:
     said = stage.run("assess")
     assert said.code == 0
     assert "NonCompliant" in said.out
+
+
+def test_repositories_that_can_not_be_read_are_told_once_with_their_remedy(stage: Stage) -> None:
+    problem = RepositoryProblem("baseos", "Status code: 403", "Renew the subscription.")
+    for name in ("web", "db"):
+        stage.add(name, security("openssl")).world.repository_problems = (problem,)
+    said = stage.run("assess")
+    assert said.code == 0
+    assert said.out.count("web, db: baseos: Status code: 403") == 1
+    assert said.out.count("Renew the subscription.") == 1
+    assert "Renew the subscription." in stage.run("why", "web").out
+    assert stage.run("why", "web", "--json").json["repositoryProblems"] == ["baseos: Status code: 403"]
+    assert "baseos: Status code: 403" in stage.run("plan", "*").out
+    (row,) = [row for row in stage.run("doctor", "--json").json["machines"] if row["machineName"] == "web"]
+    assert ("baseos: Status code: 403", "Renew the subscription.") in [
+        (each["message"], each["remedy"]) for each in row["findings"]
+    ]
 
 
 def test_updates_by_update_and_by_machine(stage: Stage) -> None:
@@ -278,6 +296,26 @@ def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> 
     said = stage.run("why", "web", "openssl")
     assert "The data below is older" in said.out
     assert "Pending: a newer version is available" in said.out
+
+
+def test_live_patches_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:
+    web = stage.add("web", security("kernel", asks_reboot=True))
+    web.world.mitigated_by = "kpatch: all fixes"
+    web.world.live_patching = LivePatching("kpatch", "enabled", patches=("kpatch_1",), cves=("CVE-2024-1086",))
+    said = stage.run("patch", "*", "--no-prefect", "--yes", "--no-reboot-if-live-patched")
+    assert said.code == 0, said.out
+    described = "kpatch: enabled; kpatch_1; fixes 1 CVE"
+    for row in (
+        stage.run("machines", "--json").json["machines"][0],
+        stage.run("show", "last", "--json").json["machines"][0],
+    ):
+        assert (row["livePatches"], row["rebootMitigatedBy"]) == (described, "kpatch: all fixes")
+    assert stage.run("show", "last", "--json").json["machines"][0]["rebootStatus"] == "Required"
+    shown = " ".join(stage.run("why", "web").out.split())
+    assert f"web: live patches: {described}" in shown
+    assert "mitigated by kpatch: all fixes" in shown
+    assert stage.run("why", "web", "--json").json["livePatches"] == described
+    assert "the request lets such a reboot wait" in " ".join(stage.run("show", "last", "--machine", "web").out.split())
 
 
 def test_services_that_run_replaced_files_are_shown_where_the_fleet_is_looked_at(stage: Stage) -> None:

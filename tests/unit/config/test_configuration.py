@@ -30,6 +30,7 @@ hooks: {before_run: [{name: x, kind: http, target: "https://a.example"}]}
 approval: {required: true, changed: refuse}
 notify: [{to: "env:CHAT", on: [failed]}]
 freezes: [{date: 2026-12-24, reason: eve}]
+reboot_if_live_patched: false
 reboot_pending_first: true
 native_updaters: pause
 restart_services: IfRequired

@@ -18,6 +18,7 @@ from deployments.configuration.loader import InvalidConfigurations, load_configu
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.rules.recurrence.parser import parse_recurrence
+from tasks.states import RebootPolicy
 from tests.unit.config.folder import TODAY, Folder
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
@@ -53,6 +54,14 @@ def test_the_examples_load(folder: Folder) -> None:
     assert [len(one.freezes) for one in found.all_configurations] == [2, 3, 2]
     for one in found.all_configurations:
         assert one.build_request("UTC").configuration == one.name
+
+
+def test_the_recipes_for_live_patches_load(folder: Folder) -> None:
+    page = (DOCS.parent / "how-to" / "live-patches.md").read_text(encoding="utf-8")
+    recipes = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "name:" in text]
+    only, quarterly = [folder.one(text).build_request() for text in recipes]
+    assert (only.updates.classifications, only.reboot, only.reboot_if_live_patched) == ([], RebootPolicy.NEVER, False)
+    assert quarterly.reboot_pending_first
 
 
 @pytest.mark.parametrize("form", SECTIONS, ids=lambda form: form.__name__)

@@ -209,7 +209,7 @@ def test_downloads_that_meet_an_earlier_window(folder: Folder, more: str, words:
     found = [each for each in found if each.key != "freezes"]
     assert [(each.key, each.severity) for each in found] == [("stage_ahead", FindingSeverity.WARNS)] * bool(words)
     assert all(words in each.message for each in found), found
-    assert all("overlaps the window of 2026-12-05 22:00: its run skips" in each.message for each in found)
+    assert all("overlaps the window of 2026-12-05 22:00: its run ends downloads" in each.message for each in found)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,7 @@ def cases(draw: st.DrawFn) -> Case:
         )
         if rarely(draw, 4):
             machine.world.shelf.reboot_reasons.append("before")
+        machine.world.mitigated_by = "live patches" if rarely(draw, 4) else ""
         done[machine.name] = draw(st.lists(faults(machine, fleet), min_size=0 if rarely(draw, 3) else 1, max_size=2))
     if not rarely(draw, 4):
         fleet.teach(transaction_seconds=draw(st.sampled_from([5.0, 60.0])), install_seconds_per_update=30.0)
@@ -103,6 +104,7 @@ def cases(draw: st.DrawFn) -> Case:
         "minutes": draw(st.sampled_from(MINUTES)),
         "start": None if start is None else fleet.clock.now() + timedelta(minutes=start),
         "reboot": draw(st.sampled_from(list(RebootPolicy))),
+        "reboot_if_live_patched": not rarely(draw, 3),
         "reboot_pending_first": draw(st.booleans()),
         "repair": draw(st.booleans()),
         "stage": draw(st.booleans()),
@@ -239,6 +241,9 @@ def reboots_are_counted(case: Case, outcome: Outcome) -> None:
     assert len(boots.orders) <= (case.fields["max_reboots"] if own is None else own)
     assert max(Counter(boots.orders).values(), default=0) <= 1
     if case.fields["reboot"] is RebootPolicy.NEVER or not boots.can:
+        assert boots.orders == []
+    waits = not case.fields["reboot_if_live_patched"] and case.fleet.machines[outcome.machine].world.mitigated_by
+    if waits and case.fields["reboot"] is not RebootPolicy.ALWAYS:
         assert boots.orders == []
     if boots.count:
         assert outcome.reboot_result is not None

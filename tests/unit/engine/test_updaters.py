@@ -203,6 +203,19 @@ def test_one_that_acts_already_is_still_warned_of() -> None:
     assert found(outcome_of(fleet.patch(native_updaters="pause"), "web"))[0][0] is FindingLevel.WARN
 
 
+def test_what_can_not_be_paused_still_warns() -> None:
+    fleet = one()
+    world = fleet.machines["web"].world
+    world.auto_updaters, world.unpausable_updaters = (
+        (("/etc/cron.daily/up", None), ("fake.timer", 9.0)),
+        ("/etc/cron.daily/up",),
+    )
+    outcome = outcome_of(fleet.patch(native_updaters="pause"), "web")
+    assert [level for level, _ in found(outcome)][:2] == [FindingLevel.WARN, FindingLevel.GOOD]
+    (remedy,) = [each.remedy for each in outcome.findings if "/etc/cron.daily/up" in each.message]
+    assert "No run pauses it" in remedy
+
+
 def test_a_refusal_keeps_the_machine_as_it_is() -> None:
     fleet = one()
     fleet.machines["web"].answer("fake_updaters", {"kind": "refused", "why": "cannot write"})

@@ -1,8 +1,6 @@
 """The apt manager over recorded conversations: what it asks for, and what it makes of the answers."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -26,7 +24,7 @@ from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.package_manager import JobKind, Transaction
 from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tests.support.builders import make_facts, make_update
-from tests.unit.managers.recordings import recorded, wanted
+from tests.unit.managers.recordings import describe, recorded, wanted
 
 DEADLINE = Deadline.after(SystemClock(), 60)
 APT = AptManager()
@@ -56,7 +54,7 @@ class Replay:
 @pytest.mark.parametrize("name", ["debian-12", "debian-12-troubled", "debian-12-partial"])
 def test_real_assessments(name: str) -> None:
     state = parse_assessment(recorded(f"{name}.apt_assess"))
-    assert json.loads(json.dumps(asdict(state))) == wanted(f"{name}.apt_assess")
+    assert describe(state) == wanted(f"{name}.apt_assess")
 
 
 def test_an_assessment_is_one_question() -> None:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.managers.apt.output_parsers import AptSimulation, PackageChange, parse_simulation
-from tasks.managers.apt.simulation import MAX_SIMULATIONS, SimulationAnswer, simulate_installation
+from tasks.managers.apt.output_parsers import build_simulation_answer
+from tasks.managers.simulation import MAX_SIMULATIONS, SimulationAnswer, simulate_installation
 from tasks.model import Update
 from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
@@ -19,12 +19,12 @@ class RuleApt:
         self.refuses = refuses
         self.asked = 0
 
-    def __call__(self, wanted: Sequence[Update], *, uris: bool) -> SimulationAnswer:
+    def __call__(self, wanted: Sequence[Update], *, downloads: bool) -> SimulationAnswer:
         self.asked += 1
         if error := self.refuses(frozenset(update.id for update in wanted)):
-            return SimulationAnswer(parse_simulation(error))
-        changes = tuple(PackageChange(u.id, u.arch, u.installed, u.available) for u in wanted)
-        return SimulationAnswer(AptSimulation(changes), "'u' f_1 10 \n'u' g_1 5 SHA256:1\n" if uris else None)
+            return build_simulation_answer(error, None)
+        changes = {update.id: update.available for update in wanted}
+        return SimulationAnswer(changes, downloads={"f_1": 10, "g_1": 5} if downloads else None)
 
 
 def updates(*ids: str, group: str = "") -> tuple[Update, ...]:

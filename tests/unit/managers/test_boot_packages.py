@@ -2,7 +2,7 @@
 
 import pytest
 
-from tasks.managers.boot_packages import is_boot_package
+from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
 
 
 @pytest.mark.parametrize(
@@ -11,12 +11,33 @@ from tasks.managers.boot_packages import is_boot_package
         ("linux-image-6.1.0-30-amd64", True),
         ("kernel-default", True),
         ("kernel-core", True),
+        ("kernel-uek", True),
         ("grub2-efi", True),
         ("intel-microcode", True),
         ("kernel-headers", False),
         ("linux-libc-dev", False),
         ("openssl", False),
+        ("kpatch-patch-5_14_0-427_13_1", False),
+        ("kernel-livepatch-5_14_21-150400_24_33-default", False),
+        ("kernel-livepatch-6.1.12-17.42", False),
+        ("kernel-livepatch-tools", False),
+        ("kernel-default-livepatch", False),
     ],
 )
 def test_boot_packages_are_known_by_their_names(name: str, expected: bool) -> None:
     assert is_boot_package(name) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("kpatch-patch-5_14_0-427_13_1", True),
+        ("kernel-livepatch-5_14_21-150400_24_33-default", True),
+        ("uptrack-updates-5.15.0-200.131.27.el9uek.x86_64", True),
+        ("kernel-default-livepatch", False),  # it comes with a kernel, which needs a reboot
+        ("kernel-core", False),
+        ("kpatch", False),
+    ],
+)
+def test_live_patches_are_known_by_their_names(name: str, expected: bool) -> None:
+    assert is_live_patch_package(name) is expected

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 
-from tasks.model import RunReport
+from tasks.model import LivePatching, RebootNeed, RunReport
 from tasks.reporting.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
-from tasks.states import UpdateState
+from tasks.states import UpdateState, YesNoUnknown
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 from tests.unit.reporting.test_text import UNSAFE
@@ -162,6 +162,19 @@ def test_a_dry_run_shows_waves_choices_and_predictions() -> None:
     assert "of 2 h 00 min in the window" in text
     assert "excluded by mask docker*" in text
     assert "install 3 min 00 s (predicted)" in text or "install 2 min 30 s (predicted)" in text
+
+
+def test_live_patches_and_the_reboot_that_they_mitigate_are_shown() -> None:
+    report, _ = samples.assessment()
+    first, packages = report.assessments[0], report.assessments[0].packages
+    assert packages is not None
+    need = RebootNeed(YesNoUnknown.YES, ("a new kernel",), "klp: <b>all</b> fixes")
+    live = LivePatching("klp", "active", patches=("livepatch_6",), problem="<i>stuck</i>")
+    found = replace(first, packages=replace(packages, reboot=need, live_patching=live))
+    text = harmless(render_html(replace(report, assessments=(found, *report.assessments[1:])))).text
+    assert "Live patches klp: active; livepatch_6; problem: <i>stuck</i>" in text
+    assert "Mitigated by klp: <b>all</b> fixes" in text
+    assert "Live patches" not in harmless(render_html(report)).text
 
 
 def test_an_empty_run_says_so() -> None:

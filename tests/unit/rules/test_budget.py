@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -10,7 +11,7 @@ from tasks.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.model import RebootNeed
 from tasks.protocols.package_manager import Rates
 from tasks.rules.updates.duration_prediction import learn_rates, predict_durations, predict_reboot_need
-from tasks.rules.updates.installation_order import group_updates, must_install_last, rank_urgency
+from tasks.rules.updates.installation_order import group_updates, is_urgent, must_install_last, rank_urgency
 from tasks.rules.updates.transaction_planning import MAX_TRANSACTION_UPDATES, plan_transactions
 from tasks.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tests.unit.rules.examples import NOW, an_update
@@ -29,6 +30,10 @@ many = st.lists(any_update, max_size=12, unique_by=lambda update: update.id)
 
 def test_the_rates_of_apt_before_anything_was_measured():
     assert Rates(15.0, 2.0, 1e6, 300.0, 30.0, basis="defaults") == APT
+
+
+def names(transaction):
+    return [update.name for update in transaction.updates]
 
 
 def uniform(count):
@@ -115,6 +120,38 @@ def test_security_first_and_what_boots_last():
     rebooter = an_update("dbus", requires_reboot=True)
     found, _ = split([kernel, other, rebooter, security, critical], 600, one_by_one=True)
     assert [each.updates[0].name for each in found] == ["libc6", "openssl", "vim", "linux-image-amd64", "dbus"]
+
+
+def test_the_package_manager_itself_comes_first_and_apart():
+    kernel = an_update("kernel", requires_reboot=True)
+    solver = an_update("solver", updates_manager=True)
+    tool = an_update("tool", updates_manager=True, requires_reboot=True)
+    urgent = an_update("urgent", classification=Classification.CRITICAL)
+    found, left_out = split([kernel, urgent, solver, tool], 10**6)
+    assert [[update.name for update in each.updates] for each in found] == [["solver", "tool"], ["urgent", "kernel"]]
+    assert left_out == ()
+
+
+def test_an_ordinary_update_of_the_package_manager_displaces_no_urgent_one():
+    tool = an_update("tool", updates_manager=True, classification=Classification.OTHER)
+    urgent = an_update("urgent", classification=Classification.CRITICAL)
+    assert [names(each) for each in split([tool, urgent], 40)[0]] == [["tool"], ["urgent"]]
+    assert [names(each) for each in split([tool, urgent], 30)[0]] == [["urgent"]]
+    needed = replace(tool, classification=Classification.SECURITY)
+    assert [names(each) for each in split([needed, urgent], 30)[0]] == [["tool"]]
+
+
+@given(many, st.sets(st.integers(0, 11)), rates, st.floats(0, 2000), st.booleans())
+def test_no_urgent_update_is_left_out_for_an_ordinary_one_of_the_package_manager(
+    updates, managers, speed, left, single
+):
+    updates = [replace(each, updates_manager=number in managers) for number, each in enumerate(updates)]
+    plain = [replace(each, updates_manager=each.updates_manager and is_urgent(each)) for each in updates]
+    left_out, at_best = (
+        sum(is_urgent(result.update) for result in split(each, left, speed, one_by_one=single)[1])
+        for each in (updates, plain)
+    )
+    assert left_out <= at_best
 
 
 def test_what_does_not_fit_says_why_and_smaller_ones_still_go():

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Disk, Facts, RebootNeed, Services
+from tasks.model import Disk, Facts, RebootNeed, RepositoryProblem, Services
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import check_packages
 from tasks.rules.machine_checks.precheck import check_clock
@@ -148,6 +148,19 @@ def test_a_pending_reboot_and_warnings_are_passed_on():
         a_state(answer=YesNoUnknown.YES, warnings=("repository x can't be read",)), repair_allowed=False
     )
     assert {finding.check for finding in found} == {"repositories", "pending-reboot"}
+    assert levels(found) == [WARN, WARN]
+
+
+def test_each_repository_that_can_not_be_read_warns_with_its_own_remedy():
+    problems = (
+        RepositoryProblem("baseos", "403", "Renew it."),
+        RepositoryProblem("", "no enabled repositories", "Add one."),
+    )
+    found = the("repositories", check_packages(a_state(repository_problems=problems), repair_allowed=False))
+    assert [(each.message, each.remedy) for each in found] == [
+        ("baseos: 403", "Renew it."),
+        ("no enabled repositories", "Add one."),
+    ]
     assert levels(found) == [WARN, WARN]
 
 

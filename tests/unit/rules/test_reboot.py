@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import RebootNeed
-from tasks.rules.runs.reboot_decision import decide_reboot
+from tasks.rules.runs.reboot_decision import decide_reboot, may_reboot_wait
 from tasks.rules.timing.time_fit import TimeFit
 from tasks.states import RebootPolicy, RebootState, YesNoUnknown
 
@@ -49,6 +49,32 @@ def test_the_decision(policy, need, so_far, reboot, state):
     found = ask(policy, need, reboots_so_far=so_far)
     assert (found.reboot, found.state_without_reboot) == (reboot, state)
     assert found.reason
+
+
+MITIGATED = RebootNeed(YesNoUnknown.YES, ("a new kernel",), "kpatch: all fixes")
+
+
+@pytest.mark.parametrize("policy", RebootPolicy)
+@pytest.mark.parametrize("need", [YES, NO, UNKNOWN, MITIGATED])
+@pytest.mark.parametrize("wanted", [True, False])
+def test_only_a_mitigated_reboot_waits_and_only_when_asked_to(policy, need, wanted):
+    usual, found = ask(policy, need), ask(policy, need, reboot_if_live_patched=wanted)
+    if need is not MITIGATED or wanted or policy is RebootPolicy.ALWAYS:
+        assert found == usual
+        assert found.mitigated_by == ""
+        return
+    assert (found.reboot, found.state_without_reboot) == (False, RebootState.REQUIRED)
+    assert found.mitigated_by == "kpatch: all fixes"
+    assert found.reason == (
+        "the machine asks for a reboot (a new kernel; mitigated by kpatch: all fixes), "
+        "and the request lets such a reboot wait"
+    )
+
+
+def test_a_mitigated_reboot_without_reasons_or_without_need_is_none():
+    assert not may_reboot_wait(
+        RebootNeed(YesNoUnknown.NO, (), "x"), RebootPolicy.IF_REQUIRED, reboot_if_live_patched=False
+    )
 
 
 def test_always_reboots_even_when_nothing_was_installed():

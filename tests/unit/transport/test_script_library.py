@@ -1,9 +1,13 @@
 """What a script says that it needs of others, and where scripts are found."""
 
+from pathlib import Path
+
 import pytest
 
 from tasks.errors import RequestError
-from tasks.managers.apt.manager import ASSESS_SCRIPT, UPDATERS_SCRIPT
+from tasks.managers.apt.auto_updaters import UPDATERS_SCRIPT
+from tasks.managers.apt.manager import ASSESS_SCRIPT
+from tasks.managers.registry import MANAGER_TYPES
 from tasks.protocols.transport import Script
 from tasks.transport.script_library import (
     compose_script,
@@ -28,7 +32,7 @@ def test_what_a_script_requires_is_put_before_it_in_order() -> None:
 
 def test_a_script_brings_the_text_of_another_one_as_a_parameter() -> None:
     assert load_script_parameters(Script("reboot")) == {"guard": compose_script(Script("package_locks"))}
-    back = load_script("apt_updaters_back", UPDATERS_SCRIPT.package)
+    back = load_script("updaters_back", UPDATERS_SCRIPT.package)
     assert load_script_parameters(UPDATERS_SCRIPT) == {"undo": back}
 
 
@@ -47,9 +51,11 @@ def test_a_managers_scripts_are_found_in_its_package_only() -> None:
 
 
 @pytest.mark.parametrize("path", ALL_SCRIPTS, ids=lambda path: path.stem)
-def test_what_a_script_says_that_it_needs_is_there(path: object) -> None:
-    package = "tasks" if "posix" in str(path) else ".".join(path.relative_to(TOP).parts[:-2])  # type: ignore[attr-defined]
-    script = Script(path.stem, package=package)  # type: ignore[attr-defined]
-    for name in find_required_scripts(compose_script(script)):
-        assert load_script(name, package) in compose_script(script)
-    load_script_parameters(script)
+def test_what_a_script_says_that_it_needs_is_there(path: Path) -> None:
+    own = "tasks" if "posix" in str(path) else ".".join(path.relative_to(TOP).parts[:-2])
+    managers = [manager().script_package for manager in MANAGER_TYPES.values()]
+    for package in [each for each in managers if each.startswith(f"{own}.") and own != "tasks"] or [own]:
+        script = Script(path.stem, package=package)  # scripts of a family require those of its members
+        for name in find_required_scripts(compose_script(script)):
+            assert load_script(name, package) in compose_script(script)
+        load_script_parameters(script)

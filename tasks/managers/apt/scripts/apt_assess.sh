@@ -4,7 +4,7 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists).
 # apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
-# Requires: manager_environment, package_locks, dpkg_query
+# Requires: manager_environment, package_locks, dpkg_query, outdated_programs, live_patches
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))
@@ -34,15 +34,6 @@ newer_only='
 holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
 
 needs_restart() { unset NEEDRESTART_SUSPEND; needrestart -b -r l; }
-
-outdated() { # without needrestart: "uid<tab>program<tab>cgroup" of each process that runs a deleted file
-  top=$(cgroup_of 1) top=${top%/} top=${top%/init.scope}
-  grep -lE '^[0-9a-f]+-[0-9a-f]+ [r-][w-]x[ps] .* /(usr|opt|s?bin|lib[0-9]*)/.* \(deleted\)$' /proc/[0-9]*/maps 2>/dev/null | while IFS= read -r maps; do
-    dir=${maps%/maps} cgroup=$(cgroup_of "${dir#/proc/}")
-    printf '%s\t%s\t%s\n' "$(awk '$1 == "Uid:" { print $2 }' "$dir/status")" "$(cat "$dir/comm")" "${cgroup#"$top"}"
-  done 2>/dev/null | sort -u
-}
-cgroup_of() { awk '/:name=systemd:/ || (/^0::/ && found == "") { found = $0; sub(/^[^:]*:[^:]*:/, "", found) } END { print found }' "/proc/$1/cgroup" 2>/dev/null; }
 
 pro_updates() { # the newer call returns CVEs; older clients do not have it
   pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
@@ -92,7 +83,7 @@ fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
   asked_by="$(cat /run/reboot-required.pkgs 2>/dev/null)" images="$(ls /boot 2>/dev/null | sed -n 's/^vmlinu[xz]-//p')"
 if command -v needrestart >/dev/null; then fp_section needrestart needs_restart
-elif [ -d /run/systemd/system ]; then fp_section outdated outdated; fi
+elif [ -d /run/systemd/system ]; then fp_section outdated fp_outdated; fi
 if [ -d /run/systemd/system ]; then
   fp_section timers env TZ=UTC systemctl show -p Id,ActiveState,NextElapseUSecRealtime apt-daily.timer apt-daily-upgrade.timer apt-daily.service apt-daily-upgrade.service
   fp_section periodic apt-config dump APT::Periodic
@@ -101,6 +92,7 @@ if command -v pro >/dev/null; then
   fp_section pro pro_updates
   fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
+assess_live_patches "$container"
 fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
 # last: a process that released its locks before they were checked has written the database by now, so the data is
 # from two states

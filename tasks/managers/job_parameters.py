@@ -1,0 +1,60 @@
+"""The parameters of package jobs. Pure. scripts/posix/transactions.sh and the managers' job scripts read them."""
+
+from collections.abc import Callable, Sequence
+from math import floor
+
+from tasks.errors import RequestError
+from tasks.model import Update
+from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.protocols.transport import ScriptParameter
+
+
+def build_job_parameters(
+    kind: JobKind, transactions: Sequence[Transaction], lock_wait_seconds: str
+) -> dict[str, ScriptParameter]:
+    """Return the parameters that transactions.sh reads: the work, and the times of each transaction.
+
+    Raises:
+        RequestError: there is nothing to do.
+    """
+    if not transactions or (kind is not JobKind.REPAIR and not all(t.updates for t in transactions)):
+        raise RequestError(f"a job of kind {kind} needs transactions, each with updates")
+    params: dict[str, ScriptParameter] = {
+        "work": kind.value,
+        "numbers": tuple(str(transaction.number) for transaction in transactions),
+        "lock_wait_seconds": lock_wait_seconds,
+    }
+    for transaction in transactions:
+        params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))
+        if transaction.stop_at is not None:
+            params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
+    return params
+
+
+def build_package_parameters(
+    transactions: Sequence[Transaction],
+    build_spec: Callable[[Update], str],
+    *,
+    allowed: Sequence[Update],
+    allow_removals: bool,
+    excluded: Sequence[str],
+) -> dict[str, ScriptParameter]:
+    """Return the parameters of a job that installs packages: which ones, and what may change beside them.
+
+    Args:
+        transactions: see build_job_parameters.
+        build_spec: returns a package with its exact version, as an argument for the package manager.
+        allowed: see PackageManager.build_job_script, as for the next two.
+        allow_removals: whether packages may be removed.
+        excluded: masks of packages that must not be installed or removed.
+    """
+    params: dict[str, ScriptParameter] = {
+        "allowed": tuple(dict.fromkeys(update.id for update in allowed)),
+        "allow_removals": "yes" if allow_removals else "",
+        "excluded": tuple(excluded),
+    }
+    for transaction in transactions:
+        params[f"tx_{transaction.number}_packages"] = tuple(build_spec(update) for update in transaction.updates)
+        present = tuple(update.id for update in transaction.updates if update.installed is not None)
+        params[f"tx_{transaction.number}_present"] = present
+    return params

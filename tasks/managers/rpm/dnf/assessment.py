@@ -1,0 +1,219 @@
+"""Turns the answers of rpm_assess.sh with dnf 4 into a PackageState."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
+from tasks.managers.repository_problems import build_repository_error
+from tasks.managers.rpm.advisories import Advisory, index_advisories
+from tasks.managers.rpm.dnf.holds import Holds, parse_holds
+from tasks.managers.rpm.dnf.output_parsers import (
+    AvailablePackage,
+    parse_advisories,
+    parse_advisory_sources,
+    parse_available_packages,
+    parse_needed_by,
+    parse_reboot_suggestions,
+    parse_repository_ids,
+    parse_transaction,
+)
+from tasks.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
+from tasks.managers.rpm.reboot_need import find_reboot_need
+from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
+from tasks.managers.script_output import ScriptSection, parse_sections
+from tasks.model import PackageState, RepositoryProblem, Update
+from tasks.protocols.transport import ScriptResult
+from tasks.states import Classification
+
+LOCKED_EXIT_CODE: Final = 200
+"""dnf's exit code, with exit_on_lock, while another process has its lock."""
+_REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
+
+
+@dataclass(frozen=True, slots=True)
+class DnfAnswers:
+    """What distinguishes the answers of dnf 4 and of dnf 5.
+
+    Attributes:
+        manager: name of the package manager.
+        parse_advisories: reads the section "advisories"; raises ValueError if it is no answer.
+        parse_holds: reads the section "holds".
+    """
+
+    manager: str
+    parse_advisories: Callable[[str], Sequence[Advisory]]
+    parse_holds: Callable[[str], Holds]
+
+
+DNF4_ANSWERS: Final = DnfAnswers("dnf", parse_advisories, parse_holds)
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from the script's result. Errors: see build_assessment."""
+    return build_assessment(result, DNF4_ANSWERS)
+
+
+def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
+    """Return the package state from the script's result.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or malformed.
+        ManagerBusy, RepositoryError, ManagerError: dnf could not read its repositories, or has none.
+        ListsUnread: dnf has never read its repositories.
+    """
+    sections = parse_sections(result, "rpm_assess", *_REQUIRED_SECTIONS)
+    system = parse_rpm_system(result)
+    sources = parse_advisory_sources(sections["advisory_sources"].text)
+    suggested = parse_reboot_suggestions(_get_text(sections, "reboot_suggested"))
+    reboot = find_reboot_need(
+        system.reboot,
+        system.installed,
+        suggested=suggested,
+        extra_names=frozenset(_get_text(sections, "restart_names").split()),
+        live=system.live_patching,
+    )
+    problems: tuple[RepositoryProblem, ...] = ()
+    warnings: tuple[str, ...] = ()
+    updates: tuple[Update, ...] = ()
+    holds = answers.parse_holds(_get_text(sections, "holds"))
+    if system.installed:  # without rpm's database, dnf takes every package for a new one
+        problems = _find_refresh_problems(sections, answers.manager)
+        # an error, such as a read-only /var, must not look like a machine without repositories
+        _require_answers({"repositories": sections["repositories"]}, answers.manager)
+        warnings = _require_repositories(parse_repository_ids(sections["repositories"].text), sources, answers.manager)
+        _require_answers(sections, answers.manager)
+        additions = parse_available_packages(_get_text(sections, "new_packages"), system.native)
+        updates = build_pending_updates(
+            DnfState(
+                installed=system.installed,
+                offers=(*parse_available_packages(sections["upgrades"].text, system.native), *additions),
+                hidden_offers=parse_available_packages(_get_text(sections, "all_upgrades"), system.native),
+                new_packages=_find_new_packages(additions, system),
+                needed_by=parse_needed_by(_get_text(sections, "needed_by"), system.native),
+                advisories=index_advisories(_read_advisories(sections["advisories"], answers)),
+                advisory_sources=sources,
+                reboot_suggested=suggested,
+                transaction=parse_transaction(sections["transaction"].text),
+                holds=holds,
+            )
+        )
+    return build_package_state(
+        system,
+        manager=answers.manager,
+        updates=updates,
+        reboot=reboot,
+        held=sorted({*holds.list_held(system.installed), *(update.id for update in updates if update.held)}),
+        warnings=(*warnings, *_warn_of_release_lock(sections), *_warn_of_unclassified(updates)),
+        repository_problems=problems,
+    )
+
+
+def _read_advisories(section: ScriptSection, answers: DnfAnswers) -> Sequence[Advisory]:
+    try:
+        return answers.parse_advisories(section.text)
+    except ValueError as error:
+        raise ProtocolViolation(f"{answers.manager} gave no list of advisories: {error}") from error
+
+
+def _find_new_packages(additions: Iterable[AvailablePackage], system: RpmSystem) -> tuple[AvailablePackage, ...]:
+    """Return what the transaction would install without an older version. Kernels have one, beside the new one."""
+    known = {package.id for package in system.installed}
+    return tuple({offer.id: offer for offer in additions if offer.id not in known}.values())
+
+
+def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    return sections[name].text if name in sections else ""
+
+
+def _find_refresh_problems(sections: Mapping[str, ScriptSection], manager: str) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories that ``makecache`` could not read.
+
+    Raises:
+        ManagerBusy: another process had dnf's lock all the time.
+        RepositoryError: no repository answered.
+    """
+    if "update" not in sections:
+        return ()
+    update = sections["update"]
+    if update.exit_code == LOCKED_EXIT_CODE:
+        raise ManagerBusy(_shorten(update.text) or f"another process uses {manager}")
+    problems = find_repository_problems(update.text)
+    enabled = parse_repository_ids(sections["repositories"].text)
+    failed = {problem.repository for problem in problems}
+    if update.exit_code != 0 or (enabled and failed.issuperset(enabled)):
+        raise build_repository_error(problems, update.text)
+    return problems
+
+
+def _require_repositories(enabled: Sequence[str], sources: Mapping[str, bool], manager: str) -> tuple[str, ...]:
+    """Return a warning about repositories that were never read.
+
+    Raises:
+        RepositoryError: no repository is enabled.
+        ListsUnread: none of them was ever read: such a machine must not count as up to date.
+    """
+    if not enabled:
+        raise RepositoryError(
+            "no package repository is enabled, so nothing can be pending",
+            hint="Enable repositories (/etc/yum.repos.d), or register the system with its subscription.",
+        )
+    unread = [name for name in enabled if name not in sources]
+    if len(unread) == len(enabled):
+        raise ListsUnread(
+            f"{manager} has never read its repositories, so what is pending is not known",
+            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
+        )
+    return (f"never read, so their updates are not known: {', '.join(unread)}",) if unread else ()
+
+
+def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> None:
+    """Raise an error if the package manager gave no list of updates.
+
+    Raises:
+        ManagerBusy: another process had dnf's lock all the time.
+        ManagerError: the package manager can't work.
+    """
+    for name in ("repositories", "upgrades", "advisories", "all_upgrades"):
+        section = sections.get(name)
+        if section is None or section.exit_code == 0:
+            continue
+        text = _find_error(section)
+        if section.exit_code == LOCKED_EXIT_CODE:
+            raise ManagerBusy(text or f"another process uses {manager}")
+        raise ManagerError(
+            text or f"{manager} ended with {section.exit_code}",
+            hint=f"Run {manager} check-update on the machine: {manager} does not get as far as an answer.",
+        )
+
+
+def _find_error(section: ScriptSection) -> str:
+    lines = [*section.text.splitlines(), *section.stderr.splitlines()]
+    return _shorten("; ".join(line for line in lines if line.startswith("Error")) or section.stderr)
+
+
+def _shorten(text: str) -> str:
+    return " ".join(text.split())[:500]
+
+
+def _warn_of_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
+    release = _get_text(sections, "release_lock").strip()[:100]
+    if not release:
+        return ()
+    return (
+        f"the repositories are locked to release {release}: updates of later releases are not seen. To see the newest "
+        'ones, write "latest" to /etc/dnf/vars/releasever',
+    )
+
+
+def _warn_of_unclassified(updates: Iterable[Update]) -> tuple[str, ...]:
+    unclear = (update for update in updates if update.classification is Classification.UNCLASSIFIED)
+    repositories = sorted({origin for update in unclear for origin in update.origins})
+    if not repositories:
+        return ()
+    return (
+        f"repositories without advisories: {', '.join(repositories)}. Which of their updates fix security faults is "
+        'not known: select these as "Unclassified", or by name',
+    )

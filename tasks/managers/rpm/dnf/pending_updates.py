@@ -1,0 +1,173 @@
+"""Builds the pending updates from dnf's data: version, advisories, classification and group. Pure.
+
+An update is pending if a repository offers a newer version. What dnf would really install now does not decide this: it
+leaves out what is held back, and what has a conflict. It only says which version it prefers (repositories have
+priorities), and which new packages would be installed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
+from tasks.managers.rpm.advisories import AdvisoryIndex, judge_update
+from tasks.managers.rpm.dnf.holds import Holds
+from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
+from tasks.managers.rpm.packages import InstalledPackage
+from tasks.managers.rpm.reboot_need import replaces_core
+from tasks.managers.rpm.versions import RpmVersion
+from tasks.model import Update
+from tasks.states import Classification
+
+
+@dataclass(frozen=True, slots=True)
+class DnfState:
+    """What the machine's dnf says about newer versions.
+
+    Attributes:
+        offers: newer versions of installed packages; others among them do no harm.
+        hidden_offers: those that dnf offers only when nothing is excluded.
+        new_packages: packages that are not installed and that updates need, or that replace installed ones.
+        needed_by: id of a new package -> ids of the packages that need it.
+        advisory_sources: repository -> whether it has advisories.
+        reboot_suggested: name and version of packages whose advisory suggests a reboot.
+    """
+
+    installed: Sequence[InstalledPackage]
+    offers: Sequence[AvailablePackage]
+    hidden_offers: Sequence[AvailablePackage] = ()
+    new_packages: Sequence[AvailablePackage] = ()
+    needed_by: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    advisories: AdvisoryIndex = field(default_factory=dict)
+    advisory_sources: Mapping[str, bool] = field(default_factory=dict)
+    reboot_suggested: frozenset[tuple[str, str]] = frozenset()
+    transaction: DnfTransaction = field(default_factory=DnfTransaction)
+    holds: Holds = field(default_factory=Holds)
+
+
+def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
+    """Return the pending updates: first those of installed packages, then the new packages."""
+    newest: dict[str, InstalledPackage] = {}
+    for package in state.installed:
+        known = newest.get(package.id)
+        if known is None or RpmVersion(package.version) > RpmVersion(known.version):
+            newest[package.id] = package
+    visible, hidden = _group_newer(state.offers, newest), _group_newer(state.hidden_offers, newest)
+    updates = [_build_upgrade(newest[name], offers, state, held=False) for name, offers in visible.items()]
+    updates += [
+        _build_upgrade(newest[name], offers, state, held=True) for name, offers in hidden.items() if name not in visible
+    ]
+    return (*updates, *_build_new_packages(state, updates))
+
+
+def _group_newer(
+    offers: Sequence[AvailablePackage], newest: Mapping[str, InstalledPackage]
+) -> dict[str, list[AvailablePackage]]:
+    found: dict[str, list[AvailablePackage]] = {}
+    for offer in offers:
+        current = newest.get(offer.id)
+        known = found.get(offer.id, [])
+        if current and offer not in known and RpmVersion(offer.version) > RpmVersion(current.version):
+            found[offer.id] = [*known, offer]
+    return found
+
+
+def _build_upgrade(
+    current: InstalledPackage, offers: Sequence[AvailablePackage], state: DnfState, *, held: bool
+) -> Update:
+    wanted = _choose_offer(offers, state)
+    newer = [offer for offer in offers if RpmVersion(offer.version) <= RpmVersion(wanted.version)]
+    view = judge_update(
+        state.advisories,
+        (wanted.name, wanted.arch),
+        installed=current.version,
+        available=wanted.version,
+        repository_has_advisories=_has_advisories(wanted, state),
+    )
+    secure = [offer.version for offer in newer if offer.version in view.security_versions]
+    security_version = max(secure, key=RpmVersion, default="")
+    vendors = (current.vendor, wanted.vendor)
+    return Update(
+        id=wanted.id,
+        name=wanted.name,
+        arch=wanted.arch,
+        installed=current.version,
+        available=wanted.version,
+        classification=view.classification,
+        severity=view.severity,
+        origins=tuple(dict.fromkeys(offer.repository for offer in newer)),
+        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
+        size_bytes=wanted.size_bytes,
+        group=wanted.source or wanted.name,
+        held=held or state.holds.hides(current, wanted.version),
+        requires_reboot=_requires_reboot(newer, state),
+        published=view.published,
+        security_version="" if security_version == wanted.version else security_version,
+        vendor_change=f"{vendors[0]} -> {vendors[1]}" if all(vendors) and vendors[0] != vendors[1] else "",
+        changes_boot=is_boot_package(wanted.name),
+        advisories=view.ids,
+    )
+
+
+def _choose_offer(offers: Sequence[AvailablePackage], state: DnfState) -> AvailablePackage:
+    """Return the version that dnf would install now, else the newest."""
+    preferred = state.transaction.changes.get((offers[0].name, offers[0].arch))
+    for offer in offers:
+        if offer.version == preferred:
+            return offer
+    return max(offers, key=lambda offer: RpmVersion(offer.version))
+
+
+def _has_advisories(offer: AvailablePackage, state: DnfState) -> bool:
+    return state.advisory_sources.get(offer.repository, False)
+
+
+def _requires_reboot(offers: Sequence[AvailablePackage], state: DnfState) -> bool | None:
+    if is_live_patch_package(offers[0].name):
+        return False
+    suggested = any((offer.name, offer.version) in state.reboot_suggested for offer in offers)
+    return True if suggested or replaces_core(offers[0].name) else None
+
+
+def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Update]:
+    """Return the new packages. Each gets classification and group of the update that needs it."""
+    found: dict[str, Update] = {update.id: update for update in upgrades}
+    waiting = {package.id: package for package in state.new_packages}
+    ready = True
+    while waiting and ready:  # a new package may be needed by a new package
+        ready = False
+        for name, package in list(waiting.items()):
+            bringer = next((found[each] for each in state.needed_by.get(name, ()) if each in found), None)
+            if bringer:
+                found[name], ready = _build_new_package(package, bringer, state), True
+                del waiting[name]
+    for name, package in waiting.items():
+        found[name] = _build_new_package(package, None, state)
+    return [found[package.id] for package in state.new_packages]
+
+
+def _build_new_package(package: AvailablePackage, bringer: Update | None, state: DnfState) -> Update:
+    view = judge_update(
+        state.advisories,
+        (package.name, package.arch),
+        installed=None,
+        available=package.version,
+        repository_has_advisories=_has_advisories(package, state),
+    )
+    return Update(
+        id=package.id,
+        name=package.name,
+        arch=package.arch,
+        installed=None,
+        available=package.version,
+        classification=bringer.classification if bringer else view.classification,
+        severity=bringer.severity if bringer else view.severity,
+        origins=(package.repository,),
+        cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
+        size_bytes=package.size_bytes,
+        group=bringer.group if bringer else package.source or package.name,
+        held=bool(bringer and bringer.held),
+        requires_reboot=_requires_reboot([package], state),
+        published=view.published,
+        changes_boot=is_boot_package(package.name),
+        advisories=view.ids,
+    )

@@ -1,0 +1,54 @@
+#!/bin/sh
+# What an assessment and a simulation ask dnf 4. It works from its copy of the repositories' data (-C), and gives up at
+# once if another process has its lock (exit code 200). dnf is started four times; once more if packages are held,
+# twice more if updates need new packages.
+# shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
+# Requires: dnf_family
+
+lock_files=''
+pid_files='/var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid'
+busy_code=200
+
+# one repository that does not answer, or was never read, must not keep the others from being used
+dnf_words="--setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=True --assumeno"
+# shellcheck disable=SC2086  # options
+dnf_query() { fp_until_unlocked dnf -C $dnf_words "$@"; }
+all_versions='--disableexcludes=all --disableplugin=versionlock' # also those that the machine's owner holds back
+cache_folder=/var/cache/dnf
+line_end=''
+
+# shellcheck disable=SC2086  # options
+read_repositories() { dnf $dnf_words -d 2 -e 3 makecache --refresh; } # whatever dnf.conf says, it writes what fails
+
+locked_versions() { grep -HE '^[[:space:]]*[^#[:space:]]' /etc/dnf/plugins/versionlock.list 2>/dev/null; }
+hidden_versions() { # $held is not empty
+  # shellcheck disable=SC2086  # options
+  dnf_query -q $all_versions repoquery --upgrades --qf "$details"
+}
+
+# Of the descriptions of advisories, only these fields: the rest can be megabytes. A label ends in column 11.
+# shellcheck disable=SC2016  # awk's $
+advisory_fields='
+  substr($0, 12, 2) == ": " { label = substr($0, 1, 11); sub(/^ +/, "", label); if (label != "") field = label
+    if (field ~ /^(Update ID|Type|Updated|CVEs|Severity|Files)$/) print }
+  /^=====/ { field = "" }'
+advisories() {
+  # shellcheck disable=SC2086  # options
+  described=$(dnf_query -q -v $all_versions updateinfo info --updates); code=$?
+  said "$described" | awk "$advisory_fields"
+  return "$code"
+}
+
+simulate() { # ARGUMENTS…: sets transaction to the lines "---> Package NAME.ARCH VERSION will be …" and the errors, code to dnf's
+  transaction=$(dnf_query -v "$@" 2>&1); code=$?
+  transaction=$(said "$transaction" | awk '/^---> Package / || /^(Error|No match for argument|All matches were filtered out|cachedir|Problem| Problem)/ || /^  - / || /^Nothing to do/ || /^Operation aborted/')
+}
+
+restart_names() { cat /etc/dnf/plugins/needs-restarting.d/*.conf 2>/dev/null || :; } # its plugin looks there
+
+# Amazon Linux reads the repositories of one release, which never change: "" if it follows the newest
+release_lock() {
+  grep -qE '^ID="?amzn"?$' /etc/os-release 2>/dev/null || return 0
+  { cat /etc/dnf/vars/releasever 2>/dev/null || rpm -q --qf '%{VERSION}' system-release; } | grep -vx latest
+  return 0
+}

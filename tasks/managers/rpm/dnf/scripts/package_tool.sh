@@ -1,0 +1,35 @@
+#!/bin/sh
+# What a job does with dnf 4. See rpm_job.sh for the functions.
+# Exact versions are installed with "install": of an installed package, it keeps the note whether a person chose it.
+# Without --allowerasing, dnf removes nothing but what a chosen version replaces.
+# Requires: yum_family
+# shellcheck disable=SC2154  # variables of rpm_job.sh
+
+# Whatever dnf.conf says, dnf writes what it does and why it fails.
+common='-d 2 -e 3 --rpmverbosity=info --best --setopt=exit_on_lock=True --setopt=keepcache=True'
+# One repository that does not answer must not keep the others from being used, as in an assessment. What was read then
+# is good enough: if a file has moved meanwhile, tool_renew reads the repositories again.
+common="$common --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1"
+# Only these words let dnf change packages. A simulation must never have them: they are stronger than --assumeno.
+dnf_words="-y --setopt=assumeno=False $common"
+
+# shellcheck disable=SC2086  # words
+{
+  tool_simulate() { # "Operation aborted." is what a simulation ends with
+    dnf $common -v -C --assumeno install "$@" >"$FP_JOB_DIR/rpm-answer" 2>&1; code=$?
+    cat "$FP_JOB_DIR/rpm-answer"
+    [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-answer"
+  }
+  tool_download() { exec dnf $dnf_words --downloadonly install "$@"; }
+  tool_renew() { exec dnf $dnf_words makecache --refresh; }
+  tool_test() { exec dnf $dnf_words -C --setopt=tsflags=test install "$@"; }
+  tool_install() {
+    dnf $dnf_words -C --comment="$comment/$number" install "$@"; code=$?
+    [ "$code" -ne 0 ] || discard /var/cache/dnf
+    return "$code"
+  }
+  tool_download_again() { exec dnf $dnf_words --downloadonly reinstall "$@"; }
+  tool_install_again() { dnf $dnf_words -C --comment="$comment/$number" reinstall "$@"; }
+}
+
+tool_undo() { find_undo dnf; }

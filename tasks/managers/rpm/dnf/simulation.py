@@ -1,0 +1,74 @@
+"""Turns the answers of rpm_simulate.sh with dnf 4 or dnf 5 into a SimulationAnswer. Pure."""
+
+from collections.abc import Mapping, Sequence
+from posixpath import basename
+
+from tasks.errors import ManagerBusy, ProtocolViolation
+from tasks.managers.rpm.dnf.assessment import LOCKED_EXIT_CODE
+from tasks.managers.rpm.dnf.output_parsers import DnfTransaction, find_specs, parse_transaction
+from tasks.managers.rpm.packages import build_package_spec, build_update_id, parse_natural
+from tasks.managers.script_output import ScriptSection, parse_sections, require_text
+from tasks.managers.simulation import SimulationAnswer
+from tasks.model import Update
+from tasks.protocols.transport import ScriptResult
+
+_SCRIPT = "rpm_simulate"
+_UNCHANGED = "nothing would change"
+
+
+def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationAnswer:
+    """Return dnf's answer for a set of updates.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing or malformed.
+        ManagerBusy: another process had dnf's lock all the time.
+    """
+    sections = parse_sections(result, _SCRIPT, "simulation")
+    simulation = sections["simulation"]
+    if simulation.exit_code == LOCKED_EXIT_CODE:
+        raise ManagerBusy("another process uses the package manager")
+    if not result.find_records("state"):
+        raise ProtocolViolation(f"{_SCRIPT} did not say the machine's architecture")
+    native = require_text(result.find_records("state")[0], "native")
+    return build_simulation_answer(parse_transaction(simulation.text), wanted, native, _parse_downloads(sections))
+
+
+def build_simulation_answer(
+    transaction: DnfTransaction, wanted: Sequence[Update], native: str, downloads: Mapping[str, int] | None
+) -> SimulationAnswer:
+    """Return the answer that a transaction is. Each problem is assigned to the updates that it names."""
+    specs = {build_package_spec(update): update.id for update in wanted}
+    unmet: dict[str, str] = {}
+    for error in transaction.errors:
+        for spec in find_specs(error) & specs.keys():
+            unmet.setdefault(specs[spec], error)
+    unknown = tuple(specs[spec] for spec in transaction.unknown_specs if spec in specs)
+    errors = transaction.errors
+    if not errors and not transaction.changes:
+        errors = (_UNCHANGED,)
+    return SimulationAnswer(
+        changes={build_update_id(*key, native): version for key, version in transaction.changes.items()},
+        removals=transaction.removals,
+        unknown_updates=unknown,
+        unmet_dependencies=unmet,
+        errors=errors,
+        downloads=downloads,
+    )
+
+
+def _parse_downloads(sections: Mapping[str, ScriptSection]) -> Mapping[str, int] | None:
+    """Read lines "repository|bytes|file", without the files that are there in full."""
+    if "downloads" not in sections or sections["downloads"].exit_code != 0:
+        return None
+    there: set[tuple[str, int | None]] = set()
+    for line in sections["cached"].text.splitlines() if "cached" in sections else ():
+        size, _, path = line.partition("\t")
+        there.add((basename(path), parse_natural(size)))
+    files: dict[str, int] = {}
+    for line in sections["downloads"].text.splitlines():
+        fields = line.split("|")
+        size_bytes = parse_natural(fields[1]) if len(fields) == 3 else None
+        if size_bytes is not None and (basename(fields[2]), size_bytes) not in there:
+            files[basename(fields[2])] = size_bytes
+    return files

@@ -1,0 +1,150 @@
+"""The PackageManager of all RPM families. What differs between them is an RpmTool. Scripts: scripts/."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from tasks.errors import RequestError
+from tasks.managers.boot_packages import is_boot_package
+from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
+from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
+from tasks.managers.script_output import parse_sections, require_text
+from tasks.managers.settled_state import read_settled_state
+from tasks.managers.simulation import SimulationAnswer, simulate_installation
+from tasks.model import PackageState, Update
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
+
+CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
+"""rpm locks it (fcntl) while a transaction changes packages, whatever program calls rpm."""
+
+LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
+"""How long a query waits for another process that uses the tool: dnf and zypper lock even for reading."""
+PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
+"""How long a transaction waits for another process's transaction; never past its latest start."""
+
+
+@dataclass(frozen=True, slots=True)
+class RpmTool:
+    """What distinguishes one RPM family's package manager from the others.
+
+    Its package has the scripts ``package_queries`` (what an assessment asks the tool) and ``package_tool`` (how a job
+    simulates, downloads and installs with it).
+
+    Attributes:
+        name: of the package manager: "dnf", "zypper".
+        package: the Python package with its scripts.
+        rates: how fast a machine is, before anything was measured on it.
+        parse_assessment: turns the records of rpm_assess.sh into the package state.
+        parse_simulation: turns the records of rpm_simulate.sh into the answer for that set of updates.
+        updater_units: masks of the services that update packages by themselves.
+        lock_files: more files that the tool locks (fcntl) while it works, before rpm's own.
+        updaters_script: pauses and restores the system's own updaters; None when there is none.
+    """
+
+    name: str
+    package: str
+    rates: Rates
+    parse_assessment: Callable[[ScriptResult], PackageState]
+    parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationAnswer]
+    updater_units: tuple[str, ...] = ()
+    lock_files: tuple[str, ...] = ()
+    updaters_script: Script | None = None
+
+
+class RpmManager:
+    """The PackageManager for a tool that installs RPM packages."""
+
+    def __init__(self, tool: RpmTool) -> None:
+        self._tool = tool
+        self.name = tool.name
+        self.default_rates = tool.rates
+        self.script_package = tool.package
+        self.updaters_script: Script | None = tool.updaters_script
+        self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+        self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Read the package state in one call, and again if packages were changed meanwhile.
+
+        Raises:
+            ManagerBusy: another process used the package manager all the time.
+            RepositoryError: no repository answers, or none is configured.
+            ManagerError: the package manager can't work at all.
+        """
+        return read_settled_state(
+            lambda: self._read_state(transport, {"refresh": "yes"} if refresh else {}, deadline),
+            lambda: self._read_state(transport, {}, deadline),
+        )
+
+    def _read_state(
+        self, transport: Transport, params: Mapping[str, ScriptParameter], deadline: Deadline
+    ) -> PackageState:
+        script = self._build_script("rpm_assess", {**params, "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS})
+        return self._tool.parse_assessment(transport.run_script(script, deadline=deadline))
+
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager."""
+        updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
+        return replace(packages, updates=updates, updater_units=self._tool.updater_units)
+
+    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+        """Simulate the installation of exactly these updates. If the set is refused, find which updates are."""
+
+        def simulate_set(wanted: Sequence[Update], *, downloads: bool) -> SimulationAnswer:
+            params = {
+                "packages": tuple(build_package_spec(update) for update in wanted),
+                "downloads": "yes" if downloads else "",
+                "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
+            }
+            result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
+            return self._tool.parse_simulation(result, wanted)
+
+        return simulate_installation(updates, simulate_set)
+
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        """Read from rpm's database: update id -> version. Of several versions, the wanted one, else the newest."""
+        updates = [update for update in updates if ":" not in update.id]  # SUSE's patches are no packages
+        if not updates:
+            return {}
+        for update in updates:
+            if not NAME_PATTERN.fullmatch(update.name):
+                raise RequestError(f"not an RPM package: {update.name!r}")
+        names = tuple(dict.fromkeys(update.name for update in updates))
+        script = self._build_script("rpm_installed", {"packages": names})
+        result = transport.run_script(script, deadline=deadline)
+        sections = parse_sections(result, script.name, "packages")
+        native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
+        versions = parse_installed_packages(sections["packages"].text, native)
+        return {
+            update.id: update.available if update.available in versions[update.id] else versions[update.id][-1]
+            for update in updates
+            if versions.get(update.id)
+        }
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),
+        allow_removals: bool = False,
+        excluded: Sequence[str] = (),
+    ) -> Script:
+        """Return the script of a job that executes the transactions one after the other.
+
+        Raises:
+            RequestError: there is nothing to do, or a package's name or version is not valid.
+        """
+        params = build_job_parameters(kind, transactions, PACKAGES_LOCK_TIMEOUT_SECONDS) | build_package_parameters(
+            transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
+        )
+        for transaction in transactions:
+            params[f"tx_{transaction.number}_names"] = tuple(update.id for update in transaction.updates)
+        return replace(self._build_script("rpm_job", params), read_only=False)
+
+    def _build_script(self, name: str, params: Mapping[str, ScriptParameter]) -> Script:
+        return Script(name, params, package=self._tool.package)

@@ -1,0 +1,131 @@
+#!/bin/sh
+# What dnf 4 and dnf 5 have in common. A package_queries.sh that requires this defines: cache_folder; line_end (what a
+# --qf must end with); dnf_query ARGUMENTS… (runs the tool on its copy of the repositories' data, without a question);
+# locked_versions ("FILE:entry" for each lock of a version); hidden_versions (offers that the owner's rules hide);
+# advisories; restart_names (names of packages after whose update a reboot is wanted); release_lock (the
+# release to which the repositories are locked); simulate ARGUMENTS… (sets transaction to lines "---> Package NAME.ARCH [EPOCH:]VERSION-RELEASE will be …",
+# "cachedir: …" and errors, and code to the tool's exit code).
+# yum uses some of these functions.
+# shellcheck disable=SC2154  # variables of package_queries.sh
+
+# fp_advisory_sources FOLDER: "REPOSITORY<tab>true/false" for the newest copy of each repository's data: whether it has
+# advisories. The name of a copy's directory is the repository's id and 16 hexadecimal digits.
+fp_advisory_sources() {
+  # shellcheck disable=SC2012  # only the times matter; dnf makes the names
+  ls -t "$1"/*/repodata/repomd.xml 2>/dev/null | while IFS= read -r fp_index; do
+    fp_id=${fp_index%/repodata/repomd.xml} fp_id=${fp_id##*/}
+    fp_has=false; ! grep -q 'type="updateinfo"' "$fp_index" || fp_has=true
+    printf '%s\t%s\n' "${fp_id%-*}" "$fp_has"
+  done
+}
+
+# fp_cached_packages FOLDER: "BYTES<tab>PATH" of each package file that is downloaded already
+fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec stat -c '%s	%n' {} + 2>/dev/null; }
+
+# fp_reboot_suggested FOLDER: "name<tab>epoch<tab>version<tab>release<tab>architecture" of each package, among those whose
+# names are installed, for which an advisory suggests a reboot. dnf does not print that.
+fp_reboot_suggested() {
+  for fp_index in "$1"/*/repodata/repomd.xml; do
+    [ -e "$fp_index" ] || continue
+    fp_file=$(awk -v RS='<' '/^data / { kind = $0 } /^location / && kind ~ /type="updateinfo"/ { sub(/.*href="/, ""); sub(/".*/, ""); print; exit }' "$fp_index")
+    [ -n "$fp_file" ] || continue
+    fp_unpacked "${fp_index%/repodata/repomd.xml}/$fp_file"
+  done 2>/dev/null | fp_find_reboot_suggestions
+}
+fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
+  awk -v RS='<' '
+    function value(key) { return match(package, " " key "=\"[^\"]*\"") ? substr(package, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
+    /^package / { package = $0 }
+    /^reboot_suggested>(True|true|1)/ { print value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch") }' \
+    | sort -u | { rpm -qa --qf '%{NAME}\n' | sed 's/^/=/'; cat; } | awk -F '\t' '/^=/ { installed[substr($0, 2)] = 1; next } $1 in installed'
+}
+fp_unpacked() { # FILE: its contents, if this machine can unpack it
+  case $1 in
+    *.gz) gzip -dc "$1" ;;
+    *.xz) xz -dc "$1" ;;
+    *.zst) zstd -dc "$1" ;;
+    *.bz2) bzip2 -dc "$1" ;;
+    *.xml) cat "$1" ;;
+  esac
+}
+
+said() { printf '%s\n' "$1"; return "${2:-0}"; }
+
+details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize}|%{source_name}|%{vendor}"
+
+holds() { # "FILE:entry" for each line that locks a version or excludes packages
+  locked_versions
+  fp_exclusions /etc/dnf/dnf.conf /etc/yum.repos.d/*.repo
+  return 0
+}
+# fp_exclusions FILE…: "FILE:exclude=patterns" for each of these settings; further lines of a value begin with a blank
+fp_exclusions() {
+  for fp_file in "$@"; do
+    [ ! -f "$fp_file" ] || awk -v file="$fp_file" '
+      function tell() { if (value ~ /[^ \t]/) print file ":" key "=" value; key = value = "" }
+      key != "" && /^[ \t]+[^ \t]/ { value = value " " $0; next }
+      /^[ \t]*$/ || /^[#;]/ { next }
+      { tell() }
+      /^(exclude|excludepkgs|includepkgs)[ \t]*=/ { key = value = $0; sub(/[ \t]*=.*/, "", key); sub(/^[^=]*=[ \t]*/, "", value) }
+      END { tell() }' "$fp_file"
+  done
+}
+
+# chosen ACTIONS: NAME-VERSION.ARCH of each package of the transaction with one of these actions, a regular expression
+chosen() {
+  said "$transaction" | awk -v actions=" will be ($1)\$" '
+    /^---> Package / && $0 ~ actions { arch = $3; sub(/.*\./, "", arch); print substr($3, 1, length($3) - length(arch) - 1) "-" $4 "." arch }' \
+    | grep -E '^[A-Za-z0-9_][A-Za-z0-9_.+~^:-]*$' # the rest would be an option, or a pattern
+}
+
+assess_new_packages() { # what updates need or are replaced by; kernels are among them, which are installed beside others
+  new=$(chosen installed)
+  [ -n "$new" ] || return 0
+  # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+  fp_section new_packages dnf_query -q repoquery --qf "$details$line_end" $new
+  fp_section needed_by needed_by
+}
+# shellcheck disable=SC2016  # awk's $
+needers='
+  BEGIN { count = split(chosen, names, " "); for (i = 1; i <= count; i++) new[names[i]] = 1 }
+  /^>/ { id = substr($0, 2); full = id; sub(/[|].*/, "", id); sub(/.*[|]/, "", full); list = ""; next }
+  /^<[PR]$/ { list = $0; next }
+  list == "<P" && full in new { provided[$1] = id }
+  list == "<R" { for (i = 1; i <= NF; i++) { word = $i; sub(/^[(]+/, "", word); wants[id, word] = 1; if ($1 !~ /^[(]/) break } }
+  END { for (key in wants) { split(key, pair, SUBSEP); if (pair[2] in provided && provided[pair[2]] != pair[1]) print provided[pair[2]] "\t" pair[1] } }'
+needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something of a new one
+  # shellcheck disable=SC2046  # as above
+  described=$(dnf_query -q repoquery --qf '>%{name}.%{arch}|%{name}-%{evr}.%{arch}\n<P\n%{provides}\n<R\n%{requires}\n%{recommends}'"$line_end" $(chosen 'installed|an upgrade')); code=$?
+  said "$described" | awk -v chosen="$(said "$new" | tr '\n' ' ')" "$needers" | sort -u
+  return "$code"
+}
+
+assess_tool() {
+  fp_section repositories dnf_query -q repolist
+  fp_section advisory_sources fp_advisory_sources "$cache_folder"
+  fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
+  held=$(holds)
+  if [ -n "$held" ]; then
+    fp_section holds said "$held"
+    fp_section all_upgrades hidden_versions
+  fi
+  fp_section advisories advisories
+  simulate --setopt=best=False upgrade
+  fp_section transaction said "$transaction" "$code"
+  assess_new_packages
+  fp_section reboot_suggested fp_reboot_suggested "$cache_folder"
+  fp_section restart_names restart_names
+  fp_section release_lock release_lock
+}
+
+simulate_tool() { # PACKAGE…
+  simulate --best install "$@"
+  fp_section simulation said "$transaction" "$code"
+  files=$(chosen 'installed|an upgrade')
+  if [ "$(fp_param downloads)" = yes ] && [ -n "$files" ]; then
+    # not %{location}: newer versions of dnf 4 do not print it
+    # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
+    fp_section downloads dnf_query -q repoquery --qf '%{repoid}|%{downloadsize}|%{name}-%{version}-%{release}.%{arch}.rpm'"$line_end" $files
+    fp_section cached fp_cached_packages "$(said "$transaction" | sed -n 's/^cachedir: //p')"
+  fi
+}

@@ -1,0 +1,52 @@
+# shellcheck shell=sh
+# shellcheck disable=SC2154  # the tool's script, put before this one, sets its lists
+# Reads everything that an assessment needs from rpm and the tool that works with it, in one call. Changes nothing but
+# the tool's copy of the repositories' data, and that only with "refresh".
+# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool).
+# Records: state {native, changed, at}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name}, sections
+# "installed", "duplicates", "outdated", "update" with refresh, those of the tool, and
+# what assess_updaters and assess_live_patches write.
+# The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
+# process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
+# A query of the tool goes through fp_until_unlocked, if the tool needs its lock for it.
+# Requires: manager_environment, package_locks, unfinished_packages, rpm_query, outdated_programs, updater_facts
+# Requires: live_patches, tool_lock, package_queries
+
+read_all() { read_repositories 2>&1; }
+refresh_repositories() { fp_until_unlocked read_all; }
+
+database() { stat -c '%n %i %y %s' "$rpm_home"/rpmdb.sqlite "$rpm_home"/Packages* 2>/dev/null; } # written again by each change
+
+boot_time() { # when the first process began: a container's own boot, too
+  awk -v hertz="$(getconf CLK_TCK 2>/dev/null || echo 100)" '
+    /^btime / { boot = $2 }
+    FILENAME == "/proc/1/stat" { sub(/^.*\) /, ""); if (boot != "") printf "%d\n", boot + $20 / hertz }' /proc/stat /proc/1/stat 2>/dev/null
+}
+
+holder() { fp_emit lock path="$1" pid:="$2" name="$(fp_name "$2")"; } # PATH PID
+pid_holder() { # PATH: the tools take a lock for held while any process has the pid in it
+  pid=''
+  { read -r pid _ <"$1"; } 2>/dev/null || [ -n "${pid:-}" ] || return 0
+  case $pid in *[!0-9]* | 0*) return 0 ;; esac
+  [ ! -d "/proc/$pid" ] || holder "$1" "$pid"
+}
+
+rpm_home=$(rpm --eval '%{_dbpath}')
+[ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
+before=$(database)
+fp_section installed fp_rpm_query -a
+fp_section duplicates fp_rpm_duplicates
+assess_tool
+[ ! -d /run/systemd/system ] || fp_section outdated fp_outdated
+container=false
+if [ -e /run/systemd/container ] || [ -e /.dockerenv ] || [ -e /run/.containerenv ] || grep -qz '^container=' /proc/1/environ 2>/dev/null; then container=true; fi
+flag=false; [ ! -e /run/reboot-needed ] || flag=true
+fp_emit reboot container:=$container flag:=$flag kernel="$(uname -r)" boot_time:="$(boot_time)"
+assess_updaters
+assess_live_patches "$container"
+# shellcheck disable=SC2086  # lists of paths
+fp_each_holder holder "$rpm_home/.rpm.lock" $lock_files
+for file in $pid_files; do pid_holder "$file"; done
+# last: a process that released its locks before they were checked has written the database by now
+changed=false; [ "$before" = "$(database)" ] || changed=true
+fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$(fp_now)"

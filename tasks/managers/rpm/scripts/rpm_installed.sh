@@ -1,0 +1,9 @@
+# shellcheck shell=sh
+# Reads packages from rpm's database; an unknown package is no failure. Parameters: packages (list of names).
+# Records: state {native}, section "packages": the lines of fp_rpm_query.
+# Requires: rpm_query
+
+fp_emit state native="$(fp_rpm_arch)"
+rpm -qa >/dev/null || exit 1 # an unreadable database is not an empty one
+# shellcheck disable=SC2046  # names have no blanks and no wildcards
+fp_section packages fp_rpm_query $(fp_param packages)

@@ -1,0 +1,347 @@
+# shellcheck shell=sh
+# A detached job: download, install or repair, one transaction after the other. Nothing here ends the package manager
+# while packages change. A download changes none, so it is ended when its time is over or a stop is requested.
+# Parameters: those of transactions.sh, tx_N_packages (list: packages as the tool takes them, "NAME-VERSION-RELEASE.ARCH"),
+# tx_N_names (list: their ids, in the same order), tx_N_present (list: the ids of them that were installed when they
+# were chosen), allowed (list: ids of other packages that may change), excluded (list: masks of packages that must not
+# be installed), allow_removals ("yes").
+# Its files are beside the job's own; their names begin with "rpm-".
+#
+# The tool's package_tool.sh defines, for lists of packages:
+#   tool_simulate, tool_changes: the first prints what the tool would do now, without a lock and without the network, and
+#     fails if it refuses; the second reads that and prints lines "ACTION NAME ARCH VERSION": in (this version comes), out
+#     (it goes, because "in" or "down" replaces it), down ("in", but it is older than what it replaces), gone (removed).
+#   tool_explain: after a tool_simulate that failed, prints why in words.
+#   tool_download: executes (exec) a download. tool_renew: executes a new read of the repositories.
+#   tool_test: with everything downloaded, prints why an installation would fail; it changes nothing.
+#   tool_install: installs what is downloaded, without the network, and returns the code of the failure.
+#   tool_code CODE: returns 0 if that exit code of the tool is no failure, else CODE.
+#   tool_locked CODE: whether another process's lock kept it from its work. tool_began: whether it has changed packages.
+#   tool_continue CODE: whether another tool_install is needed, of what $wishes then has.
+#   tool_undo: prints how to undo the transaction, which replaced or removed the packages in the file rpm-old.
+#   tool_download_again, tool_install_again: the same as without "again", of packages that are installed.
+#   read_progress: an awk program, from the log to lines "PERCENT NAME-VERSION-RELEASE.ARCH ACTION" or less of it.
+# Requires: manager_environment, rpm_query, package_locks, transactions, package_tool
+# shellcheck disable=SC2154  # variables of transactions.sh
+
+began=$FP_JOB_DIR/rpm-began finished=$FP_JOB_DIR/rpm-done
+native=$(fp_rpm_arch) rpm_lock=$(rpm --eval '%{_dbpath}')/.rpm.lock
+removals=$(fp_param allow_removals)
+
+lines() { printf '%s\n' "$@"; }
+strip_version() { sed 's/^patch:.*//; s/-[^-]*-[^-]*$//'; } # the names of packages NAME-VERSION-RELEASE.ARCH
+list() { awk 'NF { printf "%s%s", (count++ ? ", " : ""), $0 }'; } # the lines of stdin in one
+
+# ---- progress: the tool writes to the log, so that no dead reader can end it. A reader polls the end of the log.
+
+watch_tool() {
+  seen='' naps=0
+  while [ ! -e "$finished" ] && kill -0 $$ 2>/dev/null; do
+    if [ "$naps" -lt 10 ]; then nap=0.1; else nap=0.5; fi
+    naps=$((naps + 1))
+    sleep "$nap" 2>/dev/null || sleep 1
+    said=$(tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 4096 | fp_plain | tr '\r' '\n' | awk "$read_progress" | tail -n 1)
+    [ -n "$said" ] && [ "$said" != "$seen" ] || continue
+    seen=$said
+    lines "$said" | awk -v native="$native" -v work="$work" -v downloads="$1" '
+      { percent = $1 < 0 ? 0 : $1 > 100 ? 100 : $1
+        if (work == "install") percent = downloads ? percent / 5 : 20 + percent * 4 / 5
+        name = ""
+        if ($2 ~ /-[^-]+-[^-]+\.[a-z0-9_]+$/) { # else it was cut off
+          name = arch = $2; sub(/.*\./, "", arch); sub(/-[^-]*-[^-]*$/, "", name)
+          if (arch != "noarch" && arch != native) name = name "." arch
+        }
+        $1 = $2 = ""; sub(/^ +/, ""); printf "%.1f\n%s\n%s\n", percent, name, $0 }' | {
+      read -r percent && IFS= read -r name && IFS= read -r action &&
+        fp_progress "$percent" "$name" "$action"
+    }
+  done
+}
+
+# ---- locks
+
+note_holder() { held_by="$(fp_name "$2") (pid $2) holds $1"; } # PATH PID
+rpm_is_locked() { # rpm waits for its lock without an end, and no tool can limit that
+  held_by=''
+  fp_each_holder note_holder "$rpm_lock"
+  [ -z "$held_by" ] || lines "rpm's database is locked: $held_by"
+  [ -n "$held_by" ]
+}
+
+run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when its time is over or a stop is requested
+  rm -f "$finished"
+  downloads=''
+  case $1 in tool_download*) downloads=yes ;; esac
+  watch_tool "$downloads" &
+  watcher=$!
+  ended_for=''
+  fp_limit_lock_wait
+  while :; do
+    if [ -n "$downloads" ]; then
+      fp_while_in_time "$@" 3>&-; tool_code "$?"; code=$?
+    elif rpm_is_locked; then code=1
+    else
+      : >"$began"
+      ("$@") 3>&-; tool_code "$?"; code=$?
+    fi
+    [ "$code" -ne 0 ] && [ -z "$ended_for" ] || break
+    if tool_began || ! { [ -n "$held_by" ] || tool_locked "$code"; }; then break; fi
+    [ "$(fp_seconds_until "$until")" -ge 3 ] || break
+    sleep 2
+    if fp_stop_requested; then ended_for=stop; break; fi
+    # another process has changed packages since the last check
+    if [ "$1" = tool_install ] && ! look; then ended_for=unwanted; break; fi
+    ! fp_is_over "$until" || break
+    fp_mark_log
+  done
+  : >"$finished"
+  wait "$watcher"
+  return "$code"
+}
+
+# ---- errors, as "kind: the lines that say so"
+
+complaint() { # CODE
+  words=$(fp_last_words) changed=no
+  if tool_began; then changed=yes; fi
+  if [ $changed = no ] && { [ -n "$held_by" ] || tool_locked "$1"; }; then changed=locked; fi
+  case $changed:$words in
+    locked:*) kind=lock ;; # this kind means that nothing has begun
+    *'No space left on device'* | *'Failed writing received data to disk'* | *"Can't hardlink/copy "* | *' more space '*needed* | *'needs '*' more space on the '* | *'nstallation requires '*' free'* | *'not enough free disk space'*) kind=space ;;
+    *'scriptlet failed'* | *' SCRIPTLET in rpm package '* | *'scriptlet in rpm package '*) kind=maintainer-script ;;
+    *'Unable to find a match'* | *'No match for argument'* | *' not found in package names'* | *"No provider of '"* | *'No package '*' available'* | *'Installed package '*' not available'* | *'package not found'*) kind=gone ;;
+    *'cannot be downloaded due to "--cacheonly"'* | *'Cannot download '* | *'Error downloading packages'* | *'Failed to download'* | *'All mirrors were tried'* | *'have incorrect checksum'* | *'Cache-only enabled but no cache'* | *'Cannot access installation media'* | *'Failed to provide Package'* | *'Curl error'* | *'Download (curl) error'* | *'Media source '* | *' repositories have not been refreshed'* | *'GPG '*check*FAILED* | *'Signature verification failed'* | *'Public key for '* | *'Package '*' is not signed'* | *'GPG key retrieval failed'* | *' not found on medium '* | *'Timeout exceeded when accessing'* | *'Digest verification failed'* | *'seems to be corrupted during transfer'* | *'Permission to access '*' denied'*) kind=fetch ;;
+    *"rpm's database can't be read"* | *'rpmdb open failed'* | *'rpmdb: '*'corrupt'* | *'has been interrupted'*) kind=interrupted ;;
+    *'Problem: '* | *'Error: Package: '* | *'Protected multilib versions'* | *' conflicts with '* | *'nothing provides '* | *'Depsolve Error'* | *'Transaction test error'* | *'Transaction check error'* | *'Detected '*' file conflict'* | *'Failed to resolve the transaction'*) kind=refused ;;
+    *) kind=failed ;;
+  esac
+  lines "$words" | awk -v kind="$kind" -v held_by="$held_by" '
+    function say(s) { sub(/^[ \t]+(- )?/, "", s); if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
+    { sub(/\r/, "") }
+    /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed/ { say(before); say($0) }
+    /^Installation of .* failed:/ { getline; say($0); next }
+    /^ *-? *package .* (requires|conflicts with|obsoletes) / { say($0); next }
+    /^ *- (nothing provides|cannot install|conflicting requests)/ { say($0); next }
+    /^ *Problem( [0-9]+)?: / { say($0); next }
+    /^File \// { conflict = $0; next }
+    conflict != "" && /^  / { sub(/^ +/, ""); conflict = conflict " " $0; next }
+    conflict != "" { say(conflict); conflict = "" }
+    /^Error: *$|^Problem: *$/ { next }
+    /^ +Requires: / && before ~ /^Error: Package: / { say($0); next }
+    /^File .* not found on medium |^Timeout exceeded when accessing |^(Warning: )?Digest verification failed|^Package .* seems to be corrupted|Signature verification failed \[|^Permission to access / { say($0); next }
+    /^\[MIRROR\] [^ ]*: |^  [^ ]+: (Cannot download|Download failed|Curl error)|^Download \(curl\) error|^Error (code|message): |^ - Can.t / { sub(/^\[MIRROR\] /, ""); say($0); next }
+    /^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^RPMDB already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
+    /^ +(file .* conflicts|installing package .* needs |.* more space needed)/ { say($0); next }
+    /^[^ ]*: install failed$/ { say($0) }
+    NF { before = $0 }
+    END { if (kind == "lock" && text == "") text = held_by; print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
+}
+
+ended() { # CODE [UNDO]
+  error=
+  # the tool may end with 0 although a package's script failed after its files were installed
+  if [ "$1" -ne 0 ] || fp_words | grep -qaE '^(warning|error): %[a-z]+\(.*scriptlet failed'; then error=$(complaint "$1"); fi
+  fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
+}
+
+# ---- what an installation would do, and must not
+
+simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"
+  tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
+  tool_changes <"$FP_JOB_DIR/rpm-said" | awk -v native="$native" '
+    { print $1, $2 ($3 == "noarch" || $3 == native ? "" : "." $3), $4, $2 "-" $4 "." $3, $2 }' >"$FP_JOB_DIR/rpm-would"
+  return "$code"
+}
+
+installed_ids() { # those of the transaction that are installed now
+  # shellcheck disable=SC2046  # names have no blanks and no wildcards
+  fp_rpm_query $(strip_version <"$FP_JOB_DIR/rpm-own") | awk -F '\t' -v native="$native" '{ print $1 ($5 == "noarch" || $5 == native ? "" : "." $5) }'
+}
+
+barred() { # new packages and removals that match an excluded mask
+  fp_param excluded | grep . >"$FP_JOB_DIR/rpm-masks" || return 0
+  awk 'FILENAME == ARGV[1] { own[$0]; next } { action[$2] = action[$2] " " $1; name[$2] = $5 }
+    END { for (id in action) if (!(id in own) && action[id] !~ / (out|down)/) print id, name[id] }' "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-would" | while read -r id name; do
+      while IFS= read -r mask; do
+        # shellcheck disable=SC2254  # a pattern it is
+        case $id in $mask) lines "$id (mask $mask)"; break ;; esac
+        # shellcheck disable=SC2254
+        case $name in $mask) lines "$id (mask $mask)"; break ;; esac
+      done <"$FP_JOB_DIR/rpm-masks"
+    done | sort -u
+}
+
+unwanted() { # prints "why detail", or nothing
+  { cat "$FP_JOB_DIR/rpm-names"; fp_param allowed; } >"$FP_JOB_DIR/rpm-may"
+  installed_ids >"$FP_JOB_DIR/rpm-installed"
+  anew=$(fp_param "tx_${number}_present" | awk 'FILENAME == ARGV[1] { here[$0]; next } NF && !/^patch:/ && !($0 in here)' "$FP_JOB_DIR/rpm-installed" - | list)
+  [ -z "$anew" ] || { lines "anew $anew"; return; }
+  awk -v removals="$removals" '
+    function join(text, more) { return text (text == "" ? "" : ", ") more }
+    FILENAME == ARGV[1] { may[$0]; next }
+    { version[$1, $2] = $3; ids[$2] }
+    END {
+      for (id in ids) {
+        new = version["down", id] version["in", id]
+        if (new == "") gone = join(gone, id) # with a new version, it is an old kernel that goes
+        else if (version["down", id] != "" || (version["out", id] != "" && !(id in may))) other = join(other, id " " version["out", id] " -> " new)
+      }
+      if (removals != "yes" && gone != "") print "removals", gone
+      else if (other != "") print "unexpected", other
+    }' "$FP_JOB_DIR/rpm-may" "$FP_JOB_DIR/rpm-would"
+  barred=$(barred | list)
+  [ -z "$barred" ] || lines "excluded $barred"
+}
+
+look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
+  # shellcheck disable=SC2086  # a list of words
+  simulate $wishes || { unwanted=''; tool_explain $wishes; return 1; }
+  unwanted=$(unwanted | head -n 1)
+  [ -z "$unwanted" ]
+}
+
+refuse() { # after look: why nothing is installed
+  if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; else ended 1; fi
+}
+
+choose_wishes() { # new packages that come by themselves are not named: the tool would note them as chosen by a person
+  wishes=$(paste -d ' ' "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-own" | awk 'FILENAME == ARGV[1] { here[$0]; next } $1 in here { print $2 }' "$FP_JOB_DIR/rpm-present" - | tr '\n' ' ')
+  # shellcheck disable=SC2086  # a list of words
+  if [ -n "$wishes" ] && simulate $wishes \
+    && awk 'FILENAME == ARGV[1] { here[$2]; next } FILENAME == ARGV[2] { here[$0]; next } !($0 in here) { exit 1 }' \
+      "$FP_JOB_DIR/rpm-would" "$FP_JOB_DIR/rpm-present" "$FP_JOB_DIR/rpm-names"; then return; fi
+  wishes=$(tr '\n' ' ' <"$FP_JOB_DIR/rpm-own")
+}
+
+# ---- the work
+
+note_conffiles() { # right after packages were changed: files kept before or after that may belong to another process
+  find /etc -xdev -cnewer "$began" \( -name '*.rpmnew' -o -name '*.rpmsave' -o -name '*.rpmorig' \) 2>/dev/null | sort | while IFS= read -r file; do
+    case $file in
+      *.rpmnew) fp_emit configuration_kept path="${file%.*}" kept_as="$file" ;;
+      *) fp_emit configuration_kept path="$file" kept_as="${file%.*}" ;; # here the edited file has the other name
+    esac
+  done
+}
+
+download_with() { # FUNCTION PACKAGES: what is missing; returns 1 if the time is then over or a stop is requested, with its record
+  run_tool "$@"; result=$?
+  if [ "$result" -ne 0 ] && [ -z "$ended_for" ]; then
+    case $(complaint "$result") in fetch:* | gone:*) # files that have moved are found by reading the repositories again
+      fp_while_in_time tool_renew 3>&-
+      [ -n "$ended_for" ] || { fp_mark_log; run_tool "$@"; result=$?; } ;;
+    esac
+  fi
+  case $ended_for in
+    window) fp_not_attempted download '' ;;
+    stop) fp_not_attempted stop 'asked to stop' ;;
+    *) return 0 ;;
+  esac
+  return 1
+}
+
+may_begin() { # else with the record that says why not
+  if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return 1; fi
+  if ! look; then refuse; return 1; fi
+  if fp_is_over "$latest"; then fp_not_attempted download ''; return 1; fi
+}
+
+# shellcheck disable=SC2086  # lists of words
+install() {
+  fp_download_started
+  download_with tool_download $wishes || return 0
+  if [ "$result" -ne 0 ]; then ended "$result"; return; fi
+  may_begin || return 0
+  awk '$1 == "out" || $1 == "gone" { print $4 }' "$FP_JOB_DIR/rpm-would" >"$FP_JOB_DIR/rpm-old"
+  fp_transaction_started
+  fp_mark_log
+  run_tool tool_install $wishes; result=$?
+  case $ended_for in
+    stop) fp_not_attempted stop 'asked to stop'; return ;;
+    unwanted) refuse; return ;;
+  esac
+  if ! tool_began; then ended "$result"; return; fi
+  code=$result
+  while tool_continue "$code" && ! fp_stop_requested && ! fp_is_over "$latest" && look; do
+    (tool_install $wishes) 3>&-; tool_code "$?"; code=$?
+  done
+  note_conffiles
+  ended "$result" "$(tool_undo)"
+}
+
+# shellcheck disable=SC2086  # lists of words
+stage() {
+  fp_transaction_started
+  download_with tool_download $wishes || return 0
+  if [ "$result" -eq 0 ]; then
+    fp_mark_log
+    fp_while_in_time tool_test $wishes 3>&-; tool_code "$?"; result=$?
+    case $ended_for in
+      window) fp_not_attempted download ''; return ;;
+      stop) fp_not_attempted stop 'asked to stop'; return ;;
+    esac
+    if tool_locked "$result"; then result=0; fi # what another process does now says nothing about the window
+  fi
+  ended "$result"
+}
+
+is_readable() { said=$(rpm -qa 2>&1) && [ -n "$said" ] && ! lines "$said" | grep -q '^error: '; }
+
+rebuild_database() { # of rpm, which can't be read; its files are kept beside the job's
+  folder=$(readlink -f "${rpm_lock%/*}")
+  cp -a "$folder" "$FP_JOB_DIR/rpm-database" || return 1
+  lines "rpm's database can't be read; a copy of its files is in $FP_JOB_DIR/rpm-database"
+  rm -f "$folder"/__db.* # what a crash leaves of Berkeley DB
+  if is_readable; then return; fi
+  rpm --rebuilddb 3>&-
+  if is_readable; then return; fi
+  cp -a "$FP_JOB_DIR/rpm-database/." "$folder/"
+  lines "Error: rpm's database can't be read, and rpm --rebuilddb could not mend it"
+  return 1
+}
+
+# What an interrupted transaction leaves: packages of which two versions are in the database. The old one was not cleaned
+# up. Of the new one, the files were unpacked, but perhaps not written, and its last scripts were perhaps not run.
+repair() {
+  fp_limit_lock_wait
+  fp_transaction_started
+  while rpm_is_locked && [ "$(fp_seconds_until "$until")" -ge 3 ]; do
+    sleep 2
+    if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
+    fp_mark_log
+  done
+  if [ -n "$held_by" ]; then ended 1; return; fi
+  is_readable || rebuild_database || { ended 1; return; }
+  fp_rpm_duplicates >"$FP_JOB_DIR/rpm-twice"
+  if [ ! -s "$FP_JOB_DIR/rpm-twice" ]; then ended 0; return; fi
+  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
+  set -- $(awk '{ print $1 }' "$FP_JOB_DIR/rpm-twice" | sort -u)
+  download_with tool_download_again "$@" || return 0
+  case $result:$(complaint "$result") in
+    0:* | *:gone:*) ;; # without these versions in a repository, there are newer ones, which are installed later
+    *) ended "$result"; return ;;
+  esac
+  if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
+  fp_mark_log
+  : >"$began"
+  # scripts of the old version run as at the end of an upgrade, because another version stays
+  # shellcheck disable=SC2046
+  rpm -e $(awk '{ print $2 }' "$FP_JOB_DIR/rpm-twice") 3>&-; code=$?
+  if [ "$result:$code" = 0:0 ]; then run_tool tool_install_again "$@"; code=$?; fi
+  note_conffiles
+  ended "$code"
+}
+
+transaction() {
+  wishes='' held_by=''
+  fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/rpm-own"
+  fp_param "tx_${number}_names" | grep . >"$FP_JOB_DIR/rpm-names"
+  fp_param "tx_${number}_present" | grep . >"$FP_JOB_DIR/rpm-present"
+  case $work in
+    stage) choose_wishes; stage ;;
+    install) choose_wishes; install ;;
+    repair) repair ;;
+  esac
+}
+
+fp_each_transaction transaction

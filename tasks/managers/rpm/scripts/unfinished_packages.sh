@@ -1,0 +1,26 @@
+#!/bin/sh
+# Finds what an interrupted transaction leaves in rpm's database: a package of which two versions are installed. The old
+# version goes when the transaction ends. Kernels and other packages that may be installed side by side do not count.
+# shellcheck disable=SC2034  # used by the scripts that this is put before
+
+# fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package
+fp_rpm_duplicates() {
+  # shellcheck disable=SC2016  # rpm's %
+  rpm -qa --qf '%{INSTALLTIME} %{NAME} %{ARCH} %{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' 2>/dev/null | sort -n | awk '
+    { id = $2 " " $3 } id in last { print id, last[id] } { last[id] = $4 } END { for (id in last) print "new", id, last[id] }' | awk '
+    $1 == "new" { new[$2 " " $3] = $4; next }
+    { name[++count] = $1; id[count] = $1 " " $2; old[count] = $3 }
+    END { for (k = 1; k <= count; k++) print name[k], new[id[k]], old[k] }' | while read -r fp_package fp_new fp_old; do
+      case $fp_package in kernel | kernel-* | gpg-pubkey) continue ;; esac
+      ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue
+      ! grep -hsqE "^(installonlypkgs|multiversion) *[=+].*[=, ]$fp_package([, ]|\$)" /etc/dnf/dnf.conf /etc/yum.conf /etc/zypp/zypp.conf || continue
+      printf '%s %s\n' "$fp_new" "$fp_old"
+    done
+}
+
+# fp_unfinished: sets fp_obstacle to packages and fp_who to the packages, if there are any
+fp_unfinished() {
+  fp_who=$(fp_rpm_duplicates | awk '{ count++; if (count <= 3) said = said (said == "" ? "" : ", ") $1 " is beside " $2 }
+    END { if (count > 3) said = said " and " count - 3 " more"; print said }')
+  [ -z "$fp_who" ] || fp_obstacle=packages
+}

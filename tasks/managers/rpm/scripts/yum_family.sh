@@ -1,0 +1,58 @@
+#!/bin/sh
+# What the package_tool.sh of yum, dnf 4 and dnf 5 share: what they print alike, their history, and what they cached.
+# The script of dnf 5 defines some of these functions again.
+# shellcheck disable=SC2034,SC2154  # variables of rpm_job.sh, and for it
+
+# shellcheck disable=SC2016  # awk's $, not the shell's
+read_progress='
+  function told(percent, package, action) { sub(/^[0-9]+:/, "", package); printf "%.1f %s %s\n", percent, package == "" ? "-" : package, action }
+  # "(1/4): NAME-VERSION-RELEASE.ARCH.rpm   1.9 MB/s"
+  /^\([0-9]+\/[0-9]+\): / { split($1, n, /[(\/)]/); sub(/\.rpm$/, "", $2); told(100 * n[2] / n[3], $2, "Downloading"); next }
+  # "  Upgrading        : NAME-VERSION-RELEASE.ARCH    1/8"
+  /^ +[A-Z][A-Za-z ]+ *: .* [0-9]+\/[0-9]+ *$/ {
+    action = $0; sub(/ *: .*/, "", action); sub(/^ +/, "", action); rest = $0; sub(/^[^:]*: */, "", rest)
+    fields = split(rest, word, / +/); if (word[fields] == "") fields--
+    split(word[fields], n, "/")
+    done = action == "Verifying" ? 95 + 5 * n[1] / n[2] : 95 * (n[1] - 0.5) / n[2]
+    told(done, fields > 1 ? word[1] : "", action) }'
+
+tool_changes() { # "---> Package NAME.ARCH VERSION will be …"
+  awk '$1 == "--->" && $2 == "Package" && $5 == "will" {
+    arch = name = $3; sub(/.*\./, "", arch); sub(/\.[^.]*$/, "", name); sub(/^0:/, "", $4); end = $0; sub(/.* will be /, "", end)
+    action = end ~ /^(installed|an upgrade|an update|obsoleting)$/ ? "in" : end ~ /^(upgraded|updated)$/ ? "out" : \
+      end ~ /^(erased|obsoleted)$/ ? "gone" : end == "a downgrade" ? "down" : end ~ /^(downgraded|a downgraded)$/ ? "out" : ""
+    if (action != "") print action, name, arch, $4 }'
+}
+
+tool_explain() { cat "$FP_JOB_DIR/rpm-said"; }
+tool_code() { return "$1"; } # CODE
+tool_locked() { [ "$1" -eq 200 ]; } # CODE
+tool_began() { fp_said '^Running transaction *$'; }
+tool_continue() { return 1; }
+
+discard() { # FOLDER: remove what was installed; the tool itself would remove what is downloaded for later transactions, too
+  ! grep -qsiE '^keepcache *= *(1|true|yes|on) *$' /etc/dnf/dnf.conf || return 0
+  awk '$1 == "in" { print $4 }' "$FP_JOB_DIR/rpm-would" | sed 's/-[0-9]*:/-/' | while IFS= read -r package; do
+    rm -f "$1"/*/packages/"$package.rpm"
+  done
+}
+
+comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number of the transaction
+
+find_undo() { # TOOL: how to undo the last transaction of the tool's history, if it is ours
+  "$1" history info last 2>/dev/null >"$FP_JOB_DIR/rpm-history"
+  grep -qE "^ *Comment *: $comment/$number *\$" "$FP_JOB_DIR/rpm-history" || return 0
+  id=$(sed -n 's/^ *Transaction ID *: *\([0-9][0-9]*\).*/\1/p' "$FP_JOB_DIR/rpm-history")
+  [ -n "$id" ] || return 0
+  xargs "$1" -q -C repoquery <"$FP_JOB_DIR/rpm-old" >"$FP_JOB_DIR/rpm-offered" 2>/dev/null
+  tell_undo "$1 history undo $id"
+}
+
+tell_undo() { # COMMAND: as long as the packages in the file rpm-old can be had: those in the file rpm-offered
+  missing=$(awk '{ sub(/-[0-9]+:/, "-") } FILENAME == ARGV[1] { here[$0]; next } !($0 in here)' "$FP_JOB_DIR/rpm-offered" "$FP_JOB_DIR/rpm-old" | list)
+  if [ -z "$missing" ]; then
+    lines "$1"
+  else
+    lines "not possible with $1: no enabled repository has $missing"
+  fi
+}

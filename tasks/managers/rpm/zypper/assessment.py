@@ -1,0 +1,230 @@
+"""Turns the answers of rpm_assess.sh about zypper into a PackageState. Pure."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Final
+
+from tasks.errors import ListsUnread, ManagerBusy
+from tasks.managers.repository_problems import build_repository_error, build_repository_problem
+from tasks.managers.rpm.packages import InstalledPackage, format_version, parse_installed, parse_natural
+from tasks.managers.rpm.reboot_need import find_reboot_need
+from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
+from tasks.managers.rpm.versions import RpmVersion
+from tasks.managers.rpm.zypper.install_summary import InstallSummary, PackageChange, parse_install_summary
+from tasks.managers.rpm.zypper.patches import Description, index_patches, parse_descriptions, parse_patches
+from tasks.managers.rpm.zypper.pending_updates import (
+    Repository,
+    ZypperState,
+    build_pending_updates,
+    find_unclassified_repositories,
+    parse_candidates,
+)
+from tasks.managers.rpm.zypper.xml_answer import XmlElement, build_no_repository_error, get_attribute, parse_answer
+from tasks.managers.script_output import ScriptSection, parse_sections, require_text
+from tasks.model import PackageState, RepositoryProblem, Update
+from tasks.protocols.transport import ScriptResult
+
+_SCRIPT: Final = "rpm_assess"
+_MAX_MASK: Final = 200
+_ALL_FAILED: Final = "Could not refresh the repositories"
+
+
+@dataclass(frozen=True, slots=True)
+class _ZypperReport:
+    """What zypper says: its part of a PackageState."""
+
+    updates: tuple[Update, ...] = ()
+    held: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    repository_problems: tuple[RepositoryProblem, ...] = ()
+
+
+def parse_assessment(result: ScriptResult) -> PackageState:
+    """Return the package state from the script's result.
+
+    Raises:
+        ScriptFailed: the script failed.
+        ProtocolViolation: an answer is missing, malformed or not complete.
+        RepositoryError, ManagerError: zypper could not refresh its data, or has no repository.
+        ListsUnread: zypper has never read its repositories.
+    """
+    system = parse_rpm_system(result)
+    # without rpm's database, zypper takes every package for a new one
+    report = _read_report(result, system) if system.installed else _ZypperReport()
+    return build_package_state(
+        system,
+        manager="zypper",
+        updates=report.updates,
+        reboot=find_reboot_need(
+            system.reboot,
+            system.installed,
+            suggested=_find_reboot_suggestions(result, system),
+            live=system.live_patching,
+        ),
+        held=report.held,
+        warnings=report.warnings,
+        repository_problems=report.repository_problems,
+    )
+
+
+def _find_reboot_suggestions(result: ScriptResult, system: RpmSystem) -> frozenset[tuple[str, str]]:
+    """Return name and version of the installed packages that say themselves that they need a reboot."""
+    text = _get_text(parse_sections(result, _SCRIPT), "reboot_suggested")
+    return frozenset((package.name, package.version) for package in parse_installed(text, system.native))
+
+
+def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
+    sections = parse_sections(result, _SCRIPT, "patches", "updates", "upgrade", "repositories")
+    said, not_refreshed = _read_refresh(sections.get("update"))
+    answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
+    said = said or answers["updates"].text
+    repositories = _parse_repositories(sections["repositories"].text)
+    _require_repositories(repositories, said)
+    upgrade = parse_install_summary(answers["upgrade"])
+    locked = _find_locked_names(sections.get("locks"), system.installed)
+    patches = parse_patches(answers["patches"])
+    tool = result.find_records("tool")
+    updates = build_pending_updates(
+        ZypperState(
+            native=system.native,
+            newest=_find_newest(system.installed),
+            patches=patches,
+            patched=index_patches(patches, _get_text(sections, "patch_details")),
+            candidates=parse_candidates(answers["updates"]),
+            upgrade=upgrade,
+            packages=_index_names(_get_text(sections, "package_details")),
+            new_packages=_index_names(_get_text(sections, "new_packages")),
+            repositories=repositories,
+            sizes=_parse_sizes(_get_text(sections, "sizes")),
+            locked=locked,
+            is_rolling=bool(tool) and require_text(tool[0], "upgrade") == "dup",
+        )
+    )
+    return _ZypperReport(
+        updates=updates,
+        held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
+        warnings=(
+            *filter(None, [not_refreshed]),
+            *_describe_upgrade(upgrade),
+            *_describe_unclassified(updates, repositories),
+        ),
+        repository_problems=_find_repository_problems(said, repositories),
+    )
+
+
+def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
+    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if another process had the lock.
+
+    A download keeps that lock to its end, another run's, too. The data of the last read are as good as that process's.
+
+    Raises:
+        RepositoryError: no repository answered, or none is enabled.
+    """
+    if section is None:
+        return "", ""
+    try:
+        answer = parse_answer(section, "the refresh of its repositories")
+    except ManagerBusy as busy:
+        return str(busy), f"zypper could not read its repositories again: {busy}"
+    if any(text.startswith(_ALL_FAILED) for text in answer.errors):
+        raise build_repository_error(find_repository_problems(answer.text), answer.text)
+    return answer.text, ""
+
+
+def _parse_repositories(text: str) -> tuple[Repository, ...]:
+    fields = [line.split("\t") for line in text.splitlines()]
+    return tuple(
+        Repository(alias=each[0], name=each[1], is_read=each[2] == "yes", has_patches=each[3] == "yes")
+        for each in fields
+        if len(each) == 4
+    )
+
+
+def _require_repositories(repositories: tuple[Repository, ...], said: str) -> None:
+    """Raise if zypper has no data of any repository: such a machine must not count as up to date."""
+    if not repositories:
+        raise build_no_repository_error()
+    if not any(each.is_read for each in repositories):
+        problems = find_repository_problems(said)
+        if problems:
+            raise build_repository_error(problems, said)
+        raise ListsUnread(
+            "zypper has never read its repositories, so what is pending is not known",
+            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
+        )
+
+
+def _find_repository_problems(said: str, repositories: tuple[Repository, ...]) -> tuple[RepositoryProblem, ...]:
+    found = find_repository_problems(said)
+    unread = [
+        each.name
+        for each in repositories
+        if not each.is_read and not any(each.is_named(problem.repository) for problem in found)
+    ]
+    return (*found, *(build_repository_problem(name, ["it has not been cached"]) for name in unread))
+
+
+def _describe_upgrade(upgrade: InstallSummary) -> list[str]:
+    """Return why zypper can't say what it would do with everything: then new dependencies are not known."""
+    if upgrade.is_complete:
+        return []
+    return [f"zypper can't say what installing all updates would do: {'; '.join(upgrade.refusals[:3])}"]
+
+
+def _describe_unclassified(updates: tuple[Update, ...], repositories: tuple[Repository, ...]) -> list[str]:
+    names = find_unclassified_repositories(updates, repositories)
+    if not names:
+        return []
+    return [
+        f"these repositories have no patches, so their security updates can't be recognized: {', '.join(names[:10])}"
+    ]
+
+
+def _find_locked_names(section: ScriptSection | None, installed: Iterable[InstalledPackage]) -> frozenset[str]:
+    """Return the names of the installed packages that an administrator has locked (zypper addlock).
+
+    An old zypper lists the masks of the locks, but not what they match.
+
+    Raises:
+        ManagerBusy, ProtocolViolation: zypper did not tell them; then a locked package would look pending.
+    """
+    if section is None:
+        return frozenset()
+    locks = [lock for lock in parse_answer(section, "its locks").root.iter("lock") if _is_lock_of_packages(lock)]
+    matches = [match for lock in locks for match in lock.iter("match") if get_attribute(match, "installed") == "true"]
+    named = {get_attribute(match, "name") for match in matches}
+    masks = [_get_mask(lock) for lock in locks if lock.find("matches") is None]
+    names = {package.name for package in installed}
+    return frozenset(name for name in names if name in named or any(fnmatchcase(name, mask) for mask in masks))
+
+
+def _is_lock_of_packages(lock: XmlElement) -> bool:
+    kind = lock.find("type")
+    return kind is None or (kind.text or "").strip() in {"", "package"}
+
+
+def _get_mask(lock: XmlElement) -> str:
+    name = lock.find("name")
+    return (name.text or "").strip()[:_MAX_MASK] if name is not None else ""
+
+
+def _find_newest(installed: tuple[InstalledPackage, ...]) -> Mapping[str, InstalledPackage]:
+    ordered = sorted(installed, key=lambda package: RpmVersion(package.version))
+    return {package.id: package for package in ordered}
+
+
+def _index_names(text: str) -> Mapping[str, Description]:
+    return {each.fields.get("Name", ""): each for each in parse_descriptions(text)}
+
+
+def _parse_sizes(text: str) -> Mapping[PackageChange, int]:
+    """Read lines "NAME<tab>ARCH<tab>EPOCH<tab>VERSION<tab>RELEASE<tab>BYTES". Lines that are not valid are ignored."""
+    rows = (line.split("\t") for line in text.splitlines())
+    found = ((row, parse_natural(row[5])) for row in rows if len(row) == 6)
+    return {PackageChange(row[0], row[1], format_version(*row[2:5])): size for row, size in found if size is not None}
+
+
+def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    return sections[name].text if name in sections else ""

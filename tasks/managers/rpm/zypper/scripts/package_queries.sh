@@ -1,0 +1,136 @@
+#!/bin/sh
+# What an assessment and a simulation ask zypper. zypper is started three times, and up to four times more if patches
+# or updates are pending, packages are locked, or updates need new packages. Without --no-refresh every start could
+# read the repositories again. A query changes nothing, so it does not wait for zypper's lock (ZYPP_READONLY_HACK is
+# libzypp's own switch for that, which users without privileges have).
+# shellcheck disable=SC2034  # rpm_assess.sh uses the first variables
+
+lock_files='' # zypp's own is only locked for a moment, while a process writes its pid into it
+pid_files=/run/zypp.pid
+busy_code=7
+
+setting() { # NAME DEFAULT: a path, which the machine's configuration may change
+  said=$(cat /usr/etc/zypp/zypp.conf /etc/zypp/zypp.conf /etc/zypp/zypp.conf.d/*.conf 2>/dev/null | sed -n "s/^ *$1 *= *\(.*[^ ]\) *\$/\1/p" | tail -n 1)
+  printf '%s\n' "${said:-$2}"
+}
+cache=$(setting cachedir /var/cache/zypp)
+raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv") cached=$(setting packagesdir "$cache/packages")
+
+ask() { ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh "$@"; }
+
+read_repositories() { zypper --non-interactive --xmlout refresh; } # never with --gpg-auto-import-keys: a new key is a person's decision
+
+# descriptions are most of what zypper writes, and progress is of no use; a question's description is the solver's problem
+# shellcheck disable=SC2016  # awk's $, not the shell's
+compact='
+  /^<progress / { next }
+  /^<prompt / { question = 1 }
+  question { if (/<\/prompt>/) question = 0; print; next }
+  { line = $0
+    while (line != "") {
+      if (inside) {
+        if (!(at = index(line, "</description>"))) { line = ""; break }
+        line = substr(line, at + 14); inside = 0
+      }
+      if (!(at = index(line, "<description>"))) break
+      printf "%s", substr(line, 1, at - 1); line = substr(line, at + 13); inside = 1
+    }
+    print line }'
+ask_briefly() { said=$(ask --xmlout "$@"); code=$?; said=$(printf '%s\n' "$said" | awk "$compact"); }
+say() { printf '%s\n' "$said"; return "$code"; }
+
+# names in zypper's XML, from elements that begin like this
+find_names() { printf '%s\n' "$said" | tr '<' '\n' | sed -n "s/^$1 .*name=\"\\([A-Za-z0-9_][A-Za-z0-9_+.:-]*\\)\".*/\\1/p"; }
+
+# of zypper info, the lines that matter: a description may have any text, but is indented
+facts='
+  /^[A-Z][A-Za-z ]*:/ { kept = /^(Requires|Provides|Conflicts) *:/ }
+  /^(Repository|Name|Version|Arch|Vendor|Status|Source package) *:/ || kept'
+escape=$(printf '\033')
+describe() { ask info "$@" | sed "s/$escape\\[[0-9;]*[A-Za-z]//g" | awk "$facts"; } # some machines have colours always on
+
+# "alias<tab>name<tab>yes or no: it was read<tab>yes or no: it has patches" of each repository that is enabled
+repositories() {
+  for file in "$(setting reposdir /etc/zypp/repos.d)"/*.repo; do
+    [ ! -e "$file" ] || awk '
+      function put() { if (alias != "" && enabled != "0") print alias "\t" name }
+      /^\[.*\]/ { put(); alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias); name = alias; enabled = "1" }
+      /^name *=/ { name = $0; sub(/^[^=]*= */, "", name); gsub(/\t/, " ", name) }
+      /^enabled *=/ { enabled = $0; sub(/^[^=]*= */, "", enabled) }
+      END { put() }' "$file"
+  done | while IFS='	' read -r alias name; do
+    folder=$(printf %s "$alias" | tr / _) read=no patches=no
+    [ ! -e "$solv/$folder/solv" ] || read=yes
+    # without repodata it is in SUSE's older format: a file for each patch
+    if grep -q '<data type="updateinfo"' "$raw/$folder/repodata/repomd.xml" 2>/dev/null \
+      || [ -d "$raw/$folder/suse/setup/descr" ]; then patches=yes; fi
+    printf '%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches"
+  done
+}
+
+# "name<tab>architecture<tab>epoch<tab>version<tab>release<tab>bytes" of these packages, from the copies of those
+# repositories that offer updates: zypper itself only tells the sum. Parameters: ALIASES NAMES, one a line
+# shellcheck disable=SC2016  # awk's $, not the shell's
+sizes() {
+  {
+    printf '%s\n' "$2" | sed 's/^/wanted /'
+    printf '%s\n' "$1" | tr / _ | while IFS= read -r alias; do
+      for file in "$raw/$alias/repodata"/*primary.xml*; do
+        case $file in *.gz) gzip -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *.xz) xz -dc "$file" ;; *.xml) cat "$file" ;; esac
+      done 2>/dev/null | grep -E '^ *<(name|arch|version|size)[ >]'
+    done
+  } | awk '
+    function text() { gsub(/^[^>]*>|<.*$/, ""); return $0 }
+    function value(key,   at) { at = index($0, " " key "=\""); at = substr($0, at + length(key) + 3); return substr(at, 1, index(at, "\"") - 1) }
+    /^wanted / { wanted[$2]; next }
+    /<name>/ { name = text(); next }
+    !(name in wanted) { next }
+    /<arch>/ { arch = text() }
+    /<version / { version = value("epoch") "\t" value("ver") "\t" value("rel") }
+    /<size / { print name "\t" arch "\t" version "\t" value("package") }'
+}
+find_aliases() { printf '%s\n' "$said" | tr '<' '\n' | sed -n 's/^source .*alias="\([^"]*\)".*/\1/p' | sort -u; }
+
+# what zypper would do with everything that is pending; a rolling distribution is updated as a whole
+upgrade_command() {
+  # shellcheck disable=SC1091  # a file of the machine
+  case $(. /etc/os-release 2>/dev/null; printf %s "${ID:-}") in
+    opensuse-tumbleweed | opensuse-slowroll) echo dup ;;
+    *) echo update ;;
+  esac
+}
+
+assess_tool() {
+  ask_briefly list-patches; fp_section patches say
+  patches=$(find_names 'update kind="patch"')
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  [ -z "$patches" ] || fp_section patch_details describe --type patch --conflicts $patches
+  ask_briefly list-updates --all; fp_section updates say
+  names=$(find_names 'update kind="package"') aliases=$(find_aliases)
+  upgrade=$(upgrade_command)
+  ask_briefly "$upgrade" --dry-run; fp_section upgrade say
+  names=$(printf '%s\n' "$names" "$(find_names 'solvable type="package"')" | sort -u)
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  [ -z "$names" ] || { fp_section package_details describe --requires $names; fp_section sizes sizes "$aliases" "$names"; }
+  new=$(find_new_names)
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  [ -z "$new" ] || fp_section new_packages describe --provides $new
+  if grep -q '^solvable_name:\|^query_string:' "$(setting locksfile.path /etc/zypp/locks)" 2>/dev/null; then
+    ask_briefly locks --solvables
+    case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
+    fp_section locks say
+  fi
+  fp_section reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
+  fp_section repositories repositories
+  fp_emit tool upgrade="$upgrade"
+}
+
+find_new_names() { # names of packages that the upgrade would install, and that are not installed
+  printf '%s\n' "$said" | sed -n '/^<to-install>/,/^<\/to-install>/s/^<solvable type="package" name="\([A-Za-z0-9_][A-Za-z0-9_+.-]*\)".*/\1/p' \
+    | while read -r name; do rpm -q "$name" >/dev/null 2>&1 || echo "$name"; done
+}
+
+simulate_tool() { # PACKAGES…
+  ask_briefly install --dry-run "$@"; fp_section simulation say
+  [ "$(fp_param downloads)" != yes ] || fp_section cached find "$cached" -name '*.rpm' -size +0 -printf '%f\n'
+}

@@ -1,0 +1,225 @@
+"""What rpm_assess.sh and rpm_simulate.sh do with dnf 4 and dnf 5, over stand-ins for the tools."""
+
+import gzip
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from inventory.machine import PrivilegeMethod
+from tasks.managers.rpm.dnf.holds import parse_holds
+from tasks.managers.rpm.dnf.simulation import parse_simulation
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Script, ScriptParameter, ScriptResult
+from tasks.transport.local_channel import LocalShellChannel
+from tasks.transport.posix_shell import PosixShell
+from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.transport.script_library import compose_script, load_script
+from tests.support.builders import make_update
+
+CLOCK = SystemClock()
+RPM = """#!/bin/sh
+case $* in
+  *_dbpath*) echo "{place}/database" ;;
+  *--eval*) echo x86_64 ;;
+  *NAME*) printf 'bash\\t0\\t1.0\\t1\\tx86_64\\t7\\tLab\\n' ;;
+esac
+"""
+DNF = """#!/bin/sh
+echo "$*" >>"{place}/asked"
+[ "$(grep -c . "{place}/asked")" -gt {locked} ] || {{ echo "metadata already locked by 7" >&2; exit 200; }}
+case $* in
+  *updateinfo*) cat "{place}/advisories" ;;
+  *--upgrades*) echo 'bash|0|2.0|1|x86_64|lab|10|bash|Lab' ;;
+  *repolist*) printf 'repo id repo name\\nlab lab\\n' ;;
+  *upgrade | *install*) cat "{place}/transaction"; exit 1 ;;
+esac
+"""
+ADVISORIES = """\
+===============================================================================
+  Important: bash security update
+===============================================================================
+  Update ID: RHSA-2026:1
+       Type: security
+Description: a text
+           : Update ID: RHSA-2026:2
+       Bugs: 1 - a bug
+       CVEs: CVE-2026-0001
+           : CVE-2026-0002
+      Files: bash-2.0-1.x86_64.rpm
+"""
+TABLE = """\
+Updating and loading repositories:
+Package    Arch   Version Repository      Size
+Upgrading:
+ bash      x86_64 0:2.0-1 lab         19.5 KiB
+   replacing bash x86_64 0:1.0-1 <unknown> 19.5 KiB
+Installing dependencies:
+ new       noarch 3:2.0-1 lab         19.5 KiB
+   replacing old noarch 0:1.0-1 <unknown> 19.5 KiB
+Removing unused dependencies:
+ gone      noarch 1.0-1   lab         19.5 KiB
+Installing groups:
+ Some group
+Skipping packages with conflicts:
+ skipped   noarch 2.0-1   lab         19.5 KiB
+
+Transaction Summary:
+ Installing:         1 package
+Operation aborted by the user.
+"""
+
+
+class Machine:
+    """A folder with rpm's database and the tools, and the transport to it."""
+
+    def __init__(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place = place
+        (place / "database").mkdir()
+        (place / "database/rpmdb.sqlite").write_text("before\n")
+        (place / "advisories").write_text(ADVISORIES)
+        (place / "transaction").write_text("---> Package bash.x86_64 2.0-1 will be an upgrade\n")
+        self.tool("rpm", RPM.format(place=place))
+        self.tool("systemctl", "#!/bin/sh\n")
+        self.tool("sleep", "#!/bin/sh\n")
+        self.dnf()
+        monkeypatch.setenv("PATH", f"{place}:/usr/bin:/bin")
+        self.transport = PosixShell(
+            LocalShellChannel(CLOCK), machine="here", privilege=PrivilegeEscalator(PrivilegeMethod.NONE), clock=CLOCK
+        )
+
+    def tool(self, name: str, text: str) -> None:
+        """Put a stand-in there."""
+        (self.place / name).write_text(text)
+        (self.place / name).chmod(0o755)
+
+    def dnf(self, locked: int = 0, name: str = "dnf") -> None:
+        """Let so many calls of dnf find its lock taken before the others succeed."""
+        self.tool(name, DNF.format(place=self.place, locked=locked))
+
+    @property
+    def asked(self) -> list[str]:
+        """What dnf was called with."""
+        return (self.place / "asked").read_text().splitlines()
+
+    def run(
+        self, name: str, *packages: str, package: str = "dnf", wait: str = "0", downloads: str = ""
+    ) -> ScriptResult:
+        """Run a script."""
+        params: dict[str, ScriptParameter] = {"packages": packages, "lock_wait_seconds": wait, "downloads": downloads}
+        script = Script(name, params, package=f"tasks.managers.rpm.{package}")
+        return self.transport.run_script(script, deadline=Deadline.after(CLOCK, 60))
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
+
+
+def text_of(result: ScriptResult, name: str) -> str:
+    (section,) = [each for each in result.find_records("section") if each["name"] == name]
+    return str(section["text"])
+
+
+def test_a_lock_is_waited_for(machine: Machine) -> None:
+    machine.dnf(locked=3)
+    result = machine.run("rpm_assess", wait="60")
+    assert "bash|0|2.0|1" in text_of(result, "upgrades")
+    assert all("exit_on_lock=True" in call and call.startswith("-C ") for call in machine.asked)
+
+
+def test_without_time_a_lock_is_told(machine: Machine) -> None:
+    machine.dnf(locked=100)
+    codes = {each["name"]: each["exit_code"] for each in machine.run("rpm_assess").find_records("section")}
+    assert codes["upgrades"] == codes["advisories"] == codes["transaction"] == 200
+
+
+def test_of_an_advisory_only_its_fields_are_sent(machine: Machine) -> None:
+    text = text_of(machine.run("rpm_assess"), "advisories")
+    assert [line.strip() for line in text.splitlines()] == [
+        "Update ID: RHSA-2026:1",
+        "Type: security",
+        "CVEs: CVE-2026-0001",
+        ": CVE-2026-0002",
+        "Files: bash-2.0-1.x86_64.rpm",
+    ]
+
+
+def test_a_database_that_changes_meanwhile_is_told(machine: Machine) -> None:
+    (state,) = machine.run("rpm_assess").find_records("state")
+    assert (state["changed"], state["native"]) == (False, "x86_64")
+    write = f'#!/bin/sh\necho after >"{machine.place}/database/rpmdb.sqlite"\n'
+    machine.tool("dnf", write)
+    (state,) = machine.run("rpm_assess").find_records("state")
+    assert state["changed"] is True
+
+
+def test_an_assessment_tells_when_the_system_began(machine: Machine) -> None:
+    (reboot,) = machine.run("rpm_assess").find_records("reboot")
+    began, kernel = reboot["boot_time"], os.uname().release
+    assert isinstance(began, int)
+    assert 1_500_000_000 < began <= CLOCK.now().timestamp()
+    assert reboot["kernel"] == kernel
+
+
+def test_a_name_that_dnf_would_take_for_an_option_never_reaches_it(machine: Machine) -> None:
+    lines = ("-x.noarch 1-1", "a*.noarch 1-1", "good.noarch 1-1")
+    text = "".join(f"---> Package {line} will be installed\n" for line in lines)
+    (machine.place / "transaction").write_text(text)
+    machine.run("rpm_simulate", "bash-2.0-1.x86_64", downloads="yes")
+    (asked,) = [call for call in machine.asked if "repoquery" in call]
+    assert asked.endswith(" good-1-1.noarch")
+
+
+def test_a_table_of_dnf5_is_read(machine: Machine) -> None:
+    machine.dnf(name="dnf5")
+    (machine.place / "transaction").write_text(TABLE)
+    result = machine.run("rpm_simulate", "bash-2.0-1.x86_64", package="dnf5")
+    answer = parse_simulation(result, [make_update(id="bash", name="bash", arch="x86_64", available="2.0-1")])
+    assert answer.is_accepted
+    assert dict(answer.changes) == {"bash": "2.0-1", "new": "3:2.0-1"}
+    assert answer.removals == ("old", "gone")
+
+
+def sourced(words: str, package: str, *arguments: str) -> str:
+    """What a function of the scripts prints."""
+    text = compose_script(Script("dnf_family", package=package), load_script)
+    done = subprocess.run(
+        ["sh", "-c", f"{text}\n{words}", "sh", *arguments], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> None:
+    for name, kinds in (
+        ("lab-0123456789abcdef", ("primary", "updateinfo")),
+        ("my-repo-0123456789abcdef", ("primary",)),
+    ):
+        folder = machine.place / name / "repodata"
+        folder.mkdir(parents=True)
+        data = (f'<data type="{kind}"><location href="repodata/1-{kind}.xml.gz"/></data>' for kind in kinds)
+        (folder / "repomd.xml").write_text(f"<repomd>{''.join(data)}</repomd>")
+    packages = "".join(
+        f'<package name="{name}" version="2" release="1" epoch="0" arch="noarch"><filename>f</filename>{tail}</package>'
+        for name, tail in (
+            ("bash", "<reboot_suggested>True</reboot_suggested>"),
+            ("bash", "<reboot_suggested>False</reboot_suggested>"),
+            ("other", "<reboot_suggested>True</reboot_suggested>"),
+        )
+    )
+    file = machine.place / "lab-0123456789abcdef/repodata/1-updateinfo.xml.gz"
+    file.write_bytes(gzip.compress(f"<updates>{packages}</updates>".encode()))
+    machine.tool("rpm", "#!/bin/sh\necho bash\n")
+    sources = sourced('fp_advisory_sources "$1"', "tasks.managers.rpm.dnf", str(machine.place))
+    assert sorted(sources.splitlines()) == ["lab\ttrue", "my-repo\tfalse"]
+    suggested = sourced('fp_reboot_suggested "$1"', "tasks.managers.rpm.dnf", str(machine.place))
+    assert suggested == "bash\t0\t2\t1\tnoarch\n", "other is not installed"
+
+
+def test_exclusions_of_several_lines_are_read(machine: Machine) -> None:
+    file = machine.place / "dnf.conf"
+    file.write_text("[main]\nexclude=\n  bash\n\tglibc*\n# excludepkgs=no\ngpgcheck=1\nincludepkgs = a b\nexclude=\n")
+    text = sourced('fp_exclusions "$1" "$1.not-there"', "tasks.managers.rpm.dnf", str(file))
+    assert parse_holds(text).excluded == ("bash", "glibc*")
+    assert [line.removeprefix(f"{file}:") for line in text.splitlines()][1:] == ["includepkgs=a b"]

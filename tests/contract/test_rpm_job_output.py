@@ -1,0 +1,90 @@
+"""How package jobs read what yum 3 and dnf 5 print. The shapes are from their own sources and from reports about them:
+the project has no machines with these two.
+"""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tasks.transport.script_library import load_script
+
+YUM = """Resolving Dependencies
+--> Running transaction check
+---> Package bash.x86_64 0:4.2.46-31.el7 will be updated
+---> Package bash.x86_64 0:4.2.46-35.el7_9 will be an update
+---> Package kernel.x86_64 0:3.10.0-957.el7 will be erased
+---> Package kernel.x86_64 0:3.10.0-1160.el7 will be installed
+---> Package old-name.noarch 1:1.0-1.el7 will be obsoleted
+---> Package new-name.noarch 0:2.0-1.el7 will be obsoleting
+--> Finished Dependency Resolution
+"""
+YUM_CHANGES = """out bash x86_64 4.2.46-31.el7
+in bash x86_64 4.2.46-35.el7_9
+gone kernel x86_64 3.10.0-957.el7
+in kernel x86_64 3.10.0-1160.el7
+gone old-name noarch 1:1.0-1.el7
+in new-name noarch 2.0-1.el7
+"""
+DNF5 = """Updating and loading repositories:
+Repositories loaded.
+Package                      Arch   Version                 Repository      Size
+Upgrading:
+ qemu-img                    x86_64 2:9.1.2-1.fc41          updates     22.9 MiB
+   replacing qemu-img        x86_64 2:9.1.1-2.fc41          updates     22.9 MiB
+ unbound-libs                i686   0:1.22.0-8.fc41         updates      1.5 MiB
+   replacing unbound-libs    i686   0:1.21.1-1.fc41         fedora       1.5 MiB
+Installing:
+ openh264                    x86_64 2.6.0-2.fc43            cisco        1.1 MiB
+   replacing noopenh264      x86_64 2.6.0-1.fc43            <unknown>   39.2 KiB
+Installing dependencies:
+ liburing                    x86_64 2.8-1.fc41              fedora      99.0 KiB
+Removing:
+ kernel-core                 x86_64 6.8.5-301.fc40          updates     20.0 MiB
+
+Transaction Summary:
+ Installing:         2 packages
+ Upgrading:          2 packages
+
+"""
+DNF5_CHANGES = """in qemu-img x86_64 2:9.1.2-1.fc41
+out qemu-img x86_64 2:9.1.1-2.fc41
+in unbound-libs i686 1.22.0-8.fc41
+out unbound-libs i686 1.21.1-1.fc41
+in openh264 x86_64 2.6.0-2.fc43
+gone noopenh264 x86_64 2.6.0-1.fc43
+in liburing x86_64 2.8-1.fc41
+gone kernel-core x86_64 6.8.5-301.fc40
+"""
+YUM_RUNS = "  Updating   : bash-4.2.46-35.el7_9.x86_64                                1/2 \n"
+DNF5_RUNS = "[3/9] Upgrading qemu-img-2:9.1.2-1.fc41.x86_64     100% |  11.3 MiB/s | 185.0 KiB |  00m00s\n"
+DNF5_DOWNLOADS = "[ 2/ 4] unbound-libs-0:1.22.0-8.fc41.i686      100% |   4.8 MiB/s |  49.5 KiB |  00m00s\n"
+
+
+def call(place: Path, tool: str, command: str, text: str) -> str:
+    """What a function of a tool's script prints of a text."""
+    package = f"tasks.managers.rpm.{tool}"
+    script = "\n".join([load_script("yum_family", package), load_script("package_tool", package), command])
+    environment = {"PATH": os.environ["PATH"], "FP_JOB_DIR": str(place), "LC_ALL": "C"}
+    done = subprocess.run(
+        ["sh", "-c", script], input=text, capture_output=True, text=True, env=environment, check=True, timeout=30
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(("tool", "text", "changes"), [("yum", YUM, YUM_CHANGES), ("dnf5", DNF5, DNF5_CHANGES)])
+def test_what_a_transaction_would_change_is_read(tmp_path: Path, tool: str, text: str, changes: str) -> None:
+    assert call(tmp_path, tool, "tool_changes", text) == changes
+
+
+@pytest.mark.parametrize(
+    ("tool", "text", "progress"),
+    [
+        ("yum", YUM_RUNS, "23.8 bash-4.2.46-35.el7_9.x86_64 Updating\n"),
+        ("dnf5", DNF5_RUNS, "33.3 qemu-img-2:9.1.2-1.fc41.x86_64 Upgrading\n"),
+        ("dnf5", DNF5_DOWNLOADS, "50.0 unbound-libs-0:1.22.0-8.fc41.i686 Downloading\n"),
+    ],
+)
+def test_progress_is_read(tmp_path: Path, tool: str, text: str, progress: str) -> None:
+    assert call(tmp_path, tool, 'awk "$read_progress"', text) == progress

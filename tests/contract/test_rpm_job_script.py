@@ -1,0 +1,365 @@
+"""What rpm_job.sh asks of dnf and zypper when they fail, wait or take too long: stand-ins note how they are called."""
+
+import base64
+import json
+import os
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.protocols.transport import Script
+from tasks.transport.script_library import compose_script, load_script
+
+# "rpm -q …" prints what is installed, from the file "installed"; the script needs nothing else of rpm
+RPM = r"""#!/bin/sh
+case "$*" in
+  *%{_arch}*) echo x86_64 ;;
+  *%{_dbpath}*) echo "$STAND_IN/rpmdb" ;;
+  -qa*INSTALLTIME*' %{NAME} '*) cat "$STAND_IN/twice" 2>/dev/null ;;
+  -q*) cat "$STAND_IN/installed" ;;
+  -e*) shift; echo "$*" >>"$STAND_IN/erased"; rm -f "$STAND_IN/twice"; [ ! -e "$STAND_IN/stuck" ] ;;
+esac
+exit 0
+"""
+# each kind of call has a file that is executed: simulate, download, renew, test, install, again
+DNF = """#!/bin/sh
+echo "$*" >>"$STAND_IN/calls"
+case "$*" in
+  "history "*) kind=history ;; "-q -C repoquery "*) kind=repoquery ;; *--assumeno*) kind=simulate ;;
+  *--downloadonly*) kind=download ;; *makecache*) kind=renew ;; *tsflags=test*) kind=test ;;
+  *) kind=install ;;
+esac
+[ ! -e "$STAND_IN/locked-$kind" ] || { . "$STAND_IN/locked-$kind"; echo 'RPMDB already locked by 7'; exit 200; }
+[ $kind != install ] || echo 'Running transaction'
+[ ! -e "$STAND_IN/$kind" ] || . "$STAND_IN/$kind"
+[ $kind != simulate ] || { echo 'Operation aborted.'; exit 1; }
+"""
+ZYPPER = """#!/bin/sh
+echo "$*" >>"$STAND_IN/calls"
+case "$*" in
+  *--xmlout*) kind=simulate ;; *--dry-run*) kind=test ;; *--download-only*) kind=download ;;
+  *refresh) kind=renew ;; *) kind=install ;;
+esac
+[ ! -e "$STAND_IN/$kind" ] || . "$STAND_IN/$kind"
+"""
+TOOLS = {"dnf": DNF, "zypper": ZYPPER}
+NOTHING: Mapping[str, object] = {}
+OTHER = "Package b.noarch 1-1 will be upgraded\n---> Package b.noarch 2-1 will be an upgrade"
+DOWNGRADE = "Package a.noarch 3-1 will be downgraded\n---> Package a.noarch 2-1 will be a downgrade"
+UPGRADE = "---> Package a.noarch 1-1 will be upgraded\n---> Package a.noarch 2-1 will be an upgrade\n"
+
+
+def installed(*names: str) -> str:
+    return "".join(f"{name}\\t0\\t1\\t1\\tnoarch\\t5\\tsomebody\\n" for name in names).encode().decode("unicode_escape")
+
+
+def run(place: Path, tool: str = "dnf", seconds: int = 60, **more: object) -> list[dict[str, object]]:
+    """Run a job of one transaction with the package "a", which may begin for so many seconds; return its records."""
+    folder = place / "tools"
+    folder.mkdir()
+    (place / "rpmdb").mkdir()
+    for name, text in {"rpm": RPM, tool: TOOLS[tool]}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    if not (place / "installed").exists():
+        (place / "installed").write_text(installed("a"))
+    if tool == "dnf" and not (place / "simulate").exists():
+        says(place, "simulate", UPGRADE)
+    params: dict[str, object] = {"work": "install", "numbers": ["0"], "lock_wait_seconds": "300", "allowed": []}
+    params |= {"tx_0_packages": ["a-2-1.noarch"], "tx_0_names": ["a"], "tx_0_present": ["a"]}
+    params |= {"tx_0_latest_start": str(int(time.time()) + seconds), **more}
+    token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
+    job = compose_script(Script("rpm_job", package=f"tasks.managers.rpm.{tool}"))
+    lines = [f'echo "$$ 1 boot 0" >"{place}/meta"', f'exec 3>>"{place}/events" >>"{place}/log" 2>&1']
+    (place / "script").write_text("\n".join([*lines, load_script("prelude"), job]))
+    environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
+    environment["STAND_IN"] = str(place)
+    subprocess.run(["sh", place / "script"], env=environment, check=True, timeout=90, stdin=subprocess.DEVNULL)
+    events = [json.loads(line) for line in (place / "events").read_text().splitlines()]
+    return [event for event in events if event["kind"] != "progress"]
+
+
+def says(place: Path, kind: str, text: str, end: str = "") -> None:
+    """Let the stand-in print a text when it is called so, and then do something."""
+    (place / f"{kind}.txt").write_text(text)
+    (place / kind).write_text(f'cat "$STAND_IN/{kind}.txt"\n{end}\n')
+
+
+def kinds(events: list[dict[str, object]]) -> list[object]:
+    return [event["kind"] for event in events]
+
+
+def calls(place: Path, word: str) -> list[str]:
+    return [line for line in (place / "calls").read_text().splitlines() if word in line]
+
+
+INSTALLED = ["download_started", "transaction_started", "transaction_ended", "finished"]
+REFUSED = ["download_started", "not_attempted", "finished"]
+
+
+class TestWhatIsInstalled:
+    def test_exact_versions_are_downloaded_and_then_installed_without_the_network(self, tmp_path: Path) -> None:
+        events = run(tmp_path)
+        assert kinds(events) == INSTALLED
+        assert (events[2]["exit_code"], events[2]["error"]) == (0, "")
+        (download,) = calls(tmp_path, "--downloadonly")
+        (install,) = calls(tmp_path, "--comment=")
+        assert download.endswith(" install a-2-1.noarch")
+        assert " -C " in install
+        for simulation in calls(tmp_path, "--assumeno"):
+            assert "-y" not in simulation.split(), "dnf would install instead"
+            assert "assumeno=" not in simulation
+        for call in (download, install):  # whatever the machine's dnf.conf says, and whichever repository is away
+            assert "-d 2 " in call
+            assert "*.skip_if_unavailable=True" in call
+        assert install.endswith(" install a-2-1.noarch")
+
+    def test_a_new_package_that_comes_by_itself_is_not_named(self, tmp_path: Path) -> None:
+        says(tmp_path, "simulate", UPGRADE + "---> Package new.noarch 1-1 will be installed\n")
+        both: dict[str, Any] = {"tx_0_packages": ["a-2-1.noarch", "new-1-1.noarch"], "tx_0_names": ["a", "new"]}
+        run(tmp_path, **both)
+        assert calls(tmp_path, "--comment=")[0].endswith(" install a-2-1.noarch")
+
+    def test_a_new_package_that_does_not_is_named(self, tmp_path: Path) -> None:
+        both: dict[str, Any] = {"tx_0_packages": ["a-2-1.noarch", "new-1-1.noarch"], "tx_0_names": ["a", "new"]}
+        run(tmp_path, **both)
+        assert calls(tmp_path, "--comment=")[0].endswith(" install a-2-1.noarch new-1-1.noarch")
+
+
+class TestLook:
+    @pytest.mark.parametrize(
+        ("more", "why", "detail"),
+        [
+            ("Package b.noarch 1-1 will be erased", "removals", "b"),
+            ("Package b.noarch 1-1 will be obsoleted", "removals", "b"),
+            (OTHER, "unexpected", "b 1-1 -> 2-1"),
+            (DOWNGRADE, "unexpected", "a 3-1 -> 2-1"),
+            ("Package secret.noarch 1-1 will be installed", "excluded", "secret (mask s*t)"),
+            ("Package libsecret.i686 1-1 will be installed", "excluded", "libsecret.i686 (mask lib*)"),
+        ],
+    )
+    def test_what_must_not_happen_does_not(self, tmp_path: Path, more: str, why: str, detail: str) -> None:
+        first = "" if more is DOWNGRADE else UPGRADE
+        says(tmp_path, "simulate", f"{first}---> {more}\n")
+        events = run(tmp_path, excluded=["s*t", "lib*"])
+        assert kinds(events) == REFUSED
+        assert (events[1]["why"], events[1]["detail"]) == (why, detail)
+        assert not calls(tmp_path, "--comment=")
+
+    @pytest.mark.parametrize(
+        "more",
+        [
+            OTHER,  # allowed
+            "Package kernel-core.x86_64 3-1 will be installed\n---> Package kernel-core.x86_64 1-1 will be erased",
+            "Package new.noarch 1-1 will be installed",
+        ],
+    )
+    def test_what_may_happen_does(self, tmp_path: Path, more: str) -> None:
+        says(tmp_path, "simulate", f"{UPGRADE}---> {more}\n")
+        assert kinds(run(tmp_path, allowed=["b"], excluded=["s*t"])) == INSTALLED
+
+    def test_removals_that_are_allowed_happen(self, tmp_path: Path) -> None:
+        says(tmp_path, "simulate", f"{UPGRADE}---> Package b.noarch 1-1 will be erased\n")
+        assert kinds(run(tmp_path, allow_removals="yes")) == INSTALLED
+
+    def test_what_somebody_removed_is_not_installed_anew(self, tmp_path: Path) -> None:
+        (tmp_path / "installed").write_text(installed("b"))
+        events = run(tmp_path)
+        assert (events[1]["why"], events[1]["detail"]) == ("anew", "a")
+
+    def test_what_dnf_refuses_is_told_with_its_reason(self, tmp_path: Path) -> None:
+        problem = (
+            "Error: \n Problem: cannot install the best update candidate\n  - nothing provides x needed by a-2-1\n"
+        )
+        says(tmp_path, "simulate", problem, end="exit 1")
+        events = run(tmp_path)
+        assert kinds(events) == ["download_started", "transaction_ended", "finished"]
+        assert events[1]["cause"] == "refused"
+        assert "nothing provides x" in str(events[1]["error"])
+
+
+class TestTime:
+    def test_a_download_that_does_not_end_is_ended(self, tmp_path: Path) -> None:
+        (tmp_path / "download").write_text("exec sleep 120\n")
+        events = run(tmp_path, seconds=3)
+        assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["download"]
+        assert not calls(tmp_path, "--comment=")
+
+    def test_a_stop_ends_a_download(self, tmp_path: Path) -> None:
+        (tmp_path / "download").write_text('touch "$FP_JOB_DIR/stop"; exec sleep 120\n')
+        events = run(tmp_path)
+        assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["stop"]
+
+    def test_a_lock_is_not_waited_for_past_the_latest_start(self, tmp_path: Path) -> None:
+        (tmp_path / "locked-download").touch()
+        latest = int(time.time()) + 6
+        events = run(tmp_path, seconds=6)
+        ended = events[-2]
+        assert (ended["kind"], ended["cause"]) == ("transaction_ended", "lock")
+        assert "RPMDB already locked by 7" in str(ended["error"])
+        assert time.time() <= latest + 5
+        assert len(calls(tmp_path, "--downloadonly")) > 1
+
+    def test_what_somebody_did_meanwhile_is_looked_at_before_ours_begins(self, tmp_path: Path) -> None:
+        freed = f'rm "$STAND_IN/locked-install"; printf %s "{UPGRADE}---> Package b.noarch 1-1 will be erased\n" '
+        (tmp_path / "locked-install").write_text(f'{freed} >"$STAND_IN/simulate.txt"\n')
+        events = run(tmp_path)
+        assert kinds(events) == ["download_started", "transaction_started", "not_attempted", "finished"]
+        assert (events[2]["why"], events[2]["detail"]) == ("removals", "b")
+        assert len(calls(tmp_path, "--comment=")) == 1
+
+
+FETCH = "[MIRROR] a-2-1.noarch.rpm: Curl error (7): Couldn't connect\nError: Error downloading packages:"
+TEST = "Error: Transaction test error:\n  "
+HISTORY = "Transaction ID : 12\nComment        : fleetpatch {}/0\n"
+
+
+class TestEnd:
+    @pytest.mark.parametrize(
+        ("words", "cause", "told"),
+        [
+            ("error: %prein(a-2-1.noarch) scriptlet failed, exit status 1", "maintainer-script", "%prein(a-2"),
+            (f"{TEST}installing package a needs 5MB more space on the / filesystem", "space", "a needs 5MB"),
+            (f"{TEST}file /x from install of a-2-1 conflicts with file from package b-1-1", "refused", "file /x"),
+            ('Error: Some packages cannot be downloaded due to "--cacheonly" option', "fetch", "Some packages"),
+            (f"{FETCH}\n  a-2-1.noarch: Cannot download, all mirrors were already tried", "fetch", "7): Couldn't"),
+            ("something else", "failed", "see the job's log"),
+        ],
+    )
+    def test_the_cause_of_a_failure_is_told(self, tmp_path: Path, words: str, cause: str, told: str) -> None:
+        says(tmp_path, "install", f"{words}\n", end="exit 1")
+        ended = run(tmp_path)[-2]
+        assert (ended["exit_code"], ended["cause"]) == (1, cause)
+        assert str(ended["error"]).startswith(f"{cause}: ")
+        assert told in str(ended["error"])
+
+    def test_dnfs_history_says_how_to_undo_it(self, tmp_path: Path) -> None:
+        says(tmp_path, "history", HISTORY.format(tmp_path.name))
+        says(tmp_path, "repoquery", "a-0:1-1.noarch\n")
+        assert run(tmp_path)[-2]["undo"] == "dnf history undo 12"
+
+    def test_scripts_that_write_much_hide_nothing(self, tmp_path: Path) -> None:
+        says(tmp_path, "history", HISTORY.format(tmp_path.name))
+        says(tmp_path, "repoquery", "a-0:1-1.noarch\n")
+        says(tmp_path, "install", "", end="head -c 300000 /dev/zero | tr '\\0' '\\n'")
+        assert run(tmp_path)[-2]["undo"] == "dnf history undo 12"
+
+    def test_what_no_repository_has_any_more_cannot_be_undone(self, tmp_path: Path) -> None:
+        says(tmp_path, "history", HISTORY.format(tmp_path.name))
+        undo = "not possible with dnf history undo 12: no enabled repository has a-1-1.noarch"
+        assert run(tmp_path)[-2]["undo"] == undo
+
+    def test_a_transaction_of_somebody_else_is_not_to_be_undone(self, tmp_path: Path) -> None:
+        says(tmp_path, "history", HISTORY.format("of-another-job"))
+        assert "undo" not in run(tmp_path)[-2]
+
+
+class TestStage:
+    def test_what_the_installation_will_stumble_over_is_told_before_the_window(self, tmp_path: Path) -> None:
+        says(tmp_path, "test", "Error: Transaction test error:\n  file /x from install of a conflicts\n", end="exit 1")
+        events = run(tmp_path, work="stage")
+        assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
+        assert events[1]["exit_code"] == 1
+        assert "file /x" in str(events[1]["error"])
+        assert not calls(tmp_path, "--comment=")
+
+    def test_a_lock_is_no_failure_of_what_is_downloaded(self, tmp_path: Path) -> None:
+        (tmp_path / "locked-test").touch()
+        assert run(tmp_path, work="stage")[1]["exit_code"] == 0
+
+
+TWICE = "1 a noarch a-1-1.noarch\n2 a noarch a-2-1.noarch\n1 kernel-core x86_64 kernel-core-1-1.x86_64\n"
+TWICE += "2 kernel-core x86_64 kernel-core-2-1.x86_64\n"
+
+
+class TestRepair:
+    def test_what_an_interrupted_transaction_left_is_finished(self, tmp_path: Path) -> None:
+        (tmp_path / "twice").write_text(TWICE)
+        events = run(tmp_path, work="repair", tx_0_packages=[], tx_0_names=[], tx_0_present=[])
+        assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
+        assert events[1]["exit_code"] == 0
+        assert (tmp_path / "erased").read_text() == "a-1-1.noarch\n"
+        assert [line.rpartition(" reinstall ")[2] for line in calls(tmp_path, " reinstall ")] == ["a-2-1.noarch"] * 2
+
+    def test_a_version_that_no_repository_has_any_more_stays_as_it_is(self, tmp_path: Path) -> None:
+        (tmp_path / "twice").write_text(TWICE)
+        says(tmp_path, "download", "No match for argument: a-2-1.noarch\n", end="exit 1")
+        events = run(tmp_path, work="repair", tx_0_packages=[], tx_0_names=[], tx_0_present=[])
+        assert events[1]["exit_code"] == 0
+        assert (tmp_path / "erased").read_text() == "a-1-1.noarch\n"
+        assert not calls(tmp_path, "--comment=")
+
+    def test_a_healthy_database_is_left_alone(self, tmp_path: Path) -> None:
+        events = run(tmp_path, work="repair", tx_0_packages=[], tx_0_names=[], tx_0_present=[])
+        assert events[1]["exit_code"] == 0
+        assert not (tmp_path / "calls").exists()
+
+
+SOLVABLE = '<solvable type="package" name="{}" edition="2-1" arch="noarch" edition-old="1-1" arch-old="noarch"/>'
+SUMMARY = f"<stream><install-summary>\n<to-upgrade>{SOLVABLE.format('a')}</to-upgrade>{{}}</install-summary></stream>\n"
+FAILED = """(1/2) Installing: b-2-1.noarch [...error]
+Installation of b-2-1.noarch failed:
+error: %prein(b-2-1.noarch) scriptlet failed, exit status 1
+"""
+ONCE = 'if [ ! -e "$STAND_IN/tried" ]; then : >"$STAND_IN/tried"; exit {}; fi'
+OURS = " install --download-in-advance "
+
+
+class TestZypper:
+    @pytest.fixture(autouse=True)
+    def _summary(self, tmp_path: Path) -> None:
+        says(tmp_path, "simulate", SUMMARY.format(""))
+
+    def test_what_comes_after_a_package_that_fails_is_installed_all_the_same(self, tmp_path: Path) -> None:
+        (tmp_path / "installed").write_text(installed("a", "b"))
+        says(tmp_path, "install", FAILED, end=ONCE.format(8))
+        both: dict[str, Any] = {"tx_0_packages": ["a-2-1.noarch", "b-2-1.noarch"], "tx_0_names": ["a", "b"]}
+        events = run(tmp_path, "zypper", **both, tx_0_present=["a", "b"])
+        assert kinds(events) == INSTALLED
+        assert (events[2]["exit_code"], events[2]["cause"]) == (8, "maintainer-script")
+        assert [line.partition(OURS)[2] for line in calls(tmp_path, OURS)] == [
+            "a-2-1.noarch b-2-1.noarch",
+            "a-2-1.noarch",
+        ]
+
+    def test_nothing_more_begins_after_the_latest_start(self, tmp_path: Path) -> None:
+        (tmp_path / "installed").write_text(installed("a", "b"))
+        says(tmp_path, "install", FAILED, end="sleep 8; exit 8")
+        both: dict[str, Any] = {"tx_0_packages": ["a-2-1.noarch", "b-2-1.noarch"], "tx_0_names": ["a", "b"]}
+        run(tmp_path, "zypper", seconds=6, **both, tx_0_present=["a", "b"])
+        assert len(calls(tmp_path, OURS)) == 1
+
+    @pytest.mark.parametrize(("code", "times"), [(102, 1), (103, 2), (106, 1)])
+    def test_what_is_only_information_is_no_failure(self, tmp_path: Path, code: int, times: int) -> None:
+        says(tmp_path, "install", "(1/1) Installing: a-2-1.noarch [done]\n", end=ONCE.format(code))
+        ended = run(tmp_path, "zypper")[-2]
+        assert (ended["exit_code"], ended["error"]) == (0, "")
+        assert len(calls(tmp_path, OURS)) == times
+
+    def test_it_is_not_run_again_without_an_end(self, tmp_path: Path) -> None:
+        says(tmp_path, "install", "(1/1) Installing: a-2-1.noarch [done]\n", end="exit 103")
+        assert run(tmp_path, "zypper")[-2]["exit_code"] == 0
+        assert len(calls(tmp_path, OURS)) == 3
+
+    def test_what_it_would_remove_is_a_removal(self, tmp_path: Path) -> None:
+        gone = '<to-remove>\n<solvable type="package" name="b" edition="1-1" arch="i586"/></to-remove>'
+        says(tmp_path, "simulate", SUMMARY.format(gone))
+        events = run(tmp_path, "zypper")
+        assert (events[1]["why"], events[1]["detail"]) == ("removals", "b.i586")
+
+    def test_a_download_that_fails_is_told_with_its_reason(self, tmp_path: Path) -> None:
+        curl = "Download (curl) error for 'http://x/a.rpm':\nError code: Connection failed\nError message: refused\n"
+        says(tmp_path, "download", curl, end="exit 8")
+        ended = run(tmp_path, "zypper")[-2]
+        assert ended["cause"] == "fetch"
+        assert "Error message: refused" in str(ended["error"])
+        assert len(calls(tmp_path, "--non-interactive refresh")) == 1
+
+    def test_a_lock_is_told_by_its_holder(self, tmp_path: Path) -> None:
+        says(tmp_path, "install", "System management is locked by the application with pid 7 (x).\n", end="exit 7")
+        ended = run(tmp_path, "zypper", lock_wait_seconds="4")[-2]
+        assert (ended["cause"], "pid 7" in str(ended["error"])) == ("lock", True)

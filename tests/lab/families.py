@@ -1,0 +1,230 @@
+"""What is promised on machines of every family, told once. test_dnf.py and test_zypper.py play it on theirs.
+
+Every test has a fresh host: what it leaves behind is nobody else's.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+
+from tasks.model import Outcome
+from tasks.states import Classification, OperationState, RebootState, Step, UpdateState
+from tasks.steps.context.progress_listener import LoggingListener
+from tests.contract.manager_subjects import patiently
+from tests.lab.engine import Fleet, Telling, outcome_of, result_of
+from tests.lab.fleet import BootHosts, Flavour, LabHost
+from tests.lab.killing import hold, is_held, let_go
+
+GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
+NOBODY = "http://127.0.0.1:9/"
+
+
+@dataclass(frozen=True)
+class Family:
+    """What an administrator of a family types.
+
+    Attributes:
+        kernel: name of its kernel package.
+        lock: keeps lab-sec as it is.
+        locks: prints what is locked.
+        administrate: installs lab-slow by hand, in the background.
+        repositories: directory of its repositories' files.
+        refresh: reads the repositories again.
+    """
+
+    flavour: Flavour
+    kernel: str
+    lock: str
+    locks: str
+    administrate: str
+    repositories: str
+    refresh: str
+
+
+DNF = Family(
+    "dnf",
+    "kernel-core",
+    "sed -i '$aexclude=lab-sec' /etc/dnf/dnf.conf",
+    "grep exclude= /etc/dnf/dnf.conf",
+    "systemd-run --quiet --unit=somebody dnf -q -y upgrade lab-slow",
+    "/etc/yum.repos.d",
+    "dnf -q makecache --refresh",
+)
+ZYPPER = Family(
+    "zypper",
+    "kernel-default",
+    "zypper -q -n addlock lab-sec",
+    "zypper -q -n locks",
+    "systemd-run --quiet --unit=somebody zypper -q -n update lab-slow",
+    "/etc/zypp/repos.d",
+    "zypper -q -n refresh",
+)
+
+
+def whole(host: LabHost) -> None:
+    """The database opens, no package is there twice, and each has its files."""
+    assert host.half_done_packages() == ""
+
+
+class FamilyStories:
+    """The tests of one family."""
+
+    family: ClassVar[Family]
+
+    @pytest.fixture
+    def fleet(self, hosts: BootHosts, tmp_path: Path) -> Fleet:
+        return Fleet(hosts(1, self.family.flavour), tmp_path)
+
+    def test_security_updates_by_advisory_and_the_reboot_that_one_asks_for(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        host.sh("cd /var/cache/lab; rpm -U lab-reboot-sec-1.0*.rpm", root=True)
+        before, boot = host.package_versions(), host.boot_id()
+        assert host.pending_security()
+        fleet.patch(dry_run=True)
+        assert (host.package_versions(), host.boot_id()) == (before, boot)
+
+        outcome = outcome_of(fleet.patch(), host)
+
+        assert outcome.state in GOOD, outcome.reason
+        assert host.pending_security() == 0
+        assert host.package_versions("lab-sec", "lab-plain") == {"lab-sec": "2.0-1", "lab-plain": "1.0-1"}
+        assert (outcome.reboot, host.boot_id() != boot) == (RebootState.COMPLETED, True), outcome.reason
+        fixed = result_of(outcome, "lab-sec").update
+        assert (fixed.classification, fixed.cves) == (Classification.SECURITY, ("CVE-2026-0001", "CVE-2026-0002"))
+        assert "LAB-2026:1" in fixed.advisories
+        assert result_of(outcome, "lab-reboot-sec").update.classification is Classification.CRITICAL
+        assert all(result.reason for result in outcome.updates if result.state is not UpdateState.INSTALLED)
+        whole(host)
+
+        again = outcome_of(fleet.patch(), host)
+        assert (again.state in GOOD, again.count_updates(UpdateState.INSTALLED)) == (True, 0), again.reason
+
+    def test_a_failing_package_fails_alone_and_an_edited_file_is_kept(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+
+        outcome = outcome_of(fleet.patch("lab-failing", "lab-plain", "lab-conffile", "lab-dep-a"), host)
+
+        assert outcome.state is OperationState.FAILED, outcome.reason
+        failed = result_of(outcome, "lab-failing")
+        assert failed.state is UpdateState.FAILED
+        assert "lab-failing" in failed.reason
+        names = ("lab-plain", "lab-conffile", "lab-dep-a", "lab-dep-b")
+        assert {name: result_of(outcome, name).state for name in names} == dict.fromkeys(names, UpdateState.INSTALLED)
+        assert host.package_versions("lab-failing", *names) == {"lab-failing": "1.0-1", **dict.fromkeys(names, "2.0-1")}
+        assert "dependency" in result_of(outcome, "lab-dep-b").reason
+        assert host.sh("cat /etc/lab.conf").strip() == "setting=changed by hand"
+        assert outcome.install is not None
+        assert outcome.install.kept_configuration_files == ("/etc/lab.conf",)
+        assert "/etc/lab.conf (the update's version: /etc/lab.conf.rpmnew)" in _finding(outcome, "configuration-files")
+        whole(host)
+
+    def test_what_is_locked_or_removes_others_stays(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        host.sh(self.family.lock, root=True)
+
+        outcome = outcome_of(fleet.patch("lab-sec", "lab-removes", "lab-plain"), host)
+
+        assert outcome.state in GOOD, outcome.reason
+        locked, removes = result_of(outcome, "lab-sec"), result_of(outcome, "lab-removes")
+        assert (locked.state, removes.state) == (UpdateState.EXCLUDED, UpdateState.EXCLUDED)
+        assert "hold" in locked.reason
+        assert "lab-plain" in removes.reason
+        names = ("lab-sec", "lab-removes", "lab-plain")
+        assert host.package_versions(*names) == dict(zip(names, ("1.0-1", "1.0-1", "2.0-1"), strict=True))
+        assert "lab-sec" in host.sh(self.family.locks, root=True)
+
+    def test_kernels_are_installed_beside_and_reboots_follow_the_policy(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        kernel = self.family.kernel
+        host.sh(f"cd /var/cache/lab; rpm -U {kernel}-1.0*.rpm", root=True)
+        boot = host.boot_id()
+
+        outcome = outcome_of(fleet.patch(kernel, "lab-reboot", reboot="Never"), host)
+        assert (outcome.reboot, host.boot_id()) == (RebootState.REQUIRED, boot), outcome.reason
+        assert result_of(outcome, kernel).state is UpdateState.INSTALLED, result_of(outcome, kernel)
+        assert host.sh(f"rpm -q --qf '%{{version}} ' {kernel}").split() == ["1.0", "2.0"]
+
+        outcome = outcome_of(fleet.patch("lab-plain", reboot="Always"), host)
+        assert outcome.reboot is RebootState.COMPLETED, outcome.reason
+        assert host.boot_id() != boot
+        assert host.package_versions("lab-reboot", "lab-plain") == {"lab-reboot": "2.0-1", "lab-plain": "2.0-1"}
+
+    def test_the_transaction_of_an_administrator_is_waited_for(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        hold([host])
+        host.sh(self.family.administrate, root=True)
+        patiently(lambda: is_held(host))
+        watch = _Waiting()
+        with ThreadPoolExecutor(1) as pool:
+            run = pool.submit(fleet.patch, "lab-plain", watch=watch)
+            try:
+                patiently(lambda: bool(watch.messages) or run.done())
+                assert host.package_versions("lab-plain") == {"lab-plain": "1.0-1"}
+            finally:
+                let_go([host])
+            outcome = outcome_of(run.result(timeout=600), host)
+        assert outcome.state in GOOD, outcome.reason
+        assert self.family.flavour in watch.messages[0], "it says for whom it waits"
+        assert host.package_versions("lab-plain", "lab-slow") == {"lab-plain": "2.0-1", "lab-slow": "2.0-1"}
+        whole(host)
+
+    def test_a_repository_that_is_down_is_told_with_its_remedy(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        file = f"{self.family.repositories}/lab.repo"
+        other = f"[other]\nname=other\nbaseurl={NOBODY}\nenabled=1\ngpgcheck=0\nskip_if_unavailable=1\n"
+        (host.root / f"{self.family.repositories}/other.repo".lstrip("/")).write_text(other)
+
+        outcome = outcome_of(fleet.patch("lab-plain"), host)
+        assert host.package_versions("lab-plain") == {"lab-plain": "2.0-1"}, outcome.reason
+        assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+        problems = [finding for finding in outcome.findings if finding.check == "repositories"]
+        assert problems
+        assert all("other" in each.message and each.remedy for each in problems), problems
+
+        host.sh(f"sed -i 's,^baseurl=.*,baseurl={NOBODY},' {file}", root=True)
+        outcome = outcome_of(fleet.patch("lab-sec"), host)
+        assert outcome.state in {OperationState.FAILED, OperationState.NOT_STARTED}
+        assert outcome.error is not None
+        assert (outcome.error.kind, bool(outcome.error.hint)) == ("RepositoryError", True), outcome.error
+        assert host.package_versions("lab-sec") == {"lab-sec": "1.0-1"}
+
+    def test_a_power_cut_in_a_transaction_is_reported_and_repaired(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        hold([host])
+        boot = host.boot_id()
+
+        def cut_the_power() -> None:
+            patiently(lambda: is_held(host))
+            host.crash()
+            host.wait_reboot(boot)
+
+        outcome = outcome_of(fleet.patch("lab-slow", "lab-plain", watch=Telling(on_install=cut_the_power)), host)
+        assert outcome.state is OperationState.FAILED
+        assert "power cut" in outcome.reason or "left no result" in outcome.reason, outcome.reason
+
+        let_go([host])
+        host.sh("echo 0 > /etc/lab-slow-seconds", root=True)
+        outcome = outcome_of(fleet.patch("lab-slow", "lab-plain", repair=True), host)
+        assert outcome.state in GOOD, outcome.reason
+        assert host.package_versions("lab-slow", "lab-plain") == {"lab-slow": "2.0-1", "lab-plain": "2.0-1"}
+        whole(host)
+
+
+class _Waiting(LoggingListener):
+    """Remembers for whom the run waited."""
+
+    def __init__(self) -> None:
+        self.messages: list[str] = []
+
+    def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
+        if message.startswith("waiting: "):
+            self.messages.append(message)
+
+
+def _finding(outcome: Outcome, check: str) -> str:
+    (found,) = [finding for finding in outcome.findings if finding.check == check]
+    assert found.remedy
+    return found.message

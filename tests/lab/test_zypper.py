@@ -1,0 +1,7 @@
+"""Machines with zypper."""
+
+from tests.lab.families import ZYPPER, FamilyStories
+
+
+class TestZypper(FamilyStories):
+    family = ZYPPER

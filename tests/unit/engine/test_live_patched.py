@@ -1,0 +1,162 @@
+"""A reboot that live patches mitigate: taken as ever, or left for later when the request says so."""
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.model import LivePatching, Outcome, PackageState
+from tasks.reporting.data.tables import build_tables
+from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+
+LAST = 3
+"""How often a machine is assessed: for the plan, after the installation, and after services were restarted."""
+BY = "kpatch: all fixes"
+WAITS = f"the machine asks for a reboot (kernel; mitigated by {BY}), and the request lets such a reboot wait"
+
+
+@pytest.fixture
+def fleet() -> SimFleet:
+    return SimFleet()
+
+
+@pytest.fixture
+def web(fleet: SimFleet) -> SimMachine:
+    web = fleet.add("web", [FakePackage("kernel", asks_reboot=True, changes_boot=True)])
+    web.world.mitigated_by = BY
+    return web
+
+
+@pytest.fixture
+def pending(fleet: SimFleet) -> SimMachine:
+    """A machine with a mitigated reboot from before, and nothing to install."""
+    web = fleet.add("web", [FakePackage("a", installed="2.0")])
+    web.world.mitigated_by = BY
+    web.world.shelf.reboot_reasons.append("kernel")
+    return web
+
+
+def levels(outcome: Outcome) -> list[FindingLevel]:
+    return [finding.level for finding in outcome.findings if finding.check == "pending-reboot"]
+
+
+def test_without_the_option_it_is_taken(fleet: SimFleet, web: SimMachine) -> None:
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert (outcome.state, outcome.reboot, web.boots.count) == (OperationState.SUCCEEDED, RebootState.COMPLETED, 1)
+    assert outcome.reboot_result is not None
+    assert not outcome.reboot_result.mitigated_by
+
+
+@pytest.mark.parametrize("policy", [RebootPolicy.IF_REQUIRED, RebootPolicy.NEVER])
+def test_with_the_option_it_waits_and_the_machine_has_succeeded(
+    fleet: SimFleet, web: SimMachine, policy: RebootPolicy
+) -> None:
+    outcome = outcome_of(fleet.patch(reboot=policy, reboot_if_live_patched=False), "web")
+
+    assert result_of(outcome, "kernel").state is UpdateState.INSTALLED
+    assert web.boots.orders == []
+    assert outcome.reboot is RebootState.REQUIRED
+    assert outcome.reboot_result is not None
+    assert (outcome.reboot_result.reason, outcome.reboot_result.mitigated_by) == (
+        WAITS.replace("(kernel;", f"({web.world.shelf.reboot_reasons[0]};"),
+        BY,
+    )
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert f"a required reboot waits: {outcome.reboot_result.reason}" in outcome.reason
+
+
+def test_always_takes_it_all_the_same(fleet: SimFleet, web: SimMachine) -> None:
+    outcome = outcome_of(fleet.patch(reboot=RebootPolicy.ALWAYS, reboot_if_live_patched=False), "web")
+    assert (outcome.reboot, web.boots.count) == (RebootState.COMPLETED, 1)
+
+
+def test_a_reboot_that_is_not_mitigated_is_taken(fleet: SimFleet, web: SimMachine) -> None:
+    web.world.mitigated_by = ""
+    assert outcome_of(fleet.patch(reboot_if_live_patched=False), "web").reboot is RebootState.COMPLETED
+    assert web.boots.count == 1
+
+
+def test_without_the_option_a_policy_of_never_is_a_warning_that_tells_the_mitigation(
+    fleet: SimFleet, web: SimMachine
+) -> None:
+    outcome = outcome_of(fleet.patch(reboot=RebootPolicy.NEVER), "web")
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert f"mitigated by {BY}), and the reboot policy is Never" in outcome.reason
+
+
+def test_a_mitigated_reboot_from_before_is_no_warning(fleet: SimFleet, pending: SimMachine) -> None:
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True, reboot_if_live_patched=False), "web")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.REQUIRED)
+    assert [finding.message for finding in outcome.findings if finding.check == "pending-reboot"] == [WAITS]
+    assert levels(outcome) == [FindingLevel.GOOD]
+    assert pending.boots.orders == []
+
+
+def test_a_mitigated_reboot_from_before_is_not_taken_before_an_installation(
+    fleet: SimFleet, pending: SimMachine
+) -> None:
+    pending.world.packages.append(FakePackage("b"))
+
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True, reboot_if_live_patched=False), "web")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.REQUIRED), outcome.reason
+    assert [step.step for step in outcome.steps].count(Step.REBOOT) == 1  # after the installation: it decides
+    assert levels(outcome) == [FindingLevel.GOOD]
+    assert pending.boots.orders == []
+
+
+def test_a_mitigated_reboot_from_before_is_taken_first_without_the_option(fleet: SimFleet, pending: SimMachine) -> None:
+    outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
+    assert (outcome.state, outcome.reboot, pending.boots.count) == (
+        OperationState.SUCCEEDED,
+        RebootState.COMPLETED,
+        1,
+    )
+
+
+def test_live_patches_that_are_gone_at_validation_make_it_a_warning(
+    fleet: SimFleet, web: SimMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    web.world.packages[0].used_by = ("nginx.service",)
+    judged, state = [], web.world.state
+
+    def lose() -> PackageState:
+        judged.append(state())
+        found = judged[-1]
+        return replace(found, reboot=replace(found.reboot, mitigated_by="")) if len(judged) == LAST else found
+
+    monkeypatch.setattr(web.world, "state", lose)
+    outcome = outcome_of(fleet.patch(reboot_if_live_patched=False, restart_services="IfRequired"), "web")
+    assert len(judged) == LAST
+    assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
+    assert "live patches mitigate it no longer" in outcome.reason
+    assert web.boots.orders == []
+
+
+def test_a_report_has_the_live_patches_that_the_validation_found(fleet: SimFleet, web: SimMachine) -> None:
+    web.world.live_patching = LivePatching("kpatch", "no live patch")
+    patched, installed = LivePatching("kpatch", "enabled", patches=("kpatch_1",)), web.world.packages[0]
+    state = web.world.state
+
+    def load() -> PackageState:
+        found = state()
+        return replace(found, live_patching=patched) if installed.installed == installed.available else found
+
+    web.world.state = load  # type: ignore[method-assign]
+    (row,) = build_tables(fleet.patch(reboot_if_live_patched=False)).machines
+
+    assert (row.live_patches, row.reboot_mitigated_by) == ("kpatch: enabled; kpatch_1", BY)
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [(True, YesNoUnknown.YES), (False, YesNoUnknown.NO)])
+def test_a_plan_expects_what_the_run_would_do_and_describes_the_live_patches(
+    fleet: SimFleet, pending: SimMachine, wanted: bool, expected: YesNoUnknown
+) -> None:
+    pending.world.live_patching = LivePatching("kpatch", "enabled", patches=("kpatch_1",), cves=("CVE-2024-1086",))
+    (plan,) = fleet.patch(dry_run=True, reboot_if_live_patched=wanted).plans
+    assert plan.reboot_expected is expected
+    assert f"a reboot is pending: kernel; mitigated by {BY}" in plan.notes
+    assert "live patches: kpatch: enabled; kpatch_1; fixes 1 CVE" in plan.notes

@@ -1,0 +1,53 @@
+"""Long texts from a machine: reading them takes a time that grows with their length, and not with its square.
+
+The sizes are so large that a quadratic search takes minutes, and a linear one less than a second.
+"""
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tasks.managers.apt.reboot_need import _parse_flavour
+from tasks.managers.live_patches import parse_live_patches
+from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, is_complaint, redact_text
+from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.managers.script_output import ScriptSection
+from tasks.protocols.transport import ScriptResult
+
+LONG = 200_000
+BRACKETS = "[|" * (LONG // 2)
+DOTS = "http://" + "." * LONG + "x"
+SPACES = "a" + " " * LONG + "x"
+
+
+def read_live_patches(tool: str, text: str) -> object:
+    result = ScriptResult(({"kind": "live_patching", "kernel": "5.14.0"},), 0)
+    return parse_live_patches(result, {tool: ScriptSection(0, text)})
+
+
+READERS: dict[str, tuple[Callable[[str], object], str]] = {
+    "marks after a URL": (is_complaint, DOTS),
+    "brackets": (is_complaint, BRACKETS),
+    "open brackets": (is_complaint, "[" * LONG),
+    "redaction": (redact_text, DOTS),
+    "a problem of one repository": (lambda text: build_repository_problem("updates", [text, "x"] * 10), DOTS),
+    "a progress line": (find_repository_problems, SPACES),
+    "lines of marks": (find_repository_problems, (DOTS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
+    "lines of brackets": (find_repository_problems, (BRACKETS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
+    "lines of blanks": (find_repository_problems, (SPACES[:MAX_LINE_LENGTH] + "\n") * 100),
+    "empty lines": (find_repository_problems, "\n" * LONG),
+    "a kernel's name": (_parse_flavour, "1" + "~0" * 40 + "-"),
+    "a kernel's long name": (_parse_flavour, "1" + "+0" * LONG + "-"),
+    "ksplice": (lambda text: read_live_patches("ksplice", text), "\n" * LONG),
+    "klp": (lambda text: read_live_patches("klp", text), "a\n" + " \n" * LONG + " x"),
+}
+
+
+@pytest.mark.parametrize("what", READERS)
+@pytest.mark.timeout(120)
+def test_the_time_grows_with_the_length(what: str) -> None:
+    read, text = READERS[what]
+    started = time.process_time()
+    read(text)
+    assert time.process_time() - started < 20  # of this process alone, on whatever else the machine works

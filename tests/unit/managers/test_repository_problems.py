@@ -1,0 +1,137 @@
+"""Repositories that can't be read: which, why, and what to do. Nothing may show a password."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_text
+from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.model import RepositoryProblem
+from tests.unit.managers.recordings import DATA
+
+SECRETS = ("tellnobody", "SECRET123", "user@", "word@")
+KEY, RENEW, REACH, ADDRESS = "fingerprint", "renew its certificate", "(route, firewall, proxy)", "no longer published"
+REMEDIES = {
+    "dnf-4.14": {
+        "badsum": "damaged files",
+        "cert": RENEW,
+        "dns": "DNS",
+        "forbidden": "refuses the machine",
+        "gone": ADDRESS,
+        "mirrors": ADDRESS,
+        "part": ADDRESS,
+        "refused": REACH,
+        "signed": KEY,
+        "tls": "TLS versions",
+        "unauth": "refuses the machine",
+        "unsigned": KEY,
+    },
+    "zypper-1.14.42-unreachable": {
+        "Dns": "DNS",
+        "Forbidden": "refuses the machine",
+        "Gone repo": ADDRESS,
+        "Refused": REACH,
+        "Tls": "TLS versions",
+        "Unauthorized": "refuses the machine",
+    },
+    "zypper-1.14.42-signatures": {"Repo badsum": "damaged files", "Repo signed": KEY, "Repo unsigned": KEY},
+    "zypper-suse": {
+        "container-suseconnect-zypp": "SUSEConnect",
+        "SLE-Module-Basesystem15-SP6-Updates": "refuses the machine",
+        "repo-update": "no longer updated",
+    },
+    "dnf5": {"f43-development": ADDRESS, "netbird": KEY},
+    "dnf-rhel": {"rhel-9-for-x86_64-baseos-rpms": RENEW, "rhui-baseos": RENEW, "": "Register the machine"},
+    "yum-3.4.3": {"rhel-7-server-rpms": RENEW, "": "Register the machine"},
+    "yum-3.4.3-ended": {"base": "CentOS Linux has ended"},
+}
+
+
+def said(name: str) -> str:
+    return (DATA / "repositories" / f"{name}.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_each_repository_is_named_once_with_its_remedy_and_without_secrets(name: str) -> None:
+    found = {problem.repository: problem for problem in find_repository_problems(said(name))}
+    assert found.keys() == REMEDIES[name].keys()
+    assert len(found) == len(find_repository_problems(said(name)))
+    for repository, words in REMEDIES[name].items():
+        assert words in found[repository].remedy, found[repository]
+        assert not any(secret in str(found[repository]) for secret in SECRETS)
+
+
+def test_the_message_is_the_line_that_tells_most() -> None:
+    (dns, *_, tls, _) = find_repository_problems(said("zypper-1.14.42-unreachable"))
+    assert str(dns) == "Dns: Connection failed: Could not resolve host: no.such.invalid"
+    assert tls.message.startswith("Curl error 35: OpenSSL")
+    *_, signed, _ = find_repository_problems(said("zypper-1.14.42-signatures"))
+    assert signed.message.endswith("DD26B739 BD9DF843 EC25BC33 292DC7F4 7C383381")
+
+
+def test_that_a_machine_is_not_registered_is_no_problem_by_itself() -> None:
+    note = "This system is not registered with an entitlement server. You can use subscription-manager to register.\n"
+    assert find_repository_problems(f"Updating Subscription Management repositories.\n{note}") == ()
+    nothing = 'Error: There are no enabled repositories in "/etc/yum.repos.d".\n'
+    assert [each.repository for each in find_repository_problems(note + nothing)] == ["", ""]
+
+
+def test_a_mirror_that_fails_before_another_one_answers_is_no_problem() -> None:
+    text = (
+        " fedora        100% |   5.5 MiB/s |   1.4 MiB |  00m00s\n"
+        ">>> Status code: 404 for https://mirror.example/repodata/repomd.xml (IP: 192.0.2.7)\n"
+        "Repositories loaded.\n"
+    )
+    assert find_repository_problems(text) == ()
+    assert find_repository_problems(text.splitlines()[1]) == ()
+
+
+def test_repositories_that_are_only_listed_are_told_too() -> None:
+    problems = find_repository_problems("Ignoring repositories: one, two\n")
+    assert [problem.repository for problem in problems] == ["one", "two"]
+    assert all(problem.remedy for problem in problems)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "Metadata cache created.\n", "Repository 'good' is up to date.\nAll repositories\n"]
+)
+def test_a_refresh_without_trouble_has_no_problem(text: str) -> None:
+    assert find_repository_problems(text) == ()
+
+
+def test_the_error_for_no_repository_at_all_has_the_most_frequent_remedy() -> None:
+    problems = (
+        RepositoryProblem("a", "no route", "reach"),
+        RepositoryProblem("b", "bad key", "key"),
+        RepositoryProblem("c", "bad key", "key"),
+        RepositoryProblem("d", "bad key", "key"),
+    )
+    error = build_repository_error(problems)
+    assert error.message == "a: no route; b: bad key; c: bad key; and 1 more"
+    assert error.hint == "key"
+    assert build_repository_error((), "curl: could not resolve host x\n").hint
+    assert build_repository_error((), "").message
+
+
+@given(st.lists(st.sampled_from([line for name in REMEDIES for line in said(name).splitlines()]), max_size=200))
+def test_any_order_of_lines_gives_short_redacted_and_few_problems(lines: list[str]) -> None:
+    problems = find_repository_problems("\n".join(lines))
+    assert len(problems) <= MAX_PROBLEMS
+    assert all(problem.remedy and problem.message and len(problem.message) <= 300 for problem in problems)
+    assert not any(secret in str(problem) for problem in problems for secret in SECRETS)
+
+
+@given(st.text())
+def test_garbage_raises_nothing(text: str) -> None:
+    for problem in find_repository_problems(text):
+        assert "\n" not in str(problem)
+
+
+@given(st.text("abcXYZ019%_~-.", min_size=6).map("s3cr3t".__add__))
+def test_no_login_and_no_query_is_shown(secret: str) -> None:
+    for text in (
+        f"Error for https://me:{secret}@h.example/x: 403",
+        f"[r|http://h.example/x?token={secret}] bad",
+        f"'https://h/?{secret}'",
+    ):
+        assert secret not in redact_text(text)
