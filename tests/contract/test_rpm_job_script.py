@@ -204,6 +204,15 @@ class TestTime:
         assert time.time() <= latest + 5
         assert len(calls(tmp_path, "--downloadonly")) > 1
 
+    def test_a_last_check_that_outlasts_the_latest_start_hides_no_lock(self, tmp_path: Path) -> None:
+        latest = int(time.time()) + 10
+        (tmp_path / "locked-install").write_text(': >"$STAND_IN/waits"\n')
+        slow = f'[ ! -e "$STAND_IN/waits" ] || while [ "$(date +%s)" -le {latest} ]; do sleep 0.2; done'
+        says(tmp_path, "simulate", UPGRADE, end=slow)
+        ended = run(tmp_path, tx_0_latest_start=str(latest))[-2]
+        assert (ended["kind"], ended["exit_code"], ended["cause"]) == ("transaction_ended", 200, "lock")
+        assert len(calls(tmp_path, "--comment=")) == 1
+
     def test_what_somebody_did_meanwhile_is_looked_at_before_ours_begins(self, tmp_path: Path) -> None:
         freed = f'rm "$STAND_IN/locked-install"; printf %s "{UPGRADE}---> Package b.noarch 1-1 will be erased\n" '
         (tmp_path / "locked-install").write_text(f'{freed} >"$STAND_IN/simulate.txt"\n')
@@ -339,6 +348,12 @@ class TestZypper:
         ended = run(tmp_path, "zypper")[-2]
         assert (ended["exit_code"], ended["error"]) == (0, "")
         assert len(calls(tmp_path, OURS)) == times
+
+    def test_a_failure_after_an_update_of_zypper_itself_is_told(self, tmp_path: Path) -> None:
+        words = f"(1/1) Installing: a-2-1.noarch [done]\n{FAILED.replace('b-2', 'a-2')}"
+        says(tmp_path, "install", words, end=f"{ONCE.format(103)}; exit 8")
+        ended = run(tmp_path, "zypper")[-2]
+        assert (ended["exit_code"], ended["cause"]) == (8, "maintainer-script")
 
     def test_it_is_not_run_again_without_an_end(self, tmp_path: Path) -> None:
         says(tmp_path, "install", "(1/1) Installing: a-2-1.noarch [done]\n", end="exit 103")

@@ -78,14 +78,14 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
   fp_limit_lock_wait
   while :; do
     if [ -n "$downloads" ]; then
-      fp_while_in_time "$@" 3>&-; tool_code "$?"; code=$?
-    elif rpm_is_locked; then code=1
+      fp_while_in_time "$@" 3>&-; tool_code "$?"; ran=$?
+    elif rpm_is_locked; then ran=1
     else
       : >"$began"
-      ("$@") 3>&-; tool_code "$?"; code=$?
+      ("$@") 3>&-; tool_code "$?"; ran=$?
     fi
-    [ "$code" -ne 0 ] && [ -z "$ended_for" ] || break
-    if tool_began || ! { [ -n "$held_by" ] || tool_locked "$code"; }; then break; fi
+    [ "$ran" -ne 0 ] && [ -z "$ended_for" ] || break
+    if tool_began || ! { [ -n "$held_by" ] || tool_locked "$ran"; }; then break; fi
     [ "$(fp_seconds_until "$until")" -ge 3 ] || break
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
@@ -96,7 +96,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
   done
   : >"$finished"
   wait "$watcher"
-  return "$code"
+  return "$ran" # not $code, which "look" sets
 }
 
 # ---- errors, as "kind: the lines that say so"
@@ -261,9 +261,10 @@ install() {
     unwanted) refuse; return ;;
   esac
   if ! tool_began; then ended "$result"; return; fi
-  code=$result
-  while tool_continue "$code" && ! fp_stop_requested && ! fp_is_over "$latest" && look; do
-    (tool_install $wishes) 3>&-; tool_code "$?"; code=$?
+  last=$result
+  while tool_continue "$last" && ! fp_stop_requested && ! fp_is_over "$latest" && look; do
+    (tool_install $wishes) 3>&-; tool_code "$?"; last=$?
+    [ "$last" -eq 0 ] || result=$last
   done
   note_conffiles
   ended "$result" "$(tool_undo)"
