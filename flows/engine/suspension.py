@@ -41,12 +41,19 @@ class Suspension:
 
 
 def find_suspension(entries: Iterable[JournalEntry]) -> Suspension | None:
-    """Return a run's suspension from its journal; None if there is none, or if the run was resumed after it. Pure."""
+    """Return a run's suspension from its journal; None if there is none, or if the run was resumed after it. Pure.
+
+    The request is recorded by another thread than the stop, so a run that stops at once may record the stop first.
+    """
     last = None
     for entry in entries:
-        if not entry.machine and entry.act in {SUSPEND_ACT, RESUME_ACT}:
+        if entry.machine:
+            continue
+        if entry.act == RESUME_ACT:
+            last = None
+        elif entry.act == SUSPEND_ACT and (last is None or entry.mark is JournalMark.AFTER):
             last = entry
-    if last is None or last.act == RESUME_ACT:
+    if last is None:
         return None
     reason, flow_run_id = (str(last.detail.get(key) or "") for key in ("reason", "flow_run_id"))
     return Suspension(last.at, reason, flow_run_id, last.mark is JournalMark.AFTER)

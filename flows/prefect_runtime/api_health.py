@@ -102,12 +102,16 @@ class ApiMonitor:
                 self._check_api(client)
 
     def _check_api(self, client: SyncPrefectClient) -> bool:
+        asked_at = time.monotonic()
         answered = _is_api_reachable(client, self._flow_run_id)
-        if not answered and self._unreachable_since is None:
+        since = self._unreachable_since
+        if not answered and since is None:
             self._unreachable_since = time.monotonic()
             logger.warning("the Prefect server does not answer; the run continues without it")
-        elif answered and self._unreachable_since is not None:
-            away = time.monotonic() - self._unreachable_since
+        elif answered and since is not None:
+            if asked_at < since:  # an answer from before the server went away
+                return False
+            away = time.monotonic() - since
             self._earlier_unreachable_seconds, self._unreachable_since = self.unreachable_seconds, None
             logger.warning("the Prefect server answers again after %.0f s; it gets what it missed", away)
         return answered

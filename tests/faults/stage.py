@@ -56,9 +56,13 @@ class Strikes(LoggingListener):
     at: str
     then: Callable[[], object]
     struck: threading.Event = field(default_factory=threading.Event)
+    lead_seconds: float | None = None  # from here to the beginning of the installation
+    created_at: float = field(default_factory=time.monotonic)
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Call back when it is so far."""
+        if step is Step.INSTALL and self.lead_seconds is None:
+            self.lead_seconds = time.monotonic() - self.created_at
         begins = fraction == 0.0 and not message and step.value == self.at
         verb = {"stage": "downloading", "installing": "installing"}.get(self.at, "no such verb")
         if (begins or message.startswith(verb)) and not self.struck.is_set():
@@ -77,6 +81,7 @@ class Stage:
     downs: int = 0  # power cuts that the case itself made
     asked: Sequence[str] = MASKS  # masks of the updates that the run was asked for
     begun: list[ForkedProcess] = field(default_factory=list)
+    lead_seconds: float = 0.0  # of the last run, until it began to install; of all of it, if it did not
 
     def __post_init__(self) -> None:
         self.records_url = self.records_url or f"sqlite:///{self.place / 'records.db'}"
@@ -134,6 +139,7 @@ class Stage:
         watch = Strikes(at, then)
         who = Caller(watch, self.control, records_url=self.records_url, run_id=run)
         report = execute(self.request(*masks, **fields), who, lambda request, ports: LocalRunner())
+        self.lead_seconds = watch.lead_seconds or time.monotonic() - watch.created_at
         if at and not watch.struck.is_set():
             raise NotReached(f"the run did not reach {at}, so no fault was injected")
         return report
@@ -144,10 +150,11 @@ class Stage:
         Return the run that began lab-slow, and the boot in which it was begun.
 
         A longer window would put several updates into one transaction. On cores that others use, lab-slow may be too
-        late for it: then nothing was changed, and the next window, which is a little longer, comes.
+        late for it: then nothing was changed, and the next window is longer by what came before the installation.
         """
         for number, run in enumerate((RUN, *(f"20260310-01000{number}-aaaaaa" for number in range(1, 5)))):
-            minutes, boot = 0.7 + 0.15 * number, self.host.boot_id()
+            lead_minutes = min(self.lead_seconds / 60, 4.0) if number else 0.0
+            minutes, boot = 0.7 + 0.1 * number + lead_minutes, self.host.boot_id()
             self.slow(self.host, round(60 * minutes) + 3)
             with suppress(NotReached):
                 self.patch(*masks, run=run, minutes=minutes, stage=False, **fields)

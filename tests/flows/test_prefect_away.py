@@ -177,6 +177,28 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     assert "answers again" in told[-1]
 
 
+def test_an_answer_from_before_the_api_went_away_does_not_say_that_it_is_back(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitor = api_health.ApiMonitor(uuid4())
+
+    def answers(client: object, flow_run_id: object) -> bool:
+        monkeypatch.setattr(api_health, "_is_api_reachable", lambda *_: False)
+        assert not monitor.wait_until_reachable(until=time.monotonic())  # another thread finds that it is away
+        return True
+
+    monkeypatch.setattr(api_health, "_is_api_reachable", answers)
+    assert not monitor.wait_until_reachable(until=time.monotonic())
+    assert monitor.is_unreachable
+    assert [record.getMessage() for record in caplog.records if "answer" in record.getMessage()] == [
+        "the Prefect server does not answer; the run continues without it"
+    ]
+
+    monkeypatch.setattr(api_health, "_is_api_reachable", lambda *_: True)
+    assert monitor.wait_until_reachable(until=time.monotonic())
+    assert not monitor.is_unreachable
+
+
 def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: list[str]) -> None:
     two(fleet)
     done_without = threading.Event()

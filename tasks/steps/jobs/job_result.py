@@ -181,7 +181,8 @@ def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str
             late = parse_number(event.get("at"), 0.0) - transaction.latest_start
             return f"no time left: {_describe_available_time(transaction)}; its turn came {late:.0f} s later"
         case "download":
-            return f"no time left: {_describe_available_time(transaction)}; its download was not over by then"
+            needed = _describe_available_time(transaction)
+            return f"no time left: {needed}; its download and last check were not over by then"
         case "stop":
             return "the run was asked to stop before its turn came"
         case "preempted":

@@ -68,7 +68,7 @@ def test_a_run_that_only_downloads_says_why_it_did_not(fleet: SimFleet) -> None:
     outcome = outcome_of(fleet.patch(minutes=30, download_only=True), "web")
 
     assert "had time until" in result_of(outcome, "p0").reason
-    assert "its download was not over by then" in result_of(outcome, "p0").reason
+    assert "its download and last check were not over by then" in result_of(outcome, "p0").reason
 
 
 def test_a_run_that_is_asked_to_stop_ends_its_download(fleet: SimFleet) -> None:

@@ -1,13 +1,15 @@
 """Runs that are suspended at any of their calls, and gone on with: what is begun is ended, what is not stays open."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from flows.engine.suspension import find_suspension
+from flows.engine.suspension import RESUME_ACT, SUSPEND_ACT, find_suspension
 from tasks.model import RunReport
-from tasks.states import OperationState, UpdateState
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.states import OperationState, Step, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -145,3 +147,28 @@ def test_a_stop_that_came_first_stands() -> None:
     control.request_stop("cancelled")
     control.request_suspension("suspended in Prefect")
     assert (control.is_suspended, control.reason) == (False, "cancelled")
+
+
+MOMENT = datetime(2026, 3, 10, 1, tzinfo=UTC)
+ASKED = JournalEntry(RUN, "", Step.ASSESS, JournalMark.BEFORE, SUSPEND_ACT, SUSPEND_ACT, MOMENT, {"reason": "tested"})
+STOPPED = replace(ASKED, mark=JournalMark.AFTER)
+RESUMED = replace(ASKED, act=RESUME_ACT, key=RESUME_ACT, mark=JournalMark.AFTER)
+
+
+@pytest.mark.parametrize(
+    ("journal", "complete"),
+    [
+        ((), None),
+        ((ASKED,), False),
+        ((ASKED, STOPPED), True),
+        ((STOPPED, ASKED), True),  # they are written by two threads
+        ((ASKED, STOPPED, RESUMED), None),
+        ((ASKED, STOPPED, RESUMED, ASKED), False),
+        ((ASKED, replace(STOPPED, machine="web")), False),
+    ],
+)
+def test_whether_a_run_is_suspended_is_read_from_its_journal(
+    journal: tuple[JournalEntry, ...], complete: bool | None
+) -> None:
+    suspension = find_suspension(journal)
+    assert (suspension.is_complete if suspension else None) is complete
