@@ -49,6 +49,8 @@ LONG = (
     "tests/flows/test_cancel_served.py",
     "tests/lab/test_hostile.py",
     "tests/lab/test_demo.py",
+    "tests/lab/test_dnf.py",
+    "tests/lab/test_zypper.py",
     "tests/lab/",
     "tests/flows/test_buttons.py",
     "tests/flows/",
