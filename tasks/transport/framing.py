@@ -9,6 +9,7 @@ Everything else is unframed output.
 """
 
 import base64
+import re
 import secrets
 from collections.abc import Mapping
 from typing import Final
@@ -27,10 +28,13 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
     """Return parameters as one base64 token: a flat JSON object in the subset that prelude.sh reads.
 
     Raises:
-        RequestError: a value that a shell can't hold: NUL, lone surrogates, or a newline within an item of a list.
+        RequestError: a name that is no name of a shell's variable, or a value that a shell can't hold: NUL, lone
+            surrogates, or a newline within an item of a list.
     """
     parts = []
     for name, value in params.items():
+        if not _NAME_PATTERN.fullmatch(name):
+            raise RequestError(f"parameter {name!r}: only letters, digits and _ can be in its name")
         if isinstance(value, str):
             text = _render_json_string(name, value)
         else:
@@ -42,6 +46,7 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
     return base64.b64encode(("{" + ",".join(parts) + "}").encode()).decode("ascii")
 
 
+_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_]+")
 # The escapes that prelude.sh reads: \n, and \u for the other control characters, the quote and the backslash.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
 

@@ -130,6 +130,23 @@ class TestWhatIsInstalled:
         assert calls(tmp_path, "--comment=")[0].endswith(" install a-2-1.noarch new-1-1.noarch")
 
 
+    def test_progress_is_told_at_once_and_after_a_long_silence(self, tmp_path: Path) -> None:
+        waits = 'for _ in $(seq 600); do ! grep -q {} "$STAND_IN/events" || break; sleep 0.1; done'
+        line = "  {:<17}: a-2-1.noarch  {}/2"
+        says(
+            tmp_path,
+            "install",
+            line.format("Upgrading", 1) + "\n",
+            end=f"{waits.format('Upgrading')}; sleep 4; echo '{line.format('Cleanup', 2)}'; {waits.format('Cleanup')}",
+        )
+        assert kinds(run(tmp_path)) == INSTALLED
+        told = [json.loads(each) for each in (tmp_path / "events").read_text().splitlines() if '"progress"' in each]
+        assert [(each["percent"], each["update"], each["action"]) for each in told] == [
+            (39.0, "a", "Upgrading"),
+            (77.0, "a", "Cleanup"),
+        ]
+
+
 class TestLook:
     @pytest.mark.parametrize(
         ("more", "why", "detail"),

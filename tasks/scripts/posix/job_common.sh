@@ -110,11 +110,11 @@ fp_find_running() {
 }
 
 # fp_job_param DIR NAME: a parameter of a job
-# shellcheck disable=SC2034  # FP_PARAMS is read by fp_param
 fp_job_param() {
   (
-    FP_PARAMS=$(base64 -d <"$1/params" 2>/dev/null || openssl base64 -A -d <"$1/params" 2>/dev/null)
-    fp_param "$2"
+    fp_read_params fp_of_job "$(base64 -d <"$1/params" 2>/dev/null || openssl base64 -A -d <"$1/params" 2>/dev/null)"
+    fp_find_param fp_of_job "$2"
+    printf '%s' "${fp_stored#?}"
   )
 }
 

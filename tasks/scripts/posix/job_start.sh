@@ -16,8 +16,7 @@ patience=40
 
 refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}" "holder=${3:-}"; exit 0; }
 
-# shellcheck disable=SC2034  # read by fp_param
-of_job() { (FP_PARAMS=$job_params; fp_param "$1"); }
+of_job() { fp_find_param of_job "$1"; printf '%s' "${fp_stored#?}"; }
 
 claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")
@@ -93,7 +92,7 @@ withdraw() { # create the job's meta, so that it never begins; it may have begun
 fp_ready || refuse "$fp_why" "$fp_about"
 fp_lock || refuse "$fp_why" "$fp_about"
 token=$(fp_param token)
-job_params=$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)
+fp_read_params of_job "$(printf '%s' "$token" | base64 -d 2>/dev/null || printf '%s' "$token" | openssl base64 -A -d)"
 fp_look "$dir"
 attached=true
 [ "$fp_phase" != absent ] || attached=false

@@ -21,37 +21,46 @@ if [ -n "${FP_TOKEN:-}" ]; then
 fi
 FP_PARAMS=${FP_PARAMS:-'{}'}
 
-# fp_read_param MODE NAME: print a parameter, or (MODE has) say whether it has a value. The encoder writes " and \ as
-# \u escapes, so that a quote always ends a string and a backslash always starts an escape.
-fp_read_param() {
-  printf '%s\n' "$FP_PARAMS" | awk -v mode="$1" -v name="$2" '
+# fp_read_params PREFIX JSON: sets PREFIX_NAME to each parameter, as fp_param prints it, after "s" (a text) or "l" (a
+# list). One awk for all of them: a script that starts one for each parameter would start little else. The encoder writes
+# " and \ as \u escapes, so that a quote always ends a string and a backslash always starts an escape.
+fp_read_params() {
+  eval "$(printf '%s\n' "$2" | awk -v prefix="$1" '
     function swap(s, code, by,   n, i, part, out) {
-      if (index(s, "\\" code) == 0) return s
-      n = split(s, part, "[\\\\]" code); out = part[1]
+      if (index(s, code) == 0) return s
+      n = split(s, part, code ~ /^\\/ ? "[\\\\]" substr(code, 2) : code); out = part[1]
       for (i = 2; i <= n; i++) out = out by part[i]
       return out
     }
     function plain(s,   i) {
-      if (index(s, "\\") == 0) return s
-      s = swap(s, "n", "\n"); s = swap(s, "u0022", "\"")
-      for (i = 1; i < 32; i++) s = swap(s, sprintf("u%04x", i), sprintf("%c", i))
-      return swap(s, "u005c", "\\")
+      if (index(s, "\\")) {
+        s = swap(s, "\\n", "\n"); s = swap(s, "\\u0022", "\"")
+        for (i = 1; i < 32; i++) s = swap(s, sprintf("\\u%04x", i), sprintf("%c", i))
+        s = swap(s, "\\u005c", "\\")
+      }
+      return swap(s, "\047", "\047\\\047\047")  # for the shell, between single quotes
     }
-    function take(s) { if (!wanted) return; if (held == "") held = list || s != ""; if (mode == "print") print plain(s) }
     {
       count = split($0, q, "\"")  # q[k] is a key, q[k + 1] the text between it and its value
-      for (k = 2; k < count && !wanted; k = v + 2) {
-        wanted = q[k] == name; list = q[k + 1] == ":["; v = k + 2
-        if (q[k + 1] ~ /^:\[\]/) { v = k; continue }
-        take(q[v])
-        while (list && q[v + 1] == ",") { v += 2; take(q[v]) }
+      for (k = 2; k < count; k = v + 2) {
+        list = q[k + 1] ~ /^:\[/; v = k + 2
+        printf "%s_%s=\047%s", prefix, q[k], list ? "l" : "s"
+        if (q[k + 1] ~ /^:\[\]/) v = k
+        else printf "%s\n", plain(q[v])
+        while (list && v > k && q[v + 1] == ",") { v += 2; printf "%s\n", plain(q[v]) }
+        print "\047"
       }
-    }
-    END { exit mode == "has" && !held }'
+    }')"
 }
+fp_read_params fp_in "$FP_PARAMS"
 
-fp_param() { fp_read_param print "$1"; }
-fp_has() { fp_read_param has "$1"; }
+fp_find_param() { eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_params has set, or to nothing
+fp_param() { fp_find_param fp_in "$1"; printf '%s' "${fp_stored#?}"; } # NAME: prints a parameter; of a list, an item a line
+fp_has() { # NAME: whether a parameter has a value
+  fp_find_param fp_in "$1"
+  case $fp_stored in '' | l | 's
+') return 1 ;; esac
+}
 
 # The time. A clock can be set back while an order waits. The uptime can't, and it continues while a machine is
 # suspended. fp_base is the clock's time at the boot, from the last comparison of the two: an order's parameter
@@ -62,11 +71,11 @@ fp_read_uptime() { # sets fp_up to the whole seconds since the boot
   case $fp_up in '' | *[!0-9]*) return 1 ;; esac
 }
 fp_note_clock() { if fp_read_uptime; then fp_base=$(($(date +%s) - fp_up)); fi; } # from now on, a clock that is set back has no effect
-fp_now() { # seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later
+fp_read_time() { # sets fp_time to the seconds since 1970 by this machine's clock, or by fp_base and the uptime if that is later
   fp_time=$(date +%s)
   if [ -n "$fp_base" ] && fp_read_uptime && [ "$((fp_base + fp_up))" -gt "$fp_time" ]; then fp_time=$((fp_base + fp_up)); fi
-  echo "$fp_time"
 }
+fp_now() { fp_read_time; echo "$fp_time"; }
 [ -n "${FP_JOB_DIR:-}" ] || fp_base=''
 fp_base=${fp_base:-}
 case $FP_PARAMS in

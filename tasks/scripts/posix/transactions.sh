@@ -14,8 +14,8 @@ log=$FP_JOB_DIR/log
 work=$(fp_param work)
 lock_wait=$(fp_param lock_wait_seconds)
 
-fp_seconds_until() { echo $(($1 - $(fp_now))); } # by fp_now, which is never set back
-fp_is_over() { [ "$(fp_seconds_until "$1")" -lt 0 ]; }
+fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
+fp_is_over() { fp_read_time; [ "$1" -lt "$fp_time" ]; }
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
 fp_escape=$(printf '\033')
 fp_plain() { sed "s/$fp_escape\\[[0-9;]*[A-Za-z]//g"; } # without colours, which some machines have always on
@@ -35,6 +35,30 @@ fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that 
   fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
 }
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
+
+# fp_watch_progress FILE END FUNCTION: until the file END exists or the job has ended. FUNCTION prints the newest progress in
+# FILE: percent, update and action, each in a line. It reads a file, so that no dead reader can end the package manager.
+fp_watch_progress() {
+  fp_seen='' fp_naps=0
+  : >"$FP_JOB_DIR/looked"
+  while [ ! -e "$2" ] && kill -0 $$ 2>/dev/null; do
+    if [ "$fp_naps" -lt 10 ]; then fp_nap=0.1; else fp_nap=0.5; fi # the package manager may end at once, and the reader ends with it
+    fp_naps=$((fp_naps + 1))
+    sleep "$fp_nap" 2>/dev/null || sleep 1
+    # To read starts some processes, and a file that is as old as the last look has nothing new. Two writes within a tick
+    # of the clock have one time, so it is read every two seconds all the same.
+    # shellcheck disable=SC3013  # POSIX has -nt since 2024, and every sh of such a machine
+    [ "$fp_naps" -lt 10 ] || [ $((fp_naps % 4)) -eq 0 ] || [ "$1" -nt "$FP_JOB_DIR/looked" ] || continue
+    : >"$FP_JOB_DIR/looked"
+    fp_said=$("$3")
+    [ -n "$fp_said" ] && [ "$fp_said" != "$fp_seen" ] || continue
+    fp_seen=$fp_said
+    printf '%s\n' "$fp_said" | {
+      IFS= read -r fp_percent; IFS= read -r fp_update; IFS= read -r fp_action # empty ones at the end have no line
+      fp_progress "$fp_percent" "$fp_update" "$fp_action"
+    }
+  done
+}
 
 fp_limit_lock_wait() { # sets until: the end of the wait for another process's lock, at most the latest start
   wait_for=$(fp_seconds_until "$latest")

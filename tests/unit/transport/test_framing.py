@@ -149,6 +149,12 @@ def test_what_a_shell_cannot_hold_is_refused_by_name(value):
         encode_params({"odd": value})
 
 
+@pytest.mark.parametrize("name", ["", "a-b", "a b", "a=1;id", "a$(id)", "\u00e4"])
+def test_a_name_that_no_variable_of_a_shell_can_have_is_refused(name: str) -> None:
+    with pytest.raises(RequestError, match="only letters, digits and _"):
+        encode_params({name: "x"})
+
+
 def test_an_unknown_script_is_an_error_of_ours():
     with pytest.raises(RequestError, match="no script named 'nothing'"):
         load_script("nothing")

@@ -17,8 +17,7 @@ lines() { printf '%s\n' "$@"; }
 among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: the lines of stdin that are in it
 without() { awk 'FILENAME == ARGV[1] { drop[$0]; next } $0 != "" && !($0 in drop)' "$1" -; } # FILE: the lines of stdin that are not in it
 
-# ---- progress: apt writes to a file, so that no dead reader can end it. A reader polls its last line twice a second,
-# and more often at first, because apt may end at once and the reader ends with it.
+# ---- progress
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
 read_progress='
@@ -30,21 +29,7 @@ read_progress='
     if ($1 == "dlstatus" || name == "dpkg-exec") name = ""
     printf "%.1f\n%s\n%s\n", percent, name, action }'
 
-watch_apt() {
-  seen='' naps=0
-  while [ ! -e "$finished" ] && kill -0 $$ 2>/dev/null; do
-    if [ "$naps" -lt 10 ]; then nap=0.1; else nap=0.5; fi
-    naps=$((naps + 1))
-    sleep "$nap" 2>/dev/null || sleep 1
-    line=$(grep -E '^(pm|dl)status:' "$status" 2>/dev/null | tail -n 1)
-    [ -n "$line" ] && [ "$line" != "$seen" ] || continue
-    seen=$line
-    lines "$line" | awk -F : -v work="$work" "$read_progress" | {
-      read -r percent && IFS= read -r name && IFS= read -r action &&
-        fp_progress "$percent" "$name" "$action"
-    }
-  done
-}
+find_progress() { grep -E '^(pm|dl)status:' "$status" 2>/dev/null | tail -n 1 | awk -F : -v work="$work" "$read_progress"; }
 
 exec_apt() { # WORDS…
   wait_for=$(fp_seconds_until "$until") # for a lock; a negative value would wait forever
@@ -64,7 +49,7 @@ locked_out() { fp_last_words | grep -q 'Could not get lock' && ! apt_began; } # 
 run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its time is over or a stop is requested
   : >"$status"
   rm -f "$finished"
-  watch_apt &
+  fp_watch_progress "$status" "$finished" find_progress &
   watcher=$!
   ended_for=''
   fp_limit_lock_wait

@@ -32,18 +32,11 @@ lines() { printf '%s\n' "$@"; }
 strip_version() { sed 's/^patch:.*//; s/-[^-]*-[^-]*$//'; } # the names of packages NAME-VERSION-RELEASE.ARCH
 list() { awk 'NF { printf "%s%s", (count++ ? ", " : ""), $0 }'; } # the lines of stdin in one
 
-# ---- progress: the tool writes to the log, so that no dead reader can end it. A reader polls the end of the log.
+# ---- progress
 
-watch_tool() {
-  seen='' naps=0
-  while [ ! -e "$finished" ] && kill -0 $$ 2>/dev/null; do
-    if [ "$naps" -lt 10 ]; then nap=0.1; else nap=0.5; fi
-    naps=$((naps + 1))
-    sleep "$nap" 2>/dev/null || sleep 1
-    said=$(tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 4096 | fp_plain | tr '\r' '\n' | awk "$read_progress" | tail -n 1)
-    [ -n "$said" ] && [ "$said" != "$seen" ] || continue
-    seen=$said
-    lines "$said" | awk -v native="$native" -v work="$work" -v downloads="$1" '
+find_progress() { # of the end of the log
+  tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 4096 | fp_plain | tr '\r' '\n' | awk "$read_progress" | tail -n 1 \
+    | awk -v native="$native" -v work="$work" -v downloads="$downloads" '
       { percent = $1 < 0 ? 0 : $1 > 100 ? 100 : $1
         if (work == "install") percent = downloads ? percent / 5 : 20 + percent * 4 / 5
         name = ""
@@ -51,11 +44,7 @@ watch_tool() {
           name = arch = $2; sub(/.*\./, "", arch); sub(/-[^-]*-[^-]*$/, "", name)
           if (arch != "noarch" && arch != native) name = name "." arch
         }
-        $1 = $2 = ""; sub(/^ +/, ""); printf "%.1f\n%s\n%s\n", percent, name, $0 }' | {
-      read -r percent && IFS= read -r name && IFS= read -r action &&
-        fp_progress "$percent" "$name" "$action"
-    }
-  done
+        $1 = $2 = ""; sub(/^ +/, ""); printf "%.1f\n%s\n%s\n", percent, name, $0 }'
 }
 
 # ---- locks
@@ -72,7 +61,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
   rm -f "$finished"
   downloads=''
   case $1 in tool_download*) downloads=yes ;; esac
-  watch_tool "$downloads" &
+  fp_watch_progress "$log" "$finished" find_progress &
   watcher=$!
   ended_for=''
   fp_limit_lock_wait
