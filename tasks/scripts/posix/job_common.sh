@@ -113,8 +113,7 @@ fp_find_running() {
 fp_job_param() {
   (
     fp_read_params fp_of_job "$(base64 -d <"$1/params" 2>/dev/null || openssl base64 -A -d <"$1/params" 2>/dev/null)"
-    fp_find_param fp_of_job "$2"
-    printf '%s' "${fp_stored#?}"
+    fp_print_param fp_of_job "$2"
   )
 }
 

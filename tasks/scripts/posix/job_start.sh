@@ -16,7 +16,7 @@ patience=40
 
 refuse() { fp_emit refused "id=$id" "why=$1" "about=${2:-}" "holder=${3:-}"; exit 0; }
 
-of_job() { fp_find_param of_job "$1"; printf '%s' "${fp_stored#?}"; }
+of_job() { fp_print_param of_job "$1"; } # NAME: a parameter of the job
 
 claimed() { # refuse an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one
   claim_run=$(of_job claim_run) attempt=$(fp_number "$(of_job claim_attempt)")

@@ -54,8 +54,9 @@ fp_read_params() {
 }
 fp_read_params fp_in "$FP_PARAMS"
 
-fp_find_param() { eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_params has set, or to nothing
-fp_param() { fp_find_param fp_in "$1"; printf '%s' "${fp_stored#?}"; } # NAME: prints a parameter; of a list, an item a line
+fp_find_param() { fp_stored=''; eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_params has set
+fp_print_param() { fp_find_param "$1" "$2"; printf '%s' "${fp_stored#?}"; } # PREFIX NAME: of a list, an item a line
+fp_param() { fp_print_param fp_in "$1"; } # NAME
 fp_has() { # NAME: whether a parameter has a value
   fp_find_param fp_in "$1"
   case $fp_stored in '' | l | 's

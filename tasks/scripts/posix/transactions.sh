@@ -6,7 +6,7 @@
 # when a download is ended, by default the latest start), lock_wait_seconds.
 # The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction
 # begins in it).
-# shellcheck disable=SC2034  # used by the scripts that this is put before
+# shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; set by the prelude
 
 trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 
