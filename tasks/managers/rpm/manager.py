@@ -8,6 +8,7 @@ from tasks.errors import RequestError
 from tasks.managers.boot_packages import is_boot_package
 from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
 from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
+from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.managers.simulation import SimulationAnswer, simulate_installation
@@ -120,7 +121,9 @@ class RpmManager:
         native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
         versions = parse_installed_packages(sections["packages"].text, native)
         return {
-            update.id: update.available if update.available in versions[update.id] else versions[update.id][-1]
+            update.id: update.available
+            if update.available in versions[update.id]
+            else max(versions[update.id], key=RpmVersion)
             for update in updates
             if versions.get(update.id)
         }

@@ -262,3 +262,14 @@ def test_installed_versions_are_those_of_packages() -> None:
     found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
     assert found == {"lab-sec": "1.0-1", "kernel-default": "5.14.1-1"}
     assert replay.asked[0].params["packages"] == ("lab-sec", "lab-gone", "kernel-default")
+
+
+def test_of_several_kernels_the_newest_counts_and_not_the_one_that_was_installed_last() -> None:
+    """An older kernel that somebody installs anew comes last in rpm's list. The update is not installed by that."""
+    rows = ("5.14.21\t150500.55.9", "5.14.21\t150500.55.19", "5.14.21\t150500.55.7")
+    text = "".join(f"kernel-default\t0\t{row}\tx86_64\t1795357225\tSUSE\n" for row in rows)
+    section = {"kind": "section", "name": "packages", "text": text, "exit_code": 0, "stderr": ""}
+    replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, section), 0))
+    update = make_update(id="kernel-default", name="kernel-default", available="5.14.21-150500.55.28")
+    found = ZypperManager().read_installed_versions(replay, [update], deadline=Deadline.after(SystemClock(), 60))
+    assert found == {"kernel-default": "5.14.21-150500.55.19"}
