@@ -85,3 +85,11 @@ def test_files_kept_by_yum_are_told_also_when_scripts_write_much(yum: Path) -> N
     says(yum, "info", "Command Line   : -C install a-2-1.noarch\n")
     says(yum, "available", "Available Packages\na.noarch 1-1 updates\n")
     assert run(yum, "yum")[-2]["undo"] == "yum history undo 12"
+
+
+def test_kernels_with_a_version_in_their_name_may_be_installed_side_by_side(tmp_path: Path) -> None:
+    """Those of Amazon Linux: a repair would remove the older one, which may be the running one."""
+    rows = [f"{n} kernel6.12 x86_64 kernel6.12-6.12.{n}-1.x86_64\n" for n in (1, 2)]
+    (tmp_path / "twice").write_text("".join(rows))
+    assert run(tmp_path, work="repair", tx_0_packages=[], tx_0_names=[], tx_0_present=[])[1]["exit_code"] == 0
+    assert not (tmp_path / "erased").exists()
