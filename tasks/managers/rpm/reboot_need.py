@@ -35,7 +35,8 @@ _CORE_NAMES: Final = frozenset(
 )
 _FIRMWARE_PATTERN: Final = re.compile(r"linux-firmware|kernel-firmware.*|microcode_ctl|ucode-(?:intel|amd)")
 _KERNEL_PATTERN: Final = re.compile(
-    r"kernel(?:[0-9]+\.[0-9]+)?(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
+    r"kernel(?:[0-9]+\.[0-9]+)?"
+    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
 )
 """Packages that contain a kernel to boot, with the flavour in their name, or the version (Amazon Linux: kernel6.12)."""
 

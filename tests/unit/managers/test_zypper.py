@@ -273,3 +273,16 @@ def test_of_several_kernels_the_newest_counts_and_not_the_one_that_was_installed
     update = make_update(id="kernel-default", name="kernel-default", available="5.14.21-150500.55.28")
     found = ZypperManager().read_installed_versions(replay, [update], deadline=Deadline.after(SystemClock(), 60))
     assert found == {"kernel-default": "5.14.21-150500.55.19"}
+
+
+def test_a_package_whose_transaction_has_not_ended_is_not_completely_installed() -> None:
+    """The new version is in the database, and its last scripts have not run: the old one is still beside it."""
+    rows = "a\t0\t1.0\t1\tnoarch\t5\tLAB\na\t0\t2.0\t1\tnoarch\t9\tLAB\nb\t0\t2.0\t1\tnoarch\t9\tLAB\n"
+    texts = {"packages": rows, "duplicates": "a-2.0-1.noarch a-1.0-1.noarch\n"}
+    sections = [
+        {"kind": "section", "name": name, "text": text, "exit_code": 0, "stderr": ""} for name, text in texts.items()
+    ]
+    replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, *sections), 0))
+    updates = [make_update(id=name, name=name, arch="noarch", available="2.0-1") for name in ("a", "b")]
+    found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
+    assert found == {"b": "2.0-1"}
