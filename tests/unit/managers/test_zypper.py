@@ -286,3 +286,17 @@ def test_a_package_whose_transaction_has_not_ended_is_not_completely_installed()
     updates = [make_update(id=name, name=name, arch="noarch", available="2.0-1") for name in ("a", "b")]
     found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
     assert found == {"b": "2.0-1"}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('<message type="error">Target initialization failed: rpmdb at https://me:secret@x/ failed</message>', "rpmdb"),
+        ("", "ended with 4"),
+    ],
+)
+def test_repositories_that_were_not_read_again_are_told_also_for_an_unknown_reason(message: str, told: str) -> None:
+    answer = changed("leap-15.6", "update", text=f"<stream>{message}</stream>", exit_code=4)
+    (warning,) = [each for each in parse_assessment(answer).warnings if "could not read its repositories" in each]
+    assert told in warning
+    assert "secret" not in warning
