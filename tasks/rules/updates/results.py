@@ -184,7 +184,7 @@ def _find_messages_about(update: Update, ran: TransactionResult) -> str:
 
 
 def _build_name_pattern(update: Update) -> re.Pattern[str]:
-    """Return what finds an update in a text: its name, or its name with one of its versions, as rpm writes packages.
+    """Return what finds an update in a text: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
 
     "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
     """
