@@ -5,13 +5,15 @@ from functools import lru_cache
 
 _BOOT_PACKAGE_MASKS = (
     # Packages that change the boot file system, on all supported distributions.
-    "kernel", "kernel-*", "linux-image-*", "linux-generic*", "linux-virtual*", "linux-server*", "linux-cloud-*",
+    "kernel", "kernel-*", "kernel[0-9]*",  # Amazon Linux: kernel6.12
+    "linux-image-*", "linux-generic*", "linux-virtual*", "linux-server*", "linux-cloud-*",
     "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "initramfs-tools*", "dracut*", "grub*", "shim*",
     "systemd-boot*", "*-microcode", "microcode_ctl", "ucode-*", "linux-firmware*", "firmware-*",
 )  # fmt: skip
-_LIVE_PATCH_MASKS = ("kernel-livepatch*", "kpatch-patch*", "uptrack-updates-*")
+_LIVE_PATCH_MASKS = ("kernel-livepatch*", "kernel[0-9]*-livepatch*", "kpatch-patch*", "uptrack-updates-*")
 _NON_BOOT_PACKAGE_MASKS = (
     "kernel-headers*", "kernel-devel*", "kernel-doc*", "kernel-tools*", "kernel-srpm-macros*", "kernel-*-livepatch*",
+    "kernel[0-9]*-headers*", "kernel[0-9]*-devel*", "kernel[0-9]*-doc*", "kernel[0-9]*-tools*",
     *_LIVE_PATCH_MASKS,
 )  # fmt: skip
 

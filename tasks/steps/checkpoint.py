@@ -130,9 +130,9 @@ def complete_recorded_state(context: MachineContext) -> None:
         return
     complete = context.manager.complete_recorded_packages
     packages = complete(state.assessment.packages)
-    by_id = {update.id: update for update in packages.updates}
+    # not those of the assessment: the plan may have chosen another version, the newest one with a security fix
     plan = state.plan and replace(
-        state.plan, chosen=tuple(by_id.get(update.id, update) for update in state.plan.chosen)
+        state.plan, chosen=complete(replace(state.assessment.packages, updates=state.plan.chosen)).updates
     )
     context.state = replace(
         state,

@@ -217,6 +217,21 @@ def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> No
     assert suggested == "bash\t0\t2\t1\tnoarch\n", "other is not installed"
 
 
+def test_a_reboot_that_an_advisory_suggests_as_a_whole_is_not_taken_for_one_of_the_package_before_it(
+    machine: Machine,
+) -> None:
+    """Pulp and Satellite publish it so (createrepo_c): in the advisory itself, before its list of packages."""
+    machine.tool("rpm", "#!/bin/sh\nprintf '%s\\n' bash kernel-core\n")
+    row = '<package name="{}" version="2" release="1" epoch="0" arch="noarch"><filename>f</filename>{}</package>'
+    marked = "<reboot_suggested>True</reboot_suggested>"
+    text = f"""<updates><update><pkglist><collection>{row.format("bash", "")}</collection></pkglist></update>
+    <update><id>X</id>{marked}<references/><pkglist>{row.format("kernel-core", marked)}</pkglist></update></updates>"""
+    (machine.place / "updateinfo.xml").write_text(text)
+    words = 'fp_find_reboot_suggestions <"$1"'
+    suggested = sourced(words, "tasks.managers.rpm.dnf", str(machine.place / "updateinfo.xml"))
+    assert suggested == "kernel-core\t0\t2\t1\tnoarch\n"
+
+
 def test_exclusions_of_several_lines_are_read(machine: Machine) -> None:
     file = machine.place / "dnf.conf"
     file.write_text("[main]\nexclude=\n  bash\n\tglibc*\n# excludepkgs=no\ngpgcheck=1\nincludepkgs = a b\nexclude=\n")

@@ -8,6 +8,8 @@ from tasks.errors import RequestError
 from tasks.managers.boot_packages import is_boot_package
 from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
 from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
+from tasks.managers.rpm.system_state import parse_duplicates
+from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.managers.simulation import SimulationAnswer, simulate_installation
@@ -106,7 +108,10 @@ class RpmManager:
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
     ) -> Mapping[str, str]:
-        """Read from rpm's database: update id -> version. Of several versions, the wanted one, else the newest."""
+        """Read from rpm's database: update id -> version. Of several kernels, the wanted one, else the newest.
+
+        Of another package, two versions are there until its transaction ends. It is not completely installed then.
+        """
         updates = [update for update in updates if ":" not in update.id]  # SUSE's patches are no packages
         if not updates:
             return {}
@@ -119,10 +124,14 @@ class RpmManager:
         sections = parse_sections(result, script.name, "packages")
         native = require_text(result.find_records("state")[0], "native") if result.find_records("state") else ""
         versions = parse_installed_packages(sections["packages"].text, native)
+        duplicates = sections["duplicates"].text if "duplicates" in sections else ""
+        unfinished = {package.id for package in parse_duplicates(duplicates, native)}
         return {
-            update.id: update.available if update.available in versions[update.id] else versions[update.id][-1]
+            update.id: update.available
+            if update.available in versions[update.id]
+            else max(versions[update.id], key=RpmVersion)
             for update in updates
-            if versions.get(update.id)
+            if versions.get(update.id) and update.id not in unfinished
         }
 
     def build_job_script(

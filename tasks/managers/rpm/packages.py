@@ -86,7 +86,7 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
 
 
 def parse_installed_packages(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
-    """Read the lines of fp_rpm_query: id -> its installed versions, in rpm's order."""
+    """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
     found: dict[str, tuple[str, ...]] = {}
     for package in parse_installed(text, native):
         found[package.id] = (*found.get(package.id, ()), package.version)

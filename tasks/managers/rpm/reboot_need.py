@@ -35,9 +35,10 @@ _CORE_NAMES: Final = frozenset(
 )
 _FIRMWARE_PATTERN: Final = re.compile(r"linux-firmware|kernel-firmware.*|microcode_ctl|ucode-(?:intel|amd)")
 _KERNEL_PATTERN: Final = re.compile(
-    r"kernel(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
+    r"kernel(?:[0-9]+\.[0-9]+)?"
+    r"(?:-(?:rt|64k|rt-64k|16k|uek|default|azure|xen|PAE|lt|ml|zfcpdump|automotive|longterm))?(?:-(?:core|base))?"
 )
-"""Packages that contain a kernel to boot, with the flavour in their name."""
+"""Packages that contain a kernel to boot, with the flavour in their name, or the version (Amazon Linux: kernel6.12)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _find_running_flavour(kernels: Sequence[InstalledPackage], running: str) -> 
 
 
 def _parse_flavour(name: str) -> str:
-    return name.removeprefix("kernel").removesuffix("-core").removesuffix("-base").strip("-")
+    return name.removeprefix("kernel").lstrip("0123456789.").removesuffix("-core").removesuffix("-base").strip("-")
 
 
 def _is_running(package: InstalledPackage, running: str) -> bool:

@@ -95,7 +95,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
     installed = parse_installed(sections["installed"].text, native)
-    unfinished = _parse_duplicates(sections["duplicates"].text, native)
+    unfinished = parse_duplicates(sections["duplicates"].text, native)
     database = _describe_database_error(sections["installed"])
     problems = (*database, *(f"{each.name} {each.version} is {each.status}" for each in unfinished))
     at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
@@ -130,7 +130,7 @@ def _describe_database_error(section: ScriptSection) -> tuple[str, ...]:
     return (f"rpm can't read its database: {text}",)
 
 
-def _parse_duplicates(text: str, native: str) -> tuple[UnfinishedPackage, ...]:
+def parse_duplicates(text: str, native: str) -> tuple[UnfinishedPackage, ...]:
     """Read lines "NEW OLD": an old version that an interrupted transaction left beside the new one."""
     found: list[UnfinishedPackage] = []
     for line in text.splitlines():

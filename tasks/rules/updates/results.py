@@ -175,12 +175,23 @@ def _find_messages_about(update: Update, ran: TransactionResult) -> str:
     """Return the parts of a transaction's error about one update; "" when it is about other updates."""
     if len(ran.updates) == 1:
         return ran.detail
-    name = re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?![\w+-])")
+    name = _build_name_pattern(update)
     found = [part for part in ran.detail.split("; ") if name.search(part)]
     others = [
         part for part in found if _WAITS_FOR_OTHER_PATTERN.search(part) and not part.startswith(f"{update.name} ")
     ]
     return "; ".join(part for part in found if part not in others)
+
+
+def _build_name_pattern(update: Update) -> re.Pattern[str]:
+    """Return what finds an update in a text: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
+
+    "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
+    """
+    versions = "|".join(re.escape(each.rpartition(":")[2]) for each in (update.available, update.installed) if each)
+    arch = r"\w+" if update.arch in {"", "noarch"} else f"(?:{re.escape(update.arch)}|noarch)"
+    with_version = rf"-(?:[0-9]+:)?(?:{versions})(?:\.{arch}(?!\w)|(?!\.\w))"
+    return re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?:{with_version})?(?![\w+-]|[:.][0-9])")
 
 
 def _describe_transaction_end(ran: TransactionResult, update: Update) -> str:

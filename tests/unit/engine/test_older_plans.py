@@ -1,5 +1,6 @@
 """A run of an earlier version is resumed: its records lack what package managers say today."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -31,6 +32,26 @@ def test_boot_packages_and_updaters_are_known_again() -> None:
     assert [must_install_last(update) for update in context.plan.chosen] == [True, False]
     assert [must_install_last(update) for update in context.packages.updates] == [True, False]
     assert find_restartable_services(context.state.packages_after) == ("nginx.service",)
+
+
+def test_a_resumed_run_keeps_the_versions_that_were_chosen() -> None:
+    """If only security fixes are selected, the version may be an older one than the newest that is offered."""
+    offered = make.make_update(available="3.0.17-1", security_version="3.0.16-1~deb12u1")
+    chosen = replace(offered, available="3.0.16-1~deb12u1", security_version="")
+    packages = make.make_package_state(updates=(offered,))
+    state = MachineState(
+        make.make_machine(),
+        assessment=make.make_assessment(packages=packages),
+        plan=make.make_plan(chosen=(chosen,)),
+    )
+    context = MachineContext(
+        cast("Any", SimpleNamespace(find_manager=lambda facts: AptManager())), cast("Any", None), state
+    )
+
+    complete_recorded_state(context)
+
+    assert [update.available for update in context.plan.chosen] == ["3.0.16-1~deb12u1"]
+    assert [update.available for update in context.packages.updates] == ["3.0.17-1"]
 
 
 def test_a_machine_without_an_answer_stays_as_it_is() -> None:

@@ -13,7 +13,7 @@ from tasks.managers.registry import find_manager
 from tasks.managers.rpm.auto_updaters import UPDATER_UNITS
 from tasks.managers.rpm.dnf import assessment as dnf4
 from tasks.managers.rpm.dnf.manager import DnfManager
-from tasks.managers.rpm.dnf.output_parsers import parse_repository_ids
+from tasks.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_transaction
 from tasks.managers.rpm.dnf.simulation import parse_simulation
 from tasks.managers.rpm.dnf5 import manager as dnf5
 from tasks.model import PackageState, Update
@@ -320,3 +320,11 @@ def test_a_simulation_asks_for_exact_packages() -> None:
         "downloads": "yes",
         "lock_wait_seconds": "60",
     }
+
+
+def test_a_foreign_package_that_goes_beside_a_new_version_of_the_native_one_is_a_removal() -> None:
+    rows = ("kernel-core.x86_64 1-1 will be erased", "kernel-core.x86_64 3-1 will be installed")
+    more = ("a.i686 1-1 will be obsoleted", "a.x86_64 1-1 will be upgraded", "a.x86_64 2-1 will be an upgrade")
+    changed = ("b.x86_64 1-1 will be obsoleted", "b.noarch 2-1 will be an upgrade")
+    text = "".join(f"---> Package {row}\n" for row in (*rows, *more, *changed))
+    assert parse_transaction(text).removals == ("a",)

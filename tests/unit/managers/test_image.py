@@ -230,6 +230,13 @@ def test_another_snapshot_in_which_something_is_pending_is_not_the_update() -> N
     assert manager.read_installed_versions(published, [update], deadline=DEADLINE) == {"deployment": "snapshot 13"}
 
 
+def test_a_snapshot_that_waits_with_none_of_the_packages_fulfils_none_of_the_patches() -> None:
+    name, manager = "sle-micro-5.5-update", MANAGERS["transactional-update"]
+    waiting = only(manager.assess(change(name, ("default=12", "default=13")), refresh=False, deadline=DEADLINE))
+    assert waiting.classification is Classification.SECURITY
+    assert waiting.available == only(assess(name)).available
+
+
 def test_a_locked_deployment_is_not_what_the_next_boot_starts() -> None:
     name, manager = "fedora-coreos-43-staged", MANAGERS["rpm-ostree"]
     update = only(assess("fedora-coreos-43-update"))

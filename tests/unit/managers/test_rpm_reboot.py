@@ -60,6 +60,11 @@ def test_an_advisory_or_the_administrator_asks_for_a_reboot() -> None:
             ("kernel", "6.1.115-126.197.amzn2023"),
             ("kernel", "6.1.119-129.201.amzn2023"),
         ),
+        (
+            "6.12.37-61.105.amzn2023.x86_64",
+            ("kernel6.12", "6.12.37-61.105.amzn2023"),
+            ("kernel6.12", "6.12.58-82.121.amzn2023"),
+        ),
     ],
 )
 def test_a_newer_kernel_is_installed(kernel: str, old: tuple[str, str], new: tuple[str, str]) -> None:
@@ -79,7 +84,7 @@ def test_a_newer_kernel_of_another_flavour_does_not_count() -> None:
 def test_headers_and_tools_are_no_kernels() -> None:
     tools = [
         package(name, "9-1", BOOT + 1)
-        for name in ("kernel-headers", "kernel-devel", "kernel-tools", "kernel-srpm-macros")
+        for name in ("kernel-headers", "kernel-devel", "kernel-tools", "kernel-srpm-macros", "kernel6.12-headers")
     ]
     assert find_reboot_need(running(), [CURRENT, *tools]).answer is YesNoUnknown.NO
     assert not any(replaces_core(tool.name) for tool in tools)

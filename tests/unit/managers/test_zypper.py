@@ -262,3 +262,41 @@ def test_installed_versions_are_those_of_packages() -> None:
     found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
     assert found == {"lab-sec": "1.0-1", "kernel-default": "5.14.1-1"}
     assert replay.asked[0].params["packages"] == ("lab-sec", "lab-gone", "kernel-default")
+
+
+def test_of_several_kernels_the_newest_counts_and_not_the_one_that_was_installed_last() -> None:
+    """An older kernel that somebody installs anew comes last in rpm's list. The update is not installed by that."""
+    rows = ("5.14.21\t150500.55.9", "5.14.21\t150500.55.19", "5.14.21\t150500.55.7")
+    text = "".join(f"kernel-default\t0\t{row}\tx86_64\t1795357225\tSUSE\n" for row in rows)
+    section = {"kind": "section", "name": "packages", "text": text, "exit_code": 0, "stderr": ""}
+    replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, section), 0))
+    update = make_update(id="kernel-default", name="kernel-default", available="5.14.21-150500.55.28")
+    found = ZypperManager().read_installed_versions(replay, [update], deadline=Deadline.after(SystemClock(), 60))
+    assert found == {"kernel-default": "5.14.21-150500.55.19"}
+
+
+def test_a_package_whose_transaction_has_not_ended_is_not_completely_installed() -> None:
+    """The new version is in the database, and its last scripts have not run: the old one is still beside it."""
+    rows = "a\t0\t1.0\t1\tnoarch\t5\tLAB\na\t0\t2.0\t1\tnoarch\t9\tLAB\nb\t0\t2.0\t1\tnoarch\t9\tLAB\n"
+    texts = {"packages": rows, "duplicates": "a-2.0-1.noarch a-1.0-1.noarch\n"}
+    sections = [
+        {"kind": "section", "name": name, "text": text, "exit_code": 0, "stderr": ""} for name, text in texts.items()
+    ]
+    replay = Replay(ScriptResult(({"kind": "state", "native": "x86_64"}, *sections), 0))
+    updates = [make_update(id=name, name=name, arch="noarch", available="2.0-1") for name in ("a", "b")]
+    found = ZypperManager().read_installed_versions(replay, updates, deadline=Deadline.after(SystemClock(), 60))
+    assert found == {"b": "2.0-1"}
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ('<message type="error">Target initialization failed: rpmdb at https://me:secret@x/ failed</message>', "rpmdb"),
+        ("", "ended with 4"),
+    ],
+)
+def test_repositories_that_were_not_read_again_are_told_also_for_an_unknown_reason(message: str, told: str) -> None:
+    answer = changed("leap-15.6", "update", text=f"<stream>{message}</stream>", exit_code=4)
+    (warning,) = [each for each in parse_assessment(answer).warnings if "could not read its repositories" in each]
+    assert told in warning
+    assert "secret" not in warning

@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +47,33 @@ def test_a_script_that_failed_is_told_although_the_exit_code_is_good():
     told = settled(SSL, "1.1", ran(SSL, exit_code=0, detail="warning: %post(openssl-1.1) scriptlet failed"))
     assert told.state is UpdateState.INSTALLED
     assert "scriptlet failed" in told.reason
+
+
+def of_rpm(name, arch="x86_64", **fields):
+    versions = {"installed": "1:1.0-1.el9", "available": "1:1.1-2.el9"}
+    return an_update(
+        name, arch=arch, id=name if arch in {"x86_64", "noarch"} else f"{name}.{arch}", **versions, **fields
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "warning: %post(compat-1:1.1-2.el9.x86_64) scriptlet failed, exit status 127",
+        "warning: %postun(compat-1.0-1.el9.x86_64) scriptlet failed, exit status 127",
+        '>>> [RPM] lua script failed: [string "%post(compat-1:1.1-2.el9.x86_64)"]:1: failing',
+        ">>> Non-critical error in post-install scriptlet: compat-1:1.1-2.el9.x86_64",
+        "Error in POSTIN scriptlet in rpm package compat",
+    ],
+)
+def test_the_script_that_failed_of_one_of_several_packages_is_told_with_that_package(text):
+    compat, foreign, longer = of_rpm("compat"), of_rpm("compat", arch="i686"), of_rpm("compat-1")
+    several = (compat, foreign, longer, of_rpm("at"))
+    versions = {update.id: "1:1.1-2.el9" for update in several}
+    detail = f"maintainer-script: {text}; something else"
+    found = build_update_results(several, a_state(*several), versions, [ran(*several, detail=detail)], {})
+    told = [result.update.id for result in found if "script" in result.reason]
+    assert told == (["compat"] if ".x86_64" in text else ["compat", "compat.i686"])
 
 
 def test_what_was_there_already_is_installed():

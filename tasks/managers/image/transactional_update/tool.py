@@ -65,19 +65,17 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
             words = clean_text(sections[name].stderr or sections[name].text[-300:])
             raise ListsUnread(f"zypper can't read its repositories: {words}", hint="Assess the machine with a refresh.")
     staged = frozenset(sections["installed"].text.splitlines()) if "installed" in sections else frozenset()
-    pending = {
-        package: row
-        for row in parse_table(sections["updates"].text)
-        if (package := _format_package(row)) and package not in staged
-    }
-    has_staged = running != default
-    patches = () if has_staged else _list_needed(sections["patches"])  # they are those of the running system
+    listed = dict.fromkeys(filter(None, map(_format_package, parse_table(sections["updates"].text))))
+    pending = [package for package in listed if package not in staged]
+    # the patches are those of the running system; a snapshot with none of the packages fulfils none of them
+    is_fulfilled = running != default and (not listed or len(pending) < len(listed))
+    patches = () if is_fulfilled else _list_needed(sections["patches"])
     warnings = ("zypper skipped repositories that it could not read",) if sections["updates"].exit_code == 106 else ()
     return ImageState(
         image=clean_text(system.get("product", "") or "system"),
         running=f"snapshot {running}",
         next=f"snapshot {default}",
-        update=_build_update(tuple(pending), patches, sections["cves"]) if pending or patches else None,
+        update=_build_update(pending, patches, sections["cves"]) if pending or patches else None,
         warnings=warnings,
     )
 

@@ -182,7 +182,7 @@ def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
 def parse_transaction(text: str) -> DnfTransaction:
     """Read what ``dnf -v --assumeno`` says about a transaction: its lines "---> Package …", and its errors."""
     changes: dict[tuple[str, str], str] = {}
-    installs, removals = set[tuple[str, str]](), list[str]()
+    installs, removals = set[tuple[str, str]](), list[tuple[str, str]]()
     for found in _CHANGE_PATTERN.finditer(text):
         name, arch, version, action = found.groups()
         if action in {"installed", "upgrade", "downgrade", "reinstalled"}:
@@ -190,13 +190,11 @@ def parse_transaction(text: str) -> DnfTransaction:
         if action == "installed":
             installs.add((name, arch))
         elif action in {"erased", "obsoleted"}:
-            removals.append(name)
+            removals.append((name, arch))
     unknown = re.findall(r"^No match for argument: (\S+)", text, re.MULTILINE)
-    kept = {name for name, _ in changes}  # with a new version beside it, an old kernel goes
-    removals = [name for name in removals if name not in kept]
-    return DnfTransaction(
-        changes, frozenset(installs), tuple(removals), tuple(dict.fromkeys(unknown)), _parse_errors(text)
-    )
+    # an old kernel goes beside its new one; a package of another architecture is not the same one
+    gone = tuple(name for name, arch in removals if not any((name, each) in changes for each in (arch, "noarch")))
+    return DnfTransaction(changes, frozenset(installs), gone, tuple(dict.fromkeys(unknown)), _parse_errors(text))
 
 
 def _parse_errors(text: str) -> tuple[str, ...]:

@@ -36,6 +36,7 @@ fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
   awk -v RS='<' '
     function value(key) { return match(package, " " key "=\"[^\"]*\"") ? substr(package, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
     /^package / { package = $0 }
+    /^\/package>/ { package = "" } # what follows is about the next advisory as a whole; dnf does not read that
     /^reboot_suggested>(True|true|1)/ { print value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch") }' \
     | sort -u | { rpm -qa --qf '%{NAME}\n' | sed 's/^/=/'; cat; } | awk -F '\t' '/^=/ { installed[substr($0, 2)] = 1; next } $1 in installed'
 }

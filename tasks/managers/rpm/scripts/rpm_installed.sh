@@ -1,9 +1,10 @@
 # shellcheck shell=sh
 # Reads packages from rpm's database; an unknown package is no failure. Parameters: packages (list of names).
-# Records: state {native}, section "packages": the lines of fp_rpm_query.
-# Requires: rpm_query
+# Records: state {native}, sections "packages": the lines of fp_rpm_query, "duplicates": those of fp_rpm_duplicates.
+# Requires: rpm_query, unfinished_packages
 
 fp_emit state native="$(fp_rpm_arch)"
 rpm -qa >/dev/null || exit 1 # an unreadable database is not an empty one
 # shellcheck disable=SC2046  # names have no blanks and no wildcards
 fp_section packages fp_rpm_query $(fp_param packages)
+fp_section duplicates fp_rpm_duplicates

@@ -97,7 +97,7 @@ complaint() { # CODE
   case $changed:$words in
     locked:*) kind=lock ;; # this kind means that nothing has begun
     *'No space left on device'* | *'Failed writing received data to disk'* | *"Can't hardlink/copy "* | *' more space '*needed* | *'needs '*' more space on the '* | *'nstallation requires '*' free'* | *'not enough free disk space'*) kind=space ;;
-    *'scriptlet failed'* | *' SCRIPTLET in rpm package '* | *'scriptlet in rpm package '*) kind=maintainer-script ;;
+    *'scriptlet failed'* | *'lua script failed'* | *' SCRIPTLET in rpm package '* | *'scriptlet in rpm package '*) kind=maintainer-script ;;
     *'Unable to find a match'* | *'No match for argument'* | *' not found in package names'* | *"No provider of '"* | *'No package '*' available'* | *'Installed package '*' not available'* | *'package not found'*) kind=gone ;;
     *'cannot be downloaded due to "--cacheonly"'* | *'Cannot download '* | *'Error downloading packages'* | *'Failed to download'* | *'All mirrors were tried'* | *'have incorrect checksum'* | *'Cache-only enabled but no cache'* | *'Cannot access installation media'* | *'Failed to provide Package'* | *'Curl error'* | *'Download (curl) error'* | *'Media source '* | *' repositories have not been refreshed'* | *'GPG '*check*FAILED* | *'Signature verification failed'* | *'Public key for '* | *'Package '*' is not signed'* | *'GPG key retrieval failed'* | *' not found on medium '* | *'Timeout exceeded when accessing'* | *'Digest verification failed'* | *'seems to be corrupted during transfer'* | *'Permission to access '*' denied'*) kind=fetch ;;
     *"rpm's database can't be read"* | *'rpmdb open failed'* | *'rpmdb: '*'corrupt'* | *'has been interrupted'*) kind=interrupted ;;
@@ -107,7 +107,7 @@ complaint() { # CODE
   lines "$words" | awk -v kind="$kind" -v held_by="$held_by" '
     function say(s) { sub(/^[ \t]+(- )?/, "", s); if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
     { sub(/\r/, "") }
-    /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed/ { say(before); say($0) }
+    /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed|^>>> .*lua script failed: / { say(before); say($0) }
     /^Installation of .* failed:/ { getline; say($0); next }
     /^ *-? *package .* (requires|conflicts with|obsoletes) / { say($0); next }
     /^ *- (nothing provides|cannot install|conflicting requests)/ { say($0); next }
@@ -126,17 +126,24 @@ complaint() { # CODE
     END { if (kind == "lock" && text == "") text = held_by; print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
 }
 
+# rpm's words; dnf 5 writes ">>> [RPM] " before them, or only its own
+script_failure='^((warning|error): |>>> (\[RPM\] )?)(%[a-z]+\(.*scriptlet failed|lua script failed: )|^>>> .*rror in .* scriptlet: '
 ended() { # CODE [UNDO]
   error=
   # the tool may end with 0 although a package's script failed after its files were installed
-  if [ "$1" -ne 0 ] || fp_words | grep -qaE '^(warning|error): %[a-z]+\(.*scriptlet failed'; then error=$(complaint "$1"); fi
+  if [ "$1" -ne 0 ] || fp_words | grep -qaE "$script_failure"; then error=$(complaint "$1"); fi
   fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
 }
 
 # ---- what an installation would do, and must not
 
 simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"
-  tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
+  while :; do
+    tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
+    case $code in 7 | 200) ;; *) break ;; esac # another process has the lock of zypper, or of yum or dnf
+    if [ "$(fp_seconds_until "$until")" -lt 3 ] || fp_stop_requested; then break; fi
+    sleep 2
+  done
   tool_changes <"$FP_JOB_DIR/rpm-said" | awk -v native="$native" '
     { print $1, $2 ($3 == "noarch" || $3 == native ? "" : "." $3), $4, $2 "-" $4 "." $3, $2 }' >"$FP_JOB_DIR/rpm-would"
   return "$code"
@@ -190,7 +197,7 @@ look() { # checks before the tool installs $wishes; returns 1 if that would do s
 }
 
 refuse() { # after look: why nothing is installed
-  if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; else ended 1; fi
+  if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; else ended "$code"; fi
 }
 
 choose_wishes() { # new packages that come by themselves are not named: the tool would note them as chosen by a person
@@ -324,6 +331,7 @@ repair() {
 
 transaction() {
   wishes='' held_by=''
+  fp_limit_lock_wait
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/rpm-own"
   fp_param "tx_${number}_names" | grep . >"$FP_JOB_DIR/rpm-names"
   fp_param "tx_${number}_present" | grep . >"$FP_JOB_DIR/rpm-present"

@@ -11,7 +11,7 @@ fp_rpm_duplicates() {
     $1 == "new" { new[$2 " " $3] = $4; next }
     { name[++count] = $1; id[count] = $1 " " $2; old[count] = $3 }
     END { for (k = 1; k <= count; k++) print name[k], new[id[k]], old[k] }' | while read -r fp_package fp_new fp_old; do
-      case $fp_package in kernel | kernel-* | gpg-pubkey) continue ;; esac
+      case $fp_package in kernel | kernel-* | kernel[0-9]* | gpg-pubkey) continue ;; esac
       ! rpm -q --provides "$fp_new" 2>/dev/null | grep -qE '^(installonlypkg|multiversion)\(' || continue
       ! grep -hsqE "^(installonlypkgs|multiversion) *[=+].*[=, ]$fp_package([, ]|\$)" /etc/dnf/dnf.conf /etc/yum.conf /etc/zypp/zypp.conf || continue
       printf '%s %s\n' "$fp_new" "$fp_old"

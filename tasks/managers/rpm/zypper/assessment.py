@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy
-from tasks.managers.repository_problems import build_repository_error, build_repository_problem
+from tasks.managers.repository_problems import build_repository_error, build_repository_problem, redact_text
 from tasks.managers.rpm.packages import InstalledPackage, format_version, parse_installed, parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
 from tasks.managers.rpm.repository_problems import find_repository_problems
@@ -115,9 +115,10 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
 
 
 def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
-    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if another process had the lock.
+    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if it failed for an unknown reason.
 
-    A download keeps that lock to its end, another run's, too. The data of the last read are as good as that process's.
+    So it does while another process has the lock. A download keeps that lock to its end, another run's, too. The data
+    of the last read are as good as that process's.
 
     Raises:
         RepositoryError: no repository answered, or none is enabled.
@@ -130,6 +131,9 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
         return str(busy), f"zypper could not read its repositories again: {busy}"
     if any(text.startswith(_ALL_FAILED) for text in answer.errors):
         raise build_repository_error(find_repository_problems(answer.text), answer.text)
+    if answer.exit_code and not find_repository_problems(answer.text):
+        said = redact_text("; ".join(answer.errors[:3])) or f"it ended with {answer.exit_code}"
+        return answer.text, f"zypper could not read its repositories again: {said}"
     return answer.text, ""
 
 

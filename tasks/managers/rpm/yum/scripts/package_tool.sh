@@ -12,6 +12,7 @@ tool_simulate() { # "Exiting on user command" is what a simulation ends with. Pa
   yum $yum_words -C --assumeno install "$@" >"$FP_JOB_DIR/rpm-answer" 2>&1; code=$?
   cat "$FP_JOB_DIR/rpm-answer"
   sed -n 's/^ yum load-transaction \(\/tmp\/yum_save_tx\.[A-Za-z0-9._-]*\.yumtx\)$/\1/p' "$FP_JOB_DIR/rpm-answer" | xargs rm -f
+  ! grep -q '^Another app is currently holding the yum lock' "$FP_JOB_DIR/rpm-answer" || return 200
   ! grep -q '^No package .* available' "$FP_JOB_DIR/rpm-answer" || return 3
   [ "$code" -eq 0 ] || grep -q '^Exiting on user command' "$FP_JOB_DIR/rpm-answer" || return 3
 }
@@ -33,7 +34,7 @@ tool_code() { # CODE: older versions end a download with 1
 tool_locked() { # CODE: yum's code is that of any failure
   [ "$1" -eq 200 ] || { [ "$1" -ne 0 ] && fp_last_words | grep -q '^Another app is currently holding the yum lock'; }
 }
-tool_began() { fp_last_words | grep -qE '^Running transaction( \(shutdown inhibited\))? *$'; }
+tool_began() { fp_said '^Running transaction( \(shutdown inhibited\))? *$'; }
 
 offered() { # the replaced packages that repositories still have, without their epochs
   if command -v repoquery >/dev/null; then
