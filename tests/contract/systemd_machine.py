@@ -82,9 +82,9 @@ class Machine:
     def masked(self, name: str) -> bool:
         return (self.units / name / "run").exists()
 
-    def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
+    def told(self, work: str, run: str = "run", attempt: int = 1, until: int = 0) -> list[ScriptRecord]:
         order = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
-        params = {**self.script.params, **order}
+        params = {**self.script.params, **order, "claim_until": str(until)}
         nonce = generate_nonce()
         script = replace(self.script, params=params)
         text = build_script_stdin(compose_script(script), {**params, **load_script_parameters(script)}, nonce)

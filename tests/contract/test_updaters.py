@@ -223,6 +223,16 @@ def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Mac
     assert machine.said("restore") == [("nothing", "this run has none rest here")]
 
 
+def test_the_machine_waits_for_the_end_of_the_claim_that_the_order_has_extended(machine: Machine) -> None:
+    machine.unit(DAILY)
+    now = int(time.time())
+    machine.claim("run", until=now + 1000)
+    machine.told("pause", until=now + 5000)
+    assert (machine.place / "claim").read_text().split()[1] == str(now + 5000)
+    (left,) = re.findall(r"--on-active=(\d+) ", (machine.place / "armed").read_text())
+    assert 4900 <= int(left) <= 5000
+
+
 def test_what_a_run_has_brought_back_needs_the_machines_timer_no_more(machine: Machine) -> None:
     machine.unit(DAILY)
     machine.said("pause")
