@@ -195,6 +195,28 @@ def test_what_fails_is_told_and_remembered(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+def test_of_what_systemd_does_not_answer_nothing_is_told_that_it_said_of_another_unit(machine: Machine) -> None:
+    machine.unit(DAILY)
+    upgrade = machine.unit(UPGRADE)
+    for name in ("busy", "stuck"):
+        (upgrade / name).touch()
+    machine.unit("apt-daily.service", active="activating", enabled="static")
+    assert machine.said("pause") == [("paused", DAILY), ("failed", UPGRADE), ("running", "apt-daily.service")]
+
+
+def test_what_systemd_does_not_answer_of_is_brought_back_later(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    (daily / "busy").touch()
+    (told,) = machine.told("restore")
+    assert (told["kind"], "Connection timed out" in str(told["why"])) == ("failed", True)
+    assert machine.file.exists()
+    for name in ("busy", "reloading"):
+        (daily / name).unlink()
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.active(DAILY) == "active"
+
+
 @in_every_shell
 def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
     machine.unit(DAILY)

@@ -103,7 +103,7 @@ pause() {
   for unit in $(each_noted); do
     # "mask --now" has the opposite order, and leaves a timer "failed", which monitoring reports as an error
     why=$({ activated "$unit" || manager stop "$unit"; manager mask --runtime "$unit"; } 2>&1)
-    look "$unit"
+    look "$unit" || active='in an unknown state' why="$why$shown"
     if rests "$unit"; then fp_emit paused "unit=$unit"; else fp_emit failed "unit=$unit" "why=it is $active: $why"; fi
   done
   for unit in $(fp_param services); do
