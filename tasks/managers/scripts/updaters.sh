@@ -44,7 +44,7 @@ choose() { # sets units: those to pause, that is, the active ones and those that
   [ "$boot" = "$fp_boot" ] || units='' # a reboot has restored them
   chosen=''
   for unit in $({ fp_param units; fp_param activated; each_noted; } | awk '!seen[$0]++'); do
-    look "$unit" || nothing "the machine does not run systemd"
+    look "$unit" || nothing "systemd gives no answer: $shown"
     [ "${id:-$unit}" = "$unit" ] || continue # another name of a unit
     was=$(noted "$unit")
     # a unit that is not masked, and that its owner has disabled since, must not be started, whatever the file says
