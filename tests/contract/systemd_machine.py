@@ -31,7 +31,7 @@ load=loaded; read -r enabled <"$it/enabled"
 [ ! -e "$it/etc" ] || load=masked enabled=masked
 [ ! -e "$it/run" ] || load=masked enabled=masked-runtime
 [ ! -e "$it/busy" ] || [ "$verb" = show ] || : >"$it/reloading"  # nothing is answered from the first change on
-[ ! -e "$it/reloading" ] || [ "$verb" != show ] || { echo 'Failed to get properties: Connection timed out' >&2; exit 1; }
+[ ! -e "$it/reloading" ] || [ "$verb" != show ] || { echo 'Connection timed out' >&2; exit 1; }
 [ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
 case $verb in
   show) read -r active <"$it/active"

@@ -113,14 +113,10 @@ class TestWhatHappenedMeanwhile:
         assert "nothing provides x" in str(ended["error"])
 
     def test_so_it_is_after_rpms_own_lock(self, tmp_path: Path, hold_rpm_lock: str) -> None:
-        (tmp_path / "problem").write_text(f"{PROBLEM}")
-        refuses = 'cp "$STAND_IN/problem" "$STAND_IN/simulate.txt"; echo "exit 1" >>"$STAND_IN/again"'
-        says(tmp_path, "simulate", UPGRADE)
-        # the first simulation chooses the words, the second one is the last check
-        count = f'echo >>"$STAND_IN/count"; [ "$(wc -l <"$STAND_IN/count")" -ne 2 ] || {{ {refuses}; cat <<EOF\n{UPGRADE}EOF\n'
-        text = f'{count}echo "Operation aborted."; exit 1; }}\ncat "$STAND_IN/simulate.txt"; . "$STAND_IN/again"\n'
-        (tmp_path / "simulate").write_text(text)
-        (tmp_path / "again").touch()
+        (tmp_path / "problem").write_text(PROBLEM)
+        # the first simulation chooses the words, the second one is the last check, and the third one is after a wait
+        third = 'echo >>"$STAND_IN/count"; [ "$(wc -l <"$STAND_IN/count")" -lt 3 ]'
+        says(tmp_path, "simulate", UPGRADE, end=f'{third} || {{ cat "$STAND_IN/problem"; exit 1; }}')
         (tmp_path / "download").write_text(hold_rpm_lock)
         ended = run(tmp_path)[-2]
         assert (ended["kind"], ended["cause"]) == ("transaction_ended", "refused")
