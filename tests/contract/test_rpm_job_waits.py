@@ -122,6 +122,15 @@ class TestWhatHappenedMeanwhile:
         assert (ended["kind"], ended["cause"]) == ("transaction_ended", "refused")
         assert "lock" not in str(ended["error"])
 
+    def test_what_ends_during_the_last_check_is_looked_at(self, tmp_path: Path) -> None:
+        (tmp_path / "newer").write_text(f"{UPGRADE}---> Package b.noarch 1-1 will be erased\n")
+        second = 'echo >>"$STAND_IN/count"; [ "$(wc -l <"$STAND_IN/count")" -ne 2 ]'
+        change = 'echo >"$STAND_IN/rpmdb/rpmdb.sqlite"; cp "$STAND_IN/newer" "$STAND_IN/simulate.txt"'
+        says(tmp_path, "simulate", UPGRADE, end=f"{second} || {{ {change}; }}")
+        told = run(tmp_path)[-2]
+        assert (told["kind"], told.get("why"), told.get("detail")) == ("not_attempted", "removals", "b")
+        assert not calls(tmp_path, "--comment=")
+
     def test_what_is_replaced_is_what_was_there_last(self, tmp_path: Path) -> None:
         says(tmp_path, "simulate", UPGRADE)
         (tmp_path / "newer").write_text(UPGRADE.replace("a.noarch 1-1", "a.noarch 1.5-1"))

@@ -74,12 +74,13 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
   case $1 in tool_download*) downloads=yes ;; esac
   watch_tool "$downloads" &
   watcher=$!
-  ended_for=''
+  ended_for='' ran=1
   fp_limit_lock_wait
   while :; do
     if [ -n "$downloads" ]; then
       fp_while_in_time "$@" 3>&-; tool_code "$?"; ran=$?
     elif rpm_is_locked; then ran=1
+    elif [ "$1" = tool_install ] && ! look_anew; then break
     else
       : >"$began"
       [ "$1" != tool_install ] || note_old
@@ -198,7 +199,10 @@ unwanted() { # prints "why detail", or nothing
   [ -z "$barred" ] || lines "excluded $barred"
 }
 
+database() { stat -c '%n %i %y %s' "${rpm_lock%/*}"/rpmdb.sqlite "${rpm_lock%/*}"/Packages* 2>/dev/null; } # written again by each change
+
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
+  looked_at=$(database)
   # shellcheck disable=SC2086  # a list of words
   simulate $wishes || { # the reason is now another one than a lock that was waited for before
     unwanted='' held_by=''
@@ -208,6 +212,13 @@ look() { # checks before the tool installs $wishes; returns 1 if that would do s
   }
   unwanted=$(unwanted | head -n 1)
   [ -z "$unwanted" ]
+}
+
+look_anew() { # another process's change may have ended during the last look, with its lock; else ended_for says why not
+  while [ "$(database)" != "$looked_at" ]; do
+    look || { ended_for=unwanted; return 1; }
+    if fp_is_over "$latest"; then ended_for=window; return 1; fi
+  done
 }
 
 refuse() { # after look, with its code: why nothing is installed
@@ -271,6 +282,7 @@ install() {
   fp_mark_log
   run_tool tool_install $wishes; result=$?
   case $ended_for in
+    window) fp_not_attempted download ''; return ;;
     stop) fp_not_attempted stop 'asked to stop'; return ;;
     unwanted) refuse; return ;;
   esac
