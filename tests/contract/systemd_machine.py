@@ -30,6 +30,8 @@ case $unit in fleetpatch-*) rm -f "$units/../timer"; exit ;; esac
 load=loaded; read -r enabled <"$it/enabled"
 [ ! -e "$it/etc" ] || load=masked enabled=masked
 [ ! -e "$it/run" ] || load=masked enabled=masked-runtime
+[ ! -e "$it/busy" ] || [ "$verb" = show ] || : >"$it/reloading"  # nothing is answered from the first change on
+[ ! -e "$it/reloading" ] || [ "$verb" != show ] || { echo 'Connection timed out' >&2; exit 1; }
 [ ! -e "$it/stuck" ] || [ "$verb" = show ] || { echo "no, says $unit" >&2; exit 1; }
 case $verb in
   show) read -r active <"$it/active"
@@ -82,9 +84,9 @@ class Machine:
     def masked(self, name: str) -> bool:
         return (self.units / name / "run").exists()
 
-    def told(self, work: str, run: str = "run", attempt: int = 1) -> list[ScriptRecord]:
+    def told(self, work: str, run: str = "run", attempt: int = 1, until: int = 0) -> list[ScriptRecord]:
         order = {"work": work, "claim_run": run, "claim_attempt": str(attempt), "root": str(self.place / "jobs")}
-        params = {**self.script.params, **order}
+        params = {**self.script.params, **order, "claim_until": str(until)}
         nonce = generate_nonce()
         script = replace(self.script, params=params)
         text = build_script_stdin(compose_script(script), {**params, **load_script_parameters(script)}, nonce)

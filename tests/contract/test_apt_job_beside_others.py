@@ -86,6 +86,22 @@ def test_a_repair_that_set_up_something_and_finds_the_lock_taken_afterwards_was_
     assert [(event["exit_code"], event["cause"]) for event in events if event["kind"] == BEGUN] == [(100, "failed")]
 
 
+STAT = """#!/bin/sh
+case $* in */var/lib/dpkg/status) cat "$STAND_IN/status" 2>/dev/null ;; *) exec /usr/bin/stat "$@" ;; esac
+"""
+
+
+def test_what_ends_during_the_last_check_is_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "newer").write_text("Inst b [1] (2 repo [all])\n")
+    once = '[ -e "$STAND_IN/status" ] || { echo newer >"$STAND_IN/status"; '
+    answer = f'"-s "*) {once} exit 0; }}; cat "$STAND_IN/newer"; exit 0 ;;\n  "-s "*)'
+    apt_get = APT_GET.replace('"-s "*)', answer)
+    events = run(tmp_path, apt_get, 60, tools={**TOOLS, "stat": STAT})
+    told = next(event for event in events if event["kind"] == "not_attempted")
+    assert (told["why"], told["detail"]) == ("unexpected", "b 1 -> 2")
+    assert not (tmp_path / "calls").exists()
+
+
 # ---- what is half done and somebody else's
 
 

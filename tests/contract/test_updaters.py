@@ -195,6 +195,28 @@ def test_what_fails_is_told_and_remembered(machine: Machine) -> None:
     assert not machine.file.exists()
 
 
+def test_of_what_systemd_does_not_answer_nothing_is_told_that_it_said_of_another_unit(machine: Machine) -> None:
+    machine.unit(DAILY)
+    upgrade = machine.unit(UPGRADE)
+    for name in ("busy", "stuck"):
+        (upgrade / name).touch()
+    machine.unit("apt-daily.service", active="activating", enabled="static")
+    assert machine.said("pause") == [("paused", DAILY), ("failed", UPGRADE), ("running", "apt-daily.service")]
+
+
+def test_what_systemd_does_not_answer_of_is_brought_back_later(machine: Machine) -> None:
+    daily = machine.unit(DAILY)
+    machine.said("pause")
+    (daily / "busy").touch()
+    (told,) = machine.told("restore")
+    assert (told["kind"], "Connection timed out" in str(told["why"])) == ("failed", True)
+    assert machine.file.exists()
+    for name in ("busy", "reloading"):
+        (daily / name).unlink()
+    assert machine.said("restore") == [("back", DAILY)]
+    assert machine.active(DAILY) == "active"
+
+
 @in_every_shell
 def test_what_can_not_be_remembered_is_not_paused(machine: Machine) -> None:
     machine.unit(DAILY)
@@ -221,6 +243,16 @@ def test_when_the_claim_ends_the_machine_brings_them_back_by_itself(machine: Mac
     assert (machine.masked(UPGRADE), machine.active(UPGRADE)) == (False, "inactive")
     assert not machine.file.exists()
     assert machine.said("restore") == [("nothing", "this run has none rest here")]
+
+
+def test_the_machine_waits_for_the_end_of_the_claim_that_the_order_has_extended(machine: Machine) -> None:
+    machine.unit(DAILY)
+    now = int(time.time())
+    machine.claim("run", until=now + 1000)
+    machine.told("pause", until=now + 5000)
+    assert (machine.place / "claim").read_text().split()[1] == str(now + 5000)
+    (left,) = re.findall(r"--on-active=(\d+) ", (machine.place / "armed").read_text())
+    assert 4900 <= int(left) <= 5000
 
 
 def test_what_a_run_has_brought_back_needs_the_machines_timer_no_more(machine: Machine) -> None:

@@ -44,7 +44,7 @@ choose() { # sets units: those to pause, that is, the active ones and those that
   [ "$boot" = "$fp_boot" ] || units='' # a reboot has restored them
   chosen=''
   for unit in $({ fp_param units; fp_param activated; each_noted; } | awk '!seen[$0]++'); do
-    look "$unit" || nothing "the machine does not run systemd"
+    look "$unit" || nothing "systemd gives no answer: $shown"
     [ "${id:-$unit}" = "$unit" ] || continue # another name of a unit
     was=$(noted "$unit")
     # a unit that is not masked, and that its owner has disabled since, must not be started, whatever the file says
@@ -103,7 +103,7 @@ pause() {
   for unit in $(each_noted); do
     # "mask --now" has the opposite order, and leaves a timer "failed", which monitoring reports as an error
     why=$({ activated "$unit" || manager stop "$unit"; manager mask --runtime "$unit"; } 2>&1)
-    look "$unit"
+    look "$unit" || active='in an unknown state' why="$why$shown"
     if rests "$unit"; then fp_emit paused "unit=$unit"; else fp_emit failed "unit=$unit" "why=it is $active: $why"; fi
   done
   for unit in $(fp_param services); do

@@ -5,8 +5,9 @@
 
 manager() { systemctl --no-ask-password --no-pager "$@" </dev/null 3>&- 8>&-; }
 property() { printf '%s\n' "$shown" | sed -n "s/^$1=//p"; }
-look() { # UNIT: sets id, load, active and enabled from systemd
-  shown=$(manager show -p Id,LoadState,ActiveState,UnitFileState "$1" 2>/dev/null) || return 1
+look() { # UNIT: sets id, load, active and enabled from systemd; if it gives no answer, they are empty, and shown says why
+  id='' load='' active='' enabled=''
+  shown=$(manager show -p Id,LoadState,ActiveState,UnitFileState "$1" 2>&1) || return 1
   id=$(property Id) load=$(property LoadState) active=$(property ActiveState) enabled=$(property UnitFileState)
 }
 
@@ -17,7 +18,7 @@ recall() { # FILE: sets by, boot and units from it: a run, a boot id, and a line
 
 give_back() { # UNIT WAS ENABLED: unmask it, and start it if it was active, unless its owner has changed it meanwhile
   why=$(manager unmask --runtime "$1" 2>&1) || { tell failed "$1" why "$why"; return 1; }
-  look "$1"
+  look "$1" || { tell failed "$1" why "$shown"; return 1; }
   if [ "$load" = masked ]; then # masked permanently by its owner during the pause
     tell left "$1" why "its owner has masked it meanwhile"
     return 0

@@ -74,12 +74,13 @@ fp_write_claim() { # RUN UNTIL BY ATTEMPT KIND: all of it or nothing
 }
 
 # fp_keep_claim RUN ATTEMPT UNTIL: after fp_check_claim, store what an order says: a later attempt, or a later end of
-# the claim
+# the claim; the fp_claim_… then have it
 fp_keep_claim() {
   fp_until=$(fp_number "$3")
   [ "$2" -gt "$fp_claim_attempt" ] || [ "$fp_until" -gt "$fp_claim_until" ] || return 0
   [ "$fp_until" -gt "$fp_claim_until" ] || fp_until=$fp_claim_until
-  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2" "$fp_claim_kind"
+  fp_write_claim "$1" "$fp_until" "$fp_claim_by" "$2" "$fp_claim_kind" || return 1
+  fp_claim_until=$fp_until fp_claim_attempt=$2
 }
 
 # fp_check_claim RUN ATTEMPT: whether that run has the claim, and no later attempt is known; else fp_why says who has

@@ -51,12 +51,15 @@ run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its
   rm -f "$finished"
   fp_watch_progress "$status" "$finished" find_progress &
   watcher=$!
-  ended_for=''
+  ended_for='' code=100
   fp_limit_lock_wait
   while :; do # apt before 1.9.11 does not wait for dpkg's lock, and no apt waits for the lock of its archives
     case $1 in
       --download-only) fp_while_in_time exec_apt "$@" ;;
-      *) : >"$began"; (exec_apt "$@") ;;
+      *)
+        if [ -n "$wishes" ] && ! look_anew; then break; fi
+        : >"$began"
+        (exec_apt "$@") ;;
     esac
     code=$?
     if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! locked_out; then break; fi
@@ -205,7 +208,10 @@ on_its_own() { # the transaction's packages that apt has marked as automatic, or
   done <"$FP_JOB_DIR/apt-names"
 }
 
+database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
+
 look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
+  looked_at=$(database)
   # shellcheck disable=SC2086  # a list of words
   unwanted=$(unwanted $wishes | head -n 1)
   [ -z "$unwanted" ] || return 1
@@ -216,6 +222,13 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
+}
+
+look_anew() { # another process's change may have ended during the last look, with its lock; else ended_for says why not
+  while [ "$(database)" != "$looked_at" ]; do
+    look || { ended_for=unwanted; return 1; }
+    if fp_is_over "$latest"; then ended_for=window; return 1; fi
+  done
 }
 
 download() { # NAME=VERSION…: what is missing; returns 1 if the time is then over or a stop is requested, with its record
@@ -255,6 +268,7 @@ install() { # NAME=VERSION…
   # shellcheck disable=SC2046,SC2086  # words, or none
   run_apt $(forbid_download $removals install "$@") $removals install "$@"; result=$?
   case $ended_for in
+    window) fp_not_attempted download ''; return ;;
     stop) fp_not_attempted stop 'asked to stop'; return ;;
     unwanted) fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
   esac

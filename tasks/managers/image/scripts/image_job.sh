@@ -40,6 +40,7 @@ not_begun() { # whether time or a stop ended the work before the system changed,
   case $ended_for in
     window) fp_not_attempted download '' ;;
     stop) fp_not_attempted stop 'asked to stop' ;;
+    gone) ;; # is_chosen_image has written it
     *) return 1 ;;
   esac
 }
@@ -51,10 +52,21 @@ with_lock() { # COMMAND…: repeated while another process changes deployments, 
     fp_mark_log
     "$@" 3>&-; result=$?
     if [ "$result" -eq 0 ] || [ -n "$ended_for" ] || [ "$(error_cause)" != lock ]; then return; fi
-    [ "$(fp_seconds_until "$until")" -ge 3 ] || return
-    sleep 2
-    if fp_stop_requested; then ended_for=stop; return; fi
+    wait_for_turn "$1" || return
   done
+}
+
+wait_for_turn() { # COMMAND: whether it may be tried again; what it stages must still be the chosen image, the other process may have fetched one
+  while [ "$(fp_seconds_until "$until")" -ge 3 ]; do
+    sleep 2
+    if fp_stop_requested; then ended_for=stop; return 1; fi
+    [ "$1" = tool_stage ] || return 0
+    find_offer
+    if [ -n "$chosen" ] && [ -z "$offered" ]; then continue; fi # not known while the other process works
+    is_chosen_image || { ended_for=gone; return 1; }
+    ! fp_is_over "$until"; return
+  done
+  return 1
 }
 
 fetch() { # sets result and ended_for
@@ -66,11 +78,15 @@ fetch() { # sets result and ended_for
   return "$result"
 }
 
-is_chosen_image() { # whether that is still what the source offers
-  chosen=$(fp_param "tx_${number}_digest")
-  if [ -z "$chosen" ] || ! tool_pins; then return 0; fi
+find_offer() { # sets chosen and offered; they are empty if the tool stages whatever there is
+  chosen='' offered=''
+  ! tool_pins || chosen=$(fp_param "tx_${number}_digest")
+  [ -n "$chosen" ] || return 0
   offered=$(tool_offer)
   offered=${offered#*:}
+}
+
+is_chosen_image() { # after find_offer: whether that is still what the source offers, else with the record
   case $offered in
     "$chosen"*) return 0 ;;
     '') fp_transaction_ended 1 fetch "fetch: which image the source of $image offers now is not known, so nothing is staged" ;;
@@ -86,6 +102,7 @@ install() {
     if not_begun; then return; fi
     if [ "$result" -ne 0 ]; then ended "$result"; return; fi
   fi
+  find_offer
   is_chosen_image || return 0
   if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
   if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi

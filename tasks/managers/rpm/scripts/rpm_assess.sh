@@ -15,8 +15,6 @@
 read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
 
-database() { stat -c '%n %i %y %s' "$rpm_home"/rpmdb.sqlite "$rpm_home"/Packages* 2>/dev/null; } # written again by each change
-
 boot_time() { # when the first process began: a container's own boot, too
   awk -v hertz="$(getconf CLK_TCK 2>/dev/null || echo 100)" '
     /^btime / { boot = $2 }
@@ -33,7 +31,7 @@ pid_holder() { # PATH: the tools take a lock for held while any process has the 
 
 rpm_home=$(rpm --eval '%{_dbpath}')
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
-before=$(database)
+before=$(fp_rpm_stamp "$rpm_home")
 fp_section installed fp_rpm_query -a
 fp_section duplicates fp_rpm_duplicates
 assess_tool
@@ -48,5 +46,5 @@ assess_live_patches "$container"
 fp_each_holder holder "$rpm_home/.rpm.lock" $lock_files
 for file in $pid_files; do pid_holder "$file"; done
 # last: a process that released its locks before they were checked has written the database by now
-changed=false; [ "$before" = "$(database)" ] || changed=true
+changed=false; [ "$before" = "$(fp_rpm_stamp "$rpm_home")" ] || changed=true
 fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$(fp_now)"

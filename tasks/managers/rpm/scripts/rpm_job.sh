@@ -8,8 +8,8 @@
 # Its files are beside the job's own; their names begin with "rpm-".
 #
 # The tool's package_tool.sh defines, for lists of packages:
-#   tool_simulate, tool_changes: the first prints what the tool would do now, without a lock and without the network, and
-#     fails if it refuses; the second reads that and prints lines "ACTION NAME ARCH VERSION": in (this version comes), out
+#   tool_simulate, tool_changes: the first prints what the tool would do now, without the network, and fails if it refuses
+#     (with 200 if another process's lock kept it from that); the second reads that and prints lines "ACTION NAME ARCH VERSION": in (this version comes), out
 #     (it goes, because "in" or "down" replaces it), down ("in", but it is older than what it replaces), gone (removed).
 #   tool_explain: after a tool_simulate that failed, prints why in words.
 #   tool_download: executes (exec) a download. tool_renew: executes a new read of the repositories.
@@ -63,14 +63,16 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
   case $1 in tool_download*) downloads=yes ;; esac
   fp_watch_progress "$log" "$finished" find_progress &
   watcher=$!
-  ended_for=''
+  ended_for='' ran=1
   fp_limit_lock_wait
   while :; do
     if [ -n "$downloads" ]; then
       fp_while_in_time "$@" 3>&-; tool_code "$?"; ran=$?
     elif rpm_is_locked; then ran=1
+    elif [ "$1" = tool_install ] && ! look_anew; then break
     else
       : >"$began"
+      [ "$1" != tool_install ] || note_old
       ("$@") 3>&-; tool_code "$?"; ran=$?
     fi
     [ "$ran" -ne 0 ] && [ -z "$ended_for" ] || break
@@ -119,7 +121,7 @@ complaint() { # CODE
     /^ +Requires: / && before ~ /^Error: Package: / { say($0); next }
     /^File .* not found on medium |^Timeout exceeded when accessing |^(Warning: )?Digest verification failed|^Package .* seems to be corrupted|Signature verification failed \[|^Permission to access / { say($0); next }
     /^\[MIRROR\] [^ ]*: |^  [^ ]+: (Cannot download|Download failed|Curl error)|^Download \(curl\) error|^Error (code|message): |^ - Can.t / { sub(/^\[MIRROR\] /, ""); say($0); next }
-    /^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^RPMDB already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
+    /^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^(RPMDB|metadata|cachedir) already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
     /^ +(file .* conflicts|installing package .* needs |.* more space needed)/ { say($0); next }
     /^[^ ]*: install failed$/ { say($0) }
     NF { before = $0 }
@@ -137,7 +139,7 @@ ended() { # CODE [UNDO]
 
 # ---- what an installation would do, and must not
 
-simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"
+simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"; sets code. Waits for a lock until $until
   while :; do
     tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
     case $code in 7 | 200) ;; *) break ;; esac # another process has the lock of zypper, or of yum or dnf
@@ -190,15 +192,32 @@ unwanted() { # prints "why detail", or nothing
 }
 
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
+  looked_at=$(fp_rpm_stamp "${rpm_lock%/*}")
   # shellcheck disable=SC2086  # a list of words
-  simulate $wishes || { unwanted=''; tool_explain $wishes; return 1; }
+  simulate $wishes || { # the reason is now another one than a lock that was waited for before
+    unwanted='' held_by=''
+    fp_mark_log
+    tool_explain $wishes
+    return 1
+  }
   unwanted=$(unwanted | head -n 1)
   [ -z "$unwanted" ]
 }
 
-refuse() { # after look: why nothing is installed
-  if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; else ended "$code"; fi
+look_anew() { # another process's change may have ended during the last look, with its lock; else ended_for says why not
+  while [ "$(fp_rpm_stamp "${rpm_lock%/*}")" != "$looked_at" ]; do
+    look || { ended_for=unwanted; return 1; }
+    if fp_is_over "$latest"; then ended_for=window; return 1; fi
+  done
 }
+
+refuse() { # after look, with its code: why nothing is installed
+  if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"
+  elif { [ "$code" -eq 7 ] || [ "$code" -eq 200 ]; } && fp_stop_requested; then fp_not_attempted stop 'asked to stop'
+  else ended "$code"; fi
+}
+
+note_old() { awk '$1 == "out" || $1 == "gone" { print $4 }' "$FP_JOB_DIR/rpm-would" >"$FP_JOB_DIR/rpm-old"; } # after the last look
 
 choose_wishes() { # new packages that come by themselves are not named: the tool would note them as chosen by a person
   wishes=$(paste -d ' ' "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-own" | awk 'FILENAME == ARGV[1] { here[$0]; next } $1 in here { print $2 }' "$FP_JOB_DIR/rpm-present" - | tr '\n' ' ')
@@ -238,6 +257,7 @@ download_with() { # FUNCTION PACKAGES: what is missing; returns 1 if the time is
 
 may_begin() { # else with the record that says why not
   if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return 1; fi
+  fp_limit_lock_wait
   if ! look; then refuse; return 1; fi
   if fp_is_over "$latest"; then fp_not_attempted download ''; return 1; fi
 }
@@ -248,20 +268,21 @@ install() {
   download_with tool_download $wishes || return 0
   if [ "$result" -ne 0 ]; then ended "$result"; return; fi
   may_begin || return 0
-  awk '$1 == "out" || $1 == "gone" { print $4 }' "$FP_JOB_DIR/rpm-would" >"$FP_JOB_DIR/rpm-old"
   fp_transaction_started
   fp_mark_log
   run_tool tool_install $wishes; result=$?
   case $ended_for in
+    window) fp_not_attempted download ''; return ;;
     stop) fp_not_attempted stop 'asked to stop'; return ;;
     unwanted) refuse; return ;;
   esac
   if ! tool_began; then ended "$result"; return; fi
-  last=$result
+  last=$result log_of_all=$log_from
   while tool_continue "$last" && ! fp_stop_requested && ! fp_is_over "$latest" && look; do
     (tool_install $wishes) 3>&-; tool_code "$?"; last=$?
     [ "$last" -eq 0 ] || result=$last
   done
+  log_from=$log_of_all # "look" may have set it
   note_conffiles
   ended "$result" "$(tool_undo)"
 }
@@ -297,17 +318,28 @@ rebuild_database() { # of rpm, which can't be read; its files are kept beside th
   return 1
 }
 
+wait_for_rpm() { # until no process has the lock of its database; else with the record that says why nothing is repaired
+  while rpm_is_locked && [ "$(fp_seconds_until "$until")" -ge 3 ]; do
+    sleep 2
+    if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return 1; fi
+    fp_mark_log
+  done
+  [ -z "$held_by" ] || { ended 1; return 1; }
+}
+
+is_still_twice() { # whether what is to be repaired is the same after the download; else with the record
+  [ "$(fp_rpm_duplicates)" != "$(cat "$FP_JOB_DIR/rpm-twice")" ] || return 0
+  if [ -z "$(fp_rpm_duplicates)" ]; then ended 0; return 1; fi # another process has repaired it
+  lines 'Error: another process has changed the packages that were to be repaired'
+  ended 1
+  return 1
+}
+
 # What an interrupted transaction leaves: packages of which two versions are in the database. The old one was not cleaned
 # up. Of the new one, the files were unpacked, but perhaps not written, and its last scripts were perhaps not run.
 repair() {
-  fp_limit_lock_wait
   fp_transaction_started
-  while rpm_is_locked && [ "$(fp_seconds_until "$until")" -ge 3 ]; do
-    sleep 2
-    if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return; fi
-    fp_mark_log
-  done
-  if [ -n "$held_by" ]; then ended 1; return; fi
+  wait_for_rpm || return 0
   is_readable || rebuild_database || { ended 1; return; }
   fp_rpm_duplicates >"$FP_JOB_DIR/rpm-twice"
   if [ ! -s "$FP_JOB_DIR/rpm-twice" ]; then ended 0; return; fi
@@ -318,8 +350,10 @@ repair() {
     0:* | *:gone:*) ;; # without these versions in a repository, there are newer ones, which are installed later
     *) ended "$result"; return ;;
   esac
-  if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
+  fp_limit_lock_wait
   fp_mark_log
+  wait_for_rpm && is_still_twice || return 0
+  if fp_is_over "$latest"; then fp_not_attempted download ''; return; fi
   : >"$began"
   # scripts of the old version run as at the end of an upgrade, because another version stays
   # shellcheck disable=SC2046

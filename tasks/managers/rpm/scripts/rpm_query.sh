@@ -12,3 +12,6 @@ fp_rpm_query() {
 }
 
 fp_rpm_arch() { rpm --eval '%{_arch}' 2>/dev/null || uname -m; }
+
+# fp_rpm_stamp FOLDER: of the files of rpm's database, which each change of packages writes again
+fp_rpm_stamp() { stat -c '%n %i %y %s' "$1"/rpmdb.sqlite "$1"/Packages* 2>/dev/null; }

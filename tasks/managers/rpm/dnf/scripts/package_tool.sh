@@ -18,7 +18,7 @@ dnf_words="-y --setopt=assumeno=False $common"
   tool_simulate() { # "Operation aborted." is what a simulation ends with
     dnf $common -v -C --assumeno install "$@" >"$FP_JOB_DIR/rpm-answer" 2>&1; code=$?
     cat "$FP_JOB_DIR/rpm-answer"
-    [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-answer" || return "$code"
+    [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-answer" || return "$code" # 200: a lock
   }
   tool_download() { exec dnf $dnf_words --downloadonly install "$@"; }
   tool_renew() { exec dnf $dnf_words makecache --refresh; }

@@ -35,7 +35,7 @@ tool_changes() { # a table: "Upgrading:", " NAME ARCH [EPOCH:]VERSION REPOSITORY
 tool_download() { exec dnf5 $common --best $(find_verb "$@") --downloadonly "$@"; }
 tool_download_again() { exec dnf5 $common reinstall --downloadonly "$@"; }
 tool_renew() { exec dnf5 $common makecache --refresh; }
-tool_test() { call_dnf -C --setopt=tsflags=test $(find_verb "$@") "$@"; }
+tool_test() { exec dnf5 $common --best -C --setopt=tsflags=test $(find_verb "$@") "$@"; }
 tool_install() {
   call_dnf -C --comment="$comment/$number" $(find_verb "$@") "$@"; code=$?
   [ "$code" -ne 0 ] || discard /var/cache/libdnf5

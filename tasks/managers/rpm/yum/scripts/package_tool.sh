@@ -14,6 +14,7 @@ tool_simulate() { # "Exiting on user command" is what a simulation ends with. Pa
   sed -n 's/^ yum load-transaction \(\/tmp\/yum_save_tx\.[A-Za-z0-9._-]*\.yumtx\)$/\1/p' "$FP_JOB_DIR/rpm-answer" | xargs rm -f
   ! grep -q '^Another app is currently holding the yum lock' "$FP_JOB_DIR/rpm-answer" || return 200
   ! grep -q '^No package .* available' "$FP_JOB_DIR/rpm-answer" || return 3
+  [ "$code" -eq 0 ] || ! grep -q '^Another app is currently holding the yum lock' "$FP_JOB_DIR/rpm-answer" || return 200
   [ "$code" -eq 0 ] || grep -q '^Exiting on user command' "$FP_JOB_DIR/rpm-answer" || return 3
 }
 tool_download() { exec yum $yum_words --downloadonly install "$@"; }
