@@ -82,6 +82,16 @@ fp_while_in_time() { # COMMAND…, which changes no package: it is ended when it
   wait "$fetching"
 }
 
+# fp_look_anew: just before packages change: another process's change may have ended during the last check, with its lock.
+# Then the check is repeated. If packages must not be changed, ended_for says why. The job defines read_stamp (prints what
+# each change of packages changes) and look (the check; it sets looked_at to the stamp before it).
+fp_look_anew() {
+  while [ "$(read_stamp)" != "$looked_at" ]; do
+    look || { ended_for=unwanted; return 1; }
+    if fp_is_over "$latest"; then ended_for=window; return 1; fi
+  done
+}
+
 fp_each_transaction() { # FUNCTION: one after the other; before each: is a stop requested? is there time?
   for number in $(fp_param numbers); do
     latest=$(fp_param "tx_${number}_latest_start") stop_at=$(fp_param "tx_${number}_stop_at")

@@ -57,7 +57,7 @@ run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its
     case $1 in
       --download-only) fp_while_in_time exec_apt "$@" ;;
       *)
-        if [ -n "$wishes" ] && ! look_anew; then break; fi
+        if [ -n "$wishes" ] && ! fp_look_anew; then break; fi
         : >"$began"
         (exec_apt "$@") ;;
     esac
@@ -208,10 +208,10 @@ on_its_own() { # the transaction's packages that apt has marked as automatic, or
   done <"$FP_JOB_DIR/apt-names"
 }
 
-database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
+read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
 
 look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
-  looked_at=$(database)
+  looked_at=$(read_stamp)
   # shellcheck disable=SC2086  # a list of words
   unwanted=$(unwanted $wishes | head -n 1)
   [ -z "$unwanted" ] || return 1
@@ -222,13 +222,6 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
-}
-
-look_anew() { # another process's change may have ended during the last look, with its lock; else ended_for says why not
-  while [ "$(database)" != "$looked_at" ]; do
-    look || { ended_for=unwanted; return 1; }
-    if fp_is_over "$latest"; then ended_for=window; return 1; fi
-  done
 }
 
 download() { # NAME=VERSION…: what is missing; returns 1 if the time is then over or a stop is requested, with its record

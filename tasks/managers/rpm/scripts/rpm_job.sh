@@ -69,7 +69,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
     if [ -n "$downloads" ]; then
       fp_while_in_time "$@" 3>&-; tool_code "$?"; ran=$?
     elif rpm_is_locked; then ran=1
-    elif [ "$1" = tool_install ] && ! look_anew; then break
+    elif [ "$1" = tool_install ] && ! fp_look_anew; then break
     else
       : >"$began"
       [ "$1" != tool_install ] || note_old
@@ -191,8 +191,10 @@ unwanted() { # prints "why detail", or nothing
   [ -z "$barred" ] || lines "excluded $barred"
 }
 
+read_stamp() { fp_rpm_stamp "${rpm_lock%/*}"; }
+
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
-  looked_at=$(fp_rpm_stamp "${rpm_lock%/*}")
+  looked_at=$(read_stamp)
   # shellcheck disable=SC2086  # a list of words
   simulate $wishes || { # the reason is now another one than a lock that was waited for before
     unwanted='' held_by=''
@@ -202,13 +204,6 @@ look() { # checks before the tool installs $wishes; returns 1 if that would do s
   }
   unwanted=$(unwanted | head -n 1)
   [ -z "$unwanted" ]
-}
-
-look_anew() { # another process's change may have ended during the last look, with its lock; else ended_for says why not
-  while [ "$(fp_rpm_stamp "${rpm_lock%/*}")" != "$looked_at" ]; do
-    look || { ended_for=unwanted; return 1; }
-    if fp_is_over "$latest"; then ended_for=window; return 1; fi
-  done
 }
 
 refuse() { # after look, with its code: why nothing is installed
