@@ -7,7 +7,7 @@
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
 # Requires: manager_environment, dpkg_query, transactions
-# shellcheck disable=SC2154  # variables of transactions.sh
+# shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
 removals=--no-remove

@@ -22,7 +22,7 @@
 #   tool_download_again, tool_install_again: the same as without "again", of packages that are installed.
 #   read_progress: an awk program, from the log to lines "PERCENT NAME-VERSION-RELEASE.ARCH ACTION" or less of it.
 # Requires: manager_environment, rpm_query, package_locks, transactions, package_tool
-# shellcheck disable=SC2154  # variables of transactions.sh
+# shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 began=$FP_JOB_DIR/rpm-began finished=$FP_JOB_DIR/rpm-done
 native=$(fp_rpm_arch) rpm_lock=$(rpm --eval '%{_dbpath}')/.rpm.lock
