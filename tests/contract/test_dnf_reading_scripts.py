@@ -216,6 +216,15 @@ def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> No
     suggested = sourced('fp_reboot_suggested "$1"', "tasks.managers.rpm.dnf", str(machine.place))
     assert suggested == "bash\t0\t2\t1\tnoarch\n", "other is not installed"
 
+    index = machine.place / "my-repo-0123456789abcdef/repodata/repomd.xml"
+    index.write_text('<repomd><data type="updateinfo"><location href="repodata/x.xml.zst"/></data></repomd>')
+    empty = machine.place / "empty"
+    empty.mkdir()
+    own = 'sort() { command -p sort "$@"; }; awk() { command -p awk "$@"; }'
+    script = f'{own}; PATH=$2; fp_lacking_unpackers "$1"'
+    lacking = sourced(script, "tasks.managers.rpm.dnf", str(machine.place), str(empty))
+    assert lacking == "gzip\nzstd\n"
+
 
 def test_a_reboot_that_an_advisory_suggests_as_a_whole_is_not_taken_for_one_of_the_package_before_it(
     machine: Machine,

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.test_rpm_job_script import INSTALLED, SUMMARY, TOOLS, calls, kinds, run, says
+from tests.contract.test_rpm_job_script import INSTALLED, TOOLS, calls, kinds, run, says
 from tests.contract.test_yum_job_script import UPGRADE as YUM_UPGRADE
 from tests.contract.test_yum_job_script import YUM
+from tests.contract.test_zypper_job_script import SUMMARY
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,6 @@ from tests.contract.test_rpm_job_script import (
     DNF,
     HISTORY,
     INSTALLED,
-    OURS,
-    SUMMARY,
     TOOLS,
     TWICE,
     UPGRADE,
@@ -25,6 +23,7 @@ from tests.contract.test_rpm_job_script import (
 )
 from tests.contract.test_yum_job_script import INSTALL as YUMS
 from tests.contract.test_yum_job_script import YUM
+from tests.contract.test_zypper_job_script import OURS, SUMMARY
 
 PROBLEM = "Error: \n Problem: cannot install the best update candidate\n  - nothing provides x needed by a-2-1\n"
 REPAIR: dict[str, Any] = {"work": "repair", "tx_0_packages": [], "tx_0_names": [], "tx_0_present": []}

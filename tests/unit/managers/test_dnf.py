@@ -131,6 +131,12 @@ def test_a_locked_release_is_told() -> None:
     assert any("locked to release 2023.5.20240730" in warning for warning in assess("amazon-linux-2023").warnings)
 
 
+def test_advisories_that_the_machine_cannot_unpack_are_told() -> None:
+    state = parse(with_section("lacking_unpackers", "zstd\nrm -rf\n"), "dnf-4.14")
+    (warning,) = set(state.warnings) - set(assess().warnings)
+    assert "the machine lacks zstd." in warning
+
+
 @BOTH
 def test_another_vendor_is_told(tool: str) -> None:
     assert updates_of(assess(tool))["lab-vendor"].vendor_change == "Lab -> Other Vendor"

@@ -30,6 +30,7 @@ from tasks.states import Classification
 LOCKED_EXIT_CODE: Final = 200
 """dnf's exit code, with exit_on_lock, while another process has its lock."""
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
+_UNPACKERS: Final = frozenset({"gzip", "xz", "zstd", "bzip2"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +107,12 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         updates=updates,
         reboot=reboot,
         held=sorted({*holds.list_held(system.installed), *(update.id for update in updates if update.held)}),
-        warnings=(*warnings, *_warn_of_release_lock(sections), *_warn_of_unclassified(updates)),
+        warnings=(
+            *warnings,
+            *_warn_of_unread_reboots(sections),
+            *_warn_of_release_lock(sections),
+            *_warn_of_unclassified(updates),
+        ),
         repository_problems=problems,
     )
 
@@ -196,6 +202,16 @@ def _find_error(section: ScriptSection) -> str:
 
 def _shorten(text: str) -> str:
     return " ".join(text.split())[:500]
+
+
+def _warn_of_unread_reboots(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
+    lacking = sorted(_UNPACKERS.intersection(_get_text(sections, "lacking_unpackers").split()))
+    if not lacking:
+        return ()
+    return (
+        f"advisories can't be read for the reboots that they ask for: the machine lacks {' and '.join(lacking)}. "
+        "Install it, or set when the machine reboots",
+    )
 
 
 def _warn_of_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:

@@ -25,12 +25,29 @@ fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec st
 # fp_reboot_suggested FOLDER: "name<tab>epoch<tab>version<tab>release<tab>architecture" of each package, among those whose
 # names are installed, for which an advisory suggests a reboot. dnf does not print that.
 fp_reboot_suggested() {
+  fp_each_updateinfo "$1" | while IFS= read -r fp_file; do $(fp_unpacker "$fp_file") "$fp_file"; done 2>/dev/null | fp_find_reboot_suggestions
+}
+fp_lacking_unpackers() { # FOLDER: programs that this machine lacks to read the same
+  fp_each_updateinfo "$1" | while IFS= read -r fp_file; do
+    fp_program=$(fp_unpacker "$fp_file")
+    command -v "${fp_program%% *}" >/dev/null || printf '%s\n' "${fp_program%% *}"
+  done | sort -u
+}
+fp_each_updateinfo() { # FOLDER: the files with advisories
   for fp_index in "$1"/*/repodata/repomd.xml; do
     [ -e "$fp_index" ] || continue
-    fp_file=$(awk -v RS='<' '/^data / { kind = $0 } /^location / && kind ~ /type="updateinfo"/ { sub(/.*href="/, ""); sub(/".*/, ""); print; exit }' "$fp_index")
-    [ -n "$fp_file" ] || continue
-    fp_unpacked "${fp_index%/repodata/repomd.xml}/$fp_file"
-  done 2>/dev/null | fp_find_reboot_suggestions
+    awk -v RS='<' -v folder="${fp_index%/repodata/repomd.xml}" '
+      /^data / { kind = $0 } /^location / && kind ~ /type="updateinfo"/ { sub(/.*href="/, ""); sub(/".*/, ""); print folder "/" $0; exit }' "$fp_index"
+  done
+}
+fp_unpacker() { # FILE: the command that prints what is in it
+  case $1 in
+    *.gz) echo gzip -dc ;;
+    *.xz) echo xz -dc ;;
+    *.zst) echo zstd -dc ;;
+    *.bz2) echo bzip2 -dc ;;
+    *) echo cat ;;
+  esac
 }
 fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
   awk -v RS='<' '
@@ -40,16 +57,6 @@ fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
     /^reboot_suggested>(True|true|1)/ { print value("name") "\t" value("epoch") "\t" value("version") "\t" value("release") "\t" value("arch") }' \
     | sort -u | { rpm -qa --qf '%{NAME}\n' | sed 's/^/=/'; cat; } | awk -F '\t' '/^=/ { installed[substr($0, 2)] = 1; next } $1 in installed'
 }
-fp_unpacked() { # FILE: its contents, if this machine can unpack it
-  case $1 in
-    *.gz) gzip -dc "$1" ;;
-    *.xz) xz -dc "$1" ;;
-    *.zst) zstd -dc "$1" ;;
-    *.bz2) bzip2 -dc "$1" ;;
-    *.xml) cat "$1" ;;
-  esac
-}
-
 said() { printf '%s\n' "$1"; return "${2:-0}"; }
 
 details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize}|%{source_name}|%{vendor}"
@@ -115,6 +122,7 @@ assess_tool() {
   fp_section transaction said "$transaction" "$code"
   assess_new_packages
   fp_section reboot_suggested fp_reboot_suggested "$cache_folder"
+  fp_section lacking_unpackers fp_lacking_unpackers "$cache_folder"
   fp_section restart_names restart_names
   fp_section release_lock release_lock
 }

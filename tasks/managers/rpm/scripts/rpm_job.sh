@@ -94,7 +94,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
 
 complaint() { # CODE
   words=$(fp_last_words) changed=no
-  if tool_began; then changed=yes; fi
+  if [ -n "$removed" ] || tool_began; then changed=yes; fi
   if [ $changed = no ] && { [ -n "$held_by" ] || tool_locked "$1"; }; then changed=locked; fi
   case $changed:$words in
     locked:*) kind=lock ;; # this kind means that nothing has begun
@@ -257,6 +257,14 @@ may_begin() { # else with the record that says why not
   if fp_is_over "$latest"; then fp_not_attempted download ''; return 1; fi
 }
 
+may_continue() { # else why says why not
+  why=''
+  if fp_stop_requested; then why='the run was asked to stop'
+  elif fp_is_over "$latest"; then why='no time was left'
+  elif ! look; then why=${unwanted:-"it is refused now"}; fi
+  [ -z "$why" ]
+}
+
 # shellcheck disable=SC2086  # lists of words
 install() {
   fp_download_started
@@ -273,7 +281,12 @@ install() {
   esac
   if ! tool_began; then ended "$result"; return; fi
   last=$result log_of_all=$log_from
-  while tool_continue "$last" && ! fp_stop_requested && ! fp_is_over "$latest" && look; do
+  while tool_continue "$last"; do
+    if ! may_continue; then
+      lines "Error: the rest was not installed: $why"
+      [ "$result" -ne 0 ] || result=1
+      break
+    fi
     (tool_install $wishes) 3>&-; tool_code "$?"; last=$?
     [ "$last" -eq 0 ] || result=$last
   done
@@ -352,14 +365,14 @@ repair() {
   : >"$began"
   # scripts of the old version run as at the end of an upgrade, because another version stays
   # shellcheck disable=SC2046
-  rpm -e $(awk '{ print $2 }' "$FP_JOB_DIR/rpm-twice") 3>&-; code=$?
+  rpm -e $(awk '{ print $2 }' "$FP_JOB_DIR/rpm-twice") 3>&-; code=$? removed=yes
   if [ "$result:$code" = 0:0 ]; then run_tool tool_install_again "$@"; code=$?; fi
   note_conffiles
   ended "$code"
 }
 
 transaction() {
-  wishes='' held_by=''
+  wishes='' held_by='' removed=''
   fp_limit_lock_wait
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/rpm-own"
   fp_param "tx_${number}_names" | grep . >"$FP_JOB_DIR/rpm-names"
