@@ -29,6 +29,13 @@ fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these
   [ -z "$preempted_by" ] || set -- preempted "$preempted_by"
   fp_emit not_attempted number:="$number" at:="$(fp_now)" latest_start:="$latest" why="$1" detail="$2"
 }
+fp_not_begun() { # whether time or a stop ended the work before anything was changed, with its record
+  case $ended_for in
+    window) fp_not_attempted download '' ;;
+    stop) fp_not_attempted stop 'asked to stop' ;;
+    *) return 1 ;;
+  esac
+}
 fp_download_started() { fp_emit download_started number:="$number" at:="$(fp_now)"; }
 fp_transaction_started() { fp_emit transaction_started number:="$number" at:="$(fp_now)"; }
 fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that is not possible

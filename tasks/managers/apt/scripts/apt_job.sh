@@ -232,12 +232,7 @@ download() { # NAME=VERSION…: what is missing; returns 1 if the time is then o
       [ -n "$ended_for" ] || { fp_mark_log; run_apt --download-only install "$@"; result=$?; } ;;
     esac
   fi
-  case $ended_for in
-    window) fp_not_attempted download '' ;;
-    stop) fp_not_attempted stop 'asked to stop' ;;
-    *) return 0 ;;
-  esac
-  return 1
+  ! fp_not_begun
 }
 
 # shellcheck disable=SC2016  # awk's $, not the shell's
@@ -260,11 +255,8 @@ install() { # NAME=VERSION…
   fp_mark_log
   # shellcheck disable=SC2046,SC2086  # words, or none
   run_apt $(forbid_download $removals install "$@") $removals install "$@"; result=$?
-  case $ended_for in
-    window) fp_not_attempted download ''; return ;;
-    stop) fp_not_attempted stop 'asked to stop'; return ;;
-    unwanted) fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return ;;
-  esac
+  if fp_not_begun; then return; fi
+  if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   if [ "$result" -ne 0 ] && ! apt_began; then ended "$result"; return; fi # packages that are half done now are not ours
   note_ours
   note_conffiles

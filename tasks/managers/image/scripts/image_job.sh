@@ -36,14 +36,7 @@ ended() { # CODE
   fi
 }
 
-not_begun() { # whether time or a stop ended the work before the system changed, with its record
-  case $ended_for in
-    window) fp_not_attempted download '' ;;
-    stop) fp_not_attempted stop 'asked to stop' ;;
-    gone) ;; # is_chosen_image has written it
-    *) return 1 ;;
-  esac
-}
+not_begun() { [ "$ended_for" = gone ] || fp_not_begun; } # of "gone", is_chosen_image has written the record
 
 with_lock() { # COMMAND…: repeated while another process changes deployments, at most until the latest start
   ended_for=''

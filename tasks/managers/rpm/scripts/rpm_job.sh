@@ -242,12 +242,7 @@ download_with() { # FUNCTION PACKAGES: what is missing; returns 1 if the time is
       [ -n "$ended_for" ] || { fp_mark_log; run_tool "$@"; result=$?; } ;;
     esac
   fi
-  case $ended_for in
-    window) fp_not_attempted download '' ;;
-    stop) fp_not_attempted stop 'asked to stop' ;;
-    *) return 0 ;;
-  esac
-  return 1
+  ! fp_not_begun
 }
 
 may_begin() { # else with the record that says why not
@@ -274,11 +269,8 @@ install() {
   fp_transaction_started
   fp_mark_log
   run_tool tool_install $wishes; result=$?
-  case $ended_for in
-    window) fp_not_attempted download ''; return ;;
-    stop) fp_not_attempted stop 'asked to stop'; return ;;
-    unwanted) refuse; return ;;
-  esac
+  if fp_not_begun; then return; fi
+  if [ "$ended_for" = unwanted ]; then refuse; return; fi
   if ! tool_began; then ended "$result"; return; fi
   last=$result log_of_all=$log_from
   while tool_continue "$last"; do
@@ -302,10 +294,7 @@ stage() {
   if [ "$result" -eq 0 ]; then
     fp_mark_log
     fp_while_in_time tool_test $wishes 3>&-; tool_code "$?"; result=$?
-    case $ended_for in
-      window) fp_not_attempted download ''; return ;;
-      stop) fp_not_attempted stop 'asked to stop'; return ;;
-    esac
+    if fp_not_begun; then return; fi
     if tool_locked "$result"; then result=0; fi # what another process does now says nothing about the window
   fi
   ended "$result"
