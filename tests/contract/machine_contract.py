@@ -7,11 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.contract import manager_contract
 from tests.contract.manager_contract import *  # noqa: F403
 from tests.contract.manager_subjects import RealMachine, Subject, fresh_machine
-
-__all__ = manager_contract.__all__ + ["looked_at", "machine", "subject"]
 
 
 @pytest.fixture(scope="module")
