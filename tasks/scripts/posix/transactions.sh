@@ -57,10 +57,10 @@ fp_watch_progress() {
     # shellcheck disable=SC3013  # POSIX has -nt since 2024, and every sh of such a machine
     [ "$fp_naps" -lt 10 ] || [ $((fp_naps % 4)) -eq 0 ] || [ "$1" -nt "$FP_JOB_DIR/looked" ] || continue
     : >"$FP_JOB_DIR/looked"
-    fp_said=$("$3")
-    [ -n "$fp_said" ] && [ "$fp_said" != "$fp_seen" ] || continue
-    fp_seen=$fp_said
-    printf '%s\n' "$fp_said" | {
+    fp_newest=$("$3")
+    [ -n "$fp_newest" ] && [ "$fp_newest" != "$fp_seen" ] || continue
+    fp_seen=$fp_newest
+    printf '%s\n' "$fp_newest" | {
       IFS= read -r fp_percent; IFS= read -r fp_update; IFS= read -r fp_action # empty ones at the end have no line
       fp_progress "$fp_percent" "$fp_update" "$fp_action"
     }
