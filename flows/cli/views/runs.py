@@ -185,21 +185,21 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
         )
     print_to_stdout(grid)
     print_machine_reasons(report_tables.machines, report_tables.findings)
-    _print_warnings(report_tables.findings)
+    _print_problems(report_tables.findings)
     _print_totals(report, report_tables.runs[0])
 
 
-def _print_warnings(findings: Iterable[FindingRow]) -> None:
-    """Print each warning once, with the machines that it is about, and its remedy."""
+def _print_problems(findings: Iterable[FindingRow]) -> None:
+    """Print each warning and blocking problem once, with the machines that it is about, and its remedy."""
     machines: dict[tuple[str, str], list[str]] = defaultdict(list)
     for finding in findings:
-        if finding.level == FindingLevel.WARN:
+        if finding.level in (FindingLevel.WARN, FindingLevel.BLOCK):
             machines[finding.message, finding.remedy].append(finding.machine)
     for (message, remedy), names in islice(machines.items(), MAX_WARNINGS):
         print_to_stdout("", Text.assemble(to_safe_text(join_first_names(names), "bold"), ": ", to_safe_text(message)))
         print_to_stdout(Text.assemble("  hint: ", to_safe_text(remedy)))
     if len(machines) > MAX_WARNINGS:
-        print_to_stdout("", f"{len(machines) - MAX_WARNINGS} more warnings are in the report.")
+        print_to_stdout("", f"{len(machines) - MAX_WARNINGS} more problems are in the report.")
 
 
 def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:

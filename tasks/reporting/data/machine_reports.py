@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tasks.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
-from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_repositories
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_package_problems, check_repositories
 from tasks.rules.updates.counts import UpdateCounts
 from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
 
@@ -45,10 +45,13 @@ class MachineReport:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The outcome's findings. If nothing was checked: the repositories that the assessment could not read."""
+        """The outcome's findings. If nothing was checked: what the assessment found broken or could not read."""
         if self.outcome is not None and self.outcome.findings:
             return self.outcome.findings
-        return check_repositories(self.assessment.packages) if self.assessment and self.assessment.packages else ()
+        packages = self.assessment.packages if self.assessment else None
+        if packages is None:
+            return ()
+        return (*check_package_problems(packages, repair_allowed=False), *check_repositories(packages))
 
 
 def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:
