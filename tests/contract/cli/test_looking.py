@@ -37,6 +37,8 @@ def test_a_machine_with_broken_packages_is_not_compliant(stage: Stage) -> None:
     assert stage.run("machines", "--json").json["machines"][0]["criticalAndSecurityPatchCount"] == 0
     said = stage.run("assess")
     assert "NonCompliant" in said.out
+    assert "web: the package manager is not healthy: vim 2.0 is half-configured" in said.out
+    assert "--repair" in said.out
     assert compliance() == ["NonCompliant", "NonCompliant"]
     web.world["vim"].fails = ""
     assert stage.run("patch", "*", "--no-prefect", "--yes", "--repair").code == 0
