@@ -17,6 +17,7 @@ from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, re
 TOOLS = {
     "mawk": ("mawk", "/bin/sh"),
     "gawk": ("gawk", "/bin/sh"),
+    "original-awk": ("original-awk", "/bin/sh"),
     "bash": ("mawk", "bash"),
     "busybox": ("busybox", "busybox"),
 }
@@ -98,6 +99,14 @@ fp_has missing; fp_emit has "missing:=$?"
         {"kind": "has", "first": int(not text)},
         {"kind": "has", "missing": 1},
     ]
+
+
+def test_a_parameter_with_quotes_and_line_breaks_keeps_both(shell):
+    text = "it's\none 'text'\n"
+    assert (
+        say(shell, 'fp_emit text "value=$(fp_param text; printf .)"', {"text": text}).records[0]["value"]
+        == f"{text}\n."
+    )
 
 
 @same

@@ -220,6 +220,17 @@ class TestTime:
         assert time.time() <= latest + 5
         assert len(calls(tmp_path, "--downloadonly")) > 1
 
+    def test_nothing_begins_without_a_latest_start(self, tmp_path: Path) -> None:
+        told = run(tmp_path, tx_0_latest_start="")[-2]
+        assert (told["kind"], told["why"]) == ("not_attempted", "window")
+
+    def test_a_stop_during_the_last_check_keeps_the_tool_from_changes(self, tmp_path: Path) -> None:
+        (tmp_path / "download").write_text(': >"$STAND_IN/fetched"\n')
+        says(tmp_path, "simulate", UPGRADE, end='[ ! -e "$STAND_IN/fetched" ] || : >"$FP_JOB_DIR/stop"')
+        told = run(tmp_path)[-2]
+        assert (told["kind"], told["why"]) == ("not_attempted", "stop")
+        assert not calls(tmp_path, "--comment=")
+
     def test_a_last_check_that_outlasts_the_latest_start_hides_no_lock(self, tmp_path: Path) -> None:
         latest = int(time.time()) + 10
         (tmp_path / "locked-install").write_text(': >"$STAND_IN/waits"\n')

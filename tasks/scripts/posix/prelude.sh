@@ -28,7 +28,8 @@ fp_read_params() {
   eval "$(printf '%s\n' "$2" | awk -v prefix="$1" '
     function swap(s, code, by,   n, i, part, out) {
       if (index(s, code) == 0) return s
-      n = split(s, part, code ~ /^\\/ ? "[\\\\]" substr(code, 2) : code); out = part[1]
+      # a pattern: at one character, some awks split at each line break, too
+      n = split(s, part, code ~ /^\\/ ? "[\\\\]" substr(code, 2) : "[" code "]"); out = part[1]
       for (i = 2; i <= n; i++) out = out by part[i]
       return out
     }

@@ -15,7 +15,7 @@ work=$(fp_param work)
 lock_wait=$(fp_param lock_wait_seconds)
 
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
-fp_is_over() { fp_read_time; [ "$1" -lt "$fp_time" ]; }
+fp_is_over() { fp_read_time; ! [ "$1" -ge "$fp_time" ]; } # also if one of them is no number: without a known end, nothing begins
 fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs to the work that begins now
 fp_escape=$(printf '\033')
 fp_plain() { sed "s/$fp_escape\\[[0-9;]*[A-Za-z]//g"; } # without colours, which some machines have always on
@@ -97,6 +97,7 @@ fp_look_anew() {
     look || { ended_for=unwanted; return 1; }
     if fp_is_over "$latest"; then ended_for=window; return 1; fi
   done
+  if fp_stop_requested; then ended_for=stop; return 1; fi # a check can take minutes, and meanwhile a shutdown may begin
 }
 
 fp_each_transaction() { # FUNCTION: one after the other; before each: is a stop requested? is there time?
