@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [browser]
+#   packages.sh [lab] [postgresql] [browser] [shells]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -49,9 +49,21 @@ browser() {
   fi
 }
 
+shells() {
+  local tool lacking=()
+  for tool in busybox gawk mawk mksh original-awk; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
+  [ ${#lacking[@]} != 0 ] || return 0
+  if may_install; then
+    say "installing ${lacking[*]} (scripts for machines are tested with them)"
+    install "${lacking[@]}"
+  else
+    say "without ${lacking[*]}: scripts for machines stay untested with them"
+  fi
+}
+
 for what; do
   case $what in
-    lab | postgresql | browser) "$what" ;;
-    *) say "packages.sh knows lab, postgresql and browser, not '$what'"; exit 2 ;;
+    lab | postgresql | browser | shells) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, browser and shells, not '$what'"; exit 2 ;;
   esac
 done
