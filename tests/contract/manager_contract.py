@@ -14,18 +14,6 @@ from tasks.states import Classification, YesNoUnknown
 from tests.contract.manager_subjects import Subject, patiently
 from tests.lab.fleet import LabHost
 
-__all__ = [
-    "TestAssess",
-    "TestDownload",
-    "TestInstall",
-    "TestRehearse",
-    "TestRepair",
-    "TestStage",
-    "test_a_machine_is_not_to_be_rebooted_while_packages_are_changed_or_half_done",
-    "test_it_is_a_package_manager",
-    "test_the_same_work_is_the_same_script",
-]
-
 
 def pending(subject: Subject) -> dict[str, Update]:
     state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
