@@ -1,4 +1,4 @@
-"""What live_patches.sh reads, over stand-ins for the tools and the kernel's folder, and that it waits for nobody."""
+"""What live_patches.sh reads, with stand-ins for the tools and the kernel's folder. It does not wait for slow tools."""
 
 import json
 import os

@@ -27,7 +27,7 @@ from tests.contract.test_zypper_job_script import OURS, SUMMARY
 
 PROBLEM = "Error: \n Problem: cannot install the best update candidate\n  - nothing provides x needed by a-2-1\n"
 REPAIR: dict[str, Any] = {"work": "repair", "tx_0_packages": [], "tx_0_names": [], "tx_0_present": []}
-# like every command of zypper, it needs the lock, unless libzypp is told that it only reads
+# every command of zypper needs the lock, except when libzypp is told that it only reads
 LOCKED = 'echo "System management is locked by the application with pid 7 (x)."; exit 7'
 NEEDS_LOCK = f'if [ -e "$STAND_IN/held" ] && [ -z "$ZYPP_READONLY_HACK" ]; then {LOCKED}; fi\n'
 # has rpm's lock until the file "over" exists
@@ -61,7 +61,7 @@ def tool(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
 
 
 class TestLocksOfTheLastCheck:
-    """dnf 4 and yum need their lock for a simulation too; zypper, unless it is told that it only reads."""
+    """A simulation needs the lock of dnf 4 and of yum. zypper needs none if it is told that it only reads."""
 
     def test_it_is_waited_for(self, tmp_path: Path, tool: str) -> None:
         freed = 'rm "$STAND_IN/locked-simulate"'

@@ -148,7 +148,7 @@ def _build_journal_entry_json(entry: JournalEntry) -> dict[str, object]:
 
 
 MAX_HOOKS = 12
-MAX_WARNINGS = 12
+MAX_PROBLEMS = 12
 
 
 def print_run_summary(summary: RunSummary) -> None:
@@ -195,11 +195,11 @@ def _print_problems(findings: Iterable[FindingRow]) -> None:
     for finding in findings:
         if finding.level in (FindingLevel.WARN, FindingLevel.BLOCK):
             machines[finding.message, finding.remedy].append(finding.machine)
-    for (message, remedy), names in islice(machines.items(), MAX_WARNINGS):
+    for (message, remedy), names in islice(machines.items(), MAX_PROBLEMS):
         print_to_stdout("", Text.assemble(to_safe_text(join_first_names(names), "bold"), ": ", to_safe_text(message)))
         print_to_stdout(Text.assemble("  hint: ", to_safe_text(remedy)))
-    if len(machines) > MAX_WARNINGS:
-        print_to_stdout("", f"{len(machines) - MAX_WARNINGS} more problems are in the report.")
+    if len(machines) > MAX_PROBLEMS:
+        print_to_stdout("", f"{len(machines) - MAX_PROBLEMS} more problems are in the report.")
 
 
 def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> None:

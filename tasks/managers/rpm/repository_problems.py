@@ -54,8 +54,8 @@ _ADVICE_PATTERN: Final = re.compile(r"^\s+\d\. |^ One of the configured|URIs def
 def find_repository_problems(text: str) -> tuple[RepositoryProblem, ...]:
     """Return the repositories that could not be read, with the remedies; () when the text has no complaint.
 
-    That a machine is not registered is told only beside another problem: cloud images that have repositories of their
-    own say so all the time.
+    A missing registration is only reported together with another problem. Cloud images with repositories of their own
+    always say that they are not registered.
 
     Args:
         text: what the package manager wrote while it read its repositories: standard output and standard error.

@@ -20,7 +20,7 @@ fp_mark_log() { log_from=$(wc -c <"$log"); } # the log after this point belongs 
 fp_escape=$(printf '\033')
 fp_plain() { sed "s/$fp_escape\\[[0-9;]*[A-Za-z]//g"; } # without colours, which some machines have always on
 fp_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | fp_plain; } # all of it: scripts of packages may print a lot
-fp_said() { fp_words | awk "/$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; reads to the end: nobody has to complain of a broken pipe
+fp_said() { fp_words | awk "/$1/ { found = 1 } END { exit !found }"; } # REGULAR EXPRESSION; it reads to the end, so that no command reports a broken pipe
 fp_last_words() { tail -c "+$((log_from + 1))" "$log" 2>/dev/null | tail -c 65536 | fp_plain; }
 
 fp_not_attempted() { # WHY DETAIL; if the job was to stop for another run, these say so

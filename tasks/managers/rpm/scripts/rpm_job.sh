@@ -139,10 +139,12 @@ ended() { # CODE [UNDO]
 
 # ---- what an installation would do, and must not
 
+is_locked_out() { [ "$code" -eq 7 ] || [ "$code" -eq 200 ]; } # whether the lock of zypper, or of yum or dnf, kept the last check from its work
+
 simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"; sets code. Waits for a lock until $until
   while :; do
     tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
-    case $code in 7 | 200) ;; *) break ;; esac # another process has the lock of zypper, or of yum or dnf
+    is_locked_out || break
     if [ "$(fp_seconds_until "$until")" -lt 3 ] || fp_stop_requested; then break; fi
     sleep 2
   done
@@ -208,7 +210,7 @@ look() { # checks before the tool installs $wishes; returns 1 if that would do s
 
 refuse() { # after look, with its code: why nothing is installed
   if [ -n "$unwanted" ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"
-  elif { [ "$code" -eq 7 ] || [ "$code" -eq 200 ]; } && fp_stop_requested; then fp_not_attempted stop 'asked to stop'
+  elif is_locked_out && fp_stop_requested; then fp_not_attempted stop 'asked to stop'
   else ended "$code"; fi
 }
 
@@ -325,8 +327,9 @@ wait_for_rpm() { # until no process has the lock of its database; else with the 
 }
 
 is_still_twice() { # whether what is to be repaired is the same after the download; else with the record
-  [ "$(fp_rpm_duplicates)" != "$(cat "$FP_JOB_DIR/rpm-twice")" ] || return 0
-  if [ -z "$(fp_rpm_duplicates)" ]; then ended 0; return 1; fi # another process has repaired it
+  twice=$(fp_rpm_duplicates)
+  [ "$twice" != "$(cat "$FP_JOB_DIR/rpm-twice")" ] || return 0
+  if [ -z "$twice" ]; then ended 0; return 1; fi # another process has repaired it
   lines 'Error: another process has changed the packages that were to be repaired'
   ended 1
   return 1

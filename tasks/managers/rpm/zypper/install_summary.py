@@ -33,7 +33,7 @@ class InstallSummary:
         vendor_changes: names of packages that would come from another vendor.
         download_bytes: what is not downloaded yet; None when zypper did not say.
         problems: why zypper's solver finds no way, in its own words.
-        unaccepted: names of packages with a licence that nobody has accepted yet; zypper asks for one at a time.
+        unaccepted: names of packages whose licence is not accepted yet. zypper asks for one at a time.
         errors: its other errors.
         is_complete: zypper got as far as showing the summary, or said that nothing is to be done.
     """
