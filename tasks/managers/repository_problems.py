@@ -93,7 +93,7 @@ _CAUSES: Final = (
     ),
     _cause(
         r"Status code: 40[137]|Error 40[137]\b|error: 40[137]\b|error code: 40[137]\b|: 40[137]\b|Permission to access"
-        r"|Login failed|Authentication required|  40[137] ",
+        r"|Login failed|Authentication required|  40[137] (?! *[kMGTP]?B\b)",
         "The repository refuses the machine. " + _RENEW + " For a repository or proxy with a login, correct the login.",
     ),
     _cause(
@@ -112,7 +112,7 @@ _CAUSES: Final = (
         "the mirror is just being updated, try again later.",
     ),
     _cause(
-        r"Status code: 5\d\d|Error 5\d\d\b|: 5\d\d\b|  5\d\d ",
+        r"Status code: 5\d\d|Error 5\d\d\b|: 5\d\d\b|  5\d\d (?! *[kMGTP]?B\b)",
         "The repository's server has a fault. Try again later, or use another mirror.",
     ),
     _cause(

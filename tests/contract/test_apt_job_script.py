@@ -67,6 +67,15 @@ def test_no_try_for_a_lock_waits_past_the_latest_start(tmp_path: Path) -> None:
     assert str(events[-2]["error"]).startswith("lock: ")
 
 
+def test_a_lock_is_told_as_one_where_the_wait_for_it_takes_longer_than_planned(tmp_path: Path) -> None:
+    slow = LOCKED.replace(
+        "echo 'E:",
+        "for word; do case $word in DPkg::Lock::Timeout=*) sleep $((2 * ${word#*=})) ;; esac; done\necho 'E:",
+    )
+    events = run(tmp_path, slow, 14)
+    assert [event["cause"] for event in events if event["kind"] == "transaction_ended"] == ["lock"], events
+
+
 def test_nothing_is_unpacked_when_a_download_does_not_end(tmp_path: Path) -> None:
     events = run(tmp_path, NEVER_DONE, 3)
     assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["download"]

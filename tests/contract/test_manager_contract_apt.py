@@ -2,7 +2,36 @@
 
 import pytest
 
+from tasks.protocols.transport import Job, JobPhase
 from tests.contract.machine_contract import *  # noqa: F403  # pytest finds the tests here
+from tests.contract.machine_contract import RealMachine
+from tests.contract.manager_contract import JobKind, of_kind, patiently, pending, transaction, versions
 
 FLAVOUR = "apt"
 pytestmark = pytest.mark.lab
+
+
+def test_a_package_that_a_power_cut_left_half_unpacked_is_installed_anew(machine: RealMachine) -> None:
+    host, subject = machine.host, machine.take()
+    postrm = "/var/lib/dpkg/info/lab-plain.postrm"  # dpkg starts it when it has unpacked the new version's files
+    host.sh(f"printf '#!/bin/sh\\nsleep 300\\n' >{postrm}; chmod 755 {postrm}", root=True)
+    work = [transaction(subject, 0, pending(subject)["lab-plain"])]
+    script = subject.manager.build_job_script(JobKind.INSTALL, work)
+    subject.transport.start_job(Job("cut-off", script), deadline=subject.soon)
+    patiently(lambda: "reinstreq" in host.sh("dpkg-query -W -f '${Status}' lab-plain", root=True))
+    before = host.boot_id()
+    host.crash()
+    host.wait_reboot(before)
+    host.sh(f"rm {postrm}", root=True)
+    assert subject.follow("cut-off").phase is JobPhase.LOST
+    state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+    assert (state.repairable, [problem for problem in state.problems if "installed anew" in problem]) == (
+        True,
+        ["lab-plain 1.0 is damaged and must be installed anew"],
+    )
+
+    mended = subject.carry_out("repair-1", subject.manager.build_job_script(JobKind.REPAIR, [transaction(subject, 0)]))
+    assert [record["exit_code"] for record in of_kind(mended, "transaction_ended")] == [0], mended.log
+    state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
+    assert state.problems == ()
+    assert versions(subject, "lab-plain") == {"lab-plain": "2.0"}

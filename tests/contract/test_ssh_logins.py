@@ -146,8 +146,8 @@ class Agent:
 def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Agent]:
     monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
     process = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
-    until = time.monotonic() + 20
-    while not (tmp_path / "agent").exists():
+    until = time.monotonic() + 60
+    while subprocess.run(["ssh-add", "-l"], capture_output=True, check=False).returncode == 2:  # it takes no calls yet
         assert time.monotonic() < until
         time.sleep(0.02)
     yield Agent(tmp_path, process)

@@ -58,7 +58,8 @@ def find_problems(
         mendable.append("dpkg was interrupted: it left a journal that is not yet in its database")
     for package in packages:
         if package.needs_reinstall:
-            lasting.append(f"{package.name} {package.version} is damaged and must be installed anew")
+            # apt-get -f install does that. Where it finds no archive for it, its simulation says so.
+            mendable.append(f"{package.name} {package.version} is damaged and must be installed anew")
         elif package.status in _UNFINISHED_STATES:
             mendable.append(f"{package.name} {package.version} is {package.status}")
     if simulation.unmet_dependencies:

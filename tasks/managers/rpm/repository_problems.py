@@ -48,6 +48,8 @@ _GIVEN_UP_PATTERN: Final = re.compile(r"^>>> (?:Librepo error|Usable URL not fou
 _LIST_OF_IGNORED_PATTERN: Final = re.compile(r"^Ignoring repositories: (.+)")
 _REGISTRATION_PATTERN: Final = re.compile(r"not registered|not receiving updates|available through subscriptions")
 _NOTHING_ENABLED_PATTERN: Final = re.compile(r"[Nn]o enabled repo|[Nn]o repositories defined")
+_PROGRESS_PATTERN: Final = re.compile(r"\| +[\d.]+ +[kMGTP]?B +(?:\d\d:)?\d\d:\d\d(?: ETA)? *$")
+"""A line of dnf 4 or yum about a download: a repository's name, numbers, and the time that it took."""
 _ADVICE_PATTERN: Final = re.compile(r"^\s+\d\. |^ One of the configured|URIs defined for this repository")
 
 
@@ -89,7 +91,7 @@ class _ComplaintReader:
 
     def read(self, line: str) -> None:
         """Read the next line."""
-        if _ADVICE_PATTERN.search(line):
+        if _ADVICE_PATTERN.search(line) or _PROGRESS_PATTERN.search(line):
             return
         if _REGISTRATION_PATTERN.search(line):
             self.notes.append(line)

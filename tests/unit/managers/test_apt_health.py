@@ -29,11 +29,13 @@ def test_an_interrupted_dpkg_may_be_mended() -> None:
     assert repairable
 
 
-def test_a_damaged_package_is_not_mended_by_finishing() -> None:
+def test_a_damaged_package_is_installed_anew_unless_apt_finds_no_archive_for_it() -> None:
     packages = parse_packages(HALF + "bad:amd64\tinstall\treinstreq\thalf-installed\t1\n")
     problems, repairable = find_problems(packages, "", FINE, interrupted=True)
     assert problems[-1] == "bad 1 is damaged and must be installed anew"
-    assert not repairable
+    assert repairable
+    nowhere = AptSimulation(errors=("The package bad needs to be reinstalled, but I can't find an archive for it.",))
+    assert not find_problems(packages, "", nowhere, interrupted=True)[1]
 
 
 def test_unmet_dependencies_may_be_mended_and_other_complaints_of_apt_not() -> None:

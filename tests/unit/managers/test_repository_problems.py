@@ -93,7 +93,16 @@ def test_repositories_that_are_only_listed_are_told_too() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "Metadata cache created.\n", "Repository 'good' is up to date.\nAll repositories\n"]
+    "text",
+    [
+        "",
+        "Metadata cache created.\n",
+        "Repository 'good' is up to date.\nAll repositories\n",
+        "lab                                             588 kB/s | 3.5 kB     00:00    \n",
+        "lab                                             503  B/s | 404  B     00:01    \n",
+        "mirror that timed out once                      407 kB/s |  12 MB     01:10 ETA\n",
+        "base                                            | 500  B  00:00:00     \n",
+    ],
 )
 def test_a_refresh_without_trouble_has_no_problem(text: str) -> None:
     assert find_repository_problems(text) == ()

@@ -32,11 +32,10 @@ read_progress='
 find_progress() { grep -E '^(pm|dl)status:' "$status" 2>/dev/null | tail -n 1 | awk -F : -v work="$work" "$read_progress"; }
 
 exec_apt() { # WORDS…
-  wait_for=$(fp_seconds_until "$until") # for a lock; a negative value would wait forever
-  [ "$wait_for" -gt 0 ] || wait_for=0
-  case " $* " in # no wait in apt before it changes packages: after it, apt would begin without a check for stops and for other changes
-    *' --download-only '* | *' update '*) ;;
-    *) wait_for=0 ;;
+  wait_for=0 # for a lock, in apt itself; after that, apt would change packages without a check for stops and other changes
+  case " $* " in
+    *' --download-only '*) # run_apt repeats this. A wait until $until would end with the download's time, and hide that it was a lock
+      [ "$(fp_seconds_until "$until")" -le 20 ] || wait_for=10 ;;
   esac
   # shellcheck disable=SC2086  # words, or none
   exec apt-get -q -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
