@@ -2,10 +2,11 @@
 
 import pytest
 
+from tasks.protocols.package_manager import JobKind
 from tasks.protocols.transport import Job, JobPhase
 from tests.contract.machine_contract import *  # noqa: F403  # pytest finds the tests here
-from tests.contract.machine_contract import RealMachine
-from tests.contract.manager_contract import JobKind, of_kind, patiently, pending, transaction, versions
+from tests.contract.manager_contract import of_kind, pending, transaction, versions
+from tests.contract.manager_subjects import RealMachine, patiently
 
 FLAVOUR = "apt"
 pytestmark = pytest.mark.lab
