@@ -47,7 +47,7 @@ class Update:
     """Without "KB", as the agent gives them."""
     classification: str = "security"
     """A key of CATEGORIES."""
-    products: tuple[tuple[str, str], ...] = (("Microsoft Server operating system-21H2", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),)
+    products: tuple[tuple[str, str], ...] = (("Windows Server 2022", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),)
     """Names and CategoryIDs of products."""
     type: Literal["Software", "Driver"] = "Software"
     severity: str | None = None
@@ -92,6 +92,8 @@ class Update:
     """The boot after its installation undoes it."""
     lies: bool = False
     """The agent says that it was installed, and offers it again."""
+    fresh: bool = False
+    """Released since the machine's last search: only an online search finds it."""
     appears_after: tuple[str, ...] = ()
     """Ids of updates without which it is not offered."""
     needs: tuple[str, ...] = ()
@@ -171,8 +173,6 @@ class Scenario:
     search_result: int = 2
     """OperationResultCode of searches: 3 has a warning (search_warning)."""
     search_warning: int = 0x80240438
-    online_needs_service: bool = True
-    """Whether downloads and searches fail with 0x80070422 while wuauserv is disabled."""
     installer_busy_seconds: float = 0.0
     """How long after the machine's first boot another updater keeps the installer busy; it also makes TiWorker run."""
     servicing_seconds_after_boot: float = 0.0
@@ -191,6 +191,10 @@ class Scenario:
     on_battery: bool = False
     icacls_fails: bool = False
     time_source: str = "time.windows.com,0x9"
+    offers_superseded: bool = False
+    """Superseded updates are offered as well, as a scan with a file (wsusscn2.cab) does."""
+    reboot_before_installation: bool = False
+    """The agent installs nothing before the next boot."""
     reboot_pending: bool = False
     """The agent asks for a reboot from the beginning."""
     history: list[JsonObject] = field(default_factory=list)
@@ -317,6 +321,10 @@ class Scenario:
             ],
             "updates": {update.id: _begin(update) for update in self.updates},
             "searches": 0,
+            "scanned": False,
+            "last_search": None,
+            "last_installation": None,
+            "reboot_before_installation": self.reboot_before_installation,
             "reboot_required": self.reboot_pending,
             "activity": None,
             "busy_until": now + self.installer_busy_seconds if self.installer_busy_seconds else 0,

@@ -186,7 +186,7 @@ namespace FleetPatch.StandIns
             {
                 if (!s["tasks"].AsObject().TryGetPropertyValue(Name, out var task) || (string)task["instance"] != request.Id) return;
                 task["instance"] = null;
-                task["last_result"] = request.Stopped.IsCancellationRequested ? 0x41306 : request.ExitCode;
+                task["last_result"] = request.WasStopped ? 0x41306 : request.ExitCode;
             });
         }
 
