@@ -9,7 +9,7 @@ namespace FleetPatch.StandIns
     // criteria := conjunction ("or" conjunction)*; a conjunction may have parentheses around it, nothing else may.
     public sealed class Criteria
     {
-        static readonly Regex token = new Regex(@"\G\s*('[^']*'|\(|\)|!=|=|\w+)", RegexOptions.IgnoreCase);
+        static readonly Regex token = new Regex(@"\G\s*('[^']*'|\*|\(|\)|!=|=|\w+)", RegexOptions.IgnoreCase);
         static readonly Regex guid = new Regex(@"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", RegexOptions.IgnoreCase);
 
         static readonly string[] flags =
@@ -71,7 +71,7 @@ namespace FleetPatch.StandIns
             {
                 case "type": return new Term { Name = "Type", Value = Equal(v => v == "'software'" || v == "'driver'") };
                 case "deploymentaction":
-                    return new Term { Name = "DeploymentAction", Value = Equal(v => Regex.IsMatch(v, @"^'(installation|uninstallation|detection|optionalinstallation|\*)'$")) };
+                    return new Term { Name = "DeploymentAction", Value = Equal(v => Regex.IsMatch(v, @"^('(installation|uninstallation|detection|optionalinstallation|\*)'|\*)$")) };
                 case "revisionnumber": return new Term { Name = "RevisionNumber", Value = Equal(v => Regex.IsMatch(v, @"^\d+$")) };
                 case "updateid":
                     var not = at < tokens.Count && tokens[at] == "!=";
