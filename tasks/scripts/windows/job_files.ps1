@@ -176,7 +176,8 @@ function Test-FpClaim {
 
 function Read-FpJson { # an object, or nothing if the file is not there or has none
     param([string] $Path)
-    try { ConvertFrom-Json -InputObject ([string] (Read-FpText -Path $Path)) } catch { Write-Verbose -Message "${Path}: $_" }
+    $text = [string] (Read-FpText -Path $Path)
+    try { ConvertFrom-Json -InputObject $text } catch { Write-Verbose -Message "${Path}: $_" }
 }
 
 function Read-FpExitCode { # the exit code and the end of a job, or nothing
