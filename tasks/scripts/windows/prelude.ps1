@@ -63,7 +63,10 @@ function ConvertTo-FpJsonString {
         # half a character is no text, and the other side refuses it
         $safe = [System.Text.RegularExpressions.Regex]::Replace(
             $safe, '[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]', [string][char]0xFFFD)
-        $escape = [System.Text.RegularExpressions.MatchEvaluator] { param($found) '\u{0:x4}' -f [int][char]$found.Value }
+        $escape = [System.Text.RegularExpressions.MatchEvaluator] {
+            param($found)
+            '\u{0:x4}' -f [int][char]$found.Value
+        }
         $safe = [System.Text.RegularExpressions.Regex]::Replace($safe, '[^ -~]', $escape)
     }
     return '"' + $safe + '"'
@@ -163,7 +166,8 @@ function ConvertTo-FpJsonBytes {
     $safe = $safe.Replace("`n", '\n').Replace("`r", '\r').Replace("`t", '\t')
     if ($safe -cmatch '[^ -~]') {
         $pattern = '[\xC2-\xDF][\x80-\xBF]|\xE0[\xA0-\xBF][\x80-\xBF]|[\xE1-\xEC\xEE\xEF][\x80-\xBF]{2}|' +
-            '\xED[\x80-\x9F][\x80-\xBF]|\xF0[\x90-\xBF][\x80-\xBF]{2}|[\xF1-\xF3][\x80-\xBF]{3}|\xF4[\x80-\x8F][\x80-\xBF]{2}|[^ -~]'
+            '\xED[\x80-\x9F][\x80-\xBF]|\xF0[\x90-\xBF][\x80-\xBF]{2}|[\xF1-\xF3][\x80-\xBF]{3}|' +
+            '\xF4[\x80-\x8F][\x80-\xBF]{2}|[^ -~]'
         $escape = [System.Text.RegularExpressions.MatchEvaluator] {
             param($found)
             $piece = [string]$found.Value
@@ -245,7 +249,7 @@ function Write-FpEnd {
 # ---- times, and the identity of a boot
 
 function ConvertTo-FpEpoch {
-    # Whole seconds since 1970 (UTC). A time without a zone is UTC, as the Windows Update Agent has them. Null stays null.
+    # Whole seconds since 1970 (UTC). A time without a zone is UTC: the Update Agent has such ones. Null stays null.
     param([Parameter(Position = 0)][AllowNull()][object] $Time)
     if ($null -eq $Time) { return $null }
     $moment = [datetime]$Time
