@@ -1,10 +1,7 @@
 # Functions that the job scripts and the claim share.
-# Requires: machine_clock, job_files, folders
+# Requires: job_files, folders
 
-$FpJobs = Get-FpParam -Name root
-if (-not $FpJobs) { $FpJobs = Join-Path -Path (Join-Path -Path $env:SystemRoot -ChildPath 'FleetPatch') -ChildPath 'jobs' }
-
-function Get-FpRoot { Split-Path -Parent -Path $FpJobs } # the folder of fleetpatch: the claim and the jobs are there
+$FpJobs = Join-Path -Path (Get-FpRoot) -ChildPath 'jobs'
 
 function Get-FpJobFolder { # of a job with an id that can be the name of a folder
     param([string] $Id)
