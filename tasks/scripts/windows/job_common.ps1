@@ -32,8 +32,7 @@ function Invoke-FpOrder {
 }
 
 # After Test-FpClaim, stores what an order says: a later attempt, or a later end of the claim.
-function Update-FpHeldClaim {
-    [Diagnostics.CodeAnalysis.SuppressMessageAttribute('PSUseShouldProcessForStateChangingFunctions', '')]
+function Save-FpHeldClaim {
     param([System.Collections.IDictionary] $Claim, [long] $Attempt, [long] $Until)
     if ($Attempt -le $Claim.Attempt -and $Until -le $Claim.Until) { return }
     $later = [System.Math]::Max($Until, $Claim.Until)
