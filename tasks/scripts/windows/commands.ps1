@@ -36,8 +36,16 @@ function Get-FpPowerShellPath { # the PowerShell that runs this
 function Complete-FpProcess { # ends a process with all its children, if it still runs
     param([System.Diagnostics.Process] $Process)
     if ($Process.HasExited) { return }
-    try { $null = Invoke-FpProgram -Name taskkill.exe -Arguments '/T', '/F', '/PID', "$($Process.Id)" } catch { Write-Verbose -Message "$_" }
-    try { if (-not $Process.WaitForExit(3000)) { $Process.Kill() } } catch { Write-Verbose -Message "$_" }
+    try {
+        $null = Invoke-FpProgram -Name taskkill.exe -Arguments '/T', '/F', '/PID', "$($Process.Id)"
+    } catch {
+        Write-Verbose -Message "$_"
+    }
+    try {
+        if (-not $Process.WaitForExit(3000)) { $Process.Kill() }
+    } catch {
+        Write-Verbose -Message "$_"
+    }
 }
 
 # Reads both streams until the process has ended, keeps the last characters, and returns them.
@@ -52,7 +60,8 @@ function Read-FpProcess {
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     $grace = $null # a child that goes on may keep the streams open
     while ($open.Count -and $watch.Elapsed.TotalSeconds -lt $Seconds) {
-        $null = [System.Threading.Tasks.Task]::WaitAny([System.Threading.Tasks.Task[]] @($open | ForEach-Object -Process { $_.Task }), 100)
+        $tasks = [System.Threading.Tasks.Task[]] @($open | ForEach-Object -Process { $_.Task })
+        $null = [System.Threading.Tasks.Task]::WaitAny($tasks, 100)
         $isQuiet = $true
         foreach ($source in @($open | Where-Object -FilterScript { $_.Task.IsCompleted })) {
             $isQuiet = $false

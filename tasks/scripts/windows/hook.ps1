@@ -1,6 +1,6 @@
-# Runs a hook's command, in PowerShell. Parameters: command, timeout (whole seconds), run, machine, place, name, state (of
-# the machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the timeout
-# has ended it.
+# Runs a hook's command, in PowerShell. Parameters: command, timeout (whole seconds), run, machine, place, name, state
+# (of the machine so far; only after it). Record: hook, with the exit code, the end of the output, and whether the
+# timeout has ended it.
 # The timeout ends the command with all its children: it is no package transaction.
 # Requires: programs, commands
 

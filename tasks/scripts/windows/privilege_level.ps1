@@ -6,7 +6,8 @@ function Get-FpPrivilege {
     $administrators = [System.Security.Principal.SecurityIdentifier]::new('S-1-5-32-544')
     $identity = [System.Security.Principal.WindowsIdentity]::GetCurrent()
     try {
-        if ([System.Security.Principal.WindowsPrincipal]::new($identity).IsInRole($administrators)) { return 'administrator' }
+        $principal = [System.Security.Principal.WindowsPrincipal]::new($identity)
+        if ($principal.IsInRole($administrators)) { return 'administrator' }
         $denied = @($identity.Claims | Where-Object -FilterScript {
                 $_.Type -like '*/denyonly*' -and $_.Value -eq $administrators.Value
             })

@@ -34,7 +34,8 @@ function Confirm-FpTime { # refuses an order that comes too late for the window,
 function Invoke-FpShutdown { # returns shutdown.exe's exit code and words
     param([string] $BootId)
     $delay = [System.Math]::Max(2, (ConvertTo-FpNumber (Get-FpParam -Name delay -Default 5))) # the answer goes first
-    $comment = "fleetpatch, run $(Get-FpParam -Name claim_run -Default 'unknown'): a reboot after updates (boot $BootId)"
+    $run = Get-FpParam -Name claim_run -Default 'unknown'
+    $comment = "fleetpatch, run ${run}: a reboot after updates (boot $BootId)"
     # planned, of the operating system, because of updates
     Invoke-FpProgram -Name shutdown.exe -Arguments '/r', '/t', "$delay", '/d', 'p:2:17', '/c', $comment
 }
@@ -52,21 +53,23 @@ function Invoke-FpRebootOrder {
     $job = Find-FpRunningJob
     if ($job) { Deny-FpOrder -Why "the job $job is still running" }
     $note = Read-FpRebootNote -BootId $BootId
-    if ($null -ne $note -and $note.Said -eq 'taken' -and -not (Find-FpAbort -Note $note)) {
+    $run = Get-FpParam -Name claim_run
+    $isAborted = [bool] (Find-FpAbort -Note $note)
+    if ($null -ne $note -and $note.Said -eq 'taken' -and -not $isAborted) {
         Write-FpOrdered -BootId $BootId -Again $true
         return
     }
-    $obstacle = Find-FpObstacle -Note $note
+    $obstacle = Find-FpObstacle -Note $note -Run $run
     if ($null -ne $obstacle) { Deny-FpOrder -Why $obstacle.Why -About $obstacle.About }
     Confirm-FpTime # to look at the obstacles takes a while
     try {
-        Save-FpRebootNote -BootId $BootId -Said trying
+        Save-FpRebootNote -BootId $BootId -Run $run -Said trying
     } catch {
         Deny-FpOrder -Why "cannot write $(Get-FpNotePath)" -About room
     }
     $done = Invoke-FpShutdown -BootId $BootId
     if ($done.ExitCode -eq 0) {
-        Save-FpRebootNote -BootId $BootId -Said taken
+        Save-FpRebootNote -BootId $BootId -Run $run -Said taken
         Write-FpOrdered -BootId $BootId -Again $false
         return
     }
@@ -77,12 +80,12 @@ function Invoke-FpRebootOrder {
     $last = Get-FpShutdownEvent
     $words = if ($null -ne $last) { $last.Message } else { 'its log does not say by whom' }
     if ($words.Contains($BootId)) { # by an earlier order of ours, whose connection was lost
-        Save-FpRebootNote -BootId $BootId -Said taken
+        Save-FpRebootNote -BootId $BootId -Run $run -Said taken
         Write-FpOrdered -BootId $BootId -Again $true
         return
     }
     $what = if ($done.ExitCode -eq 1190) { 'a shutdown is scheduled already' } else { 'it is shutting down already' }
-    Save-FpRebootNote -BootId $BootId -Said foreign -Why "${what}: $words"
+    Save-FpRebootNote -BootId $BootId -Run $run -Said foreign -Why "${what}: $words"
     Deny-FpOrder -Why "${what}: $words" -About inhibitor
 }
 

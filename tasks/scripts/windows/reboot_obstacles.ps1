@@ -8,5 +8,7 @@ Write-FpRecord -Kind boot -Fields @{ boot_id = $boot }
 $note = Read-FpRebootNote -BootId $boot
 $abort = Find-FpAbort -Note $note
 if ($abort) { Write-FpRecord -Kind given_up -Fields ([ordered]@{ about = 'inhibitor'; why = $abort }) }
-$obstacle = Find-FpObstacle -Note $note
-if ($null -ne $obstacle) { Write-FpRecord -Kind obstacle -Fields ([ordered]@{ about = $obstacle.About; why = $obstacle.Why }) }
+$obstacle = Find-FpObstacle -Note $note -Run (Get-FpClaim).Run
+if ($null -ne $obstacle) {
+    Write-FpRecord -Kind obstacle -Fields ([ordered]@{ about = $obstacle.About; why = $obstacle.Why })
+}

@@ -1,7 +1,7 @@
 # Functions that find out what prevents a reboot of this machine. They change nothing.
 # Requires: programs, unfinished_packages
 
-# The note about the last reboot order: the file "reboot" beside the claim, with the boot id, what became of the order
+# The note about the last reboot order: the file "reboot" beside the claim, with the boot id, the run, what became of it
 # ("trying", "taken" or "foreign": somebody else has scheduled a shutdown), when, and why.
 function Get-FpNotePath { Join-Path -Path (Get-FpRoot) -ChildPath 'reboot' }
 
@@ -11,13 +11,14 @@ function Read-FpRebootNote { # of an order of this boot, or nothing
     if ((Get-FpField -Object $note -Name boot) -ne $BootId) { return }
     @{
         Said = Get-FpField -Object $note -Name said; Why = Get-FpField -Object $note -Name why
+        Run = Get-FpField -Object $note -Name run
         At = ConvertTo-FpNumber (Get-FpField -Object $note -Name at)
     }
 }
 
 function Save-FpRebootNote {
-    param([string] $BootId, [string] $Said, [string] $Why = '')
-    $note = [ordered]@{ boot = $BootId; said = $Said; at = Get-FpNow; why = $Why }
+    param([string] $BootId, [string] $Run, [string] $Said, [string] $Why = '')
+    $note = [ordered]@{ boot = $BootId; run = $Run; said = $Said; at = Get-FpNow; why = $Why }
     Save-FpText -Path (Get-FpNotePath) -Text (ConvertTo-FpJson -Value $note)
 }
 
@@ -25,7 +26,10 @@ function Save-FpRebootNote {
 function Get-FpShutdownEvent {
     param([long] $Since = 0)
     $filter = @{ LogName = 'System'; ProviderName = 'User32'; Id = 1074, 1075 }
-    if ($Since) { $filter.StartTime = [System.DateTime]::new(621355968000000000 + $Since * 10000000, 'Utc').ToLocalTime() }
+    if ($Since) {
+        $begin = [System.DateTime]::new(621355968000000000 + $Since * 10000000, [System.DateTimeKind]::Utc)
+        $filter.StartTime = $begin.ToLocalTime()
+    }
     try {
         $last = @(Get-WinEvent -FilterHashtable $filter -MaxEvents 1 -ErrorAction Stop)
     } catch {
@@ -91,11 +95,14 @@ function Get-FpServicingState { # what Windows' component servicing says of itse
     [int] (Get-Item -LiteralPath $path).GetValue('ServicingInProgress', 0)
 }
 
-# What prevents a reboot: @{ About (lock or inhibitor); Why }, or nothing.
+# What prevents a reboot for a run: @{ About (lock or inhibitor); Why }, or nothing. Who has aborted the run's reboot
+# does not want it now: the run does not order it again. Another run may.
 function Find-FpObstacle {
-    param($Note)
+    param($Note, [string] $Run)
+    $abort = Find-FpAbort -Note $Note
+    if ($abort -and $Note.Run -ceq $Run) { return @{ About = 'inhibitor'; Why = $abort } }
     if ((Get-FpServicingState) -eq 2) {
-        return @{ About = 'lock'; Why = 'Windows is installing or removing updates (component servicing is in progress)' }
+        return @{ About = 'lock'; Why = 'Windows is installing or removing updates (component servicing works)' }
     }
     $unfinished = [string] (Find-FpUnfinished)
     if ($unfinished) { return @{ About = 'lock'; Why = $unfinished } }
