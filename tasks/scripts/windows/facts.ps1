@@ -45,12 +45,14 @@ function Write-FpDisks {
     foreach ($disk in $found) {
         $access = $disk.PSObject.Properties['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
-        Write-FpDisk -Roles system, packages -Mount $drive -Total $disk.Size -Free $disk.FreeSpace -IsReadOnly $isReadOnly
+        $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
+        Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
     }
     $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
     foreach ($volume in $reserved) {
         if ($volume.DriveLetter -eq $drive) { continue }
-        Write-FpDisk -Roles reserved -Mount $volume.Name -Total $volume.Capacity -Free $volume.FreeSpace -IsReadOnly $false
+        $room = @{ Total = $volume.Capacity; Free = $volume.FreeSpace }
+        Write-FpDisk -Roles reserved -Mount $volume.Name @room -IsReadOnly $false
     }
 }
 
@@ -76,8 +78,8 @@ function Write-FpPrivilege {
     $record = [ordered]@{ uid = $null; way = $way; why = ''; remedy = '' }
     if ($way -eq 'filtered') {
         $record.way = 'none'
-        $record.why = 'the login is an administrator, but Windows takes the rights of local accounts away over the network'
-        $record.remedy = 'Use a domain account or the built-in Administrator, or set LocalAccountTokenFilterPolicy to 1 on it.'
+        $record.why = 'the login is an administrator, but Windows takes those rights from local accounts over the network'
+        $record.remedy = 'Use a domain account or the built-in Administrator, or set its LocalAccountTokenFilterPolicy to 1.'
     } elseif ($way -ne 'administrator') {
         $record.why = 'the login is no administrator'
         $record.remedy = 'Add it to the local group Administrators.'
@@ -87,12 +89,14 @@ function Write-FpPrivilege {
 
 function Write-FpBasics {
     $system = Read-FpSystem
-    Write-FpRecord -Kind os -Fields ([ordered]@{ id = 'windows'; like = ''; version = $system.Version; name = $system.Name })
+    $record = [ordered]@{ id = 'windows'; like = ''; version = $system.Version; name = $system.Name }
+    Write-FpRecord -Kind os -Fields $record
     $boot = ''
     try { $boot = Get-FpBootId } catch { Write-Verbose -Message "no boot id: $_" } # without administrator rights
     $kind = [string] $env:PROCESSOR_ARCHITECTURE
     if (-not $kind) { $kind = if ([System.Environment]::Is64BitOperatingSystem) { 'AMD64' } else { 'x86' } }
-    $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime; boot_time = $null }
+    $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
+    $record.boot_time = $null
     try {
         $record.boot_time = (Get-CimInstance -ClassName Win32_OperatingSystem -ErrorAction Stop).LastBootUpTime
     } catch {
@@ -108,7 +112,8 @@ function Write-FpBasics {
     # a container is updated as an image, by its host
     $container = "$(Read-FpValue -Path 'HKLM:\SYSTEM\CurrentControlSet\Control' -Name ContainerType)"
     Write-FpRecord -Kind runner -Fields ([ordered]@{
-            name = 'task-scheduler'; can_reboot = ($container -eq ''); container = if ($container) { 'windows' } else { '' }
+            name = 'task-scheduler'; can_reboot = ($container -eq '')
+            container = if ($container) { 'windows' } else { '' }
         })
     $framework = Read-FpValue -Path 'HKLM:\SOFTWARE\Microsoft\NET Framework Setup\NDP\v4\Full' -Name Release
     Write-FpRecord -Kind runtime -Fields ([ordered]@{
@@ -139,5 +144,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
     $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
     $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
-    Write-FpRecord -Kind services -Fields ([ordered]@{ failed_known = $isFailedKnown; listening_known = $isListeningKnown })
+    Write-FpRecord -Kind services -Fields ([ordered]@{
+            failed_known = $isFailedKnown; listening_known = $isListeningKnown
+        })
 }
