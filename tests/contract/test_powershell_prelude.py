@@ -158,7 +158,8 @@ ENDS = {
     ),
     "a code that is no byte": ("Exit-FpScript 3010", 255, None),
     "an error of COM": (
-        "function Invoke-It { throw [System.Runtime.InteropServices.COMException]::new('refused', -2147024891) }\nInvoke-It",
+        "function Invoke-It { throw [System.Runtime.InteropServices.COMException]::new('refused', -2147024891) }\n"
+        "Invoke-It",
         1,
         {"message": "refused", "hresult": 0x80070005, "place": "at Invoke-It, <No file>"},
     ),
