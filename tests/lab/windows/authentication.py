@@ -39,6 +39,10 @@ def _store_of(accounts: Accounts) -> Iterator[None]:
                 os.environ["NTLM_USER_FILE"] = before
 
 
+class _NoLogin(Exception):
+    """A token that is no good."""
+
+
 @dataclass(frozen=True)
 class Verdict:
     """What came of a request's credentials: who it is, or nobody; and what the answer's headers say."""
@@ -135,15 +139,17 @@ class Authenticator:
         if user and self._accounts.locked(self._accounts.find(user)):
             self._accounts.note(user, method, "locked out")
             return self._refused()
-        answer = self._step(token, user)
-        if self.context is None:
+        try:
+            answer = self._step(self.context, token)
+        except _NoLogin as refusal:
+            self._note_refusal(user, str(refusal))
             return self._refused()
-        headers = ()
+        headers: tuple[tuple[str, str], ...] = ()
         if answer:
             headers = (("WWW-Authenticate", f"{scheme} {base64.b64encode(answer).decode()}"),)
         if not self.context.complete:
             return Verdict(None, headers)
-        account = self._logged_in()
+        account = self._logged_in(self.context.client_principal or "")
         self._logon = Logon(account, method) if account else None
         return Verdict(self._logon, headers)
 
@@ -157,30 +163,30 @@ class Authenticator:
             channel_bindings=self._bindings,
         )
 
-    def _step(self, token: bytes, user: str) -> bytes | None:
-        """Take the next token of a login; when it is no good, the context is gone."""
-        assert self.context is not None
+    def _step(self, context: ContextProxy, token: bytes) -> bytes | None:
         try:
             with _store_of(self._accounts):
-                return self.context.step(token)
+                return context.step(token)
         except (SpnegoError, ValueError, struct.error) as error:
-            known = self._accounts.find(user) if user else None
-            wrong = known is not None and "Invalid NTLM response" in str(error)
-            self._accounts.note(
-                user, self.method, "wrong password" if wrong else "refused" if known else "unknown user"
-            )
-            self.context = None
-            return None
+            raise _NoLogin(str(error)) from error
 
-    def _logged_in(self) -> Account | None:
-        assert self.context is not None
-        account = self._accounts.find(self.context.client_principal or "")
-        self._accounts.note(self.context.client_principal or "", self.method, "ok" if account else "refused")
+    def _note_refusal(self, user: str, why: str) -> None:
+        known = bool(user) and self._accounts.find(user) is not None
+        wrong = known and "Invalid NTLM response" in why
+        self._accounts.note(user, self.method, "wrong password" if wrong else "refused" if known else "unknown user")
+
+    def _logged_in(self, name: str) -> Account | None:
+        account = self._accounts.find(name)
+        self._accounts.note(name, self.method, "ok" if account else "refused")
         return account
 
-    def _refused(self) -> Verdict:
+    def forget(self) -> None:
+        """Have the connection log in again."""
         self.context = None
         self._logon = None
+
+    def _refused(self) -> Verdict:
+        self.forget()
         return self.challenge
 
 

@@ -16,7 +16,7 @@ from spnego.channel_bindings import GssChannelBindings
 from tests.lab.windows import mishaps
 from tests.lab.windows.accounts import Accounts, Logon
 from tests.lab.windows.authentication import Authenticator, Method
-from tests.lab.windows.fault_schedule import Fault, Schedule
+from tests.lab.windows.fault_schedule import Fault, Schedule, What
 from tests.lab.windows.http_messages import BadRequest, Request, Response, read_request
 from tests.lab.windows.messages import Message, parse
 from tests.lab.windows.ports import end
@@ -81,8 +81,12 @@ class Connection:
             mishaps.at_connect(fault, self)
         if self._scheme == "https":
             self._socket.settimeout(_HANDSHAKE_SECONDS)
-            self._socket = self._settings.tls.wrap_socket(self._socket, server_side=True)
-            self._socket.settimeout(None)
+            tls = self._settings.tls.wrap_socket(self._socket, server_side=True, do_handshake_on_connect=False)
+            self._socket = tls
+            if self.ended.is_set():  # end() may have met the socket that this one took the place of
+                return
+            tls.do_handshake()
+            tls.settimeout(None)
         self._login = self._new_login()
         with self._socket.makefile("rb") as stream:
             while not self.ended.is_set() and self._serve_one(cast("BinaryIO", stream)):
@@ -111,7 +115,13 @@ class Connection:
         return not response.close and request.headers.get("connection", "").lower() != "close"
 
     def wait_ended(self, seconds: float | None) -> bool:
+        """Wait until somebody ends it."""
         return self.ended.wait(seconds)
+
+    def wait_gone(self) -> None:
+        """Wait until one side has enough."""
+        while not self.ended.wait(0.1) and not self.gone():
+            pass
 
     def send(self, response: Response) -> None:
         self._socket.sendall(response.encoded())
@@ -178,6 +188,8 @@ class Connection:
         if fault.acts or fault.what in mishaps.KEEP_THE_ANSWER:
             reply = self._settings.service.answer(message, logon, self.gone)
         self._settings.happen(fault)
+        if fault.what is What.UNAUTHORISED and self._login is not None:
+            self._login.forget()
         mishap = mishaps.Mishap(fault, message, self._settings.service)
         reply = mishap.reply(reply)
         response = self._closed(request, reply) if reply is not None else mishap.response()

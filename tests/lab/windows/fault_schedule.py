@@ -40,6 +40,12 @@ class What(StrEnum):
     OTHER_CERTIFICATE = "from now on it shows a certificate nobody has signed (HTTPS)"
 
 
+AT_CONNECT = frozenset(
+    {What.RESET, What.CLOSE, What.HANG, What.SLOW, What.POWER_LOSS, What.REBOOT, What.OTHER_CERTIFICATE}
+)
+"""What can meet a connection from which nothing was read yet."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """One thing that goes wrong.
@@ -72,6 +78,9 @@ class Schedule:
         self._met: list[Fault] = []
 
     def add(self, *faults: Fault) -> None:
+        for fault in faults:
+            if fault.at == "connect" and fault.what not in AT_CONNECT:
+                raise ValueError(f"a connection cannot meet {fault.what}: nothing was asked yet")
         with self._lock:
             self._faults += [(fault, self.counts.get(fault.at, 0)) for fault in faults]
 

@@ -32,6 +32,8 @@ class Line(Protocol):
 
     def wait_ended(self, seconds: float | None) -> bool: ...
 
+    def wait_gone(self) -> None: ...
+
 
 def at_connect(fault: Fault, line: Line) -> None:
     """What happens before anything is read."""
@@ -60,6 +62,8 @@ class Mishap:
     def reply(self, real: Reply | None) -> Reply | None:
         """What is answered inside WS-Management, if anything is."""
         what, relates_to = self._fault.what, self._message.message_id
+        if what is What.SHELL_LOST:
+            self._service.shells.lose(self._message.shell_id)
         if what in _FAULTS:
             return self._service.fault(_FAULTS[what](self._message), relates_to)
         if what is What.BAD_XML:
@@ -105,12 +109,12 @@ class Mishap:
                 line.end(reset=True)
                 raise Dropped
             case What.HANG:
-                line.wait_ended(None)
+                line.wait_gone()
                 raise Dropped
             case What.SLOW:
                 line.wait_ended(self._fault.seconds)
             case What.CLOSE:
-                return response
+                line.end(reset=False)
             case What.BAD_SEAL:
                 return _changed(response)
         return response

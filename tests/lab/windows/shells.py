@@ -64,8 +64,7 @@ class Command:
         self._exit_code: int | None = None
         self._aborted = False
         self._receiver: Callable[[], bool] | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     @property
     def running(self) -> bool:
@@ -112,9 +111,6 @@ class Command:
     def interrupt(self) -> None:
         """Tell the program to end, as Ctrl+C does; its output and its exit code can still be read."""
         self.stdin.cancel()
-
-    def join(self, seconds: float) -> None:
-        self._thread.join(seconds)
 
     def receive(self, size: int, wait_seconds: float, gone: Callable[[], bool]) -> Received:
         """Take output that there is, or wait for some.
@@ -261,8 +257,13 @@ class Shells:
             lost, self._shells = list(self._shells.values()), {}
         for shell in lost:
             shell.end()
-        for command in [command for shell in lost for command in shell.commands.values()]:
-            command.join(5.0)
+
+    def lose(self, shell_id: str) -> None:
+        """One shell is gone, as when somebody ended its process."""
+        with self._lock:
+            lost = self._shells.pop(shell_id.upper(), None)
+        if lost is not None:
+            lost.end()
 
     def _expire(self) -> None:
         now = time.monotonic()

@@ -1,6 +1,5 @@
 """A Windows host for tests, as it is seen from the network: WS-Management over HTTP and HTTPS, on loopback."""
 
-import contextlib
 import socket
 import ssl
 import threading
@@ -219,6 +218,8 @@ class WindowsHost:
                 self._connections.add(connection)
         if not on:
             connection.end(reset=True)
+            raw.close()
+            return
         try:
             connection.serve()
         finally:
@@ -228,9 +229,6 @@ class WindowsHost:
     def _happen(self, fault: Fault) -> None:
         """What a fault does to the machine, whatever it does to an answer."""
         match fault.what:
-            case What.SHELL_LOST:
-                with contextlib.suppress(OSError):
-                    self.shells.lose_all()
             case What.POWER_LOSS:
                 self.power_off()
             case What.REBOOT:
