@@ -179,14 +179,14 @@ class Connection:
             return self._closed(request, self._settings.service.fault(wrong, ""))
         fault = self._settings.schedule.next(message.operation)
         if fault is None:
-            return self._closed(request, self._settings.service.answer(message, logon, self.gone))
+            return self._closed(request, self._settings.service.answer(message, logon, self))
         return self._answer_wrongly(request, message, logon, fault)
 
     def _answer_wrongly(self, request: Request, message: Message, logon: Logon, fault: Fault) -> Response:
         """Have a scheduled fault happen, before or after the operation takes effect."""
         reply: Reply | None = None
         if fault.acts or fault.what in mishaps.KEEP_THE_ANSWER:
-            reply = self._settings.service.answer(message, logon, self.gone)
+            reply = self._settings.service.answer(message, logon, self)
         self._settings.happen(fault)
         if fault.what is What.UNAUTHORISED and self._login is not None:
             self._login.forget()

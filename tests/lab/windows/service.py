@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 from tests.lab.windows import messages, wsman_faults
 from tests.lab.windows.accounts import Logon
 from tests.lab.windows.messages import CMD, NAMES, SHELL, Message
-from tests.lab.windows.shells import Command, Received, Shell, Shells
+from tests.lab.windows.shells import Caller, Command, Received, Shell, Shells
 from tests.lab.windows.wsman_faults import WSManFault
 
 MAX_ENVELOPE = 500 * 1024
@@ -29,10 +29,10 @@ class Service:
         self.shells = shells
         self._address = address
 
-    def answer(self, message: Message, logon: Logon, gone: Callable[[], bool]) -> Reply:
-        """Do what a message asks for; `gone` tells whether its sender still waits."""
+    def answer(self, message: Message, logon: Logon, caller: Caller) -> Reply:
+        """Do what a message asks for; `caller` is who sent it."""
         try:
-            return 200, self._act(message, logon, gone)
+            return 200, self._act(message, logon, caller)
         except WSManFault as fault:
             return self.fault(fault, message.message_id)
 
@@ -43,7 +43,7 @@ class Service:
     def fault(self, fault: WSManFault, relates_to: str) -> Reply:
         return 500, messages.envelope(messages.FAULT, relates_to, fault.body(self.name))
 
-    def _act(self, message: Message, logon: Logon, gone: Callable[[], bool]) -> bytes:
+    def _act(self, message: Message, logon: Logon, caller: Caller) -> bytes:
         if message.operation == "Identify":
             return self.identify(known=True)[1]
         if not logon.account.administrator:
@@ -51,19 +51,19 @@ class Service:
         if message.resource != CMD:
             raise wsman_faults.unknown_resource(message.resource)
         if message.operation == "Create":
-            body = self._create(message, logon)
+            body = self._create(message, logon, caller)
         else:
-            body = self._on_shell(message, self.shells.find(message.shell_id, logon.account), gone)
+            body = self._on_shell(message, self.shells.find(message.shell_id, logon.account), caller)
         return messages.envelope(f"{message.action}Response", message.message_id, body)
 
-    def _create(self, message: Message, logon: Logon) -> str:
+    def _create(self, message: Message, logon: Logon, caller: Caller) -> str:
         timeout = message.text("rsp:Shell/rsp:IdleTimeOut")
         idle = messages.seconds(timeout) if timeout else None
         if timeout and idle is None:
             raise wsman_faults.bad_schema()
         variables = message.body.iterfind("rsp:Shell/rsp:Environment/rsp:Variable", NAMES)
         environment = {each.get("Name", ""): each.text or "" for each in variables}
-        shell = self.shells.create(logon.account, message.options, environment, idle)
+        shell = self.shells.create(logon.account, message.options, environment, idle, caller)
         selector = f'<w:SelectorSet><w:Selector Name="ShellId">{shell.id}</w:Selector></w:SelectorSet>'
         uri = f"<w:ResourceURI>{CMD}</w:ResourceURI>"
         return (
@@ -75,27 +75,27 @@ class Service:
             "<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams></rsp:Shell>"
         )
 
-    def _on_shell(self, message: Message, shell: Shell, gone: Callable[[], bool]) -> str:
+    def _on_shell(self, message: Message, shell: Shell, caller: Caller) -> str:
         match message.operation:
             case "Command":
-                return self._command(message, shell)
+                return self._command(message, shell, caller)
             case "Send":
                 return self._send(message, shell)
             case "Receive":
-                return self._receive(message, shell, gone)
+                return self._receive(message, shell, caller)
             case "Signal":
                 return self._signal(message, shell)
             case _:
                 self.shells.delete(shell)
                 return ""
 
-    def _command(self, message: Message, shell: Shell) -> str:
+    def _command(self, message: Message, shell: Shell, caller: Caller) -> str:
         name = message.text("rsp:CommandLine/rsp:Command")
         arguments = [each.text or "" for each in message.body.iterfind("rsp:CommandLine/rsp:Arguments", NAMES)]
         if not name.strip():
             raise wsman_faults.invalid_parameter()
         skip = message.options.get("WINRS_SKIP_CMD_SHELL", "FALSE").upper() == "TRUE"
-        command = self.shells.start(shell, " ".join([name, *arguments]), skip_cmd=skip)
+        command = self.shells.start(shell, " ".join([name, *arguments]), caller, skip_cmd=skip)
         return f"<rsp:CommandResponse><rsp:CommandId>{command.id}</rsp:CommandId></rsp:CommandResponse>"
 
     def _send(self, message: Message, shell: Shell) -> str:
@@ -109,13 +109,13 @@ class Service:
                 raise wsman_faults.invalid_parameter()
         return "<rsp:SendResponse/>"
 
-    def _receive(self, message: Message, shell: Shell, gone: Callable[[], bool]) -> str:
+    def _receive(self, message: Message, shell: Shell, caller: Caller) -> str:
         wanted = message.find("rsp:Receive/rsp:DesiredStream")
         if wanted is None:
             raise wsman_faults.bad_schema()
         command = _command_of(shell, wanted.get("CommandId", ""))
         size = (min(message.max_envelope, MAX_ENVELOPE) - _AROUND) * 3 // 4
-        received = command.receive(size, message.wait_seconds, gone)
+        received = command.receive(size, message.wait_seconds, caller)
         return f"<rsp:ReceiveResponse>{output(command.id, received)}</rsp:ReceiveResponse>"
 
     def _signal(self, message: Message, shell: Shell) -> str:

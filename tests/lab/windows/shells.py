@@ -5,8 +5,8 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from tests.lab.windows import wsman_faults
 from tests.lab.windows.accounts import Account
@@ -21,6 +21,20 @@ _LOOK_SECONDS = 0.2
 
 class ClientGone(Exception):
     """Nobody waits for the answer any more: what it would have taken stays where it is."""
+
+
+class Caller(Protocol):
+    """Who sent a message.
+
+    Attributes:
+        ended: set when its connection was ended by this side.
+    """
+
+    ended: threading.Event
+
+    def gone(self) -> bool:
+        """Whether it does not wait for its answer any more."""
+        ...
 
 
 @dataclass
@@ -63,7 +77,7 @@ class Command:
         self._output: deque[tuple[Stream, bytes]] = deque()
         self._exit_code: int | None = None
         self._aborted = False
-        self._receiver: Callable[[], bool] | None = None
+        self._receiver: Caller | None = None
         threading.Thread(target=self._run, daemon=True).start()
 
     @property
@@ -112,7 +126,7 @@ class Command:
         """Tell the program to end, as Ctrl+C does; its output and its exit code can still be read."""
         self.stdin.cancel()
 
-    def receive(self, size: int, wait_seconds: float, gone: Callable[[], bool]) -> Received:
+    def receive(self, size: int, wait_seconds: float, caller: Caller) -> Received:
         """Take output that there is, or wait for some.
 
         Raises:
@@ -121,24 +135,24 @@ class Command:
         """
         until = time.monotonic() + wait_seconds
         with self._changed:
-            if self._receiver is not None and not self._receiver():
+            if self._receiver is not None and not self._receiver.gone():
                 raise wsman_faults.receive_in_progress()
-            self._receiver = gone
+            self._receiver = caller
             try:
-                self._wait(until, gone)
+                self._wait(until, caller)
                 return self._take(size)
             finally:
-                if self._receiver is gone:
+                if self._receiver is caller:
                     self._receiver = None
                 self._changed.notify_all()
 
-    def _wait(self, until: float, gone: Callable[[], bool]) -> None:
+    def _wait(self, until: float, caller: Caller) -> None:
         while not (self._output or self._exit_code is not None or self._aborted):
             left = until - time.monotonic()
             if left <= 0:
                 raise wsman_faults.timed_out()
             self._changed.wait(min(left, _LOOK_SECONDS))
-            if gone() or self._receiver is not gone:
+            if caller.gone() or self._receiver is not caller:
                 raise ClientGone
         if self._aborted:
             raise wsman_faults.aborted()
@@ -195,15 +209,19 @@ class Shells:
         with self._lock:
             return list(self._shells.values())
 
-    def create(self, owner: Account, options: dict[str, str], environment: dict[str, str], idle: float | None) -> Shell:
+    def create(
+        self, owner: Account, options: dict[str, str], environment: dict[str, str], idle: float | None, caller: Caller
+    ) -> Shell:
         """Open a shell.
 
         Raises:
             WSManFault: the user has too many, or the idle time is not allowed.
+            ClientGone: the machine lost its power before.
         """
         if idle is not None and not 0 < idle <= self.quotas.idle_limit_seconds:
             raise wsman_faults.idle_timeout_out_of_bounds()
         with self._lock:
+            _require_connected(caller)
             self._expire()
             if sum(shell.owner == owner for shell in self._shells.values()) >= self.quotas.shells:
                 raise wsman_faults.quota_shells(self.quotas.shells)
@@ -227,13 +245,15 @@ class Shells:
             shell.used = time.monotonic()
             return shell
 
-    def start(self, shell: Shell, line: str, *, skip_cmd: bool) -> Command:
+    def start(self, shell: Shell, line: str, caller: Caller, *, skip_cmd: bool) -> Command:
         """Run a command line in a shell.
 
         Raises:
             WSManFault: the user or the shell has too many.
+            ClientGone: the machine lost its power before.
         """
         with self._lock:
+            _require_connected(caller)
             if shell.id not in self._shells:
                 raise wsman_faults.shell_not_found(shell.id)
             mine = [each for each in self._shells.values() if each.owner == shell.owner]
@@ -269,6 +289,12 @@ class Shells:
         now = time.monotonic()
         for shell in [each for each in self._shells.values() if not each.busy and now - each.used > each.idle_seconds]:
             del self._shells[shell.id]
+
+
+def _require_connected(caller: Caller) -> None:
+    """Connections end before shells are lost: a message that is late starts nothing in the machine's next boot."""
+    if caller.ended.is_set():
+        raise ClientGone
 
 
 _ARGUMENT = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
