@@ -16,7 +16,7 @@ from tests.lab.windows.messages import SHELL
 from tests.lab.windows.noise import Noise
 from tests.lab.windows.shells import CMD_LIMIT, PROCESS_LIMIT, Quotas, split
 from tests.lab.windows.windows_host import ADMINISTRATOR
-from tests.support.winrm_client import POWERSHELL, client, run, scripted
+from tests.support.winrm_client import POWERSHELL, client, impatient, run, scripted
 
 SCRIPTS = {
     "powershell": Script((b"{stdin}",), exit_code=3, reads=True),
@@ -72,9 +72,14 @@ def test_the_executor_is_given_arguments_input_and_logon(host, protocol):
 
 def test_output_comes_in_pieces_that_fit_an_envelope(protocol):
     shell, command = started(protocol, "long")
-    sizes, answers = [], []
+    sizes, answers = [], [b""]
     send = protocol.transport.send_message
-    protocol.transport.send_message = lambda message: answers.append(send(message)) or answers[-1]
+
+    def listen(message):
+        answers.append(send(message))
+        return answers[-1]
+
+    protocol.transport.send_message = listen
     done, stderr = False, b""
     while not done:
         out, err, code, done = protocol.get_command_output_raw(shell, command)
@@ -163,10 +168,9 @@ def test_a_client_that_hung_up_takes_no_output_with_it(host):
     """Its Receive waits at the host still, when another connection asks for the same."""
     release = threading.Event()
     host.shells.executor.scripts = {"waits": Script((), release=release)}
-    first = client(host, "basic", https=True, operation_timeout_sec=1, read_timeout_sec=2)
+    first = client(host, "basic", https=True)
     shell, command = started(first, "waits")
-    first.operation_timeout_sec = 50  # the host would wait for longer than the client does
-    with pytest.raises(requests.exceptions.ReadTimeout):
+    with impatient(first), pytest.raises(requests.exceptions.ReadTimeout):
         first.get_command_output_raw(shell, command)
     first.transport.close_session()
     release.set()

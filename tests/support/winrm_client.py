@@ -1,5 +1,7 @@
 """pywinrm as a client of the Windows host for tests: another hand's code judges what that host says."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,6 +54,16 @@ def run(
         return output
     finally:
         protocol.close_shell(shell, close_session=True)
+
+
+@contextlib.contextmanager
+def impatient(protocol: winrm.Protocol) -> Iterator[None]:
+    """Wait for no more than a moment for answers that never come."""
+    protocol.transport.read_timeout_sec, before = 0.5, protocol.transport.read_timeout_sec
+    try:
+        yield
+    finally:
+        protocol.transport.read_timeout_sec = before
 
 
 def scripted(name: str, folder: Path, scripts: dict[str, Script], **fields: Any) -> WindowsHost:

@@ -29,7 +29,7 @@ class What(StrEnum):
     GARBAGE = "a page that is no XML, in the clear, as a proxy would show it"
     BAD_XML = "an answer that is no XML, encrypted as others are"
     OTHER_ANSWER = "the answer to another request"
-    BAD_SEAL = "an answer whose signature is wrong"
+    BAD_SEAL = "an encrypted answer whose signature is wrong"
     SLOW = "the first byte comes late"
     HANG = "no answer ever; the connection stays"
     RESET = "the connection is reset, without an answer"
@@ -56,6 +56,7 @@ class Fault:
         times: at how many in a row.
         acts: whether the operation takes effect before; else nothing of it happens.
         seconds: how late, or how long.
+        location: where a redirect leads.
     """
 
     at: Point
@@ -64,6 +65,7 @@ class Fault:
     times: int = 1
     acts: bool = False
     seconds: float = 0.0
+    location: str = "http://127.0.0.1:9/elsewhere"
 
 
 @dataclass

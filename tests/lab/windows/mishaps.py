@@ -92,7 +92,7 @@ class Mishap:
             case What.UNAVAILABLE:
                 return Response(503, b"<h2>Service Unavailable</h2>", content_type="text/html")
             case What.REDIRECT:
-                return Response(302, headers=(("Location", "http://127.0.0.1:9/elsewhere"),))
+                return Response(302, headers=(("Location", self._fault.location),))
             case What.GARBAGE:
                 return Response(200, _PAGE, content_type="text/html")
             case _:
