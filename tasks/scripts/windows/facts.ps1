@@ -56,6 +56,13 @@ function Write-FpDisks {
     }
 }
 
+function Read-FpStartMode { # how a service is started: 2 is automatic. Before .NET 4.6.1, only the registry has it.
+    param($Service, [string] $Path)
+    $mode = $Service.PSObject.Properties['StartType']
+    if ($null -ne $mode -and $null -ne $mode.Value) { return [int] $mode.Value }
+    Read-FpValue -Path $Path -Name Start
+}
+
 # Automatic services that do not run. Not those that Windows starts late or on an event, and not the services of a
 # logged in user, which have another name at each login.
 function Write-FpStoppedServices {
@@ -63,7 +70,7 @@ function Write-FpStoppedServices {
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
         if ("$($service.Status)" -ne 'Stopped') { continue }
         $path = Join-Path -Path $top -ChildPath $service.Name
-        if ((Read-FpValue -Path $path -Name Start) -ne 2) { continue }
+        if ((Read-FpStartMode -Service $service -Path $path) -ne 2) { continue }
         if ((Read-FpValue -Path $path -Name DelayedAutostart) -eq 1) { continue }
         if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
         $type = Read-FpValue -Path $path -Name Type
@@ -78,8 +85,8 @@ function Write-FpPrivilege {
     $record = [ordered]@{ uid = $null; way = $way; why = ''; remedy = '' }
     if ($way -eq 'filtered') {
         $record.way = 'none'
-        $record.why = 'the login is an administrator, but Windows takes those rights from local accounts over the network'
-        $record.remedy = 'Use a domain account or the built-in Administrator, or set its LocalAccountTokenFilterPolicy to 1.'
+        $record.why = 'the login is a local administrator, and Windows takes their rights away over the network'
+        $record.remedy = 'Use a domain account or the account Administrator, or set LocalAccountTokenFilterPolicy to 1.'
     } elseif ($way -ne 'administrator') {
         $record.why = 'the login is no administrator'
         $record.remedy = 'Add it to the local group Administrators.'
