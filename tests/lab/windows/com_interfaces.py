@@ -41,8 +41,7 @@ INTERFACES = {
         "RegisterTaskDefinition GetSecurityDescriptor SetSecurityDescriptor"
     ),
     "ITaskService": (
-        "GetFolder GetRunningTasks NewTask Connect Connected TargetServer ConnectedUser ConnectedDomain "
-        "HighestVersion"
+        "GetFolder GetRunningTasks NewTask Connect Connected TargetServer ConnectedUser ConnectedDomain HighestVersion"
     ),
     "ITaskSettings": (
         "AllowDemandStart= RestartInterval= RestartCount= MultipleInstances= StopIfGoingOnBatteries= "
@@ -50,6 +49,8 @@ INTERFACES = {
         "ExecutionTimeLimit= Enabled= DeleteExpiredTaskAfter= Priority= Compatibility= Hidden= IdleSettings= "
         "RunOnlyIfIdle= WakeToRun= NetworkSettings="
     ),
+    "ITimeTrigger": "RandomDelay=",
+    "ITrigger": "Type Id= Repetition= ExecutionTimeLimit= StartBoundary= EndBoundary= Enabled=",
     "ITriggerCollection": "Count Item Create Remove Clear",
     "IUpdate": (
         "Title AutoSelectOnWebSites BundledUpdates CanRequireSource Categories Deadline "
@@ -83,6 +84,8 @@ INTERFACES = {
         "EndUninstall Install RunWizard IsBusy Uninstall AllowSourcePrompts= RebootRequiredBeforeInstallation"
     ),
     "IUpdateInstaller2": "ForceQuiet=",
+    "IUpdateInstaller3": "AttemptCloseAppsIfNecessary=",
+    "IUpdateInstaller4": "Commit",
     "IUpdateSearcher": (
         "CanAutomaticallyUpgradeService= ClientApplicationID= IncludePotentiallySupersededUpdates= "
         "ServerSelection= BeginSearch EndSearch EscapeString QueryHistory Search Online= GetTotalHistoryCount "
@@ -102,8 +105,7 @@ INTERFACES = {
     ),
     "IUpdateServiceManager2": "ClientApplicationID= QueryServiceRegistration AddService2",
     "IUpdateSession": (
-        "ClientApplicationID= ReadOnly WebProxy= CreateUpdateSearcher CreateUpdateDownloader "
-        "CreateUpdateInstaller"
+        "ClientApplicationID= ReadOnly WebProxy= CreateUpdateSearcher CreateUpdateDownloader CreateUpdateInstaller"
     ),
     "IUpdateSession2": "UserLocale=",
     "IUpdateSession3": "CreateUpdateServiceManager QueryHistory",

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.lab.windows.machine_facts import CURRENT_VERSION, WINDOWS_UPDATE
 from tests.lab.windows.powershell_process import PowerShellProcess
-from tests.lab.windows.scenario import CURRENT_VERSION, WINDOWS_UPDATE, Scenario, history_entry
+from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
 
 Listener = Callable[[str], None]
