@@ -105,6 +105,11 @@ class WindowsMachine:
         """Return what became of it."""
         return read_state(self.folder)
 
+    def stand_in_errors(self) -> list[str]:
+        """Return what scripts asked for that the stand-ins lack, even if a script caught the error."""
+        path = self.folder / "stand_in_errors.log"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
     def open_gate(self, name: str) -> None:
         """Let what waits at a gate go on."""
         (self.folder / "gates" / name).touch()
