@@ -14,7 +14,7 @@ $WarningPreference = 'Continue'
 $ConfirmPreference = 'None'
 if (-not (Test-Path -LiteralPath 'variable:FpMark')) { $FpMark = '' }
 if (-not (Test-Path -LiteralPath 'variable:FpJobDirectory')) { $FpJobDirectory = '' }
-if (-not (Test-Path -LiteralPath 'variable:FpParams')) { $FpParams = New-Object -TypeName System.Management.Automation.PSObject }
+if (-not (Test-Path -LiteralPath 'variable:FpParams')) { $FpParams = ConvertFrom-Json -InputObject '{}' }
 # functions change its items: they can't set their caller's variables
 if (-not (Test-Path -LiteralPath 'variable:FpState')) { $FpState = @{ ExitCode = 0; ClockBase = $null } }
 
@@ -52,8 +52,8 @@ function Test-FpParam {
     return ((Get-FpParam -Name $Name -From $From) -ne '')
 }
 
-# ---- JSON. ConvertTo-Json is not used: 5.1 and 7 write dates, enumerations, nested objects and single items differently,
-# and 5.1 writes a string that Get-Content has read as an object.
+# ---- JSON. ConvertTo-Json is not used: 5.1 and 7 write dates, enumerations, nested objects and single items
+# differently, and 5.1 writes a string that Get-Content has read as an object.
 
 function ConvertTo-FpJsonString {
     param([AllowEmptyString()][string] $Text)
@@ -63,15 +63,18 @@ function ConvertTo-FpJsonString {
         # half a character is no text, and the other side refuses it
         $safe = [System.Text.RegularExpressions.Regex]::Replace(
             $safe, '[\uD800-\uDBFF](?![\uDC00-\uDFFF])|(?<![\uD800-\uDBFF])[\uDC00-\uDFFF]', [string][char]0xFFFD)
-        $safe = [System.Text.RegularExpressions.Regex]::Replace(
-            $safe, '[^ -~]', [System.Text.RegularExpressions.MatchEvaluator] { param($found) '\u{0:x4}' -f [int][char]$found.Value })
+        $escape = [System.Text.RegularExpressions.MatchEvaluator] {
+            param($found)
+            '\u{0:x4}' -f [int][char]$found.Value
+        }
+        $safe = [System.Text.RegularExpressions.Regex]::Replace($safe, '[^ -~]', $escape)
     }
     return '"' + $safe + '"'
 }
 
 function ConvertTo-FpJson {
-    # A value as JSON in ASCII: null, booleans, numbers, texts, dictionaries (ordered ones keep their order), and arrays.
-    # A date becomes seconds since 1970, NaN and infinity become null, anything else its text.
+    # A value as JSON in ASCII: null, booleans, numbers, texts, dictionaries (ordered ones keep their order), and
+    # arrays. A date becomes seconds since 1970, NaN and infinity become null, anything else its text.
     param([AllowNull()][object] $Value)
     if ($null -eq $Value -or $Value -is [System.DBNull]) { return 'null' }
     if ($Value -is [string] -or $Value -is [char]) { return (ConvertTo-FpJsonString -Text ([string]$Value)) }
@@ -83,7 +86,9 @@ function ConvertTo-FpJson {
         return ([double]$Value).ToString('R', $invariant)
     }
     if ($Value -is [System.Enum]) { return (ConvertTo-FpJsonString -Text $Value.ToString()) }
-    if ($Value -is [System.ValueType] -and $Value -is [System.IConvertible]) { return ([System.IConvertible]$Value).ToString($invariant) }
+    if ($Value -is [System.ValueType] -and $Value -is [System.IConvertible]) {
+        return ([System.IConvertible]$Value).ToString($invariant)
+    }
     if ($Value -is [System.Collections.IDictionary]) {
         $pairs = foreach ($key in $Value.Keys) {
             (ConvertTo-FpJsonString -Text ([string]$key)) + ':' + (ConvertTo-FpJson -Value $Value[$key])
@@ -107,7 +112,7 @@ function Write-FpLine {
         $path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
-        $file = New-Object -TypeName System.IO.FileStream -ArgumentList $path, ([System.IO.FileMode]::Append), ([System.IO.FileAccess]::Write), $share
+        $file = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
         try {
             $file.Write($bytes, 0, $bytes.Length)
             $file.Flush($true) # to the disk: it must survive a power cut
@@ -136,8 +141,8 @@ function Write-FpRecord {
 }
 
 function Write-FpSection {
-    # A text, or the bytes of (a part of) a file, as one record "section". Bytes that are no UTF-8 become half characters
-    # (U+DC80 to U+DCFF), so that the other side knows exactly which bytes they were.
+    # A text, or the bytes of (a part of) a file, as one record "section". Bytes that are no UTF-8 become half
+    # characters (U+DC80 to U+DCFF), so that the other side knows exactly which bytes they were.
     param(
         [Parameter(Mandatory = $true, Position = 0)][string] $Name,
         [Parameter(Position = 1)][AllowEmptyString()][string] $Text = '',
@@ -157,10 +162,12 @@ function ConvertTo-FpJsonBytes {
     if ($null -eq $Bytes -or $Bytes.Length -eq 0) { return '""' }
     # one character for each byte, then the sequences that are UTF-8 become characters again
     $latin = [System.Text.Encoding]::GetEncoding(28591)
-    $safe = $latin.GetString($Bytes).Replace('\', '\\').Replace('"', '\"').Replace("`n", '\n').Replace("`r", '\r').Replace("`t", '\t')
+    $safe = $latin.GetString($Bytes).Replace('\', '\\').Replace('"', '\"')
+    $safe = $safe.Replace("`n", '\n').Replace("`r", '\r').Replace("`t", '\t')
     if ($safe -cmatch '[^ -~]') {
-        $pattern = '[\xC2-\xDF][\x80-\xBF]|\xE0[\xA0-\xBF][\x80-\xBF]|[\xE1-\xEC\xEE\xEF][\x80-\xBF]{2}|\xED[\x80-\x9F][\x80-\xBF]|' +
-            '\xF0[\x90-\xBF][\x80-\xBF]{2}|[\xF1-\xF3][\x80-\xBF]{3}|\xF4[\x80-\x8F][\x80-\xBF]{2}|[^ -~]'
+        $pattern = '[\xC2-\xDF][\x80-\xBF]|\xE0[\xA0-\xBF][\x80-\xBF]|[\xE1-\xEC\xEE\xEF][\x80-\xBF]{2}|' +
+            '\xED[\x80-\x9F][\x80-\xBF]|\xF0[\x90-\xBF][\x80-\xBF]{2}|[\xF1-\xF3][\x80-\xBF]{3}|' +
+            '\xF4[\x80-\x8F][\x80-\xBF]{2}|[^ -~]'
         $escape = [System.Text.RegularExpressions.MatchEvaluator] {
             param($found)
             $piece = [string]$found.Value
@@ -242,7 +249,7 @@ function Write-FpEnd {
 # ---- times, and the identity of a boot
 
 function ConvertTo-FpEpoch {
-    # Whole seconds since 1970 (UTC). A time without a zone is UTC, as the Windows Update Agent has them; null stays null.
+    # Whole seconds since 1970 (UTC). A time without a zone is UTC: the Update Agent has such ones. Null stays null.
     param([Parameter(Position = 0)][AllowNull()][object] $Time)
     if ($null -eq $Time) { return $null }
     $moment = [datetime]$Time
@@ -252,7 +259,8 @@ function ConvertTo-FpEpoch {
 
 function Get-FpUptime {
     # Whole seconds of a clock that nobody can set; it counts from the boot, also while a machine is suspended.
-    return [int64][System.Math]::Floor([System.Diagnostics.Stopwatch]::GetTimestamp() / [System.Diagnostics.Stopwatch]::Frequency)
+    $ticks = [System.Diagnostics.Stopwatch]::GetTimestamp()
+    return [int64][System.Math]::Floor($ticks / [System.Diagnostics.Stopwatch]::Frequency)
 }
 
 function Set-FpClockBase {
@@ -276,19 +284,20 @@ function Get-FpNow {
 }
 
 function New-FpVolatileKey {
-    # A key below HKEY_LOCAL_MACHINE that is gone after the next boot. If it exists, it is kept. Its parent is made as an
-    # ordinary key: below a volatile key, nothing else could be made.
+    # A key below HKEY_LOCAL_MACHINE that is gone after the next boot. If it exists, it is kept. Its parent must exist:
+    # it would be made volatile, too.
     param([Parameter(Mandatory = $true, Position = 0)][string] $SubKey)
-    $root = [Microsoft.Win32.RegistryKey]::OpenBaseKey([Microsoft.Win32.RegistryHive]::LocalMachine, [Microsoft.Win32.RegistryView]::Registry64)
+    $root = [Microsoft.Win32.RegistryKey]::OpenBaseKey(
+        [Microsoft.Win32.RegistryHive]::LocalMachine, [Microsoft.Win32.RegistryView]::Registry64)
     try {
-        $key = $root.CreateSubKey(
-            $SubKey, [Microsoft.Win32.RegistryKeyPermissionCheck]::ReadWriteSubTree, [Microsoft.Win32.RegistryOptions]::Volatile)
+        $access = [Microsoft.Win32.RegistryKeyPermissionCheck]::ReadWriteSubTree
+        $key = $root.CreateSubKey($SubKey, $access, [Microsoft.Win32.RegistryOptions]::Volatile)
         if ($null -ne $key) { $key.Dispose() }
     } finally { $root.Dispose() }
 }
 
 function Get-FpBootId {
-    # A GUID that stays the same until the next boot. The first caller of a boot makes it. It needs administrator rights.
+    # A GUID that stays the same until the next boot. The first caller of a boot makes it, with administrator rights.
     $path = 'HKLM:\SOFTWARE\FleetPatch\Boot'
     if (Test-Path -LiteralPath $path) {
         $known = (Get-Item -LiteralPath $path).GetValue('Id', '')
@@ -305,11 +314,13 @@ function Get-FpBootId {
             $inner = $_.Exception
             while ($null -ne $inner.InnerException) { $inner = $inner.InnerException }
             if ($inner -is [System.Threading.AbandonedMutexException]) { $owned = $true }
-            elseif ($inner -is [System.UnauthorizedAccessException]) { Start-Sleep -Seconds 2 } # another account makes it
-            else { throw }
+            elseif ($inner -isnot [System.UnauthorizedAccessException]) { throw }
+            else { Start-Sleep -Seconds 2 } # another account has the mutex, and makes the id
         }
         if (-not (Test-Path -LiteralPath $path)) {
-            if (-not (Test-Path -LiteralPath 'HKLM:\SOFTWARE\FleetPatch')) { [void](New-Item -Path 'HKLM:\SOFTWARE' -Name 'FleetPatch') }
+            if (-not (Test-Path -LiteralPath 'HKLM:\SOFTWARE\FleetPatch')) {
+                [void](New-Item -Path 'HKLM:\SOFTWARE' -Name 'FleetPatch')
+            }
             New-FpVolatileKey -SubKey 'SOFTWARE\FleetPatch\Boot'
         }
         $known = (Get-Item -LiteralPath $path).GetValue('Id', '')
