@@ -43,7 +43,9 @@ exit 122
 & $s $p
 """
 
-_HEAD: Final = "param($FpRequest)\n$FpParams = $FpRequest.params\n$FpMark = [string]$FpRequest.mark\n$FpJobDirectory = ''"
+_HEAD: Final = (
+    "param($FpRequest)\n$FpParams = $FpRequest.params\n$FpMark = [string]$FpRequest.mark\n$FpJobDirectory = ''"
+)
 
 
 @cache
