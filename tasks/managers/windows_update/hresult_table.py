@@ -93,7 +93,7 @@ _AGENT: Final = (
     "80240438 | WU_E_PT_ENDPOINT_UNREACHABLE | fetch | transient | the update server can't be reached | " + _NETWORK,
     "80240440 | WU_E_PT_ENDPOINT_DISCONNECTED | fetch | transient | the update server ended the connection",
     "80244FFF | WU_E_PT_UNEXPECTED | fetch | transient | the exchange with the server met something unexpected",
-    "8024500C | WU_E_REDIRECTOR_CONNECT_POLICY | fetch | configuration | a policy forbids Windows Update on the internet"
+    "8024500C | WU_E_REDIRECTOR_CONNECT_POLICY | fetch | configuration | a policy forbids Windows Update by internet"
     " | look at DoNotConnectToWindowsUpdateInternetLocations",
     "80246007 | WU_E_DM_NOTDOWNLOADED | fetch | transient | it is not downloaded",
     "80246008 | WU_E_DM_FAILTOCONNECTTOBITS | fetch | transient | the service BITS could not be reached | start bits",
@@ -141,7 +141,7 @@ _SYSTEM: Final = (
     "80072EFD | ERROR_INTERNET_CANNOT_CONNECT | fetch | transient | the update server can't be reached | " + _NETWORK,
     "80072EFE | ERROR_INTERNET_CONNECTION_ABORTED | fetch | transient | the connection to the update server broke",
     "80072F78 | ERROR_HTTP_INVALID_SERVER_RESPONSE | fetch | transient | the update server's answer was not understood",
-    "80072F8F | ERROR_INTERNET_DECODING_FAILED | fetch | configuration | the server's certificate is not trusted | check"
+    "80072F8F | ERROR_INTERNET_DECODING_FAILED | fetch | configuration | the server has no trusted certificate | check"
     " the machine's clock, its root certificates and TLS 1.2",
     "80073712 | ERROR_SXS_COMPONENT_STORE_CORRUPT | maintainer-script | permanent | the component store is damaged | "
     + _DISM,
