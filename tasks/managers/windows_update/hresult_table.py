@@ -164,7 +164,7 @@ _SYSTEM: Final = (
     + _DISM,
     "800F0902 | CBS_E_PENDING_UPDATES | lock | reboot | other updates wait for a reboot",
     "800F0920 | CBS_E_HANG_DETECTED | maintainer-script | permanent | Windows servicing did not go on",
-    "800F0922 | CBS_E_INSTALLERS_FAILED | maintainer-script | permanent | a part of the update failed | check free space"
+    "800F0922 | CBS_E_INSTALLERS_FAILED | maintainer-script | permanent | a part of the update failed | check the space"
     " on the system-reserved or EFI partition",
     "800F0923 | CBS_E_INCOMPATIBLE_DRIVER | refused | permanent | a driver or a program is not compatible",
     "800F0982 | PSFX_E_MATCHING_COMPONENT_NOT_FOUND | maintainer-script | permanent | a component is missing | "

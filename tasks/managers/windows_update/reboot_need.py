@@ -12,7 +12,9 @@ Windows servicing may keep its mark for some minutes after a boot. As the only r
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from tasks.managers.windows_update.records import Count, OfferedUpdate, Record
+from pydantic import Field
+
+from tasks.managers.windows_update.records import Count, OfferedUpdate, Record, Texts
 from tasks.model import RebootNeed
 from tasks.states import YesNoUnknown
 
@@ -20,6 +22,7 @@ SETTLING_SECONDS: Final = 900
 """How long after a boot the mark of Windows servicing is not trusted alone."""
 
 _MAX_NAMES: Final = 5
+_SERVICING_REASON: Final = "Windows servicing waits for a reboot"
 
 
 class RebootRecord(Record):
@@ -45,7 +48,7 @@ class RebootRecord(Record):
     renamed: bool = False
     joining: bool = False
     file_renames: Count = 0
-    marks: list[str] = []
+    marks: Texts = Field(default=[])
 
 
 def find_reboot_need(
@@ -59,17 +62,17 @@ def find_reboot_need(
         uptime: seconds since the boot; None when unknown.
     """
     if record is None or not record.known:
-        reasons = tuple(_describe_waiting(waiting)) or ("the registry could not be read",)
-        return RebootNeed(YesNoUnknown.YES if waiting else YesNoUnknown.UNKNOWN, reasons)
-    reasons = (*_describe_waiting(waiting), *_find_reasons(record))
-    servicing = ("Windows servicing waits for a reboot",) if record.servicing or record.servicing_continues else ()
-    if reasons:
-        return RebootNeed(YesNoUnknown.YES, (*reasons, *servicing, *_find_remarks(record)))
-    if servicing and uptime is not None and uptime < SETTLING_SECONDS:
-        soon = f"{servicing[0]}, but its mark may be of the boot {uptime:.0f} s ago"
+        told = tuple(_describe_waiting(waiting)) or ("the registry could not be read",)
+        return RebootNeed(YesNoUnknown.YES if waiting else YesNoUnknown.UNKNOWN, told)
+    reasons = [*_describe_waiting(waiting), *_find_reasons(record)]
+    is_servicing = record.servicing or record.servicing_continues
+    if is_servicing and not reasons and uptime is not None and uptime < SETTLING_SECONDS:
+        soon = f"{_SERVICING_REASON}, but its mark may be of the boot {uptime:.0f} s ago"
         return RebootNeed(YesNoUnknown.UNKNOWN, (soon,))
-    if servicing:
-        return RebootNeed(YesNoUnknown.YES, (*servicing, *_find_remarks(record)))
+    if is_servicing:
+        reasons.append(_SERVICING_REASON)
+    if reasons:
+        return RebootNeed(YesNoUnknown.YES, (*reasons, *_find_remarks(record)))
     return RebootNeed(YesNoUnknown.NO)
 
 
