@@ -10,7 +10,8 @@
 function Write-FpTaken {
     param($Claim, [string] $Busy, [bool] $Ending)
     Write-FpRecord -Kind taken -Fields ([ordered]@{
-            run = $Claim.Run; by = $Claim.By; until = $Claim.Until; attempt = $Claim.Attempt; job = $Busy; ending = $Ending
+            run = $Claim.Run; by = $Claim.By; until = $Claim.Until; attempt = $Claim.Attempt
+            job = $Busy; ending = $Ending
         })
 }
 
@@ -73,7 +74,8 @@ function Invoke-FpClaim {
         return
     }
     Save-FpClaim -Run $run -Until $until -By $by -Attempt $attempt -Kind (Get-FpParam -Name kind)
-    Write-FpRecord -Kind claimed -Fields ([ordered]@{ run = $run; until = $until; attempt = $attempt; preempted = $preempted })
+    $record = [ordered]@{ run = $run; until = $until; attempt = $attempt; preempted = $preempted }
+    Write-FpRecord -Kind claimed -Fields $record
 }
 
 Invoke-FpOrder -Order {

@@ -20,7 +20,8 @@ function Test-FpSddl {
     param([string] $Sddl)
     if ($Sddl -cnotmatch '^O:(?<owner>[A-Z]{2}|S-1-[0-9-]+)(?=[GDS]:)') { return 'its owner is unknown' }
     if ($FpTrusted -cnotcontains $Matches['owner']) { return 'belongs to another user' }
-    if ($Sddl -cnotmatch 'D:(?<flags>[A-Z]*)(?<entries>(\([^()]*\))*)(S:.*)?$' -or $Matches['flags'] -cmatch 'NO_ACCESS') {
+    $list = 'D:(?<flags>[A-Z_]*)(?<entries>(\([^()]*\))*)(S:.*)?$'
+    if ($Sddl -cnotmatch $list -or $Matches['flags'] -cmatch 'NO_ACCESS') {
         return 'it has no list of who may write'
     }
     if (-not $Matches['entries']) { return 'nobody may read it' }
@@ -28,14 +29,16 @@ function Test-FpSddl {
         $kind, $null, $rights, $null, $null, $who = $entry -split ';'
         if ($kind -ceq 'D') { continue }
         if ($kind -cne 'A') { return "it has an entry of an unknown kind ($entry)" }
-        if ($FpHarmless -cnotcontains $who -and -not (Test-FpReadOnlyRight -Rights $rights)) { return "others may write into it ($who)" }
+        if ($FpHarmless -ccontains $who -or (Test-FpReadOnlyRight -Rights $rights)) { continue }
+        return "others may write into it ($who)"
     }
     ''
 }
 
 function Test-FpFolder { # why a folder can't be used, or ''
     param([string] $Path)
-    if ([System.IO.File]::GetAttributes($Path) -band [System.IO.FileAttributes]::ReparsePoint) { return "$Path is a link" }
+    $attributes = [System.IO.File]::GetAttributes($Path)
+    if ($attributes -band [System.IO.FileAttributes]::ReparsePoint) { return "$Path is a link" }
     if (-not [System.IO.Directory]::Exists($Path)) { return "cannot write $Path`: it is no folder" }
     $fault = Test-FpSddl -Sddl (Get-Acl -LiteralPath $Path).Sddl
     switch -Wildcard ($fault) {
@@ -49,9 +52,12 @@ function Test-FpFolder { # why a folder can't be used, or ''
 function Protect-FpFolder { # only SYSTEM and the administrators, and nothing that a folder above says
     param([string] $Path)
     $owner = Invoke-FpProgram -Name icacls.exe -Arguments $Path, '/setowner', '*S-1-5-32-544', '/Q'
-    $rights = Invoke-FpProgram -Name icacls.exe -Arguments $Path, '/inheritance:r', '/grant:r', '*S-1-5-18:(OI)(CI)F', '*S-1-5-32-544:(OI)(CI)F', '/Q'
+    $list = $Path, '/inheritance:r', '/grant:r', '*S-1-5-18:(OI)(CI)F', '*S-1-5-32-544:(OI)(CI)F', '/Q'
+    $rights = Invoke-FpProgram -Name icacls.exe -Arguments $list
     foreach ($done in $owner, $rights) {
-        if ($done.ExitCode -ne 0) { Deny-FpOrder -Why "cannot write ${Path}: icacls.exe failed ($($done.ExitCode)): $($done.Output)" -About room }
+        if ($done.ExitCode -eq 0) { continue }
+        $cause = "icacls.exe failed ($($done.ExitCode)): $($done.Output)"
+        Deny-FpOrder -Why "cannot write ${Path}: $cause" -About room
     }
 }
 

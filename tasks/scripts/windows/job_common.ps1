@@ -45,8 +45,13 @@ function Request-FpStop {
     param([string] $Folder, [string] $By)
     $path = Join-Path -Path $Folder -ChildPath 'stop'
     try {
-        if ($By) { Save-FpText -Path $path -Text "$By`n" }
-        else { [System.IO.File]::Open($path, [System.IO.FileMode]::OpenOrCreate, [System.IO.FileAccess]::Write, [System.IO.FileShare] 'ReadWrite, Delete').Dispose() }
+        if ($By) {
+            Save-FpText -Path $path -Text "$By`n"
+        } else {
+            $share = [System.IO.FileShare] 'ReadWrite, Delete'
+            $mode = [System.IO.FileMode]::OpenOrCreate
+            [System.IO.File]::Open($path, $mode, [System.IO.FileAccess]::Write, $share).Dispose()
+        }
         $true
     } catch {
         [System.IO.File]::Exists($path)
@@ -60,7 +65,8 @@ function Get-FpLabel {
 
 function Write-FpJob { # one record with the state of a job
     param([string] $Id, [System.Collections.IDictionary] $Job, [System.Collections.IDictionary] $More = @{})
-    $record = [ordered]@{ id = $Id; phase = $Job.Phase; exit_code = $Job.ExitCode; began = $Job.Began; ended = $Job.Ended }
+    $record = [ordered]@{ id = $Id; phase = $Job.Phase; exit_code = $Job.ExitCode }
+    $record.began, $record.ended = $Job.Began, $Job.Ended
     foreach ($name in $More.Keys) { $record[$name] = $More[$name] }
     Write-FpRecord -Kind job -Fields $record
 }

@@ -1,5 +1,5 @@
-# Functions that read and write the files of jobs and of the claim. The variable $FpJobs is the folder of all jobs, and the
-# claim is beside it. They need nothing of prelude.ps1: job_run.ps1 uses them before it runs a job's script.
+# Functions that read and write the files of jobs and of the claim. The variable $FpJobs is the folder of all jobs, and
+# the claim is beside it. They need nothing of prelude.ps1: job_run.ps1 uses them before it runs a job's script.
 #
 # A job is a folder: run.ps1 script.ps1 params.json label alive launching meta.json events log rc stop. The job itself
 # creates its meta.json atomically, and keeps the file "alive" open, so that nobody else can open it. Windows closes it
@@ -30,7 +30,9 @@ function Read-FpText { # a file's text (UTF-8), or nothing if there is no such f
             return
         } catch {
             # a virus scanner may have it; a file that can't be read must not look like one that is not there
-            if ($watch.ElapsedMilliseconds -gt 5000) { Deny-FpOrder -Why "cannot read ${Path}: $(Get-FpCause $_)" -About unsure }
+            if ($watch.ElapsedMilliseconds -gt 5000) {
+                Deny-FpOrder -Why "cannot read ${Path}: $(Get-FpCause $_)" -About unsure
+            }
             Start-Sleep -Milliseconds 50
         }
     }
@@ -39,7 +41,8 @@ function Read-FpText { # a file's text (UTF-8), or nothing if there is no such f
 function Write-FpNewFile { # writes PATH.new to the disk, and returns its name
     param([string] $Path, [string] $Text)
     $bytes = [System.Text.UTF8Encoding]::new($false).GetBytes($Text)
-    $stream = [System.IO.File]::Open("$Path.new", [System.IO.FileMode]::Create, [System.IO.FileAccess]::Write, [System.IO.FileShare]::None)
+    $access, $share = [System.IO.FileAccess]::Write, [System.IO.FileShare]::None
+    $stream = [System.IO.File]::Open("$Path.new", [System.IO.FileMode]::Create, $access, $share)
     try {
         $stream.Write($bytes, 0, $bytes.Length)
         $stream.Flush($true)
@@ -71,7 +74,8 @@ function Save-FpText { # writes a file: all of it or nothing
 function Add-FpMeta { # creates a job's meta.json, unless it is there; returns whether it did
     param([string] $Folder, [System.Collections.IDictionary] $Content)
     $path = Join-Path -Path $Folder -ChildPath 'meta.json'
-    $own = Write-FpNewFile -Path "$path.$PID.$([System.Guid]::NewGuid().ToString('N'))" -Text (ConvertTo-Json -Compress -InputObject $Content)
+    $text = ConvertTo-Json -Compress -InputObject $Content
+    $own = Write-FpNewFile -Path "$path.$PID.$([System.Guid]::NewGuid().ToString('N'))" -Text $text
     try {
         [System.IO.File]::Move($own, $path)
         $true
@@ -96,11 +100,12 @@ function ConvertTo-FpNumber { # a whole number, or 0 for every other text
 # Keeps a file open, so that nobody else can open it. Returns its stream, or nothing if another process keeps it.
 function Enter-FpFile {
     param([string] $Path, [int] $Seconds)
+    $mode, $access = [System.IO.FileMode]::OpenOrCreate, [System.IO.FileAccess]::ReadWrite
     $full = -2147024784, -2147024857, -2147024877 # no room on the disk, or write-protected
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     while ($true) {
         try {
-            return [System.IO.File]::Open($Path, [System.IO.FileMode]::OpenOrCreate, [System.IO.FileAccess]::ReadWrite, [System.IO.FileShare]::None)
+            return [System.IO.File]::Open($Path, $mode, $access, [System.IO.FileShare]::None)
         } catch [System.UnauthorizedAccessException], [System.IO.DirectoryNotFoundException] {
             Deny-FpOrder -Why "cannot write ${Path}: $(Get-FpCause $_)" -About room
         } catch {
@@ -115,8 +120,9 @@ function Enter-FpFile {
 
 function Test-FpHeld { # whether a process keeps a file open. It never disturbs another process that asks the same.
     param([string] $Path)
+    $share = [System.IO.FileShare] 'ReadWrite, Delete'
     try {
-        [System.IO.File]::Open($Path, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read, [System.IO.FileShare] 'ReadWrite, Delete').Dispose()
+        [System.IO.File]::Open($Path, [System.IO.FileMode]::Open, [System.IO.FileAccess]::Read, $share).Dispose()
         $false
     } catch [System.IO.FileNotFoundException], [System.IO.DirectoryNotFoundException] {
         $false
@@ -130,7 +136,9 @@ function Enter-FpLock {
     param([int] $Seconds = 20)
     $path = Join-Path -Path $FpJobs -ChildPath '.lock'
     $lock = Enter-FpFile -Path $path -Seconds $Seconds
-    if ($null -eq $lock) { Deny-FpOrder -Why "another process has kept $path locked for $Seconds seconds" -About unsure }
+    if ($null -eq $lock) {
+        Deny-FpOrder -Why "another process has kept $path locked for $Seconds seconds" -About unsure
+    }
     $lock
 }
 
@@ -157,19 +165,21 @@ function Save-FpClaim {
     }
 }
 
-# Returns why an order of a run and attempt is void ('' if it has the claim), and the other run that has it. An order may
-# have been delayed while another attempt took the run over.
+# Returns why an order of a run and attempt is void ('' if it has the claim), and the other run that has it. An order
+# may have been delayed while another attempt took the run over.
 function Test-FpClaim {
     param([string] $Run, [long] $Attempt)
     $claim = Get-FpClaim
     $void = @{ Why = ''; Holder = ''; Claim = $claim }
     if ($claim.Run -cne $Run -or $claim.Until -eq 0) {
         $who = 'no run has it'
-        if ($claim.Run -ceq $Run -and $claim.By -clike 'lifted by *') { $who = "it was removed by $($claim.By.Substring(10))" }
+        $isLifted = $claim.Run -ceq $Run -and $claim.By -clike 'lifted by *'
+        if ($isLifted) { $who = "it was removed by $($claim.By.Substring(10))" }
         if ($claim.Until -ne 0) { $who = "run $($claim.Run) ($($claim.By)) has it"; $void.Holder = $claim.Run }
         $void.Why = "run $Run no longer has the lock of this machine: $who"
     } elseif ($Attempt -lt $claim.Attempt) {
-        $void.Why = "run $Run was resumed: its attempt $($claim.Attempt) has the lock, and this order is of attempt $Attempt"
+        $later = "its attempt $($claim.Attempt) has the lock, and this order is of attempt $Attempt"
+        $void.Why = "run ${Run} was resumed: $later"
     }
     $void
 }

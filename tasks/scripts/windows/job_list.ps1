@@ -4,6 +4,7 @@
 if (Test-Path -LiteralPath $FpJobs) {
     foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
         $job = Get-FpJob -Folder $folder
-        if ($job.Phase -ne 'absent') { Write-FpJob -Id (Split-Path -Leaf -Path $folder) -Job $job -More @{ label = Get-FpLabel -Folder $folder } }
+        if ($job.Phase -eq 'absent') { continue }
+        Write-FpJob -Id (Split-Path -Leaf -Path $folder) -Job $job -More @{ label = Get-FpLabel -Folder $folder }
     }
 }

@@ -36,6 +36,7 @@ if ($job.Phase -ne 'absent') {
     foreach ($name in 'events', 'log') {
         $from = ConvertTo-FpNumber (Get-FpParam -Name "${name}_from")
         $limit = ConvertTo-FpNumber (Get-FpParam -Name "${name}_limit")
-        Write-FpSection -Name $name -Bytes (Read-FpPiece -Path (Join-Path -Path $folder -ChildPath $name) -From $from -Limit $limit)
+        $path = Join-Path -Path $folder -ChildPath $name
+        Write-FpSection -Name $name -Bytes (Read-FpPiece -Path $path -From $from -Limit $limit)
     }
 }

@@ -19,7 +19,11 @@ function Get-FpSecond { # whole seconds since 1970
 
 function Add-FpOwnMeta {
     $start = ''
-    try { $start = [string] (Get-Process -Id $PID).StartTime.ToUniversalTime().Ticks } catch { Write-Verbose -Message "$_" }
+    try {
+        $start = [string] (Get-Process -Id $PID).StartTime.ToUniversalTime().Ticks
+    } catch {
+        Write-Verbose -Message "$_"
+    }
     Add-FpMeta -Folder $FpJobDirectory -Content ([ordered]@{ pid = $PID; start = $start; began = Get-FpSecond })
 }
 
@@ -46,7 +50,8 @@ function Confirm-FpBegin {
             if (-not (Add-FpOwnMeta)) { return $false }
             $isMade = $true
         }
-        if ($isMade -and (Test-FpHeld -Path $launching)) { return $true } # it has seen, or will see, that the job has begun
+        # its start has seen, or will see, that the job has begun
+        if ($isMade -and (Test-FpHeld -Path $launching)) { return $true }
         $lock = Enter-FpFile -Path (Join-Path -Path $FpJobs -ChildPath '.lock') -Seconds 0
         if ($null -eq $lock) {
             Start-Sleep -Milliseconds 50
@@ -77,7 +82,8 @@ function Write-FpLog {
 
 function Invoke-FpJob { # runs the job's script, and writes its exit code
     $share = [System.IO.FileShare] 'ReadWrite, Delete'
-    $log = [System.IO.File]::Open((Get-FpJobFile -Name 'log'), [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+    $path = Get-FpJobFile -Name 'log'
+    $log = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
     $writer = [System.IO.StreamWriter]::new($log, [System.Text.UTF8Encoding]::new($false))
     Set-Variable -Name FpMark -Value '' # read by the prelude, with which the script begins
     $FpState = @{ ExitCode = 1; ClockBase = $null }

@@ -18,7 +18,8 @@ function Confirm-FpClaim {
     $attempt = ConvertTo-FpNumber (Get-FpParam -Name claim_attempt -From $Token)
     $void = Test-FpClaim -Run $run -Attempt $attempt
     if (-not $void.Why) {
-        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until (ConvertTo-FpNumber (Get-FpParam -Name claim_until -From $Token))
+        $until = ConvertTo-FpNumber (Get-FpParam -Name claim_until -From $Token)
+        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until
     } elseif (-not $IsAttached) {
         Deny-FpOrder -Why $void.Why -About claim -Holder $void.Holder
     }
@@ -116,7 +117,8 @@ function Invoke-FpStart {
         if ($busy) {
             $other = Get-FpJobFolder -Id $busy
             Write-FpRecord -Kind busy -Fields ([ordered]@{
-                    id = $Id; holder = $busy; began = (Get-FpJob -Folder $other).Began; label = Get-FpLabel -Folder $other
+                    id = $Id; holder = $busy
+                    began = (Get-FpJob -Folder $other).Began; label = Get-FpLabel -Folder $other
                 })
             return
         }

@@ -9,8 +9,8 @@ function Write-FpLock { # returns the claim and the job that runs
     $claim = Get-FpClaim
     $busy = Find-FpRunningJob
     $record = [ordered]@{
-        run = $claim.Run; by = $claim.By; until = $claim.Until; attempt = $claim.Attempt; job = $busy; label = ''; began = $null
-        now = Get-FpNow
+        run = $claim.Run; by = $claim.By; until = $claim.Until; attempt = $claim.Attempt
+        job = $busy; label = ''; began = $null; now = Get-FpNow
     }
     if ($claim.Until -eq 0) { $record.run, $record.by = '', '' }
     if ($busy) {

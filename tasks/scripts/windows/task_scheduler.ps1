@@ -1,5 +1,5 @@
-# Functions that run a job as a scheduled task: as SYSTEM, outside of the WinRM shell, which ends all its processes when it
-# closes. A task has no trigger, so it runs only when it is asked to.
+# Functions that run a job as a scheduled task: as SYSTEM, outside of the WinRM shell, which ends all its processes when
+# it closes. A task has no trigger, so it runs only when it is asked to.
 
 function Get-FpTaskName {
     param([string] $Id)
@@ -27,7 +27,7 @@ function Register-FpTask { # registers a job's task, or replaces it; returns it
     param([string] $Id, [string] $Folder)
     $tasks = Connect-FpTaskFolder
     $definition = $tasks.Service.NewTask(0)
-    $definition.RegistrationInfo.Description = "A job of fleetpatch. It is removed after its end. Its files are in $Folder."
+    $definition.RegistrationInfo.Description = "A job of fleetpatch. It is removed at its end. Its files: $Folder"
     $definition.Principal.UserId = 'S-1-5-18'
     $definition.Principal.LogonType = 5 # a service account
     $definition.Principal.RunLevel = 1 # with all its rights
