@@ -115,8 +115,8 @@ def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tupl
     """Return the hotpatches that the agent installed since the last planned baseline, the newest last."""
     since = _find_last_baseline(datetime.fromtimestamp(system.at, UTC).date())
     start = datetime(since.year, since.month, since.day, tzinfo=UTC).timestamp()
-    found = [each for each in history if each.is_installation and is_hotpatch(each.title) and each.at >= start]
-    titles = [each.title for each in sorted(found, key=lambda entry: entry.at)]
+    found = [each for each in history if each.is_installation and is_hotpatch(each.title) and (each.at or 0) >= start]
+    titles = [each.title for each in sorted(found, key=lambda entry: entry.at or 0)]
     return tuple(dict.fromkeys(titles))[-_MAX_PATCHES:]
 
 

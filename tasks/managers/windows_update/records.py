@@ -36,6 +36,15 @@ Guid = Annotated[
 Count = Annotated[int, Field(ge=0, lt=2**31)]
 
 
+def _drop_outside(value: object, limit: int) -> object:
+    """Return a number, or None if Windows has put a stopgap in its place: a date of 1899, a negative size."""
+    return None if isinstance(value, int) and not 0 < value < limit else value
+
+
+Epoch = Annotated[int | None, BeforeValidator(lambda value: _drop_outside(value, _MAX_EPOCH_SECONDS))]
+Size = Annotated[int | None, BeforeValidator(lambda value: _drop_outside(value, _MAX_BYTES))]
+
+
 class Record(BaseModel):
     """A record of a script. What is missing has its default: an older script wrote it, or Windows lacks it."""
 
@@ -71,8 +80,8 @@ class OfferedUpdate(Record):
     browse_only: bool = False
     reboot_required: bool = False
     eula_accepted: bool = True
-    max_bytes: int | None = Field(default=None, ge=0, lt=_MAX_BYTES)
-    published: int | None = Field(default=None, gt=0, lt=_MAX_EPOCH_SECONDS)
+    max_bytes: Size = None
+    published: Epoch = None
     impact: int | None = None
     reboot_behavior: int | None = None
     user_input: bool | None = None
@@ -104,7 +113,7 @@ class HistoryEntry(Record):
 
     id: Guid
     revision: Count = 0
-    at: int = Field(ge=0, lt=_MAX_EPOCH_SECONDS)
+    at: Epoch = None
     operation: int
     result_code: int
     hresult: int = 0
@@ -117,12 +126,7 @@ class HistoryEntry(Record):
 
 
 class SearchRecord(Record):
-    """How a search ended: record "search".
-
-    Attributes:
-        result_code: 2 succeeded, 3 succeeded with errors; None when it failed with ``hresult``.
-        server: where it searched: "WSUS https://…", or "".
-    """
+    """How a search ended: record "search". ``result_code``: 2 succeeded, 3 with errors; None: failed with ``hresult``."""
 
     result_code: int | None = None
     hresult: int = 0
