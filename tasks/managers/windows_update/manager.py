@@ -30,7 +30,7 @@ DEFAULT_RATES: Final = Rates(
     validate_seconds=120.0,
     max_transaction_updates=1,
 )
-"""A cumulative update takes 5 to 40 minutes, other updates take less. Azure's agent expects 15 minutes for an update and
+"""A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
 10 for a reboot; a cumulative update also works during the boot."""
 
 INSTALLER_WAIT_SECONDS: Final = "900"

@@ -126,7 +126,7 @@ class HistoryEntry(Record):
 
 
 class SearchRecord(Record):
-    """How a search ended: record "search". ``result_code``: 2 succeeded, 3 with errors; None: failed with ``hresult``."""
+    """How a search ended: record "search". ``result_code``: 2 done, 3 done with errors; None: see ``hresult``."""
 
     result_code: int | None = None
     hresult: int = 0
