@@ -21,9 +21,13 @@ from tasks.transport.script_library import load_windows_script
 MAX_COMMAND_LINE_CHARACTERS: Final = 8191
 """The longest command line that cmd.exe accepts."""
 
+LANGUAGE_MODE_EXIT_CODE: Final = 123
+"""The exit code of a PowerShell that runs in constrained language mode, where no script of fleetpatch can run."""
+
 # [Console]::In, not $input: PowerShell reads stdin itself if a command mentions $input. The names are short on purpose:
 # a command line has an end. UTF-16 in base64 makes 2.7 characters of each.
 _BOOTSTRAP: Final = """\
+if("$($ExecutionContext.SessionState.LanguageMode)" -ne 'FullLanguage'){exit 123}
 $ErrorActionPreference='Stop'
 $ProgressPreference='SilentlyContinue'
 try{[Console]::OutputEncoding=New-Object System.Text.UTF8Encoding $false}catch{}
@@ -75,7 +79,8 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
 def wrap_script(script: str) -> str:
     """Return prelude and script: its end is always reported, and errors that it does not catch are records."""
     prelude = load_windows_script("prelude")
-    return f"{prelude}\ntry {{\n{script}\n}} catch {{\n$FpState.ExitCode = 1\nWrite-FpError $_\n}} finally {{ Write-FpEnd }}\n"
+    tail = "} catch {\n$FpState.ExitCode = 1\nWrite-FpError $_\n} finally { Write-FpEnd }"
+    return f"{prelude}\ntry {{\n{script}\n{tail}\n"
 
 
 def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
