@@ -92,8 +92,8 @@ function Add-FpWithdrawal { # creates the job's meta.json, so that it never begi
     try {
         Add-FpMeta -Folder $Folder -Content ([ordered]@{ withdrawn = $Why })
     } catch {
-        $cause = "it did not begin within $patience seconds, and it can't be told whether it begins: cannot write $Folder"
-        Deny-FpOrder -Why $cause -About unsure
+        $cause = "it can't be told whether it begins: cannot write $Folder"
+        Deny-FpOrder -Why "it did not begin within $patience seconds, and $cause" -About unsure
     }
 }
 

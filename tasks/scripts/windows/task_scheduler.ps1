@@ -12,15 +12,15 @@ function Connect-FpTaskFolder { # the service and its top folder
     @{ Service = $service; Folder = $service.GetFolder('\') }
 }
 
-# The arguments for powershell.exe. Not -File: a group policy may allow only signed files. The folder's name is the only
-# text of ours in it, and the name of a Windows folder has no quote that could end the string.
+# The arguments for powershell.exe. Not -File: a group policy may allow only signed files. -MTA: a job may call the
+# Update Agent from two threads. The folder's name is the only text in it that is not always the same.
 function Get-FpTaskArguments {
     param([string] $Folder)
     $quoted = $Folder.Replace("'", "''")
     $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; " +
         '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText((Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))'
     $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes($text))
-    "-NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand $encoded"
+    "-NoProfile -NonInteractive -MTA -ExecutionPolicy Bypass -EncodedCommand $encoded"
 }
 
 function Register-FpTask { # registers a job's task, or replaces it; returns it
