@@ -13,7 +13,9 @@ function Get-FpCode {
     $hex = '0x{0:X8}' -f $Code
     $known = $FpCodes[$hex]
     if ($null -eq $known) { $known = $FpCodes[$hex.Substring(0, 7) + 'xxx'] }
-    if ($null -eq $known) { $known = @{ Cause = 'failed'; Retry = 'permanent'; Text = ': an error that is not in the table' } }
+    if ($null -eq $known) {
+        $known = @{ Cause = 'failed'; Retry = 'permanent'; Text = ': an error that is not in the table' }
+    }
     $joint = ' '
     if ($known.Text.StartsWith(':')) { $joint = '' }
     return @{ Code = $Code; Cause = $known.Cause; Retry = $known.Retry; Text = $hex + $joint + $known.Text }

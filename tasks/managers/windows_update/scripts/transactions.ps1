@@ -1,6 +1,6 @@
-# Functions for a job's transactions and their records (see PackageManager), as transactions.sh has them for other systems.
-# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds; when a
-# download is ended, by default the latest start), lock_wait_seconds.
+# Functions for a job's transactions and their records (see PackageManager), as transactions.sh for other systems.
+# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
+# when a download is ended, by default the latest start), lock_wait_seconds.
 # Requires: stop_request
 
 $FpNever = [int64]-1 # a time that is over: without a known end, nothing begins
@@ -31,9 +31,16 @@ function Write-FpTransactionStarted {
 function Write-FpTransactionEnded {
     param(
         [Parameter(Mandatory = $true, Position = 0)][hashtable] $Part,
-        [int64] $ExitCode = 0, [string] $Cause = '', [string] $Message = '', [string] $Undo = '', [bool] $Reboot = $false
+        [int64] $ExitCode = 0,
+        [string] $Cause = '',
+        [string] $Message = '',
+        [string] $Undo = '',
+        [bool] $Reboot = $false
     )
-    $fields = [ordered]@{ number = $Part.Number; at = (Get-FpNow); exit_code = $ExitCode; cause = $Cause; error = $Message }
+    $fields = [ordered]@{ number = $Part.Number; at = (Get-FpNow) }
+    $fields.exit_code = $ExitCode
+    $fields.cause = $Cause
+    $fields.error = $Message
     if ($Undo -ne '') { $fields.undo = $Undo }
     $fields.reboot_required = $Reboot
     Write-FpRecord 'transaction_ended' $fields
@@ -54,8 +61,14 @@ function Write-FpNotAttempted {
 }
 
 function Write-FpProgress {
-    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part, [int] $Percent, [string] $Update, [string] $Action)
-    Write-FpRecord 'progress' ([ordered]@{ number = $Part.Number; percent = $Percent; update = $Update; action = $Action })
+    param(
+        [Parameter(Mandatory = $true, Position = 0)][hashtable] $Part,
+        [int] $Percent,
+        [string] $Update,
+        [string] $Action
+    )
+    $fields = [ordered]@{ number = $Part.Number; percent = $Percent; update = $Update; action = $Action }
+    Write-FpRecord 'progress' $fields
 }
 
 function Write-FpNotBegun {
@@ -66,12 +79,14 @@ function Write-FpNotBegun {
 }
 
 function Invoke-FpTransactions {
-    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable: Number, Latest, StopAt.
+    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable with Number, Latest and
+    # StopAt.
     param([Parameter(Mandatory = $true, Position = 0)][scriptblock] $Work)
     Set-FpClockBase
     foreach ($number in @(Get-FpListParam 'numbers')) {
         $latest = Get-FpTime -Name "tx_${number}_latest_start"
-        $part = @{ Number = [int]$number; Latest = $latest; StopAt = (Get-FpTime -Name "tx_${number}_stop_at" -Default $latest) }
+        $stopAt = Get-FpTime -Name "tx_${number}_stop_at" -Default $latest
+        $part = @{ Number = [int]$number; Latest = $latest; StopAt = $stopAt }
         if (Test-FpStopRequested) { Write-FpNotAttempted $part -Why 'stop' -Detail 'asked to stop' }
         elseif (Test-FpOver $latest) { Write-FpNotAttempted $part -Why 'window' }
         else { & $Work $part }

@@ -1,10 +1,10 @@
-# Pauses Automatic Updates while a run works on the machine (the policy NoAutoUpdate), or restores exactly what the run has
-# changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim expires,
+# Pauses Automatic Updates while a run works on the machine (the policy NoAutoUpdate), or restores exactly what the run
+# has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim expires,
 # whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
 # Parameters: work (pause or restore); claim_run, claim_attempt, claim_until (the run and the attempt that sent this);
 # undo (updaters_back.ps1's text).
-# Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is back
-# only at the end of the run), nothing (why), refused (why).
+# Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is
+# back only at the end of the run), nothing (why), refused (why).
 # Requires: job_common, registry_values, unfinished_packages, updaters_back
 # Brings: undo=updaters_back
 
@@ -14,6 +14,7 @@ $attempt = ConvertTo-FpNumber (Get-FpParam 'claim_attempt')
 $until = ConvertTo-FpNumber (Get-FpParam 'claim_until')
 $file = Join-Path -Path (Get-FpRoot) -ChildPath 'updaters'
 $taskName = 'FleetPatch-updaters'
+$unit = 'Automatic Updates'
 
 function Confirm-FpOrder {
     # Refuses an order of a run or attempt that does not have the machine's claim; a restoration is only refused to an
@@ -34,8 +35,16 @@ function Register-FpPauseTask {
     $quoted = $script.Replace("'", "''")
     $text = "`$ErrorActionPreference = 'Stop'; . ([ScriptBlock]::Create([System.IO.File]::ReadAllText('$quoted')))"
     $quotedFile = $file.Replace("'", "''")
-    $end = "`n`$pause = Read-FpPause -Path '$quotedFile'`nif (`$null -ne `$pause -and `$pause.Run -ceq '$($run.Replace("'", "''"))') {`n" +
-        "    `$null = Restore-FpAutomaticUpdates -Pause `$pause`n    [System.IO.File]::Delete('$quotedFile')`n}`nRemove-FpPauseTask -Name '$taskName'`n"
+    $quotedRun = $run.Replace("'", "''")
+    $end = @(
+        ''
+        "`$pause = Read-FpPause -Path '$quotedFile'"
+        "if (`$null -ne `$pause -and `$pause.Run -ceq '$quotedRun') {"
+        '    $null = Restore-FpAutomaticUpdates -Pause $pause'
+        "    [System.IO.File]::Delete('$quotedFile')"
+        '}'
+        "Remove-FpPauseTask -Name '$taskName'"
+    ) -join "`n"
     try {
         Save-FpText -Path $script -Text ((Get-FpParam 'undo') + $end)
         $service = New-Object -ComObject 'Schedule.Service'
@@ -64,7 +73,7 @@ function Register-FpPauseTask {
 
 function Write-FpUnit {
     param([string] $Kind, [string] $Name, [string] $Text)
-    $fields = [ordered]@{ unit = $FpAutomaticName }
+    $fields = [ordered]@{ unit = $unit }
     if ($Name -ne '') { $fields[$Name] = $Text }
     Write-FpRecord $Kind $fields
 }
@@ -79,7 +88,8 @@ function Suspend-FpAutomaticUpdates {
     if ($null -eq $noted -or $now -ne '1') {
         $noted = @{ HadKey = (Test-Path -LiteralPath $FpAutomaticKey); Was = $now }
     }
-    # a lost run may have left it paused: then what was before is in its file. All of it is noted before anything is set.
+    # A lost run may have left it paused: then what was before is in its file. All of it is noted before anything is
+    # set.
     $had = 'no'
     if ($noted.HadKey) { $had = 'yes' }
     Save-FpText -Path $file -Text "$run`n$had`n$($noted.Was)`n$taskName`n"

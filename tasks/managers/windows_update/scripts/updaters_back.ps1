@@ -1,10 +1,9 @@
 # Restores what updaters.ps1 has set. It is put before that script, and a task of the machine runs it when the claim
 # expires and no controller has come back. It needs nothing of the prelude.
-# The file "updaters" beside the claim has four lines: the run, "yes" if the policy's key was there, the earlier value of
-# NoAutoUpdate ("none" if it had none), and the task's name.
+# The file "updaters" beside the claim has four lines: the run, "yes" if the policy's key was there, the earlier value
+# of NoAutoUpdate ("none" if it had none), and the task's name.
 
 $FpAutomaticKey = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU'
-$FpAutomaticName = 'Automatic Updates'
 
 function Read-FpPause { # what is paused, or nothing
     param([string] $Path)
@@ -18,7 +17,8 @@ function Get-FpNoAutoUpdate { # the policy's value as text, or 'none'
     [string](Get-Item -LiteralPath $FpAutomaticKey).GetValue('NoAutoUpdate', 'none')
 }
 
-function Restore-FpAutomaticUpdates { # sets the value of before, unless its owner has changed it since; returns which of both
+# Sets the value of before, unless its owner has changed it since. Returns which of both: back or left.
+function Restore-FpAutomaticUpdates {
     param([hashtable] $Pause)
     if ((Get-FpNoAutoUpdate) -ne '1') { return 'left' }
     if ($Pause.Was -match '\A[0-9]{1,9}\z') {
@@ -27,7 +27,8 @@ function Restore-FpAutomaticUpdates { # sets the value of before, unless its own
     }
     Remove-ItemProperty -LiteralPath $FpAutomaticKey -Name 'NoAutoUpdate'
     $key = Get-Item -LiteralPath $FpAutomaticKey
-    if (-not $Pause.HadKey -and $key.ValueCount -eq 0 -and $key.SubKeyCount -eq 0) { Remove-Item -LiteralPath $FpAutomaticKey }
+    $isEmpty = ($key.ValueCount -eq 0 -and $key.SubKeyCount -eq 0)
+    if (-not $Pause.HadKey -and $isEmpty) { Remove-Item -LiteralPath $FpAutomaticKey }
     'back'
 }
 

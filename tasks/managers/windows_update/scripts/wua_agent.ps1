@@ -26,10 +26,10 @@ function ConvertTo-FpUnsigned {
 }
 
 function Find-FpUpdates {
-    # Searches, writes the records "search" {criteria, online, result_code, hresult, message, count, seconds, denied} and
-    # "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers with what its
-    # last online search has stored, and checks again what is installed. The agent gives up an exchange with a large WSUS
-    # after some trips (0x80244010) and continues at the next search, so that is repeated.
+    # Searches, writes the records "search" {criteria, online, result_code, hresult, message, count, seconds, denied}
+    # and "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers with what
+    # its last online search has stored, and checks again what is installed. The agent gives up an exchange with a large
+    # WSUS after some trips (0x80244010) and continues at the next search, so that is repeated.
     param(
         [Parameter(Mandatory = $true)][object] $Session,
         [Parameter(Mandatory = $true)][string] $Criteria,
@@ -37,7 +37,8 @@ function Find-FpUpdates {
     )
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     $fields = [ordered]@{
-        criteria = $Criteria; online = $Online; result_code = $null; hresult = 0; message = ''; count = 0; seconds = 0; denied = $false
+        criteria = $Criteria; online = $Online; result_code = $null; hresult = 0; message = ''; count = 0; seconds = 0
+        denied = $false
     }
     $result = $null
     for ($try = 0; $try -lt 5 -and $null -eq $result; $try++) {
@@ -64,7 +65,9 @@ function Find-FpUpdates {
     $fields.count = $updates.Count
     foreach ($warning in @(Get-FpItems $result.Warnings)) {
         Write-FpRecord 'search_warning' ([ordered]@{
-                hresult = (ConvertTo-FpUnsigned $warning.HResult); context = [int]$warning.Context; message = [string]$warning.Message
+                hresult = (ConvertTo-FpUnsigned $warning.HResult)
+                context = [int]$warning.Context
+                message = [string]$warning.Message
             })
     }
     Write-FpRecord 'search' $fields
@@ -114,7 +117,11 @@ function Write-FpUpdate {
 function Write-FpHistory {
     # Records "history" of the newest entries, of these updates only if ids are given. The history is lost when somebody
     # clears the agent's data; an error here is no reason to know nothing.
-    param([Parameter(Mandatory = $true)][object] $Session, [AllowEmptyCollection()][string[]] $Ids = @(), [int] $Newest = 500)
+    param(
+        [Parameter(Mandatory = $true)][object] $Session,
+        [AllowEmptyCollection()][string[]] $Ids = @(),
+        [int] $Newest = 500
+    )
     try {
         $searcher = $Session.CreateUpdateSearcher()
         $count = [int]$searcher.GetTotalHistoryCount()

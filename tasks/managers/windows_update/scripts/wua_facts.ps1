@@ -27,15 +27,17 @@ function Write-FpSystem {
 
 function Write-FpPolicy {
     $values = [ordered]@{}
-    $names = @('WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations', 'DisableWindowsUpdateAccess',
-        'PauseQualityUpdatesStartTime', 'DeferQualityUpdates', 'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo',
-        'SetPolicyDrivenUpdateSourceForQualityUpdates')
+    $names = @(
+        'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
+        'DisableWindowsUpdateAccess', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
+        'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
+    )
     foreach ($name in $names) {
         $value = Get-FpRegistryValue $FpPolicies $name
         if ($null -ne $value) { $values[$name] = [string]$value }
     }
     $automatic = Join-Path -Path $FpPolicies -ChildPath 'AU'
-    foreach ($name in @('UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime', 'NoAutoRebootWithLoggedOnUsers')) {
+    foreach ($name in @('UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime')) {
         $value = Get-FpRegistryValue $automatic $name
         if ($null -ne $value) { $values[$name] = [string]$value }
     }
@@ -44,6 +46,7 @@ function Write-FpPolicy {
 
 function Write-FpAgents {
     $managed = $false
+    $policies = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'
     $enrollments = 'HKLM:\SOFTWARE\Microsoft\Enrollments'
     if (Test-Path -LiteralPath $enrollments) {
         foreach ($key in @(Get-ChildItem -LiteralPath $enrollments)) {
@@ -51,32 +54,33 @@ function Write-FpAgents {
         }
     }
     $azure = $false
-    $extensions = Join-Path -Path $env:SystemDrive -ChildPath 'Packages'
-    foreach ($folder in @((Join-Path -Path $extensions -ChildPath 'Plugins'))) {
-        if ((Test-Path -LiteralPath $folder) -and
-            @(Get-ChildItem -LiteralPath $folder -Filter 'Microsoft.*.WindowsOsUpdateExtension').Count -gt 0) { $azure = $true }
-        if ((Test-Path -LiteralPath $folder) -and
-            @(Get-ChildItem -LiteralPath $folder -Filter 'Microsoft.CPlat.Core.WindowsPatchExtension').Count -gt 0) { $azure = $true }
+    $system = Split-Path -Parent -Path $env:SystemRoot
+    $extensions = Join-Path -Path (Join-Path -Path $system -ChildPath 'Packages') -ChildPath 'Plugins'
+    $names = @('Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension', 'Microsoft.CPlat.Core.WindowsPatchExtension')
+    foreach ($name in $names) {
+        if (Test-Path -LiteralPath (Join-Path -Path $extensions -ChildPath $name)) { $azure = $true }
     }
     Write-FpRecord 'agents' ([ordered]@{
             config_manager = (Test-FpServiceRuns 'ccmexec')
             co_management = (Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\CCM' 'CoManagementFlags')
             mdm = $managed
-            mdm_updates = ($managed -and (Test-Path -LiteralPath 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'))
+            mdm_updates = ($managed -and (Test-Path -LiteralPath $policies))
             azure_updates = $azure
             aws = (Test-FpServiceRuns 'AmazonSSMAgent')
         })
     foreach ($name in @('wuauserv', 'bits', 'cryptsvc', 'TrustedInstaller', 'msiserver')) {
         $found = Get-Service -Name $name -ErrorAction SilentlyContinue
         if ($null -eq $found) { continue }
-        Write-FpRecord 'service' ([ordered]@{ name = $name; status = [string]$found.Status; start = [string]$found.StartType })
+        $fields = [ordered]@{ name = $name; status = [string]$found.Status; start = [string]$found.StartType }
+        Write-FpRecord 'service' $fields
     }
 }
 
 function Write-FpBusy {
+    $servicing = "$FpCurrentVersion\Component Based Servicing"
     $installers = @(Get-Process -Name 'msiexec' -ErrorAction SilentlyContinue)
     Write-FpRecord 'busy' ([ordered]@{
-            servicing = (Get-FpRegistryNumber "$FpCurrentVersion\Component Based Servicing\Interface" 'ServicingInProgress')
+            servicing = (Get-FpRegistryNumber "$servicing\Interface" 'ServicingInProgress')
             worker = (@(Get-Process -Name 'TiWorker' -ErrorAction SilentlyContinue).Count -gt 0)
             installer = ($installers.Count -gt 1) # the service alone has one process
         })
@@ -86,7 +90,8 @@ function Get-FpConfigManagerReboot {
     # Whether ConfigMgr's client asks for a reboot; null without one, or if it does not answer.
     if (-not (Test-FpServiceRuns 'ccmexec')) { return $null }
     try {
-        $answer = Invoke-CimMethod -Namespace 'root\ccm\ClientSDK' -ClassName 'CCM_ClientUtilities' -MethodName 'DetermineIfRebootPending'
+        $client = @{ Namespace = 'root\ccm\ClientSDK'; ClassName = 'CCM_ClientUtilities' }
+        $answer = Invoke-CimMethod @client -MethodName 'DetermineIfRebootPending'
         return ([bool]$answer.RebootPending -or [bool]$answer.IsHardRebootPending)
     } catch {
         Write-Verbose -Message "ConfigMgr: $_"
@@ -108,19 +113,24 @@ function Write-FpReboot {
         $coming = [string](Get-FpRegistryValue "$control\ComputerName\ComputerName" 'ComputerName')
         $record.renamed = ($active -ne '' -and $coming -ne '' -and $active -ne $coming)
         $logon = 'HKLM:\SYSTEM\CurrentControlSet\Services\Netlogon'
-        $record.joining = ((Test-Path -LiteralPath "$logon\JoinDomain") -or (Test-Path -LiteralPath "$logon\AvoidSpnSet"))
+        $record.joining = (Test-Path -LiteralPath "$logon\JoinDomain") -or (Test-Path -LiteralPath "$logon\AvoidSpnSet")
         $renames = 0
         foreach ($name in @('PendingFileRenameOperations', 'PendingFileRenameOperations2')) {
             # pairs of a file and its new name, which is empty for a removal
-            $renames += @(@(Get-FpRegistryValue "$control\Session Manager" $name) | Where-Object -FilterScript { [string]$_ -like '\??\*' }).Count
+            foreach ($path in @(Get-FpRegistryValue "$control\Session Manager" $name)) {
+                if ([string]$path -like '\??\*') { $renames++ }
+            }
         }
         $record.file_renames = $renames
         $marks = @()
         if (Test-Path -LiteralPath "$servicing\PackagesPending") { $marks += 'PackagesPending' }
         if (Test-Path -LiteralPath "$agent\Auto Update\PostRebootReporting") { $marks += 'PostRebootReporting' }
-        if ($null -ne (Get-FpRegistryValue "$FpCurrentVersion\RunOnce" 'DVDRebootSignal')) { $marks += 'DVDRebootSignal' }
-        if ([int64](Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\Updates' 'UpdateExeVolatile') -ne 0) { $marks += 'UpdateExeVolatile' }
-        if (Test-Path -LiteralPath 'HKLM:\SOFTWARE\Microsoft\ServerManager\CurrentRebootAttempts') { $marks += 'CurrentRebootAttempts' }
+        $signal = Get-FpRegistryValue "$FpCurrentVersion\RunOnce" 'DVDRebootSignal'
+        if ($null -ne $signal) { $marks += 'DVDRebootSignal' }
+        $volatile = Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\Updates' 'UpdateExeVolatile'
+        if ([int64]$volatile -ne 0) { $marks += 'UpdateExeVolatile' }
+        $attempts = 'HKLM:\SOFTWARE\Microsoft\ServerManager\CurrentRebootAttempts'
+        if (Test-Path -LiteralPath $attempts) { $marks += 'CurrentRebootAttempts' }
         $record.marks = $marks
     } catch {
         $record.known = $false
@@ -130,20 +140,25 @@ function Write-FpReboot {
 }
 
 function Write-FpHotpatch {
-    $guard = 'HKLM:\SYSTEM\CurrentControlSet\Control\DeviceGuard'
+    $control = 'HKLM:\SYSTEM\CurrentControlSet\Control'
+    $guard = "$control\DeviceGuard"
+    $targeting = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Update\TargetingInfo'
+    $package = "$targeting\DynamicInstalled\Hotpatch.amd64"
+    $licences = 'HKLM:\SOFTWARE\Microsoft\Azure Connected Machine Agent\Windows\Licenses'
     $status = $null
     try {
-        $status = [int](Get-CimInstance -Namespace 'root\Microsoft\Windows\DeviceGuard' -ClassName 'Win32_DeviceGuard').VirtualizationBasedSecurityStatus
+        $found = Get-CimInstance -Namespace 'root\Microsoft\Windows\DeviceGuard' -ClassName 'Win32_DeviceGuard'
+        $status = [int]$found.VirtualizationBasedSecurityStatus
     } catch {
         Write-Verbose -Message "$_" # older systems lack that class
     }
     Write-FpRecord 'hotpatch' ([ordered]@{
-            enrolled = [string](Get-FpRegistryValue 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Update\TargetingInfo\DynamicInstalled\Hotpatch.amd64' 'Name')
+            enrolled = [string](Get-FpRegistryValue $package 'Name')
             vbs_configured = (Get-FpRegistryNumber $guard 'EnableVirtualizationBasedSecurity')
             vbs_status = $status
-            secure_boot = (Get-FpRegistryNumber 'HKLM:\SYSTEM\CurrentControlSet\Control\SecureBoot\State' 'UEFISecureBootEnabled')
-            table_size = (Get-FpRegistryNumber 'HKLM:\SYSTEM\CurrentControlSet\Control\Session Manager\Memory Management' 'HotPatchTableSize')
-            licence = (Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\Azure Connected Machine Agent\Windows\Licenses\Features\Hotpatch' 'Subscription')
+            secure_boot = (Get-FpRegistryNumber "$control\SecureBoot\State" 'UEFISecureBootEnabled')
+            table_size = (Get-FpRegistryNumber "$control\Session Manager\Memory Management" 'HotPatchTableSize')
+            licence = (Get-FpRegistryNumber "$licences\Features\Hotpatch" 'Subscription')
             arc = (Test-FpServiceRuns 'himds')
         })
 }

@@ -11,15 +11,15 @@ function Get-FpMessage {
 }
 
 function Select-FpChoices {
-    # The updates of a transaction that may be installed: hashtables with Name and Update. The others get a line in Refused.
+    # The updates of a transaction that may be installed: hashtables with Name and Update. The others are in Refused.
     param([hashtable] $Part)
     $Part.Refused = @()
     $chosen = @()
     foreach ($text in @(Get-FpListParam "tx_$($Part.Number)_updates")) {
         $choice = ConvertTo-FpChoice $text
         $found = Find-FpChoice $choice
-        if ($null -ne $found.Update) { $chosen += @{ Name = $choice.Name; Update = $found.Update } }
-        else { $Part.Refused += @{ Name = $choice.Name; Why = $found.Why; Detail = $found.Detail; Code = $found['Code'] } }
+        $found.Name = $choice.Name
+        if ($null -ne $found.Update) { $chosen += $found } else { $Part.Refused += $found }
     }
     return , $chosen
 }
@@ -28,8 +28,9 @@ function Write-FpRefusal {
     # The record of a transaction of which nothing can be installed.
     param([hashtable] $Part)
     $first = $Part.Refused[0]
-    if ($null -ne $first.Code) {
-        Write-FpTransactionEnded $Part -ExitCode $first.Code.Code -Cause $first.Code.Cause -Message (Get-FpMessage $first.Code $first.Name)
+    if ($null -ne $first['Code']) {
+        $message = Get-FpMessage $first.Code $first.Name
+        Write-FpTransactionEnded $Part -ExitCode $first.Code.Code -Cause $first.Code.Cause -Message $message
         return
     }
     $details = @($Part.Refused | ForEach-Object -Process { "$($_.Name): $($_.Detail)" })
@@ -67,7 +68,8 @@ function Write-FpOutcome {
         $Part.ExitCode = 1
         $Part.Cause = 'refused'
     }
-    Write-FpTransactionEnded $Part -ExitCode $Part.ExitCode -Cause $Part.Cause -Message ($Part.Messages -join '; ') -Undo ($Part.Undo -join '; ') -Reboot $Part.Reboot
+    $end = @{ ExitCode = $Part.ExitCode; Cause = $Part.Cause; Reboot = $Part.Reboot }
+    Write-FpTransactionEnded $Part @end -Message ($Part.Messages -join '; ') -Undo ($Part.Undo -join '; ')
 }
 
 function Invoke-FpStage {

@@ -39,8 +39,8 @@ function Update-FpOffer {
 }
 
 function Find-FpChoice {
-    # The agent's object of a chosen update: exactly its id and revision. Looks at what the agent has stored first, and then
-    # asks the server once. Returns a hashtable: Update, or Why and Detail.
+    # The agent's object of a chosen update: exactly its id and revision. Looks at what the agent has stored first, and
+    # then asks the server once. Returns a hashtable: Update, or Why and Detail.
     param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Choice)
     if ($null -eq $FpAgent.Offered) { Update-FpOffer -Online $false }
     $update = $FpAgent.Offered[$Choice.Id]
@@ -51,19 +51,24 @@ function Find-FpChoice {
     if ($null -eq $update -and $null -ne $FpAgent.Failure) {
         return @{ Update = $null; Why = 'search'; Detail = $FpAgent.Failure.Text; Code = $FpAgent.Failure }
     }
-    if ($null -eq $update) { return @{ Update = $null; Why = 'it is no longer offered'; Detail = (Get-FpSuccessor $Choice) } }
+    $gone = @{ Update = $null; Why = 'it is no longer offered'; Detail = '' }
+    if ($null -eq $update) {
+        $gone.Detail = Get-FpSuccessor $Choice
+        return $gone
+    }
     $revision = [int]$update.Identity.RevisionNumber
     if ($revision -ne $Choice.Revision) {
-        return @{ Update = $null; Why = 'it is no longer offered'; Detail = "revision $revision has replaced revision $($Choice.Revision)" }
+        $gone.Detail = "revision $revision of it has replaced revision $($Choice.Revision)"
+        return $gone
     }
-    return (Test-FpChoice -Choice $Choice -Update $update)
+    return (Test-FpChoice $update)
 }
 
 function Get-FpSuccessor {
     # What has become of an update that is not offered any more.
     param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Choice)
     foreach ($update in $FpAgent.Offered.Values) {
-        $older = @(Get-FpItems $update.SupersededUpdateIDs | ForEach-Object -Process { ([string]$_).ToLowerInvariant() })
+        $older = @(Get-FpItems $update.SupersededUpdateIDs)
         if ($older -contains $Choice.Id) { return "superseded by $($update.Title)" }
     }
     return "$($Choice.Name) was installed, superseded or withdrawn since the assessment"
@@ -71,7 +76,7 @@ function Get-FpSuccessor {
 
 function Test-FpChoice {
     # Whether an update that is offered may be installed.
-    param([hashtable] $Choice, [object] $Update)
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
     $why = ''
     $detail = ''
     if ($Update.RebootRequired) { $why = 'it is installed already'; $detail = 'it waits for a reboot' }
@@ -95,7 +100,7 @@ function New-FpCollection {
 }
 
 function Get-FpOutcome {
-    # The result of one update, from the result of a download or an installation: Ok, Code (null without an error), Reboot.
+    # The result of one update, from that of a download or an installation: Ok, Code (null without an error), Reboot.
     param([Parameter(Mandatory = $true, Position = 0)][object] $Result, [bool] $Installs = $false)
     $own = $Result.GetUpdateResult(0)
     $ok = ([int]$own.ResultCode -eq 2 -or [int]$own.ResultCode -eq 3)
@@ -106,7 +111,8 @@ function Get-FpOutcome {
     if ($null -eq $code -and -not $ok) {
         $ended = 'failed'
         if ([int]$own.ResultCode -eq 5) { $ended = 'was aborted' }
-        $code = @{ Code = [int64]$own.ResultCode; Cause = 'failed'; Retry = 'permanent'; Text = "it $ended without an error code" }
+        $code = @{ Code = [int64]$own.ResultCode; Cause = 'failed'; Retry = 'permanent' }
+        $code.Text = "it $ended without an error code"
     }
     if ($ok -and [int]$own.ResultCode -eq 2) { $code = $null }
     $reboot = $false
@@ -123,8 +129,8 @@ function Get-FpInterruption {
 }
 
 function Wait-FpDownload {
-    # Downloads one update, in a second thread: the agent's call ends only with the download. When its time is over, it is
-    # left alone; it changes nothing, and ends with this process. Its licence terms may be accepted: see Test-FpChoice.
+    # Downloads one update, in a second thread: the agent's call ends only with the download. When its time is over, it
+    # is left alone; it changes nothing, and ends with this process. Its licence terms may be accepted: see Test-FpChoice.
     param([object] $Update, [int64] $StopAt)
     try {
         if (-not $Update.EulaAccepted) { $Update.AcceptEula() }
@@ -161,7 +167,8 @@ function Invoke-FpDownload {
         if ($Update.IsDownloaded) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
         $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
         if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
-        Write-Information -MessageData "try $try of the download of $($Update.Title): $($outcome.Code.Text)" -InformationAction Continue
+        $said = "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
+        Write-Information -MessageData $said -InformationAction Continue
         if ($try -lt 3) { Start-Sleep -Seconds ($FpPause * $try) }
     }
     return $outcome
@@ -176,8 +183,8 @@ function Get-FpWorker {
 }
 
 function Wait-FpTurn {
-    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns '', "stop", or who is
-    # at work still.
+    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns '', "stop", or who
+    # is at work still.
     param([object] $Installer, [int64] $Latest)
     $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '0'), $Latest)
     while ($true) {
