@@ -79,8 +79,8 @@ function Write-FpNotBegun {
 }
 
 function Invoke-FpTransactions {
-    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable with Number, Latest and
-    # StopAt.
+    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable with
+    # Number, Latest and StopAt.
     param([Parameter(Mandatory = $true, Position = 0)][scriptblock] $Work)
     Set-FpClockBase
     foreach ($number in @(Get-FpListParam 'numbers')) {

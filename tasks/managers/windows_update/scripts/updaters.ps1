@@ -1,6 +1,6 @@
 # Pauses Automatic Updates while a run works on the machine (the policy NoAutoUpdate), or restores exactly what the run
-# has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim expires,
-# whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
+# has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim
+# expires, whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
 # Parameters: work (pause or restore); claim_run, claim_attempt, claim_until (the run and the attempt that sent this);
 # undo (updaters_back.ps1's text).
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is

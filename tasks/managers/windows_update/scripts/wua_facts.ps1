@@ -56,7 +56,10 @@ function Write-FpAgents {
     $azure = $false
     $system = Split-Path -Parent -Path $env:SystemRoot
     $extensions = Join-Path -Path (Join-Path -Path $system -ChildPath 'Packages') -ChildPath 'Plugins'
-    $names = @('Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension', 'Microsoft.CPlat.Core.WindowsPatchExtension')
+    $names = @(
+        'Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension'
+        'Microsoft.CPlat.Core.WindowsPatchExtension'
+    )
     foreach ($name in $names) {
         if (Test-Path -LiteralPath (Join-Path -Path $extensions -ChildPath $name)) { $azure = $true }
     }

@@ -149,6 +149,6 @@ Invoke-FpTransactions {
     switch (Get-FpParam 'work') {
         'stage' { Invoke-FpStage $Part }
         'install' { Invoke-FpInstall $Part }
-        default { Write-FpNotAttempted $Part -Why 'nothing to repair' -Detail 'the Windows Update Agent repairs itself' }
+        default { Write-FpNotAttempted $Part -Why 'nothing to repair' -Detail 'an update is installed or not' }
     }
 }

@@ -130,7 +130,8 @@ function Get-FpInterruption {
 
 function Wait-FpDownload {
     # Downloads one update, in a second thread: the agent's call ends only with the download. When its time is over, it
-    # is left alone; it changes nothing, and ends with this process. Its licence terms may be accepted: see Test-FpChoice.
+    # is left alone; it changes nothing, and ends with this process. Its licence terms may be accepted: see
+    # Test-FpChoice.
     param([object] $Update, [int64] $StopAt)
     try {
         if (-not $Update.EulaAccepted) { $Update.AcceptEula() }
