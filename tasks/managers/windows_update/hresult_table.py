@@ -126,7 +126,7 @@ _SYSTEM: Final = (
     "80070490 | ERROR_NOT_FOUND | maintainer-script | permanent | a component is missing | " + _DISM,
     "800705B4 | ERROR_TIMEOUT | failed | transient | it took too long",
     "80070641 | ERROR_INSTALL_SERVICE_FAILURE | failed | permanent | Windows Installer can't be used",
-    "80070643 | ERROR_INSTALL_FAILURE | maintainer-script | permanent | the installer failed | see its log, and for updates"
+    "80070643 | ERROR_INSTALL_FAILURE | maintainer-script | permanent | the installer failed | see its log, for updates"
     " of WinRE the size of the recovery partition",
     "80070652 | ERROR_INSTALL_ALREADY_RUNNING | lock | transient | another installation is at work",
     "80070BC2 | ERROR_SUCCESS_REBOOT_REQUIRED | failed | done | it needs a reboot to be complete",
