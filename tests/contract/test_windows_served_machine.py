@@ -1,4 +1,4 @@
-"""A whole Windows machine of the tests: a real PowerShell on it, reached by pywinrm; its power and its network agree."""
+"""A whole Windows machine of the tests: a real PowerShell, reached by pywinrm; its power and its network agree."""
 
 import base64
 import time

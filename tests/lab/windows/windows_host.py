@@ -79,6 +79,7 @@ class WindowsHost:
         self._lock = threading.Lock()
         self._on = False
         self._closed = False
+        self._client_certificate: Certificate | None = None
         self._timer: threading.Timer | None = None
         self._connections: set[Connection] = set()
         self._http = Port(lambda connection: self._serve(connection, "http"))
@@ -132,8 +133,10 @@ class WindowsHost:
         return self._on
 
     def client_certificate(self) -> Certificate:
-        """A certificate that logs in its first account."""
-        return self.authority.for_user(self.accounts.accounts[0].upn)
+        """The certificate that logs in its first account."""
+        if self._client_certificate is None:
+            self._client_certificate = self.authority.for_user(self.accounts.accounts[0].upn)
+        return self._client_certificate
 
     def show(self, kind: Kind) -> Certificate:
         """Show another certificate at new connections."""
