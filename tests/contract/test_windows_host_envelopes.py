@@ -5,6 +5,7 @@ masterzen/winrm (request.go: CDATA, an argument an element, End only at the end)
 hosts in masterzen/winrm (fixture_test.go) and pywinrm (winrm/tests/test_exceptions.py).
 """
 
+import base64
 import threading
 from xml.etree import ElementTree
 
@@ -66,6 +67,10 @@ def text(root: ElementTree.Element, path: str) -> str:
     return found
 
 
+def wanted(command: str) -> str:
+    return f'<rsp:Receive><rsp:DesiredStream CommandId="{command}">stdout stderr</rsp:DesiredStream></rsp:Receive>'
+
+
 def open_shell(service) -> str:
     return text(ask(service, request(f"{TRANSFER}/Create", "<rsp:Shell/>"))[1], ".//rsp:ShellId")
 
@@ -89,23 +94,20 @@ def test_a_command_may_be_written_in_several_ways(service, soap, command):
     for stream in ('Name="stdin">YQ==', 'Name="stdin" End="true">Yg=='):
         part = stream.replace(">", f' CommandId="{started}">')
         ask(service, request(f"{SHELL}/Send", f"<rsp:Send><rsp:Stream {part}</rsp:Stream></rsp:Send>", shell=shell))
-    wanted = (
-        f'<rsp:Receive><rsp:DesiredStream CommandId="{started.lower()}">stdout stderr</rsp:DesiredStream></rsp:Receive>'
-    )
-    out, codes = b"", [None]
-    while codes == [None]:
-        _, root = ask(service, request(f"{SHELL}/Receive", wanted, shell=shell.lower()))
-        out += "".join(each.text or "" for each in root.iterfind(".//rsp:Stream[@Name='stdout']", NAMES)).encode()
-        codes = [root.findtext(".//rsp:ExitCode", None, NAMES)]
-    assert (status, out, codes) == (200, b"b3V0IGFi", ["2"])
+    out, code = b"", ""
+    while not code:
+        _, root = ask(service, request(f"{SHELL}/Receive", wanted(started.lower()), shell=shell.lower()))
+        for piece in root.iterfind(".//rsp:Stream[@Name='stdout']", NAMES):
+            out += base64.b64decode(piece.text or "")
+        code = root.findtext(".//rsp:ExitCode", "", NAMES)
+    assert (status, out, code) == (200, b"out ab", "2")
     (call,) = service.shells.executor.calls
     assert call == (("ipconfig", "/all", "/b"), b"ab", "network")
 
 
 def test_the_answer_to_create_has_all_that_a_real_one_has(service):
-    status, root = ask(
-        service, request(f"{TRANSFER}/Create", "<rsp:Shell><rsp:InputStreams>stdin</rsp:InputStreams></rsp:Shell>")
-    )
+    streams = "<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams>"
+    status, root = ask(service, request(f"{TRANSFER}/Create", f"<rsp:Shell>{streams}</rsp:Shell>"))
     assert status == 200
     assert text(root, "s:Header/a:Action") == f"{TRANSFER}/CreateResponse"
     assert text(root, "s:Header/a:RelatesTo") == "uuid:11111111-1111-1111-1111-111111111111"
@@ -122,10 +124,9 @@ def test_the_answer_to_receive_has_all_that_a_real_one_has(service):
     shell = open_shell(service)
     line = "<rsp:CommandLine><rsp:Command>nonsense</rsp:Command></rsp:CommandLine>"
     started = text(ask(service, request(f"{SHELL}/Command", line, shell=shell))[1], ".//rsp:CommandId")
-    wanted = f'<rsp:Receive><rsp:DesiredStream CommandId="{started}">stdout stderr</rsp:DesiredStream></rsp:Receive>'
     ends: list[ElementTree.Element] = []
     while not ends:
-        _, root = ask(service, request(f"{SHELL}/Receive", wanted, shell=shell))
+        _, root = ask(service, request(f"{SHELL}/Receive", wanted(started), shell=shell))
         ends = root.findall(".//rsp:Stream[@End='true']", NAMES)
     assert {(each.get("Name"), each.get("CommandId")) for each in ends} == {("stdout", started), ("stderr", started)}
     (state,) = root.findall("s:Body/rsp:ReceiveResponse/rsp:CommandState", NAMES)
