@@ -163,7 +163,9 @@ class PowerShellProcess:
             "PROCESSOR_ARCHITECTURE": "AMD64",
         }
 
-    def call(self, arguments: Sequence[str], stdin: bytes = b"", *, logon: Logon = "network", on_output: Output) -> Call:
+    def call(
+        self, arguments: Sequence[str], stdin: bytes = b"", *, logon: Logon = "network", on_output: Output
+    ) -> Call:
         """Begin a call of powershell.exe: its arguments without the program's name."""
         call = Call(id=str(next(self._ids)), on_output=on_output, cancel=lambda: self._cancel(call.id))
         message = {

@@ -47,7 +47,9 @@ class Update:
     """Without "KB", as the agent gives them."""
     classification: str = "security"
     """A key of CATEGORIES."""
-    products: tuple[tuple[str, str], ...] = (("Microsoft Server operating system-21H2", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),)
+    products: tuple[tuple[str, str], ...] = (
+        ("Microsoft Server operating system-21H2", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),
+    )
     """Names and CategoryIDs of products."""
     type: Literal["Software", "Driver"] = "Software"
     severity: str | None = None
@@ -265,7 +267,9 @@ class Scenario:
             "root/cimv2:Win32_OperatingSystem": [system],
             "root/cimv2:Win32_ComputerSystem": [computer],
             "root/cimv2:Win32_LogicalDisk": disks,
-            "root/cimv2:Win32_ComputerSystemProduct": [{"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)).upper()}],
+            "root/cimv2:Win32_ComputerSystemProduct": [
+                {"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)).upper()}
+            ],
             "root/cimv2:Win32_BIOS": [{"SerialNumber": "0", "SMBIOSBIOSVersion": "1.16"}],
             "root/Microsoft/Windows/DeviceGuard:Win32_DeviceGuard": [guard],
         }
