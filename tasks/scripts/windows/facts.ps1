@@ -45,13 +45,22 @@ function Write-FpDisks {
     foreach ($disk in $found) {
         $access = $disk.PSObject.Properties['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
-        Write-FpDisk -Roles system, packages -Mount $drive -Total $disk.Size -Free $disk.FreeSpace -IsReadOnly $isReadOnly
+        $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
+        Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
     }
     $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
     foreach ($volume in $reserved) {
         if ($volume.DriveLetter -eq $drive) { continue }
-        Write-FpDisk -Roles reserved -Mount $volume.Name -Total $volume.Capacity -Free $volume.FreeSpace -IsReadOnly $false
+        $room = @{ Total = $volume.Capacity; Free = $volume.FreeSpace }
+        Write-FpDisk -Roles reserved -Mount $volume.Name @room -IsReadOnly $false
     }
+}
+
+function Read-FpStartMode { # how a service is started: 2 is automatic. Before .NET 4.6.1, only the registry has it.
+    param($Service, [string] $Path)
+    $mode = $Service.PSObject.Properties['StartType']
+    if ($null -ne $mode -and $null -ne $mode.Value) { return [int] $mode.Value }
+    Read-FpValue -Path $Path -Name Start
 }
 
 # Automatic services that do not run. Not those that Windows starts late or on an event, and not the services of a
@@ -61,7 +70,7 @@ function Write-FpStoppedServices {
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
         if ("$($service.Status)" -ne 'Stopped') { continue }
         $path = Join-Path -Path $top -ChildPath $service.Name
-        if ((Read-FpValue -Path $path -Name Start) -ne 2) { continue }
+        if ((Read-FpStartMode -Service $service -Path $path) -ne 2) { continue }
         if ((Read-FpValue -Path $path -Name DelayedAutostart) -eq 1) { continue }
         if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
         $type = Read-FpValue -Path $path -Name Type
@@ -76,8 +85,8 @@ function Write-FpPrivilege {
     $record = [ordered]@{ uid = $null; way = $way; why = ''; remedy = '' }
     if ($way -eq 'filtered') {
         $record.way = 'none'
-        $record.why = 'the login is an administrator, but Windows takes the rights of local accounts away over the network'
-        $record.remedy = 'Use a domain account or the built-in Administrator, or set LocalAccountTokenFilterPolicy to 1 on it.'
+        $record.why = 'the login is a local administrator, and Windows takes their rights away over the network'
+        $record.remedy = 'Use a domain account or the account Administrator, or set LocalAccountTokenFilterPolicy to 1.'
     } elseif ($way -ne 'administrator') {
         $record.why = 'the login is no administrator'
         $record.remedy = 'Add it to the local group Administrators.'
@@ -87,12 +96,14 @@ function Write-FpPrivilege {
 
 function Write-FpBasics {
     $system = Read-FpSystem
-    Write-FpRecord -Kind os -Fields ([ordered]@{ id = 'windows'; like = ''; version = $system.Version; name = $system.Name })
+    $record = [ordered]@{ id = 'windows'; like = ''; version = $system.Version; name = $system.Name }
+    Write-FpRecord -Kind os -Fields $record
     $boot = ''
     try { $boot = Get-FpBootId } catch { Write-Verbose -Message "no boot id: $_" } # without administrator rights
     $kind = [string] $env:PROCESSOR_ARCHITECTURE
     if (-not $kind) { $kind = if ([System.Environment]::Is64BitOperatingSystem) { 'AMD64' } else { 'x86' } }
-    $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime; boot_time = $null }
+    $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
+    $record.boot_time = $null
     try {
         $record.boot_time = (Get-CimInstance -ClassName Win32_OperatingSystem -ErrorAction Stop).LastBootUpTime
     } catch {
@@ -108,7 +119,8 @@ function Write-FpBasics {
     # a container is updated as an image, by its host
     $container = "$(Read-FpValue -Path 'HKLM:\SYSTEM\CurrentControlSet\Control' -Name ContainerType)"
     Write-FpRecord -Kind runner -Fields ([ordered]@{
-            name = 'task-scheduler'; can_reboot = ($container -eq ''); container = if ($container) { 'windows' } else { '' }
+            name = 'task-scheduler'; can_reboot = ($container -eq '')
+            container = if ($container) { 'windows' } else { '' }
         })
     $framework = Read-FpValue -Path 'HKLM:\SOFTWARE\Microsoft\NET Framework Setup\NDP\v4\Full' -Name Release
     Write-FpRecord -Kind runtime -Fields ([ordered]@{
@@ -139,5 +151,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
     $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
     $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
-    Write-FpRecord -Kind services -Fields ([ordered]@{ failed_known = $isFailedKnown; listening_known = $isListeningKnown })
+    Write-FpRecord -Kind services -Fields ([ordered]@{
+            failed_known = $isFailedKnown; listening_known = $isListeningKnown
+        })
 }

@@ -27,16 +27,19 @@ function Get-FpListener { # the port and the process of each TCP listener
 # The ports that Windows gives to programs that name none: its RPC services listen there, at each boot on other ones.
 function Get-FpDynamicRange {
     param([string] $Text)
-    $numbers = @([regex]::Matches($Text, ':\s*([0-9]{1,5})\s*(\r?\n|$)') | ForEach-Object -Process { [int] $_.Groups[1].Value })
+    $found = [System.Text.RegularExpressions.Regex]::Matches($Text, ':\s*([0-9]{1,5})\s*(\r?\n|$)')
+    $numbers = @($found | ForEach-Object -Process { [int] $_.Groups[1].Value })
     if ($numbers.Count -lt 2) { return '49152 65535' } # the default
     "$($numbers[0]) $([System.Math]::Min(65535, $numbers[0] + $numbers[1] - 1))"
 }
 
 function Get-FpServiceName { # the process of each running service -> its services
     $names = @{}
-    foreach ($service in Get-CimInstance -ClassName Win32_Service -Filter "State='Running'" -ErrorAction SilentlyContinue) {
+    $running = Get-CimInstance -ClassName Win32_Service -Filter "State='Running'" -ErrorAction SilentlyContinue
+    foreach ($service in @($running)) {
         $process = [int] $service.ProcessId
-        $names[$process] = if ($names.ContainsKey($process)) { "$($names[$process]), $($service.Name)" } else { $service.Name }
+        $others = if ($names.ContainsKey($process)) { "$($names[$process]), " } else { '' }
+        $names[$process] = $others + $service.Name
     }
     $names
 }
@@ -45,7 +48,9 @@ function Get-FpServiceName { # the process of each running service -> its servic
 function Write-FpListeners {
     $services = Get-FpServiceName
     $programs = @{}
-    foreach ($process in Get-Process -ErrorAction SilentlyContinue) { $programs[[int] $process.Id] = $process.ProcessName }
+    foreach ($process in Get-Process -ErrorAction SilentlyContinue) {
+        $programs[[int] $process.Id] = $process.ProcessName
+    }
     $told = @{}
     foreach ($listener in @(Get-FpListener)) {
         $program = ''
@@ -54,11 +59,14 @@ function Write-FpListeners {
         $key = "$($listener.Port) $program"
         if ($told.ContainsKey($key)) { continue }
         $told[$key] = $true
-        Write-FpRecord -Kind socket -Fields ([ordered]@{ name = "tcp/$($listener.Port)"; uid = $null; program = $program; cgroup = '' })
+        Write-FpRecord -Kind socket -Fields ([ordered]@{
+                name = "tcp/$($listener.Port)"; uid = $null; program = $program; cgroup = ''
+            })
     }
     $range = ''
     try {
-        $range = (Invoke-FpProgram -Name netsh.exe -Arguments 'interface', 'ipv4', 'show', 'dynamicportrange', 'tcp').Output
+        $question = 'interface', 'ipv4', 'show', 'dynamicport', 'tcp'
+        $range = (Invoke-FpProgram -Name netsh.exe -Arguments $question).Output
     } catch {
         Write-Verbose -Message "no range of dynamic ports: $_"
     }

@@ -8,7 +8,7 @@ function Get-FpTaskName {
 
 function Connect-FpTaskFolder { # the service and its top folder
     $service = New-Object -ComObject Schedule.Service
-    $service.Connect()
+    $null = $service.Connect()
     @{ Service = $service; Folder = $service.GetFolder('\') }
 }
 
@@ -50,7 +50,7 @@ function Unregister-FpTask { # a task that is not there is no error
     param([string] $Id)
     try {
         $tasks = Connect-FpTaskFolder
-        $tasks.Folder.DeleteTask((Get-FpTaskName -Id $Id), 0)
+        $null = $tasks.Folder.DeleteTask((Get-FpTaskName -Id $Id), 0)
     } catch {
         Write-Verbose -Message "task of job ${Id}: $_"
     }

@@ -108,6 +108,7 @@ class PowerShellProcess:
         assembly = compile_stand_ins()
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
+        log = (self._folder / "host.log").open("ab")
         try:
             self._process = subprocess.Popen(
                 [
@@ -117,7 +118,7 @@ class PowerShellProcess:
                 ],
                 pass_fds=(request_read, answer_write),
                 stdin=subprocess.DEVNULL,
-                stdout=(self._folder / "host.log").open("ab"),
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment(),
                 start_new_session=True,  # a signal for the tests' terminal is none for the machine
@@ -125,6 +126,7 @@ class PowerShellProcess:
         finally:
             os.close(request_read)
             os.close(answer_write)
+            log.close()
         self._requests = os.fdopen(request_write, "wb", buffering=0)
         self._reader = threading.Thread(target=self._read, args=(os.fdopen(answer_read, "rb"),), daemon=True)
         self._reader.start()

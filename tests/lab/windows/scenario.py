@@ -192,6 +192,10 @@ class Scenario:
     task_scheduler_error: int = 0
     on_battery: bool = False
     icacls_fails: bool = False
+    privilege: Literal["administrator", "filtered", "none"] = "administrator"
+    """The rights of a login over the network."""
+    listeners: tuple[tuple[int, str], ...] = ((135, "System"), (445, "System"), (5985, "WinRM"), (49664, "Spooler"))
+    """Ports, and the services or processes that listen there."""
     time_source: str = "time.windows.com,0x9"
     reboot_pending: bool = False
     """The agent asks for a reboot from the beginning."""
@@ -262,11 +266,18 @@ class Scenario:
             }
             for disk in self.disks
         ]
+        volumes = [
+            {"Name": "C:\\", "DriveLetter": "C:", "SystemVolume": False, "Capacity": {"uint64": self.disks[0].size}},
+            {"Name": "\\\\?\\Volume{0}\\", "DriveLetter": None, "SystemVolume": True, "Capacity": {"uint64": 2**29}},
+        ]
+        for volume in volumes:
+            volume["FreeSpace"] = {"uint64": 2**28}
         guard = {"VirtualizationBasedSecurityStatus": 0, "SecurityServicesRunning": [0]}
         return {
             "root/cimv2:Win32_OperatingSystem": [system],
             "root/cimv2:Win32_ComputerSystem": [computer],
             "root/cimv2:Win32_LogicalDisk": disks,
+            "root/cimv2:Win32_Volume": volumes,
             "root/cimv2:Win32_ComputerSystemProduct": [
                 {"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)).upper()}
             ],

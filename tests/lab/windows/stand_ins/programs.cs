@@ -123,6 +123,7 @@ namespace FleetPatch.StandIns
                 if (Pending(state) == null) return 1116;
                 if ((bool)Pending(state)["in_progress"]) return 1115;
                 state["shutdown"] = null;
+                Events.Add(state, "System", "User32", 1075, "The last attempt to shutdown the computer was aborted by WINHOST\\anne");
                 return 0;
             });
             if (code == 1116) printed.Error("Unable to abort the system shutdown because no shutdown was in progress.(1116)");
