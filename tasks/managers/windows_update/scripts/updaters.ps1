@@ -48,7 +48,7 @@ function Register-FpPauseTask {
     try {
         Save-FpText -Path $script -Text ((Get-FpParam 'undo') + $end)
         $service = New-Object -ComObject 'Schedule.Service'
-        $service.Connect()
+        $null = $service.Connect()
         $definition = $service.NewTask(0)
         $definition.RegistrationInfo.Description = 'Restores Automatic Updates if fleetpatch does not come back.'
         $definition.Principal.UserId = 'S-1-5-18'

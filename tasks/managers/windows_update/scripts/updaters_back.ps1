@@ -37,8 +37,8 @@ function Remove-FpPauseTask {
     if ($Name -eq '') { return }
     try {
         $service = New-Object -ComObject 'Schedule.Service'
-        $service.Connect()
-        $service.GetFolder('\').DeleteTask($Name, 0)
+        $null = $service.Connect()
+        $null = $service.GetFolder('\').DeleteTask($Name, 0)
     } catch {
         Write-Verbose -Message "${Name}: $_"
     }
