@@ -10,10 +10,11 @@ from tasks.managers.windows_update.manager import PACKAGE
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Script, ScriptRecord
 from tests.contract.windows.warm_machine import WarmMachine
-from tests.lab.windows.scenario import POLICY, Scenario
+from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.state import change_state
 
 CLOCK = SystemClock()
+POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
 KEY = rf"{POLICY}\AU"
 RESTORED = {"kind": "back", "unit": "Automatic Updates", "how": "it is as it was"}
 
