@@ -232,7 +232,8 @@ def test_an_update_has_what_the_catalogue_says(make_machine: MakeMachine) -> Non
     script = """
     $u = (Search "UpdateID='00000007-0000-4000-8000-000000000000'").Item(0); $b = $u.InstallationBehavior
     "$($u.Identity.UpdateID) $($u.Identity.RevisionNumber) $($u.KBArticleIDs.Item(0)) $($u.MsrcSeverity)"
-    "$($u.MaxDownloadSize) $($u.MaxDownloadSize.GetType()) $($u.CveIDs.Item(0)) $($u.SupersededUpdateIDs.Count) $($u.Type)"
+    $size = $u.MaxDownloadSize
+    "$size $($size.GetType()) $($u.CveIDs.Item(0)) $($u.SupersededUpdateIDs.Count) $($u.Type)"
     $u.IsDownloaded
     "$($b.Impact) $($b.RebootBehavior) $($b.CanRequestUserInput) $($u.Categories.Item(1).CategoryID)"
     "$($u.LastDeploymentChangeTime.ToString('s')) $($u.LastDeploymentChangeTime.Kind)"
