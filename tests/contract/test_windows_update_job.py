@@ -47,7 +47,7 @@ class TestAssess:
         policies = {"WUServer": "http://wsus:8530", r"AU\UseWUServer": 1}
         with (
             UpdateMachine.opened(offer(1), policies=policies, search_hresults=[0x80244022]) as machine,
-            pytest.raises(RepositoryError, match="WSUS http://wsus:8530.*0x80244022"),
+            pytest.raises(RepositoryError, match=r"WSUS http://wsus:8530.*0x80244022"),
         ):
             machine.assess()
 
