@@ -222,7 +222,7 @@ def test_who_aborts_the_reboot_of_a_run_does_not_get_it_again_from_that_run(plac
 
 
 def test_it_is_refused_where_it_could_not_say_what_became_of_it(place: Place) -> None:
-    (place.folder / "reboot").mkdir()
+    (place.folder / "reboot.new").mkdir()
     assert place.refused("room") == f"cannot write {place.folder / 'reboot'}"
 
 
