@@ -236,7 +236,22 @@ def test_a_connection_that_is_no_good_from_the_start(host, what):
     protocol = client(host)
     with impatient(protocol), pytest.raises(requests.exceptions.RequestException):
         run(protocol, "hostname")
-    assert run(protocol, "hostname") == GOOD
+    protocol.transport.close_session()
+    assert run(client(host), "hostname") == GOOD
+
+
+def test_a_client_whose_first_login_broke_off_sends_the_next_message_in_the_clear(host):
+    """What pywinrm does: a connection object is of no use after a failure, and the host refuses what it says."""
+    host.schedule.add(Fault("connect", What.CLOSE))
+    protocol = client(host, message_encryption="always")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        protocol.open_shell()
+    with pytest.raises(WinRMTransportError) as caught:
+        protocol.open_shell()
+    assert (caught.value.code, caught.value.response_text) == (500, "")
+    assert host.schedule.counts.get("Create", 0) == 0
+    assert host.settings.in_the_clear == 1
+    protocol.transport.close_session()
 
 
 def test_faults_are_counted_from_when_they_were_added():
