@@ -73,6 +73,10 @@ namespace FleetPatch.StandIns
         public static bool IsFlag(string key, string name) => key.Equals(Key, StringComparison.OrdinalIgnoreCase)
             && name.Equals("ServicingInProgress", StringComparison.OrdinalIgnoreCase);
 
+        // What a test has set counts as well.
+        public static object Flag(JsonObject state, object set) =>
+            IsBusy(state) ? 2 : !set.Equals(0) ? set : Json.Flag(state, "reboot_required") ? 1 : 0;
+
         public static bool IsBusy(JsonObject state) => (double)state["servicing_until"] > Machine.Now;
     }
 }
