@@ -275,7 +275,7 @@ def test_facts_agree_with_what_the_host_says_to_openssh(host, session):
     assert facts.managers[0] == "apt"
     assert facts.kernel == host.sh("uname -r").strip()
     assert {"tcp/22", "tcp/80"} <= set(facts.services.listening)
-    assert abs(facts.clock_skew_seconds) < 2
+    assert abs(facts.clock_skew_seconds) < 30
     host.sh("systemd-run --unit=doomed false; sleep 0.5", root=True)
     assert "doomed.service" in read_facts(session(host), CLOCK, soon()).services.failed
 
