@@ -53,7 +53,7 @@ def shell(root: Path) -> PosixShell:
     )
 
 
-def soon(seconds: float = 30.0) -> Deadline:
+def soon(seconds: float = 90.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 

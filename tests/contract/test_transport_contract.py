@@ -74,7 +74,7 @@ def _ssh(request: pytest.FixtureRequest, tmp_path: Path) -> Subject:
     )
 
 
-def soon(subject: Subject, seconds: float = 30.0) -> Deadline:
+def soon(subject: Subject, seconds: float = 90.0) -> Deadline:
     return Deadline.after(subject.clock, seconds)
 
 

@@ -71,7 +71,7 @@ def machine_of(host: LabHost) -> Machine:
     return Machine(host.name, host.address, user=host.user, credential=f"key:{host.key}")
 
 
-def soon(seconds: float = 30.0) -> Deadline:
+def soon(seconds: float = 90.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
@@ -178,7 +178,7 @@ def test_a_sudo_that_wants_a_terminal(hosts, session):
     with pytest.raises(PrivilegeError) as caught:
         session(host).run_script(LIST, deadline=soon())
     assert REMEDY in caught.value.hint
-    host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=30)
+    host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=120)
     assert session(host).run_script(LIST, deadline=soon()).exit_code == 0
 
 
