@@ -77,7 +77,9 @@ class Machine:
 
     def would_reboot(self, order: Script) -> bool:
         """Whether the claim lets an order be carried out; it isn't, for the script's last part is left out."""
-        checks = Script("would_reboot", {**order.params, "root": str(self.place / "jobs"), "expected_boot_id": boot_id()})
+        checks = Script(
+            "would_reboot", {**order.params, "root": str(self.place / "jobs"), "expected_boot_id": boot_id()}
+        )
         return self._is_let_in(checks)
 
     def open_to_all(self, *, is_open: bool) -> None:
@@ -370,7 +372,9 @@ def test_the_simulated_machine_answers_as_a_real_one(
 
 @settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(acts=st.lists(ACTS, min_size=3, max_size=8))
-def test_the_simulated_machine_answers_as_a_windows_one(warm: WarmMachine, acts: list[tuple[str, str, int, str]]) -> None:
+def test_the_simulated_machine_answers_as_a_windows_one(
+    warm: WarmMachine, acts: list[tuple[str, str, int, str]]
+) -> None:
     compare_with_model(WindowsMachine(warm), acts)
 
 
