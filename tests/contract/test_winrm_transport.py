@@ -79,7 +79,8 @@ def test_a_password_logs_in_once_for_many_scripts(host, how, https):
             assert result.records == ({"kind": "said", "text": f"ünï {number}"},)
             assert result.unframed_output == ""
         assert len(host.shells.open) == 1
-    assert [login.outcome for login in host.accounts.logins] == ["ok"]
+    assert {login.outcome for login in host.accounts.logins} == {"ok"}
+    assert len(host.accounts.logins) == 1 or how is BASIC  # which is sent with each message
     assert host.shells.open == []
 
 
