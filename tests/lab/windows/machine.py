@@ -7,8 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from tests.lab.windows.machine_facts import CURRENT_VERSION, WINDOWS_UPDATE
 from tests.lab.windows.powershell_process import PowerShellProcess
-from tests.lab.windows.scenario import CURRENT_VERSION, WINDOWS_UPDATE, Scenario
+from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
 
 Listener = Callable[[str], None]
@@ -22,7 +23,7 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
         state["boot"] = {"number": state["boot"]["number"] + 1, "time": now}
         state["shutdown"] = None
         state["activity"] = None
-        state["reboot_required"] = False
+        state["reboot_required"] = state["reboot_before_installation"] = False
         state["next_pid"] = 4000  # numbers of processes are used again
         state["processes"] = [{"pid": 4, "name": "System", "start": now}]
         state["servicing_until"] = now + float(scenario["servicing_seconds_after_boot"])
@@ -44,8 +45,13 @@ def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
         return
     done["pending"] = False
     if update["rolled_back"]:
-        done["installed"] = False
+        title = update["title"]
+        entry = history_entry(title, update["id"], at=time.time(), result=4, hresult=0x800F0922)
+        state["history"].append({**entry, "revision": update["revision"]})
+        _add_event(state, "Microsoft-Windows-WindowsUpdateClient", 20, f"Installation Failure: 0x800F0922: {title}")
         return
+    done["installed"] = True
+    state["hot_fixes"] += [f"KB{kb}" for kb in update["kbs"]]
     if update["build_after"] is not None:
         state["build"] = update["build_after"]
     if update["ubr_after"] is not None:
@@ -98,6 +104,11 @@ class WindowsMachine:
     def read_state(self) -> dict[str, Any]:
         """Return what became of it."""
         return read_state(self.folder)
+
+    def stand_in_errors(self) -> list[str]:
+        """Return what scripts asked for that the stand-ins lack, even if a script caught the error."""
+        path = self.folder / "stand_in_errors.log"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
 
     def open_gate(self, name: str) -> None:
         """Let what waits at a gate go on."""

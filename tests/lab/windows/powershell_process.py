@@ -109,19 +109,21 @@ class PowerShellProcess:
         request_read, request_write = os.pipe()
         answer_read, answer_write = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                [
-                    *(str(find_powershell()), "-NoProfile", "-NonInteractive", "-File", str(SOURCES / "host.ps1")),
-                    *("-Folder", str(self._folder), "-Assembly", str(assembly)),
-                    *("-Requests", str(request_read), "-Answers", str(answer_write)),
-                ],
-                pass_fds=(request_read, answer_write),
-                stdin=subprocess.DEVNULL,
-                stdout=(self._folder / "host.log").open("ab"),
-                stderr=subprocess.STDOUT,
-                env=self._environment(),
-                start_new_session=True,  # a signal for the tests' terminal is none for the machine
-            )
+            with (self._folder / "host.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [
+                        *(str(find_powershell()), "-NoProfile", "-NonInteractive"),
+                        *("-File", str(SOURCES / "host.ps1")),
+                        *("-Folder", str(self._folder), "-Assembly", str(assembly)),
+                        *("-Requests", str(request_read), "-Answers", str(answer_write)),
+                    ],
+                    pass_fds=(request_read, answer_write),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                    start_new_session=True,  # a signal for the tests' terminal is none for the machine
+                )
         finally:
             os.close(request_read)
             os.close(answer_write)
@@ -168,7 +170,7 @@ class PowerShellProcess:
     ) -> Call:
         """Begin a call of powershell.exe: its arguments without the program's name."""
         call = Call(id=str(next(self._ids)), on_output=on_output, cancel=lambda: self._cancel(call.id))
-        message = {
+        message: dict[str, object] = {
             "id": call.id,
             "arguments": list(arguments),
             "stdin": base64.b64encode(stdin).decode(),
@@ -213,6 +215,8 @@ class PowerShellProcess:
         self._process.wait()
         with self._lock:
             self._over = True
+            if self._requests is not None:
+                self._requests.close()
             left = list(self._calls.values())
             self._calls.clear()
         self._ready.set()
@@ -249,5 +253,3 @@ class PowerShellProcess:
         self._process.wait()
         if self._reader is not None and self._reader is not threading.current_thread():
             self._reader.join(30)
-        if self._requests is not None:
-            self._requests.close()

@@ -1,7 +1,7 @@
 """What a Windows machine of the tests is like (scenario.json), and its state at the beginning (state.json).
 
-``Scenario(...).write(folder)`` makes the folder of a machine; stand_ins/ reads it. Every number of seconds is real time,
-so keep them small. A gate is the name of a file in ``gates/``: what waits at it goes on when the test makes the file.
+``Scenario(...).write(folder)`` makes the folder of a machine; stand_ins/ reads it. Every number of seconds is real
+time, so keep them small. A gate is the name of a file in ``gates/``: what waits at it goes on when the test makes it.
 """
 
 import dataclasses
@@ -9,12 +9,16 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from tests.lab.windows.machine_facts import (
+    WINDOWS_UPDATE,
+    JsonObject,
+    RegistryValues,
+    build_registry,
+    list_cim_instances,
+)
 from tests.lab.windows.state import write_state
-
-JsonObject = dict[str, Any]
-RegistryValues = dict[str, int | str | list[str]]
 
 CATEGORIES = {
     "critical": ("Critical Updates", "e6cf1350-c01b-414d-a61f-263d14d133b4"),
@@ -30,11 +34,6 @@ CATEGORIES = {
 }
 """Classifications, by short names: what Windows calls them in English, and their CategoryID."""
 
-CURRENT_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
-WINDOWS_UPDATE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate"
-POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
-COMPONENTS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing"
-
 
 @dataclass(frozen=True)
 class Update:
@@ -47,9 +46,7 @@ class Update:
     """Without "KB", as the agent gives them."""
     classification: str = "security"
     """A key of CATEGORIES."""
-    products: tuple[tuple[str, str], ...] = (
-        ("Microsoft Server operating system-21H2", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),
-    )
+    products: tuple[tuple[str, str], ...] = (("Windows Server 2022", "b3c75dc1-155f-4be4-b015-3f1a91758e52"),)
     """Names and CategoryIDs of products."""
     type: Literal["Software", "Driver"] = "Software"
     severity: str | None = None
@@ -94,6 +91,8 @@ class Update:
     """The boot after its installation undoes it."""
     lies: bool = False
     """The agent says that it was installed, and offers it again."""
+    fresh: bool = False
+    """Released since the machine's last search: only an online search finds it."""
     appears_after: tuple[str, ...] = ()
     """Ids of updates without which it is not offered."""
     needs: tuple[str, ...] = ()
@@ -173,8 +172,6 @@ class Scenario:
     search_result: int = 2
     """OperationResultCode of searches: 3 has a warning (search_warning)."""
     search_warning: int = 0x80240438
-    online_needs_service: bool = True
-    """Whether downloads and searches fail with 0x80070422 while wuauserv is disabled."""
     installer_busy_seconds: float = 0.0
     """How long after the machine's first boot another updater keeps the installer busy; it also makes TiWorker run."""
     servicing_seconds_after_boot: float = 0.0
@@ -192,7 +189,15 @@ class Scenario:
     task_scheduler_error: int = 0
     on_battery: bool = False
     icacls_fails: bool = False
+    privilege: Literal["administrator", "filtered", "none"] = "administrator"
+    """The rights of a login over the network."""
+    listeners: tuple[tuple[int, str], ...] = ((135, "System"), (445, "System"), (5985, "WinRM"), (49664, "Spooler"))
+    """Ports, and the services or processes that listen there."""
     time_source: str = "time.windows.com,0x9"
+    offers_superseded: bool = False
+    """Superseded updates are offered as well, as a scan with a file (wsusscn2.cab) does."""
+    reboot_before_installation: bool = False
+    """The agent installs nothing before the next boot."""
     reboot_pending: bool = False
     """The agent asks for a reboot from the beginning."""
     history: list[JsonObject] = field(default_factory=list)
@@ -217,95 +222,12 @@ class Scenario:
     def _scenario(self) -> JsonObject:
         plain = dataclasses.asdict(self)
         plain["categories"] = {key: {"name": name, "id": guid} for key, (name, guid) in CATEGORIES.items()}
-        plain["cim"] = {**self._cim(), **self.cim}
+        plain["cim"] = {**list_cim_instances(self), **self.cim}
         return plain
-
-    def _cim(self) -> dict[str, list[JsonObject]]:
-        system = {
-            "Caption": self.caption,
-            "Version": f"10.0.{self.build}",
-            "BuildNumber": str(self.build),
-            "OperatingSystemSKU": self.sku,
-            "ProductType": self.product_type,
-            "CSName": self.name,
-            "OSArchitecture": "64-bit",
-            "SystemDrive": "C:",
-            "TotalVisibleMemorySize": {"uint64": self.memory // 1024},
-            "FreePhysicalMemory": {"uint64": self.memory // 2048},
-            "InstallDate": None,
-            "MUILanguages": ["en-US"],
-            "OSLanguage": 1033,
-            "LastBootUpTime": None,
-            "LocalDateTime": None,
-        }
-        computer = {
-            "Name": self.name,
-            "DNSHostName": self.name.lower(),
-            "Domain": self.domain or "WORKGROUP",
-            "PartOfDomain": bool(self.domain),
-            "Manufacturer": "QEMU",
-            "Model": "Standard PC (Q35 + ICH9, 2009)",
-            "NumberOfProcessors": 1,
-            "NumberOfLogicalProcessors": self.processors,
-            "TotalPhysicalMemory": {"uint64": self.memory},
-            "UserName": None,
-            "SystemType": "x64-based PC",
-        }
-        disks = [
-            {
-                "DeviceID": disk.letter,
-                "DriveType": disk.kind,
-                "FileSystem": "NTFS",
-                "Size": {"uint64": disk.size},
-                "FreeSpace": {"uint64": disk.free},
-                "VolumeName": "",
-            }
-            for disk in self.disks
-        ]
-        guard = {"VirtualizationBasedSecurityStatus": 0, "SecurityServicesRunning": [0]}
-        return {
-            "root/cimv2:Win32_OperatingSystem": [system],
-            "root/cimv2:Win32_ComputerSystem": [computer],
-            "root/cimv2:Win32_LogicalDisk": disks,
-            "root/cimv2:Win32_ComputerSystemProduct": [
-                {"UUID": str(uuid.uuid5(uuid.NAMESPACE_DNS, self.name)).upper()}
-            ],
-            "root/cimv2:Win32_BIOS": [{"SerialNumber": "0", "SMBIOSBIOSVersion": "1.16"}],
-            "root/Microsoft/Windows/DeviceGuard:Win32_DeviceGuard": [guard],
-        }
-
-    def _registry(self) -> JsonObject:
-        keys: dict[str, RegistryValues] = {
-            CURRENT_VERSION: {
-                "ProductName": self.caption.removeprefix("Microsoft "),
-                "EditionID": self.edition,
-                "InstallationType": "Server",
-                "CurrentBuild": str(self.build),
-                "CurrentBuildNumber": str(self.build),
-                "CurrentMajorVersionNumber": 10,
-                "CurrentMinorVersionNumber": 0,
-                "CurrentVersion": "6.3",
-                "UBR": self.ubr,
-            },
-            rf"{WINDOWS_UPDATE}\Auto Update": {},
-            COMPONENTS: {},
-            r"SYSTEM\CurrentControlSet\Control\Session Manager": {"ProtectionMode": 1},
-            r"SYSTEM\CurrentControlSet\Control\ComputerName\ActiveComputerName": {"ComputerName": self.name},
-            r"SYSTEM\CurrentControlSet\Control\ComputerName\ComputerName": {"ComputerName": self.name},
-            r"SYSTEM\CurrentControlSet\Services\Netlogon": {},
-            r"SOFTWARE\Policies\Microsoft\Windows": {},
-        }
-        for name, value in self.policies.items():
-            key, _, short = name.rpartition("\\")
-            keys.setdefault(POLICY, {})
-            keys.setdefault(rf"{POLICY}\{key}" if key else POLICY, {})[short] = value
-        for path, values in self.registry.items():
-            keys.setdefault(path, {}).update(values)
-        return {path: {"volatile": False, "values": encode_values(keys.get(path, {}))} for path in _with_parents(keys)}
 
     def _state(self) -> JsonObject:
         now = time.time()
-        registry = self._registry()
+        registry = build_registry(self)
         if self.reboot_pending:
             registry[rf"{WINDOWS_UPDATE}\Auto Update\RebootRequired"] = {"volatile": True, "values": {}}
         return {
@@ -321,6 +243,10 @@ class Scenario:
             ],
             "updates": {update.id: _begin(update) for update in self.updates},
             "searches": 0,
+            "scanned": False,
+            "last_search": None,
+            "last_installation": None,
+            "reboot_before_installation": self.reboot_before_installation,
             "reboot_required": self.reboot_pending,
             "activity": None,
             "busy_until": now + self.installer_busy_seconds if self.installer_busy_seconds else 0,
@@ -347,21 +273,6 @@ def _begin(update: Update) -> JsonObject:
         "install_failures": 0,
         "installs": 0,
     }
-
-
-def _with_parents(keys: dict[str, RegistryValues]) -> list[str]:
-    found: dict[str, None] = {}
-    for path in keys:
-        parts = path.split("\\")
-        for count in range(1, len(parts) + 1):
-            found["\\".join(parts[:count])] = None
-    return list(found)
-
-
-def encode_values(values: RegistryValues) -> JsonObject:
-    """Return registry values as state.json has them."""
-    kinds = {int: "DWord", str: "String", list: "MultiString"}
-    return {name: {"kind": kinds[type(value)], "data": value} for name, value in values.items()}
 
 
 def history_entry(title: str, update_id: str, *, at: float, result: int = 2, hresult: int = 0) -> JsonObject:

@@ -45,6 +45,7 @@ namespace FleetPatch.StandIns
         {
             ["Name"] = service.Name, ["DisplayName"] = service.DisplayName, ["State"] = service.Status.ToString(),
             ["StartMode"] = service.StartType == ServiceStartMode.Automatic ? "Auto" : service.StartType.ToString(),
+            ["ProcessId"] = (uint)Services.ProcessOf(service.Name),
         };
 
         static Dictionary<string, object> Process(ProcessStandIn process) => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)

@@ -46,12 +46,14 @@ namespace FleetPatch.StandIns
 
     public abstract class ComObject : IDynamicMetaObjectProvider
     {
+        // A script may use an object in a thread of its own (a second PowerShell), which no request began.
+        readonly Request owner = Request.Current;
+
         const BindingFlags Members = BindingFlags.Public | BindingFlags.Instance | BindingFlags.IgnoreCase;
 
         DynamicMetaObject IDynamicMetaObjectProvider.GetMetaObject(Expression parameter) => new Meta(parameter, this);
 
-        MissingMemberException Unknown(string name, string what) =>
-            new MissingMemberException("stand-in: " + GetType().Name + " has no " + what + " '" + name + "'");
+        StandInException Unknown(string name, string what) => new StandInException(GetType().Name + " has no " + what + " '" + name + "'");
 
         static bool IsOwn(MemberInfo member) => typeof(ComObject).IsAssignableFrom(member.DeclaringType) && member.DeclaringType != typeof(ComObject);
 
@@ -69,6 +71,7 @@ namespace FleetPatch.StandIns
 
         object Guarded(string name, Func<object> action)
         {
+            if (Request.Current == null) Request.Current = owner;
             try { return action(); }
             catch (TargetInvocationException error) { throw ComError.Shaped(error.InnerException, name); }
             catch (COMException error) { throw ComError.Shaped(error, name); }
@@ -103,10 +106,10 @@ namespace FleetPatch.StandIns
                 self.Allow(method);
                 var parameters = method.GetParameters();
                 if (arguments.Length > parameters.Length || arguments.Length < parameters.Count(p => !p.IsOptional))
-                    throw new TargetParameterCountException("stand-in: " + self.GetType().Name + "." + name + " does not take " + arguments.Length + " arguments");
+                    throw new StandInException(self.GetType().Name + "." + name + " does not take " + arguments.Length + " arguments");
                 var values = parameters.Select((p, i) => i < arguments.Length ? Converted(arguments[i], p.ParameterType) : p.DefaultValue).ToArray();
                 var result = method.Invoke(self, values);
-                return method.ReturnType == typeof(void) ? null : result;
+                return method.ReturnType == typeof(void) ? System.Management.Automation.Internal.AutomationNull.Value : result;
             });
         }
 

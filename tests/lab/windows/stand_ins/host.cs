@@ -39,6 +39,7 @@ namespace FleetPatch.StandIns
             answers = new StreamWriter(Open(answersHandle, FileAccess.Write), new UTF8Encoding(false)) { AutoFlush = true };
             sessionState = Session.Create();
             PowerSwitch.Resume();
+            Timetable.AfterBoot();
             Answer(new JsonObject { ["event"] = "ready" });
             using (var requests = new StreamReader(Open(requestsHandle, FileAccess.Read), new UTF8Encoding(false)))
             {

@@ -12,7 +12,13 @@ namespace FleetPatch.StandIns
 {
     public class StandInException : InvalidOperationException
     {
-        public StandInException(string message) : base("stand-in: " + message) { }
+        static readonly object writing = new object();
+
+        // A script may catch it: the tests see it in this file all the same.
+        public StandInException(string message) : base("stand-in: " + message)
+        {
+            lock (writing) File.AppendAllText(Path.Combine(Machine.Current.Folder, "stand_in_errors.log"), message + "\n");
+        }
     }
 
     public sealed class Machine

@@ -15,6 +15,12 @@ namespace FleetPatch.StandIns
         static readonly Dictionary<string, Func<object>> known = new Dictionary<string, Func<object>>(StringComparer.OrdinalIgnoreCase)
         {
             ["Schedule.Service"] = () => new TaskService(),
+            ["Microsoft.Update.Session"] = () => new UpdateSession(),
+            ["Microsoft.Update.UpdateColl"] = () => new UpdateCollection(),
+            ["Microsoft.Update.SystemInfo"] = () => new SystemInformation(),
+            ["Microsoft.Update.AutoUpdate"] = () => new AutomaticUpdates(),
+            ["Microsoft.Update.ServiceManager"] = () => new UpdateServiceManager(),
+            ["Microsoft.Update.AgentInfo"] = () => new AgentInfo(),
         };
 
         [Parameter(Position = 0, Mandatory = true, ParameterSetName = "Net")]

@@ -83,6 +83,16 @@ namespace FleetPatch.StandIns
         }
     }
 
+    static class Later
+    {
+        // Not in the context of the request that asks for it, which may have ended then.
+        public static System.Threading.Timer Run(Action action, double milliseconds)
+        {
+            using (System.Threading.ExecutionContext.SuppressFlow())
+                return new System.Threading.Timer(_ => action(), null, (long)Math.Min(int.MaxValue, milliseconds) + 1, System.Threading.Timeout.Infinite);
+        }
+    }
+
     public static class PowerSwitch
     {
         static System.Threading.Timer timer;
@@ -123,6 +133,7 @@ namespace FleetPatch.StandIns
                 if (Pending(state) == null) return 1116;
                 if ((bool)Pending(state)["in_progress"]) return 1115;
                 state["shutdown"] = null;
+                Events.Add(state, "System", "User32", 1075, "The last attempt to shutdown the computer was aborted by WINHOST\\anne");
                 return 0;
             });
             if (code == 1116) printed.Error("Unable to abort the system shutdown because no shutdown was in progress.(1116)");
@@ -136,7 +147,7 @@ namespace FleetPatch.StandIns
             var at = Machine.Current.Read(s => Pending(s) == null ? 0 : (double)Pending(s)["at"]);
             if (at == 0) return;
             var wait = Math.Max(0, (at - Machine.Now) * 1000);
-            timer = new System.Threading.Timer(_ => Fire(), null, (long)wait + 1, System.Threading.Timeout.Infinite);
+            timer = Later.Run(Fire, wait);
         }
 
         static void Fire()

@@ -35,8 +35,11 @@ namespace FleetPatch.StandIns
             if (Stopped.IsCancellationRequested) throw new PipelineStoppedException();
         }
 
+        public bool WasStopped { get; private set; }
+
         public void Stop()
         {
+            WasStopped = true;
             Stopped.Cancel();
             var shell = Shell;
             if (shell != null) shell.BeginStop(null, null);
@@ -44,7 +47,12 @@ namespace FleetPatch.StandIns
 
         public void AtEnd(Action action) { lock (atEnd) atEnd.Add(action); }
 
-        public void End() { lock (atEnd) foreach (var action in atEnd) action(); }
+        // What it began in threads of its own ends with it, as with a process.
+        public void End()
+        {
+            Stopped.Cancel();
+            lock (atEnd) foreach (var action in atEnd) action();
+        }
     }
 
     // Passes text on as UTF-8 whenever a line is complete, with the ends of lines that Windows writes.

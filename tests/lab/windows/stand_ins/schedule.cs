@@ -3,6 +3,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Runtime.InteropServices;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
 
@@ -95,6 +96,7 @@ namespace FleetPatch.StandIns
             if (definition.Principal.LogonType != 5 && definition.Principal.LogonType != 0) throw ComError.Of(0x80070057, "The logon types differ.");
             if (definition.Actions.Count != 1) throw ComError.Of(0x8004131A, "The task XML is malformed: one action is expected.");
             if (definition.Actions.All[0].Path == "") throw ComError.Of(0x8004131A, "The task XML is missing a required element or attribute.");
+            if (definition.Triggers.Count > 1) throw new StandInException("a task with " + definition.Triggers.Count + " triggers");
             Interval(definition.Settings.ExecutionTimeLimit);
             var record = TaskRecord.Of(definition);
             record["user"] = "S-1-5-18";
@@ -105,6 +107,7 @@ namespace FleetPatch.StandIns
                 if (flags == 4 && !tasks.ContainsKey(name)) throw ComError.Of(0x80070002, "The system cannot find the file specified.");
                 tasks[name] = record;
             });
+            Timetable.Plan();
             return new RegisteredTask(name);
         }
 
@@ -186,11 +189,49 @@ namespace FleetPatch.StandIns
             {
                 if (!s["tasks"].AsObject().TryGetPropertyValue(Name, out var task) || (string)task["instance"] != request.Id) return;
                 task["instance"] = null;
-                task["last_result"] = request.Stopped.IsCancellationRequested ? 0x41306 : request.ExitCode;
+                task["last_result"] = request.WasStopped ? 0x41306 : request.ExitCode;
             });
         }
 
         public void Stop(int flags) { foreach (var instance in Instances()) instance.Stop(); }
+    }
+
+    // Starts tasks at their time; those whose time passed while the machine was off, if they want that, after the boot.
+    static class Timetable
+    {
+        static System.Threading.Timer timer;
+
+        public static void AfterBoot()
+        {
+            Machine.Current.Change(s =>
+            {
+                foreach (var task in s["tasks"].AsObject().Select(t => t.Value).Where(t => t["start_at"] != null))
+                    if (Json.Real(task, "start_at") < Machine.Now && !Json.Flag(task, "start_late")) task["start_at"] = null;
+            });
+            Plan();
+        }
+
+        public static void Plan()
+        {
+            var next = Machine.Current.Read(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null).Select(t => Json.Real(t.Value, "start_at")).DefaultIfEmpty(0).Min());
+            if (next == 0) return;
+            timer = Later.Run(Run, Math.Max(0, (next - Machine.Now) * 1000));
+        }
+
+        static void Run()
+        {
+            var due = Machine.Current.Change(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null && Json.Real(t.Value, "start_at") <= Machine.Now).Select(t =>
+            {
+                t.Value["start_at"] = null;
+                return t.Key;
+            }).ToList());
+            foreach (var name in due)
+            {
+                try { new RegisteredTask(name).RunEx(null, 2, 0, ""); }
+                catch (COMException) { }  // deleted or disabled meanwhile
+            }
+            Plan();
+        }
     }
 
     [Com("IRunningTask")]

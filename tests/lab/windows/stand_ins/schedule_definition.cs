@@ -74,10 +74,43 @@ namespace FleetPatch.StandIns
     }
 
     [Com("ITriggerCollection")]
-    public sealed class TriggerCollection : ComObject
+    public sealed class TriggerCollection : ComObject, System.Collections.IEnumerable
     {
-        public int Count => 0;
-        public void Clear() { }
+        readonly List<TimeTrigger> items = new List<TimeTrigger>();
+        public int Count => items.Count;
+        public TimeTrigger Item(int index) => items[index - 1];  // counted from 1
+        public void Clear() => items.Clear();
+        public System.Collections.IEnumerator GetEnumerator() => items.GetEnumerator();
+
+        public TimeTrigger Create(int type)
+        {
+            if (type != 1) throw new StandInException("only triggers of type 1 (at a time)");
+            items.Add(new TimeTrigger());
+            return items.Last();
+        }
+
+        internal IReadOnlyList<TimeTrigger> All => items;
+    }
+
+    [Com("ITrigger", "ITimeTrigger")]
+    public sealed class TimeTrigger : ComObject
+    {
+        public int Type => 1;
+        public string Id { get; set; } = "";
+        public bool Enabled { get; set; } = true;
+        public string StartBoundary { get; set; } = "";
+
+        // Seconds since the epoch. Without a zone it is local time, as there.
+        internal double Seconds
+        {
+            get
+            {
+                const System.Globalization.DateTimeStyles Styles = System.Globalization.DateTimeStyles.AdjustToUniversal | System.Globalization.DateTimeStyles.AssumeLocal;
+                var formats = new[] { "yyyy-MM-ddTHH:mm:ssK", "yyyy-MM-ddTHH:mm:ss" };
+                if (DateTime.TryParseExact(StartBoundary, formats, System.Globalization.CultureInfo.InvariantCulture, Styles, out var time)) return Machine.ToEpoch(time);
+                throw ComError.Of(0x80041318, "The task XML contains a value which is incorrectly formatted or out of range: " + StartBoundary);
+            }
+        }
     }
 
     [Com("IAction", "IExecAction")]
@@ -130,6 +163,8 @@ namespace FleetPatch.StandIns
             ["last_run"] = null,
             ["runs"] = 0,
             ["instance"] = null,
+            ["start_at"] = definition.Triggers.Count == 0 ? null : (JsonNode)definition.Triggers.All[0].Seconds,
+            ["start_late"] = definition.Settings.StartWhenAvailable,
         };
 
         public static TaskDefinition Definition(JsonNode task)

@@ -47,6 +47,10 @@ namespace FleetPatch.StandIns
 
         public static bool Exists(string name) => Machine.Current.Read(s => Find(s, name) != null);
 
+        // The number of a service's process: 0 while it does not run.
+        public static int ProcessOf(string name) => Machine.Current.Read(s =>
+            Json.Text(Find(s, name), "status") == "Running" ? 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name)) : 0);
+
         // Returns why it did not work, or null.
         public static string Set(string name, string status) => Machine.Current.Change(state =>
         {
