@@ -112,7 +112,7 @@ class Connection:
             return False
         response = self._answer(request)
         self.send(response)
-        return not response.close and request.headers.get("connection", "").lower() != "close"
+        return not (response.close or response.hang_up) and request.headers.get("connection", "").lower() != "close"
 
     def wait_ended(self, seconds: float | None) -> bool:
         """Wait until somebody ends it."""
@@ -124,6 +124,9 @@ class Connection:
             pass
 
     def send(self, response: Response) -> None:
+        """Send an answer, unless the connection was ended: what was found out after that is nobody's to know."""
+        if self.ended.is_set():
+            raise mishaps.Dropped
         self._socket.sendall(response.encoded())
 
     def send_half(self, response: Response) -> None:

@@ -159,9 +159,9 @@ class WindowsHost:
             if not self._may_start():  # whoever was asked may have switched it on already
                 return
             self.boots += 1
-            self._on = True
             self._http.open()
             self._https.open()
+            self._on = True
 
     def _may_start(self) -> bool:
         return not self._on and not self._closed
