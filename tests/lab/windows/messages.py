@@ -33,7 +33,7 @@ NAMES = {
 ANONYMOUS = "http://schemas.xmlsoap.org/ws/2004/08/addressing/role/anonymous"
 MAX_WAIT_SECONDS = 60.0
 """MaxTimeoutms: no operation takes longer, whatever it asks for."""
-_DURATION = re.compile(r"P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
+_DURATION = re.compile(r"P(?:0+Y)?(?:0+M)?(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:(\d+(?:\.\d+)?)S)?)?")
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def parse(envelope: bytes) -> Message:
     action = (header.findtext("a:Action", "", NAMES) or "").strip()
     if action not in ACTIONS:
         raise wsman_faults.unknown_action(action)
-    selectors = {each.get("Name"): (each.text or "").strip() for each in header.iterfind(".//w:Selector", NAMES)}
+    selectors = {each.get("Name", "").lower(): (each.text or "").strip() for each in header.iterfind(".//w:Selector", NAMES)}
     wait = seconds(header.findtext("w:OperationTimeout", "", NAMES) or "")
     size = header.findtext("w:MaxEnvelopeSize", "", NAMES) or ""
     return Message(
@@ -91,7 +91,7 @@ def parse(envelope: bytes) -> Message:
         action,
         (header.findtext("a:MessageID", "", NAMES) or "").strip(),
         (header.findtext("w:ResourceURI", "", NAMES) or "").strip(),
-        selectors.get("ShellId", ""),
+        selectors.get("shellid", ""),
         {each.get("Name", ""): (each.text or "").strip() for each in header.iterfind(".//w:Option", NAMES)},
         min(wait if wait is not None else MAX_WAIT_SECONDS, MAX_WAIT_SECONDS),
         int(size) if size.isdigit() else 153_600,

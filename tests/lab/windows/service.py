@@ -8,6 +8,7 @@ from xml.sax.saxutils import escape
 from tests.lab.windows import messages, wsman_faults
 from tests.lab.windows.accounts import Logon
 from tests.lab.windows.messages import CMD, NAMES, SHELL, Message
+from tests.lab.windows.ports import ADDRESS
 from tests.lab.windows.shells import Caller, Command, Received, Shell, Shells
 from tests.lab.windows.wsman_faults import WSManFault
 
@@ -71,8 +72,9 @@ class Service:
             f"<a:ReferenceParameters>{uri}{selector}</a:ReferenceParameters></x:ResourceCreated>"
             f"<rsp:Shell><rsp:ShellId>{shell.id}</rsp:ShellId><rsp:ResourceUri>{CMD}</rsp:ResourceUri>"
             f"<rsp:Owner>{escape(self.name)}\\{escape(logon.account.user)}</rsp:Owner>"
-            f"<rsp:IdleTimeOut>PT{shell.idle_seconds:.3f}S</rsp:IdleTimeOut>"
-            "<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams></rsp:Shell>"
+            f"<rsp:ClientIP>{ADDRESS}</rsp:ClientIP><rsp:IdleTimeOut>PT{shell.idle_seconds:.3f}S</rsp:IdleTimeOut>"
+            "<rsp:InputStreams>stdin</rsp:InputStreams><rsp:OutputStreams>stdout stderr</rsp:OutputStreams>"
+            "<rsp:ShellRunTime>P0DT0H0M0S</rsp:ShellRunTime><rsp:ShellInactivity>P0DT0H0M0S</rsp:ShellInactivity></rsp:Shell>"
         )
 
     def _on_shell(self, message: Message, shell: Shell, caller: Caller) -> str:

@@ -51,7 +51,7 @@ class WindowsHost:
     Attributes:
         boots: how often it was started.
         before_power_off: called when it loses its power; as by what runs its programs, which end with it.
-        before_power_on: called before its ports open.
+        before_power_on: called before its ports open; False: the machine does not come up.
     """
 
     def __init__(
@@ -75,9 +75,11 @@ class WindowsHost:
         self.boots = 0
         self.connected = 0
         self.before_power_off: Callable[[], None] = lambda: None
-        self.before_power_on: Callable[[], None] = lambda: None
-        self._lock = threading.RLock()
+        self.before_power_on: Callable[[], bool] = lambda: True
+        self._lock = threading.Lock()
         self._on = False
+        self._closed = False
+        self._client_certificate: Certificate | None = None
         self._timer: threading.Timer | None = None
         self._connections: set[Connection] = set()
         self._http = Port(lambda connection: self._serve(connection, "http"))
@@ -131,8 +133,10 @@ class WindowsHost:
         return self._on
 
     def client_certificate(self) -> Certificate:
-        """A certificate that logs in its first account."""
-        return self.authority.for_user(self.accounts.accounts[0].upn)
+        """The certificate that logs in its first account."""
+        if self._client_certificate is None:
+            self._client_certificate = self.authority.for_user(self.accounts.accounts[0].upn)
+        return self._client_certificate
 
     def show(self, kind: Kind) -> Certificate:
         """Show another certificate at new connections."""
@@ -148,44 +152,49 @@ class WindowsHost:
 
     def power_on(self) -> None:
         """Start it: a new boot, without any shell of the last."""
+        self._cancel_timer()
+        if not self._may_start() or not self.before_power_on():
+            return
         with self._lock:
-            if self._on:
+            if not self._may_start():  # whoever was asked may have switched it on already
                 return
-            self._cancel_timer()
-            self.before_power_on()
             self.boots += 1
             self._on = True
             self._http.open()
             self._https.open()
 
+    def _may_start(self) -> bool:
+        return not self._on and not self._closed
+
     def power_off(self) -> None:
         """Cut its power: ports are closed, connections reset, shells and what runs in them are lost."""
+        self._cancel_timer()
         with self._lock:
-            self._cancel_timer()
             if not self._on:
                 return
             self._on = False
             self._http.close()
             self._https.close()
-            self.drop_connections()
-            self.before_power_off()
-            self.shells.lose_all()
+        self.drop_connections()
+        self.before_power_off()
+        self.shells.lose_all()
 
     def reboot(self, seconds: float = 0.0) -> None:
-        """Restart it; its ports are closed for that long. Does not wait."""
+        """Restart it; its ports are closed for that long. Does not wait for more than its end."""
+        self.power_off()
+        if seconds <= 0:
+            self.power_on()
+            return
         with self._lock:
-            self.power_off()
-            if seconds <= 0:
-                self.power_on()
-                return
             self._timer = threading.Timer(seconds, self.power_on)
             self._timer.daemon = True
             self._timer.start()
 
     def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        with self._lock:
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
 
     def drop_connections(self, *, reset: bool = True) -> None:
         """End all connections; shells stay."""
@@ -196,6 +205,7 @@ class WindowsHost:
 
     def close(self) -> None:
         """Turn it off for good."""
+        self._closed = True
         self.power_off()
         self._http.give_up()
         self._https.give_up()
