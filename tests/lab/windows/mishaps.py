@@ -3,6 +3,7 @@
 import re
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Protocol
 
 from tests.lab.windows import wsman_faults
@@ -114,7 +115,7 @@ class Mishap:
             case What.SLOW:
                 line.wait_ended(self._fault.seconds)
             case What.CLOSE:
-                line.end(reset=False)
+                return replace(response, hang_up=True)
             case What.BAD_SEAL:
                 return _changed(response)
         return response
@@ -126,7 +127,7 @@ def _changed(response: Response) -> Response:
     found = re.search(rb"octet-stream\r\n", response.body)
     if found:
         body[found.end() + 4 + 6] ^= 1
-    return Response(response.status, bytes(body), response.headers, response.content_type)
+    return replace(response, body=bytes(body))
 
 
 _FAULTS: dict[What, Callable[[Message], WSManFault]] = {

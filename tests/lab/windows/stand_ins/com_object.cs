@@ -109,7 +109,7 @@ namespace FleetPatch.StandIns
                     throw new StandInException(self.GetType().Name + "." + name + " does not take " + arguments.Length + " arguments");
                 var values = parameters.Select((p, i) => i < arguments.Length ? Converted(arguments[i], p.ParameterType) : p.DefaultValue).ToArray();
                 var result = method.Invoke(self, values);
-                return method.ReturnType == typeof(void) ? null : result;
+                return method.ReturnType == typeof(void) ? System.Management.Automation.Internal.AutomationNull.Value : result;
             });
         }
 

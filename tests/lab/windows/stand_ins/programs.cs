@@ -83,6 +83,16 @@ namespace FleetPatch.StandIns
         }
     }
 
+    static class Later
+    {
+        // Not in the context of the request that asks for it, which may have ended then.
+        public static System.Threading.Timer Run(Action action, double milliseconds)
+        {
+            using (System.Threading.ExecutionContext.SuppressFlow())
+                return new System.Threading.Timer(_ => action(), null, (long)Math.Min(int.MaxValue, milliseconds) + 1, System.Threading.Timeout.Infinite);
+        }
+    }
+
     public static class PowerSwitch
     {
         static System.Threading.Timer timer;
@@ -137,7 +147,7 @@ namespace FleetPatch.StandIns
             var at = Machine.Current.Read(s => Pending(s) == null ? 0 : (double)Pending(s)["at"]);
             if (at == 0) return;
             var wait = Math.Max(0, (at - Machine.Now) * 1000);
-            timer = new System.Threading.Timer(_ => Fire(), null, (long)wait + 1, System.Threading.Timeout.Infinite);
+            timer = Later.Run(Fire, wait);
         }
 
         static void Fire()

@@ -215,8 +215,7 @@ namespace FleetPatch.StandIns
         {
             var next = Machine.Current.Read(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null).Select(t => Json.Real(t.Value, "start_at")).DefaultIfEmpty(0).Min());
             if (next == 0) return;
-            var wait = Math.Min(int.MaxValue, Math.Max(0, (next - Machine.Now) * 1000));
-            timer = new System.Threading.Timer(_ => Run(), null, (long)wait + 1, System.Threading.Timeout.Infinite);
+            timer = Later.Run(Run, Math.Max(0, (next - Machine.Now) * 1000));
         }
 
         static void Run()
