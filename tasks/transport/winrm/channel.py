@@ -23,6 +23,8 @@ MAX_RECONNECTIONS: Final = 2
 """In one exchange."""
 CLEANUP_SECONDS: Final = 10.0
 QUOTA_PAUSE_SECONDS: Final = 3.0
+MAX_COMMANDS_IN_SHELL: Final = 200
+"""The machine counts all commands of open shells, also ended ones, and allows a login 1,500 of them."""
 
 
 class WinrmChannel:
@@ -43,6 +45,7 @@ class WinrmChannel:
         self._closed = False
         self._is_busy = False  # a command may run in the shell
         self._reconnections_left = 0
+        self._commands_in_shell = 0
 
     @property
     def is_open(self) -> bool:
@@ -80,6 +83,9 @@ class WinrmChannel:
         chunks = [stdin[at : at + INPUT_CHUNK_BYTES] for at in range(0, len(stdin), INPUT_CHUNK_BYTES)] or [b""]
         while True:
             try:
+                if self._commands_in_shell >= MAX_COMMANDS_IN_SHELL:
+                    self._replace_shell(deadline)
+                self._commands_in_shell += 1
                 command_id = self._client.start_command(self._shell_id, command_line, self._seconds_left(deadline))
                 for chunk in chunks[:-1]:
                     self._send(command_id, chunk, deadline, end=False)
@@ -127,8 +133,13 @@ class WinrmChannel:
         self._reconnections_left -= 1
         if fault.is_quota:
             self._clock.sleep(min(QUOTA_PAUSE_SECONDS, self._seconds_left(deadline)))
-        else:
-            self._shell_id = self._client.open_shell(self._seconds_left(deadline))
+        self._replace_shell(deadline)
+
+    def _replace_shell(self, deadline: Deadline) -> None:
+        with suppress(MessageLost, NoOutputYet, WsmanFault):
+            self._client.delete_shell(self._shell_id, CLEANUP_SECONDS)
+        self._shell_id = self._client.open_shell(self._seconds_left(deadline))
+        self._commands_in_shell = 0
 
     def _reconnect(self, lost: MessageLost, deadline: Deadline, *, keep_shell: bool) -> None:
         """Open another connection.

@@ -143,6 +143,7 @@ def _build_connection_class(base: type[HTTPConnection], line: HttpLine, thumbpri
             super().connect()
             if thumbprints:
                 _require_thumbprint(self.sock, thumbprints)
+                self.is_verified = True  # urllib3 knows no thumbprints, and would warn
 
         def close(self) -> None:
             line.forget_sockets()

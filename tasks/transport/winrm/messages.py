@@ -5,6 +5,7 @@ any length, and takes answers over HTTP that are not encrypted.
 """
 
 import binascii
+import re
 import struct
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -35,6 +36,9 @@ _BROKEN: Final = (
     LineBroken, requests.RequestException, urllib3.exceptions.HTTPError, OSError, spnego.exceptions.SpnegoError,
     WinRMError,
 )  # fmt: skip
+
+_MESSAGE_ID: Final = re.compile(rb"MessageID[^>]*>\s*uuid:([0-9A-Fa-f-]{36})")
+_RELATES_TO: Final = re.compile(rb"RelatesTo[^>]*>\s*uuid:([0-9A-Fa-f-]{36})")
 
 _Result = TypeVar("_Result")
 
@@ -73,6 +77,7 @@ class _LineTransport(Transport):
     def __init__(self, line: HttpLine, base: Transport) -> None:
         self.__dict__.update(base.__dict__)
         self._line = line
+        self._message_id = b""
         self._is_https = self.endpoint.startswith("https://")
         self.timeouts = (CONNECT_TIMEOUT_SECONDS, OPERATION_SECONDS + ANSWER_GRACE_SECONDS)
 
@@ -91,7 +96,9 @@ class _LineTransport(Transport):
         self.build_session()
         if not self._is_https and self.encryption is None:
             raise LineBroken("the login did not end in encryption")  # pywinrm would go on in the clear
-        return bytes(super().send_message(message))
+        sent = message.encode() if isinstance(message, str) else message
+        self._message_id = _find_first(_MESSAGE_ID, sent)
+        return bytes(super().send_message(sent))
 
     def _prepare(self, session: requests.Session) -> None:
         session.trust_env = False
@@ -120,6 +127,8 @@ class _LineTransport(Transport):
         text = bytes(super()._get_message_response_text(response))
         if b"<!DOCTYPE" in text or b"<!ENTITY" in text:
             raise MessageLost("an answer has a document type, which WS-Management forbids")
+        if _find_first(_RELATES_TO, text) != self._message_id:  # pywinrm takes any answer to some requests
+            raise MessageLost("an answer is no WS-Management, or belongs to another request")
         return text
 
 
@@ -223,6 +232,11 @@ class WsmanClient:
             raise MessageLost(f"an answer is no WS-Management: {type(error).__name__}: {error}"[:300]) from error
         self._line.is_logged_in = True
         return result
+
+
+def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:
+    found = pattern.search(text)
+    return found[1].lower() if found else b""
 
 
 def _find_fault_code(error: WSManFaultError) -> int:
