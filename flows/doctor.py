@@ -183,11 +183,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         try:
             context.state = assess(context)  # checks get the environment of its package manager
             own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
-        except ListsUnread as error:
-            return _build_unread_findings(context, error)
-        except ManagerError as error:  # its cause may be a setting of the machine
-            failure = _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
-            return _drop_contradicted((*failure, *_read_settings(context)))
+        except ManagerError as error:
+            return _build_manager_findings(context, error)
     except FleetpatchError as error:
         return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     except Exception as error:  # an unexpected error of one machine must not hide the findings of the others
@@ -202,6 +199,14 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
     return (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
+
+
+def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:
+    """Return the findings of a machine whose package manager can't be asked: the cause may be one of its settings."""
+    if isinstance(error, ListsUnread):
+        return _build_unread_findings(context, error)
+    failure = _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
+    return _drop_contradicted((*failure, *_read_settings(context)))
 
 
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:

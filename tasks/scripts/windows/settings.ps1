@@ -1,5 +1,5 @@
-# Functions that report settings of the machine that would stop or endanger a patch run: records "finding" (check; level:
-# "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
+# Functions that report settings of the machine that would stop or endanger a patch run: records "finding" (check;
+# level: "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
 
 function Write-FpFinding {
     param([string] $Level, [string] $Message, [string] $Remedy, [string] $Check = 'settings')
@@ -72,7 +72,7 @@ function Write-FpSchedulerFinding {
     Write-FpFinding -Level block -Message 'the Task Scheduler does not run: no job can be started' -Remedy $remedy
 }
 
-# Scripts come as commands, so that no execution policy prevents them; but parts of Windows' own modules are script files.
+# Scripts come as commands, so that no execution policy prevents them; but Windows' own modules have script files too.
 function Write-FpExecutionPolicyFinding {
     $path = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\PowerShell'
     if (-not (Test-Path -LiteralPath $path)) { return }
@@ -92,7 +92,7 @@ function Write-FpRoomFinding {
     $needed = 10 * 1073741824
     if ($Free -ge $needed) { return }
     $gib = [System.Math]::Round($Free / 1073741824, 1).ToString([System.Globalization.CultureInfo]::InvariantCulture)
-    $remedy = 'Remove what is not needed (Dism.exe /Online /Cleanup-Image /StartComponentCleanup), or enlarge the volume.'
+    $remedy = 'Remove what is not needed (Dism.exe /Online /Cleanup-Image /StartComponentCleanup), or enlarge it.'
     $message = "$Drive has $gib GiB free; a cumulative update of Windows may need 10 GiB"
     Write-FpFinding -Check disk -Level warn -Message $message -Remedy $remedy
 }

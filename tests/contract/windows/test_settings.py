@@ -20,7 +20,8 @@ BAD = Scenario(
     services=tuple(replace(each, status="Stopped") if each.name == "Schedule" else each for each in SERVICES),
     registry={r"SOFTWARE\Policies\Microsoft\Windows\PowerShell": {"EnableScripts": 1, "ExecutionPolicy": "AllSigned"}},
     privilege="filtered",
-    winrm={**WINRM, "Shell\\MaxMemoryPerShellMB": "150", "Service\\AllowUnencrypted": "true", "Shell\\MaxShellsPerUser": "x"},
+    winrm=WINRM
+    | {"Shell\\MaxMemoryPerShellMB": "150", "Service\\AllowUnencrypted": "true", "Shell\\MaxShellsPerUser": "x"},
     listener_certificate_days=(365, 13, -2),
 )  # fmt: skip
 
@@ -63,6 +64,6 @@ def test_a_machine_that_says_that_it_cannot_be_patched_is_refused_with_its_remed
         text = load_windows_script(name, package)
         return text.replace("[System.Version] '5.1'", "[System.Version] '99.0'") if name == "facts" else text
 
-    with pytest.raises(UnsupportedSystem, match="99\\.0|oldest that works") as caught:
+    with pytest.raises(UnsupportedSystem, match="oldest that works") as caught:
         read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60))
     assert "Management Framework" in (caught.value.hint or "")
