@@ -3,9 +3,10 @@
 import ipaddress
 import socket
 
-from inventory.machine import Machine, TransportKind
+from inventory.machine import Machine, TransportKind, WinrmScheme
 
 DEFAULT_PORTS = {TransportKind.SSH: 22, TransportKind.WINRM: 5986}
+WINRM_PORTS = {WinrmScheme.HTTPS: 5986, WinrmScheme.HTTP: 5985}
 _LOOPBACK_ADDRESSES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 Endpoint = tuple[TransportKind, str, int | None, tuple[str, ...]]
@@ -33,6 +34,8 @@ def parse_legacy_ipv4(address: str) -> str | None:
 def build_endpoint(machine: Machine) -> Endpoint:
     """Return how a machine is reached. Two machines with the same endpoint are one machine."""
     port = machine.port or DEFAULT_PORTS.get(machine.transport)
+    if machine.transport is TransportKind.WINRM and port in WINRM_PORTS.values():
+        port = DEFAULT_PORTS[TransportKind.WINRM]  # its two listeners are ways to the same machine
     address = canonicalize_address(machine.address)
     is_controller = address in _LOOPBACK_ADDRESSES and (machine.transport, port, machine.jump) == (
         TransportKind.SSH,

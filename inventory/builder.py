@@ -4,23 +4,41 @@ import graphlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from inventory.addresses import Endpoint, build_endpoint
 from inventory.credentials import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
-from inventory.machine import Check, HostKeySettings, Inventory, Limits, Machine, TransportKind
+from inventory.machine import (
+    Check,
+    HostKeySettings,
+    Inventory,
+    Limits,
+    Machine,
+    OsFamily,
+    TransportKind,
+    WinrmSettings,
+)
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
-from inventory.schema.entries import CheckEntry, HostKeysEntry, LimitsEntry, MachineEntry, MachineSettings
+from inventory.schema.entries import (
+    CheckEntry,
+    HostKeysEntry,
+    MachineEntry,
+    MachineSettings,
+    StrictModel,
+    WinrmEntry,
+)
 from inventory.schema.validation import validate_mapping
+from inventory.winrm_rules import check_winrm_machine
 
 SettingsLayer = Mapping[str, object]
 """Settings as written: only the keys that are in the file. None resets the value of a weaker layer."""
 
 _MAX_REPORTED_CYCLES = 5
 _CONVERTED_KEYS = frozenset(
-    {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password"}
+    {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password", "winrm"}
 )
 
 
@@ -59,14 +77,14 @@ def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
 
 
 def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
-    """Merge layers; the last one is the strongest. Tags and limits merge by key. Other values are replaced."""
+    """Merge layers; the last one is the strongest. Tags, limits and winrm merge by key. Other values are replaced."""
     result: dict[str, object] = {}
     for layer in layers:
         for key, value in layer.items():
             before = result.get(key)
             if isinstance(before, dict) and isinstance(value, dict):
                 result[key] = {**before, **value}
-            elif isinstance(before, LimitsEntry) and isinstance(value, LimitsEntry):
+            elif isinstance(before, StrictModel) and isinstance(value, StrictModel):  # limits, winrm
                 result[key] = before.model_copy(update={name: getattr(value, name) for name in value.model_fields_set})
             else:
                 result[key] = value
@@ -122,6 +140,8 @@ def build_machine_draft(
     """
     own = collect_explicit_fields(entry)
     values = {key: value for key, value in merge_layers([*inherited_layers, own]).items() if value is not None}
+    if values.get("transport") is TransportKind.WINRM:
+        values.setdefault("os", OsFamily.WINDOWS)
     merged = MachineEntry.model_construct(set(values), **values)  # types the values; each layer was validated before
     base = located.locate().file.parent
     given: dict[str, object] = {key: value for key, value in values.items() if key not in _CONVERTED_KEYS}
@@ -132,6 +152,7 @@ def build_machine_draft(
         groups=tuple(dict.fromkeys(merged.groups or ())),
         tags=dict(sorted((merged.tags or {}).items())),
         limits=Limits(**merged.limits.model_dump()) if merged.limits else Limits(),
+        winrm=_to_winrm_settings(merged.winrm, base) if merged.winrm else WinrmSettings(),
         pre_checks=_to_checks(merged.pre_checks),
         probes=_to_checks(merged.probes),
         credential=_to_absolute_reference(merged.credential, base) or "agent",
@@ -166,6 +187,7 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     by_name = _check_duplicates(drafts, problems)
     for one in drafts:
         _check_jump_hosts(one, by_name, problems)
+        check_winrm_machine(one.machine, one.locate, problems)
     _check_jump_cycles(by_name, problems)
     keys = _find_host_key_settings(fragments, problems)
     if not drafts and not problems:
@@ -176,6 +198,16 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
 
 def _to_checks(entries: Sequence[CheckEntry] | None) -> tuple[Check, ...]:
     return tuple(Check(**entry.model_dump()) for entry in entries or ())
+
+
+def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
+    given: dict[str, Any] = {key: value for key, value in entry.model_dump().items() if value is not None}
+    for key in ("ca_file", "client_certificate"):
+        if key in given and not given[key].startswith("~"):  # a home is resolved where the file is read
+            given[key] = directory.absolute() / given[key]
+        elif key in given:
+            given[key] = Path(given[key])
+    return WinrmSettings(**given)
 
 
 def _to_absolute_reference(reference: str | None, directory: Path) -> str | None:

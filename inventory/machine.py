@@ -63,6 +63,33 @@ class CheckKind(StrEnum):
     HTTP = "http"  # the target is a URL; good: status 200 to 399
 
 
+class WinrmScheme(StrEnum):
+    """How WinRM messages travel."""
+
+    HTTPS = "https"
+    HTTP = "http"  # the messages themselves are encrypted: by NTLM, Kerberos or CredSSP
+
+
+class WinrmAuthentication(StrEnum):
+    """How a login proves itself to WinRM."""
+
+    NTLM = "ntlm"
+    KERBEROS = "kerberos"  # with the tickets of the user who runs fleetpatch
+    CERTIFICATE = "certificate"  # a client certificate; only over HTTPS
+    CREDSSP = "credssp"
+    BASIC = "basic"  # only over HTTPS
+
+    @property
+    def needs_password(self) -> bool:
+        """Whether it proves a password."""
+        return self in {WinrmAuthentication.NTLM, WinrmAuthentication.CREDSSP, WinrmAuthentication.BASIC}
+
+    @property
+    def encrypts_messages(self) -> bool:
+        """Whether it can encrypt messages over HTTP."""
+        return self not in {WinrmAuthentication.CERTIFICATE, WinrmAuthentication.BASIC}
+
+
 class HostKeyPolicy(StrEnum):
     """Which host keys are trusted."""
 
@@ -98,6 +125,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class WinrmSettings:
+    """How a machine is reached over WinRM.
+
+    Attributes:
+        ca_file: the certificates that may sign the machine's certificate; None: those of this system.
+        certificate_thumbprint: SHA-256 or SHA-1 of the machine's certificate, in hexadecimal and lower case; several
+            while it is replaced. A certificate that is pinned so needs no signature of a CA, unless ca_file is set.
+        client_certificate: the certificate of the login (PEM); its key is the machine's credential.
+        path: the path of the URL.
+        kerberos_hostname: the host name in the machine's service principal; None: its address.
+    """
+
+    scheme: WinrmScheme = WinrmScheme.HTTPS
+    authentication: WinrmAuthentication = WinrmAuthentication.NTLM
+    ca_file: Path | None = None
+    certificate_thumbprint: tuple[str, ...] = ()
+    client_certificate: Path | None = None
+    path: str = "wsman"
+    kerberos_hostname: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """One machine of the inventory. It contains no secrets, only references.
 
@@ -107,6 +156,7 @@ class Machine:
         privilege_password: a reference to the password that the method of ``privilege`` asks for, if it asks.
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
+        winrm: used if the transport is winrm.
         location: site or availability zone; waves separate machines that must not fail together.
         pre_checks: checks that run before patching.
         probes: checks that run before and after patching. A check that was good before must be good after.
@@ -129,6 +179,7 @@ class Machine:
     groups: tuple[str, ...] = ()
     owner: PatchOwner = PatchOwner.FLEETPATCH
     legacy_crypto: bool = False
+    winrm: WinrmSettings = WinrmSettings()
     limits: Limits = Limits()
     pre_checks: tuple[Check, ...] = ()
     probes: tuple[Check, ...] = ()

@@ -16,6 +16,8 @@ from inventory.machine import (
     OsFamily,
     PrivilegeMethod,
     TransportKind,
+    WinrmAuthentication,
+    WinrmScheme,
 )
 from inventory.network_targets import parse_tcp_target, parse_url
 from inventory.schema.value_types import (
@@ -25,6 +27,8 @@ from inventory.schema.value_types import (
     NameList,
     Owner,
     PasswordReference,
+    ThumbprintList,
+    UrlPath,
     build_validation_error,
     render_without_login,
     validate_address,
@@ -94,6 +98,25 @@ class LimitsEntry(StrictModel):
     """Reboots in one run."""
 
 
+class WinrmEntry(StrictModel):
+    """How a machine is reached over WinRM. An empty value resets the value of a weaker level."""
+
+    scheme: WinrmScheme | None = None
+    """https (default), or http: then the messages are encrypted by ntlm, kerberos or credssp."""
+    authentication: WinrmAuthentication | None = None
+    """Default: ntlm. certificate and basic need https."""
+    ca_file: Annotated[str, Field(min_length=1)] | None = None
+    """Path of the certificates (PEM) that may sign the machine's certificate. Default: those of the system."""
+    certificate_thumbprint: ThumbprintList | None = None
+    """SHA-256 or SHA-1 of the machine's certificate; a list while it is replaced."""
+    client_certificate: Annotated[str, Field(min_length=1)] | None = None
+    """Path of the login's certificate (PEM) for authentication: certificate. Its key is the credential, key:PATH."""
+    path: UrlPath | None = None
+    """Path of the URL. Default: wsman."""
+    kerberos_hostname: Annotated[str, AfterValidator(validate_address)] | None = None
+    """Host name in the machine's service principal, if it is not its address."""
+
+
 def _validate_unique_names(checks: list[CheckEntry]) -> list[CheckEntry]:
     for name, count in Counter(check.name for check in checks).items():
         if count > 1:
@@ -108,9 +131,10 @@ class MachineSettings(StrictModel):
     """Settings for `defaults`, a group or a machine. An empty value resets the value of a weaker level."""
 
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    """Default: 22 for ssh, 5986 for winrm."""
+    """Default: 22 for ssh, 5986 for winrm (5985 with scheme http)."""
     transport: TransportKind | None = None
     os: OsFamily | None = None
+    """Default: windows with the transport winrm, else linux."""
     user: Annotated[str, AfterValidator(validate_user)] | None = None
     credential: Annotated[str, AfterValidator(validate_credential)] | None = None
     """A reference: agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK. Never a secret."""
@@ -130,6 +154,8 @@ class MachineSettings(StrictModel):
     """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""
     legacy_crypto: bool | None = None
     """Speak algorithms that are out of date, to machines that know no others."""
+    winrm: WinrmEntry | None = None
+    """How it is reached if its transport is winrm."""
     limits: LimitsEntry | None = None
     pre_checks: CheckList | None = None
     probes: CheckList | None = None

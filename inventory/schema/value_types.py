@@ -155,6 +155,27 @@ def _validate_password_reference(value: str) -> str:
     return value.strip()
 
 
+def _validate_thumbprint(value: str) -> str:
+    digits = re.sub(r"[\s:\u200e-]", "", value).lower()  # Windows' dialog puts an invisible mark before it
+    if not re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}", digits):
+        raise build_validation_error(
+            f"{value[:100]!r} is no thumbprint of a certificate",
+            "Give its SHA-256 (64 hexadecimal digits) or SHA-1 (40); colons and blanks are allowed.",
+        )
+    return digits
+
+
+def _to_list(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+def _validate_url_path(value: str) -> str:
+    path = value.strip("/")
+    if not re.fullmatch(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*", path):
+        raise build_validation_error(f"{value[:80]!r} is no path of a URL", "Write it as wsman or proxy/wsman.")
+    return path
+
+
 def _split_names(value: object) -> object:
     """Return a list of names. The value may be one text with several names."""
     return re.split(r"[;\s]+", value.strip(" ;")) if isinstance(value, str) and value.strip(" ;") else value
@@ -179,6 +200,17 @@ NameList = Annotated[
     BeforeValidator(_split_names),
     WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA}]}),
 ]
+
+
+ThumbprintList = Annotated[
+    tuple[Annotated[str, AfterValidator(_validate_thumbprint)], ...],
+    BeforeValidator(_to_list),
+    Field(min_length=1),
+    WithJsonSchema({"anyOf": [_TEXT_SCHEMA, {"type": "array", "items": _TEXT_SCHEMA, "minItems": 1}]}),
+]
+
+
+UrlPath = Annotated[str, AfterValidator(_validate_url_path)]
 
 
 Owner = Annotated[

@@ -28,22 +28,34 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
     """Return parameters as one base64 token: a flat JSON object in the subset that prelude.sh reads.
 
     Raises:
-        RequestError: a name that is no name of a shell's variable, or a value that a shell can't hold: NUL, lone
-            surrogates, or a newline within an item of a list.
+        RequestError: a name or a value is not valid (see ``require_valid_param``).
     """
     parts = []
     for name, value in params.items():
-        if not _NAME_PATTERN.fullmatch(name):
-            raise RequestError(f"parameter {name!r}: only letters, digits and _ can be in its name")
+        require_valid_param(name, value)
         if isinstance(value, str):
-            text = _render_json_string(name, value)
+            text = _render_json_string(value)
         else:
-            broken = next((item for item in value if "\n" in item), None)
-            if broken is not None:
-                raise RequestError(f"parameter '{name}': an item of a list contains a line break: {broken!r}")
-            text = "[" + ",".join(_render_json_string(name, item) for item in value) + "]"
-        parts.append(f"{_render_json_string('name', name)}:{text}")
+            text = "[" + ",".join(_render_json_string(item) for item in value) + "]"
+        parts.append(f"{_render_json_string(name)}:{text}")
     return base64.b64encode(("{" + ",".join(parts) + "}").encode()).decode("ascii")
+
+
+def require_valid_param(name: str, value: ScriptParameter) -> None:
+    """Require a parameter that scripts of every kind can hold.
+
+    Raises:
+        RequestError: a name that is no name of a shell's variable, or a value that a shell can't hold: NUL, lone
+            surrogates, or a newline within an item of a list.
+    """
+    if not _NAME_PATTERN.fullmatch(name):
+        raise RequestError(f"parameter {name!r}: only letters, digits and _ can be in its name")
+    items = (value,) if isinstance(value, str) else value
+    for text in items:
+        if not isinstance(value, str) and "\n" in text:
+            raise RequestError(f"parameter '{name}': an item of a list contains a line break: {text!r}")
+        if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+            raise RequestError(f"parameter '{name}' contains NUL or half a character: {text[:80]!r}")
 
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_]+")
@@ -51,9 +63,7 @@ _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_]+")
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
 
 
-def _render_json_string(name: str, text: str) -> str:
-    if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
-        raise RequestError(f"parameter '{name}' contains NUL or half a character: {text[:80]!r}")
+def _render_json_string(text: str) -> str:
     return f'"{text.translate(_JSON_ESCAPES)}"'
 
 

@@ -32,6 +32,9 @@ UNFRAMED_HEAD_BYTES: Final = 8 * 1024
 UNFRAMED_TAIL_BYTES: Final = 56 * 1024
 
 
+_SHELL_HINT: Final = "Look at what the login's start-up files (.bashrc, .profile) and /bin/sh do on that machine."
+
+
 @dataclass(frozen=True, slots=True)
 class ScriptOutput:
     """A complete answer.
@@ -150,10 +153,12 @@ class ScriptOutputDecoder:
     Args:
         nonce: of the frame.
         secret: masked in unframed output.
+        hint: what an operator looks at if the answer can't be understood.
     """
 
-    def __init__(self, nonce: str, secret: bytes = b"") -> None:
+    def __init__(self, nonce: str, secret: bytes = b"", *, hint: str = _SHELL_HINT) -> None:
         self._mark = build_frame_mark(nonce).encode()
+        self._hint = hint
         self._incomplete_line = bytearray()
         self._record_fragments = bytearray()
         self._record_bytes = 0
@@ -267,7 +272,7 @@ class ScriptOutputDecoder:
         seen = f"; it also said: {noise}" if noise else ""
         return ProtocolViolation(
             f"the machine's answer can't be understood: {why}{seen}",
-            hint="Look at what the login's start-up files (.bashrc, .profile) and /bin/sh do on that machine.",
+            hint=self._hint,
         )
 
 

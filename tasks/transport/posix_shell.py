@@ -1,22 +1,15 @@
 """Runs scripts and jobs in a POSIX shell, over any channel."""
 
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import Final, cast
+from collections.abc import Mapping
+from typing import Final
 
-from tasks.errors import (
-    FleetpatchError,
-    PrivilegeError,
-    RequestError,
-)
+from tasks.errors import PrivilegeError
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptParameter, ScriptRecord, ScriptResult
+from tasks.protocols.transport import Script, ScriptParameter
 from tasks.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
-from tasks.transport.job_records import MAX_EVENTS_BYTES, find_job_record, find_section, parse_events, raise_if_refused
-from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder, replace_invalid_utf8
+from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
 from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
+from tasks.transport.script_host import ScriptHost
 from tasks.transport.script_library import (
     ScriptLoader,
     compose_script,
@@ -26,23 +19,10 @@ from tasks.transport.script_library import (
 )
 from tasks.transport.shell_channel import ShellChannel
 
-JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
-MAX_LOG_BYTES: Final = 256 * 1024
 _SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
 
 
-def require_valid_job_id(job_id: str) -> str:
-    """Return a job's id.
-
-    Raises:
-        RequestError: it is not valid as the name of a directory and of a unit.
-    """
-    if not JOB_ID_PATTERN.fullmatch(job_id):
-        raise RequestError(f"{job_id!r} can't be a job's id", hint="Use 1 to 80 letters, digits, - and _.")
-    return job_id
-
-
-class PosixShell:
+class PosixShell(ScriptHost):
     """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     Args:
@@ -64,10 +44,9 @@ class PosixShell:
         job_root: str = "",
         script_loader: ScriptLoader = load_script,
     ) -> None:
+        super().__init__(machine=machine, clock=clock)
         self._channel = channel
-        self._machine = machine
         self._privilege = privilege
-        self._clock = clock
         self._job_root = job_root
         self._script_loader = script_loader
 
@@ -76,71 +55,16 @@ class PosixShell:
         """Whether another call may be tried on this connection."""
         return self._channel.is_open
 
-    def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
-        """Run a script and wait for its end."""
-        began = self._clock.now()
-        answer = self._execute_script(script, deadline)
-        return ScriptResult(
-            records=tuple(cast("ScriptRecord", replace_invalid_utf8(record)) for record in answer.records),
-            exit_code=answer.exit_code,
-            unframed_output=answer.unframed_output,
-            seconds=(self._clock.now() - began).total_seconds(),
-        )
-
-    def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
-        """Start a job, or attach to it if a job with this id exists.
-
-        Raises:
-            ManagerBusy: another job runs on the machine.
-            ScriptFailed: the machine could not start it.
-        """
-        params: dict[str, ScriptParameter] = {
-            "id": require_valid_job_id(job.id),
-            "label": job.script.name,
-            "wrapper": load_script("job_run"),
-            "program": build_job_script(compose_script(job.script, self._script_loader)),
-            "token": encode_params(job.script.params),
-        }
-        answer = self._execute_script(Script("job_start", params=params), deadline)
-        with self._add_machine_to_errors():
-            for record in answer.records:
-                raise_if_refused(record, answer)
-            view = find_job_record(answer)
-        return JobStatus(job.id, view.phase, exit_code=view.exit_code, attached=view.attached)
-
-    def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
-        """Read the state of a job. If it is finished, the answer has all events from the offset on."""
-        require_valid_job_id(job_id)
-        view, more = self._poll_job_once(job_id, deadline, events_from, log_from)
-        while more and view.phase in {JobPhase.FINISHED, JobPhase.LOST}:
-            rest, more = self._poll_job_once(job_id, deadline, view.events_offset, view.log_offset, log_limit=0)
-            view = replace(view, events=view.events + rest.events, events_offset=rest.events_offset)
-        return view
-
     def close(self) -> None:
         """Close the channel. Jobs continue."""
         self._channel.close()
 
-    def _poll_job_once(
-        self, job_id: str, deadline: Deadline, events_from: int, log_from: int, *, log_limit: int = MAX_LOG_BYTES
-    ) -> tuple[JobStatus, bool]:
-        """Return the result of one poll, and whether there were more events than fit into it."""
-        params = {
-            "id": job_id,
-            "events_from": str(events_from),
-            "events_limit": str(MAX_EVENTS_BYTES),
-            "log_from": str(log_from),
-            "log_limit": str(log_limit),
+    def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
+        return {
+            "wrapper": load_script("job_run"),
+            "program": build_job_script(compose_script(script, self._script_loader)),
+            "token": encode_params(script.params),
         }
-        answer = self._execute_script(Script("job_look", params=params), deadline)
-        with self._add_machine_to_errors():
-            view = find_job_record(answer)
-            raw = find_section(answer, "events")
-            events, events_offset = parse_events(raw, events_from)
-            log = find_section(answer, "log")
-        text = log.decode("utf-8", "replace")
-        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, text, log_from + len(log))
-        return seen, len(raw) >= MAX_EVENTS_BYTES
 
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         with self._add_machine_to_errors():
@@ -165,11 +89,3 @@ class PosixShell:
                     hint="The login must be allowed to run /bin/sh as root.",
                 )
             return decoder.build_output()
-
-    @contextmanager
-    def _add_machine_to_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except FleetpatchError as error:
-            error.machine = error.machine or self._machine
-            raise

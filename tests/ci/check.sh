@@ -33,6 +33,7 @@ check lint $bin/ruff check --quiet .
 check layers $bin/lint-imports --no-logo
 mapfile -t scripts < <(shell_scripts)
 check 'shell scripts' $bin/shellcheck "${scripts[@]}"
+check 'PowerShell scripts' $bin/python -m tests.ci.powershell_scripts
 check 'committed secrets' $bin/python -m tests.ci.committed_secrets
 check advisories $bin/python -m tests.ci.advisories
 check 'house rules' $bin/python -m pytest -q --no-header tests/unit/test_packaging.py tests/unit/test_documents.py

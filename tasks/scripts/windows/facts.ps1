@@ -1,0 +1,157 @@
+# Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
+# manager, runner, disk (one for each role), service, socket (one for each and each program that holds it), ports,
+# services, runtime; or refused (why, remedy), if this system can't be driven. It changes nothing; but the first script
+# of a boot gives it an id. A part of Windows that does not answer leaves its own records out.
+# Requires: privilege_level, listeners
+
+function Read-FpValue { # a value of the registry, or ''
+    param([string] $Path, [string] $Name)
+    if (-not (Test-Path -LiteralPath $Path)) { return '' }
+    $value = (Get-Item -LiteralPath $Path).GetValue($Name, '')
+    if ($null -eq $value) { '' } else { $value }
+}
+
+function Read-FpSystem { # what the registry says: it answers also where WMI is broken
+    $path = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+    $build = [string] (Read-FpValue -Path $path -Name CurrentBuild)
+    $revision = [string] (Read-FpValue -Path $path -Name UBR) # before Server 2016, systems may have none
+    $name = [string] (Read-FpValue -Path $path -Name ProductName)
+    # Windows 11 says there that it is Windows 10
+    if ($build -match '^[0-9]+$' -and [int] $build -ge 22000) { $name = $name -replace '^Windows 10', 'Windows 11' }
+    $type = [string] (Read-FpValue -Path $path -Name InstallationType)
+    if ($type -notin '', 'Server', 'Client') { $name = "$name ($type)" } # Server Core, Nano Server
+    @{ Name = $name; Version = if ($revision) { "$build.$revision" } else { $build } }
+}
+
+function Find-FpDrive { # the drive that Windows is on
+    if ($env:SystemDrive) { $env:SystemDrive } else { 'C:' }
+}
+
+function Write-FpDisk {
+    param([string[]] $Roles, [string] $Mount, [double] $Total, [double] $Free, [bool] $IsReadOnly)
+    foreach ($role in $Roles) {
+        Write-FpRecord -Kind disk -Fields ([ordered]@{
+                role = $role; mount = $Mount; total_kib = [long] [System.Math]::Floor($Total / 1024)
+                free_kib = [long] [System.Math]::Floor($Free / 1024); free_files = $null; read_only = $IsReadOnly
+            })
+    }
+}
+
+# The system drive has everything that updates need. The reserved partition is small by design, so it has a role of its
+# own: Windows needs only some MiB there.
+function Write-FpDisks {
+    $drive = Find-FpDrive
+    $found = @(Get-CimInstance -ClassName Win32_LogicalDisk -Filter "DeviceID='$drive'" -ErrorAction Stop)
+    foreach ($disk in $found) {
+        $access = $disk.PSObject.Properties['Access']
+        $isReadOnly = $null -ne $access -and $access.Value -eq 1
+        $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
+        Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
+    }
+    $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
+    foreach ($volume in $reserved) {
+        if ($volume.DriveLetter -eq $drive) { continue }
+        $room = @{ Total = $volume.Capacity; Free = $volume.FreeSpace }
+        Write-FpDisk -Roles reserved -Mount $volume.Name @room -IsReadOnly $false
+    }
+}
+
+function Read-FpStartMode { # how a service is started: 2 is automatic. Before .NET 4.6.1, only the registry has it.
+    param($Service, [string] $Path)
+    $mode = $Service.PSObject.Properties['StartType']
+    if ($null -ne $mode -and $null -ne $mode.Value) { return [int] $mode.Value }
+    Read-FpValue -Path $Path -Name Start
+}
+
+# Automatic services that do not run. Not those that Windows starts late or on an event, and not the services of a
+# logged in user, which have another name at each login.
+function Write-FpStoppedServices {
+    $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
+    foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
+        if ("$($service.Status)" -ne 'Stopped') { continue }
+        $path = Join-Path -Path $top -ChildPath $service.Name
+        if ((Read-FpStartMode -Service $service -Path $path) -ne 2) { continue }
+        if ((Read-FpValue -Path $path -Name DelayedAutostart) -eq 1) { continue }
+        if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
+        $type = Read-FpValue -Path $path -Name Type
+        if ($type -isnot [string] -and ($type -band 0x40)) { continue }
+        Write-FpRecord -Kind service -Fields @{ name = $service.Name }
+    }
+}
+
+function Write-FpPrivilege {
+    $way = 'none'
+    try { $way = Get-FpPrivilege } catch { Write-Verbose -Message "$_" }
+    $record = [ordered]@{ uid = $null; way = $way; why = ''; remedy = '' }
+    if ($way -eq 'filtered') {
+        $record.way = 'none'
+        $record.why = 'the login is a local administrator, and Windows takes their rights away over the network'
+        $record.remedy = 'Use a domain account or the account Administrator, or set LocalAccountTokenFilterPolicy to 1.'
+    } elseif ($way -ne 'administrator') {
+        $record.why = 'the login is no administrator'
+        $record.remedy = 'Add it to the local group Administrators.'
+    }
+    Write-FpRecord -Kind privilege -Fields $record
+}
+
+function Write-FpBasics {
+    $system = Read-FpSystem
+    $record = [ordered]@{ id = 'windows'; like = ''; version = $system.Version; name = $system.Name }
+    Write-FpRecord -Kind os -Fields $record
+    $boot = ''
+    try { $boot = Get-FpBootId } catch { Write-Verbose -Message "no boot id: $_" } # without administrator rights
+    $kind = [string] $env:PROCESSOR_ARCHITECTURE
+    if (-not $kind) { $kind = if ([System.Environment]::Is64BitOperatingSystem) { 'AMD64' } else { 'x86' } }
+    $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
+    $record.boot_time = $null
+    try {
+        $record.boot_time = (Get-CimInstance -ClassName Win32_OperatingSystem -ErrorAction Stop).LastBootUpTime
+    } catch {
+        Write-Verbose -Message "no time of the boot: $_"
+    }
+    Write-FpRecord -Kind kernel -Fields $record
+    $now = ([System.DateTime]::UtcNow.Ticks - 621355968000000000) / 10000000.0
+    Write-FpRecord -Kind clock -Fields @{ epoch = $now }
+    Write-FpPrivilege
+    if (Get-Service -Name wuauserv -ErrorAction SilentlyContinue) {
+        Write-FpRecord -Kind manager -Fields ([ordered]@{ name = 'windows-update'; program = '' })
+    }
+    # a container is updated as an image, by its host
+    $container = "$(Read-FpValue -Path 'HKLM:\SYSTEM\CurrentControlSet\Control' -Name ContainerType)"
+    Write-FpRecord -Kind runner -Fields ([ordered]@{
+            name = 'task-scheduler'; can_reboot = ($container -eq '')
+            container = if ($container) { 'windows' } else { '' }
+        })
+    $framework = Read-FpValue -Path 'HKLM:\SOFTWARE\Microsoft\NET Framework Setup\NDP\v4\Full' -Name Release
+    Write-FpRecord -Kind runtime -Fields ([ordered]@{
+            powershell = $PSVersionTable.PSVersion.ToString(); framework = "$framework"
+            language = "$($ExecutionContext.SessionState.LanguageMode)"
+        })
+}
+
+function Invoke-FpPart { # returns whether a part of the facts could be read
+    param([string] $Name, [scriptblock] $Part)
+    try {
+        & $Part
+        $true
+    } catch {
+        [System.Console]::Error.WriteLine("${Name}: $(Get-FpErrorMessage $_)")
+        $false
+    }
+}
+
+$needed = [System.Version] '5.1'
+if ($PSVersionTable.PSVersion -lt $needed) {
+    Write-FpRecord -Kind refused -Fields ([ordered]@{
+            why = "it has Windows PowerShell $($PSVersionTable.PSVersion), and 5.1 is the oldest that works"
+            remedy = 'Install the Windows Management Framework 5.1 on it.'
+        })
+} else {
+    Write-FpBasics
+    $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
+    $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
+    $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
+    Write-FpRecord -Kind services -Fields ([ordered]@{
+            failed_known = $isFailedKnown; listening_known = $isListeningKnown
+        })
+}

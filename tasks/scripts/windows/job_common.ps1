@@ -1,0 +1,72 @@
+# Functions that the job scripts and the claim share.
+# Requires: job_files, folders
+
+$FpJobs = Join-Path -Path (Get-FpRoot) -ChildPath 'jobs'
+
+function Get-FpJobFolder { # of a job with an id that can be the name of a folder
+    param([string] $Id)
+    if ($Id -notmatch '^[A-Za-z0-9_-]{1,80}$') { throw "no id of a job: $Id" }
+    Join-Path -Path $FpJobs -ChildPath $Id
+}
+
+# Makes the folder of jobs, or refuses the order.
+function Initialize-FpJobs {
+    Initialize-FpFolder -Path (Get-FpRoot)
+    Initialize-FpFolder -Path $FpJobs
+}
+
+# Executes an order. If it is refused (Deny-FpOrder), it answers with the record "refused": why and about (claim, room,
+# "unsure": an earlier order may still be executed, window, lock, packages, inhibitor, or ''), and more fields.
+function Invoke-FpOrder {
+    param([scriptblock] $Order, [System.Collections.IDictionary] $More = @{})
+    try {
+        & $Order
+    } catch {
+        $refusal = $_.TargetObject
+        if ($refusal -isnot [hashtable] -or -not $refusal.ContainsKey('FpRefused')) { throw }
+        $record = [ordered]@{ why = $refusal.FpRefused; about = $refusal.About }
+        foreach ($name in $More.Keys) { $record[$name] = $More[$name] }
+        if ($record.Contains('holder')) { $record['holder'] = $refusal.Holder }
+        Write-FpRecord -Kind refused -Fields $record
+    }
+}
+
+# After Test-FpClaim, stores what an order says: a later attempt, or a later end of the claim.
+function Save-FpHeldClaim {
+    param([System.Collections.IDictionary] $Claim, [long] $Attempt, [long] $Until)
+    if ($Attempt -le $Claim.Attempt -and $Until -le $Claim.Until) { return }
+    $later = [System.Math]::Max($Until, $Claim.Until)
+    Save-FpClaim -Run $Claim.Run -Until $later -By $Claim.By -Attempt $Attempt -Kind $Claim.Kind
+}
+
+# Asks a job to stop between two transactions. $By is the other run for which it is to stop, or ''. A request without it
+# keeps an earlier one, with its reason.
+function Request-FpStop {
+    param([string] $Folder, [string] $By)
+    $path = Join-Path -Path $Folder -ChildPath 'stop'
+    try {
+        if ($By) {
+            Save-FpText -Path $path -Text "$By`n"
+        } else {
+            $share = [System.IO.FileShare] 'ReadWrite, Delete'
+            $mode = [System.IO.FileMode]::OpenOrCreate
+            [System.IO.File]::Open($path, $mode, [System.IO.FileAccess]::Write, $share).Dispose()
+        }
+        $true
+    } catch {
+        [System.IO.File]::Exists($path)
+    }
+}
+
+function Get-FpLabel {
+    param([string] $Folder)
+    ([string] (Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'label'))).Trim()
+}
+
+function Write-FpJob { # one record with the state of a job
+    param([string] $Id, [System.Collections.IDictionary] $Job, [System.Collections.IDictionary] $More = @{})
+    $record = [ordered]@{ id = $Id; phase = $Job.Phase; exit_code = $Job.ExitCode }
+    $record.began, $record.ended = $Job.Began, $Job.Ended
+    foreach ($name in $More.Keys) { $record[$name] = $More[$name] }
+    Write-FpRecord -Kind job -Fields $record
+}

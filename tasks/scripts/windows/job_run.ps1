@@ -1,0 +1,117 @@
+# Runs one job to its end. The task sets $FpJobDirectory, the job's folder, and runs this text; it has no prelude.
+# It takes no parameters. The job's own records go to its file "events", all other output to "log".
+# Requires: job_files, task_scheduler
+
+Set-StrictMode -Version Latest
+$ErrorActionPreference = 'Stop'
+$ProgressPreference = 'SilentlyContinue'
+$FpJobs = Split-Path -Parent -Path $FpJobDirectory
+$FpId = Split-Path -Leaf -Path $FpJobDirectory
+
+function Get-FpJobFile {
+    param([string] $Name)
+    Join-Path -Path $FpJobDirectory -ChildPath $Name
+}
+
+function Get-FpSecond { # whole seconds since 1970
+    [long] [System.Math]::Floor(([System.DateTime]::UtcNow.Ticks - 621355968000000000) / 10000000)
+}
+
+function Add-FpOwnMeta {
+    $start = ''
+    try {
+        $start = [string] (Get-Process -Id $PID).StartTime.ToUniversalTime().Ticks
+    } catch {
+        Write-Verbose -Message "$_"
+    }
+    Add-FpMeta -Folder $FpJobDirectory -Content ([ordered]@{ pid = $PID; start = $start; began = Get-FpSecond })
+}
+
+# Without a start that waits for the job (its connection was lost, or the machine was slow): whether it may begin still.
+# An attempt that has taken the run over since then would not know of it, and neither would another run.
+function Test-FpLateStart {
+    $params = Read-FpJson -Path (Get-FpJobFile -Name 'params.json')
+    $run = Get-FpField -Object $params -Name claim_run
+    if ($run) {
+        $void = Test-FpClaim -Run $run -Attempt (ConvertTo-FpNumber (Get-FpField -Object $params -Name claim_attempt))
+        if ($void.Why) { return $void.Why }
+    }
+    $busy = Find-FpRunningJob -Except $FpId
+    if ($busy) { "job $busy is running" } else { '' }
+}
+
+# Creates the job's meta.json: of two starts, and of a withdrawal, only one does. Returns whether the job begins.
+function Confirm-FpBegin {
+    $launching = Get-FpJobFile -Name 'launching'
+    $isMade = $false
+    $watch = [System.Diagnostics.Stopwatch]::StartNew()
+    while ($watch.Elapsed.TotalSeconds -lt 60) {
+        if (-not $isMade -and (Test-FpHeld -Path $launching)) { # its start waits, and keeps the lock
+            if (-not (Add-FpOwnMeta)) { return $false }
+            $isMade = $true
+        }
+        # its start has seen, or will see, that the job has begun
+        if ($isMade -and (Test-FpHeld -Path $launching)) { return $true }
+        $lock = Enter-FpFile -Path (Join-Path -Path $FpJobs -ChildPath '.lock') -Seconds 0
+        if ($null -eq $lock) {
+            Start-Sleep -Milliseconds 50
+            continue
+        }
+        try {
+            if (-not $isMade -and [System.IO.File]::Exists((Get-FpJobFile -Name 'meta.json'))) { return $false }
+            $why = Test-FpLateStart
+            if (-not $why) { return ($isMade -or (Add-FpOwnMeta)) }
+            Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "it came too late to begin: $why`n"
+            if ($isMade) { [System.IO.File]::Delete((Get-FpJobFile -Name 'meta.json')) }
+            return $false
+        } finally {
+            $lock.Dispose()
+        }
+    }
+    if ($isMade) { return $true }
+    Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "another process kept the lock for a minute`n"
+    $false
+}
+
+function Write-FpLog {
+    param([System.IO.StreamWriter] $Writer, $Item)
+    $text = if ($Item -is [string]) { $Item } else { (Out-String -InputObject $Item -Width 200).TrimEnd() }
+    $Writer.Write("$text`n")
+    $Writer.Flush()
+}
+
+function Invoke-FpJob { # runs the job's script, and writes its exit code
+    $share = [System.IO.FileShare] 'ReadWrite, Delete'
+    $path = Get-FpJobFile -Name 'log'
+    $log = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+    $writer = [System.IO.StreamWriter]::new($log, [System.Text.UTF8Encoding]::new($false))
+    Set-Variable -Name FpMark -Value '' # read by the prelude, with which the script begins
+    $FpState = @{ ExitCode = 1; ClockBase = $null }
+    try {
+        try {
+            $params = ConvertFrom-Json -InputObject (Read-FpText -Path (Get-FpJobFile -Name 'params.json'))
+            Set-Variable -Name FpParams -Value $params
+            $program = [ScriptBlock]::Create((Read-FpText -Path (Get-FpJobFile -Name 'script.ps1')))
+            $FpState.ExitCode = 0
+            & $program *>&1 | ForEach-Object -Process { Write-FpLog -Writer $writer -Item $_ }
+        } catch {
+            $FpState.ExitCode = 1
+            Write-FpLog -Writer $writer -Item "the job's script was not run: $_"
+        }
+    } finally { # also after exit in the script
+        $writer.Flush()
+        $log.Flush($true)
+        $writer.Dispose()
+        Save-FpText -Path (Get-FpJobFile -Name 'rc') -Text "$([int] $FpState.ExitCode) $(Get-FpSecond)`n"
+    }
+}
+
+$FpAlive = Enter-FpFile -Path (Get-FpJobFile -Name 'alive') -Seconds 10
+if ($null -ne $FpAlive) { # else another process is this job
+    try {
+        if (Confirm-FpBegin) { Invoke-FpJob }
+    } finally {
+        $FpAlive.Dispose()
+        Unregister-FpTask -Id $FpId
+    }
+}

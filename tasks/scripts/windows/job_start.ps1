@@ -1,0 +1,142 @@
+# Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.ps1), program (what it runs), token (its
+# parameters, as JSON).
+# A job with claim_run and claim_attempt in its own parameters begins only while that run has the machine's claim and
+# no later attempt is known: the order may have been delayed while another attempt took the run over. Its claim_until
+# (epoch seconds) extends that claim.
+# Records: job; or busy (another job runs here), or refused (it could not be started, or is not allowed; about: claim,
+# room, "unsure": it may still begin, or ""). A refused job never begins, even if its start comes late.
+# Requires: job_common, task_scheduler
+# Brings: wrapper=job_run
+
+$patience = 40
+
+# Refuses an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one.
+function Confirm-FpClaim {
+    param($Token, [bool] $IsAttached)
+    $run = Get-FpParam -Name claim_run -From $Token
+    if (-not $run) { return }
+    $attempt = ConvertTo-FpNumber (Get-FpParam -Name claim_attempt -From $Token)
+    $void = Test-FpClaim -Run $run -Attempt $attempt
+    if (-not $void.Why) {
+        $until = ConvertTo-FpNumber (Get-FpParam -Name claim_until -From $Token)
+        Save-FpHeldClaim -Claim $void.Claim -Attempt $attempt -Until $until
+    } elseif (-not $IsAttached) {
+        Deny-FpOrder -Why $void.Why -About claim -Holder $void.Holder
+    }
+}
+
+function Clear-FpOldJobs { # keeps the last 20 jobs that have ended
+    $ended = @(Get-ChildItem -LiteralPath $FpJobs -Directory |
+            Where-Object -FilterScript { Test-Path -LiteralPath (Join-Path -Path $_.FullName -ChildPath 'meta.json') } |
+            Sort-Object -Property LastWriteTimeUtc -Descending | Select-Object -Skip 19)
+    foreach ($old in $ended) {
+        try {
+            [System.IO.Directory]::Delete($old.FullName, $true)
+            Unregister-FpTask -Id $old.Name
+        } catch {
+            Write-Verbose -Message "job $($old.Name): $_" # somebody may be reading it
+        }
+    }
+}
+
+# Writes the files of a job: each one is complete, or not there. An old stop request was for an earlier order, a new one
+# is for this order.
+function Save-FpJob {
+    param([string] $Folder)
+    try {
+        $null = [System.IO.Directory]::CreateDirectory($Folder)
+        foreach ($name in 'stop', 'note') { [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name)) }
+        Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'run.ps1') -Text (Get-FpParam -Name wrapper)
+        Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'script.ps1') -Text (Get-FpParam -Name program)
+        Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'label') -Text "$(Get-FpParam -Name label)`n"
+        Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'params.json') -Text (Get-FpParam -Name token)
+    } catch {
+        Deny-FpOrder -Why "cannot write ${Folder}: $(Get-FpCause $_)" -About room
+    }
+}
+
+# Runs the job's task, and waits until the job has begun; else it never begins. While the file "launching" is kept open,
+# the job knows that its start waits for it, and that the lock is kept for it.
+function Invoke-FpLaunch {
+    param([string] $Id, [string] $Folder)
+    $launching = Enter-FpFile -Path (Join-Path -Path $Folder -ChildPath 'launching') -Seconds 10
+    if ($null -eq $launching) { Deny-FpOrder -Why 'another process keeps its files open' -About unsure }
+    $meta = Join-Path -Path $Folder -ChildPath 'meta.json'
+    try {
+        try {
+            $task = Register-FpTask -Id $Id -Folder $Folder
+        } catch {
+            [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath 'run.ps1'))
+            Deny-FpOrder -Why "the task scheduler can't run it: $(Get-FpCause $_)"
+        }
+        try {
+            $null = $task.RunEx($null, 2, 0, '') # even if a condition of the task is not met
+        } catch {
+            $null = Add-FpWithdrawal -Folder $Folder -Why "the task scheduler did not run it: $(Get-FpCause $_)"
+        }
+        $watch = [System.Diagnostics.Stopwatch]::StartNew()
+        while (-not [System.IO.File]::Exists($meta)) {
+            if ($watch.Elapsed.TotalSeconds -gt $patience) {
+                $null = Add-FpWithdrawal -Folder $Folder -Why "$(Get-FpTaskState -Id $Id)$(Read-FpNote -Folder $Folder)"
+                break
+            }
+            Start-Sleep -Milliseconds 50
+        }
+    } finally {
+        $launching.Dispose()
+    }
+}
+
+function Add-FpWithdrawal { # creates the job's meta.json, so that it never begins; it may have begun just before
+    param([string] $Folder, [string] $Why)
+    try {
+        Add-FpMeta -Folder $Folder -Content ([ordered]@{ withdrawn = $Why })
+    } catch {
+        $cause = "it can't be told whether it begins: cannot write $Folder"
+        Deny-FpOrder -Why "it did not begin within $patience seconds, and $cause" -About unsure
+    }
+}
+
+function Read-FpNote { # what the job's process has said before it began, if it did not begin
+    param([string] $Folder)
+    $note = ([string] (Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'note'))).Trim()
+    if ($note) { "; $note" } else { '' }
+}
+
+function Invoke-FpStart {
+    param([string] $Id)
+    $folder = Get-FpJobFolder -Id $Id
+    $token = ConvertFrom-FpParamText -Text (Get-FpParam -Name token)
+    $never = "it did not begin within $patience seconds when it was handed over, so it never begins"
+    $job = Get-FpJob -Folder $folder
+    $attached = $job.Phase -ne 'absent'
+    Confirm-FpClaim -Token $token -IsAttached $attached
+    if ($job.Withdrawn) { Deny-FpOrder -Why $never }
+    if (-not $attached) {
+        $busy = Find-FpRunningJob
+        if ($busy) {
+            $other = Get-FpJobFolder -Id $busy
+            Write-FpRecord -Kind busy -Fields ([ordered]@{
+                    id = $Id; holder = $busy
+                    began = (Get-FpJob -Folder $other).Began; label = Get-FpLabel -Folder $other
+                })
+            return
+        }
+        Clear-FpOldJobs
+        Save-FpJob -Folder $folder
+        Invoke-FpLaunch -Id $Id -Folder $folder
+        $job = Get-FpJob -Folder $folder
+        if ($job.Withdrawn) {
+            Unregister-FpTask -Id $Id
+            Deny-FpOrder -Why "${never}: $($job.Withdrawn)"
+        }
+    }
+    Write-FpJob -Id $Id -Job $job -More ([ordered]@{ attached = $attached; runner = 'task-scheduler' })
+}
+
+$id = Get-FpParam -Name id
+Invoke-FpOrder -More ([ordered]@{ id = $id; holder = '' }) -Order {
+    Initialize-FpJobs
+    $lock = Enter-FpLock
+    try { Invoke-FpStart -Id $id } finally { $lock.Dispose() }
+}

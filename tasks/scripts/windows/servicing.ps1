@@ -1,0 +1,116 @@
+# Functions that find out what prevents a reboot of this machine. They change nothing.
+# Requires: programs, unfinished_packages
+
+# The note about the last reboot order: the file "reboot" beside the claim, with the boot id, the run, what became of it
+# ("trying", "taken" or "foreign": somebody else has scheduled a shutdown), when, and why.
+function Get-FpNotePath { Join-Path -Path (Get-FpRoot) -ChildPath 'reboot' }
+
+function Read-FpRebootNote { # of an order of this boot, or nothing
+    param([string] $BootId)
+    $note = Read-FpJson -Path (Get-FpNotePath)
+    if ((Get-FpField -Object $note -Name boot) -ne $BootId) { return }
+    @{
+        Said = Get-FpField -Object $note -Name said; Why = Get-FpField -Object $note -Name why
+        Run = Get-FpField -Object $note -Name run
+        At = ConvertTo-FpNumber (Get-FpField -Object $note -Name at)
+    }
+}
+
+function Save-FpRebootNote {
+    param([string] $BootId, [string] $Run, [string] $Said, [string] $Why = '')
+    $note = [ordered]@{ boot = $BootId; run = $Run; said = $Said; at = Get-FpNow; why = $Why }
+    Save-FpText -Path (Get-FpNotePath) -Text (ConvertTo-FpJson -Value $note)
+}
+
+# The last event of the system about shutdowns: 1074 (somebody has ordered one) or 1075 (it was aborted), or nothing.
+function Get-FpShutdownEvent {
+    param([long] $Since = 0)
+    $filter = @{ LogName = 'System'; ProviderName = 'User32'; Id = 1074, 1075 }
+    if ($Since) {
+        $begin = [System.DateTime]::new(621355968000000000 + $Since * 10000000, [System.DateTimeKind]::Utc)
+        $filter.StartTime = $begin.ToLocalTime()
+    }
+    try {
+        $last = @(Get-WinEvent -FilterHashtable $filter -MaxEvents 1 -ErrorAction Stop)
+    } catch {
+        return # there is none, or the log can't be read
+    }
+    if (-not $last.Count) { return }
+    @{ Id = $last[0].Id; Message = (([string] $last[0].Message) -replace '\s+', ' ').Trim() }
+}
+
+# Whether an order that was accepted was aborted by somebody: why, or ''.
+function Find-FpAbort {
+    param($Note)
+    if ($null -eq $Note -or $Note.Said -ne 'taken') { return '' }
+    $last = Get-FpShutdownEvent -Since $Note.At
+    if ($null -eq $last -or $last.Id -ne 1075) { return '' }
+    "somebody has aborted the reboot: $($last.Message)"
+}
+
+function Get-FpCpuTime { # of all processes of a name; nothing if it can't be read
+    param([string] $Name)
+    $sum = 0.0
+    foreach ($process in Get-Process -Name $Name -ErrorAction SilentlyContinue) {
+        $property = $process.PSObject.Properties['TotalProcessorTime']
+        if ($null -eq $property -or $null -eq $property.Value) { return }
+        $sum += $property.Value.TotalSeconds
+    }
+    $sum
+}
+
+# The worker of Windows' servicing remains for some minutes after its work: only one that works prevents a reboot.
+function Test-FpWorkerBusy {
+    if (-not (Get-Process -Name TiWorker -ErrorAction SilentlyContinue)) { return $false }
+    $before = Get-FpCpuTime -Name TiWorker
+    if ($null -eq $before) { return $true }
+    Start-Sleep -Milliseconds 1500
+    $after = Get-FpCpuTime -Name TiWorker
+    ($null -eq $after) -or ($after - $before -gt 0.1)
+}
+
+function Test-FpInstallerBusy { # whether Windows Installer (MSI) is in an installation: it keeps this mutex meanwhile
+    $mutex = $null
+    try {
+        $mutex = [System.Threading.Mutex]::OpenExisting('Global\_MSIExecute')
+        if (-not $mutex.WaitOne(0)) { return $true }
+        $mutex.ReleaseMutex()
+        $false
+    } catch [System.Threading.AbandonedMutexException] {
+        $mutex.ReleaseMutex()
+        $false
+    } catch [System.UnauthorizedAccessException] {
+        # it exists, and only its owner may ask: then the key says whether an installation runs
+        Test-Path -LiteralPath 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Installer\InProgress'
+    } catch {
+        $false # there is no such mutex
+    } finally {
+        if ($null -ne $mutex) { $mutex.Dispose() }
+    }
+}
+
+function Get-FpServicingState { # what Windows' component servicing says of itself: 2 means that it works
+    $path = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
+    if (-not (Test-Path -LiteralPath $path)) { return 0 }
+    [int] (Get-Item -LiteralPath $path).GetValue('ServicingInProgress', 0)
+}
+
+# What prevents a reboot for a run: @{ About (lock or inhibitor); Why }, or nothing. Who has aborted the run's reboot
+# does not want it now: the run does not order it again. Another run may.
+function Find-FpObstacle {
+    param($Note, [string] $Run)
+    $abort = Find-FpAbort -Note $Note
+    if ($abort -and $Note.Run -ceq $Run) { return @{ About = 'inhibitor'; Why = $abort } }
+    if ((Get-FpServicingState) -eq 2) {
+        return @{ About = 'lock'; Why = 'Windows is installing or removing updates (component servicing works)' }
+    }
+    $unfinished = [string] (Find-FpUnfinished)
+    if ($unfinished) { return @{ About = 'lock'; Why = $unfinished } }
+    if (Test-FpInstallerBusy) { return @{ About = 'lock'; Why = 'Windows Installer (msiexec) is in an installation' } }
+    if (Test-FpWorkerBusy) { return @{ About = 'lock'; Why = 'TiWorker.exe is installing or removing updates' } }
+    # whether a foreign shutdown is still scheduled can't be asked: after two minutes, the next order finds out
+    if ($null -eq $Note -or $Note.Said -ne 'foreign' -or (Get-FpNow) - $Note.At -ge 120) { return }
+    $last = Get-FpShutdownEvent -Since $Note.At
+    if ($null -ne $last -and $last.Id -eq 1075) { return }
+    @{ About = 'inhibitor'; Why = $Note.Why }
+}

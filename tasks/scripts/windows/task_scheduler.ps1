@@ -1,0 +1,68 @@
+# Functions that run a job as a scheduled task: as SYSTEM, outside of the WinRM shell, which ends all its processes when
+# it closes. A task has no trigger, so it runs only when it is asked to.
+
+function Get-FpTaskName {
+    param([string] $Id)
+    "FleetPatch-$Id"
+}
+
+function Connect-FpTaskFolder { # the service and its top folder
+    $service = New-Object -ComObject Schedule.Service
+    $null = $service.Connect()
+    @{ Service = $service; Folder = $service.GetFolder('\') }
+}
+
+# The arguments for powershell.exe. Not -File: a group policy may allow only signed files. -MTA: a job may call the
+# Update Agent from two threads. The folder's name is the only text in it that is not always the same.
+function Get-FpTaskArguments {
+    param([string] $Folder)
+    $quoted = $Folder.Replace("'", "''")
+    $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; " +
+        '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText((Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))'
+    $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes($text))
+    "-NoProfile -NonInteractive -MTA -ExecutionPolicy Bypass -EncodedCommand $encoded"
+}
+
+function Register-FpTask { # registers a job's task, or replaces it; returns it
+    param([string] $Id, [string] $Folder)
+    $tasks = Connect-FpTaskFolder
+    $definition = $tasks.Service.NewTask(0)
+    $definition.RegistrationInfo.Description = "A job of fleetpatch. It is removed at its end. Its files: $Folder"
+    $definition.Principal.UserId = 'S-1-5-18'
+    $definition.Principal.LogonType = 5 # a service account
+    $definition.Principal.RunLevel = 1 # with all its rights
+    $settings = $definition.Settings
+    $settings.ExecutionTimeLimit = 'PT0S' # none: it would end the job in the middle
+    $settings.DisallowStartIfOnBatteries = $false
+    $settings.StopIfGoingOnBatteries = $false
+    $settings.IdleSettings.StopOnIdleEnd = $false
+    $settings.StartWhenAvailable = $false
+    $settings.MultipleInstances = 2 # a second start is ignored
+    $settings.Priority = 5 # a normal process; 7, the default, has a low priority for disks too
+    $action = $definition.Actions.Create(0)
+    $shell = Join-Path -Path (Join-Path -Path $env:SystemRoot -ChildPath 'System32') -ChildPath 'WindowsPowerShell'
+    $action.Path = Join-Path -Path (Join-Path -Path $shell -ChildPath 'v1.0') -ChildPath 'powershell.exe'
+    $action.Arguments = Get-FpTaskArguments -Folder $Folder
+    $tasks.Folder.RegisterTaskDefinition((Get-FpTaskName -Id $Id), $definition, 6, $null, $null, 5)
+}
+
+function Unregister-FpTask { # a task that is not there is no error
+    param([string] $Id)
+    try {
+        $tasks = Connect-FpTaskFolder
+        $null = $tasks.Folder.DeleteTask((Get-FpTaskName -Id $Id), 0)
+    } catch {
+        Write-Verbose -Message "task of job ${Id}: $_"
+    }
+}
+
+function Get-FpTaskState { # in words, for a job that did not begin
+    param([string] $Id)
+    try {
+        $tasks = Connect-FpTaskFolder
+        $task = $tasks.Folder.GetTask((Get-FpTaskName -Id $Id))
+        'its task has state {0} and last result 0x{1:X}' -f $task.State, $task.LastTaskResult
+    } catch {
+        "its task can't be read: $(Get-FpCause $_)"
+    }
+}

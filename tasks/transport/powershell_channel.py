@@ -1,0 +1,37 @@
+"""The interface of an open connection that runs one Windows command at a time."""
+
+from typing import Protocol
+
+from tasks.protocols.clock import Deadline
+from tasks.transport.output_decoder import ScriptOutputDecoder
+
+
+class PowerShellChannel(Protocol):
+    """An open connection that runs command lines as the login. Implementation: winrm/channel.py."""
+
+    def execute(
+        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+    ) -> int | None:
+        """Run a command line and give its output to the decoder, until the answer or the command ends.
+
+        Args:
+            command_line: at most 8,191 characters; cmd.exe reads it.
+            stdin: its whole input, in ASCII; then its stdin is closed.
+            decoder: gets stdout and stderr.
+            deadline: of the whole exchange. A command that runs longer is left running, never killed.
+
+        Returns:
+            The command's exit code, or None if the decoder had its complete answer first.
+
+        Raises:
+            ConnectionLost: the connection broke.
+            DeadlineExceeded: the deadline has passed; the connection can't be used any more.
+            ProtocolViolation: from the decoder.
+        """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether another exchange may be tried."""
+
+    def close(self) -> None:
+        """Close the connection."""

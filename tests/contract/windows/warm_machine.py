@@ -1,0 +1,90 @@
+"""A Windows machine of the tests as a Transport, without WinRM: PowerShellHost on its warm PowerShell."""
+
+import itertools
+import shutil
+import tempfile
+from pathlib import Path
+
+from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.powershell_host import PowerShellHost
+from tasks.transport.script_library import ScriptLoader, load_windows_script
+from tests.lab.windows.machine import WindowsMachine
+from tests.lab.windows.powershell_process import Call, Logon
+from tests.lab.windows.scenario import Scenario
+
+CLOCK = SystemClock()
+
+
+class WarmChannel:
+    """Runs command lines on a machine's warm PowerShell, as the login of a connection does."""
+
+    def __init__(self, machine: WindowsMachine, clock: Clock = CLOCK, logon: Logon = "network") -> None:
+        self._machine = machine
+        self._clock = clock
+        self._logon = logon
+        self.is_open = True
+        self.call: Call | None = None
+
+    def execute(
+        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+    ) -> int | None:
+        """Run it, and wait for its end; see PowerShellChannel."""
+        pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        words = command_line.split()[1:]
+
+        def keep(name: str, data: bytes) -> None:
+            pieces[name].append(data)
+
+        try:
+            self.call = self._machine.powershell.call(words, stdin, logon=self._logon, on_output=keep)
+            code = self.call.wait(max(0.0, deadline.remaining_seconds(self._clock)))
+        except TimeoutError as error:
+            raise DeadlineExceeded("the machine did not answer in the time it was given") from error
+        except ConnectionError as error:
+            raise ConnectionLost(str(error)) from error
+        decoder.feed_stderr(b"".join(pieces["stderr"]))
+        if not decoder.feed_stdout(b"".join(pieces["stdout"])) and code is None:
+            raise ConnectionLost("the machine lost its power")
+        return code
+
+    def close(self) -> None:
+        """Nothing stays open."""
+        self.is_open = False
+
+
+class WarmMachine:
+    """A machine that is on, with places for tests: each one is a folder of fleetpatch of its own."""
+
+    def __init__(self, scenario: Scenario | None = None) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="windows-"))
+        self.windows = WindowsMachine(self.folder / "machine", scenario or Scenario())
+        self.windows.start()
+        self._numbers = itertools.count(1)
+
+    @property
+    def system_root(self) -> Path:
+        """Its folder C:\\Windows."""
+        return self.folder / "machine/C/Windows"
+
+    def make_place(self) -> Path:
+        """Return the path of a folder of fleetpatch that no test has used."""
+        return self.system_root / f"FleetPatch{next(self._numbers)}"
+
+    def open_host(
+        self, place: Path | None = None, script_loader: ScriptLoader = load_windows_script, logon: Logon = "network"
+    ) -> PowerShellHost:
+        """Return a transport to it."""
+        return PowerShellHost(
+            WarmChannel(self.windows, logon=logon),
+            machine="here",
+            clock=CLOCK,
+            job_root=str(place or ""),
+            script_loader=script_loader,
+        )
+
+    def close(self) -> None:
+        """Switch it off, and remove it."""
+        self.windows.close()
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,174 @@
+"""A Windows machine of the tests: its power, its boots and its PowerShell. What it is like: scenario.py."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.lab.windows.machine_facts import CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.powershell_process import PowerShellProcess
+from tests.lab.windows.scenario import Scenario, history_entry
+from tests.lab.windows.state import change_state, read_state
+
+Listener = Callable[[str], None]
+
+
+def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
+    """Have the machine's state be that after a boot; ``clean`` is a shutdown before, else a loss of power."""
+    with change_state(folder) as state:
+        now = time.time()
+        state["power"] = "on"
+        state["boot"] = {"number": state["boot"]["number"] + 1, "time": now}
+        state["shutdown"] = None
+        state["activity"] = None
+        state["reboot_required"] = state["reboot_before_installation"] = False
+        state["next_pid"] = 4000  # numbers of processes are used again
+        state["processes"] = [{"pid": 4, "name": "System", "start": now}]
+        state["servicing_until"] = now + float(scenario["servicing_seconds_after_boot"])
+        state["registry"] = {path: key for path, key in state["registry"].items() if not key["volatile"]}
+        for task in state["tasks"].values():
+            if task["instance"] is not None:
+                task["instance"], task["last_result"] = None, 0x41306
+        for update in scenario["updates"]:
+            _finish_update(state, update)
+        if not clean:
+            _add_event(state, "Microsoft-Windows-Kernel-Power", 41, "The system rebooted without a clean shutdown.")
+        _add_event(state, "EventLog", 6005, "The Event log service was started.")
+        state["journal"].append({"time": now, "what": "boot", "clean": clean})
+
+
+def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
+    done = state["updates"][update["id"]]
+    if not done["pending"]:
+        return
+    done["pending"] = False
+    if update["rolled_back"]:
+        title = update["title"]
+        entry = history_entry(title, update["id"], at=time.time(), result=4, hresult=0x800F0922)
+        state["history"].append({**entry, "revision": update["revision"]})
+        _add_event(state, "Microsoft-Windows-WindowsUpdateClient", 20, f"Installation Failure: 0x800F0922: {title}")
+        return
+    done["installed"] = True
+    state["hot_fixes"] += [f"KB{kb}" for kb in update["kbs"]]
+    if update["build_after"] is not None:
+        state["build"] = update["build_after"]
+    if update["ubr_after"] is not None:
+        state["ubr"] = update["ubr_after"]
+    values = state["registry"][CURRENT_VERSION]["values"]
+    values["UBR"]["data"] = state["ubr"]
+    values["CurrentBuild"]["data"] = values["CurrentBuildNumber"]["data"] = str(state["build"])
+
+
+def _add_event(state: dict[str, Any], provider: str, number: int, message: str) -> None:
+    state["events"].append(
+        {"log": "System", "provider": provider, "id": number, "time": time.time(), "message": message}
+    )
+
+
+class WindowsMachine:
+    """A machine with power: ``start`` boots it, shutdown.exe reboots it, and ``power_cut`` is a power cut."""
+
+    def __init__(self, folder: Path, scenario: Scenario | None = None, listener: Listener = lambda _: None) -> None:
+        """Take its folder, or make it from a scenario. The listener hears "off" and "on" (from another thread)."""
+        self.folder = folder
+        if scenario is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            scenario.write(folder)
+        self._scenario: dict[str, Any] = json.loads((folder / "scenario.json").read_text(encoding="utf-8"))
+        self._listener = listener
+        self._process: PowerShellProcess | None = None
+        self._changed = threading.Condition()
+        self._closed = False
+        self._wanted = False
+
+    @property
+    def powershell(self) -> PowerShellProcess:
+        """Its PowerShell; ConnectionError while it has no power."""
+        process = self._process
+        if process is None or not process.is_alive:
+            raise ConnectionError("the machine has no power")
+        return process
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has power and answers."""
+        return self._process is not None and self._process.is_alive
+
+    @property
+    def boot_number(self) -> int:
+        """How many boots it has had: 1 at first."""
+        return int(self.read_state()["boot"]["number"])
+
+    def read_state(self) -> dict[str, Any]:
+        """Return what became of it."""
+        return read_state(self.folder)
+
+    def stand_in_errors(self) -> list[str]:
+        """Return what scripts asked for that the stand-ins lack, even if a script caught the error."""
+        path = self.folder / "stand_in_errors.log"
+        return path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+
+    def open_gate(self, name: str) -> None:
+        """Let what waits at a gate go on."""
+        (self.folder / "gates" / name).touch()
+
+    def start(self) -> None:
+        """Switch it on."""
+        self._wanted = True
+        process = PowerShellProcess(self.folder, self._ended)
+        process.start()
+        with self._changed:
+            self._process = process
+            self._changed.notify_all()
+        self._listener("on")
+
+    def _ended(self, reason: str) -> None:
+        self._listener("off")
+        with self._changed:
+            self._process = None
+            self._changed.notify_all()
+        if reason == "restarting" and self._wanted:
+            threading.Thread(target=self._boot, args=(True,), daemon=True).start()
+
+    def _boot(self, clean: bool) -> None:
+        time.sleep(float(self._scenario["configuring_seconds"]))
+        if self._scenario["hangs_at_boot"]:
+            return
+        with self._changed:
+            if self._closed:
+                return
+            boot_state(self.folder, self._scenario, clean=clean)
+            self.start()
+
+    def power_cut(self, *, and_on: bool = True) -> None:
+        """Cut its power, and switch it on again."""
+        self._wanted = False
+        process = self._process
+        if process is not None:
+            process.kill()
+        if and_on:
+            self._boot(clean=False)
+
+    def wait_until(self, condition: Callable[[dict[str, Any]], object], timeout: float = 60) -> dict[str, Any]:
+        """Wait until its state meets a condition, and return that state."""
+        end = time.monotonic() + timeout
+        while not condition(state := self.read_state()):
+            assert time.monotonic() < end, f"not within {timeout} s: {state}"
+            time.sleep(0.02)
+        return state
+
+    def wait_for_boot(self, number: int, timeout: float = 120) -> None:
+        """Wait until it is up after that many boots."""
+        with self._changed:
+            up = self._changed.wait_for(lambda: self.is_up and self.boot_number >= number, timeout)
+        assert up, f"boot {number} did not come within {timeout} s"
+
+    def close(self) -> None:
+        """Switch it off for good."""
+        self._closed = True
+        self.power_cut(and_on=False)
+
+
+REBOOT_REQUIRED = rf"{WINDOWS_UPDATE}\Auto Update\RebootRequired"

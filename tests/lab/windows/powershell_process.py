@@ -1,0 +1,255 @@
+"""The warm PowerShell of a machine of the tests: PowerShellProcess starts it, and runs powershell.exe's calls on it.
+
+It is one process of PowerShell 7 with stand-ins for what only Windows has (stand_ins/). Each call gets a runspace and a
+thread of its own, and several run at once. The process is the machine's power: when it ends, all that ran on it ends.
+"""
+
+import base64
+import contextlib
+import fcntl
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Literal
+
+SOURCES = Path(__file__).with_name("stand_ins")
+Logon = Literal["network", "system"]
+Output = Callable[[str, bytes], None]
+
+
+def find_powershell() -> str | None:
+    """Return the path of pwsh, or None where there is none."""
+    return shutil.which("pwsh")
+
+
+def compile_stand_ins() -> Path:
+    """Return the assembly of the stand-ins. It is compiled once for each version of its sources."""
+    pwsh = find_powershell()
+    assert pwsh is not None, "there is no pwsh on PATH"
+    digest = hashlib.sha256(pwsh.encode())
+    for source in [*sorted(SOURCES.glob("*.cs")), SOURCES / "compile.ps1"]:
+        digest.update(source.name.encode() + source.read_bytes())
+    cache = Path(tempfile.gettempdir()) / f"fleetpatch-stand-ins-{os.getuid()}"
+    cache.mkdir(mode=0o700, exist_ok=True)
+    assert cache.stat().st_uid == os.getuid(), f"{cache} belongs to somebody else"
+    assembly = cache / digest.hexdigest()[:20] / "FleetPatchStandIns.dll"
+    with (cache / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of several processes of tests, one compiles
+        if not assembly.exists():
+            fresh = Path(tempfile.mkdtemp(dir=cache))
+            command = [pwsh, "-NoProfile", "-NonInteractive", "-File", str(SOURCES / "compile.ps1"), str(SOURCES)]
+            done = subprocess.run(
+                [*command, str(fresh / assembly.name)],
+                env={**os.environ, "TERM": "dumb"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            fresh.rename(assembly.parent)
+    return assembly
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a call left: exit code None if the machine lost its power first."""
+
+    exit_code: int | None
+    stdout: bytes
+    stderr: bytes
+
+
+@dataclass
+class Call:
+    """A call of powershell.exe that runs."""
+
+    id: str
+    on_output: Output
+    cancel: Callable[[], None]
+    exit_code: int | None = None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def wait(self, timeout: float) -> int | None:
+        """Wait for its end. Returns its exit code: None if the machine lost its power first."""
+        if not self.ended.wait(timeout):
+            raise TimeoutError(f"no end after {timeout} s")
+        return self.exit_code
+
+
+class PowerShellProcess:
+    """A warm PowerShell. Its calls may come from any thread; what they print comes from a thread of its own."""
+
+    def __init__(self, folder: Path, on_end: Callable[[str], None] = lambda _: None) -> None:
+        """Take a machine's folder; ``on_end`` hears why the process ended: "restarting", or "" if it was killed."""
+        self._folder = folder
+        self._on_end = on_end
+        self._calls: dict[str, Call] = {}
+        self._ids = itertools.count(1)
+        self._lock = threading.Lock()
+        self._ready = threading.Event()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._requests: IO[bytes] | None = None
+        self._reader: threading.Thread | None = None
+        self._reason = ""
+        self._over = False
+
+    def start(self, timeout: float = 120) -> None:
+        """Start it, and wait until it takes calls."""
+        assembly = compile_stand_ins()
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        try:
+            with (self._folder / "host.log").open("ab") as log:
+                self._process = subprocess.Popen(
+                    [
+                        *(str(find_powershell()), "-NoProfile", "-NonInteractive"),
+                        *("-File", str(SOURCES / "host.ps1")),
+                        *("-Folder", str(self._folder), "-Assembly", str(assembly)),
+                        *("-Requests", str(request_read), "-Answers", str(answer_write)),
+                    ],
+                    pass_fds=(request_read, answer_write),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(),
+                    start_new_session=True,  # a signal for the tests' terminal is none for the machine
+                )
+        finally:
+            os.close(request_read)
+            os.close(answer_write)
+        self._requests = os.fdopen(request_write, "wb", buffering=0)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(answer_read, "rb"),), daemon=True)
+        self._reader.start()
+        if not self._ready.wait(timeout) or self._over:
+            self.kill()
+            raise AssertionError(f"the PowerShell did not start:\n{(self._folder / 'host.log').read_text()}")
+
+    def _environment(self) -> dict[str, str]:
+        """Return the variables of a Windows machine, plus those that pwsh itself needs on Linux."""
+        windows = self._folder / "C" / "Windows"
+        temporary = windows / "Temp"
+        temporary.mkdir(parents=True, exist_ok=True)
+        scenario = json.loads((self._folder / "scenario.json").read_text())
+        return {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self._folder),
+            "LANG": "C.UTF-8",
+            "TERM": "dumb",
+            "NO_COLOR": "1",
+            "TMPDIR": str(temporary),
+            "POWERSHELL_TELEMETRY_OPTOUT": "1",
+            "POWERSHELL_UPDATECHECK": "Off",
+            "DOTNET_gcServer": "0",
+            "DOTNET_TieredPGO": "0",
+            "SystemRoot": str(windows),
+            "windir": str(windows),
+            "SystemDrive": "C:",
+            "ComSpec": str(windows / "System32" / "cmd.exe"),
+            "TEMP": str(temporary),
+            "TMP": str(temporary),
+            "ProgramData": str(self._folder / "C" / "ProgramData"),
+            "ProgramFiles": str(self._folder / "C" / "Program Files"),
+            "COMPUTERNAME": scenario["name"],
+            "USERNAME": "Administrator",
+            "OS": "Windows_NT",
+            "PROCESSOR_ARCHITECTURE": "AMD64",
+        }
+
+    def call(
+        self, arguments: Sequence[str], stdin: bytes = b"", *, logon: Logon = "network", on_output: Output
+    ) -> Call:
+        """Begin a call of powershell.exe: its arguments without the program's name."""
+        call = Call(id=str(next(self._ids)), on_output=on_output, cancel=lambda: self._cancel(call.id))
+        message: dict[str, object] = {
+            "id": call.id,
+            "arguments": list(arguments),
+            "stdin": base64.b64encode(stdin).decode(),
+            "logon": logon,
+        }
+        with self._lock:
+            if self._over:
+                raise ConnectionError("the machine has no power")
+            self._calls[call.id] = call
+        self._send(message)
+        return call
+
+    def run(
+        self, arguments: Sequence[str], stdin: bytes = b"", *, logon: Logon = "network", timeout: float = 120
+    ) -> Completed:
+        """Make a call and wait for its end."""
+        pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        call = self.call(arguments, stdin, logon=logon, on_output=lambda name, data: pieces[name].append(data))
+        code = call.wait(timeout)
+        return Completed(code, b"".join(pieces["stdout"]), b"".join(pieces["stderr"]))
+
+    def run_script(self, script: str, *, logon: Logon = "network", timeout: float = 120) -> Completed:
+        """Run a script's text as -EncodedCommand."""
+        encoded = base64.b64encode(script.encode("utf-16-le")).decode()
+        return self.run(["-NoProfile", "-NonInteractive", "-EncodedCommand", encoded], logon=logon, timeout=timeout)
+
+    def _cancel(self, name: str) -> None:
+        self._send({"id": name, "cancel": True})
+
+    def _send(self, message: dict[str, object]) -> None:
+        assert self._requests is not None
+        data = json.dumps(message).encode() + b"\n"
+        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):  # _read sees the end, and tells it
+            while data:
+                data = data[self._requests.write(data) :]
+
+    def _read(self, answers: IO[bytes]) -> None:
+        with answers:
+            for line in answers:
+                self._take(json.loads(line))
+        assert self._process is not None
+        self._process.wait()
+        with self._lock:
+            self._over = True
+            if self._requests is not None:
+                self._requests.close()
+            left = list(self._calls.values())
+            self._calls.clear()
+        self._ready.set()
+        for call in left:
+            call.ended.set()
+        self._on_end(self._reason)
+
+    def _take(self, answer: dict[str, object]) -> None:
+        if "event" in answer:
+            if answer["event"] == "ready":
+                self._ready.set()
+            else:
+                self._reason = str(answer["event"])
+            return
+        name = str(answer["id"])
+        if "exit_code" not in answer:
+            self._calls[name].on_output(str(answer["stream"]), base64.b64decode(str(answer["data"])))
+            return
+        with self._lock:
+            call = self._calls.pop(name)
+        call.exit_code = int(str(answer["exit_code"]))
+        call.ended.set()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it takes calls."""
+        return self._ready.is_set() and not self._over
+
+    def kill(self) -> None:
+        """Cut the power: everything that runs ends at once."""
+        if self._process is None:
+            return
+        self._process.kill()
+        self._process.wait()
+        if self._reader is not None and self._reader is not threading.current_thread():
+            self._reader.join(30)

@@ -1,0 +1,17 @@
+"""Runs scripts on Windows machines of the tests, for tests of their stand-ins."""
+
+from collections.abc import Callable
+
+from tests.lab.windows.machine import WindowsMachine
+from tests.lab.windows.powershell_process import Logon
+
+MakeMachine = Callable[..., WindowsMachine]
+"""`make_machine(Scenario(...))` is a machine that is on."""
+
+
+def run(machine: WindowsMachine, script: str, logon: Logon = "network") -> list[str]:
+    """Run a script that must succeed. Returns its lines."""
+    strict = "Set-StrictMode -Version Latest\n$ErrorActionPreference = 'Stop'\n"
+    done = machine.powershell.run_script(strict + script, logon=logon)
+    assert (done.exit_code, done.stderr) == (0, b""), (done.stdout + done.stderr).decode()
+    return done.stdout.decode().replace("\r\n", "\n").splitlines()

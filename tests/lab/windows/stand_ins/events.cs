@@ -1,0 +1,95 @@
+// The event log: what the scenario begins with, and what the stand-ins write.
+using System;
+using System.Collections;
+using System.Collections.Generic;
+using System.Linq;
+using System.Management.Automation;
+using System.Text.Json.Nodes;
+
+namespace FleetPatch.StandIns
+{
+    public static class Events
+    {
+        public static void Add(JsonObject state, string log, string provider, int id, string message)
+        {
+            state["events"].AsArray().Add(new JsonObject
+            {
+                ["log"] = log, ["provider"] = provider, ["id"] = id, ["time"] = Machine.Now, ["message"] = message,
+            });
+        }
+    }
+
+    public sealed class EventRecordStandIn
+    {
+        public string LogName { get; set; }
+        public string ProviderName { get; set; }
+        public int Id { get; set; }
+        public DateTime? TimeCreated { get; set; }
+        public string Message { get; set; }
+        public byte? Level { get; set; }
+        public string LevelDisplayName { get; set; }
+        public long? RecordId { get; set; }
+    }
+}
+
+// Of the real cmdlets' names: error ids end with them.
+namespace Microsoft.PowerShell.Commands
+{
+    using FleetPatch.StandIns;
+
+    [Cmdlet(VerbsCommon.Get, "WinEvent")]
+    public sealed class GetWinEventCommand : PSCmdlet
+    {
+        static readonly string[] Known = { "LogName", "ProviderName", "Id", "StartTime", "EndTime", "Level" };
+
+        [Parameter(Mandatory = true)]
+        public Hashtable FilterHashtable { get; set; }
+
+        [Parameter]
+        public long MaxEvents { get; set; } = long.MaxValue;
+
+        [Parameter]
+        public SwitchParameter Oldest { get; set; }
+
+        protected override void ProcessRecord()
+        {
+            foreach (var key in FilterHashtable.Keys.Cast<string>().Where(k => !Known.Contains(k, StringComparer.OrdinalIgnoreCase)))
+                throw new StandInException("Get-WinEvent: unknown key '" + key + "' in -FilterHashtable");
+            var all = Machine.Current.Read(s => s["events"].AsArray().Select((e, n) => new EventRecordStandIn
+            {
+                LogName = Json.Text(e, "log"), ProviderName = Json.Text(e, "provider"), Id = (int)Json.Number(e, "id"),
+                TimeCreated = Machine.FromEpoch(Json.Real(e, "time")).ToLocalTime(), Message = Json.Text(e, "message"), Level = 4,
+                LevelDisplayName = "Information", RecordId = n + 1,
+            }).ToList());
+            var hits = all.Where(Matches).ToList();
+            if (!Oldest) hits.Reverse();
+            if (hits.Count == 0)
+            {
+                WriteError(new ErrorRecord(new Exception("No events were found that match the specified selection criteria."),
+                    "NoMatchingEventsFound", ErrorCategory.ObjectNotFound, null));
+            }
+            foreach (var hit in hits.Take((int)Math.Min(MaxEvents, int.MaxValue))) WriteObject(hit);
+        }
+
+        bool Matches(EventRecordStandIn found) =>
+            Fits("LogName", found.LogName) && Fits("ProviderName", found.ProviderName) && Fits("Id", found.Id) && Fits("Level", (int)found.Level)
+            && (Time("StartTime") == null || found.TimeCreated >= Time("StartTime")) && (Time("EndTime") == null || found.TimeCreated <= Time("EndTime"));
+
+        object Asked(string key)
+        {
+            var name = FilterHashtable.Keys.Cast<string>().FirstOrDefault(k => k.Equals(key, StringComparison.OrdinalIgnoreCase));
+            var value = name == null ? null : FilterHashtable[name];
+            return value is PSObject wrapped ? wrapped.BaseObject : value;
+        }
+
+        DateTime? Time(string key) => Asked(key) == null ? (DateTime?)null : ((DateTime)LanguagePrimitives.ConvertTo(Asked(key), typeof(DateTime))).ToLocalTime();
+
+        bool Fits(string key, object actual)
+        {
+            var asked = Asked(key);
+            if (asked == null) return true;
+            var values = asked is IEnumerable many && !(asked is string) ? many.Cast<object>() : new[] { asked };
+            return values.Any(v => LanguagePrimitives.Equals(actual, v, true));
+        }
+    }
+}

@@ -1,0 +1,200 @@
+// The warm PowerShell: reads requests, runs each in a runspace and a thread of its own, and passes on what it writes.
+using System;
+using System.Collections;
+using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Management.Automation;
+using System.Management.Automation.Runspaces;
+using System.Reflection;
+using System.Text;
+using System.Text.Json.Nodes;
+using System.Threading;
+using Microsoft.Win32.SafeHandles;
+
+namespace FleetPatch.StandIns
+{
+    public static class Host
+    {
+        static readonly ConcurrentDictionary<string, Request> running = new ConcurrentDictionary<string, Request>();
+        static readonly ConcurrentDictionary<string, Request> tasks = new ConcurrentDictionary<string, Request>();
+        static readonly object writing = new object();
+        static readonly object environment = new object();
+        static StreamWriter answers;
+        static InitialSessionState sessionState;
+        static Dictionary<string, string> variables;
+        static int busy;
+
+        public static IEnumerable<Request> Running => running.Values.Concat(tasks.Values);
+
+        // Serves until the other end closes: then the machine has no power any more, and all that runs ends with it.
+        public static void Serve(string folder, int requestsHandle, int answersHandle)
+        {
+            Machine.Open(folder);
+            Console.SetIn(new ConsoleIn());
+            Console.SetOut(new ConsoleOut(false));
+            Console.SetError(new ConsoleOut(true));
+            variables = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().ToDictionary(e => (string)e.Key, e => (string)e.Value);
+            answers = new StreamWriter(Open(answersHandle, FileAccess.Write), new UTF8Encoding(false)) { AutoFlush = true };
+            sessionState = Session.Create();
+            PowerSwitch.Resume();
+            Timetable.AfterBoot();
+            Answer(new JsonObject { ["event"] = "ready" });
+            using (var requests = new StreamReader(Open(requestsHandle, FileAccess.Read), new UTF8Encoding(false)))
+            {
+                for (string line; (line = requests.ReadLine()) != null;) Take(JsonNode.Parse(line).AsObject());
+            }
+            Environment.Exit(0);
+        }
+
+        static FileStream Open(int handle, FileAccess access) => new FileStream(new SafeFileHandle((IntPtr)handle, true), access, 1);
+
+        static void Take(JsonObject message)
+        {
+            var id = (string)message["id"];
+            if (message.ContainsKey("cancel"))
+            {
+                if (running.TryGetValue(id, out var old)) old.Stop();
+                return;
+            }
+            var request = NewRequest(id, message["arguments"].AsArray().Select(a => (string)a).ToList(), (string)message["logon"]);
+            request.In = new StringReader(new UTF8Encoding(false).GetString(Convert.FromBase64String((string)message["stdin"])));
+            request.Out = new StreamWriterOf(bytes => Output(id, "stdout", bytes));
+            request.Err = new StreamWriterOf(bytes => Output(id, "stderr", bytes));
+            running[id] = request;
+            Start(request, () =>
+            {
+                running.TryRemove(id, out _);
+                Answer(new JsonObject { ["id"] = id, ["exit_code"] = request.ExitCode });
+            });
+        }
+
+        static Request NewRequest(string id, IList<string> arguments, string logon)
+        {
+            if (logon != "network" && logon != "system") throw new StandInException("unknown logon '" + logon + "'");
+            return new Request { Id = id, Arguments = arguments, Logon = logon, Pid = Processes.NextPid(), Started = Machine.Now };
+        }
+
+        // What a scheduled task runs: as SYSTEM, and nobody reads what it writes except a file for whoever debugs a test.
+        public static Request StartTask(string taskPath, string instance, IList<string> arguments, Action<Request> ended)
+        {
+            var request = NewRequest(instance, arguments, "system");
+            request.TaskPath = taskPath;
+            var log = Path.Combine(Machine.Current.Folder, "task_output.log");
+            Action<byte[]> append = bytes => { lock (tasks) { using (var file = new FileStream(log, FileMode.Append)) file.Write(bytes, 0, bytes.Length); } };
+            request.Out = new StreamWriterOf(append);
+            request.Err = new StreamWriterOf(append);
+            tasks[instance] = request;
+            Start(request, () => { tasks.TryRemove(instance, out _); ended(request); });
+            return request;
+        }
+
+        public static Request FindTask(string instance) => tasks.TryGetValue(instance, out var request) ? request : null;
+
+        static void Output(string id, string stream, byte[] data) =>
+            Answer(new JsonObject { ["id"] = id, ["stream"] = stream, ["data"] = Convert.ToBase64String(data) });
+
+        public static void Answer(JsonObject message)
+        {
+            lock (writing) answers.Write(message.ToJsonString() + "\n");
+        }
+
+        static void Start(Request request, Action ended)
+        {
+            var thread = new Thread(() =>
+            {
+                Request.Current = request;
+                try { Run(request); }
+                catch (Exception error)
+                {
+                    request.Err.WriteLine(error is StandInException ? error.Message : error.ToString());
+                    request.ExitCode = 1;
+                }
+                request.End();
+                request.Out.Flush();
+                request.Err.Flush();
+                ended();
+            }, 16 << 20);
+            thread.IsBackground = true;
+            using (ExecutionContext.SuppressFlow()) thread.Start();
+        }
+
+        static void Run(Request request)
+        {
+            var line = CommandLine.Of(request.Arguments);
+            if (line.File != null && !File.Exists(line.File))
+            {
+                request.Err.WriteLine("The argument '" + line.File + "' to the -File parameter does not exist. Provide the path to an existing '.ps1' file as an argument to the -File parameter.");
+                request.ExitCode = -196608;
+                return;
+            }
+            ResetEnvironment(1);
+            try
+            {
+                using (var runspace = RunspaceFactory.CreateRunspace(new Terminal(request), sessionState))
+                {
+                    runspace.ThreadOptions = PSThreadOptions.UseCurrentThread;
+                    runspace.Open();
+                    Runspace.DefaultRunspace = runspace;
+                    Session.Prepare(runspace, request);
+                    using (var shell = PowerShell.Create())
+                    {
+                        shell.Runspace = runspace;
+                        request.Shell = shell;
+                        Invoke(request, shell, line);
+                        request.Shell = null;
+                    }
+                }
+            }
+            finally { ResetEnvironment(-1); }
+        }
+
+        static void Invoke(Request request, PowerShell shell, CommandLine line)
+        {
+            if (line.File != null) line.AddTo(shell);
+            else shell.AddScript(line.Script);
+            shell.Commands.Commands[0].MergeMyResults(PipelineResultTypes.Error, PipelineResultTypes.Output);
+            shell.AddCommand("Out-Default");
+            var failed = false;
+            try
+            {
+                request.ThrowIfStopped();
+                shell.Invoke();
+            }
+            catch (PipelineStoppedException) { failed = true; }
+            catch (RuntimeException error)
+            {
+                failed = true;
+                Report(request, shell.Runspace, error);
+            }
+            if (request.Stopped.IsCancellationRequested) request.ExitCode = 1;
+            if (request.ExitCode == null && !failed && line.File != null) request.ExitCode = Session.LastExitCode(shell.Runspace);
+            if (request.ExitCode == null) request.ExitCode = failed ? 1 : 0;
+        }
+
+        static void Report(Request request, Runspace runspace, RuntimeException error)
+        {
+            using (var shell = PowerShell.Create())
+            {
+                shell.Runspace = runspace;
+                shell.AddCommand("Out-String").AddParameter("InputObject", error.ErrorRecord);
+                foreach (var text in shell.Invoke<string>()) request.Err.Write(text.TrimEnd() + "\r\n");
+            }
+        }
+
+        // Variables that a script sets are gone with its process; here the process stays, so they are put back when
+        // no request runs any more.
+        static void ResetEnvironment(int change)
+        {
+            lock (environment)
+            {
+                busy += change;
+                if (busy != 0) return;
+                foreach (DictionaryEntry entry in Environment.GetEnvironmentVariables())
+                    if (!variables.ContainsKey((string)entry.Key)) Environment.SetEnvironmentVariable((string)entry.Key, null);
+                foreach (var entry in variables) Environment.SetEnvironmentVariable(entry.Key, entry.Value);
+            }
+        }
+    }
+}
