@@ -14,9 +14,10 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.lockout_guard import LockoutGuard, LoginAttempt
 from tasks.transport.posix_shell import PosixShell
+from tasks.transport.powershell_host import PowerShellHost
 from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import ScriptLoader, load_script
-from tasks.transport.session import Connection, ConnectionOpener, Session
+from tasks.transport.script_library import ScriptLoader, load_script, load_windows_script
+from tasks.transport.session import POLL_TIMEOUT_SECONDS, Connection, ConnectionOpener, Session
 from tasks.transport.shell_channel import ShellChannel
 from tasks.transport.ssh.channel import SshShellChannel
 from tasks.transport.ssh.connection import SshSettings, connect
@@ -39,7 +40,7 @@ class _SessionRequest:
     jump_hosts: JumpHostPool
     lockout_guard: LockoutGuard
     job_root: str
-    script_loader: ScriptLoader
+    script_loader: ScriptLoader | None
 
 
 def build_session(
@@ -51,7 +52,7 @@ def build_session(
     jump_hosts: JumpHostPool = SHARED_JUMP_HOSTS,
     lockout_guard: LockoutGuard | None = None,
     job_root: str = "",
-    script_loader: ScriptLoader = load_script,
+    script_loader: ScriptLoader | None = None,
 ) -> Session:
     """Return a Session for a machine. It connects at its first call.
 
@@ -64,7 +65,7 @@ def build_session(
         jump_hosts: the open jump hosts; all sessions of a process share them.
         lockout_guard: the logins of the run; all its sessions share it. None: a new one.
         job_root: directory of jobs on the machine; "" for the default.
-        script_loader: gives a script's text by its name.
+        script_loader: gives a script's text by its name; None: the scripts of fleetpatch for the machine's system.
 
     Raises:
         UnsupportedSystem: its kind of transport is not supported.
@@ -88,7 +89,8 @@ def build_session(
         job_root,
         script_loader,
     )
-    return Session(build_opener(request), machine=machine.name, clock=clock)
+    poll_seconds = _POLL_TIMEOUTS.get(machine.transport, POLL_TIMEOUT_SECONDS)
+    return Session(build_opener(request), machine=machine.name, clock=clock, poll_timeout_seconds=poll_seconds)
 
 
 def _build_ssh_opener(request: _SessionRequest) -> ConnectionOpener:
@@ -114,9 +116,37 @@ def _build_local_opener(request: _SessionRequest) -> ConnectionOpener:
     return open_connection
 
 
+def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
+    # imported here: no other transport needs requests and what it brings
+    from tasks.transport.winrm.connection import connect as connect_winrm  # noqa: PLC0415
+    from tasks.transport.winrm.login import WinrmEnvironment  # noqa: PLC0415
+
+    environment = WinrmEnvironment(request.resolve_credential, request.clock, request.lockout_guard)
+    shells_to_delete: list[str] = []
+
+    def open_connection(deadline: Deadline) -> Connection:
+        return PowerShellHost(
+            connect_winrm(request.machine, environment, deadline=deadline, shells_to_delete=shells_to_delete),
+            machine=request.machine.name,
+            clock=request.clock,
+            job_root=request.job_root,
+            script_loader=request.script_loader or load_windows_script,
+        )
+
+    return open_connection
+
+
 _OPENER_BUILDERS: Final[Mapping[TransportKind, Callable[[_SessionRequest], ConnectionOpener]]] = MappingProxyType(
-    {TransportKind.SSH: _build_ssh_opener, TransportKind.LOCAL: _build_local_opener}
+    {
+        TransportKind.SSH: _build_ssh_opener,
+        TransportKind.WINRM: _build_winrm_opener,
+        TransportKind.LOCAL: _build_local_opener,
+    }
 )
+
+
+_POLL_TIMEOUTS: Final = MappingProxyType({TransportKind.WINRM: 90.0})
+"""A new PowerShell takes seconds to start, and much longer while Windows installs updates."""
 
 
 def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privilege: PrivilegeEscalator) -> PosixShell:
@@ -126,7 +156,7 @@ def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privileg
         privilege=privilege,
         clock=request.clock,
         job_root=request.job_root,
-        script_loader=request.script_loader,
+        script_loader=request.script_loader or load_script,
     )
 
 
