@@ -58,7 +58,7 @@ def list_cim_instances(scenario: "Scenario") -> dict[str, list[JsonObject]]:
         }
         for disk in scenario.disks
     ]
-    volumes = [
+    volumes: list[JsonObject] = [
         {"Name": "C:\\", "DriveLetter": "C:", "SystemVolume": False, "Capacity": {"uint64": scenario.disks[0].size}},
         {"Name": "\\\\?\\Volume{0}\\", "DriveLetter": None, "SystemVolume": True, "Capacity": {"uint64": 2**29}},
     ]

@@ -1,6 +1,7 @@
 """The Windows Update Agent: its members, criteria, refusals, and what searches, downloads and installations do."""
 
 import re
+from typing import Literal
 
 import pytest
 
@@ -173,7 +174,7 @@ def test_what_a_login_over_the_network_may_not_do(make_machine: MakeMachine, scr
 
 
 @pytest.mark.parametrize("shape", ["bare", "wrapped"])
-def test_failures_have_both_shapes(make_machine: MakeMachine, shape: str) -> None:
+def test_failures_have_both_shapes(make_machine: MakeMachine, shape: Literal["bare", "wrapped"]) -> None:
     machine = make_machine(Scenario(com_errors=shape))
     told = run(machine, AGENT + "try { $session.CreateUpdateInstaller() } catch { $_.Exception.GetType().Name }")
     assert told == ["COMException" if shape == "bare" else "MethodInvocationException"]
@@ -231,7 +232,9 @@ def test_an_update_has_what_the_catalogue_says(make_machine: MakeMachine) -> Non
     script = """
     $u = (Search "UpdateID='00000007-0000-4000-8000-000000000000'").Item(0); $b = $u.InstallationBehavior
     "$($u.Identity.UpdateID) $($u.Identity.RevisionNumber) $($u.KBArticleIDs.Item(0)) $($u.MsrcSeverity)"
-    "$($u.MaxDownloadSize) $($u.MaxDownloadSize.GetType()) $($u.CveIDs.Item(0)) $($u.SupersededUpdateIDs.Count) $($u.Type) $($u.IsDownloaded)"
+    $size = $u.MaxDownloadSize
+    "$size $($size.GetType()) $($u.CveIDs.Item(0)) $($u.SupersededUpdateIDs.Count) $($u.Type)"
+    $u.IsDownloaded
     "$($b.Impact) $($b.RebootBehavior) $($b.CanRequestUserInput) $($u.Categories.Item(1).CategoryID)"
     "$($u.LastDeploymentChangeTime.ToString('s')) $($u.LastDeploymentChangeTime.Kind)"
     $null -eq (Search "UpdateID='00000009-0000-4000-8000-000000000000'").Item(0).InstallationBehavior
@@ -239,7 +242,8 @@ def test_an_update_has_what_the_catalogue_says(make_machine: MakeMachine) -> Non
     """
     assert lines(machine, script) == [
         f"{ID(7)} 201 5044281 Critical",
-        "5000000000 decimal CVE-1 1 1 False",
+        "5000000000 decimal CVE-1 1 1",
+        "False",
         "2 2 True 0fa1201d-4330-4fa8-8ae9-b877473b6441",
         "2023-11-14T22:13:20 Unspecified",
         "True",
