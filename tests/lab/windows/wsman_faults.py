@@ -164,7 +164,9 @@ def unknown_resource(uri: str) -> WSManFault:
 
 
 def bad_schema() -> WSManFault:
-    text = "The SOAP XML in the message does not match the corresponding XML schema definition. Change the XML and retry."
+    text = (
+        "The SOAP XML in the message does not match the corresponding XML schema definition. Change the XML and retry."
+    )
     return WSManFault(BAD_SCHEMA, "w:SchemaValidationError", text, sender=True)
 
 
