@@ -91,6 +91,11 @@ function Invoke-FpJob { # runs the job's script, and writes its exit code
         try {
             $params = ConvertFrom-Json -InputObject (Read-FpText -Path (Get-FpJobFile -Name 'params.json'))
             Set-Variable -Name FpParams -Value $params
+            # without the parameter "clock", a clock that is set back from now on has no effect (see Get-FpNow)
+            if (-not (Get-FpField -Object $params -Name clock)) {
+                $ticks = [System.Diagnostics.Stopwatch]::GetTimestamp() / [System.Diagnostics.Stopwatch]::Frequency
+                $FpState.ClockBase = (Get-FpSecond) - [long] [System.Math]::Floor($ticks)
+            }
             $program = [ScriptBlock]::Create((Read-FpText -Path (Get-FpJobFile -Name 'script.ps1')))
             $FpState.ExitCode = 0
             & $program *>&1 | ForEach-Object -Process { Write-FpLog -Writer $writer -Item $_ }

@@ -217,6 +217,7 @@ def test_a_power_cut_makes_a_job_lost_and_it_is_not_begun_again() -> None:
         assert place.claim(release="yes")["kind"] == "released"
         assert place.start("two").attached is False
         assert place.ended("two").exit_code == 5
+        warm.wait_for_no_task()
 
 
 def test_a_job_that_was_launched_twice_runs_once(place: Place) -> None:

@@ -193,6 +193,13 @@ def test_it_is_refused_while_the_worker_of_updates_works(place: Place) -> None:
     assert place.refused("lock") == "TiWorker.exe is installing or removing updates"
 
 
+def test_a_worker_that_has_nothing_to_do_prevents_no_reboot(place: Place) -> None:
+    with change_state(place.warm.windows.folder) as state:
+        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time(), "idle": True})
+    assert place.obstacles() == []
+    assert place.order()["kind"] == "ordered"
+
+
 def test_a_shutdown_that_a_person_has_scheduled_is_left_alone(place: Place) -> None:
     place.by_a_person("/r /t 900 /c 'maintenance by anne'")
     theirs = place.shutdown

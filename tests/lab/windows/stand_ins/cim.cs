@@ -51,6 +51,7 @@ namespace FleetPatch.StandIns
         static Dictionary<string, object> Process(ProcessStandIn process) => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
         {
             ["ProcessId"] = (uint)process.Id, ["Name"] = process.Name + ".exe", ["CreationDate"] = process.StartTime,
+            ["KernelModeTime"] = 0ul, ["UserModeTime"] = process.IsIdle ? 0ul : (ulong)(Machine.Now * 1e7),  // in 100 ns
         };
 
         static List<Dictionary<string, object>> HotFixes() => Machine.Current.Read(s => s["hot_fixes"].AsArray().Select(h => (string)h).ToList())
