@@ -109,7 +109,7 @@ class _Channel:
     def __init__(self, status, stdout=b"", stderr=b""):
         self.answer = status, stdout, stderr
 
-    def execute(self, command_line, stdin, decoder, *, deadline):
+    def execute(self, command_line, stdin, decoder, *, deadline, may_be_ended=False):
         status, stdout, stderr = self.answer
         decoder.feed_stderr(stderr)
         decoder.feed_stdout(stdout)

@@ -11,7 +11,8 @@ namespace FleetPatch.StandIns
     {
         readonly Request request;
 
-        public ProcessStandIn(Request request) : this(request.Pid, "powershell", request.Started) { this.request = request; }
+        public ProcessStandIn(Request request) : this(request.Pid, "powershell",
+            request.Started) { this.request = request; }
 
         public ProcessStandIn(int id, string name, double started)
         {
@@ -42,7 +43,8 @@ namespace FleetPatch.StandIns
     public static class Processes
     {
         // The real cmdlet's own exception, without a reference for the compiler to an assembly beside the default ones.
-        static readonly Type failure = Type.GetType("Microsoft.PowerShell.Commands.ProcessCommandException, Microsoft.PowerShell.Commands.Management", true);
+        static readonly Type failure = Type.GetType(
+            "Microsoft.PowerShell.Commands.ProcessCommandException, Microsoft.PowerShell.Commands.Management", true);
 
         public static Exception Failure(string text) => (Exception)Activator.CreateInstance(failure, text);
 
@@ -57,8 +59,10 @@ namespace FleetPatch.StandIns
         {
             var result = Host.Running.Select(r => new ProcessStandIn(r)).ToList();
             result.AddRange(Machine.Current.Read(s => s["processes"].AsArray().Select(p =>
-                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start")) { IsIdle = p["idle"] != null }).ToList()));
-            if (Machine.Current.Read(s => Servicing.IsBusy(s))) result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
+                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))
+                { IsIdle = p["idle"] != null }).ToList()));
+            if (Machine.Current.Read(s => Servicing.IsBusy(s)))
+                result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
             return result;
         }
     }
@@ -90,7 +94,8 @@ namespace Microsoft.PowerShell.Commands
             var all = Processes.All();
             if (ParameterSetName == "Id")
             {
-                foreach (var id in Id) Write(all.Where(p => p.Id == id), id.ToString(), "process identifier", "NoProcessFoundForGivenId");
+                foreach (var id in Id)
+                    Write(all.Where(p => p.Id == id), id.ToString(), "process identifier", "NoProcessFoundForGivenId");
                 return;
             }
             foreach (var name in Name ?? new[] { "*" })
@@ -106,7 +111,8 @@ namespace Microsoft.PowerShell.Commands
         {
             var found = hits.ToList();
             if (found.Count > 0) { WriteObject(found, true); return; }
-            var text = "Cannot find a process with the " + what + " " + (what == "name" ? "\"" + asked + "\"" : asked) + ". Verify the process " + what + " and call the cmdlet again.";
+            var text = "Cannot find a process with the " + what + " " + (what == "name" ? "\"" + asked + "\"" : asked)
+                + ". Verify the process " + what + " and call the cmdlet again.";
             WriteError(new ErrorRecord(Processes.Failure(text), error, ErrorCategory.ObjectNotFound, asked));
         }
     }
@@ -131,7 +137,8 @@ namespace Microsoft.PowerShell.Commands
             {
                 var process = Processes.All().FirstOrDefault(p => p.Id == id);
                 if (process != null) { process.Kill(); continue; }
-                WriteError(new ErrorRecord(Processes.Failure("Cannot find a process with the process identifier " + id + "."),
+                WriteError(new ErrorRecord(Processes.Failure("Cannot find a process with the process identifier " + id
+                    + "."),
                     "NoProcessFoundForGivenId", ErrorCategory.ObjectNotFound, id));
             }
         }
