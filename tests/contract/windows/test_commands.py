@@ -95,7 +95,13 @@ def test_a_hook_that_takes_too_long_says_so(warm: WarmMachine) -> None:
 
 def test_windows_has_no_services_that_run_replaced_files(warm: WarmMachine) -> None:
     host = warm.open_host(warm.make_place())
-    params: dict[str, ScriptParameter] = {"work": "restart", "units": ("W3SVC", "MSSQL"), "keep": (), "latest": "9999999999", "locks": ()}
+    params: dict[str, ScriptParameter] = {
+        "work": "restart",
+        "units": ("W3SVC", "MSSQL"),
+        "keep": (),
+        "latest": "9999999999",
+        "locks": (),
+    }
     host.start_job(Job("restart", Script("restart_services", params)), deadline=soon())
     while (view := host.poll_job("restart", deadline=soon())).phase is JobPhase.RUNNING:
         CLOCK.sleep(0.05)
