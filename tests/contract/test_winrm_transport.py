@@ -1,5 +1,6 @@
 """The WinRM transport against a Windows host on loopback: logins, certificates, faults and deadlines."""
 
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -23,6 +24,7 @@ from tasks.errors import (
 from tasks.protocols.clock import Deadline
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.winrm import login as winrm_login
+from tasks.transport.winrm.tls import build_tls_context
 from tests.contract.winrm_subjects import CLOCK, PowerShellTable, ask, machine, session
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.certificates import Authority
@@ -90,6 +92,15 @@ def test_a_client_certificate_logs_in(host):
     with session(one, "", key=certificate.key) as it:
         assert it.run_script(ask("say", x="y"), deadline=soon()).records == ({"kind": "said", "x": "y"},)
     assert {(login.method, login.outcome) for login in host.accounts.logins} == {("certificate", "ok")}
+
+
+def test_a_login_by_certificate_is_not_over_tls_1_3_where_winrm_resets_it(host):
+    certificate = host.client_certificate()
+    by_certificate = machine(host, WinrmAuthentication.CERTIFICATE, client_certificate=certificate.chain).winrm
+    context = build_tls_context(by_certificate, certificate.key)
+    assert context.maximum_version is ssl.TLSVersion.TLSv1_2
+    assert not context.options & ssl.OP_NO_RENEGOTIATION  # by which Windows asks for it
+    assert build_tls_context(machine(host).winrm).maximum_version is not ssl.TLSVersion.TLSv1_2
 
 
 def test_a_key_of_another_certificate_is_told_before_anything_is_sent(host):
