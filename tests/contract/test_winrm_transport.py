@@ -1,8 +1,8 @@
 """The WinRM transport against a Windows host on loopback: logins, certificates, faults and deadlines."""
 
-import ssl
 import threading
 from collections.abc import Iterator
+from unittest.mock import Mock
 
 import pytest
 
@@ -24,7 +24,6 @@ from tasks.errors import (
 from tasks.protocols.clock import Deadline
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.winrm import login as winrm_login
-from tasks.transport.winrm.tls import build_tls_context
 from tests.contract.winrm_subjects import CLOCK, PowerShellTable, ask, machine, session
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.certificates import Authority
@@ -92,15 +91,6 @@ def test_a_client_certificate_logs_in(host):
     with session(one, "", key=certificate.key) as it:
         assert it.run_script(ask("say", x="y"), deadline=soon()).records == ({"kind": "said", "x": "y"},)
     assert {(login.method, login.outcome) for login in host.accounts.logins} == {("certificate", "ok")}
-
-
-def test_a_login_by_certificate_is_not_over_tls_1_3_where_winrm_resets_it(host):
-    certificate = host.client_certificate()
-    by_certificate = machine(host, WinrmAuthentication.CERTIFICATE, client_certificate=certificate.chain).winrm
-    context = build_tls_context(by_certificate, certificate.key)
-    assert context.maximum_version is ssl.TLSVersion.TLSv1_2
-    assert not context.options & ssl.OP_NO_RENEGOTIATION  # by which Windows asks for it
-    assert build_tls_context(machine(host).winrm).maximum_version is not ssl.TLSVersion.TLSv1_2
 
 
 def test_a_key_of_another_certificate_is_told_before_anything_is_sent(host):
@@ -222,12 +212,11 @@ def test_http_at_the_port_of_https_is_told(host):
 def test_a_machine_that_is_off_is_unreachable_after_three_attempts(host, monkeypatch):
     one = machine(host)
     host.power_off()
-    asked = []
-    probe = winrm_login._probe_port
-    monkeypatch.setattr(winrm_login, "_probe_port", lambda *them: (asked.append(1), probe(*them)))
+    probe = Mock(side_effect=winrm_login._probe_port)
+    monkeypatch.setattr(winrm_login, "_probe_port", probe)
     with pytest.raises(Unreachable, match="refuses connections"):
         session(one, host.password).run_script(ask("say"), deadline=soon())
-    assert len(asked) == 3
+    assert probe.call_count == 3
 
 
 def test_a_name_that_does_not_exist_is_told(host):
@@ -379,6 +368,30 @@ def test_what_runs_longer_than_the_deadline_is_left_running(host, table):
     table.gate("g").set()
 
 
+def test_what_only_reads_is_ended_by_the_next_connection(host, table):
+    it = session(machine(host), host.password)
+    for _ in range(3):
+        with pytest.raises(DeadlineExceeded):
+            it.run_script(ask("wait g"), deadline=soon(1.0))
+        assert len(host.shells.open) == 1
+    assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
+    assert len(host.shells.open) == 1
+    it.close()
+    assert host.shells.open == []
+
+
+def test_many_commands_need_several_shells(host, table, monkeypatch):
+    monkeypatch.setattr("tasks.transport.winrm.channel.MAX_COMMANDS_IN_SHELL", 2)
+    shells: list[object] = []
+    with session(machine(host), host.password) as it:
+        for _ in range(5):
+            it.run_script(ask("say"), deadline=soon())
+            (shell,) = host.shells.open
+            shells += [shell] if shell not in shells else []
+    assert len(shells) == 3
+    assert len(host.accounts.logins) == 1
+
+
 def test_a_passed_deadline_asks_nothing(host):
     with pytest.raises(DeadlineExceeded):
         session(machine(host), host.password).run_script(ask("say"), deadline=soon(-1.0))
@@ -406,7 +419,9 @@ def test_a_powershell_that_ends_without_an_answer_is_told(host):
 
 
 def test_thirty_sessions_at_once(host, authority, tmp_path):
-    guard, results, errors = LockoutGuard(), [], []
+    guard = LockoutGuard()
+    results: list[object] = []
+    errors: list[Exception] = []
 
     def work(number: int) -> None:
         try:
