@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from inventory.errors import FleetpatchError
-from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, YesNoUnknown
+from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,16 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One observation of a check about a machine, and the remedy."""
+
+    check: str
+    level: FindingLevel
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The facts that a machine reports about itself.
 
@@ -79,6 +89,7 @@ class Facts:
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
             None when the machine does not know its uptime, or when an older version made the query.
+        findings: what about its settings would stop or endanger a run, as the machine itself reports it.
     """
 
     os_id: str
@@ -96,6 +107,7 @@ class Facts:
     disks: tuple[Disk, ...]
     services: Services
     boot_epoch: float | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +133,8 @@ class Update:
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
         advisories: the ids of the publisher's notices about the newer versions ("RHSA-2024:1234"), newest first.
         updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
+        title: the publisher's title, if the name is not one; masks match it too.
+        optional: why its classification does not select it but only an include mask ("a preview", "a driver"), or "".
     """
 
     id: str
@@ -145,6 +159,8 @@ class Update:
     changes_boot: bool = False
     advisories: tuple[str, ...] = ()
     updates_manager: bool = False
+    title: str = ""
+    optional: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,6 +176,8 @@ def test_a_connection_that_is_closed_between_two_messages(host, transport):
     protocol = client(host, transport, https=transport == "basic")
     host.schedule.add(Fault("Create", What.CLOSE))
     shell = protocol.open_shell()
+    while host.connections:
+        time.sleep(0.01)
     if transport == "ntlm":
         with pytest.raises(requests.exceptions.ConnectionError):
             protocol.run_command(shell, "hostname")
@@ -229,11 +231,27 @@ def test_a_certificate_that_changes_under_way_is_refused_by_the_next_connection(
 
 @pytest.mark.parametrize("what", [What.RESET, What.CLOSE, What.HANG])
 def test_a_connection_that_is_no_good_from_the_start(host, what):
+    """Over HTTP: ssl leaves a socket open that was reset before it is wrapped, and warns of it later."""
     host.schedule.add(Fault("connect", what))
-    protocol = client(host, "basic", https=True)
+    protocol = client(host)
     with impatient(protocol), pytest.raises(requests.exceptions.RequestException):
         run(protocol, "hostname")
-    assert run(protocol, "hostname") == GOOD
+    protocol.transport.close_session()
+    assert run(client(host), "hostname") == GOOD
+
+
+def test_a_client_whose_first_login_broke_off_sends_the_next_message_in_the_clear(host):
+    """What pywinrm does: a connection object is of no use after a failure, and the host refuses what it says."""
+    host.schedule.add(Fault("connect", What.CLOSE))
+    protocol = client(host, message_encryption="always")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        protocol.open_shell()
+    with pytest.raises(WinRMTransportError) as caught:
+        protocol.open_shell()
+    assert (caught.value.code, caught.value.response_text) == (500, "")
+    assert host.schedule.counts.get("Create", 0) == 0
+    assert host.settings.in_the_clear == 1
+    protocol.transport.close_session()
 
 
 def test_faults_are_counted_from_when_they_were_added():

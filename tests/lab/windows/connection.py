@@ -35,6 +35,7 @@ class Settings:
     Attributes:
         offered: the kinds of login, by port.
         allow_unencrypted: whether messages in the clear are taken over HTTP.
+        in_the_clear: how many messages came in the clear over HTTP, with a login: anybody could have read them.
         strict_bindings: whether NTLM over HTTPS must be bound to the certificate.
         tls: how HTTPS is spoken.
     """
@@ -47,6 +48,7 @@ class Settings:
     certificate: Callable[[], bytes]
     happen: Callable[[Fault], None]
     allow_unencrypted: bool = False
+    in_the_clear: int = 0
     strict_bindings: bool = False
 
 
@@ -163,8 +165,10 @@ class Connection:
             return Response(401, headers=verdict.headers)
         if not request.body:
             return Response(200, headers=verdict.headers)
-        if not request.encrypted and self._scheme == "http" and not self._settings.allow_unencrypted:
-            return Response(500, headers=verdict.headers)
+        if not request.encrypted and self._scheme == "http":
+            self._settings.in_the_clear += 1
+            if not self._settings.allow_unencrypted:
+                return Response(500, headers=verdict.headers)
         response = self._answer_message(request, verdict.logon)
         return replace(response, headers=(*verdict.headers, *response.headers))
 

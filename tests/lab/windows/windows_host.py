@@ -132,6 +132,12 @@ class WindowsHost:
     def is_on(self) -> bool:
         return self._on
 
+    @property
+    def connections(self) -> int:
+        """How many connections there are; `connected` is how many there ever were."""
+        with self._lock:
+            return len(self._connections)
+
     def client_certificate(self) -> Certificate:
         """The certificate that logs in its first account."""
         if self._client_certificate is None:
