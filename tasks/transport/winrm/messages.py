@@ -166,7 +166,7 @@ class WsmanClient:
 
     def open_shell(self, seconds: float) -> str:
         """Return the id of a new shell."""
-        return str(self._ask(lambda: self._protocol.open_shell(codepage=_CODE_PAGE_UTF8, noprofile=True), seconds))
+        return str(self._ask(lambda: self._protocol.open_shell(codepage=_CODE_PAGE_UTF8), seconds))
 
     def start_command(self, shell_id: str, command_line: str, seconds: float) -> str:
         """Return the id of a command that has begun, and waits for its input."""

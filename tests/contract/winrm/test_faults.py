@@ -122,6 +122,28 @@ def test_a_reboot_in_the_middle_is_a_lost_connection_for_a_script_that_changes_s
     assert host.boots == 2
 
 
+def test_a_command_that_may_run_on_a_machine_that_is_gone_is_no_refused_one(host, table):
+    """An order that was refused was not carried out; here nobody knows."""
+    with session(machine(host), host.password) as it:
+        it.run_script(ask("say"), deadline=soon())
+        host.add_faults([Fault("Receive", What.POWER_LOSS)])
+        with pytest.raises(ConnectionLost, match="another one can't be opened"):
+            it.run_script(ask("wait g", read_only=False), deadline=soon())
+        with pytest.raises(Unreachable):
+            it.run_script(ask("wait g", read_only=False), deadline=soon())
+
+
+def test_a_password_that_was_changed_meanwhile_does_not_make_a_running_command_a_refused_one(host, table):
+    with session(machine(host), host.password) as it:
+        it.run_script(ask("say"), deadline=soon())
+        host.accounts.change_password(host.user, "another")
+        host.add_faults([Fault("Receive", What.RESET)])
+        with pytest.raises(ConnectionLost, match="refused the login"):
+            it.run_script(ask("wait g", read_only=False), deadline=soon())
+    assert table.runs.count("wait g") == 1
+    assert host.accounts.wrong_passwords == 1
+
+
 @pytest.mark.parametrize(
     "what", [What.QUOTA_OPERATIONS, What.QUOTA_OPERATIONS_WMI, What.STALE_PROFILE, What.QUOTA_SHELLS]
 )
