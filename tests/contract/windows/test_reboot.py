@@ -133,7 +133,7 @@ def test_a_claim_whose_time_is_over_still_counts(place: Place) -> None:
 
 
 @pytest.mark.parametrize("jobs", [False, True], ids=["no jobs yet", "jobs"])
-def test_an_order_of_an_earlier_attempt_is_refused(place: Place, jobs: bool) -> None:  # noqa: FBT001
+def test_an_order_of_an_earlier_attempt_is_refused(place: Place, jobs: bool) -> None:
     if jobs:
         place.run("claim", run="run", attempt="3", by="anne", until=LATER)
     place.claimed(attempt="3")
