@@ -140,6 +140,44 @@ def test_a_page_instead_of_an_answer_and_an_answer_that_is_no_xml(host, protocol
     assert run(protocol, "hostname") == GOOD
 
 
+def test_an_answer_that_is_meant_to_do_harm(host, protocol):
+    host.schedule.add(Fault("Create", What.XML_BOMB), Fault("Receive", What.BAD_OUTPUT))
+    with pytest.raises(ElementTree.ParseError):
+        protocol.open_shell()
+    shell = protocol.open_shell()
+    command = protocol.run_command(shell, "hostname")
+    with pytest.raises(ValueError, match=r"good|padding"):
+        protocol.get_command_output_raw(shell, command)
+
+
+def test_an_answer_that_comes_byte_by_byte(host):
+    """A client that waits for no byte long does not notice how long the answer takes."""
+    host.schedule.add(Fault("Create", What.TRICKLE, seconds=0.001))
+    protocol = client(host, "basic", https=True)
+    begun = time.monotonic()
+    assert protocol.open_shell() == host.shells.open[0].id
+    assert time.monotonic() - begun >= 1
+    protocol.transport.close_session()
+
+
+def test_an_answer_that_never_ends(host):
+    asked: list[str] = []
+    protocol = client(host, "basic", https=True)
+    protocol.transport.send_message = asked.append
+    with pytest.raises(TypeError):  # it has no answer
+        protocol.open_shell()
+    host.schedule.add(Fault("Create", What.FLOOD))
+    session = requests.Session()
+    session.trust_env = False
+    session.auth, session.verify = (host.user, host.password), str(host.ca_file)
+    with session, session.post(host.https_url, data=asked[0].encode(), stream=True) as reply:
+        taken = 0
+        while taken < 5_000_000:
+            taken += len(reply.raw.read(65536))
+    while host.connections:
+        time.sleep(0.01)
+
+
 def test_an_answer_to_another_request_is_taken_by_who_does_not_look(host, protocol):
     host.schedule.add(Fault("Create", What.OTHER_ANSWER), Fault("Receive", What.OTHER_ANSWER))
     shell = protocol.open_shell()
@@ -176,6 +214,8 @@ def test_a_connection_that_is_closed_between_two_messages(host, transport):
     protocol = client(host, transport, https=transport == "basic")
     host.schedule.add(Fault("Create", What.CLOSE))
     shell = protocol.open_shell()
+    while host.connections:
+        time.sleep(0.01)
     if transport == "ntlm":
         with pytest.raises(requests.exceptions.ConnectionError):
             protocol.run_command(shell, "hostname")
@@ -229,11 +269,27 @@ def test_a_certificate_that_changes_under_way_is_refused_by_the_next_connection(
 
 @pytest.mark.parametrize("what", [What.RESET, What.CLOSE, What.HANG])
 def test_a_connection_that_is_no_good_from_the_start(host, what):
+    """Over HTTP: ssl leaves a socket open that was reset before it is wrapped, and warns of it later."""
     host.schedule.add(Fault("connect", what))
-    protocol = client(host, "basic", https=True)
+    protocol = client(host)
     with impatient(protocol), pytest.raises(requests.exceptions.RequestException):
         run(protocol, "hostname")
-    assert run(protocol, "hostname") == GOOD
+    protocol.transport.close_session()
+    assert run(client(host), "hostname") == GOOD
+
+
+def test_a_client_whose_first_login_broke_off_sends_the_next_message_in_the_clear(host):
+    """What pywinrm does: a connection object is of no use after a failure, and the host refuses what it says."""
+    host.schedule.add(Fault("connect", What.CLOSE))
+    protocol = client(host, message_encryption="always")
+    with pytest.raises(requests.exceptions.ConnectionError):
+        protocol.open_shell()
+    with pytest.raises(WinRMTransportError) as caught:
+        protocol.open_shell()
+    assert (caught.value.code, caught.value.response_text) == (500, "")
+    assert host.schedule.counts.get("Create", 0) == 0
+    assert host.settings.in_the_clear == 1
+    protocol.transport.close_session()
 
 
 def test_faults_are_counted_from_when_they_were_added():

@@ -183,13 +183,15 @@ def test_two_cannot_read_from_one_command_at_once(host, protocol):
     shell, command = started(protocol, "hangs")
     protocol.get_command_output_raw(shell, command)
     waiting = client(host, "basic", https=True)
-    thread = threading.Thread(target=lambda: fault(waiting.get_command_output_raw, shell, command))
+    told: list[WSManFaultError] = []
+    thread = threading.Thread(target=lambda: told.append(fault(waiting.get_command_output_raw, shell, command)))
     thread.start()
     while host.schedule.counts["Receive"] < 2 or not host.shells.open[0].commands[command]._receiver:
         time.sleep(0.01)
     assert fault(protocol.get_command_output_raw, shell, command).wsman_fault_code == 2150859047
     protocol.close_shell(shell)
     thread.join()
+    assert [each.wsman_fault_code for each in told] == [995]
     waiting.transport.close_session()
 
 
@@ -235,13 +237,14 @@ def test_the_quotas_hold_and_a_closed_shell_makes_room(host, protocol):
     assert protocol.open_shell()
 
 
-def test_a_shell_that_nobody_uses_is_gone_after_its_idle_time(protocol):
-    shell = protocol.open_shell(idle_timeout="PT0.01S")
-    time.sleep(0.02)
-    assert fault(protocol.run_command, shell, "hostname").wsman_fault_code == 2150858843
-    busy = protocol.open_shell(idle_timeout="PT0.01S")
+def test_a_shell_that_nobody_uses_is_gone_after_its_idle_time(host, protocol):
+    idle, usual, busy = protocol.open_shell(idle_timeout="PT600S"), protocol.open_shell(), protocol.open_shell()
     command = protocol.run_command(busy, "hangs")
-    time.sleep(0.02)
+    host.shells.clock = lambda: time.monotonic() + 601
+    assert fault(protocol.run_command, idle, "hostname").wsman_fault_code == 2150858843
+    assert protocol.run_command(usual, "hostname")
+    host.shells.clock = lambda: time.monotonic() + 7200 + 601 + 1
+    assert fault(protocol.run_command, usual, "hostname").wsman_fault_code == 2150858843
     assert protocol.get_command_output_raw(busy, command)[0] == b"begun"
     assert fault(protocol.open_shell, idle_timeout="7200").fault_subcode == "w:SchemaValidationError"
     assert fault(protocol.open_shell, idle_timeout="P40D").wsman_fault_code == 2150859250

@@ -35,6 +35,7 @@ class Settings:
     Attributes:
         offered: the kinds of login, by port.
         allow_unencrypted: whether messages in the clear are taken over HTTP.
+        in_the_clear: how many messages came in the clear over HTTP, with a login: anybody could have read them.
         strict_bindings: whether NTLM over HTTPS must be bound to the certificate.
         tls: how HTTPS is spoken.
     """
@@ -47,6 +48,7 @@ class Settings:
     certificate: Callable[[], bytes]
     happen: Callable[[Fault], None]
     allow_unencrypted: bool = False
+    in_the_clear: int = 0
     strict_bindings: bool = False
 
 
@@ -112,7 +114,7 @@ class Connection:
             return False
         response = self._answer(request)
         self.send(response)
-        return not response.close and request.headers.get("connection", "").lower() != "close"
+        return not (response.close or response.hang_up) and request.headers.get("connection", "").lower() != "close"
 
     def wait_ended(self, seconds: float | None) -> bool:
         """Wait until somebody ends it."""
@@ -124,11 +126,30 @@ class Connection:
             pass
 
     def send(self, response: Response) -> None:
+        """Send an answer, unless the connection was ended: what was found out after that is nobody's to know."""
+        if self.ended.is_set():
+            raise mishaps.Dropped
         self._socket.sendall(response.encoded())
 
     def send_half(self, response: Response) -> None:
         whole = response.encoded()
         self._socket.sendall(whole[: len(whole) // 2])
+
+    def send_slowly(self, response: Response, seconds: float) -> None:
+        """Send an answer byte by byte."""
+        for byte in response.encoded():
+            if self.ended.wait(seconds):
+                return
+            self._socket.sendall(bytes([byte]))
+
+    def send_for_ever(self, response: Response) -> None:
+        """Send an answer, and go on until the client has enough."""
+        end_of_header = b"\r\n\r\n"
+        header, _, start = response.encoded().partition(end_of_header)
+        lines = [line for line in header.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        self._socket.sendall(b"\r\n".join(lines) + end_of_header + start)
+        while not self.ended.is_set():
+            self._socket.sendall(b" " * 65536)
 
     def gone(self) -> bool:
         """Whether nobody waits for an answer: while one is due, a client sends nothing but its goodbye."""
@@ -160,8 +181,10 @@ class Connection:
             return Response(401, headers=verdict.headers)
         if not request.body:
             return Response(200, headers=verdict.headers)
-        if not request.encrypted and self._scheme == "http" and not self._settings.allow_unencrypted:
-            return Response(500, headers=verdict.headers)
+        if not request.encrypted and self._scheme == "http":
+            self._settings.in_the_clear += 1
+            if not self._settings.allow_unencrypted:
+                return Response(500, headers=verdict.headers)
         response = self._answer_message(request, verdict.logon)
         return replace(response, headers=(*verdict.headers, *response.headers))
 

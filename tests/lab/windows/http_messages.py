@@ -31,13 +31,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """An answer; `close` ends the connection after it."""
+    """An answer.
+
+    Attributes:
+        close: whether the connection ends after it, as it says.
+        hang_up: whether the connection ends after it, and it says nothing.
+    """
 
     status: int
     body: bytes = b""
     headers: tuple[tuple[str, str], ...] = ()
     content_type: str = SOAP
     close: bool = False
+    hang_up: bool = False
 
     def encoded(self) -> bytes:
         reason = HTTPStatus(self.status).phrase

@@ -180,10 +180,10 @@ class Shell:
     options: dict[str, str]
     environment: dict[str, str]
     idle_seconds: float
+    used: float
     id: str = field(default_factory=lambda: str(uuid.uuid4()).upper())
     commands: dict[str, Command] = field(default_factory=dict)
     operations: int = 0
-    used: float = field(default_factory=time.monotonic)
 
     @property
     def busy(self) -> bool:
@@ -195,12 +195,17 @@ class Shell:
 
 
 class Shells:
-    """All shells of a host."""
+    """All shells of a host.
+
+    Attributes:
+        clock: what idle times are measured with.
+    """
 
     def __init__(self, quotas: Quotas, executor: Executor, noise: Noise) -> None:
         self.quotas = quotas
         self.executor = executor
         self.noise = noise
+        self.clock = time.monotonic
         self._lock = threading.Lock()
         self._shells: dict[str, Shell] = {}
 
@@ -225,7 +230,8 @@ class Shells:
             self._expire()
             if sum(shell.owner == owner for shell in self._shells.values()) >= self.quotas.shells:
                 raise wsman_faults.quota_shells(self.quotas.shells)
-            shell = Shell(owner, options, environment, idle if idle is not None else self.quotas.idle_seconds)
+            idle = idle if idle is not None else self.quotas.idle_seconds
+            shell = Shell(owner, options, environment, idle, self.clock())
             self._shells[shell.id] = shell
         return shell
 
@@ -242,7 +248,7 @@ class Shells:
                 raise wsman_faults.shell_not_found(shell_id)
             if shell.owner != owner:
                 raise wsman_faults.access_denied()
-            shell.used = time.monotonic()
+            shell.used = self.clock()
             return shell
 
     def start(self, shell: Shell, line: str, caller: Caller, *, skip_cmd: bool) -> Command:
@@ -286,7 +292,7 @@ class Shells:
             lost.end()
 
     def _expire(self) -> None:
-        now = time.monotonic()
+        now = self.clock()
         for shell in [each for each in self._shells.values() if not each.busy and now - each.used > each.idle_seconds]:
             del self._shells[shell.id]
 

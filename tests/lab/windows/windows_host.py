@@ -132,6 +132,12 @@ class WindowsHost:
     def is_on(self) -> bool:
         return self._on
 
+    @property
+    def connections(self) -> int:
+        """How many connections there are; `connected` is how many there ever were."""
+        with self._lock:
+            return len(self._connections)
+
     def client_certificate(self) -> Certificate:
         """The certificate that logs in its first account."""
         if self._client_certificate is None:
@@ -159,9 +165,9 @@ class WindowsHost:
             if not self._may_start():  # whoever was asked may have switched it on already
                 return
             self.boots += 1
-            self._on = True
             self._http.open()
             self._https.open()
+            self._on = True
 
     def _may_start(self) -> bool:
         return not self._on and not self._closed
