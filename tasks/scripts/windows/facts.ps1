@@ -1,8 +1,9 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, disk (one for each role), service, socket (one for each and each program that holds it), ports,
-# services, runtime; or refused (why, remedy), if this system can't be driven. It changes nothing; but the first script
-# of a boot gives it an id. A part of Windows that does not answer leaves its own records out.
-# Requires: privilege_level, listeners
+# services, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It changes
+# nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own records
+# out.
+# Requires: privilege_level, listeners, settings
 
 function Read-FpValue { # a value of the registry, or ''
     param([string] $Path, [string] $Name)
@@ -47,6 +48,7 @@ function Write-FpDisks {
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
         $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
         Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
+        Write-FpRoomFinding -Drive $drive -Free $disk.FreeSpace
     }
     $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
     foreach ($volume in $reserved) {
@@ -149,6 +151,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
 } else {
     Write-FpBasics
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
+    Write-FpSettingFindings
     $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
     $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
     Write-FpRecord -Kind services -Fields ([ordered]@{

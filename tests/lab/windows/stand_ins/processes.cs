@@ -21,6 +21,8 @@ namespace FleetPatch.StandIns
             StartTime = Machine.FromEpoch(started).ToLocalTime();
         }
 
+        // Whether it uses no processor: all others always do.
+        public bool IsIdle { get; set; }
         public int Id { get; }
         public string ProcessName { get; }
         public string Name => ProcessName;
@@ -57,7 +59,8 @@ namespace FleetPatch.StandIns
         {
             var result = Host.Running.Select(r => new ProcessStandIn(r)).ToList();
             result.AddRange(Machine.Current.Read(s => s["processes"].AsArray().Select(p =>
-                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))).ToList()));
+                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))
+                { IsIdle = p["idle"] != null }).ToList()));
             if (Machine.Current.Read(s => Servicing.IsBusy(s)))
                 result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
             return result;
