@@ -253,13 +253,13 @@ def test_downloads(make_machine: MakeMachine) -> None:
     $all = Search 'IsInstalled=0'; $r = Download $all; Show $r 0; Show $r 1; Show $r 2
     $all.Item(1).AcceptEula(); $r = Download $all; Show $r 0; Show $r 1; Show $r 2
     foreach ($u in $all) { $u.IsDownloaded }
-    Code { Download @() }
+    Code { Download @() }; Code { $r.GetUpdateResult(3) }; Code { $all.Item(-1) }
     """
     assert lines(machine, script) == [
         *("4 80240034 of 3", "4 80240023 of 3", "2 00000000 of 3"),
         *("2 00000000 of 2", "2 00000000 of 2", "2 00000000 of 2"),
         *("True", "True", "True"),
-        "80240024",
+        *("80240024", "80240007", "80240007"),
     ]
 
 
