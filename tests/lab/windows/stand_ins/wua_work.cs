@@ -71,7 +71,7 @@ namespace FleetPatch.StandIns
     {
         public static Outcome At(List<Outcome> outcomes, int index) => index >= 0 && index < outcomes.Count
             ? outcomes[index]
-            : throw ComError.Of(0x80240007, "The index to a collection was invalid. (Exception from HRESULT: 0x80240007)");
+            : throw ComError.Of(0x80240007);
 
         public static int Whole(List<Outcome> outcomes) => outcomes.All(o => o.Result == 2) ? 2
             : outcomes.Any(o => o.Result == 2 || o.Result == 3) ? 3 : 4;
