@@ -121,6 +121,8 @@ class Update:
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
         advisories: the ids of the publisher's notices about the newer versions ("RHSA-2024:1234"), newest first.
         updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
+        title: the publisher's title, if the name is not one; masks match it too.
+        optional: why its classification does not select it but only an include mask ("a preview", "a driver"), or "".
     """
 
     id: str
@@ -145,6 +147,8 @@ class Update:
     changes_boot: bool = False
     advisories: tuple[str, ...] = ()
     updates_manager: bool = False
+    title: str = ""
+    optional: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from tasks.managers.rpm.dnf.manager import DnfManager
 from tasks.managers.rpm.dnf5.manager import Dnf5Manager
 from tasks.managers.rpm.yum.manager import YumManager
 from tasks.managers.rpm.zypper.manager import ZypperManager
+from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.model import Facts
 from tasks.protocols.package_manager import PackageManager
 
@@ -26,6 +27,7 @@ MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
     "dnf5": Dnf5Manager,
     "yum": YumManager,
     "zypper": ZypperManager,
+    WindowsUpdateManager.name: WindowsUpdateManager,
 }
 
 _OSTREE: Final = "ostree"

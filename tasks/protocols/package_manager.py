@@ -3,11 +3,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Final, Protocol
 
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Script, Transport
+
+MAX_TRANSACTION_UPDATES: Final = 300
+"""Maximum updates in one transaction, as in Azure's Linux agent."""
 
 
 class JobKind(StrEnum):
@@ -35,11 +38,12 @@ class FailureCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """The speed of a machine, in seconds and in bytes per second.
+    """The speed of a machine, in seconds and in bytes per second, and the size of its transactions.
 
     Attributes:
         transaction_seconds: fixed duration of a transaction, without its updates.
         basis: source of the figures, in words.
+        max_transaction_updates: how many updates a transaction may have. A larger group is still one transaction.
     """
 
     transaction_seconds: float
@@ -48,6 +52,7 @@ class Rates:
     reboot_seconds: float
     validate_seconds: float
     basis: str = "defaults"
+    max_transaction_updates: int = MAX_TRANSACTION_UPDATES
 
     @property
     def overhead_updates(self) -> float:

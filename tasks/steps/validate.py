@@ -9,7 +9,12 @@ from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services
-from tasks.rules.machine_checks.versions import check_installed_versions, find_rolled_back_updates, mark_lost
+from tasks.rules.machine_checks.versions import (
+    check_installed_versions,
+    find_lost_updates,
+    find_rolled_back_updates,
+    mark_lost,
+)
 from tasks.states import FindingLevel, RebootState, Step, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
@@ -112,7 +117,7 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         clock.sleep(POLL_SECONDS)
 
 
-def _check_versions(context: MachineContext, packages: PackageState) -> tuple[list[Finding], Mapping[str, str]]:
+def _check_versions(context: MachineContext, packages: PackageState) -> tuple[list[Finding], Mapping[str, str | None]]:
     """Check that each update reported as installed is still installed at that version.
 
     Returns:
@@ -134,7 +139,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> tuple[li
         return [], {}  # already reported
     reboot = context.state.reboot
     rebooted_since = reboot is not None and reboot.state is RebootState.COMPLETED
-    lost = {name: now for name, now in wrong.items() if now is not None} if rebooted_since else {}
+    lost = find_lost_updates(installed, wrong) if rebooted_since else {}
     rolled_back = find_rolled_back_updates(installed, lost)
     return check_installed_versions(len(installed), wrong, rolled_back), lost
 

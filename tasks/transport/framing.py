@@ -5,6 +5,7 @@ broken connection executes nothing. Parameters are JSON in base64, never script 
 
 Output (output_decoder.py reads it): lines that begin with a mark. The mark has a nonce that only this exchange uses. A
 record comes in pieces (``MARK+ piece``), its last one is ``MARK= piece``. ``MARK! 0`` is the end and the exit code.
+``MARK! 0 1234`` also says how many bytes all pieces have: a connection that was repaired meanwhile may have lost some.
 Everything else is unframed output.
 """
 

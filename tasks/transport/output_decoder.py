@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.errors import ProtocolViolation
+from tasks.errors import ConnectionLost, ProtocolViolation
 from tasks.protocols.transport import ScriptRecord
 from tasks.transport.framing import build_frame_mark
 
@@ -175,6 +175,7 @@ class ScriptOutputDecoder:
         """Read bytes of stdout. Return whether the answer is complete.
 
         Raises:
+            ConnectionLost: the end says that more came before it.
             ProtocolViolation: a framed line is not valid, or the output is too long.
         """
         start = max(0, len(self._incomplete_line) - 1)
@@ -247,11 +248,16 @@ class ScriptOutputDecoder:
             raise self._build_violation(f"a framed line is neither a record nor an end: {_quote_bytes(body)}")
 
     def _decode_end(self, content: bytes) -> None:
-        if self._record_fragments:
+        if self._record_fragments and b" " not in content:
             raise self._build_violation(f"a record has no end: {_quote_bytes(bytes(self._record_fragments))}")
-        if not content.isdigit() or len(content) > 3:
+        code, space, length = content.partition(b" ")
+        if not code.isdigit() or len(code) > 3 or (space and not (length.isdigit() and len(length) <= 12)):
             raise self._build_violation(f"no exit code: {_quote_bytes(content)}")
-        self._exit_code = int(content)
+        if space and int(length) != self._record_bytes:
+            raise ConnectionLost(
+                f"a part of the machine's answer was lost: {self._record_bytes} of {int(length)} bytes came"
+            )
+        self._exit_code = int(code)
 
     def _decode_fragment(self, content: bytes, *, last: bool) -> None:
         self._record_bytes += len(content)

@@ -90,7 +90,8 @@ class PowerShellHost(ScriptHost):
             if status is not None and not decoder.is_complete:
                 _raise_if_not_started(status, decoder)
             output = decoder.build_output()
-            return replace(output, unframed_output=render_clixml(output.unframed_output))
+            unframed = render_clixml(output.unframed_output.replace("\r\n", "\n")).strip("\r\n")
+            return replace(output, unframed_output=unframed)
 
     def _compose(self, script: Script) -> str:
         return compose_script(script, self._script_loader, required_loader=load_windows_script)

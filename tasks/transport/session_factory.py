@@ -14,8 +14,9 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.lockout_guard import LockoutGuard, LoginAttempt
 from tasks.transport.posix_shell import PosixShell
+from tasks.transport.powershell_host import PowerShellHost
 from tasks.transport.privilege_escalation import PrivilegeEscalator
-from tasks.transport.script_library import ScriptLoader, load_script
+from tasks.transport.script_library import ScriptLoader, load_script, load_windows_script
 from tasks.transport.session import Connection, ConnectionOpener, Session
 from tasks.transport.shell_channel import ShellChannel
 from tasks.transport.ssh.channel import SshShellChannel
@@ -39,7 +40,7 @@ class _SessionRequest:
     jump_hosts: JumpHostPool
     lockout_guard: LockoutGuard
     job_root: str
-    script_loader: ScriptLoader
+    script_loader: ScriptLoader | None
 
 
 def build_session(
@@ -51,7 +52,7 @@ def build_session(
     jump_hosts: JumpHostPool = SHARED_JUMP_HOSTS,
     lockout_guard: LockoutGuard | None = None,
     job_root: str = "",
-    script_loader: ScriptLoader = load_script,
+    script_loader: ScriptLoader | None = None,
 ) -> Session:
     """Return a Session for a machine. It connects at its first call.
 
@@ -64,7 +65,7 @@ def build_session(
         jump_hosts: the open jump hosts; all sessions of a process share them.
         lockout_guard: the logins of the run; all its sessions share it. None: a new one.
         job_root: directory of jobs on the machine; "" for the default.
-        script_loader: gives a script's text by its name.
+        script_loader: gives a script's text by its name; None: the scripts of fleetpatch for the machine's system.
 
     Raises:
         UnsupportedSystem: its kind of transport is not supported.
@@ -114,8 +115,31 @@ def _build_local_opener(request: _SessionRequest) -> ConnectionOpener:
     return open_connection
 
 
+def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
+    # imported here: no other transport needs requests and what it brings
+    from tasks.transport.winrm.connection import connect as connect_winrm  # noqa: PLC0415
+    from tasks.transport.winrm.login import WinrmEnvironment  # noqa: PLC0415
+
+    environment = WinrmEnvironment(request.resolve_credential, request.clock, request.lockout_guard)
+
+    def open_connection(deadline: Deadline) -> Connection:
+        return PowerShellHost(
+            connect_winrm(request.machine, environment, deadline=deadline),
+            machine=request.machine.name,
+            clock=request.clock,
+            job_root=request.job_root,
+            script_loader=request.script_loader or load_windows_script,
+        )
+
+    return open_connection
+
+
 _OPENER_BUILDERS: Final[Mapping[TransportKind, Callable[[_SessionRequest], ConnectionOpener]]] = MappingProxyType(
-    {TransportKind.SSH: _build_ssh_opener, TransportKind.LOCAL: _build_local_opener}
+    {
+        TransportKind.SSH: _build_ssh_opener,
+        TransportKind.WINRM: _build_winrm_opener,
+        TransportKind.LOCAL: _build_local_opener,
+    }
 )
 
 
@@ -126,7 +150,7 @@ def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privileg
         privilege=privilege,
         clock=request.clock,
         job_root=request.job_root,
-        script_loader=request.script_loader,
+        script_loader=request.script_loader or load_script,
     )
 
 

@@ -26,7 +26,7 @@ SECONDS = 900
 
 
 def find_form_faults(name: str, content: bytes) -> list[str]:
-    """Return what is wrong with a script's form. 5.1 reads a file without a byte order mark in the machine's code page."""
+    """Return what is wrong with a script's form. In 5.1, what is not ASCII depends on the machine's code page."""
     lines = content.decode("utf-8", "replace").splitlines()
     faults = [f"{name}:{number}: not ASCII: {line}" for number, line in enumerate(lines, 1) if not line.isascii()]
     return faults + [

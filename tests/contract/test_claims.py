@@ -1,6 +1,7 @@
 """Who may change a machine, by the machine's own scripts: claims, the attempts at a run, and orders that come too late.
 
-The simulated machine of tests/faults is held to the same answers, so that what is proven there holds here.
+The scripts of POSIX systems and those of Windows give the same answers. The simulated machine of tests/faults is held
+to them too, so that what is proven there holds here.
 """
 
 import random
@@ -20,7 +21,10 @@ from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, Scr
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import PrivilegeEscalator
+from tasks.transport.script_host import ScriptHost
 from tests.contract.transport_subjects import scripts
+from tests.contract.windows.warm_machine import WarmMachine
+from tests.contract.windows.windows_scripts import load_test_script
 from tests.faults.hub import Hub, HubClock
 from tests.faults.machine import FaultyMachine
 
@@ -42,7 +46,7 @@ class Machine:
         self.place = place
         way = PrivilegeEscalator(PrivilegeMethod.NONE)
         root = str(place / "jobs")
-        self.shell = PosixShell(
+        self.shell: ScriptHost = PosixShell(
             LocalShellChannel(CLOCK),
             machine="here",
             privilege=way,
@@ -73,7 +77,16 @@ class Machine:
 
     def would_reboot(self, order: Script) -> bool:
         """Whether the claim lets an order be carried out; it isn't, for the script's last part is left out."""
-        checks = Script("would_reboot", {**order.params, "root": str(self.place / "jobs")})
+        checks = Script(
+            "would_reboot", {**order.params, "root": str(self.place / "jobs"), "expected_boot_id": boot_id()}
+        )
+        return self._is_let_in(checks)
+
+    def open_to_all(self, *, is_open: bool) -> None:
+        """Let everybody write into the folder of the jobs, or only its owner."""
+        (self.place / "jobs").chmod(0o777 if is_open else 0o700)
+
+    def _is_let_in(self, checks: Script) -> bool:
         records = self.shell.run_script(checks, deadline=soon()).records
         return not any(record["kind"] == "refused" and record["about"] == "claim" for record in records)
 
@@ -85,9 +98,39 @@ class Machine:
                 CLOCK.sleep(0.02)
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    here = Machine(tmp_path)
+class WindowsMachine(Machine):
+    """A Windows machine's claim and its jobs, in a folder of their own."""
+
+    def __init__(self, warm: WarmMachine) -> None:
+        self.warm = warm
+        self.place = warm.make_place()
+        self.place.mkdir()
+        self.shell = warm.open_host(self.place, load_test_script)
+
+    def would_reboot(self, order: Script) -> bool:
+        """Whether the claim lets an order be carried out; it isn't, for nothing shuts the machine down."""
+        checks = Script("would_reboot", {**order.params, "expected_boot_id": self.warm.read_boot_id()})
+        return self._is_let_in(checks)
+
+    def open_to_all(self, *, is_open: bool) -> None:
+        """Let everybody write into the folder of the jobs, or only administrators."""
+        self.warm.grant(self.place / "jobs", "*S-1-1-0:(OI)(CI)M" if is_open else "")
+
+    def stop(self) -> None:
+        """Let all jobs end, and their tasks be gone: other tests use the same names."""
+        super().stop()
+        self.warm.wait_for_no_task()
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmMachine]:
+    with WarmMachine.opened() as machine:
+        yield machine
+
+
+@pytest.fixture(params=["posix", "windows"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Machine]:
+    here = Machine(tmp_path) if request.param == "posix" else WindowsMachine(request.getfixturevalue("warm"))
     yield here
     here.stop()
 
@@ -170,10 +213,10 @@ def test_the_hint_fits_why_an_order_was_refused(machine: Machine) -> None:
     (machine.place / "jobs/two").unlink()
     assert "disk" in room.value.hint
 
-    (machine.place / "jobs").chmod(0o777)
+    machine.open_to_all(is_open=True)
     with pytest.raises(ScriptFailed, match="others may write") as open_to_all:
         machine.start("two")
-    (machine.place / "jobs").chmod(0o700)
+    machine.open_to_all(is_open=False)
     assert open_to_all.value.hint == "Repair that on the machine."
 
 
@@ -289,7 +332,7 @@ def both(machine: Machine, twin: Model, act: str, run: str, attempt: int, until:
         twin.running = ""
         return None, None
     if act == "reboot":
-        order = Script("reboot", {"claim_run": run, "claim_attempt": str(attempt), "expected_boot_id": boot_id()})
+        order = Script("reboot", {"claim_run": run, "claim_attempt": str(attempt)})
         return machine.would_reboot(order), not twin.reboot_refusal(order)
     if act == "start":
         refused = twin.refusal(
@@ -324,7 +367,20 @@ ACTS = st.tuples(
 def test_the_simulated_machine_answers_as_a_real_one(
     tmp_path_factory: pytest.TempPathFactory, acts: list[tuple[str, str, int, str]]
 ) -> None:
-    machine, twin = Machine(tmp_path_factory.mktemp("machine")), model()
+    compare_with_model(Machine(tmp_path_factory.mktemp("machine")), acts)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(acts=st.lists(ACTS, min_size=3, max_size=8))
+def test_the_simulated_machine_answers_as_a_windows_one(
+    warm: WarmMachine, acts: list[tuple[str, str, int, str]]
+) -> None:
+    compare_with_model(WindowsMachine(warm), acts)
+
+
+def compare_with_model(machine: Machine, acts: list[tuple[str, str, int, str]]) -> None:
+    """Do the same things on a machine and on the simulated one."""
+    twin = model()
     try:
         for act in acts:
             if act[0] == "start" and twin.running:  # a second start of what runs attaches, and begins nothing

@@ -26,7 +26,8 @@ def learn_rates(default_rates: Rates, lookup: Callable[[str], float | None]) -> 
     if not good:
         return default_rates
     basis = "learned" if len(good) == len(_LEARNED_MEASURES) else f"defaults; learned: {', '.join(sorted(good))}"
-    return replace(default_rates, **good, basis=basis)
+    unlearned = default_rates.max_transaction_updates
+    return replace(default_rates, **good, basis=basis, max_transaction_updates=unlearned)
 
 
 def predict_reboot_need(updates: Sequence[Update], need: RebootNeed) -> YesNoUnknown:

@@ -16,10 +16,10 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     """Return the chosen updates, and the skipped updates with reasons. Together they are all pending updates.
 
     An exclude mask has priority, then a hold of the machine's administrator. Other updates are selected by their
-    classification or by an include mask. Security includes Security-ESM. A selected update is still Excluded when the
-    machine can't install it (``blocked``), when it is newer than ``published_before``, or when it needs a reboot and
-    the request excludes such updates. If the date or the reboot need is unknown, the update stays chosen (see
-    ``describe_unapplied_limits``).
+    classification or by an include mask, optional ones only by a mask. Security includes Security-ESM. A selected
+    update is still Excluded when the machine can't install it (``blocked``), when it is newer than
+    ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the reboot
+    need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``.
@@ -115,11 +115,14 @@ def _check_classification(update: Update, selection: Selection) -> str:
     wanted = selection.classifications
     if Classification.SECURITY in wanted:  # Security includes the fixes of extended support
         wanted |= {Classification.SECURITY_ESM}
-    if update.classification in wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
+    is_wanted = update.classification in wanted and not update.optional
+    if is_wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
     near = next((mask for mask in selection.include if _has_matching_name(mask, update)), None)
     if near is not None:
         return f'include mask "{near}" asks for another version than {update.available}, which is offered'
+    if update.optional:
+        return f"it is {update.optional}, which only an include mask selects"
     asked = ", ".join(sorted(selection.classifications)) or "none"
     masks = " and no include mask names it" if selection.include else ""
     return f"classification {update.classification} is not selected (selected: {asked}){masks}"
@@ -148,7 +151,7 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
 
 
 def _has_matching_name(mask: str, update: Update) -> bool:
-    """Return whether the name part of a mask matches the name, the name without architecture, name:arch or the KB."""
+    """Return whether the name part of a mask matches the name (with or without its architecture), KB or title."""
     wanted = _parse_mask_name(mask)
     if not wanted:
         return False
@@ -156,9 +159,10 @@ def _has_matching_name(mask: str, update: Update) -> bool:
     for joint in (".", ":"):
         bare = bare.removesuffix(f"{joint}{update.arch}") if update.arch else bare
     names = {update.name, bare, f"{bare}:{update.arch}"}
-    if update.kb:  # such names are titles, so case is ignored
-        number = update.kb.upper().removeprefix("KB")
-        wanted, names = wanted.lower(), {name.lower() for name in names} | {number, f"kb{number}"}
+    if update.kb or update.title:  # such names are numbers and titles, so case is ignored
+        numbers = [number.lower().removeprefix("kb") for number in update.kb.split("+") if number]
+        names |= {update.title, *numbers, *(f"kb{number}" for number in numbers)}
+        wanted, names = wanted.lower(), {name.lower() for name in names if name}
     return any(fnmatchcase(name, wanted) for name in names)
 
 

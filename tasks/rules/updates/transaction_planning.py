@@ -15,10 +15,6 @@ from tasks.rules.updates.duration_prediction import estimate_download_bytes
 from tasks.rules.updates.installation_order import group_updates, is_urgent, rank_place, rank_urgency
 from tasks.states import UpdateState
 
-MAX_TRANSACTION_UPDATES = 300
-"""Maximum updates in one transaction, as in Azure's Linux agent. A larger group is still one transaction."""
-
-
 _MAX_TRANSACTION_TIME_SHARE = 1 / 3
 """Share of the remaining time that one transaction may take: a prediction may be wrong by a factor of 3."""
 
@@ -147,7 +143,7 @@ def _count_fitting_units(units: list[list[Update]], costs: _UpdateCosts, left: f
     for number, unit in enumerate(units[1:], start=1):
         together += unit
         too_long = costs.compute_seconds(together) > left * _MAX_TRANSACTION_TIME_SHARE
-        if too_long or len(together) > MAX_TRANSACTION_UPDATES:
+        if too_long or len(together) > costs.rates.max_transaction_updates:
             return number
     return len(units)
 

@@ -13,12 +13,12 @@ function Read-FpValue { # a value of the registry, or ''
 
 function Read-FpSystem { # what the registry says: it answers also where WMI is broken
     $path = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
-    $build = [string] (Read-FpValue -Path $path -Name CurrentBuild)
-    $revision = [string] (Read-FpValue -Path $path -Name UBR) # before Server 2016, systems may have none
-    $name = [string] (Read-FpValue -Path $path -Name ProductName)
+    $build = "$(Read-FpValue -Path $path -Name CurrentBuild)"
+    $revision = "$(Read-FpValue -Path $path -Name UBR)" # before Server 2016, systems may have none
+    $name = "$(Read-FpValue -Path $path -Name ProductName)"
     # Windows 11 says there that it is Windows 10
     if ($build -match '^[0-9]+$' -and [int] $build -ge 22000) { $name = $name -replace '^Windows 10', 'Windows 11' }
-    $type = [string] (Read-FpValue -Path $path -Name InstallationType)
+    $type = "$(Read-FpValue -Path $path -Name InstallationType)"
     if ($type -notin '', 'Server', 'Client') { $name = "$name ($type)" } # Server Core, Nano Server
     @{ Name = $name; Version = if ($revision) { "$build.$revision" } else { $build } }
 }

@@ -43,7 +43,7 @@ function Test-FpFolder { # why a folder can't be used, or ''
     $fault = Test-FpSddl -Sddl (Get-Acl -LiteralPath $Path).Sddl
     switch -Wildcard ($fault) {
         '' { '' }
-        'others *' { "others may write into $Path" + $fault.Substring(27) }
+        'others *' { $fault.Replace('into it', "into $Path") }
         'belongs *' { "$Path $fault" }
         default { "${Path}: $fault" }
     }

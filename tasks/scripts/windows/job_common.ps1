@@ -60,7 +60,7 @@ function Request-FpStop {
 
 function Get-FpLabel {
     param([string] $Folder)
-    ([string] (Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'label'))).Trim()
+    "$(Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'label'))".Trim()
 }
 
 function Write-FpJob { # one record with the state of a job

@@ -147,7 +147,7 @@ function Enter-FpLock {
 function Get-FpClaimPath { Join-Path -Path (Split-Path -Parent -Path $FpJobs) -ChildPath 'claim' }
 
 function Get-FpClaim {
-    $lines = ([string] (Read-FpText -Path (Get-FpClaimPath))) -split "`r?`n"
+    $lines = "$(Read-FpText -Path (Get-FpClaimPath))" -split "`r?`n"
     $lines += '', '', '', '', ''
     @{
         Run = $lines[0]; Until = ConvertTo-FpNumber $lines[1]; By = $lines[2]; Attempt = ConvertTo-FpNumber $lines[3]
@@ -186,7 +186,7 @@ function Test-FpClaim {
 
 function Read-FpJson { # an object, or nothing if the file is not there or has none
     param([string] $Path)
-    $text = [string] (Read-FpText -Path $Path)
+    $text = "$(Read-FpText -Path $Path)"
     try { ConvertFrom-Json -InputObject $text } catch { Write-Verbose -Message "${Path}: $_" }
 }
 

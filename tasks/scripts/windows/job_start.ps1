@@ -99,7 +99,7 @@ function Add-FpWithdrawal { # creates the job's meta.json, so that it never begi
 
 function Read-FpNote { # what the job's process has said before it began, if it did not begin
     param([string] $Folder)
-    $note = ([string] (Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'note'))).Trim()
+    $note = "$(Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'note'))".Trim()
     if ($note) { "; $note" } else { '' }
 }
 

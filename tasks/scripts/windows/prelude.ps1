@@ -17,6 +17,7 @@ if (-not (Test-Path -LiteralPath 'variable:FpJobDirectory')) { $FpJobDirectory =
 if (-not (Test-Path -LiteralPath 'variable:FpParams')) { $FpParams = ConvertFrom-Json -InputObject '{}' }
 # functions change its items: they can't set their caller's variables
 if (-not (Test-Path -LiteralPath 'variable:FpState')) { $FpState = @{ ExitCode = 0; ClockBase = $null } }
+$FpFrame = @{ Length = 0 } # of all records in frames
 
 # ---- parameters
 
@@ -119,6 +120,7 @@ function Write-FpLine {
         } finally { $file.Dispose() }
         return
     }
+    $FpFrame.Length += $Json.Length
     # in pieces: the other side takes no line of more than 1 MiB
     $at = 0
     while ($Json.Length - $at -gt 60000) {
@@ -238,11 +240,11 @@ function Exit-FpScript {
 }
 
 function Write-FpEnd {
-    # The end of the answer; the transport calls it, whatever happens.
+    # The end of the answer, with the length of all records; the transport calls it, whatever happens.
     if ($FpMark -eq '') { return }
     $code = [int]$FpState.ExitCode
     if ($code -lt 0 -or $code -gt 255) { $code = 255 }
-    [System.Console]::Out.Write("`n$FpMark! $code`n")
+    [System.Console]::Out.Write("`n$FpMark! $code $($FpFrame.Length)`n")
     [System.Console]::Out.Flush()
 }
 

@@ -104,7 +104,7 @@ function Find-FpObstacle {
     if ((Get-FpServicingState) -eq 2) {
         return @{ About = 'lock'; Why = 'Windows is installing or removing updates (component servicing works)' }
     }
-    $unfinished = [string] (Find-FpUnfinished)
+    $unfinished = "$(Find-FpUnfinished)"
     if ($unfinished) { return @{ About = 'lock'; Why = $unfinished } }
     if (Test-FpInstallerBusy) { return @{ About = 'lock'; Why = 'Windows Installer (msiexec) is in an installation' } }
     if (Test-FpWorkerBusy) { return @{ About = 'lock'; Why = 'TiWorker.exe is installing or removing updates' } }

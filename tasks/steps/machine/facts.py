@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.errors import ProtocolViolation
+from tasks.errors import PrivilegeError, ProtocolViolation, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.model import Disk, Facts, Services
 from tasks.protocols.clock import Clock, Deadline
@@ -45,8 +45,17 @@ class _ClockRecord(_Record):
     epoch: float = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
 
 
+class _RefusedRecord(_Record):
+    why: str
+    remedy: str
+
+
 class _PrivilegeRecord(_Record):
+    """How the login is an administrator. If it is none and a remedy is known, the record has it."""
+
     way: str
+    why: str = ""
+    remedy: str = ""
 
 
 class _RunnerRecord(_Record):
@@ -95,11 +104,15 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
 
     Raises:
         TransportError: the connection failed.
+        PrivilegeError: the login can't get the rights that it needs, and the machine says what to do.
+        UnsupportedSystem: the machine says that its system is too old.
         ProtocolViolation: the answer is not valid; the message names the record.
     """
     asked = clock.now()
     answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
     answered = clock.now()
+    for refused in _parse_records(answer, "refused", _RefusedRecord):
+        raise UnsupportedSystem(f"this system can't be driven: {refused.why}", hint=refused.remedy)
     system = _parse_single_record(answer, "os", _OsRecord)
     kernel = _parse_single_record(answer, "kernel", _KernelRecord)
     runner = _parse_single_record(answer, "runner", _RunnerRecord)
@@ -115,7 +128,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         boot_id=kernel.boot_id,
         uptime_seconds=kernel.uptime or 0.0,
         clock_skew_seconds=epoch - middle,
-        privilege=_parse_single_record(answer, "privilege", _PrivilegeRecord).way,
+        privilege=_parse_privilege(answer),
         managers=rank_managers(
             {found.name: found.program for found in _parse_records(answer, "manager", _ManagerRecord)},
             (system.id, *system.like.split()),
@@ -146,6 +159,13 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts
     return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
+
+
+def _parse_privilege(answer: ScriptResult) -> str:
+    record = _parse_single_record(answer, "privilege", _PrivilegeRecord)
+    if record.remedy:
+        raise PrivilegeError(f"the login can't change this machine: {record.why}", hint=record.remedy)
+    return record.way
 
 
 def _to_disk(record: _DiskRecord) -> Disk:
@@ -184,7 +204,7 @@ def _parse_single_record(answer: ScriptResult, kind: str, model: type[_RecordTyp
         raise ProtocolViolation(
             f"the machine's facts have {len(found)} records '{kind}' where one is due "
             f"(exit code {answer.exit_code}): {answer.unframed_output[-500:]}",
-            hint="Look at what /bin/sh and awk do on that machine.",
+            hint="Look at what the shell of that machine (/bin/sh with awk, or PowerShell) does there.",
         )
     return found[0]
 

@@ -3,15 +3,20 @@
 import itertools
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 from tasks.errors import ConnectionLost, DeadlineExceeded
 from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.protocols.transport import Script
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.powershell_host import PowerShellHost
 from tasks.transport.script_library import ScriptLoader, load_windows_script
 from tests.lab.windows.machine import WindowsMachine
-from tests.lab.windows.powershell_process import Call, Logon
+from tests.lab.windows.powershell_process import Call, Logon, find_powershell
 from tests.lab.windows.scenario import Scenario
 
 CLOCK = SystemClock()
@@ -83,6 +88,35 @@ class WarmMachine:
             job_root=str(place or ""),
             script_loader=script_loader,
         )
+
+    @classmethod
+    @contextmanager
+    def opened(cls, scenario: Scenario | None = None) -> Iterator["WarmMachine"]:
+        """Switch a machine on for as long as this lasts, or skip."""
+        if find_powershell() is None:
+            pytest.skip("PowerShell (pwsh) is not on PATH")
+        machine = cls(scenario)
+        try:
+            yield machine
+        finally:
+            machine.close()
+
+    def read_boot_id(self) -> str:
+        """Return the id of its boot."""
+        answer = self.open_host().run_script(Script("reboot_obstacles"), deadline=Deadline.after(CLOCK, 60))
+        (boot,) = answer.find_records("boot")
+        return str(boot["boot_id"])
+
+    def grant(self, path: Path, rights: str) -> None:
+        """Give rights on a folder, as icacls takes them, or only administrators."""
+        only = "/inheritance:r /grant:r '*S-1-5-18:(OI)(CI)F' '*S-1-5-32-544:(OI)(CI)F'"
+        text = f"icacls.exe '{path}' /grant '{rights}'" if rights else f"icacls.exe '{path}' /remove '*S-1-1-0' {only}"
+        done = self.windows.powershell.run_script(f"{text}\nexit $LASTEXITCODE", logon="system")
+        assert done.exit_code == 0, done
+
+    def wait_for_no_task(self) -> None:
+        """Wait until no task of a job is left."""
+        self.windows.wait_until(lambda state: not any("FleetPatch" in name for name in state["tasks"]))
 
     def close(self) -> None:
         """Switch it off, and remove it."""

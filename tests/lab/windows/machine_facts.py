@@ -58,7 +58,7 @@ def list_cim_instances(scenario: "Scenario") -> dict[str, list[JsonObject]]:
         }
         for disk in scenario.disks
     ]
-    volumes = [
+    volumes: list[JsonObject] = [
         {"Name": "C:\\", "DriveLetter": "C:", "SystemVolume": False, "Capacity": {"uint64": scenario.disks[0].size}},
         {"Name": "\\\\?\\Volume{0}\\", "DriveLetter": None, "SystemVolume": True, "Capacity": {"uint64": 2**29}},
     ]
@@ -94,6 +94,7 @@ def build_registry(scenario: "Scenario") -> JsonObject:
         },
         rf"{WINDOWS_UPDATE}\Auto Update": {},
         COMPONENTS: {},
+        rf"{COMPONENTS}\Interface": {"ServicingInProgress": 0},
         r"SYSTEM\CurrentControlSet\Control\Session Manager": {"ProtectionMode": 1},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ActiveComputerName": {"ComputerName": scenario.name},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ComputerName": {"ComputerName": scenario.name},

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from tasks.managers.apt.manager import DEFAULT_RATES as APT
 from tasks.model import RebootNeed
-from tasks.protocols.package_manager import Rates
+from tasks.protocols.package_manager import MAX_TRANSACTION_UPDATES, Rates
 from tasks.rules.updates.duration_prediction import learn_rates, predict_durations, predict_reboot_need
 from tasks.rules.updates.installation_order import group_updates, is_urgent, must_install_last, rank_urgency
-from tasks.rules.updates.transaction_planning import MAX_TRANSACTION_UPDATES, plan_transactions
+from tasks.rules.updates.transaction_planning import plan_transactions
 from tasks.states import Classification, RebootPolicy, UpdateState, YesNoUnknown
 from tests.unit.rules.examples import NOW, an_update
 from tests.unit.rules.examples import updates as any_update

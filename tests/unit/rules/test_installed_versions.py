@@ -3,7 +3,12 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.rules.machine_checks.versions import check_installed_versions, find_rolled_back_updates, mark_lost
+from tasks.rules.machine_checks.versions import (
+    check_installed_versions,
+    find_lost_updates,
+    find_rolled_back_updates,
+    mark_lost,
+)
 from tasks.states import FindingLevel, UpdateState
 from tests.support.builders import make_install_result, make_update, make_update_result
 
@@ -41,3 +46,22 @@ def test_an_update_that_is_lost_after_the_reboot_has_failed_and_says_what_runs()
 @given(st.sampled_from([None, "1", "2", "3"]))
 def test_only_the_version_of_before_is_a_rollback(now: str | None) -> None:
     assert find_rolled_back_updates([RESULT], {"a": now}) == ({"a": "1"} if now == "1" else {})
+
+
+NEW = make_update_result(update=make_update(id="n", installed=None, available="rev 200"), version_after="rev 200")
+
+
+def test_what_was_not_there_before_and_is_not_there_after_the_boot_was_rolled_back() -> None:
+    wrong: dict[str, str | None] = {"a": None, "n": None}
+    lost = find_lost_updates([RESULT, NEW], wrong)
+    assert lost == {"n": None}, "an update that replaced a version may only be incomplete"
+    rolled_back = find_rolled_back_updates([RESULT, NEW], lost)
+    first, second = check_installed_versions(2, wrong, rolled_back)
+    assert first.message == "rolled back during the boot: n is not installed any more"
+    assert second.message == "not at the version that was installed: a"
+    install = mark_lost(make_install_result(results=(RESULT, NEW)), lost)
+    assert install is not None
+    assert [(r.state, r.version_after, r.reason) for r in install.results] == [
+        (UpdateState.INSTALLED, "2", RESULT.reason),
+        (UpdateState.FAILED, None, "rolled back during the boot: it is not installed any more"),
+    ]

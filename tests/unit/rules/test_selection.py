@@ -101,6 +101,22 @@ def test_masks_match_knowledge_base_numbers_and_titles(mask):
     assert outcome(bare, exclude=(mask,))[0] is UpdateState.EXCLUDED
 
 
+@pytest.mark.parametrize("mask", ["KB5046616", "5046616", "kb504*", "*KB5046616", "*cumulative*", "KB5044030"])
+def test_masks_match_every_number_and_the_title_of_an_update_with_a_name_of_its_own(mask):
+    update = an_update("KB5044030+KB5046616", arch="", kb="KB5044030+KB5046616", title="2026-11 Cumulative Update")
+    assert outcome(update, exclude=(mask,))[0] is UpdateState.EXCLUDED
+    assert outcome(update, exclude=("*preview*", "KB504661", "46616"))[0] == "chosen"
+
+
+def test_an_optional_update_is_only_selected_by_a_mask():
+    preview = an_update("KB1", arch="", kb="KB1", title="A Preview", optional="a preview")
+    state, reason = outcome(preview)
+    assert state is UpdateState.NOT_SELECTED
+    assert reason == "it is a preview, which only an include mask selects"
+    assert outcome(preview, include=("*preview",))[0] == "chosen"
+    assert outcome(preview, include=("*preview",), exclude=("KB1",))[0] is UpdateState.EXCLUDED
+
+
 def test_security_includes_extended_support_and_names_what_it_needs():
     esm = an_update(classification=Classification.SECURITY_ESM)
     blocked = an_update(classification=Classification.SECURITY_ESM, blocked="UA_ESM_REQUIRED")

@@ -1,0 +1,220 @@
+"""Turns what wua_assess.ps1 reports into the package state. Pure."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from tasks.errors import ManagerBusy, ManagerError, RepositoryError
+from tasks.managers.windows_update.classifications import classify, explain_optional
+from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
+from tasks.managers.windows_update.hresults import RetryClass, explain_code
+from tasks.managers.windows_update.other_managers import (
+    UPDATER_SERVICES,
+    AgentsRecord,
+    ServiceRecord,
+    describe_source,
+    find_other_managers,
+)
+from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
+from tasks.managers.windows_update.records import (
+    HistoryEntry,
+    OfferedUpdate,
+    Record,
+    SearchRecord,
+    SystemRecord,
+    Text,
+    parse_first,
+    parse_records,
+    parse_values,
+)
+from tasks.managers.windows_update.transaction_order import (
+    is_cumulative,
+    is_servicing_stack,
+    order_updates,
+)
+from tasks.model import PackageState, RepositoryProblem, Update
+from tasks.protocols.package_manager import FailureCause
+from tasks.protocols.transport import ScriptResult
+
+MANAGER_NAME: Final = "windows-update"
+SUCCEEDED_WITH_ERRORS: Final = 3
+
+_ALWAYS_REBOOTS: Final = 1
+_REBOOTS: Final[Mapping[int | None, bool | None]] = {0: False, _ALWAYS_REBOOTS: True}
+_DRIVER_TYPE: Final = 2
+_CBS_AT_WORK: Final = 2
+_MAX_WARNINGS: Final = 20
+_LICENCE_REASON: Final = "its licence terms are not accepted, and fleetpatch may not accept them"
+_INPUT_REASON: Final = "it may ask a person something while it is installed"
+
+
+class SearchWarning(Record):
+    """A warning of the search: record "search_warning"."""
+
+    hresult: int = 0
+    message: Text = ""
+
+
+class BusyRecord(Record):
+    """Who is at work: record "busy".
+
+    Attributes:
+        servicing: ServicingInProgress of Component Based Servicing: 2 while it works; None when it is not set.
+        worker: whether TiWorker.exe runs, which stays for some minutes after its work.
+        installer: whether Windows Installer is at work.
+    """
+
+    servicing: int | None = None
+    worker: bool = False
+    installer: bool = False
+
+
+def parse_assessment(result: ScriptResult, *, accepts_licences: bool) -> PackageState:
+    """Return the package state.
+
+    Args:
+        result: of wua_assess.ps1.
+        accepts_licences: whether licence terms may be accepted.
+
+    Raises:
+        ManagerBusy: another installation keeps the agent from searching.
+        RepositoryError: the update server can't be used.
+        ManagerError: the agent can't be used.
+        ProtocolViolation: a record is malformed.
+    """
+    policy = parse_values(result, "policy")
+    source = describe_source(policy)
+    require_search(result, source)
+    system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
+    known = parse_records(OfferedUpdate, result.find_records("update"))
+    offered = order_updates(each for each in known if not each.installed and not each.reboot_required)
+    waiting = tuple(each for each in known if each.reboot_required)
+    updates = tuple(build_update(each, source, offered, accepts_licences=accepts_licences) for each in offered)
+    history = parse_records(HistoryEntry, result.find_records("history"))
+    others = find_other_managers(
+        policy,
+        parse_first(AgentsRecord, result, "agents"),
+        parse_records(ServiceRecord, result.find_records("service")),
+        system,
+    )
+    busy = parse_first(BusyRecord, result, "busy") or BusyRecord()
+    problems = _find_search_problems(result, source)
+    return PackageState(
+        manager=MANAGER_NAME,
+        updates=updates,
+        reboot=find_reboot_need(parse_first(RebootRecord, result, "reboot"), waiting, uptime=system.uptime),
+        held=tuple(update.name for update in updates if update.held),
+        lock_holder=_find_lock_holder(busy),
+        at_work="Windows servicing" if busy.servicing == _CBS_AT_WORK else "",
+        auto_updaters=others.updaters,
+        unpausable_updaters=others.unpausable,
+        updater_units=UPDATER_SERVICES,
+        warnings=(*others.warnings, *find_repeated_updates(offered, history)),
+        live_patching=find_hotpatching(parse_first(HotpatchRecord, result, "hotpatch"), system, history),
+        repository_problems=problems,
+    )
+
+
+def require_search(result: ScriptResult, source: str) -> None:
+    """Require that the search succeeded.
+
+    Raises:
+        ManagerBusy: another installation keeps the agent from searching.
+        RepositoryError: the update server can't be used.
+        ManagerError: the agent can't be used, or did not search.
+    """
+    searches = parse_records(SearchRecord, result.find_records("search"))
+    if not searches:
+        raise ManagerError("the Windows Update Agent did not report a search")
+    failed = next((each for each in searches if each.result_code not in {2, SUCCEEDED_WITH_ERRORS}), None)
+    if failed is None:
+        return
+    known = explain_code(failed.hresult)
+    message = f"the Windows Update Agent can't search for updates ({source}): {known.text}"
+    if known.cause is FailureCause.LOCK:
+        raise ManagerBusy(message)
+    if known.cause is FailureCause.FETCH or known.retry is RetryClass.TRANSIENT:
+        raise RepositoryError(message, hint=known.remedy)
+    raise ManagerError(message, hint=known.remedy)
+
+
+def build_update(
+    offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate], *, accepts_licences: bool
+) -> Update:
+    """Return an update of the model.
+
+    Args:
+        offered: what the agent offers.
+        source: where it comes from.
+        candidates: all offered updates; only those are named as replaced.
+        accepts_licences: whether licence terms may be accepted.
+    """
+    ids = {each.id for each in candidates} - {offered.id}
+    name = offered.name
+    return Update(
+        id=offered.id,
+        name=name,
+        arch="",
+        installed=None,
+        available=offered.version,
+        classification=classify(offered.categories),
+        severity=offered.severity,
+        origins=(source,),
+        cves=tuple(offered.cves) or None,
+        size_bytes=offered.max_bytes,
+        held=offered.hidden,
+        blocked=_find_block(offered, accepts_licences=accepts_licences),
+        requires_reboot=_REBOOTS.get(offered.reboot_behavior),
+        kb=name if offered.kbs else "",
+        published=offered.published_at,
+        replaces=tuple(each for each in (other.lower() for other in offered.superseded) if each in ids),
+        changes_boot=is_cumulative(offered) and offered.reboot_behavior != 0,
+        advisories=tuple(offered.bulletins),
+        updates_manager=is_servicing_stack(offered),
+        title="" if offered.title == name else offered.title,
+        optional=explain_optional(
+            offered.categories, is_driver=offered.type == _DRIVER_TYPE, is_browse_only=offered.browse_only
+        ),
+    )
+
+
+def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> tuple[str, ...]:
+    """Return warnings about updates that were installed and are offered again in the same revision.
+
+    Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
+    again and again, with a reboot each time, does not help.
+    """
+    counts = Counter((entry.id, entry.revision) for entry in history if entry.is_installation)
+    return tuple(
+        f"{update.name} was installed {_describe_count(counts[update.id, update.revision])}, and is offered again: "
+        "Windows undid it during a boot, or does not notice it; read the Setup and the System event log before the "
+        "next try"
+        for update in offered
+        if counts[update.id, update.revision]
+    )[:_MAX_WARNINGS]
+
+
+def _describe_count(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _find_block(offered: OfferedUpdate, *, accepts_licences: bool) -> str:
+    if offered.user_input:
+        return _INPUT_REASON
+    return "" if offered.eula_accepted or accepts_licences else _LICENCE_REASON
+
+
+def _find_lock_holder(busy: BusyRecord) -> str:
+    if busy.servicing == _CBS_AT_WORK or busy.worker:
+        return "Windows servicing (TiWorker.exe)"
+    return "Windows Installer" if busy.installer else ""
+
+
+def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:
+    """Return what a search that succeeded in part could not read."""
+    found: list[RepositoryProblem] = []
+    for warning in parse_records(SearchWarning, result.find_records("search_warning"))[:_MAX_WARNINGS]:
+        known = explain_code(warning.hresult)
+        said = f": {warning.message}" if warning.message else ""
+        found.append(RepositoryProblem(source, f"part of the search failed: {known.text}{said}", known.remedy))
+    return tuple(dict.fromkeys(found))

@@ -1,0 +1,196 @@
+"""The PackageManager of Windows: the Windows Update Agent. Scripts: scripts/.
+
+A login over the network may ask the agent, and nothing else. What changes something is a job, which runs as SYSTEM.
+The agent installs one update at a time, so each update is a transaction of its own.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+from uuid import uuid4
+
+from tasks.errors import DeadlineExceeded, ManagerError, RequestError, ScriptFailed
+from tasks.managers.job_parameters import build_job_parameters
+from tasks.managers.windows_update.assessment import MANAGER_NAME, parse_assessment, require_search
+from tasks.managers.windows_update.hresults import build_job_table, explain_code
+from tasks.managers.windows_update.installed_versions import find_installed_versions
+from tasks.managers.windows_update.records import OfferedUpdate, parse_records
+from tasks.model import PackageState, Update
+from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord, ScriptResult, Transport
+
+PACKAGE: Final = "tasks.managers.windows_update"
+
+DEFAULT_RATES: Final = Rates(
+    transaction_seconds=0.0,
+    install_seconds_per_update=600.0,
+    download_bytes_per_second=2e6,
+    reboot_seconds=900.0,
+    validate_seconds=120.0,
+    max_transaction_updates=1,
+)
+"""A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
+10 for a reboot; a cumulative update also works during the boot. Each update is a transaction of its own, so the
+prediction for several of them must have no fixed part."""
+
+INSTALLER_WAIT_SECONDS: Final = "900"
+"""How long a transaction waits for another installation; never past its latest start."""
+POLL_SECONDS: Final = 2.0
+
+_ID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
+
+
+class WindowsUpdateManager:
+    """The PackageManager for Windows.
+
+    Args:
+        accepts_licences: whether jobs accept the licence terms of updates. Updates with undecided terms are blocked
+            otherwise.
+        clock: for the wait for a job that reads.
+    """
+
+    name = MANAGER_NAME
+    default_rates = DEFAULT_RATES
+    script_package = PACKAGE
+    updaters_script: Script | None = Script("updaters", read_only=False, package=PACKAGE)
+    lock_files: tuple[str, ...] = ()
+    change_lock_files: tuple[str, ...] = ()
+
+    def __init__(self, *, accepts_licences: bool = False, clock: Clock | None = None) -> None:
+        self._accepts_licences = accepts_licences
+        self._clock = clock or SystemClock()
+
+    def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        """Ask the agent; with ``refresh``, it asks the update server. Without, it uses what the last search has stored.
+
+        Raises:
+            ManagerBusy: another installation keeps the agent from searching.
+            RepositoryError: the update server can't be used.
+            ManagerError: the agent can't be used.
+        """
+        params = {"refresh": "yes"} if refresh else {}
+        result = self._read(transport, Script("wua_assess", params, package=PACKAGE), deadline)
+        return parse_assessment(result, accepts_licences=self._accepts_licences)
+
+    def complete_recorded_packages(self, packages: PackageState) -> PackageState:
+        """See PackageManager. The records have everything."""
+        return packages
+
+    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+        """Compare with what the agent offers now. An update brings nothing along: nothing else is to be simulated."""
+        if not updates:
+            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        script = Script("wua_simulate", {"ids": _list_ids(updates)}, package=PACKAGE)
+        result = self._read(transport, script, deadline)
+        require_search(result, "what the agent has stored")
+        offered = {each.id: each for each in parse_records(OfferedUpdate, result.find_records("update"))}
+        refused = {
+            update.id: reason for update in updates if (reason := self._find_refusal(update, offered.get(update.id)))
+        }
+        left = [offered[update.id] for update in updates if update.id not in refused]
+        missing = [each for each in left if not each.downloaded]
+        is_known = all(each.max_bytes is not None for each in missing)
+        return SimulationResult(
+            changes={each.id: each.version for each in left},
+            refused=refused or None,
+            download_bytes=sum(each.max_bytes or 0 for each in missing) if is_known else None,
+            download_count=len(missing),
+        )
+
+    def read_installed_versions(
+        self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline
+    ) -> Mapping[str, str]:
+        """Ask the agent which of these are installed. One that only waits for a reboot counts as installed."""
+        known = [update for update in updates if _ID_PATTERN.fullmatch(update.id)]
+        if not known:
+            return {}
+        script = Script("wua_installed", {"ids": _list_ids(known)}, package=PACKAGE)
+        result = self._read(transport, script, deadline)
+        require_search(result, "what the agent has stored")
+        return find_installed_versions(known, result)
+
+    def build_job_script(
+        self,
+        kind: JobKind,
+        transactions: Sequence[Transaction],
+        *,
+        allowed: Sequence[Update] = (),  # noqa: ARG002  no effect
+        allow_removals: bool = False,  # noqa: ARG002  no effect
+        excluded: Sequence[str] = (),  # noqa: ARG002  no effect
+    ) -> Script:
+        """Return the script of a job that downloads or installs exactly these updates.
+
+        The agent installs nothing else along with an update: ``allowed``, ``allow_removals`` and ``excluded`` have no
+        effect.
+
+        Raises:
+            RequestError: there is nothing to do, or an update's id or version is not valid.
+        """
+        params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions, INSTALLER_WAIT_SECONDS)
+        params["accept_licences"] = "yes" if self._accepts_licences else ""
+        params["codes"] = build_job_table()
+        for transaction in transactions:
+            params[f"tx_{transaction.number}_updates"] = tuple(map(_build_choice, transaction.updates))
+        return Script("wua_job", params, read_only=False, package=PACKAGE)
+
+    def _find_refusal(self, update: Update, offered: OfferedUpdate | None) -> str:
+        if offered is None or offered.reboot_required:
+            return "it is no longer offered: it was installed, superseded or withdrawn since the assessment"
+        if offered.version != update.available:
+            return f"{offered.version} is offered now, not {update.available}: that changed since the assessment"
+        if not offered.eula_accepted and not self._accepts_licences:
+            return "its licence terms are not accepted"
+        return ""
+
+    def _read(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
+        """Run a script that reads. Some builds of Windows refuse even that to a login over the network; a job may."""
+        result = transport.run_script(script, deadline=deadline)
+        if any(record.get("denied") is True for record in result.find_records("search")):
+            result = self._run_as_job(transport, script, deadline)
+        if result.exit_code != 0:
+            raise _build_script_error(script, result)
+        return result
+
+    def _run_as_job(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
+        job = Job(f"wua-read-{uuid4().hex[:12]}", script)
+        status = transport.start_job(job, deadline=deadline)
+        events: list[ScriptRecord] = list(status.events)
+        while status.phase is JobPhase.RUNNING:
+            if deadline.has_passed(self._clock):
+                raise DeadlineExceeded(f"the job {job.id}, which asks the Windows Update Agent, has not ended in time")
+            self._clock.sleep(POLL_SECONDS)
+            status = transport.poll_job(job.id, deadline=deadline, events_from=status.events_offset)
+            events += status.events
+        if status.phase is not JobPhase.FINISHED:
+            raise ManagerError(f"the job {job.id}, which was to ask the Windows Update Agent, is {status.phase}")
+        return ScriptResult(tuple(events), status.exit_code or 0, status.log)
+
+
+def _build_script_error(script: Script, result: ScriptResult) -> ScriptFailed:
+    errors = result.find_records("error")
+    code = errors[0].get("hresult") if errors else None
+    words = f": {errors[0].get('message')}" if errors else ""
+    known = f" ({explain_code(code).text})" if isinstance(code, int) and not isinstance(code, bool) else ""
+    return ScriptFailed(
+        f"{script.name} ended with {result.exit_code}{words[:300]}{known}",
+        exit_code=result.exit_code,
+        output_tail=result.unframed_output,
+    )
+
+
+def _list_ids(updates: Sequence[Update]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(update.id for update in updates))
+
+
+def _build_choice(update: Update) -> str:
+    """Return an update as the job reads it: "ID|REVISION|NAME".
+
+    Raises:
+        RequestError: its id or version is not one of the agent.
+    """
+    version = _VERSION_PATTERN.fullmatch(update.available)
+    if not _ID_PATTERN.fullmatch(update.id) or version is None:
+        raise RequestError(f"not an update of Windows: {update.id!r} {update.available!r}")
+    return f"{update.id}|{version[1]}|{update.name}"

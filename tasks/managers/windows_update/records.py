@@ -1,0 +1,196 @@
+"""The records of the scripts, validated: everything that a machine sends is untrusted before. Pure."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from tasks.errors import ProtocolViolation
+from tasks.protocols.transport import ScriptRecord, ScriptResult
+
+MAX_UPDATES: Final = 2_000
+"""A machine that was never patched is offered some hundreds. More than this are not read."""
+_MAX_TEXT_LENGTH: Final = 300
+_MAX_ITEMS: Final = 1_000
+_MAX_EPOCH_SECONDS: Final = 10**11
+_MAX_BYTES: Final = 2**50
+
+
+def clean_text(text: str) -> str:
+    """Return a text from the machine in one line, without control characters and limited in length."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_MAX_TEXT_LENGTH]
+
+
+def _limit(value: object) -> object:
+    return value[:_MAX_ITEMS] if isinstance(value, list) else value
+
+
+Text = Annotated[str, BeforeValidator(lambda value: clean_text(value) if isinstance(value, str) else value)]
+Texts = Annotated[list[Text], BeforeValidator(_limit)]
+Guid = Annotated[
+    str,
+    Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
+    BeforeValidator(lambda value: value.strip("{}").lower() if isinstance(value, str) else value),
+]
+Count = Annotated[int, Field(ge=0, lt=2**31)]
+
+
+def _drop_outside(value: object, limit: int) -> object:
+    """Return a number, or None if Windows has put a stopgap in its place: a date of 1899, a negative size."""
+    return None if isinstance(value, int) and not 0 < value < limit else value
+
+
+Epoch = Annotated[int | None, BeforeValidator(lambda value: _drop_outside(value, _MAX_EPOCH_SECONDS))]
+Size = Annotated[int | None, BeforeValidator(lambda value: _drop_outside(value, _MAX_BYTES))]
+
+
+class Record(BaseModel):
+    """A record of a script. What is missing has its default: an older script wrote it, or Windows lacks it."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class OfferedUpdate(Record):
+    """An update that the agent knows: record "update".
+
+    Attributes:
+        kbs: numbers of its articles, without "KB".
+        type: 1 software, 2 driver.
+        hidden: an administrator has hidden it.
+        reboot_required: it is installed, and a reboot completes it.
+        impact: 0 normal, 1 minor, 2 it must be installed alone; None when unknown.
+        reboot_behavior: 0 never reboots, 1 always, 2 can ask for it; None when unknown.
+        published: seconds since the epoch.
+    """
+
+    id: Guid
+    revision: Count
+    title: Text = ""
+    kbs: Texts = []
+    categories: Texts = []
+    severity: Text = ""
+    cves: Texts = []
+    bulletins: Texts = []
+    superseded: Texts = []
+    type: int = 1
+    installed: bool = False
+    hidden: bool = False
+    downloaded: bool = False
+    browse_only: bool = False
+    reboot_required: bool = False
+    eula_accepted: bool = True
+    max_bytes: Size = None
+    published: Epoch = None
+    impact: int | None = None
+    reboot_behavior: int | None = None
+    user_input: bool | None = None
+
+    @property
+    def version(self) -> str:
+        """Its revision, as ``Update.available`` has it."""
+        return format_version(self.revision)
+
+    @property
+    def name(self) -> str:
+        """The numbers of its articles, or its title when it has none."""
+        numbers = [number.upper().removeprefix("KB") for number in self.kbs[:5]]
+        return "+".join(f"KB{number}" for number in numbers if number.isalnum()) or self.title or self.id
+
+    @property
+    def published_at(self) -> datetime | None:
+        """When it was published, or last changed by its publisher."""
+        return datetime.fromtimestamp(self.published, UTC) if self.published else None
+
+
+class HistoryEntry(Record):
+    """An entry of the agent's history: record "history".
+
+    Attributes:
+        operation: 1 installation, 2 removal.
+        result_code: 2 succeeded, 3 succeeded with errors, 4 failed, 5 aborted.
+    """
+
+    id: Guid
+    revision: Count = 0
+    at: Epoch = None
+    operation: int
+    result_code: int
+    hresult: int = 0
+    title: Text = ""
+
+    @property
+    def is_installation(self) -> bool:
+        """Whether it was installed then."""
+        return self.operation == 1 and self.result_code in {2, 3}
+
+
+class SearchRecord(Record):
+    """How a search ended: record "search". ``result_code``: 2 done, 3 done with errors; None: see ``hresult``."""
+
+    result_code: int | None = None
+    hresult: int = 0
+    message: Text = ""
+
+
+class SystemRecord(Record):
+    """The system: record "system". ``at``: the machine's own clock; ``offset_minutes``: its time zone."""
+
+    at: int = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
+    offset_minutes: int = Field(default=0, ge=-1440, le=1440)
+    uptime: int | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
+    build: Text = ""
+    ubr: int | None = None
+    edition: Text = ""
+    installation_type: Text = ""
+
+
+_R = TypeVar("_R", bound=Record)
+
+
+def format_version(revision: int) -> str:
+    """Return the version of an update: "rev 200"."""
+    return f"rev {revision}"
+
+
+def parse_record(kind: type[_R], record: ScriptRecord) -> _R:
+    """Return a record.
+
+    Raises:
+        ProtocolViolation: it is malformed.
+    """
+    try:
+        return kind.model_validate(dict(record))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ProtocolViolation(f"record {record.get('kind')!r}: {place}: {first['msg']}") from error
+
+
+def parse_records(kind: type[_R], records: Sequence[ScriptRecord]) -> tuple[_R, ...]:
+    """Return records.
+
+    Raises:
+        ProtocolViolation: one is malformed.
+    """
+    return tuple(parse_record(kind, record) for record in records[:MAX_UPDATES])
+
+
+def parse_first(kind: type[_R], result: ScriptResult, name: str) -> _R | None:
+    """Return the first record of that name, or None if there is none.
+
+    Raises:
+        ProtocolViolation: it is malformed.
+    """
+    found = result.find_records(name)
+    return parse_record(kind, found[0]) if found else None
+
+
+def parse_values(result: ScriptResult, name: str) -> Mapping[str, str]:
+    """Return the values of a record's object "values", as text: registry values by their names."""
+    found = result.find_records(name)
+    values = found[0].get("values") if found else None
+    if not isinstance(values, Mapping):
+        return {}
+    usable = {str(key): value for key, value in list(values.items())[:_MAX_ITEMS] if value is not None}
+    return {key: clean_text(str(value)) for key, value in usable.items() if isinstance(value, str | int)}

@@ -1,0 +1,1 @@
+# Variables for commands that may call the package manager: the Windows Update Agent needs none.

@@ -1,0 +1,95 @@
+# Functions for a job's transactions and their records (see PackageManager), as transactions.sh for other systems.
+# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
+# when a download is ended, by default the latest start), lock_wait_seconds.
+# Requires: stop_request
+
+$FpNever = [int64]-1 # a time that is over: without a known end, nothing begins
+
+function Get-FpTime {
+    # A time of a parameter.
+    param([Parameter(Mandatory = $true)][string] $Name, [int64] $Default = $FpNever)
+    $text = Get-FpParam $Name
+    if ($text -match '\A[0-9]{1,12}\z') { return [int64]$text }
+    return $Default
+}
+
+function Test-FpOver {
+    param([Parameter(Mandatory = $true, Position = 0)][int64] $Time)
+    return ((Get-FpNow) -gt $Time)
+}
+
+function Write-FpDownloadStarted {
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part)
+    Write-FpRecord 'download_started' ([ordered]@{ number = $Part.Number; at = (Get-FpNow) })
+}
+
+function Write-FpTransactionStarted {
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part)
+    Write-FpRecord 'transaction_started' ([ordered]@{ number = $Part.Number; at = (Get-FpNow) })
+}
+
+function Write-FpTransactionEnded {
+    param(
+        [Parameter(Mandatory = $true, Position = 0)][hashtable] $Part,
+        [int64] $ExitCode = 0,
+        [string] $Cause = '',
+        [string] $Message = '',
+        [string] $Undo = '',
+        [bool] $Reboot = $false
+    )
+    $fields = [ordered]@{ number = $Part.Number; at = (Get-FpNow) }
+    $fields.exit_code = $ExitCode
+    $fields.cause = $Cause
+    $fields.error = $Message
+    if ($Undo -ne '') { $fields.undo = $Undo }
+    $fields.reboot_required = $Reboot
+    Write-FpRecord 'transaction_ended' $fields
+}
+
+function Write-FpNotAttempted {
+    # If the job was to stop for another run, the record says so.
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part, [string] $Why, [string] $Detail = '')
+    $by = ''
+    if ($Why -eq 'stop') { $by = Get-FpStopReason }
+    if ($by -ne '') {
+        $Why = 'preempted'
+        $Detail = $by
+    }
+    Write-FpRecord 'not_attempted' ([ordered]@{
+            number = $Part.Number; at = (Get-FpNow); latest_start = $Part.Latest; why = $Why; detail = $Detail
+        })
+}
+
+function Write-FpProgress {
+    param(
+        [Parameter(Mandatory = $true, Position = 0)][hashtable] $Part,
+        [int] $Percent,
+        [string] $Update,
+        [string] $Action
+    )
+    $fields = [ordered]@{ number = $Part.Number; percent = $Percent; update = $Update; action = $Action }
+    Write-FpRecord 'progress' $fields
+}
+
+function Write-FpNotBegun {
+    # The record of work that time or a stop has ended before anything was changed: $Ended is "window" or "stop".
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part, [string] $Ended)
+    if ($Ended -eq 'stop') { Write-FpNotAttempted $Part -Why 'stop' -Detail 'asked to stop' }
+    else { Write-FpNotAttempted $Part -Why 'download' }
+}
+
+function Invoke-FpTransactions {
+    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable with
+    # Number, Latest and StopAt.
+    param([Parameter(Mandatory = $true, Position = 0)][scriptblock] $Work)
+    Set-FpClockBase
+    foreach ($number in @(Get-FpListParam 'numbers')) {
+        $latest = Get-FpTime -Name "tx_${number}_latest_start"
+        $stopAt = Get-FpTime -Name "tx_${number}_stop_at" -Default $latest
+        $part = @{ Number = [int]$number; Latest = $latest; StopAt = $stopAt }
+        if (Test-FpStopRequested) { Write-FpNotAttempted $part -Why 'stop' -Detail 'asked to stop' }
+        elseif (Test-FpOver $latest) { Write-FpNotAttempted $part -Why 'window' }
+        else { & $Work $part }
+    }
+    Write-FpRecord 'finished' ([ordered]@{ at = (Get-FpNow) })
+}

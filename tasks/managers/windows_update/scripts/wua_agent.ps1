@@ -1,0 +1,151 @@
+# Functions that ask the Windows Update Agent (WUA). They decide nothing: all codes and ids are sent as they are.
+# A login over the network may search, and read the history. Everything else needs a job, which runs as SYSTEM.
+
+$FpAccessDenied = 2147942405 # 0x80070005
+
+function New-FpUpdateSession {
+    $session = New-Object -ComObject 'Microsoft.Update.Session'
+    $session.ClientApplicationID = 'fleetpatch'
+    try { $session.UserLocale = 1033 } catch { Write-Verbose -Message "titles stay in the system's language: $_" }
+    return $session
+}
+
+function Get-FpItems {
+    # The items of a collection of the agent, one by one: write @(Get-FpItems COLLECTION). null has none.
+    param([Parameter(Position = 0)][AllowNull()][object] $Collection)
+    if ($null -eq $Collection) { return }
+    for ($index = 0; $index -lt $Collection.Count; $index++) { $Collection.Item($index) }
+}
+
+function ConvertTo-FpUnsigned {
+    # A code without its sign.
+    param([Parameter(Position = 0)][object] $Code)
+    $number = [int64]$Code
+    if ($number -lt 0) { $number += 4294967296 }
+    return $number
+}
+
+function Find-FpUpdates {
+    # Searches, writes the records "search" {criteria, online, result_code, hresult, message, count, seconds, denied}
+    # and "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers with what
+    # its last online search has stored, and checks again what is installed. The agent gives up an exchange with a large
+    # WSUS after some trips (0x80244010) and continues at the next search, so that is repeated.
+    param(
+        [Parameter(Mandatory = $true)][object] $Session,
+        [Parameter(Mandatory = $true)][string] $Criteria,
+        [bool] $Online = $false
+    )
+    $watch = [System.Diagnostics.Stopwatch]::StartNew()
+    $fields = [ordered]@{
+        criteria = $Criteria; online = $Online; result_code = $null; hresult = 0; message = ''; count = 0; seconds = 0
+        denied = $false
+    }
+    $result = $null
+    for ($try = 0; $try -lt 5 -and $null -eq $result; $try++) {
+        try {
+            $searcher = $Session.CreateUpdateSearcher()
+            $searcher.Online = $Online
+            $result = $searcher.Search($Criteria)
+        } catch {
+            $fields.hresult = Get-FpHResult $_
+            $fields.message = Get-FpErrorMessage $_
+            $fields.denied = ($fields.hresult -eq $FpAccessDenied)
+            if ($fields.hresult -ne 2149859344) { break } # 0x80244010
+        }
+    }
+    $fields.seconds = [int64]$watch.Elapsed.TotalSeconds
+    if ($null -eq $result) {
+        Write-FpRecord 'search' $fields
+        return
+    }
+    $updates = @(Get-FpItems $result.Updates)
+    $fields.result_code = [int]$result.ResultCode
+    $fields.hresult = 0
+    $fields.message = ''
+    $fields.count = $updates.Count
+    foreach ($warning in @(Get-FpItems $result.Warnings)) {
+        Write-FpRecord 'search_warning' ([ordered]@{
+                hresult = (ConvertTo-FpUnsigned $warning.HResult)
+                context = [int]$warning.Context
+                message = [string]$warning.Message
+            })
+    }
+    Write-FpRecord 'search' $fields
+    return $updates
+}
+
+function Get-FpBehavior {
+    # A value of InstallationBehavior, which bundles and drivers may lack: then null.
+    param([Parameter(Mandatory = $true)][object] $Update, [Parameter(Mandatory = $true)][string] $Name)
+    $behavior = $null
+    try { $behavior = $Update.InstallationBehavior } catch { Write-Verbose -Message "$_" }
+    if ($null -eq $behavior) { return $null }
+    return $behavior.$Name
+}
+
+function Write-FpUpdate {
+    # The record "update": what the agent knows of an update.
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
+    $impact = Get-FpBehavior -Update $Update -Name 'Impact'
+    $reboots = Get-FpBehavior -Update $Update -Name 'RebootBehavior'
+    $asks = Get-FpBehavior -Update $Update -Name 'CanRequestUserInput'
+    Write-FpRecord 'update' ([ordered]@{
+            id = ([string]$Update.Identity.UpdateID).ToLowerInvariant()
+            revision = [int]$Update.Identity.RevisionNumber
+            title = [string]$Update.Title
+            kbs = @(Get-FpItems $Update.KBArticleIDs)
+            categories = @(Get-FpItems $Update.Categories | ForEach-Object -Process { [string]$_.CategoryID })
+            severity = [string]$Update.MsrcSeverity
+            cves = @(Get-FpItems $Update.CveIDs)
+            bulletins = @(Get-FpItems $Update.SecurityBulletinIDs)
+            superseded = @(Get-FpItems $Update.SupersededUpdateIDs)
+            type = [int]$Update.Type
+            installed = [bool]$Update.IsInstalled
+            hidden = [bool]$Update.IsHidden
+            downloaded = [bool]$Update.IsDownloaded
+            browse_only = [bool]$Update.BrowseOnly
+            reboot_required = [bool]$Update.RebootRequired
+            eula_accepted = [bool]$Update.EulaAccepted
+            max_bytes = [int64]$Update.MaxDownloadSize
+            published = (ConvertTo-FpEpoch $Update.LastDeploymentChangeTime)
+            impact = $(if ($null -eq $impact) { $null } else { [int]$impact })
+            reboot_behavior = $(if ($null -eq $reboots) { $null } else { [int]$reboots })
+            user_input = $(if ($null -eq $asks) { $null } else { [bool]$asks })
+        })
+}
+
+function Write-FpHistory {
+    # Records "history" of the newest entries, of these updates only if ids are given. The history is lost when somebody
+    # clears the agent's data; an error here is no reason to know nothing.
+    param(
+        [Parameter(Mandatory = $true)][object] $Session,
+        [AllowEmptyCollection()][string[]] $Ids = @(),
+        [int] $Newest = 500
+    )
+    try {
+        $searcher = $Session.CreateUpdateSearcher()
+        $count = [int]$searcher.GetTotalHistoryCount()
+        if ($count -eq 0) { return }
+        $entries = @(Get-FpItems $searcher.QueryHistory(0, [System.Math]::Min($count, $Newest)))
+    } catch {
+        Write-FpRecord 'history_error' ([ordered]@{ hresult = (Get-FpHResult $_); message = (Get-FpErrorMessage $_) })
+        return
+    }
+    foreach ($entry in $entries) {
+        $identity = $entry.UpdateIdentity
+        if ($null -eq $identity) { continue }
+        $id = ([string]$identity.UpdateID).ToLowerInvariant()
+        if ($id -notmatch '\A[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\z') { continue }
+        if ($Ids.Count -gt 0 -and $Ids -notcontains $id) { continue }
+        Write-FpRecord 'history' ([ordered]@{
+                id = $id
+                revision = [int]$identity.RevisionNumber
+                at = (ConvertTo-FpEpoch $entry.Date)
+                operation = [int]$entry.Operation
+                result_code = [int]$entry.ResultCode
+                hresult = (ConvertTo-FpUnsigned $entry.HResult)
+                title = [string]$entry.Title
+                client = [string]$entry.ClientApplicationID
+            })
+    }
+}

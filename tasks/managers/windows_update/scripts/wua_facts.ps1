@@ -1,0 +1,167 @@
+# Functions that write what an assessment needs beside the updates: records "system", "policy", "agents", "service",
+# "busy", "reboot" and "hotpatch". They read the registry, services and processes.
+# Requires: registry_values
+
+$FpCurrentVersion = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion'
+$FpPolicies = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate'
+
+function Test-FpServiceRuns {
+    param([Parameter(Mandatory = $true, Position = 0)][string] $Name)
+    $found = Get-Service -Name $Name -ErrorAction SilentlyContinue
+    return ($null -ne $found -and [string]$found.Status -eq 'Running')
+}
+
+function Write-FpSystem {
+    $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+    $ubr = Get-FpRegistryNumber $version 'UBR'
+    Write-FpRecord 'system' ([ordered]@{
+            at = (Get-FpNow)
+            offset_minutes = [int][System.TimeZoneInfo]::Local.GetUtcOffset([datetime]::UtcNow).TotalMinutes
+            uptime = (Get-FpUptime)
+            build = [string](Get-FpRegistryValue $version 'CurrentBuild')
+            ubr = $ubr
+            edition = [string](Get-FpRegistryValue $version 'EditionID')
+            installation_type = [string](Get-FpRegistryValue $version 'InstallationType')
+        })
+}
+
+function Write-FpPolicy {
+    $values = [ordered]@{}
+    $names = @(
+        'WUServer', 'WUStatusServer', 'TargetGroup', 'DoNotConnectToWindowsUpdateInternetLocations'
+        'DisableWindowsUpdateAccess', 'PauseQualityUpdatesStartTime', 'DeferQualityUpdates'
+        'DeferQualityUpdatesPeriodInDays', 'TargetReleaseVersionInfo', 'SetPolicyDrivenUpdateSourceForQualityUpdates'
+    )
+    foreach ($name in $names) {
+        $value = Get-FpRegistryValue $FpPolicies $name
+        if ($null -ne $value) { $values[$name] = [string]$value }
+    }
+    $automatic = Join-Path -Path $FpPolicies -ChildPath 'AU'
+    foreach ($name in @('UseWUServer', 'NoAutoUpdate', 'AUOptions', 'ScheduledInstallDay', 'ScheduledInstallTime')) {
+        $value = Get-FpRegistryValue $automatic $name
+        if ($null -ne $value) { $values[$name] = [string]$value }
+    }
+    Write-FpRecord 'policy' ([ordered]@{ values = $values })
+}
+
+function Write-FpAgents {
+    $managed = $false
+    $policies = 'HKLM:\SOFTWARE\Microsoft\PolicyManager\current\device\Update'
+    $enrollments = 'HKLM:\SOFTWARE\Microsoft\Enrollments'
+    if (Test-Path -LiteralPath $enrollments) {
+        foreach ($key in @(Get-ChildItem -LiteralPath $enrollments)) {
+            if ([string]$key.GetValue('ProviderID', '') -eq 'MS DM Server') { $managed = $true }
+        }
+    }
+    $azure = $false
+    $system = Split-Path -Parent -Path $env:SystemRoot
+    $extensions = Join-Path -Path (Join-Path -Path $system -ChildPath 'Packages') -ChildPath 'Plugins'
+    $names = @(
+        'Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension'
+        'Microsoft.CPlat.Core.WindowsPatchExtension'
+    )
+    foreach ($name in $names) {
+        if (Test-Path -LiteralPath (Join-Path -Path $extensions -ChildPath $name)) { $azure = $true }
+    }
+    Write-FpRecord 'agents' ([ordered]@{
+            config_manager = (Test-FpServiceRuns 'ccmexec')
+            co_management = (Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\CCM' 'CoManagementFlags')
+            mdm = $managed
+            mdm_updates = ($managed -and (Test-Path -LiteralPath $policies))
+            azure_updates = $azure
+            aws = (Test-FpServiceRuns 'AmazonSSMAgent')
+        })
+    foreach ($name in @('wuauserv', 'bits', 'cryptsvc', 'TrustedInstaller', 'msiserver')) {
+        $found = Get-Service -Name $name -ErrorAction SilentlyContinue
+        if ($null -eq $found) { continue }
+        $fields = [ordered]@{ name = $name; status = [string]$found.Status; start = [string]$found.StartType }
+        Write-FpRecord 'service' $fields
+    }
+}
+
+function Write-FpBusy {
+    $servicing = "$FpCurrentVersion\Component Based Servicing"
+    $installers = @(Get-Process -Name 'msiexec' -ErrorAction SilentlyContinue)
+    Write-FpRecord 'busy' ([ordered]@{
+            servicing = (Get-FpRegistryNumber "$servicing\Interface" 'ServicingInProgress')
+            worker = (@(Get-Process -Name 'TiWorker' -ErrorAction SilentlyContinue).Count -gt 0)
+            installer = ($installers.Count -gt 1) # the service alone has one process
+        })
+}
+
+function Get-FpConfigManagerReboot {
+    # Whether ConfigMgr's client asks for a reboot; null without one, or if it does not answer.
+    if (-not (Test-FpServiceRuns 'ccmexec')) { return $null }
+    try {
+        $client = @{ Namespace = 'root\ccm\ClientSDK'; ClassName = 'CCM_ClientUtilities' }
+        $answer = Invoke-CimMethod @client -MethodName 'DetermineIfRebootPending'
+        return ([bool]$answer.RebootPending -or [bool]$answer.IsHardRebootPending)
+    } catch {
+        Write-Verbose -Message "ConfigMgr: $_"
+        return $null
+    }
+}
+
+function Write-FpReboot {
+    $record = [ordered]@{ known = $true }
+    try {
+        $agent = "$FpCurrentVersion\WindowsUpdate"
+        $servicing = "$FpCurrentVersion\Component Based Servicing"
+        $control = 'HKLM:\SYSTEM\CurrentControlSet\Control'
+        $record.update_agent = [bool](Test-Path -LiteralPath "$agent\Auto Update\RebootRequired")
+        $record.servicing = [bool](Test-Path -LiteralPath "$servicing\RebootPending")
+        $record.servicing_continues = [bool](Test-Path -LiteralPath "$servicing\RebootInProgress")
+        $record.config_manager = Get-FpConfigManagerReboot
+        $active = [string](Get-FpRegistryValue "$control\ComputerName\ActiveComputerName" 'ComputerName')
+        $coming = [string](Get-FpRegistryValue "$control\ComputerName\ComputerName" 'ComputerName')
+        $record.renamed = ($active -ne '' -and $coming -ne '' -and $active -ne $coming)
+        $logon = 'HKLM:\SYSTEM\CurrentControlSet\Services\Netlogon'
+        $record.joining = (Test-Path -LiteralPath "$logon\JoinDomain") -or (Test-Path -LiteralPath "$logon\AvoidSpnSet")
+        $renames = 0
+        foreach ($name in @('PendingFileRenameOperations', 'PendingFileRenameOperations2')) {
+            # pairs of a file and its new name, which is empty for a removal
+            foreach ($path in @(Get-FpRegistryValue "$control\Session Manager" $name)) {
+                if ([string]$path -like '\??\*') { $renames++ }
+            }
+        }
+        $record.file_renames = $renames
+        $marks = @()
+        if (Test-Path -LiteralPath "$servicing\PackagesPending") { $marks += 'PackagesPending' }
+        if (Test-Path -LiteralPath "$agent\Auto Update\PostRebootReporting") { $marks += 'PostRebootReporting' }
+        $signal = Get-FpRegistryValue "$FpCurrentVersion\RunOnce" 'DVDRebootSignal'
+        if ($null -ne $signal) { $marks += 'DVDRebootSignal' }
+        $volatile = Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\Updates' 'UpdateExeVolatile'
+        if ([int64]$volatile -ne 0) { $marks += 'UpdateExeVolatile' }
+        $attempts = 'HKLM:\SOFTWARE\Microsoft\ServerManager\CurrentRebootAttempts'
+        if (Test-Path -LiteralPath $attempts) { $marks += 'CurrentRebootAttempts' }
+        $record.marks = $marks
+    } catch {
+        $record.known = $false
+        Write-Verbose -Message "$_"
+    }
+    Write-FpRecord 'reboot' $record
+}
+
+function Write-FpHotpatch {
+    $control = 'HKLM:\SYSTEM\CurrentControlSet\Control'
+    $guard = "$control\DeviceGuard"
+    $targeting = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion\Update\TargetingInfo'
+    $package = "$targeting\DynamicInstalled\Hotpatch.amd64"
+    $licences = 'HKLM:\SOFTWARE\Microsoft\Azure Connected Machine Agent\Windows\Licenses'
+    $status = $null
+    try {
+        $found = Get-CimInstance -Namespace 'root\Microsoft\Windows\DeviceGuard' -ClassName 'Win32_DeviceGuard'
+        $status = [int]$found.VirtualizationBasedSecurityStatus
+    } catch {
+        Write-Verbose -Message "$_" # older systems lack that class
+    }
+    Write-FpRecord 'hotpatch' ([ordered]@{
+            enrolled = [string](Get-FpRegistryValue $package 'Name')
+            vbs_configured = (Get-FpRegistryNumber $guard 'EnableVirtualizationBasedSecurity')
+            vbs_status = $status
+            secure_boot = (Get-FpRegistryNumber "$control\SecureBoot\State" 'UEFISecureBootEnabled')
+            table_size = (Get-FpRegistryNumber "$control\Session Manager\Memory Management" 'HotPatchTableSize')
+            licence = (Get-FpRegistryNumber "$licences\Features\Hotpatch" 'Subscription')
+            arc = (Test-FpServiceRuns 'himds')
+        })
+}

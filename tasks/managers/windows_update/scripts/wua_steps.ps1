@@ -1,0 +1,218 @@
+# The steps of a job that installs with the Windows Update Agent: find exactly the chosen updates, download one, install
+# one. They run as SYSTEM. Nothing here ends an installation, and none is repeated.
+# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds.
+# Requires: wua_agent, error_codes, registry_values, transactions, unfinished_packages
+
+$FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null }
+$FpPause = [int](Get-FpParam 'pause_seconds' '5')
+
+function ConvertTo-FpChoice {
+    # A chosen update from the parameter tx_N_updates: "ID|REVISION|NAME".
+    param([Parameter(Mandatory = $true, Position = 0)][string] $Text)
+    $fields = @($Text -split '\|', 3)
+    return @{ Id = $fields[0]; Revision = [int]$fields[1]; Name = $fields[2] }
+}
+
+function Get-FpKey {
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
+    return ([string]$Update.Identity.UpdateID).ToLowerInvariant()
+}
+
+function Update-FpOffer {
+    # Reads what the agent offers, in a new session. If it can't, Failure says why.
+    param([bool] $Online)
+    $FpAgent.Failure = $null
+    $FpAgent.IsOnline = $Online
+    try {
+        $session = New-FpUpdateSession
+        $searcher = $session.CreateUpdateSearcher()
+        $searcher.Online = $Online
+        $result = $searcher.Search('IsInstalled=0')
+        $offered = @{}
+        foreach ($update in @(Get-FpItems $result.Updates)) { $offered[(Get-FpKey $update)] = $update }
+        $FpAgent.Session = $session
+        $FpAgent.Offered = $offered
+    } catch {
+        $FpAgent.Failure = Get-FpCode (Get-FpHResult $_)
+        if ($null -eq $FpAgent.Offered) { $FpAgent.Offered = @{} } # else what was found before is still good
+    }
+}
+
+function Find-FpChoice {
+    # The agent's object of a chosen update: exactly its id and revision. Looks at what the agent has stored first, and
+    # then asks the server once. Returns a hashtable: Update, or Why and Detail.
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Choice)
+    if ($null -eq $FpAgent.Offered) { Update-FpOffer -Online $false }
+    $update = $FpAgent.Offered[$Choice.Id]
+    if (($null -eq $update -or [int]$update.Identity.RevisionNumber -ne $Choice.Revision) -and -not $FpAgent.IsOnline) {
+        Update-FpOffer -Online $true
+        $update = $FpAgent.Offered[$Choice.Id]
+    }
+    if ($null -eq $update -and $null -ne $FpAgent.Failure) {
+        return @{ Update = $null; Why = 'search'; Detail = $FpAgent.Failure.Text; Code = $FpAgent.Failure }
+    }
+    $gone = @{ Update = $null; Why = 'it is no longer offered'; Detail = '' }
+    if ($null -eq $update) {
+        $gone.Detail = Get-FpSuccessor $Choice
+        return $gone
+    }
+    $revision = [int]$update.Identity.RevisionNumber
+    if ($revision -ne $Choice.Revision) {
+        $gone.Detail = "revision $revision of it has replaced revision $($Choice.Revision)"
+        return $gone
+    }
+    return (Test-FpChoice $update)
+}
+
+function Get-FpSuccessor {
+    # What has become of an update that is not offered any more.
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Choice)
+    foreach ($update in $FpAgent.Offered.Values) {
+        $older = @(Get-FpItems $update.SupersededUpdateIDs)
+        if ($older -contains $Choice.Id) { return "superseded by $($update.Title)" }
+    }
+    return "$($Choice.Name) was installed, superseded or withdrawn since the assessment"
+}
+
+function Test-FpChoice {
+    # Whether an update that is offered may be installed.
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
+    $why = ''
+    $detail = ''
+    if ($Update.RebootRequired) { $why = 'it is installed already'; $detail = 'it waits for a reboot' }
+    elseif ($Update.IsHidden) { $why = 'it is on hold'; $detail = 'it was hidden on the machine since the assessment' }
+    elseif ($true -eq (Get-FpBehavior -Update $Update -Name 'CanRequestUserInput')) {
+        $why = 'it can not be installed unattended'
+        $detail = 'it may ask a person something'
+    } elseif (-not $Update.EulaAccepted -and -not (Test-FpParam 'accept_licences')) {
+        $why = 'its licence terms are not accepted'
+        $detail = 'fleetpatch may not accept them'
+    }
+    if ($why -ne '') { return @{ Update = $null; Why = $why; Detail = $detail } }
+    return @{ Update = $Update; Why = ''; Detail = '' }
+}
+
+function New-FpCollection {
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
+    $one = New-Object -ComObject 'Microsoft.Update.UpdateColl'
+    $null = $one.Add($Update)
+    return , $one
+}
+
+function Get-FpOutcome {
+    # The result of one update, from that of a download or an installation: Ok, Code (null without an error), Reboot.
+    param([Parameter(Mandatory = $true, Position = 0)][object] $Result, [bool] $Installs = $false)
+    $own = $Result.GetUpdateResult(0)
+    $ok = ([int]$own.ResultCode -eq 2 -or [int]$own.ResultCode -eq 3)
+    $number = ConvertTo-FpUnsigned $own.HResult
+    if ($number -eq 0 -and -not $ok) {
+        $number = ConvertTo-FpUnsigned $Result.HResult
+        if ($number -eq 2149842978) { $number = [int64]0 } # 0x80240022, all updates failed: of one, it says nothing
+    }
+    $code = $null
+    if ($number -ne 0) { $code = Get-FpCode $number }
+    if ($null -eq $code -and -not $ok) {
+        $ended = 'failed'
+        if ([int]$own.ResultCode -eq 5) { $ended = 'was aborted' }
+        $code = @{ Code = [int64]$own.ResultCode; Cause = 'failed'; Retry = 'permanent' }
+        $code.Text = "it $ended without an error code"
+    }
+    if ($ok -and [int]$own.ResultCode -eq 2) { $code = $null }
+    $reboot = $false
+    if ($Installs) { $reboot = ([bool]$own.RebootRequired -or [bool]$Result.RebootRequired) }
+    return @{ Ok = $ok; Code = $code; Reboot = $reboot; Ended = '' }
+}
+
+function Get-FpInterruption {
+    # Why work that changes nothing is to end now: "stop", "window" or ''.
+    param([int64] $StopAt)
+    if (Test-FpStopRequested) { return 'stop' }
+    if (Test-FpOver $StopAt) { return 'window' }
+    return ''
+}
+
+function Wait-FpDownload {
+    # Downloads one update, in a second thread: the agent's call ends only with the download. When its time is over, it
+    # is left alone; it changes nothing, and ends with this process. Its licence terms may be accepted: see
+    # Test-FpChoice.
+    param([object] $Update, [int64] $StopAt)
+    try {
+        if (-not $Update.EulaAccepted) { $Update.AcceptEula() }
+    } catch {
+        return @{ Ok = $false; Code = (Get-FpCode (Get-FpHResult $_)); Reboot = $false; Ended = '' }
+    }
+    $downloader = $FpAgent.Session.CreateUpdateDownloader()
+    $downloader.Updates = New-FpCollection $Update
+    $worker = [System.Management.Automation.PowerShell]::Create()
+    $null = $worker.AddScript('param($Downloader) $Downloader.Download()').AddArgument($downloader)
+    $call = $worker.BeginInvoke()
+    while (-not $call.AsyncWaitHandle.WaitOne(500)) {
+        $ended = Get-FpInterruption -StopAt $StopAt
+        if ($ended -ne '') { return @{ Ok = $false; Code = $null; Reboot = $false; Ended = $ended } }
+    }
+    try {
+        $answers = @($worker.EndInvoke($call))
+        if ($worker.Streams.Error.Count -gt 0) { throw $worker.Streams.Error[0].Exception }
+        return (Get-FpOutcome $answers[0])
+    } catch {
+        return @{ Ok = $false; Code = (Get-FpCode (Get-FpHResult $_)); Reboot = $false; Ended = '' }
+    } finally {
+        $worker.Dispose()
+    }
+}
+
+function Invoke-FpDownload {
+    # Downloads one update, unless it is there. Errors that may pass are tried again, three times in all.
+    param([object] $Update, [int64] $StopAt)
+    $outcome = @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' }
+    for ($try = 1; $try -le 3; $try++) {
+        $outcome.Ended = Get-FpInterruption -StopAt $StopAt
+        if ($outcome.Ended -ne '') { return $outcome }
+        if ($Update.IsDownloaded) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
+        $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
+        if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
+        $said = "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
+        Write-Information -MessageData $said -InformationAction Continue
+        if ($try -lt 3) { Start-Sleep -Seconds ($FpPause * $try) }
+    }
+    return $outcome
+}
+
+function Get-FpWorker {
+    # Who installs now, or ''.
+    param([object] $Installer)
+    $who = Find-FpUnfinished
+    if ($who -eq '' -and $Installer.IsBusy) { $who = 'another installation is at work' }
+    return $who
+}
+
+function Wait-FpTurn {
+    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns '', "stop", or who
+    # is at work still.
+    param([object] $Installer, [int64] $Latest)
+    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '0'), $Latest)
+    while ($true) {
+        if (Test-FpStopRequested) { return 'stop' }
+        $who = Get-FpWorker -Installer $Installer
+        if ($who -eq '' -or (Get-FpNow) -ge $until) { return $who }
+        Start-Sleep -Seconds ([System.Math]::Max(1, [System.Math]::Min($FpPause, $until - (Get-FpNow))))
+    }
+}
+
+function New-FpInstaller {
+    $installer = $FpAgent.Session.CreateUpdateInstaller()
+    $installer.AllowSourcePrompts = $false
+    $installer.ForceQuiet = $true
+    return $installer
+}
+
+function Invoke-FpInstallation {
+    # Installs one update, once.
+    param([object] $Installer, [object] $Update)
+    try {
+        $Installer.Updates = New-FpCollection $Update
+        return (Get-FpOutcome ($Installer.Install()) -Installs $true)
+    } catch {
+        return @{ Ok = $false; Code = (Get-FpCode (Get-FpHResult $_)); Reboot = $false; Ended = '' }
+    }
+}

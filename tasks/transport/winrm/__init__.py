@@ -1,0 +1,1 @@
+"""WinRM: WS-Management over HTTP and HTTPS, with pywinrm."""

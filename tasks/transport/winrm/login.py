@@ -1,0 +1,277 @@
+"""Logs in to one machine: one connection, one try, through the guard against locked accounts."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tenacity import wait_chain, wait_random
+from winrm.exceptions import WinRMError
+from winrm.protocol import Protocol
+
+from inventory.addresses import WINRM_PORTS
+from inventory.credentials import Credential
+from inventory.files.paths import expand_home
+from inventory.machine import Machine, WinrmAuthentication, WinrmScheme
+from tasks.errors import (
+    AuthenticationFailed,
+    CannotRun,
+    CredentialError,
+    DeadlineExceeded,
+    FleetpatchError,
+    TransportError,
+    Unreachable,
+)
+from tasks.protocols.clock import Clock, Deadline
+from tasks.retry import retry
+from tasks.transport.lockout_guard import CredentialWithheld, LockoutGuard, LoginAttempt
+from tasks.transport.winrm.faults import WsmanFault
+from tasks.transport.winrm.http_line import HttpLine
+from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
+from tasks.transport.winrm.tls import build_certificate_error, build_tls_context
+
+CredentialResolver = Callable[[str], Credential]
+PROBE_TIMEOUT_SECONDS: Final = 10.0
+LOGIN_TIMEOUT_SECONDS: Final = 60.0
+RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
+"""The longest waits before the second and the third attempt: a machine that boots resets connections."""
+_LISTENER_HINT: Final = (
+    "Is it up, and does WinRM listen there? On the machine: winrm enumerate winrm/config/listener; "
+    "Get-NetFirewallRule -DisplayGroup 'Windows Remote Management'."
+)
+_REFUSED_HINTS: Final = {
+    WinrmAuthentication.NTLM: "Are user (DOMAIN\\NAME for an account of a domain) and password right, the account not "
+    "locked, and may it log in over the network?",
+    WinrmAuthentication.CREDSSP: "Are user and password right, the account not locked, and is CredSSP on there "
+    "(Enable-WSManCredSSP -Role Server)?",
+    WinrmAuthentication.BASIC: "Are user and password right? Basic takes local accounts only, and the machine must "
+    'allow it (winrm set winrm/config/service/auth @{Basic="true"}).',
+    WinrmAuthentication.KERBEROS: "Is there a valid ticket (klist), do the clocks differ by less than five minutes, "
+    "and is the address the name in the machine's service principal (or kerberos_hostname)?",
+    WinrmAuthentication.CERTIFICATE: "Is the certificate mapped to an account there (dir WSMan:\\localhost\\"
+    "ClientCertificate), its CA trusted, and Certificate = true in winrm/config/service/auth?",
+}
+_SCHEMES: Final = {
+    WinrmAuthentication.NTLM: ("negotiate", "ntlm"),
+    WinrmAuthentication.CREDSSP: ("credssp",),
+    WinrmAuthentication.BASIC: ("basic",),
+    WinrmAuthentication.KERBEROS: ("kerberos", "negotiate"),
+    WinrmAuthentication.CERTIFICATE: (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class WinrmEnvironment:
+    """What all connections of one inventory share.
+
+    Attributes:
+        resolve_credential: fetches credentials.
+        clock: for deadlines and waits.
+        lockout_guard: the logins of this run.
+    """
+
+    resolve_credential: CredentialResolver
+    clock: Clock
+    lockout_guard: LockoutGuard
+
+
+class LoginBroken(Exception):
+    """The connection broke before a password was sent, or before a login that has none ended. It may be tried again."""
+
+
+def open_client(machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline) -> tuple[WsmanClient, str]:
+    """Connect, log in and open a shell. Return the connection and the shell.
+
+    If the connection breaks before a password was sent, there are three attempts in all.
+
+    Raises:
+        Unreachable: there is no answer, or none of WinRM.
+        HostKeyMismatch, HostKeyUnknown: the machine's certificate is not the right one.
+        AuthenticationFailed: the machine refused the login, now or earlier in this run.
+        DeadlineExceeded: the deadline has passed.
+        CredentialError, InventoryError: the login, or a file, can't be used.
+        WsmanFault: the login worked, and no shell was opened.
+    """
+    credential = environment.resolve_credential(machine.credential)
+    try:
+        return retry(
+            lambda: _open_once(machine, credential, environment, deadline),
+            LoginBroken,
+            clock=environment.clock,
+            deadline=deadline,
+            wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
+            max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
+        )
+    except LoginBroken as broken:
+        if deadline.has_passed(environment.clock):
+            raise DeadlineExceeded("no time was left to log in", machine=machine.name) from broken
+        raise Unreachable(str(broken), machine=machine.name, hint=_LISTENER_HINT) from broken
+    except FleetpatchError as error:
+        error.machine = error.machine or machine.name
+        raise
+
+
+def find_port(machine: Machine) -> int:
+    """Return the port of a machine."""
+    return machine.port or WINRM_PORTS[machine.winrm.scheme]
+
+
+def _open_once(
+    machine: Machine, credential: Credential, environment: WinrmEnvironment, deadline: Deadline
+) -> tuple[WsmanClient, str]:
+    client = _build_client(machine, credential)
+    clock = environment.clock
+    try:
+        _probe_port(machine, _require_seconds_left(clock, deadline, PROBE_TIMEOUT_SECONDS))
+        shell = _log_in(client, machine, credential, environment, deadline)
+    except BaseException:
+        client.close()
+        raise
+    if isinstance(shell, WsmanFault):
+        client.close()
+        raise shell
+    return client, shell
+
+
+def _log_in(
+    client: WsmanClient, machine: Machine, credential: Credential, environment: WinrmEnvironment, deadline: Deadline
+) -> str | WsmanFault:
+    """Return the shell; or the fault that the machine answered to a login that it accepted."""
+    clock = environment.clock
+    try:
+        with environment.lockout_guard.open_attempt(
+            machine.name, machine.user or "", credential, clock=clock, deadline=deadline
+        ) as attempt:
+            try:
+                seconds = _require_seconds_left(clock, deadline, LOGIN_TIMEOUT_SECONDS)
+                if machine.winrm.scheme is WinrmScheme.HTTP:
+                    client.log_in(seconds)
+                return client.open_shell(_require_seconds_left(clock, deadline, LOGIN_TIMEOUT_SECONDS))
+            except WsmanFault as fault:
+                return fault
+            except LoginRefused as refused:
+                raise _build_refusal(machine, client, refused, attempt) from None
+            except MessageLost as lost:
+                if deadline.has_passed(clock):
+                    attempt.is_interrupted = _sent_password(machine, client)
+                    raise DeadlineExceeded("no time was left to log in") from lost
+                raise _build_broken_login(machine, client, lost, attempt) from lost
+    except CredentialWithheld as kept:
+        raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
+
+
+def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
+    settings = machine.winrm
+    how = settings.authentication
+    port = find_port(machine)
+    secret = credential.secret.reveal() if credential.secret else None
+    key = credential.path if how is WinrmAuthentication.CERTIFICATE else None
+    if how is WinrmAuthentication.BASIC and not (f"{machine.user}{secret}").isascii():
+        raise CredentialError(
+            "a user name or password with other than ASCII characters can't be sent with authentication basic",
+            hint="Use ntlm, or another password.",
+        )
+    is_https = settings.scheme is WinrmScheme.HTTPS
+    tls = build_tls_context(settings, key, secret if key else None) if is_https else None
+    host = f"[{machine.address}]" if ":" in machine.address else machine.address
+    try:
+        protocol = Protocol(
+            f"{settings.scheme.value}://{host}:{port}/{settings.path}",
+            transport=how.value,
+            username=machine.user,
+            password=None if key else secret,
+            ca_trust_path="",  # the line has its own TLS settings
+            cert_pem=str(expand_home(settings.client_certificate)) if settings.client_certificate else None,
+            cert_key_pem=str(key) if key else None,
+            message_encryption="auto" if is_https else "always",
+            kerberos_hostname_override=settings.kerberos_hostname,
+            proxy=None,
+        )
+    except WinRMError as error:
+        raise CredentialError(f"this login can't be used: {error}", hint=_REFUSED_HINTS[how]) from error
+    _require_library(how)
+    thumbprints = settings.certificate_thumbprint if is_https else ()
+    return WsmanClient(protocol, HttpLine(machine.address, port, tls=tls, thumbprints=thumbprints))
+
+
+def _require_library(how: WinrmAuthentication) -> None:
+    import winrm.transport as libraries  # noqa: PLC0415  # its flags are read when they are needed
+
+    missing = {
+        WinrmAuthentication.KERBEROS: not libraries.HAVE_KERBEROS,
+        WinrmAuthentication.CREDSSP: not libraries.HAVE_CREDSSP,
+    }
+    if missing.get(how):
+        raise CannotRun(
+            f"authentication {how.value} needs a library that is not installed",
+            hint=f"Install it where fleetpatch runs: pip install 'pywinrm[{how.value}]'.",
+        )
+
+
+def _probe_port(machine: Machine, seconds: float) -> None:
+    """Require that something listens, with a short time of its own: answers of WinRM may take longer."""
+    port = find_port(machine)
+    place = f"{machine.address} port {port}"
+    try:
+        socket.create_connection((machine.address, port), timeout=seconds).close()
+    except socket.gaierror as error:
+        raise Unreachable(
+            f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
+        ) from error
+    except (ConnectionRefusedError, ConnectionResetError) as error:  # the service may be starting
+        raise LoginBroken(f"{machine.address} refuses connections on port {port}") from error
+    except OSError as error:
+        why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+        raise Unreachable(
+            f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let WinRM through?"
+        ) from error
+
+
+def _sent_password(machine: Machine, client: WsmanClient) -> bool:
+    # NTLM and CredSSP begin with a message that proves nothing
+    needed = 1 if machine.winrm.authentication is WinrmAuthentication.BASIC else 2
+    return machine.winrm.authentication.needs_password and client.credentials_sent >= needed
+
+
+def _build_refusal(
+    machine: Machine, client: WsmanClient, refused: LoginRefused, attempt: LoginAttempt
+) -> AuthenticationFailed:
+    how = machine.winrm.authentication
+    who = machine.user or "this login"
+    offered = [word for part in refused.offered.split(",") if (word := part.strip().partition(" ")[0].lower())]
+    attempt.is_refused = _sent_password(machine, client) or not how.needs_password
+    if _SCHEMES[how] and offered and not set(_SCHEMES[how]) & set(offered):
+        attempt.is_refused = attempt.is_refused and how is not WinrmAuthentication.BASIC  # it looked at no password
+        return AuthenticationFailed(
+            f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
+            hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
+        )
+    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value})", hint=_REFUSED_HINTS[how])
+
+
+def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:
+    """Return the error for a login without a usable answer."""
+    text = str(lost)
+    if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
+        return build_certificate_error(lost, machine.winrm)
+    if lost.status in {403, 404, 405}:
+        return TransportError(
+            f"{machine.address} port {find_port(machine)} answers, and not as WinRM: {text}",
+            hint="Correct the port, or winrm.path.",
+        )
+    if lost.status == 503:
+        return LoginBroken("the machine's WinRM service does not run, or is starting")
+    if _sent_password(machine, client):
+        attempt.is_interrupted = True
+        return AuthenticationFailed(
+            f"the machine gave no answer after the password of {machine.user} was sent: {text}",
+            hint="Look at its event log (Security). It is not sent again in this run.",
+        )
+    return LoginBroken(f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}")
+
+
+def _require_seconds_left(clock: Clock, deadline: Deadline, most: float) -> float:
+    left = deadline.remaining_seconds(clock)
+    if left <= 0:
+        raise DeadlineExceeded("no time was left to log in")
+    return min(left, most)

@@ -1,0 +1,139 @@
+"""Automatic Updates of Windows rests while a run works, and comes back: by the scripts, on a stand-in for Windows."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tasks.managers.windows_update.manager import PACKAGE
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Script, ScriptRecord
+from tests.contract.windows.warm_machine import WarmMachine
+from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.state import change_state
+
+CLOCK = SystemClock()
+POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
+KEY = rf"{POLICY}\AU"
+RESTORED = {"kind": "back", "unit": "Automatic Updates", "how": "it is as it was"}
+
+
+class Machine:
+    """A machine whose claim a run has."""
+
+    def __init__(self, warm: WarmMachine) -> None:
+        self.warm = warm
+        self.place = warm.make_place()
+        self.host = warm.open_host(self.place)
+        self.set_policy(None)
+        self.claim("run")
+
+    def claim(self, run: str, seconds: int = 3_600, **more: str) -> None:
+        params = {"run": run, "attempt": "1", "by": "somebody", "until": str(int(time.time()) + seconds), **more}
+        self.ask(Script("claim", params, read_only=False))
+
+    def ask(self, script: Script) -> list[ScriptRecord]:
+        answer = self.host.run_script(script, deadline=Deadline.after(CLOCK, 60))
+        assert answer.exit_code == 0, answer
+        return list(answer.records)
+
+    def updaters(self, work: str, run: str = "run", attempt: str = "1") -> list[ScriptRecord]:
+        params = {"work": work, "claim_run": run, "claim_attempt": attempt, "claim_until": "0"}
+        return self.ask(Script("updaters", params, read_only=False, package=PACKAGE))
+
+    def set_policy(self, values: dict[str, int] | None) -> None:
+        with change_state(self.warm.windows.folder) as state:
+            keys = state["registry"]
+            for name in [name for name in keys if name.startswith(POLICY)]:
+                del keys[name]
+            if values is not None:
+                found = {name: {"kind": "DWord", "data": value} for name, value in values.items()}
+                keys[POLICY] = {"volatile": False, "values": {}}
+                keys[KEY] = {"volatile": False, "values": found}
+
+    @property
+    def policy(self) -> dict[str, Any] | None:
+        key = self.warm.windows.read_state()["registry"].get(KEY)
+        return None if key is None else {name: value["data"] for name, value in key["values"].items()}
+
+    @property
+    def tasks(self) -> list[str]:
+        return [name for name in self.warm.windows.read_state()["tasks"] if "updaters" in name]
+
+
+@pytest.fixture(scope="module")
+def warm() -> Iterator[WarmMachine]:
+    with WarmMachine.opened(Scenario()) as machine:
+        yield machine
+
+
+@pytest.fixture
+def machine(warm: WarmMachine) -> Machine:
+    return Machine(warm)
+
+
+@pytest.mark.parametrize("before", [None, {}, {"AUOptions": 4}, {"NoAutoUpdate": 0, "AUOptions": 4}])
+def test_it_rests_and_all_is_as_before(machine: Machine, before: dict[str, int] | None) -> None:
+    machine.set_policy(before)
+    assert machine.updaters("pause") == [{"kind": "paused", "unit": "Automatic Updates"}]
+    assert machine.policy == {**(before or {}), "NoAutoUpdate": 1}
+    assert len(machine.tasks) == 1
+    assert machine.updaters("restore") == [RESTORED]
+    assert machine.policy == before
+    assert machine.tasks == []
+
+
+def test_to_pause_twice_forgets_nothing(machine: Machine) -> None:
+    machine.set_policy({"NoAutoUpdate": 0})
+    machine.updaters("pause")
+    machine.updaters("pause")
+    machine.updaters("restore")
+    assert machine.policy == {"NoAutoUpdate": 0}
+    assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
+
+
+def test_what_a_lost_run_has_paused_the_next_run_restores(machine: Machine) -> None:
+    machine.set_policy({"AUOptions": 4})
+    machine.updaters("pause")
+    machine.claim("run", release="yes")
+    machine.claim("other")
+    assert machine.updaters("pause", "other") == [{"kind": "paused", "unit": "Automatic Updates"}]
+    assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
+    assert machine.updaters("restore", "other") == [RESTORED]
+    assert machine.policy == {"AUOptions": 4}
+
+
+def test_what_its_owner_has_switched_off_stays_off(machine: Machine) -> None:
+    machine.set_policy({"NoAutoUpdate": 1})
+    assert [record["kind"] for record in machine.updaters("pause")] == ["nothing"]
+    assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
+    assert machine.policy == {"NoAutoUpdate": 1}
+
+
+def test_what_its_owner_has_changed_meanwhile_is_left(machine: Machine) -> None:
+    machine.set_policy({"AUOptions": 4})
+    machine.updaters("pause")
+    machine.set_policy({"AUOptions": 4, "NoAutoUpdate": 0})
+    assert [record["kind"] for record in machine.updaters("restore")] == ["left"]
+    assert machine.policy == {"AUOptions": 4, "NoAutoUpdate": 0}
+
+
+@pytest.mark.parametrize(("run", "attempt"), [("another", "1"), ("run", "0")])
+def test_an_order_without_the_claim_is_refused(machine: Machine, run: str, attempt: str) -> None:
+    machine.set_policy({"AUOptions": 4})
+    (refused,) = machine.updaters("pause", run, attempt)
+    assert refused["kind"] == "refused"
+    assert machine.policy == {"AUOptions": 4}
+
+
+def test_the_machine_itself_restores_it_when_the_claim_expires(machine: Machine) -> None:
+    machine.set_policy({"AUOptions": 4})
+    machine.updaters("pause")
+    (name,) = machine.tasks
+    task = machine.warm.windows.read_state()["tasks"][name]
+    words = str(task["arguments"]).split()
+    assert machine.warm.windows.powershell.run(words, b"", logon="system").exit_code == 0
+    assert machine.policy == {"AUOptions": 4}
+    assert machine.tasks == []
+    assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
