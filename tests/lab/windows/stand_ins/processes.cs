@@ -70,6 +70,16 @@ namespace FleetPatch.StandIns
     // CBS at work: for some seconds after a boot, or while another updater installs.
     public static class Servicing
     {
+        const string Key = @"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface";
+
+        // It tells this in the registry: 2 while it works, 1 while a reboot is pending.
+        public static bool IsFlag(string key, string name) => key.Equals(Key, StringComparison.OrdinalIgnoreCase)
+            && name.Equals("ServicingInProgress", StringComparison.OrdinalIgnoreCase);
+
+        // What a test has set counts as well.
+        public static object Flag(JsonObject state, object set) =>
+            IsBusy(state) ? 2 : !set.Equals(0) ? set : Json.Flag(state, "reboot_required") ? 1 : 0;
+
         public static bool IsBusy(JsonObject state) => (double)state["servicing_until"] > Machine.Now;
     }
 }
