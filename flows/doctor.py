@@ -27,6 +27,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
+from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK, SETTINGS_CHECK
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
 from tasks.rules.machine_checks.precheck import check_clock, check_machine_state
 from tasks.states import FindingLevel, OperationState, Step
@@ -51,9 +52,10 @@ CHECK_NAMES = (
     "reach",
     "host key",
     "login",
-    "privilege",
+    PRIVILEGE_CHECK,
     "facts",
     "clock",
+    SETTINGS_CHECK,
     PACKAGE_LISTS_CHECK,
     "disk",
     "packages",
@@ -156,7 +158,7 @@ def check_assessment(assessment: Assessment) -> tuple[Finding, ...]:
     if assessment.error is not None or assessment.facts is None or assessment.packages is None:
         error = assessment.error or ErrorInfo.from_error(ProtocolViolation("the machine did not answer completely"))
         return _build_failure_findings(_CHECKS_BY_ERROR_KIND.get(error.kind, "facts"), error)
-    return (*_build_passed_findings("clock"), *_check_state(assessment.facts, assessment.packages))
+    return _drop_contradicted((*_build_passed_findings("clock"), *_check_state(assessment.facts, assessment.packages)))
 
 
 def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
@@ -181,8 +183,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         try:
             context.state = assess(context)  # checks get the environment of its package manager
             own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
-        except ListsUnread as error:
-            return _build_unread_findings(context, error)
+        except ManagerError as error:
+            return _build_manager_findings(context, error)
     except FleetpatchError as error:
         return _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
     except Exception as error:  # an unexpected error of one machine must not hide the findings of the others
@@ -199,11 +201,34 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     return (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
 
 
+def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:
+    """Return the findings of a machine whose package manager can't be asked: the cause may be one of its settings."""
+    if isinstance(error, ListsUnread):
+        return _build_unread_findings(context, error)
+    failure = _build_failure_findings(_find_failed_check(error), ErrorInfo.from_error(error))
+    return _drop_contradicted((*failure, *_read_settings(context)))
+
+
 def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple[Finding, ...]:
     """Return the findings of a machine that has never read its package lists. This is a warning, not a failure."""
     facts = read_facts(context.transport, context.run_context.clock, context.build_read_deadline())
     remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
-    return (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds), remark)
+    passed = (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds))
+    return _drop_contradicted((*passed, *facts.findings, remark))
+
+
+def _read_settings(context: MachineContext) -> tuple[Finding, ...]:
+    """Return what the machine says of its settings; nothing, if it no longer answers."""
+    try:
+        return read_facts(context.transport, context.run_context.clock, context.build_read_deadline()).findings
+    except FleetpatchError:
+        return ()
+
+
+def _drop_contradicted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """Return the findings, without good ones of a check that another finding says something else of."""
+    bad = {each.check for each in findings if each.level is not FindingLevel.GOOD}
+    return tuple(each for each in findings if each.level is not FindingLevel.GOOD or each.check not in bad)
 
 
 def _find_failed_check(error: FleetpatchError) -> str:

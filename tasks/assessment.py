@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from inventory.errors import FleetpatchError
-from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, YesNoUnknown
+from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,16 @@ class Services:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """One observation of a check about a machine, and the remedy."""
+
+    check: str
+    level: FindingLevel
+    message: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
     """The facts that a machine reports about itself.
 
@@ -79,6 +89,7 @@ class Facts:
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
             None when the machine does not know its uptime, or when an older version made the query.
+        findings: what about its settings would stop or endanger a run, as the machine itself reports it.
     """
 
     os_id: str
@@ -96,6 +107,7 @@ class Facts:
     disks: tuple[Disk, ...]
     services: Services
     boot_epoch: float | None = None
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

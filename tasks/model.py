@@ -13,6 +13,7 @@ from tasks.assessment import (
     Disk,
     ErrorInfo,
     Facts,
+    Finding,
     Listener,
     LivePatching,
     PackageState,
@@ -130,16 +131,6 @@ class DurationPrediction:
     def total_seconds(self) -> float:
         """Return the sum of all phases, in seconds."""
         return self.stage + self.install + self.reboot + self.validate
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One observation of a check about a machine, and the remedy."""
-
-    check: str
-    level: FindingLevel
-    message: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,7 @@ class TestDownload:
         )
         (late,) = of_kind(view, "not_attempted")
         assert (late["number"], late["why"]) == (0, "download")
-        assert 0 <= number(late, "at") - number(late, "latest_start") < 5
+        assert 0 <= number(late, "at") - number(late, "latest_start") < 30
         assert (subject.clock.now() - began).total_seconds() < 60
         assert [mark["number"] for mark in of_kind(view, "transaction_started")] == [1], "the lock is free again"
         assert versions(subject, big.id, "lab-plain") == {big.id: old, "lab-plain": "2.0"}
@@ -282,7 +282,7 @@ class TestDownload:
         view = subject.carry_out("stage-1", script)
         (late,) = of_kind(view, "not_attempted")
         assert late["why"] == "download"
-        assert number(late, "at") - now < 15
+        assert number(late, "at") - now < 60
         assert not of_kind(view, "transaction_ended")
 
 

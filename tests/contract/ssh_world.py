@@ -80,11 +80,11 @@ class World:
             each.close()
 
 
-def soon(seconds: float = 20.0) -> Deadline:
+def soon(seconds: float = 60.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
-def outcomes(sessions: list[Session], seconds: float = 20.0) -> list[FleetpatchError | None]:
+def outcomes(sessions: list[Session], seconds: float = 60.0) -> list[FleetpatchError | None]:
     """Ask all at the same time; return the error of each."""
     told: list[FleetpatchError | None] = [None] * len(sessions)
 

@@ -25,6 +25,7 @@ from inventory.formats.ansible.mapping.connection_variables import (
     is_variable_read,
     may_change_destination,
 )
+from inventory.formats.ansible.mapping.winrm_variables import WINRM_VARIABLES
 from inventory.loader import load_inventory
 from tests.contract.test_ansible_inventories import differences, needs_ssh
 
@@ -100,7 +101,8 @@ def test_every_variable_of_a_connection_has_its_meaning(connection: str, plugin:
         if option in options:
             assert list(CONNECTION_VARIABLES[connection][key]) == options[option], option
     silent = [name for names in options.values() for name in names if is_variable_read(name, connection)]
-    known = {name for names in CONNECTION_VARIABLES[connection].values() for name in names} | {
+    tables = (CONNECTION_VARIABLES[connection], WINRM_VARIABLES.get(connection, {}))
+    known = {name for table in tables for names in table.values() for name in names} | {
         *SSH_ARGUMENT_VARIABLES,
         *OTHER_READ_VARIABLES,
         *IRRELEVANT_VARIABLES,
@@ -108,6 +110,25 @@ def test_every_variable_of_a_connection_has_its_meaning(connection: str, plugin:
     assert set(silent) <= known
     moving = {"proxy_command", "proxy", "ssh_executable"}
     assert all(may_change_destination(name) for option in moving & options.keys() for name in options[option])
+
+
+@pytest.mark.parametrize("connection", WINRM_VARIABLES)
+def test_what_is_read_of_winrm_is_what_ansible_reads(connection: str) -> None:
+    options = declared("connection", connection).values()
+    known = {name for names in options for name in names}
+    for names in WINRM_VARIABLES[connection].values():
+        # pywinrm takes further variables as its own arguments, by their names
+        assert {name for name in names if name not in known} <= EXTRA_ARGUMENTS
+
+
+EXTRA_ARGUMENTS = {
+    "ansible_winrm_ca_trust_path",
+    "ansible_winrm_cert_key_pem",
+    "ansible_winrm_cert_pem",
+    "ansible_winrm_kerberos_hostname_override",
+    "ansible_winrm_message_encryption",
+    "ansible_winrm_server_cert_validation",
+}
 
 
 def test_become_passwords_are_those_of_sudo() -> None:

@@ -94,7 +94,7 @@ def processes(word: str) -> list[str]:
 
 def wait(condition: Callable[[], bool]) -> None:
     """Wait until something is so."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < until, "it never came to be so"
         time.sleep(0.02)

@@ -186,7 +186,7 @@ def until(machine: Machine, wanted: Callable[[Sequence[ScriptRecord]], bool]) ->
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 30
+    end = time.monotonic() + 90
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -196,7 +196,7 @@ def test_a_file_that_was_changed_by_hand_is_not_said_to_pass(tmp_path: Path) -> 
 
 
 def _await_writer(database: Database) -> None:
-    patience = time.monotonic() + 10
+    patience = time.monotonic() + 60
     while database._writer_lock is None or not database._writer_lock.locked():
         assert time.monotonic() < patience
         time.sleep(0.01)

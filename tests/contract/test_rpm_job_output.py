@@ -68,7 +68,7 @@ def call(place: Path, tool: str, command: str, text: str) -> str:
     script = "\n".join([load_script("yum_family", package), load_script("package_tool", package), command])
     environment = {"PATH": os.environ["PATH"], "FP_JOB_DIR": str(place), "LC_ALL": "C"}
     done = subprocess.run(
-        ["sh", "-c", script], input=text, capture_output=True, text=True, env=environment, check=True, timeout=30
+        ["sh", "-c", script], input=text, capture_output=True, text=True, env=environment, check=True, timeout=120
     )
     return done.stdout
 

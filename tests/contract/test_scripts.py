@@ -53,7 +53,7 @@ def shell(root: Path) -> PosixShell:
     )
 
 
-def soon(seconds: float = 30.0) -> Deadline:
+def soon(seconds: float = 90.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
@@ -243,7 +243,7 @@ def test_the_facts_of_this_machine_make_sense(shell):
     facts = read_facts(shell, CLOCK, soon())
     assert facts.boot_id == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert facts.kernel == os.uname().release
-    assert abs(facts.clock_skew_seconds) < 5
+    assert abs(facts.clock_skew_seconds) < 30
     assert facts.uptime_seconds > 0
     assert {disk.role for disk in facts.disks} >= {"system", "packages"}
     total = os.statvfs("/").f_blocks * os.statvfs("/").f_frsize

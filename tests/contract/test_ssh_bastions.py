@@ -133,16 +133,16 @@ def test_a_jump_host_that_never_greets_is_waited_for_once_and_not_by_each_in_tur
     monkeypatch.setattr(jump_hosts, "JUMP_HOST_TIMEOUT_SECONDS", 1.5)
     monkeypatch.setattr(jump_hosts, "SLOW_FAILURE_SECONDS", 0.5)
     bastion, good, sessions = behind(world, silent=True)
-    sessions += [world.session(good, name=f"n{number}", jump=("bastion",)) for number in range(9)]
+    sessions += [world.session(good, name=f"n{number}", jump=("bastion",)) for number in range(29)]
     began = time.monotonic()
     told = outcomes(sessions)
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 40
     assert {type(error) for error in told} == {Unreachable}
     assert all("jump host bastion did not open in 2 s" in str(error) for error in told)
     accepted = bastion.accepted
     with pytest.raises(Unreachable):  # and whoever comes next does not wait for it again
         sessions[0].run_script(GREET, deadline=soon())
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 40
     assert bastion.accepted == accepted
 
 
@@ -155,7 +155,7 @@ def test_who_has_less_time_than_the_jump_host_takes_leaves_the_others_waiting(wo
     waiting.start()
     with pytest.raises(DeadlineExceeded):
         first.run_script(GREET, deadline=soon(0.3))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 25
     bastion.silent = False
     bastion.cut()  # the line without a greeting breaks, and is tried again
     waiting.join()

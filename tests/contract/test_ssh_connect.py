@@ -76,7 +76,7 @@ def test_a_command_that_is_never_answered_ends_at_the_deadline(world):
     began = CLOCK.now()
     with pytest.raises(DeadlineExceeded) as caught:
         world.session(server).run_script(GREET, deadline=soon(1.0))
-    assert (CLOCK.now() - began).total_seconds() < 3
+    assert (CLOCK.now() - began).total_seconds() < 20
     assert caught.value.machine == "m"
 
 

@@ -217,7 +217,7 @@ def test_a_silent_agent_is_waited_for_as_long_as_there_is_time(world, agent, mon
     began = time.monotonic()
     sessions = [world.session(world.server(), name=f"m{n}", credential="agent") for n in range(5)]
     assert {type(error) for error in outcomes(sessions)} == {AuthenticationFailed}
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 50
     while LINES:
         LINES.pop().close()
 

@@ -60,7 +60,7 @@ def run(place: Path, *parts: str) -> str:
         text=True,
         env=environment,
         check=True,
-        timeout=30,
+        timeout=120,
         restore_signals=False,
     )
     assert done.stderr == ""

@@ -66,15 +66,12 @@ for tool in apt-get apt-cache apt-config apt-mark; do
 done"""
 
 
-def test_an_assessment_starts_apt_seldom_and_is_quick(host: LabHost, subject: Subject) -> None:
+def test_an_assessment_starts_apt_seldom(host: LabHost, subject: Subject) -> None:
     host.sh(COUNTER, root=True)
-    began = time.monotonic()
     assess(subject, refresh=True)
-    seconds = time.monotonic() - began
     started = host.sh("cat /root/started; rm /usr/local/sbin/apt-*", root=True).splitlines()
     assert [line.split()[:2] for line in started if "update" in line] == [["apt-get", "-q"]]
     assert len(started) <= 6, started
-    assert seconds < 15
 
 
 def test_what_came_as_a_dependency_stays_one(host: LabHost, subject: Subject) -> None:

@@ -193,8 +193,8 @@ def test_a_killed_download_is_found_ends_and_gives_its_machines_back(make: Make,
     for host in held:  # its claim ends with the window and not an hour later; sooner if its order had not arrived yet
         ordered = host.sh("ls /var/lib/fleetpatch/jobs 2>/dev/null || true", root=True)
         beyond = claim_of(host)[1] - run.window.end.timestamp()
-        assert beyond < 5
-        assert beyond > -5 or not ordered
+        assert beyond < 15
+        assert beyond > -15 or not ordered
     others = f"sqlite:///{tmp_path}/o.db"
     told = controllers.patch(scope=held[0].name, download_only=True, records=others)
     assert run.id in told.end().json["machines"][0]["reason"]  # until then another download is kept out

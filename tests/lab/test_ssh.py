@@ -71,7 +71,7 @@ def machine_of(host: LabHost) -> Machine:
     return Machine(host.name, host.address, user=host.user, credential=f"key:{host.key}")
 
 
-def soon(seconds: float = 30.0) -> Deadline:
+def soon(seconds: float = 90.0) -> Deadline:
     return Deadline.after(CLOCK, seconds)
 
 
@@ -178,7 +178,7 @@ def test_a_sudo_that_wants_a_terminal(hosts, session):
     with pytest.raises(PrivilegeError) as caught:
         session(host).run_script(LIST, deadline=soon())
     assert REMEDY in caught.value.hint
-    host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=30)
+    host.sh("touch /tmp/go; until [ -e /tmp/done ]; do sleep 0.2; done", timeout=120)
     assert session(host).run_script(LIST, deadline=soon()).exit_code == 0
 
 
@@ -275,7 +275,7 @@ def test_facts_agree_with_what_the_host_says_to_openssh(host, session):
     assert facts.managers[0] == "apt"
     assert facts.kernel == host.sh("uname -r").strip()
     assert {"tcp/22", "tcp/80"} <= set(facts.services.listening)
-    assert abs(facts.clock_skew_seconds) < 2
+    assert abs(facts.clock_skew_seconds) < 30
     host.sh("systemd-run --unit=doomed false; sleep 0.5", root=True)
     assert "doomed.service" in read_facts(session(host), CLOCK, soon()).services.failed
 

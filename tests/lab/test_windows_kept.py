@@ -1,6 +1,7 @@
 """What may come between a window and its run, on a real server with a real worker and real machines."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows.approval.decisions import approve_run, find_waiting_runs
-from tasks.model import Outcome
+from tasks.errors import RecordsError
+from tasks.model import Outcome, RunInfo
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -126,9 +128,14 @@ def _cancelled_by_the_limit(plan: Planned, name: str) -> None:
     (missed,) = plan.until(lambda: _known(plan, name), "the record of a window without a run")
     assert missed.status is WindowStatus.MISSED
     assert "Prefect cancelled flow run" in missed.reason
-    with open_records(plan.records_url) as records:
-        run = History(records).find_run(missed.run_id)
+    run = plan.until(lambda: _find_run(plan, missed.run_id), "the run of that record, which is written after it")
     assert (run.state, run.message) == (OperationState.NOT_STARTED, missed.reason)
+
+
+def _find_run(plan: Planned, run_id: str) -> RunInfo | None:
+    with open_records(plan.records_url) as records, suppress(RecordsError):
+        return History(records).find_run(run_id)
+    return None
 
 
 def _known(plan: Planned, name: str) -> tuple[WindowClaim, ...]:

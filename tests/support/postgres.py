@@ -39,7 +39,7 @@ class Server:
 
     def execute(self, statement: str) -> None:
         """Run a statement outside of any transaction."""
-        conninfo = f"host={self.folder} user=postgres dbname=postgres connect_timeout=5"
+        conninfo = f"host={self.folder} user=postgres dbname=postgres connect_timeout=60"
         with psycopg.connect(conninfo, autocommit=True) as connection:
             connection.execute(statement.encode())
 

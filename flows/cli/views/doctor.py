@@ -12,6 +12,7 @@ from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, 
 from tasks.model import Finding
 from tasks.reporting.formatting import format_count
 from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.rules.machine_checks.findings import SETTINGS_CHECK
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
 from tasks.states import FindingLevel
 
@@ -21,7 +22,7 @@ _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
     "key": ("host key",),
     "login": ("login",),
     "root": ("privilege",),
-    "facts": ("facts",),
+    "facts": ("facts", SETTINGS_CHECK),
     "clock": ("clock",),
     "disk": ("disk",),
     "pkgs": ("packages", "repositories", PACKAGE_LOCK_CHECK, PACKAGE_LISTS_CHECK),

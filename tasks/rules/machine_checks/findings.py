@@ -3,6 +3,11 @@
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
+PRIVILEGE_CHECK = "privilege"
+"""The check of the rights of the login."""
+SETTINGS_CHECK = "settings"
+"""The check of a machine's settings, as the machine itself reports it."""
+
 
 def build_good_finding(check: str, message: str) -> Finding:
     """Return a finding of level good."""

@@ -34,6 +34,7 @@ def check_machine_state(
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(packages, repair_allowed=repair, updaters_paused=updaters_paused)
     return [
+        *facts.findings,
         check_clock(facts.clock_skew_seconds),
         *check_disk_space(facts, download_bytes=download, updates=chosen),
         *check_vendor_changes(chosen),

@@ -1,14 +1,22 @@
 # Reports facts about the machine. It needs none of its parameters (managers). Records: os, kernel, clock, privilege,
 # manager, runner, disk (one for each role), service, socket (one for each and each program that holds it), ports,
-# services, runtime; or refused (why, remedy), if this system can't be driven. It changes nothing; but the first script
-# of a boot gives it an id. A part of Windows that does not answer leaves its own records out.
-# Requires: privilege_level, listeners
+# services, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It changes
+# nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own records
+# out.
+# Requires: privilege_level, listeners, settings
 
 function Read-FpValue { # a value of the registry, or ''
     param([string] $Path, [string] $Name)
     if (-not (Test-Path -LiteralPath $Path)) { return '' }
     $value = (Get-Item -LiteralPath $Path).GetValue($Name, '')
     if ($null -eq $value) { '' } else { $value }
+}
+
+function Read-FpClass { # objects of WMI, which may hang where a disk does not answer
+    param([string] $Name, [string] $Filter = '')
+    $question = @{ ClassName = $Name; OperationTimeoutSec = 8; ErrorAction = 'Stop' }
+    if ($Filter) { $question.Filter = $Filter }
+    Get-CimInstance @question
 }
 
 function Read-FpSystem { # what the registry says: it answers also where WMI is broken
@@ -41,15 +49,14 @@ function Write-FpDisk {
 # own: Windows needs only some MiB there.
 function Write-FpDisks {
     $drive = Find-FpDrive
-    $found = @(Get-CimInstance -ClassName Win32_LogicalDisk -Filter "DeviceID='$drive'" -ErrorAction Stop)
-    foreach ($disk in $found) {
+    foreach ($disk in @(Read-FpClass -Name Win32_LogicalDisk -Filter "DeviceID='$drive'")) {
         $access = $disk.PSObject.Properties['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
         $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
         Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
+        Write-FpRoomFinding -Drive $drive -Free $disk.FreeSpace
     }
-    $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
-    foreach ($volume in $reserved) {
+    foreach ($volume in @(Read-FpClass -Name Win32_Volume -Filter 'SystemVolume=True')) {
         if ($volume.DriveLetter -eq $drive) { continue }
         $room = @{ Total = $volume.Capacity; Free = $volume.FreeSpace }
         Write-FpDisk -Roles reserved -Mount $volume.Name @room -IsReadOnly $false
@@ -105,7 +112,7 @@ function Write-FpBasics {
     $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
     $record.boot_time = $null
     try {
-        $record.boot_time = (Get-CimInstance -ClassName Win32_OperatingSystem -ErrorAction Stop).LastBootUpTime
+        $record.boot_time = (Read-FpClass -Name Win32_OperatingSystem).LastBootUpTime
     } catch {
         Write-Verbose -Message "no time of the boot: $_"
     }
@@ -149,6 +156,7 @@ if ($PSVersionTable.PSVersion -lt $needed) {
 } else {
     Write-FpBasics
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
+    Write-FpSettingFindings
     $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
     $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
     Write-FpRecord -Kind services -Fields ([ordered]@{

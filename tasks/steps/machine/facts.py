@@ -2,16 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.errors import PrivilegeError, ProtocolViolation, UnsupportedSystem
+from tasks.errors import ProtocolViolation, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
-from tasks.model import Disk, Facts, Services
+from tasks.model import Disk, Facts, Finding, Services
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
+from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
+from tasks.states import FindingLevel
 
 _MAX_EPOCH_SECONDS = 1e11
 """Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""
@@ -45,16 +47,27 @@ class _ClockRecord(_Record):
     epoch: float = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
 
 
-class _RefusedRecord(_Record):
-    why: str
-    remedy: str
-
-
 class _PrivilegeRecord(_Record):
-    """How the login is an administrator. If it is none and a remedy is known, the record has it."""
+    """The rights of the login. If they are too few: why, and the remedy."""
 
     way: str
     why: str = ""
+    remedy: str = ""
+
+
+class _RefusedRecord(_Record):
+    """The system can't be patched at all."""
+
+    why: str
+    remedy: str = ""
+
+
+class _FindingRecord(_Record):
+    """A setting that would stop a run ("block") or endanger it ("warn")."""
+
+    check: str = Field(pattern=r"^[a-z][a-z -]{0,30}$")
+    level: Literal["warn", "block"]
+    message: str
     remedy: str = ""
 
 
@@ -96,6 +109,10 @@ class _ServicesRecord(_Record):
     listening_known: bool
 
 
+_MAX_FINDINGS: Final = 50
+_MAX_FINDING_LENGTH: Final = 500
+_LEVELS: Final = {"warn": FindingLevel.WARN, "block": FindingLevel.BLOCK}
+
 _RecordType = TypeVar("_RecordType", bound=_Record)
 
 
@@ -104,21 +121,21 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
 
     Raises:
         TransportError: the connection failed.
-        PrivilegeError: the login can't get the rights that it needs, and the machine says what to do.
-        UnsupportedSystem: the machine says that its system is too old.
         ProtocolViolation: the answer is not valid; the message names the record.
+        UnsupportedSystem: the machine says that it can't be patched.
     """
     asked = clock.now()
     answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
     answered = clock.now()
     for refused in _parse_records(answer, "refused", _RefusedRecord):
-        raise UnsupportedSystem(f"this system can't be driven: {refused.why}", hint=refused.remedy)
+        raise UnsupportedSystem(_limit(refused.why), hint=_limit(refused.remedy))
     system = _parse_single_record(answer, "os", _OsRecord)
     kernel = _parse_single_record(answer, "kernel", _KernelRecord)
     runner = _parse_single_record(answer, "runner", _RunnerRecord)
     # The machine reads its clock between call and answer. The middle is wrong by at most half the round trip.
     middle = (asked.timestamp() + answered.timestamp()) / 2
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
+    rights = _parse_single_record(answer, "privilege", _PrivilegeRecord)
     return Facts(
         os_id=system.id,
         os_version=system.version,
@@ -128,7 +145,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         boot_id=kernel.boot_id,
         uptime_seconds=kernel.uptime or 0.0,
         clock_skew_seconds=epoch - middle,
-        privilege=_parse_privilege(answer),
+        privilege=rights.way,
         managers=rank_managers(
             {found.name: found.program for found in _parse_records(answer, "manager", _ManagerRecord)},
             (system.id, *system.like.split()),
@@ -138,6 +155,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
+        findings=tuple(_build_findings(rights, _parse_records(answer, "finding", _FindingRecord)))[:_MAX_FINDINGS],
     )
 
 
@@ -161,11 +179,15 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
     return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
 
 
-def _parse_privilege(answer: ScriptResult) -> str:
-    record = _parse_single_record(answer, "privilege", _PrivilegeRecord)
-    if record.remedy:
-        raise PrivilegeError(f"the login can't change this machine: {record.why}", hint=record.remedy)
-    return record.way
+def _build_findings(rights: _PrivilegeRecord, records: Iterable[_FindingRecord]) -> Iterable[Finding]:
+    if rights.why:
+        yield Finding(PRIVILEGE_CHECK, FindingLevel.BLOCK, _limit(rights.why), _limit(rights.remedy))
+    for record in records:
+        yield Finding(record.check, _LEVELS[record.level], _limit(record.message), _limit(record.remedy))
+
+
+def _limit(text: str) -> str:
+    return text[:_MAX_FINDING_LENGTH]
 
 
 def _to_disk(record: _DiskRecord) -> Disk:
@@ -204,7 +226,7 @@ def _parse_single_record(answer: ScriptResult, kind: str, model: type[_RecordTyp
         raise ProtocolViolation(
             f"the machine's facts have {len(found)} records '{kind}' where one is due "
             f"(exit code {answer.exit_code}): {answer.unframed_output[-500:]}",
-            hint="Look at what the shell of that machine (/bin/sh with awk, or PowerShell) does there.",
+            hint="Look at what the shell of that login does on that machine (/bin/sh and awk, or PowerShell).",
         )
     return found[0]
 

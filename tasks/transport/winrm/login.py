@@ -19,6 +19,8 @@ from tasks.errors import (
     CredentialError,
     DeadlineExceeded,
     FleetpatchError,
+    HostKeyMismatch,
+    HostKeyUnknown,
     TransportError,
     Unreachable,
 )
@@ -28,6 +30,7 @@ from tasks.transport.lockout_guard import CredentialWithheld, LockoutGuard, Logi
 from tasks.transport.winrm.faults import WsmanFault
 from tasks.transport.winrm.http_line import HttpLine
 from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
+from tasks.transport.winrm.shown_certificate import describe_shown_certificate
 from tasks.transport.winrm.tls import build_certificate_error, build_tls_context
 
 CredentialResolver = Callable[[str], Credential]
@@ -246,14 +249,15 @@ def _build_refusal(
             f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
             hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
         )
-    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value})", hint=_REFUSED_HINTS[how])
+    why = f": {refused.reason[:300]}" if refused.reason else ""
+    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value}){why}", hint=_REFUSED_HINTS[how])
 
 
 def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:
     """Return the error for a login without a usable answer."""
     text = str(lost)
     if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
-        return build_certificate_error(lost, machine.winrm)
+        return _add_shown_certificate(build_certificate_error(lost, machine.winrm), machine)
     if lost.status in {403, 404, 405}:
         return TransportError(
             f"{machine.address} port {find_port(machine)} answers, and not as WinRM: {text}",
@@ -268,6 +272,13 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
             hint="Look at its event log (Security). It is not sent again in this run.",
         )
     return LoginBroken(f"there is no answer of WinRM at {machine.address} port {find_port(machine)}: {text}")
+
+
+def _add_shown_certificate(error: TransportError, machine: Machine) -> TransportError:
+    if isinstance(error, HostKeyMismatch | HostKeyUnknown):
+        shown = describe_shown_certificate(machine.address, find_port(machine))
+        error.hint = " ".join(part for part in (error.hint, shown) if part)
+    return error
 
 
 def _require_seconds_left(clock: Clock, deadline: Deadline, most: float) -> float:

@@ -39,7 +39,7 @@ def call(
     target: str,
     *,
     place: HookPoint = BEFORE,
-    seconds: float = 10.0,
+    seconds: float = 30.0,
     control: StopToken | None = None,
     stops: Stops | None = None,
     subject: str = "run",

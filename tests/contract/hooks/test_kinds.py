@@ -120,9 +120,9 @@ def test_a_command_gets_a_small_environment_and_what_its_owner_names(monkeypatch
 def test_a_stop_ends_a_command_before_and_not_one_after() -> None:
     control = StopToken()
     threading.Timer(0.3, lambda: control.request_stop("enough")).start()
-    result = command("sleep 30", control=control)
+    result = command("sleep 120", control=control)
     assert "enough" in result.message
-    assert (result.ended_at - result.started_at).total_seconds() < 5
+    assert (result.ended_at - result.started_at).total_seconds() < 60
 
     assert command("true", control=control, place=AFTER).succeeded
     assert "not begun" in command("true", control=control).message

@@ -14,6 +14,15 @@ WINDOWS_UPDATE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate"
 POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
 COMPONENTS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing"
 
+WINRM = {
+    "Shell\\MaxMemoryPerShellMB": "2147483647",
+    "Shell\\MaxShellsPerUser": "2147483647",
+    "Shell\\MaxProcessesPerShell": "2147483647",
+    "Service\\MaxConcurrentOperationsPerUser": "1500",
+    "Service\\AllowUnencrypted": "false",
+}
+"""The settings of WinRM as the provider WSMan: shows them on Windows Server 2022."""
+
 
 def list_cim_instances(scenario: "Scenario") -> dict[str, list[JsonObject]]:
     """Return the instances of CIM classes, by "namespace:class"."""

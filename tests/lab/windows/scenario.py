@@ -13,6 +13,7 @@ from typing import Literal
 
 from tests.lab.windows.machine_facts import (
     WINDOWS_UPDATE,
+    WINRM,
     JsonObject,
     RegistryValues,
     build_registry,
@@ -193,6 +194,10 @@ class Scenario:
     """The rights of a login over the network."""
     listeners: tuple[tuple[int, str], ...] = ((135, "System"), (445, "System"), (5985, "WinRM"), (49664, "Spooler"))
     """Ports, and the services or processes that listen there."""
+    winrm: dict[str, str] = field(default_factory=lambda: dict(WINRM))
+    """Settings below WSMan:\\localhost, as the provider shows them."""
+    listener_certificate_days: tuple[int, ...] = (365,)
+    """How many days the certificates of the listeners are still valid."""
     time_source: str = "time.windows.com,0x9"
     offers_superseded: bool = False
     """Superseded updates are offered as well, as a scan with a file (wsusscn2.cab) does."""

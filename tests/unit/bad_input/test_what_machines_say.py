@@ -268,14 +268,14 @@ TEXTS = {
 @pytest.mark.parametrize("text", TEXTS)
 @pytest.mark.parametrize("section", SECTIONS)
 def test_apt_s_answers_garbled(section: str, text: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     try:
         state = parse_assessment(replaced(section, TEXTS[text]))
     except FleetpatchError as error:
         assert len(error.message) < 5000  # noqa: PT017 - an honest error is as good
     else:
         assert all(update.available for update in state.updates)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
 
 
 PRO = [
@@ -313,11 +313,11 @@ def test_work_grows_no_faster_than_what_a_machine_sends() -> None:
     many = tuple(make_update(name=f"p{n}", kb=f"KB{n}", replaces=(f"KB{n - 1}", "KB0")) for n in range(3000))
     held = tuple(f"x{n}" for n in range(20_000))
 
-    began = time.perf_counter()
+    began = time.process_time()
     found = build_pending_updates(AptState("amd64", (), {}, frozenset(), stanzas, tuple(chain)))
     chosen, skipped = select_updates(make_package_state(updates=many, held=held), Selection())
 
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert len(found) == 3000
     assert len(chosen) + len(skipped) == 3000
 

@@ -8,7 +8,7 @@ from inventory.errors import InvalidInventory
 from inventory.loader import load_inventory
 
 SSH = "[web]\na\nb {}\n"
-WINDOWS = "[win]\nw ansible_connection=winrm\n"
+WINDOWS = "[win]\nw ansible_connection=winrm ansible_user=patch fleetpatch_credential=env:WIN\n"
 
 
 def told(folder: Path, settings: str, hosts: str) -> list[str]:
@@ -26,7 +26,7 @@ SETTINGS = {
         "ansible_user=patch",
         "fleetpatch_user=patch",
         "ansible_connection=paramiko ansible_paramiko_user=patch",
-        "ansible_connection=winrm ansible_winrm_user=patch",
+        "ansible_connection=winrm ansible_winrm_user=patch fleetpatch_credential=env:WIN",
     ),
     "[defaults]\nprivate_key_file = ~/.ssh/fleet\n": (
         "ansible_ssh_private_key_file=/k",

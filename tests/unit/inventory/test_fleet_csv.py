@@ -18,12 +18,12 @@ def load(tmp_path: Path, text: str) -> Inventory:
 def test_columns_tags_and_lists(tmp_path: Path) -> None:
     inventory = load(
         tmp_path,
-        "name,address,port,os,transport,credential,groups,jump,tag:ring,tag:role,max_reboots,legacy_crypto\n"
-        "# left out for now,,,,,,,,,,,\n"
+        "name,address,port,os,transport,credential,groups,jump,tag:ring,tag:role,max_reboots,legacy_crypto,user\n"
+        "# left out for now,,,,,,,,,,,,\n"
         "\n"
-        "hop,hop.example.org,,,,,,,,,,\n"
-        'a,192.0.2.1,2222,linux,ssh,key:id,web;db,hop,canary,"web one",2,true\n'
-        "b, 192.0.2.2 ,,windows,winrm,env:WIN,web db,,,,,\n",
+        "hop,hop.example.org,,,,,,,,,,,\n"
+        'a,192.0.2.1,2222,linux,ssh,key:id,web;db,hop,canary,"web one",2,true,\n'
+        "b, 192.0.2.2 ,,windows,winrm,env:WIN,web db,,,,,,patch\n",
     )
     assert inventory.machines == (
         Machine(name="hop", address="hop.example.org"),
@@ -44,6 +44,7 @@ def test_columns_tags_and_lists(tmp_path: Path) -> None:
             os=OsFamily.WINDOWS,
             transport=TransportKind.WINRM,
             credential="env:WIN",
+            user="patch",
             groups=("web", "db"),
         ),
     )

@@ -15,8 +15,12 @@ from inventory.loader import load_inventory
 SAME = {
     "the usual port": ("{name: a, address: h}", "{name: b, address: h, port: 22}"),
     "WinRM's usual port": (
-        "{name: a, address: h, transport: winrm}",
-        "{name: b, address: h, transport: winrm, port: 5986}",
+        "{name: a, address: h, transport: winrm, user: u, credential: env:P}",
+        "{name: b, address: h, transport: winrm, user: u, credential: env:P, port: 5986}",
+    ),
+    "both listeners of WinRM": (
+        "{name: a, address: h, transport: winrm, user: u, credential: env:P}",
+        "{name: b, address: h, transport: winrm, user: u, credential: env:P, winrm: {scheme: http}, port: 5985}",
     ),
     "a dot at the end": ("{name: a, address: h.example.org}", "{name: b, address: h.example.org.}"),
     "a dot at the end of the name": ("{name: h}", "{name: h.}"),

@@ -110,11 +110,11 @@ def test_a_sudo_that_wants_a_terminal_gets_one_and_its_pipes_stay() -> None:
 def test_what_runs_on_a_terminal_keeps_its_pipes_and_its_exit_code() -> None:
     told = b"{ test -t 0 && echo echoed; : </dev/tty && echo terminal; echo apart >&2; exit 7; }\n"
     done = subprocess.run(
-        build_terminal_command(SHELL_COMMAND), input=told, capture_output=True, check=False, timeout=30
+        build_terminal_command(SHELL_COMMAND), input=told, capture_output=True, check=False, timeout=120
     )
     assert (done.stdout, done.stderr, done.returncode) == (b"terminal\n", b"apart\n", 7)
     control = b"\x03\x04\x1a\r\n" + bytes(range(256)) * 1000  # a terminal would act upon some of these
-    back = subprocess.run(build_terminal_command(("cat",)), input=control, capture_output=True, check=True, timeout=30)
+    back = subprocess.run(build_terminal_command(("cat",)), input=control, capture_output=True, check=True, timeout=120)
     assert back.stdout == control
 
 

@@ -115,8 +115,9 @@ def test_what_another_try_cannot_mend_is_raised_at_once(setup, kind):
     assert caught.value.machine == "m"
 
 
-def test_a_transport_that_is_not_there_yet_says_so():
+def test_a_transport_that_is_not_there_says_so(monkeypatch):
     machine = Machine("win", "win.example", transport=TransportKind.WINRM)
+    monkeypatch.setattr("tasks.transport.session_factory._OPENER_BUILDERS", {TransportKind.SSH: None})
     with pytest.raises(UnsupportedSystem, match="no transport 'winrm'") as caught:
         build_session(machine, Inventory((machine,)), clock=FakeClock())
     assert caught.value.hint

@@ -6,6 +6,8 @@ The tests compare this table with the declarations of Ansible's connection plugi
 
 import re
 
+from inventory.formats.ansible.mapping.winrm_variables import TIMEOUT_VARIABLES, WINRM_VARIABLES
+
 CONNECTION_TYPES = {
     "ssh": "ssh",
     "smart": "ssh",
@@ -65,6 +67,7 @@ IRRELEVANT_VARIABLES = frozenset(
         "ansible_remote_tmp",
         "ansible_shell_executable",
         "ansible_ssh_pipelining",
+        *TIMEOUT_VARIABLES,
     }
 )
 """Variables that only affect Ansible's own modules and their speed."""
@@ -82,7 +85,8 @@ def may_change_destination(variable: str) -> bool:
 
 def is_variable_read(variable: str, connection: str) -> bool:
     """Return whether fleetpatch reads a variable for this connection type, or may ignore it."""
-    used = {name for names in CONNECTION_VARIABLES[connection].values() for name in names}
+    tables = (CONNECTION_VARIABLES[connection], WINRM_VARIABLES.get(connection, {}))
+    used = {name for table in tables for names in table.values() for name in names}
     return (
         variable in {*used, *BECOME_PASSWORD_VARIABLES, *SSH_ARGUMENT_VARIABLES, *OTHER_READ_VARIABLES}
         or variable in IRRELEVANT_VARIABLES

@@ -17,6 +17,7 @@ from inventory.formats.ansible.mapping.connection_variables import (
 )
 from inventory.formats.ansible.mapping.jump_hosts import JumpHostResolver
 from inventory.formats.ansible.mapping.machine_entry_builder import MachineEntryBuilder
+from inventory.formats.ansible.mapping.winrm_variables import set_winrm
 from inventory.formats.ansible.parsing.variable_files import VAULTED_FILE_VARIABLE
 from inventory.formats.ansible.variable_values import parse_structure
 from inventory.schema.entries import MachineSettings
@@ -52,6 +53,7 @@ class MachineMapper:
         for key in ("address", "port", "user"):
             builder.set_from_last_variable(CONNECTION_VARIABLES[connection][key], key, str)
         self._set_login(builder, connection)
+        set_winrm(builder, connection, self._problems)
         unused = self._jump_host_resolver.set_jump_hosts(builder, connection)
         for variable, what in unused:
             self._warn_once(variable, builder.variables[variable].locate(), what)
@@ -112,6 +114,10 @@ class MachineMapper:
         elif key == "tags":
             builder.set_from_last_variable(
                 (variable,), "tags", lambda data: _merge_tags(builder.data.get("tags"), parse_structure(data, variable))
+            )
+        elif key == "winrm":
+            builder.set_from_last_variable(
+                (variable,), key, lambda data: _merge_tags(parse_structure(data, variable), builder.data.get(key, {}))
             )
         elif key in MACHINE_KEYS:
             builder.set_from_last_variable(

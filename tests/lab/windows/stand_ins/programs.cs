@@ -171,7 +171,7 @@ namespace FleetPatch.StandIns
                 pending["in_progress"] = true;
                 return true;
             });
-            if (!due) return;
+            if (!due) { Resume(); return; } // aborted; or the timer's clock is ahead of the machine's
             // Windows prepares updates before the network goes down: requests are still answered meanwhile.
             Machine.Wait(Json.Real(Machine.Current.Scenario, "shutdown_seconds"), "");
             Machine.Current.Change(state => { state["power"] = "restarting"; });

@@ -1,0 +1,115 @@
+# Functions that report settings of the machine that would stop or endanger a patch run: records "finding" (check;
+# level: "warn" or "block"; message; remedy). They change nothing. A setting that can't be read is not reported.
+
+function Write-FpFinding {
+    param([string] $Level, [string] $Message, [string] $Remedy, [string] $Check = 'settings')
+    $record = [ordered]@{ check = $Check; level = $Level; message = $Message; remedy = $Remedy }
+    Write-FpRecord -Kind finding -Fields $record
+}
+
+# A setting of WinRM by its path, such as Shell\MaxShellsPerUser; '' if it can't be read. An administrator may read it.
+function Get-FpWinrmSetting {
+    param([string] $Path)
+    try {
+        [string] (Get-Item -Path "WSMan:\localhost\$Path" -ErrorAction Stop).Value
+    } catch {
+        Write-Verbose -Message "${Path}: $_"
+        ''
+    }
+}
+
+# The certificates of WinRM's listeners: @{ Thumbprint; Until (UTC) }.
+function Get-FpListenerCertificate {
+    foreach ($listener in Get-ChildItem -Path 'WSMan:\localhost\Listener' -ErrorAction Stop) {
+        $place = "WSMan:\localhost\Listener\$($listener.Name)"
+        $thumbprint = [string] (Get-Item -Path "$place\CertificateThumbprint" -ErrorAction Stop).Value -replace '\s', ''
+        if (-not $thumbprint) { continue } # HTTP
+        $found = Get-Item -LiteralPath "Cert:\LocalMachine\My\$thumbprint" -ErrorAction SilentlyContinue
+        if ($null -ne $found) { @{ Thumbprint = $thumbprint; Until = $found.NotAfter.ToUniversalTime() } }
+    }
+}
+
+$FpSmallestQuotas = [ordered]@{
+    'Shell\MaxMemoryPerShellMB' = 1024
+    'Shell\MaxShellsPerUser' = 10
+    'Shell\MaxProcessesPerShell' = 10
+    'Service\MaxConcurrentOperationsPerUser' = 15
+}
+
+function Write-FpQuotaFindings {
+    foreach ($path in $FpSmallestQuotas.Keys) {
+        $number = [long] 0
+        if (-not [long]::TryParse((Get-FpWinrmSetting -Path $path), [ref] $number)) { continue }
+        if ($number -eq 0 -or $number -ge $FpSmallestQuotas[$path]) { continue } # 0: no limit
+        $message = "the WinRM quota $path is $number; with less than $($FpSmallestQuotas[$path]), scripts may be ended"
+        Write-FpFinding -Level warn -Message $message -Remedy (
+            "Set-Item WSMan:\localhost\$path $($FpSmallestQuotas[$path]) there, or in the group policy that sets it.")
+    }
+    if ((Get-FpWinrmSetting -Path 'Service\AllowUnencrypted') -eq 'true') {
+        $message = 'WinRM accepts messages that are not encrypted, so also passwords that anybody can read'
+        $remedy = 'Set-Item WSMan:\localhost\Service\AllowUnencrypted false there. fleetpatch never needs it.'
+        Write-FpFinding -Level warn -Message $message -Remedy $remedy
+    }
+}
+
+function Write-FpCertificateFindings {
+    $now = [System.DateTime]::UtcNow
+    foreach ($certificate in Get-FpListenerCertificate) {
+        $days = [System.Math]::Floor(($certificate.Until - $now).TotalDays)
+        if ($days -ge 14) { continue }
+        $what = if ($days -lt 0) { 'has expired' } else { "expires in $days days" }
+        $message = "the certificate of the WinRM listener $what ($($certificate.Thumbprint))"
+        $remedy = 'Renew it, give the listener the new one, and correct winrm.certificate_thumbprint if it is pinned.'
+        Write-FpFinding -Level warn -Message $message -Remedy $remedy
+    }
+}
+
+# Jobs run as tasks of the Task Scheduler.
+function Write-FpSchedulerFinding {
+    $service = Get-Service -Name Schedule -ErrorAction SilentlyContinue
+    if ($null -ne $service -and "$($service.Status)" -eq 'Running') { return }
+    $remedy = 'Set-Service Schedule -StartupType Automatic; Start-Service Schedule.'
+    Write-FpFinding -Level block -Message 'the Task Scheduler does not run: no job can be started' -Remedy $remedy
+}
+
+# Scripts come as commands, so that no execution policy prevents them; but Windows' own modules have script files too.
+function Write-FpExecutionPolicyFinding {
+    $path = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\PowerShell'
+    if (-not (Test-Path -LiteralPath $path)) { return }
+    $key = Get-Item -LiteralPath $path
+    $isOff = $key.GetValue('EnableScripts', 1) -eq 0
+    $policy = [string] $key.GetValue('ExecutionPolicy', '')
+    if (-not $isOff -and $policy -ne 'AllSigned') { return }
+    $what = if ($isOff) { 'forbids scripts' } else { 'allows signed scripts only' }
+    $remedy = 'Nothing, if this is the only finding. Else set "Turn on Script Execution" to RemoteSigned for servers.'
+    $message = "a group policy $what (PowerShell): some modules of Windows may not load, so that facts are missing"
+    Write-FpFinding -Level warn -Message $message -Remedy $remedy
+}
+
+# A cumulative update unpacks some GB, and keeps what it replaces.
+function Write-FpRoomFinding {
+    param([string] $Drive, [double] $Free)
+    $needed = 10 * 1073741824
+    if ($Free -ge $needed) { return }
+    $gib = [System.Math]::Round($Free / 1073741824, 1).ToString([System.Globalization.CultureInfo]::InvariantCulture)
+    $remedy = 'Remove what is not needed (Dism.exe /Online /Cleanup-Image /StartComponentCleanup), or enlarge it.'
+    $message = "$Drive has $gib GiB free; a cumulative update of Windows may need 10 GiB"
+    Write-FpFinding -Check disk -Level warn -Message $message -Remedy $remedy
+}
+
+function Write-FpProcessFinding {
+    if (-not [System.Environment]::Is64BitOperatingSystem -or [System.Environment]::Is64BitProcess) { return }
+    $message = 'WinRM starts a 32-bit PowerShell on this 64-bit system: it sees another registry and other files'
+    $remedy = 'Look at the PATH of the login: System32\WindowsPowerShell\v1.0 must come before SysWOW64.'
+    Write-FpFinding -Level block -Message $message -Remedy $remedy
+}
+
+function Write-FpSettingFindings {
+    $parts = @(
+        { Write-FpQuotaFindings }, { Write-FpCertificateFindings }, { Write-FpSchedulerFinding }
+        { Write-FpExecutionPolicyFinding }, { Write-FpProcessFinding }
+    )
+    foreach ($part in $parts) {
+        try { & $part } catch { Write-Verbose -Message "${part}: $_" }
+    }
+}

@@ -1,0 +1,165 @@
+"""`fleetpatch doctor` on a Windows machine that is new to it: over WinRM, with real logins and TLS, and read-only."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from flows.cli.main import main
+from tests.contract.windows.test_settings import BAD
+from tests.lab.windows.accounts import Account
+from tests.lab.windows.certificates import Authority
+from tests.lab.windows.powershell_process import find_powershell
+from tests.lab.windows.scenario import Scenario, Service
+from tests.lab.windows.served_machine import ServedMachine
+from tests.lab.windows.windows_host import ADMINISTRATOR, Options
+
+pytestmark = pytest.mark.skipif(find_powershell() is None, reason="there is no PowerShell here")
+GUEST = Account("guest", "guest", administrator=False)
+
+
+class Doctor:
+    """The command, with an inventory of one machine."""
+
+    def __init__(
+        self, served: ServedMachine, folder: Path, capture: pytest.CaptureFixture[str], patch: pytest.MonkeyPatch
+    ) -> None:
+        self.served = served
+        self._folder = folder
+        self._capture = capture
+        self._patch = patch
+
+    def ask(
+        self, winrm: Mapping[str, object] | None = None, *more: str, user: str = "", password: str = "", port: int = 0
+    ) -> tuple[int, dict[str, dict[str, Any]]]:
+        """Return the exit code, and the worst finding of each check."""
+        host = self.served.host
+        entry = {
+            "name": "win-1",
+            "address": host.address,
+            "port": port or host.https_port,
+            "transport": "winrm",
+            "user": user or host.user,
+            "credential": "env:WINDOWS_PASSWORD",
+            "winrm": dict(winrm) if winrm is not None else {"ca_file": str(host.ca_file)},
+        }
+        inventory = self._folder / "fleet.yaml"
+        inventory.write_text(yaml.safe_dump({"machines": [entry]}))
+        self._patch.setenv("WINDOWS_PASSWORD", password or host.password)
+        records = f"sqlite:///{self._folder / 'records.db'}"
+        self._capture.readouterr()
+        code = main(["doctor", "-i", str(inventory), "--records", records, "--json", *more])
+        (machine,) = json.loads(self._capture.readouterr().out)["machines"]
+        levels = ("good", "warn", "block")
+        findings = sorted(machine["findings"], key=lambda each: levels.index(each["level"]))
+        assert machine["ready"] is not any(each["level"] == "block" for each in findings)
+        return code, {each["check"]: each for each in findings}
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def doctor(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    authority: Authority,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Doctor]:
+    scenario: Scenario = getattr(request, "param", None) or Scenario()
+    options = Options([ADMINISTRATOR, GUEST])
+    with ServedMachine(tmp_path / "machine", scenario, authority=authority, options=options) as served:
+        yield Doctor(served, tmp_path, capsys, monkeypatch)
+
+
+def list_files(folder: Path) -> Sequence[Path]:
+    return sorted(path for path in (folder / "C").rglob("*") if path.is_file())
+
+
+def test_a_good_machine_is_ready_and_nothing_on_it_has_changed(doctor: Doctor) -> None:
+    machine = doctor.served.machine
+    before = list_files(machine.folder)
+    code, findings = doctor.ask(None, "--refresh")
+    assert (code, {name for name, each in findings.items() if each["level"] != "good"}) == (0, set()), findings
+    assert {"reach", "host key", "login", "privilege", "facts", "clock"} <= findings.keys()
+    assert list_files(machine.folder) == before
+    assert not machine.read_state()["tasks"]
+    assert not machine.stand_in_errors()
+
+
+@pytest.mark.parametrize("doctor", [BAD], indirect=True)
+def test_everything_that_would_stop_a_run_is_said_at_once(doctor: Doctor) -> None:
+    code, findings = doctor.ask()
+    assert code == 1
+    assert {name: each["level"] for name, each in findings.items() if each["level"] != "good"} == {
+        "privilege": "block",
+        "settings": "block",
+        "disk": "warn",
+    }
+    assert all(each["remedy"] for each in findings.values() if each["level"] != "good")
+
+
+DISABLED = tuple(
+    Service("wuauserv", "Stopped", "Disabled") if each.name == "wuauserv" else each for each in Scenario().services
+)
+
+
+@pytest.mark.parametrize(
+    "doctor", [Scenario(services=DISABLED, search_hresults=[0x80070422], disks=BAD.disks)], indirect=True
+)
+def test_a_disabled_agent_does_not_hide_what_else_is_wrong(doctor: Doctor) -> None:
+    code, findings = doctor.ask()
+    assert code == 1
+    assert "disk" in findings
+    (blocking,) = [each for each in findings.values() if each["level"] == "block"]
+    assert "ERROR_SERVICE_DISABLED" in blocking["message"]
+    assert blocking["remedy"]
+
+
+def test_a_certificate_that_is_not_trusted_is_shown_and_can_be_pinned(doctor: Doctor) -> None:
+    host = doctor.served.host
+    shown = host.show("self-signed")
+    code, findings = doctor.ask()
+    assert code == 1
+    assert findings["host key"]["level"] == "block"
+    assert f"SHA-256 {shown.sha256}" in findings["host key"]["remedy"]
+    assert shown.thumbprint in findings["host key"]["remedy"]
+    assert host.accounts.logins == []
+    pinned_code, pinned = doctor.ask({"certificate_thumbprint": shown.sha256})
+    assert (pinned_code, pinned["host key"]["level"]) == (0, "good"), pinned
+
+
+def test_a_certificate_that_is_not_the_pinned_one_is_shown(doctor: Doctor) -> None:
+    host = doctor.served.host
+    pin = host.certificate.sha256
+    shown = host.show("renewed")
+    _, findings = doctor.ask({"certificate_thumbprint": pin})
+    assert "not the pinned one" in findings["host key"]["message"]
+    assert shown.sha256 in findings["host key"]["remedy"]
+    assert host.accounts.logins == []
+
+
+def test_a_wrong_password_is_sent_once(doctor: Doctor) -> None:
+    code, findings = doctor.ask(password="wrong")
+    assert (code, findings["login"]["level"]) == (1, "block")
+    assert "refused the login" in findings["login"]["message"]
+    assert doctor.served.host.accounts.wrong_passwords == 1
+
+
+def test_a_login_that_is_no_administrator_is_told_about_rights_and_token_filters(doctor: Doctor) -> None:
+    code, findings = doctor.ask(user=GUEST.user, password=GUEST.password)
+    assert (code, findings["privilege"]["level"]) == (1, "block")
+    assert "LocalAccountTokenFilterPolicy" in findings["privilege"]["remedy"]
+
+
+def test_a_port_where_nothing_listens_is_told_with_the_listener(doctor: Doctor) -> None:
+    doctor.served.host.power_off()
+    code, findings = doctor.ask()
+    assert (code, findings["reach"]["level"]) == (1, "block")
+    assert "winrm enumerate winrm/config/listener" in findings["reach"]["remedy"]

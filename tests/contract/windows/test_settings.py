@@ -1,0 +1,69 @@
+"""What a Windows machine says of settings that would stop or endanger a run."""
+
+from dataclasses import replace
+
+import pytest
+
+from tasks.errors import UnsupportedSystem
+from tasks.model import Facts, Finding
+from tasks.protocols.clock import Deadline
+from tasks.states import FindingLevel
+from tasks.steps.machine.facts import read_facts
+from tasks.transport.script_library import load_windows_script
+from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.machine_facts import WINRM
+from tests.lab.windows.scenario import SERVICES, Disk, Scenario
+
+GIB = 2**30
+BAD = Scenario(
+    disks=(Disk(free=3 * GIB),),
+    services=tuple(replace(each, status="Stopped") if each.name == "Schedule" else each for each in SERVICES),
+    registry={r"SOFTWARE\Policies\Microsoft\Windows\PowerShell": {"EnableScripts": 1, "ExecutionPolicy": "AllSigned"}},
+    privilege="filtered",
+    winrm=WINRM
+    | {"Shell\\MaxMemoryPerShellMB": "150", "Service\\AllowUnencrypted": "true", "Shell\\MaxShellsPerUser": "x"},
+    listener_certificate_days=(365, 13, -2),
+)  # fmt: skip
+
+
+def ask(warm: WarmMachine) -> Facts:
+    facts = read_facts(warm.open_host(), CLOCK, Deadline.after(CLOCK, 60))
+    assert not warm.windows.stand_in_errors()
+    return facts
+
+
+def find(findings: tuple[Finding, ...], words: str) -> Finding:
+    (found,) = [each for each in findings if words in each.message]
+    assert found.remedy
+    return found
+
+
+def test_a_machine_as_windows_is_installed_has_no_findings(warm: WarmMachine) -> None:
+    assert ask(warm).findings == ()
+
+
+def test_what_would_stop_or_endanger_a_run_is_said_with_its_remedy() -> None:
+    with WarmMachine.opened(BAD) as warm:
+        findings = ask(warm).findings
+    said = {words: find(findings, words) for words in (
+        "takes their rights away over the network", "Task Scheduler does not run", "MaxMemoryPerShellMB is 150",
+        "not encrypted", "allows signed scripts only", "3 GiB free", "expires in 13 days", "has expired",
+    )}  # fmt: skip
+    assert len(said) == len(findings), findings
+    blocking = {words for words, each in said.items() if each.level is FindingLevel.BLOCK}
+    assert blocking == {"takes their rights away over the network", "Task Scheduler does not run"}
+    assert {words: each.check for words, each in said.items() if each.check != "settings"} == {
+        "takes their rights away over the network": "privilege",
+        "3 GiB free": "disk",
+    }
+    assert "LocalAccountTokenFilterPolicy" in said["takes their rights away over the network"].remedy
+
+
+def test_a_machine_that_says_that_it_cannot_be_patched_is_refused_with_its_remedy(warm: WarmMachine) -> None:
+    def load(name: str, package: str = "tasks") -> str:
+        text = load_windows_script(name, package)
+        return text.replace("[System.Version] '5.1'", "[System.Version] '99.0'") if name == "facts" else text
+
+    with pytest.raises(UnsupportedSystem, match="oldest that works") as caught:
+        read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60))
+    assert "Management Framework" in (caught.value.hint or "")
