@@ -10,7 +10,13 @@ class PowerShellChannel(Protocol):
     """An open connection that runs command lines as the login. Implementation: winrm/channel.py."""
 
     def execute(
-        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+        self,
+        command_line: str,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+        may_be_ended: bool = False,
     ) -> int | None:
         """Run a command line and give its output to the decoder, until the answer or the command ends.
 
@@ -18,7 +24,9 @@ class PowerShellChannel(Protocol):
             command_line: at most 8,191 characters; cmd.exe reads it.
             stdin: its whole input, in ASCII; then its stdin is closed.
             decoder: gets stdout and stderr.
-            deadline: of the whole exchange. A command that runs longer is left running, never killed.
+            deadline: of the whole exchange. A command that runs longer is left running.
+            may_be_ended: it only reads. If it is left running, it is ended by the next connection: a machine allows
+                only so many of them.
 
         Returns:
             The command's exit code, or None if the decoder had its complete answer first.

@@ -86,7 +86,9 @@ class PowerShellHost(ScriptHost):
             nonce = generate_nonce()
             decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT)
             stdin = build_script_stdin(text, params, nonce)
-            status = self._channel.execute(build_command_line(), stdin, decoder, deadline=deadline)
+            status = self._channel.execute(
+                build_command_line(), stdin, decoder, deadline=deadline, may_be_ended=script.read_only
+            )
             if status is not None and not decoder.is_complete:
                 _raise_if_not_started(status, decoder)
             output = decoder.build_output()

@@ -80,7 +80,7 @@ class ScriptHost(ABC):
             "label": job.script.name,
             **self._build_job_params(job.script),
         }
-        answer = self._execute_script(Script("job_start", params=params), deadline)
+        answer = self._execute_script(Script("job_start", params=params, read_only=False), deadline)
         with self._add_machine_to_errors():
             for record in answer.records:
                 raise_if_refused(record, answer)

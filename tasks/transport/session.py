@@ -41,13 +41,22 @@ class Session:
         opener: opens a connection to the machine.
         machine: its name, for errors.
         clock: for waits and deadlines.
+        poll_timeout_seconds: if a poll has no answer for so long, the connection is dead.
     """
 
-    def __init__(self, opener: ConnectionOpener, *, machine: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        opener: ConnectionOpener,
+        *,
+        machine: str,
+        clock: Clock,
+        poll_timeout_seconds: float = POLL_TIMEOUT_SECONDS,
+    ) -> None:
         self._opener = opener
         self._machine = machine
         self._clock = clock
         self._connection: Connection | None = None
+        self._poll_timeout_seconds = poll_timeout_seconds
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """Run a script and wait for its end. Repeat it only if it is read-only."""
@@ -68,7 +77,7 @@ class Session:
         """Poll a job. If the machine does not answer in time, the connection counts as lost."""
 
         def poll_once() -> JobStatus:
-            short = deadline.limit_to(self._clock, POLL_TIMEOUT_SECONDS)
+            short = deadline.limit_to(self._clock, self._poll_timeout_seconds)
             try:
                 return self._ensure_connection(short).poll_job(
                     job_id, deadline=short, events_from=events_from, log_from=log_from

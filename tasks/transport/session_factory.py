@@ -17,7 +17,7 @@ from tasks.transport.posix_shell import PosixShell
 from tasks.transport.powershell_host import PowerShellHost
 from tasks.transport.privilege_escalation import PrivilegeEscalator
 from tasks.transport.script_library import ScriptLoader, load_script, load_windows_script
-from tasks.transport.session import Connection, ConnectionOpener, Session
+from tasks.transport.session import POLL_TIMEOUT_SECONDS, Connection, ConnectionOpener, Session
 from tasks.transport.shell_channel import ShellChannel
 from tasks.transport.ssh.channel import SshShellChannel
 from tasks.transport.ssh.connection import SshSettings, connect
@@ -89,7 +89,8 @@ def build_session(
         job_root,
         script_loader,
     )
-    return Session(build_opener(request), machine=machine.name, clock=clock)
+    poll_seconds = _POLL_TIMEOUTS.get(machine.transport, POLL_TIMEOUT_SECONDS)
+    return Session(build_opener(request), machine=machine.name, clock=clock, poll_timeout_seconds=poll_seconds)
 
 
 def _build_ssh_opener(request: _SessionRequest) -> ConnectionOpener:
@@ -121,10 +122,11 @@ def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
     from tasks.transport.winrm.login import WinrmEnvironment  # noqa: PLC0415
 
     environment = WinrmEnvironment(request.resolve_credential, request.clock, request.lockout_guard)
+    shells_to_delete: list[str] = []
 
     def open_connection(deadline: Deadline) -> Connection:
         return PowerShellHost(
-            connect_winrm(request.machine, environment, deadline=deadline),
+            connect_winrm(request.machine, environment, deadline=deadline, shells_to_delete=shells_to_delete),
             machine=request.machine.name,
             clock=request.clock,
             job_root=request.job_root,
@@ -141,6 +143,10 @@ _OPENER_BUILDERS: Final[Mapping[TransportKind, Callable[[_SessionRequest], Conne
         TransportKind.LOCAL: _build_local_opener,
     }
 )
+
+
+_POLL_TIMEOUTS: Final = MappingProxyType({TransportKind.WINRM: 90.0})
+"""A new PowerShell takes seconds to start, and much longer while Windows installs updates."""
 
 
 def _build_posix_shell(channel: ShellChannel, request: _SessionRequest, privilege: PrivilegeEscalator) -> PosixShell:

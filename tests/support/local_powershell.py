@@ -31,7 +31,13 @@ class LocalPowerShell:
         self.last_stdout = b""
 
     def execute(
-        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+        self,
+        command_line: str,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+        may_be_ended: bool = False,
     ) -> int | None:
         """Run it; see PowerShellChannel. Its end is waited for."""
         words = command_line.split()[1:]

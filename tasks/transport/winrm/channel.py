@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.winrm.faults import WsmanFault, build_fault_error
@@ -35,15 +35,25 @@ class WinrmChannel:
         shell_id: an open shell.
         open_client: opens another connection, with another shell.
         clock: for deadlines.
+        shells_to_delete: gets the shells in which only a reading command was left; the next connection deletes them.
     """
 
-    def __init__(self, client: WsmanClient, shell_id: str, open_client: ClientOpener, clock: Clock) -> None:
+    def __init__(
+        self,
+        client: WsmanClient,
+        shell_id: str,
+        open_client: ClientOpener,
+        clock: Clock,
+        shells_to_delete: list[str] | None = None,
+    ) -> None:
         self._client = client
         self._shell_id = shell_id
         self._open_client = open_client
         self._clock = clock
         self._closed = False
         self._is_busy = False  # a command may run in the shell
+        self._may_be_ended = False
+        self._shells_to_delete = shells_to_delete if shells_to_delete is not None else []
         self._reconnections_left = 0
         self._commands_in_shell = 0
 
@@ -53,9 +63,16 @@ class WinrmChannel:
         return not self._closed
 
     def execute(
-        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+        self,
+        command_line: str,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+        may_be_ended: bool = False,
     ) -> int | None:
         """Run a command line in the shell. See PowerShellChannel."""
+        self._may_be_ended = may_be_ended
         self._reconnections_left = MAX_RECONNECTIONS
         with self._translate_errors(deadline):
             command_id = self._start_command(command_line, stdin, deadline)
@@ -154,7 +171,15 @@ class WinrmChannel:
             raise lost
         self._reconnections_left -= 1
         self._client.close()
-        self._client, shell_id = self._open_client(deadline)
+        try:
+            self._client, shell_id = self._open_client(deadline)
+        except FleetpatchError as error:
+            if not self._is_busy or isinstance(error, DeadlineExceeded):
+                raise
+            # the command may run, and its caller must not take it for refused
+            raise ConnectionLost(
+                f"the connection was lost ({lost}), and another one can't be opened: {error.message}", hint=error.hint
+            ) from error
         unused = shell_id
         if not keep_shell:  # nothing ran in the old one, and a PowerShell may wait there for its input
             unused, self._shell_id = self._shell_id, shell_id
@@ -188,4 +213,6 @@ class WinrmChannel:
     def _abandon(self, *, is_busy: bool) -> None:
         self._closed = True
         self._is_busy = is_busy
+        if not is_busy or self._may_be_ended:
+            self._shells_to_delete.append(self._shell_id)
         self._client.close()

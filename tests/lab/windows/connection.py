@@ -135,6 +135,22 @@ class Connection:
         whole = response.encoded()
         self._socket.sendall(whole[: len(whole) // 2])
 
+    def send_slowly(self, response: Response, seconds: float) -> None:
+        """Send an answer byte by byte."""
+        for byte in response.encoded():
+            if self.ended.wait(seconds):
+                return
+            self._socket.sendall(bytes([byte]))
+
+    def send_for_ever(self, response: Response) -> None:
+        """Send an answer, and go on until the client has enough."""
+        end_of_header = b"\r\n\r\n"
+        header, _, start = response.encoded().partition(end_of_header)
+        lines = [line for line in header.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        self._socket.sendall(b"\r\n".join(lines) + end_of_header + start)
+        while not self.ended.is_set():
+            self._socket.sendall(b" " * 65536)
+
     def gone(self) -> bool:
         """Whether nobody waits for an answer: while one is due, a client sends nothing but its goodbye."""
         if self.ended.is_set():
@@ -179,7 +195,7 @@ class Connection:
             # A real one cannot tell an attack from a confused client: it says nothing more on this connection.
             raise mishaps.Dropped from None
         if len(envelope) > MAX_ENVELOPE:
-            return self._closed(request, self._settings.service.fault(too_large(MAX_ENVELOPE), ""))
+            return self._closed(request, self._settings.service.fault(too_large(), ""))
         try:
             message = parse(envelope)
         except WSManFault as wrong:

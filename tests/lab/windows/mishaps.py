@@ -4,20 +4,35 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 from tests.lab.windows import wsman_faults
 from tests.lab.windows.executor import Stream
 from tests.lab.windows.fault_schedule import Fault, What
 from tests.lab.windows.http_messages import Response
-from tests.lab.windows.messages import Message, envelope
+from tests.lab.windows.messages import SHELL, Message, envelope
 from tests.lab.windows.service import Reply, Service, output
 from tests.lab.windows.shells import Received
 from tests.lab.windows.wsman_faults import WSManFault
 
-KEEP_THE_ANSWER = frozenset({What.BAD_SEAL, What.SLOW, What.CUT, What.CLOSE, What.OTHER_CERTIFICATE})
+KEEP_THE_ANSWER = frozenset({What.BAD_SEAL, What.SLOW, What.TRICKLE, What.CUT, What.CLOSE, What.OTHER_CERTIFICATE})
 """The operation is done, and its answer is what the fault happens to."""
 _PAGE = b"<html><head><title>Blocked</title></head><body><p>Your organisation does not allow this</body></html>"
+
+
+_BOMB = "".join(f'<!ENTITY {name} "{f"&{before};" * 100}">' for before, name in pairwise("abcdefg"))
+_BODIES = {
+    What.BAD_XML: b"<s:Envelope><s:Header></s:Envelope>",
+    What.XML_BOMB: f'<!DOCTYPE x [<!ENTITY a "{"x" * 100}">{_BOMB}]><x>&g;</x>'.encode(),
+    What.BAD_OUTPUT: envelope(
+        f"{SHELL}/ReceiveResponse",
+        "",
+        '<rsp:ReceiveResponse><rsp:Stream Name="stdout">=%&lt;</rsp:Stream>'
+        f'<rsp:CommandState State="{SHELL}/CommandState/Done"><rsp:ExitCode>good</rsp:ExitCode></rsp:CommandState>'
+        "</rsp:ReceiveResponse>",
+    ),
+}
 
 
 class Dropped(Exception):
@@ -30,6 +45,10 @@ class Line(Protocol):
     def end(self, *, reset: bool) -> None: ...
 
     def send_half(self, response: Response) -> None: ...
+
+    def send_slowly(self, response: Response, seconds: float) -> None: ...
+
+    def send_for_ever(self, response: Response) -> None: ...
 
     def wait_ended(self, seconds: float | None) -> bool: ...
 
@@ -67,8 +86,8 @@ class Mishap:
             self._service.shells.lose(self._message.shell_id)
         if what in _FAULTS:
             return self._service.fault(_FAULTS[what](self._message), relates_to)
-        if what is What.BAD_XML:
-            return 200, b"<s:Envelope><s:Header></s:Envelope>"
+        if what in _BODIES:
+            return 200, _BODIES[what]
         if what is What.OTHER_ANSWER:
             return 200, self._other_answer()
         return real if what in KEEP_THE_ANSWER else None
@@ -114,6 +133,12 @@ class Mishap:
                 raise Dropped
             case What.SLOW:
                 line.wait_ended(self._fault.seconds)
+            case What.TRICKLE:
+                line.send_slowly(response, self._fault.seconds)
+                raise Dropped
+            case What.FLOOD:
+                line.send_for_ever(Response(200, b"<s:Envelope"))
+                raise Dropped
             case What.CLOSE:
                 return replace(response, hang_up=True)
             case What.BAD_SEAL:

@@ -29,7 +29,8 @@ names = st.from_regex(r"[A-Za-z0-9_]{1,12}", fullmatch=True)
 
 
 def unpack(stdin: bytes) -> dict[str, object]:
-    return json.loads(gzip.decompress(base64.b64decode(stdin, validate=True)))
+    payload: dict[str, object] = json.loads(gzip.decompress(base64.b64decode(stdin, validate=True)))
+    return payload
 
 
 def test_the_command_line_is_short_and_has_nothing_that_cmd_would_change():
@@ -109,7 +110,7 @@ class _Channel:
     def __init__(self, status, stdout=b"", stderr=b""):
         self.answer = status, stdout, stderr
 
-    def execute(self, command_line, stdin, decoder, *, deadline):
+    def execute(self, command_line, stdin, decoder, *, deadline, may_be_ended=False):
         status, stdout, stderr = self.answer
         decoder.feed_stderr(stderr)
         decoder.feed_stdout(stdout)
