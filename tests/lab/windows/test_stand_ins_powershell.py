@@ -24,8 +24,8 @@ from tests.lab.windows.scenario import Scenario
         ("try { exit 4 } finally { [Console]::Out.Write('end') }", 4),
     ],
 )
-def test_exit_codes(machine: WindowsMachine, script: str, code: int) -> None:
-    done = machine.powershell.run_script(script)
+def test_exit_codes(shared_machine: WindowsMachine, script: str, code: int) -> None:
+    done = shared_machine.powershell.run_script(script)
 
     assert done.exit_code == code
     assert b"not reached" not in done.stdout
