@@ -256,6 +256,24 @@ def test_a_host_that_restarts_is_gone_for_a_while_and_comes_back_without_its_she
         client(host, "basic", https=True).run_command(shell, "hostname")
 
 
+def test_an_answer_that_is_late_never_comes_once_the_power_is_off(host, protocol):
+    host.schedule.add(Fault("Create", What.SLOW, seconds=600))
+    told: list[object] = []
+
+    def ask():
+        with pytest.raises(BROKEN) as caught:
+            protocol.open_shell()
+        told.append(caught.value)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not host.schedule.met():
+        time.sleep(0.01)
+    host.power_off()
+    thread.join()
+    assert len(told) == 1
+
+
 def test_a_certificate_that_changes_under_way_is_refused_by_the_next_connection(host):
     protocol = client(host, "basic", https=True)
     before = host.thumbprint

@@ -277,6 +277,7 @@ class TestTime:
             machine.warm.windows.open_gate("slow")
             status = machine.follow(job)
             assert [(r["number"], r["why"]) for r in of_kind(status, "not_attempted")] == [(1, "stop")]
+            assert story(status, "download_started") == [("download_started", 0)]
             assert machine.installed(first, second) == {"KB5000001": "rev 200"}
 
     def test_a_download_that_does_not_end_in_time_is_left_and_nothing_is_installed(self) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.winrm.faults import WsmanFault, build_fault_error
@@ -171,7 +171,15 @@ class WinrmChannel:
             raise lost
         self._reconnections_left -= 1
         self._client.close()
-        self._client, shell_id = self._open_client(deadline)
+        try:
+            self._client, shell_id = self._open_client(deadline)
+        except FleetpatchError as error:
+            if not self._is_busy or isinstance(error, DeadlineExceeded):
+                raise
+            # the command may run, and its caller must not take it for refused
+            raise ConnectionLost(
+                f"the connection was lost ({lost}), and another one can't be opened: {error.message}", hint=error.hint
+            ) from error
         unused = shell_id
         if not keep_shell:  # nothing ran in the old one, and a PowerShell may wait there for its input
             unused, self._shell_id = self._shell_id, shell_id

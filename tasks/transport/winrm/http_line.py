@@ -51,6 +51,7 @@ class HttpLine(HTTPAdapter):
         self.credentials_sent = 0
         self._lock = threading.Lock()
         self._sockets: list[socket.socket] = []
+        self._connections: list[HTTPConnection] = []
         self._expired = False
         self._pool: HTTPConnectionPool
         options: dict[str, Any] = {"maxsize": 1, "block": False, "socket_options": _build_socket_options()}
@@ -85,9 +86,8 @@ class HttpLine(HTTPAdapter):
     def close(self) -> None:
         """Close the connection."""
         self._pool.close()
-        with self._lock:
-            while self._sockets:
-                self._sockets.pop().close()
+        while self._connections:  # one whose answer was not read to its end is not in the pool
+            self._connections.pop().close()
         super().close()
 
     @contextmanager
@@ -112,8 +112,9 @@ class HttpLine(HTTPAdapter):
         if self._expired:
             raise LineBroken("no time is left")
 
-    def add_socket(self, sock: socket.socket) -> None:
+    def add_socket(self, connection: HTTPConnection, sock: socket.socket) -> None:
         """Remember an open socket, so that it can be broken from another thread, also during its TLS handshake."""
+        self._connections.append(connection)
         with self._lock:
             self._sockets.append(sock.dup())
 
@@ -136,7 +137,7 @@ def _build_connection_class(base: type[HTTPConnection], line: HttpLine, thumbpri
         def _new_conn(self) -> socket.socket:
             line.require_new_connection_allowed()
             sock = cast("socket.socket", super()._new_conn())
-            line.add_socket(sock)
+            line.add_socket(self, sock)
             return sock
 
         def connect(self) -> None:

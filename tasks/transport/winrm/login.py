@@ -249,7 +249,8 @@ def _build_refusal(
             f"the machine accepts no authentication {how.value}; it accepts: {', '.join(dict.fromkeys(offered))}",
             hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
         )
-    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value})", hint=_REFUSED_HINTS[how])
+    why = f": {refused.reason[:300]}" if refused.reason else ""
+    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value}){why}", hint=_REFUSED_HINTS[how])
 
 
 def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:

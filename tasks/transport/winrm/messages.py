@@ -37,6 +37,8 @@ _BROKEN: Final = (
     WinRMError,
 )  # fmt: skip
 
+_LOGIN_LIBRARIES: Final = ("requests_credssp", "winrm.vendor.requests_kerberos")
+"""The packages whose errors say why a login failed. They are optional, so their types can't be named here."""
 _MESSAGE_ID: Final = re.compile(rb"MessageID[^>]*>\s*uuid:([0-9A-Fa-f-]{36})")
 _RELATES_TO: Final = re.compile(rb"RelatesTo[^>]*>\s*uuid:([0-9A-Fa-f-]{36})")
 
@@ -60,15 +62,17 @@ class MessageLost(Exception):
 
 
 class LoginRefused(Exception):
-    """Status 401.
+    """Status 401, or the library of the login gave up.
 
     Attributes:
         offered: the header WWW-Authenticate.
+        reason: what the library says; "" for status 401.
     """
 
-    def __init__(self, offered: str) -> None:
-        super().__init__(offered)
+    def __init__(self, offered: str, reason: str = "") -> None:
+        super().__init__(reason or offered)
         self.offered = offered
+        self.reason = reason
 
 
 class _LineTransport(Transport):
@@ -162,7 +166,7 @@ class WsmanClient:
 
     def open_shell(self, seconds: float) -> str:
         """Return the id of a new shell."""
-        return str(self._ask(lambda: self._protocol.open_shell(codepage=_CODE_PAGE_UTF8, noprofile=True), seconds))
+        return str(self._ask(lambda: self._protocol.open_shell(codepage=_CODE_PAGE_UTF8), seconds))
 
     def start_command(self, shell_id: str, command_line: str, seconds: float) -> str:
         """Return the id of a command that has begun, and waits for its input."""
@@ -226,12 +230,24 @@ class WsmanClient:
             raise MessageLost(f"HTTP status {error.code} without a fault", status=int(error.code)) from error
         except AnswerTooLong as error:
             raise MessageLost(str(error)) from error
-        except _BROKEN as error:
-            raise MessageLost(_describe_error(error)) from error
-        except _INVALID_ANSWERS as error:
-            raise MessageLost(f"an answer is no WS-Management: {type(error).__name__}: {error}"[:300]) from error
+        except (LoginRefused, MessageLost):
+            raise
+        except Exception as error:
+            translated = self._translate_error(error)
+            if translated is error:
+                raise
+            raise translated from error
         self._line.is_logged_in = True
         return result
+
+    def _translate_error(self, error: Exception) -> Exception:
+        if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
+            return LoginRefused("", _describe_error(error))
+        if isinstance(error, _BROKEN):
+            return MessageLost(_describe_error(error))
+        if isinstance(error, _INVALID_ANSWERS):
+            return MessageLost(f"an answer is no WS-Management: {type(error).__name__}: {error}"[:300])
+        return error
 
 
 def _find_first(pattern: re.Pattern[bytes], text: bytes) -> bytes:

@@ -57,6 +57,9 @@ def build_tls_context(
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE  # the thumbprint is compared instead, before anything is sent
     if settings.client_certificate is not None:
+        # Windows asks for the certificate after the handshake. With TLS 1.3 (Server 2022 and later), WinRM resets the
+        # connection then, also for Windows' own clients; with TLS 1.2 it works.
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
         _load_client_certificate(context, expand_home(settings.client_certificate), key, passphrase)
     return context
 

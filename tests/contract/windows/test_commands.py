@@ -7,7 +7,7 @@ import pytest
 
 from tasks.errors import ManagerBusy, RequestError
 from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord
 from tasks.steps.machine.lock_removal import read_lock_status, remove_lock
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.contract.windows.windows_scripts import load_test_script
@@ -95,7 +95,13 @@ def test_a_hook_that_takes_too_long_says_so(warm: WarmMachine) -> None:
 
 def test_windows_has_no_services_that_run_replaced_files(warm: WarmMachine) -> None:
     host = warm.open_host(warm.make_place())
-    params = {"work": "restart", "units": ("W3SVC", "MSSQL"), "keep": (), "latest": "9999999999", "locks": ()}
+    params: dict[str, ScriptParameter] = {
+        "work": "restart",
+        "units": ("W3SVC", "MSSQL"),
+        "keep": (),
+        "latest": "9999999999",
+        "locks": (),
+    }
     host.start_job(Job("restart", Script("restart_services", params)), deadline=soon())
     while (view := host.poll_job("restart", deadline=soon())).phase is JobPhase.RUNNING:
         CLOCK.sleep(0.05)

@@ -96,6 +96,8 @@ def test_an_order_is_carried_out_with_a_planned_reason(place: Place) -> None:
 def test_a_repeated_order_is_carried_out_once(place: Place) -> None:
     place.order()
     first = place.shutdown
+    with change_state(place.warm.windows.folder) as state:
+        state["events"] = []  # its own note is enough
     assert place.order() == {"kind": "ordered", "boot_id": place.boot, "again": True}
     assert place.shutdown == first
 
@@ -191,6 +193,13 @@ def test_it_is_refused_while_the_worker_of_updates_works(place: Place) -> None:
     with change_state(place.warm.windows.folder) as state:
         state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time()})
     assert place.refused("lock") == "TiWorker.exe is installing or removing updates"
+
+
+def test_a_worker_that_has_nothing_to_do_prevents_no_reboot(place: Place) -> None:
+    with change_state(place.warm.windows.folder) as state:
+        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time(), "idle": True})
+    assert place.obstacles() == []
+    assert place.order()["kind"] == "ordered"
 
 
 def test_a_shutdown_that_a_person_has_scheduled_is_left_alone(place: Place) -> None:

@@ -39,7 +39,7 @@ class WarmChannel:
         decoder: ScriptOutputDecoder,
         *,
         deadline: Deadline,
-        may_be_ended: bool = False,  # noqa: ARG002 - nothing is ended here
+        may_be_ended: bool = False,
     ) -> int | None:
         """Run it, and wait for its end; see PowerShellChannel."""
         pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

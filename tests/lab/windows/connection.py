@@ -195,7 +195,7 @@ class Connection:
             # A real one cannot tell an attack from a confused client: it says nothing more on this connection.
             raise mishaps.Dropped from None
         if len(envelope) > MAX_ENVELOPE:
-            return self._closed(request, self._settings.service.fault(too_large(MAX_ENVELOPE), ""))
+            return self._closed(request, self._settings.service.fault(too_large(), ""))
         try:
             message = parse(envelope)
         except WSManFault as wrong:

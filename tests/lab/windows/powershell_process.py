@@ -235,7 +235,8 @@ class PowerShellProcess:
             return
         name = str(answer["id"])
         if "exit_code" not in answer:
-            self._calls[name].on_output(str(answer["stream"]), base64.b64decode(str(answer["data"])))
+            if (call := self._calls.get(name)) is not None:  # else it was ended, and has not noticed yet
+                call.on_output(str(answer["stream"]), base64.b64decode(str(answer["data"])))
             return
         with self._lock:
             call = self._calls.pop(name)

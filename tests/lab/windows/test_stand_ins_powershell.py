@@ -1,6 +1,7 @@
 """The warm PowerShell: calls, their streams and exit codes, and what they must not have in common."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,39 @@ def test_stand_ins_are_compiled_once(machine: WindowsMachine, tmp_path: Path) ->
     made = first.stat().st_mtime_ns
 
     assert (compile_stand_ins(), first.stat().st_mtime_ns) == (first, made)
+
+
+def test_a_call_that_does_not_notice_its_end_is_over_all_the_same(machine: WindowsMachine) -> None:
+    came = threading.Event()
+    call = machine.powershell.call(
+        ["-Command", "'on'; [System.Threading.Thread]::Sleep(600000)"], on_output=lambda *_: came.set()
+    )
+    assert came.wait(60)
+    call.cancel()
+
+    assert call.wait(60) == 1
+    assert run(machine, "@(Get-Process -Name powershell).Count") == ["1"]
+
+
+def test_a_power_cut_while_a_machine_reboots_makes_it_boot_once(make_machine: MakeMachine) -> None:
+    machine = make_machine(Scenario(configuring_seconds=1))
+    run(machine, "shutdown.exe /r /t 0")
+    machine.wait_until(lambda state: state["power"] == "restarting")
+    while machine.is_up:
+        time.sleep(0.01)
+    machine.power_cut()
+    time.sleep(1.5)  # what would boot it again has had its time
+
+    assert (machine.boot_number, run(machine, "'on'")) == (2, ["on"])
+    assert [entry["clean"] for entry in machine.read_state()["journal"]] == [False]
+
+
+def test_servicing_after_a_boot_shows(make_machine: MakeMachine) -> None:
+    machine = make_machine(Scenario(servicing_seconds_after_boot=600))
+    key = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface"
+    script = f"@(Get-Process TiWorker* ).Count; (Get-Item -LiteralPath '{key}').GetValue('ServicingInProgress')"
+    assert run(machine, script) == ["0", "0"]
+
+    machine.power_cut()
+
+    assert run(machine, script) == ["1", "2"]

@@ -29,7 +29,8 @@ names = st.from_regex(r"[A-Za-z0-9_]{1,12}", fullmatch=True)
 
 
 def unpack(stdin: bytes) -> dict[str, object]:
-    return json.loads(gzip.decompress(base64.b64decode(stdin, validate=True)))
+    payload: dict[str, object] = json.loads(gzip.decompress(base64.b64decode(stdin, validate=True)))
+    return payload
 
 
 def test_the_command_line_is_short_and_has_nothing_that_cmd_would_change():

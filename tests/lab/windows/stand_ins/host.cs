@@ -114,6 +114,16 @@ namespace FleetPatch.StandIns
 
         static void Start(Request request, Action ended)
         {
+            var ends = 0;
+            request.Finish = () =>
+            {
+                if (Interlocked.Exchange(ref ends, 1) != 0) return;
+                if (request.WasStopped) request.ExitCode = 1;
+                request.End();
+                request.Out.Flush();
+                request.Err.Flush();
+                ended();
+            };
             var thread = new Thread(() =>
             {
                 Request.Current = request;
@@ -123,10 +133,7 @@ namespace FleetPatch.StandIns
                     request.Err.WriteLine(error is StandInException ? error.Message : error.ToString());
                     request.ExitCode = 1;
                 }
-                request.End();
-                request.Out.Flush();
-                request.Err.Flush();
-                ended();
+                request.Finish();
             }, 16 << 20);
             thread.IsBackground = true;
             using (ExecutionContext.SuppressFlow()) thread.Start();
@@ -183,7 +190,6 @@ namespace FleetPatch.StandIns
                 failed = true;
                 Report(request, shell.Runspace, error);
             }
-            if (request.Stopped.IsCancellationRequested) request.ExitCode = 1;
             if (request.ExitCode == null && !failed && line.File != null)
                 request.ExitCode = Session.LastExitCode(shell.Runspace);
             if (request.ExitCode == null) request.ExitCode = failed ? 1 : 0;

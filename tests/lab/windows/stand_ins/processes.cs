@@ -21,6 +21,8 @@ namespace FleetPatch.StandIns
             StartTime = Machine.FromEpoch(started).ToLocalTime();
         }
 
+        // Whether it uses no processor: all others always do.
+        public bool IsIdle { get; set; }
         public int Id { get; }
         public string ProcessName { get; }
         public string Name => ProcessName;
@@ -57,7 +59,8 @@ namespace FleetPatch.StandIns
         {
             var result = Host.Running.Select(r => new ProcessStandIn(r)).ToList();
             result.AddRange(Machine.Current.Read(s => s["processes"].AsArray().Select(p =>
-                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))).ToList()));
+                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))
+                { IsIdle = p["idle"] != null }).ToList()));
             if (Machine.Current.Read(s => Servicing.IsBusy(s)))
                 result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
             return result;
@@ -67,6 +70,16 @@ namespace FleetPatch.StandIns
     // CBS at work: for some seconds after a boot, or while another updater installs.
     public static class Servicing
     {
+        const string Key = @"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface";
+
+        // It tells this in the registry: 2 while it works, 1 while a reboot is pending.
+        public static bool IsFlag(string key, string name) => key.Equals(Key, StringComparison.OrdinalIgnoreCase)
+            && name.Equals("ServicingInProgress", StringComparison.OrdinalIgnoreCase);
+
+        // What a test has set counts as well.
+        public static object Flag(JsonObject state, object set) =>
+            IsBusy(state) ? 2 : !set.Equals(0) ? set : Json.Flag(state, "reboot_required") ? 1 : 0;
+
         public static bool IsBusy(JsonObject state) => (double)state["servicing_until"] > Machine.Now;
     }
 }

@@ -77,7 +77,7 @@ namespace FleetPatch.StandIns
         public static object Get(string key, string name) => Machine.Current.Read(s =>
         {
             if (key == "" || !Has(s, key) || !Values(s, key).TryGetPropertyValue(name, out var value)) return null;
-            return Decoded(value);
+            return Servicing.IsFlag(key, name) ? Servicing.Flag(s, Decoded(value)) : Decoded(value);
         });
 
         public static RegistryValueKind Kind(string key, string name) =>

@@ -18,16 +18,18 @@ from inventory.machine import (
     WinrmScheme,
     WinrmSettings,
 )
-from tasks.protocols.clock import SystemClock
-from tasks.protocols.transport import Script
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.transport import Script, ScriptResult
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.session import Session
 from tasks.transport.session_factory import build_session
+from tests.lab.windows.accounts import Account
 from tests.lab.windows.executor import Cancelled, OnOutput, Stdin
 from tests.lab.windows.windows_host import WindowsHost
 
 CLOCK = SystemClock()
-PASSWORDS = {WinrmAuthentication.NTLM, WinrmAuthentication.BASIC, WinrmAuthentication.CREDSSP}
+NTLM, BASIC = WinrmAuthentication.NTLM, WinrmAuthentication.BASIC
+GUEST = Account("guest", "guest", administrator=False)
 
 
 @dataclass
@@ -136,3 +138,11 @@ def session(
         lockout_guard=guard,
         script_loader=scripts,
     )
+
+
+def soon(seconds: float = 60.0) -> Deadline:
+    return Deadline.after(CLOCK, seconds)
+
+
+def values(result: ScriptResult) -> list[object]:
+    return [record["value"] for record in result.find_records("number")]
