@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.errors import ProtocolViolation
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script
 from tests.contract.windows.job_places import Place, soon
 from tests.contract.windows.warm_machine import WarmMachine
@@ -109,6 +110,15 @@ def test_what_others_wrote_into_its_files_hides_nothing(place: Place) -> None:
     assert [event["kind"] for event in view.events] == ["said", "garbled", "garbled", "after"]
     assert view.log_offset == (place.job() / "log").stat().st_size
     assert view.events_offset == (place.job() / "events").stat().st_size - len(b'{"kind":"torn')
+
+
+def test_a_file_that_can_not_be_read_is_named(place: Place) -> None:
+    place.start()
+    place.ended()
+    (place.job() / "rc").unlink()
+    (place.job() / "rc").mkdir()  # reading it fails, as when another process keeps it
+    with pytest.raises(ProtocolViolation, match=r"cannot read .*rc"):
+        place.host.poll_job("one", deadline=soon())
 
 
 def test_an_unfinished_exit_code_counts_for_nothing(place: Place) -> None:
