@@ -141,7 +141,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> tuple[li
     rebooted_since = reboot is not None and reboot.state is RebootState.COMPLETED
     lost = find_lost_updates(installed, wrong) if rebooted_since else {}
     rolled_back = find_rolled_back_updates(installed, lost)
-    return check_installed_versions(len(installed), wrong, rolled_back), lost
+    return check_installed_versions(installed, wrong, rolled_back), lost
 
 
 def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> Mapping[str, str | None]:

@@ -140,6 +140,44 @@ def test_a_page_instead_of_an_answer_and_an_answer_that_is_no_xml(host, protocol
     assert run(protocol, "hostname") == GOOD
 
 
+def test_an_answer_that_is_meant_to_do_harm(host, protocol):
+    host.schedule.add(Fault("Create", What.XML_BOMB), Fault("Receive", What.BAD_OUTPUT))
+    with pytest.raises(ElementTree.ParseError):
+        protocol.open_shell()
+    shell = protocol.open_shell()
+    command = protocol.run_command(shell, "hostname")
+    with pytest.raises(ValueError, match=r"good|padding"):
+        protocol.get_command_output_raw(shell, command)
+
+
+def test_an_answer_that_comes_byte_by_byte(host):
+    """A client that waits for no byte long does not notice how long the answer takes."""
+    host.schedule.add(Fault("Create", What.TRICKLE, seconds=0.001))
+    protocol = client(host, "basic", https=True)
+    begun = time.monotonic()
+    assert protocol.open_shell() == host.shells.open[0].id
+    assert time.monotonic() - begun >= 1
+    protocol.transport.close_session()
+
+
+def test_an_answer_that_never_ends(host):
+    asked: list[str] = []
+    protocol = client(host, "basic", https=True)
+    protocol.transport.send_message = asked.append
+    with pytest.raises(TypeError):  # it has no answer
+        protocol.open_shell()
+    host.schedule.add(Fault("Create", What.FLOOD))
+    session = requests.Session()
+    session.trust_env = False
+    session.auth, session.verify = (host.user, host.password), str(host.ca_file)
+    with session, session.post(host.https_url, data=asked[0].encode(), stream=True) as reply:
+        taken = 0
+        while taken < 5_000_000:
+            taken += len(reply.raw.read(65536))
+    while host.connections:
+        time.sleep(0.01)
+
+
 def test_an_answer_to_another_request_is_taken_by_who_does_not_look(host, protocol):
     host.schedule.add(Fault("Create", What.OTHER_ANSWER), Fault("Receive", What.OTHER_ANSWER))
     shell = protocol.open_shell()
@@ -216,6 +254,37 @@ def test_a_host_that_restarts_is_gone_for_a_while_and_comes_back_without_its_she
     assert host.boots == 2
     with pytest.raises(WSManFaultError, match="shell was not found"):
         client(host, "basic", https=True).run_command(shell, "hostname")
+
+
+def test_a_service_that_restarts_loses_shells_and_the_machine_goes_on(host, protocol):
+    other, shell = client(host, "basic", https=True), protocol.open_shell()
+    kept = other.open_shell()
+    host.schedule.add(Fault("Command", What.SERVICE_RESTART, acts=True))
+    with pytest.raises(BROKEN):
+        protocol.run_command(shell, "hangs")
+    assert (host.boots, host.shells.open) == (1, [])
+    with pytest.raises((WSManFaultError, *BROKEN)):  # its connection may be noticed to be dead only now
+        other.run_command(kept, "hostname")
+    assert run(client(host), "hostname") == GOOD
+    other.transport.close_session()
+
+
+def test_an_answer_that_is_late_never_comes_once_the_power_is_off(host, protocol):
+    host.schedule.add(Fault("Create", What.SLOW, seconds=600))
+    told: list[object] = []
+
+    def ask():
+        with pytest.raises(BROKEN) as caught:
+            protocol.open_shell()
+        told.append(caught.value)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not host.schedule.met():
+        time.sleep(0.01)
+    host.power_off()
+    thread.join()
+    assert len(told) == 1
 
 
 def test_a_certificate_that_changes_under_way_is_refused_by_the_next_connection(host):

@@ -2,6 +2,7 @@
 
 import base64
 import http.client
+import os
 import ssl
 import threading
 from pathlib import Path
@@ -102,6 +103,14 @@ def test_an_account_is_locked_after_so_many_wrong_passwords_and_others_are_not(t
         assert run(client(host, username="CORP\\patch", password=CORP.password), "hostname").exit_code == 0
 
 
+def test_the_environment_of_the_process_says_nothing_about_accounts_and_stays_as_it_was(host, monkeypatch, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text("WIN1:Administrator:other\n")
+    monkeypatch.setenv("NTLM_USER_FILE", str(elsewhere))
+    assert run(client(host), "hostname").exit_code == 0
+    assert os.environ["NTLM_USER_FILE"] == str(elsewhere)
+
+
 def test_a_changed_password_counts_from_the_next_login(host):
     host.accounts.change_password("Administrator", "new")
     with pytest.raises(InvalidCredentialsError):
@@ -163,25 +172,35 @@ def test_a_renewed_certificate_is_as_good_and_another_one(host):
 
 
 class _Changing(AuthBase):
-    """Changes one bit of every encrypted body on its way."""
+    """Changes every encrypted body on its way."""
 
-    def __init__(self, inner):
+    def __init__(self, inner, change):
         self._inner = inner
+        self._change = change
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
 
     def __call__(self, request):
         if request.body:
-            request.body = request.body[:-40] + bytes([request.body[-40] ^ 1]) + request.body[-39:]
+            request.body = self._change(request.body)
         return self._inner(request)
 
 
-def test_a_message_that_was_changed_on_its_way_ends_the_connection(host):
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda body: body[:-40] + bytes([body[-40] ^ 1]) + body[-39:],
+        lambda body: body.replace(b"Length=1", b"Length=2"),
+        lambda body: body.replace(b"octet-stream", b"octet-scream"),
+    ],
+    ids=["content", "length", "form"],
+)
+def test_a_message_that_was_changed_on_its_way_ends_the_connection(host, change):
     protocol = client(host)
     shell = protocol.open_shell()
     session = protocol.transport.session
-    session.auth = _Changing(session.auth)
+    session.auth = _Changing(session.auth, change)
     with pytest.raises(requests.exceptions.ConnectionError):
         protocol.run_command(shell, "hostname")
     assert host.schedule.counts.get("Command", 0) == 0

@@ -183,13 +183,15 @@ def test_two_cannot_read_from_one_command_at_once(host, protocol):
     shell, command = started(protocol, "hangs")
     protocol.get_command_output_raw(shell, command)
     waiting = client(host, "basic", https=True)
-    thread = threading.Thread(target=lambda: fault(waiting.get_command_output_raw, shell, command))
+    told: list[WSManFaultError] = []
+    thread = threading.Thread(target=lambda: told.append(fault(waiting.get_command_output_raw, shell, command)))
     thread.start()
     while host.schedule.counts["Receive"] < 2 or not host.shells.open[0].commands[command]._receiver:
         time.sleep(0.01)
-    assert fault(protocol.get_command_output_raw, shell, command).wsman_fault_code == 2150859047
+    assert fault(protocol.get_command_output_raw, shell, command).wsman_fault_code == 2150858802
     protocol.close_shell(shell)
     thread.join()
+    assert [each.wsman_fault_code for each in told] == [995]
     waiting.transport.close_session()
 
 

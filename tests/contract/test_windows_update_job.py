@@ -60,6 +60,10 @@ class TestAssess:
         ):
             machine.assess()
 
+    def test_a_search_that_is_denied_to_the_login_is_done_by_a_job(self) -> None:
+        with UpdateMachine.opened(offer(1), search_hresults=[0x80070005, 0]) as machine:
+            assert list(machine.pending()) == ["KB5000001"]
+
     def test_a_search_that_wsus_breaks_off_goes_on(self) -> None:
         with UpdateMachine.opened(offer(1), search_hresults=[0x80244010, 0x80244010, 0]) as machine:
             assert list(machine.pending()) == ["KB5000001"]
@@ -135,6 +139,18 @@ class TestInstall:
         with UpdateMachine.opened(offer(2, LCU, needs=(guid(1),)), offer(1, STACK, impact=2)) as machine:
             status = machine.install(*machine.pending().values())
             assert [each["exit_code"] for each in of_kind(status, "transaction_ended")] == [0, 0]
+
+    @pytest.mark.parametrize(("result", "code", "said"), [(3, 0, "0x80240FFF"), (5, 5, "was aborted")])
+    def test_what_succeeds_with_errors_is_installed_and_what_is_aborted_is_not(
+        self, result: int, code: int, said: str
+    ) -> None:
+        hresult = 0x80240FFF if result == 3 else 0
+        with UpdateMachine.opened(offer(1, install_result=result, install_hresult=hresult)) as machine:
+            (update,) = machine.pending().values()
+            (ended,) = of_kind(machine.install(update), "transaction_ended")
+            assert ended["exit_code"] == code
+            assert said in str(ended["error"])
+            assert bool(machine.installed(update)) is (code == 0)
 
     def test_several_updates_in_one_transaction_fail_alone_too(self) -> None:
         with UpdateMachine.opened(offer(1, install_hresult=0x80070643), offer(2), offer(3)) as machine:
@@ -212,6 +228,13 @@ class TestNotBegun:
             assert self.install(machine, update, seconds=-5) == ("window", "")
             assert machine.done("download") == []
 
+    def test_a_reboot_that_has_to_come_first_is_told(self) -> None:
+        with UpdateMachine.opened(offer(1)) as machine:
+            (update,) = machine.pending().values()
+            with change_state(machine.warm.windows.folder) as state:
+                state["reboot_before_installation"] = True
+            assert self.install(machine, update)[0] == "a reboot has to come first"
+
     def test_another_installation_is_waited_for(self) -> None:
         with UpdateMachine.opened(offer(1), installer_busy_seconds=6) as machine:
             (update,) = machine.pending().values()
@@ -254,6 +277,7 @@ class TestTime:
             machine.warm.windows.open_gate("slow")
             status = machine.follow(job)
             assert [(r["number"], r["why"]) for r in of_kind(status, "not_attempted")] == [(1, "stop")]
+            assert story(status, "download_started") == [("download_started", 0)]
             assert machine.installed(first, second) == {"KB5000001": "rev 200"}
 
     def test_a_download_that_does_not_end_in_time_is_left_and_nothing_is_installed(self) -> None:

@@ -23,7 +23,7 @@ from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, Sc
 PACKAGE: Final = "tasks.managers.windows_update"
 
 DEFAULT_RATES: Final = Rates(
-    transaction_seconds=60.0,
+    transaction_seconds=0.0,
     install_seconds_per_update=600.0,
     download_bytes_per_second=2e6,
     reboot_seconds=900.0,
@@ -31,7 +31,8 @@ DEFAULT_RATES: Final = Rates(
     max_transaction_updates=1,
 )
 """A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
-10 for a reboot; a cumulative update also works during the boot."""
+10 for a reboot; a cumulative update also works during the boot. Each update is a transaction of its own, so the
+prediction for several of them must have no fixed part."""
 
 INSTALLER_WAIT_SECONDS: Final = "900"
 """How long a transaction waits for another installation; never past its latest start."""

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.model import Finding, InstallResult, UpdateResult
+from tasks.model import Finding, InstallResult, Update, UpdateResult
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding
 from tasks.states import UpdateState
 
@@ -41,23 +41,24 @@ def find_rolled_back_updates(
 
 
 def check_installed_versions(
-    count: int, wrong: Mapping[str, str | None], rolled_back: Mapping[str, str | None]
+    installed: Sequence[UpdateResult], wrong: Mapping[str, str | None], rolled_back: Mapping[str, str | None]
 ) -> list[Finding]:
     """Return findings about updates that are not at the version that was installed.
 
     Args:
-        count: number of installed updates.
+        installed: results of the updates that were installed.
         wrong: update id -> version now.
         rolled_back: those of ``wrong`` that a reboot has rolled back.
     """
     if not wrong:
-        return [build_good_finding(_CHECK, f"{count} updates are at their new version")]
-    others = ", ".join(sorted(set(wrong) - set(rolled_back))[:_MAX_NAMES])
+        return [build_good_finding(_CHECK, f"{len(installed)} updates are at their new version")]
+    labels = {result.update.id: _label_update(result.update) for result in installed}
+    others = ", ".join(sorted(labels[each] for each in set(wrong) - set(rolled_back))[:_MAX_NAMES])
     findings = []
     if rolled_back:
         names = "; ".join(
-            f"{name} is at {rolled_back[name]} again" if rolled_back[name] else f"{name} is not installed any more"
-            for name in sorted(rolled_back)[:_MAX_NAMES]
+            f"{label} is at {now} again" if now else f"{label} is not installed any more"
+            for label, now in sorted((labels[each], now or "") for each, now in rolled_back.items())[:_MAX_NAMES]
         )
         remedy = "Read why it did not start: the log of the boot before, and its health checks."
         findings.append(build_blocker(_CHECK, f"rolled back during the boot: {names}", remedy))
@@ -65,6 +66,11 @@ def check_installed_versions(
         message = f"not at the version that was installed: {others}"
         findings.append(build_blocker(_CHECK, message, "Look at who changed them."))
     return findings
+
+
+def _label_update(update: Update) -> str:
+    """Return the id, which has the architecture, or the name if the id is only a number for the machine."""
+    return update.id if update.name in update.id else update.name
 
 
 def mark_lost(install: InstallResult | None, lost: Mapping[str, str | None]) -> InstallResult | None:

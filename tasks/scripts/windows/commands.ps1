@@ -4,7 +4,11 @@
 # fails the command; a program's exit code is the command's; and so does $false as its last output.
 $FpCommandRunner = @'
 $ProgressPreference = 'SilentlyContinue'
-[System.Console]::OutputEncoding = New-Object -TypeName System.Text.UTF8Encoding -ArgumentList $false
+try {
+    [System.Console]::OutputEncoding = New-Object -TypeName System.Text.UTF8Encoding -ArgumentList $false
+} catch {
+    Write-Verbose -Message 'there is no console'
+}
 $text = $env:FLEETPATCH_COMMAND
 $env:FLEETPATCH_COMMAND = $null
 $state = @{ Failed = $false; Last = $null }

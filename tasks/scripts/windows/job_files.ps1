@@ -1,7 +1,7 @@
 # Functions that read and write the files of jobs and of the claim. The variable $FpJobs is the folder of all jobs, and
 # the claim is beside it. They need nothing of prelude.ps1: job_run.ps1 uses them before it runs a job's script.
 #
-# A job is a folder: run.ps1 script.ps1 params.json label alive launching meta.json events log rc stop. The job itself
+# A job is a folder: run.ps1 script.ps1 params.json label alive launching begun meta.json events log rc stop. The job
 # creates its meta.json atomically, and keeps the file "alive" open, so that nobody else can open it. Windows closes it
 # when the process ends, however it ends. The job creates its rc, the exit code, atomically at its end.
 # If a start waits in vain for the job, it creates the meta.json atomically as "withdrawn". Then the job never begins:

@@ -42,7 +42,7 @@ function Test-FpLateStart {
 
 # Creates the job's meta.json: of two starts, and of a withdrawal, only one does. Returns whether the job begins.
 function Confirm-FpBegin {
-    $launching = Get-FpJobFile -Name 'launching'
+    $launching, $begun = (Get-FpJobFile -Name 'launching'), (Get-FpJobFile -Name 'begun')
     $isMade = $false
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     while ($watch.Elapsed.TotalSeconds -lt 60) {
@@ -50,8 +50,8 @@ function Confirm-FpBegin {
             if (-not (Add-FpOwnMeta)) { return $false }
             $isMade = $true
         }
-        # its start has seen, or will see, that the job has begun
-        if ($isMade -and (Test-FpHeld -Path $launching)) { return $true }
+        # its start will see, or has seen, that the job has begun; else it may have ended before the job's meta.json
+        if ($isMade -and ((Test-FpHeld -Path $launching) -or [System.IO.File]::Exists($begun))) { return $true }
         $lock = Enter-FpFile -Path (Join-Path -Path $FpJobs -ChildPath '.lock') -Seconds 0
         if ($null -eq $lock) {
             Start-Sleep -Milliseconds 50
@@ -91,6 +91,11 @@ function Invoke-FpJob { # runs the job's script, and writes its exit code
         try {
             $params = ConvertFrom-Json -InputObject (Read-FpText -Path (Get-FpJobFile -Name 'params.json'))
             Set-Variable -Name FpParams -Value $params
+            # without the parameter "clock", a clock that is set back from now on has no effect (see Get-FpNow)
+            if (-not (Get-FpField -Object $params -Name clock)) {
+                $ticks = [System.Diagnostics.Stopwatch]::GetTimestamp() / [System.Diagnostics.Stopwatch]::Frequency
+                $FpState.ClockBase = (Get-FpSecond) - [long] [System.Math]::Floor($ticks)
+            }
             $program = [ScriptBlock]::Create((Read-FpText -Path (Get-FpJobFile -Name 'script.ps1')))
             $FpState.ExitCode = 0
             & $program *>&1 | ForEach-Object -Process { Write-FpLog -Writer $writer -Item $_ }
@@ -109,7 +114,14 @@ function Invoke-FpJob { # runs the job's script, and writes its exit code
 $FpAlive = Enter-FpFile -Path (Get-FpJobFile -Name 'alive') -Seconds 10
 if ($null -ne $FpAlive) { # else another process is this job
     try {
-        if (Confirm-FpBegin) { Invoke-FpJob }
+        $begins = $false
+        try {
+            $begins = Confirm-FpBegin
+        } catch {
+            $why = if ($_.TargetObject -is [hashtable]) { $_.TargetObject.FpRefused } else { Get-FpCause $_ }
+            Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "it could not begin: $why`n"
+        }
+        if ($begins) { Invoke-FpJob }
     } finally {
         $FpAlive.Dispose()
         Unregister-FpTask -Id $FpId

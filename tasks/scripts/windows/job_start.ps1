@@ -25,7 +25,10 @@ function Confirm-FpClaim {
     }
 }
 
-function Clear-FpOldJobs { # keeps the last 20 jobs that have ended
+function Clear-FpOldJobs { # keeps the last 20 jobs that have ended; a task remains when its job was lost
+    foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
+        if ((Get-FpJob -Folder $folder).Phase -eq 'lost') { Unregister-FpTask -Id (Split-Path -Leaf -Path $folder) }
+    }
     $ended = @(Get-ChildItem -LiteralPath $FpJobs -Directory |
             Where-Object -FilterScript { Test-Path -LiteralPath (Join-Path -Path $_.FullName -ChildPath 'meta.json') } |
             Sort-Object -Property LastWriteTimeUtc -Descending | Select-Object -Skip 19)
@@ -45,7 +48,9 @@ function Save-FpJob {
     param([string] $Folder)
     try {
         $null = [System.IO.Directory]::CreateDirectory($Folder)
-        foreach ($name in 'stop', 'note') { [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name)) }
+        foreach ($name in 'stop', 'note', 'begun') {
+            [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name))
+        }
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'run.ps1') -Text (Get-FpParam -Name wrapper)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'script.ps1') -Text (Get-FpParam -Name program)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'label') -Text "$(Get-FpParam -Name label)`n"
@@ -56,7 +61,8 @@ function Save-FpJob {
 }
 
 # Runs the job's task, and waits until the job has begun; else it never begins. While the file "launching" is kept open,
-# the job knows that its start waits for it, and that the lock is kept for it.
+# the job knows that its start waits for it, and that the lock is kept for it. The file "begun" says that its start has
+# seen it begin.
 function Invoke-FpLaunch {
     param([string] $Id, [string] $Folder)
     $launching = Enter-FpFile -Path (Join-Path -Path $Folder -ChildPath 'launching') -Seconds 10
@@ -81,6 +87,11 @@ function Invoke-FpLaunch {
                 break
             }
             Start-Sleep -Milliseconds 50
+        }
+        try {
+            [System.IO.File]::Create((Join-Path -Path $Folder -ChildPath 'begun')).Dispose()
+        } catch {
+            Write-Verbose -Message "$_" # then the job looks at the claim once more
         }
     } finally {
         $launching.Dispose()

@@ -48,13 +48,16 @@ function Find-FpAbort {
     "somebody has aborted the reboot: $($last.Message)"
 }
 
-function Get-FpCpuTime { # of all processes of a name; nothing if it can't be read
-    param([string] $Name)
+function Get-FpCpuTime { # seconds, of all processes of a program; nothing if that can't be read
+    param([string] $Program)
     $sum = 0.0
-    foreach ($process in Get-Process -Name $Name -ErrorAction SilentlyContinue) {
-        $property = $process.PSObject.Properties['TotalProcessorTime']
-        if ($null -eq $property -or $null -eq $property.Value) { return }
-        $sum += $property.Value.TotalSeconds
+    try {
+        $question = @{ ClassName = 'Win32_Process'; Filter = "Name='$Program'"; OperationTimeoutSec = 8 }
+        foreach ($process in @(Get-CimInstance @question -ErrorAction Stop)) {
+            $sum += ([double] $process.KernelModeTime + [double] $process.UserModeTime) / 10000000
+        }
+    } catch {
+        return
     }
     $sum
 }
@@ -62,10 +65,10 @@ function Get-FpCpuTime { # of all processes of a name; nothing if it can't be re
 # The worker of Windows' servicing remains for some minutes after its work: only one that works prevents a reboot.
 function Test-FpWorkerBusy {
     if (-not (Get-Process -Name TiWorker -ErrorAction SilentlyContinue)) { return $false }
-    $before = Get-FpCpuTime -Name TiWorker
+    $before = Get-FpCpuTime -Program TiWorker.exe
     if ($null -eq $before) { return $true }
     Start-Sleep -Milliseconds 1500
-    $after = Get-FpCpuTime -Name TiWorker
+    $after = Get-FpCpuTime -Program TiWorker.exe
     ($null -eq $after) -or ($after - $before -gt 0.1)
 }
 

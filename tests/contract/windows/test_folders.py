@@ -1,4 +1,4 @@
-"""Who may write where SYSTEM runs scripts from: the folders of fleetpatch are made safe, and checked before each use."""
+"""Who may write where SYSTEM runs scripts from: folders are made safe, and checked before each use."""
 
 import json
 from collections.abc import Iterator

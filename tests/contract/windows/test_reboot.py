@@ -96,6 +96,8 @@ def test_an_order_is_carried_out_with_a_planned_reason(place: Place) -> None:
 def test_a_repeated_order_is_carried_out_once(place: Place) -> None:
     place.order()
     first = place.shutdown
+    with change_state(place.warm.windows.folder) as state:
+        state["events"] = []  # its own note is enough
     assert place.order() == {"kind": "ordered", "boot_id": place.boot, "again": True}
     assert place.shutdown == first
 
@@ -133,7 +135,7 @@ def test_a_claim_whose_time_is_over_still_counts(place: Place) -> None:
 
 
 @pytest.mark.parametrize("jobs", [False, True], ids=["no jobs yet", "jobs"])
-def test_an_order_of_an_earlier_attempt_is_refused(place: Place, jobs: bool) -> None:  # noqa: FBT001
+def test_an_order_of_an_earlier_attempt_is_refused(place: Place, jobs: bool) -> None:
     if jobs:
         place.run("claim", run="run", attempt="3", by="anne", until=LATER)
     place.claimed(attempt="3")
@@ -191,6 +193,13 @@ def test_it_is_refused_while_the_worker_of_updates_works(place: Place) -> None:
     with change_state(place.warm.windows.folder) as state:
         state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time()})
     assert place.refused("lock") == "TiWorker.exe is installing or removing updates"
+
+
+def test_a_worker_that_has_nothing_to_do_prevents_no_reboot(place: Place) -> None:
+    with change_state(place.warm.windows.folder) as state:
+        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time(), "idle": True})
+    assert place.obstacles() == []
+    assert place.order()["kind"] == "ordered"
 
 
 def test_a_shutdown_that_a_person_has_scheduled_is_left_alone(place: Place) -> None:

@@ -47,6 +47,7 @@ class UpdateMachine:
         manager = WindowsUpdateManager(accepts_licences=accepts_licences)
         with WarmMachine.opened(Scenario(updates=updates, **scenario)) as warm:
             yield cls(warm, manager)
+            assert warm.windows.stand_in_errors() == [], "a script asked for what Windows does not have"
 
     def assess(self, *, refresh: bool = True) -> PackageState:
         """Return its package state."""

@@ -33,7 +33,13 @@ class WarmChannel:
         self.call: Call | None = None
 
     def execute(
-        self, command_line: str, stdin: bytes, decoder: ScriptOutputDecoder, *, deadline: Deadline
+        self,
+        command_line: str,
+        stdin: bytes,
+        decoder: ScriptOutputDecoder,
+        *,
+        deadline: Deadline,
+        may_be_ended: bool = False,
     ) -> int | None:
         """Run it, and wait for its end; see PowerShellChannel."""
         pieces: dict[str, list[bytes]] = {"stdout": [], "stderr": []}

@@ -135,6 +135,22 @@ class Connection:
         whole = response.encoded()
         self._socket.sendall(whole[: len(whole) // 2])
 
+    def send_slowly(self, response: Response, seconds: float) -> None:
+        """Send an answer byte by byte."""
+        for byte in response.encoded():
+            if self.ended.wait(seconds):
+                return
+            self._socket.sendall(bytes([byte]))
+
+    def send_for_ever(self, response: Response) -> None:
+        """Send an answer, and go on until the client has enough."""
+        end_of_header = b"\r\n\r\n"
+        header, _, start = response.encoded().partition(end_of_header)
+        lines = [line for line in header.split(b"\r\n") if not line.startswith(b"Content-Length")]
+        self._socket.sendall(b"\r\n".join(lines) + end_of_header + start)
+        while not self.ended.is_set():
+            self._socket.sendall(b" " * 65536)
+
     def gone(self) -> bool:
         """Whether nobody waits for an answer: while one is due, a client sends nothing but its goodbye."""
         if self.ended.is_set():
@@ -179,7 +195,7 @@ class Connection:
             # A real one cannot tell an attack from a confused client: it says nothing more on this connection.
             raise mishaps.Dropped from None
         if len(envelope) > MAX_ENVELOPE:
-            return self._closed(request, self._settings.service.fault(too_large(MAX_ENVELOPE), ""))
+            return self._closed(request, self._settings.service.fault(too_large(), ""))
         try:
             message = parse(envelope)
         except WSManFault as wrong:
@@ -191,15 +207,17 @@ class Connection:
 
     def _answer_wrongly(self, request: Request, message: Message, logon: Logon, fault: Fault) -> Response:
         """Have a scheduled fault happen, before or after the operation takes effect."""
+        assert self._login is not None
         reply: Reply | None = None
         if fault.acts or fault.what in mishaps.KEEP_THE_ANSWER:
             reply = self._settings.service.answer(message, logon, self)
         self._settings.happen(fault)
-        if fault.what is What.UNAUTHORISED and self._login is not None:
+        if fault.what is What.UNAUTHORISED:
             self._login.forget()
         mishap = mishaps.Mishap(fault, message, self._settings.service)
         reply = mishap.reply(reply)
-        response = self._closed(request, reply) if reply is not None else mishap.response()
+        challenge = self._login.challenge.headers
+        response = self._closed(request, reply) if reply is not None else mishap.response(challenge)
         return mishap.send(self, response)
 
     def _opened(self, request: Request) -> bytes:

@@ -28,20 +28,34 @@ class What(StrEnum):
     REDIRECT = "status 302 to another place"
     GARBAGE = "a page that is no XML, in the clear, as a proxy would show it"
     BAD_XML = "an answer that is no XML, encrypted as others are"
+    XML_BOMB = "an answer whose few entities are gigabytes, encrypted as others are"
+    BAD_OUTPUT = "a Receive's answer whose output is no base64, and whose exit code is no number"
     OTHER_ANSWER = "the answer to another request"
     BAD_SEAL = "an encrypted answer whose signature is wrong"
     SLOW = "the first byte comes late"
+    TRICKLE = "the answer comes byte by byte, one each `seconds`"
+    FLOOD = "an answer that never ends"
     HANG = "no answer ever; the connection stays"
     RESET = "the connection is reset, without an answer"
     CUT = "the connection is reset in the middle of the answer"
     CLOSE = "a good answer, and then the connection is closed without a word"
     POWER_LOSS = "the machine is off: shells are lost, ports closed"
     REBOOT = "the machine restarts; its ports are closed for `seconds`"
+    SERVICE_RESTART = "WinRM restarts: shells are lost, connections reset; the machine goes on"
     OTHER_CERTIFICATE = "from now on it shows a certificate nobody has signed (HTTPS)"
 
 
 AT_CONNECT = frozenset(
-    {What.RESET, What.CLOSE, What.HANG, What.SLOW, What.POWER_LOSS, What.REBOOT, What.OTHER_CERTIFICATE}
+    {
+        What.RESET,
+        What.CLOSE,
+        What.HANG,
+        What.SLOW,
+        What.POWER_LOSS,
+        What.REBOOT,
+        What.SERVICE_RESTART,
+        What.OTHER_CERTIFICATE,
+    }
 )
 """What can meet a connection from which nothing was read yet."""
 

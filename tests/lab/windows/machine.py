@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab.windows.machine_facts import CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
 from tests.lab.windows.powershell_process import PowerShellProcess
 from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
 
 Listener = Callable[[str], None]
+SERVICING_FLAG = rf"{COMPONENTS}\RebootPending"
 
 
 def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
@@ -27,7 +28,10 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
         state["next_pid"] = 4000  # numbers of processes are used again
         state["processes"] = [{"pid": 4, "name": "System", "start": now}]
         state["servicing_until"] = now + float(scenario["servicing_seconds_after_boot"])
-        state["registry"] = {path: key for path, key in state["registry"].items() if not key["volatile"]}
+        lingers = {SERVICING_FLAG} if scenario["servicing_flag_lingers"] else set()
+        state["registry"] = {
+            path: key for path, key in state["registry"].items() if not key["volatile"] or path in lingers
+        }
         for task in state["tasks"].values():
             if task["instance"] is not None:
                 task["instance"], task["last_result"] = None, 0x41306
@@ -80,8 +84,7 @@ class WindowsMachine:
         self._listener = listener
         self._process: PowerShellProcess | None = None
         self._changed = threading.Condition()
-        self._closed = False
-        self._wanted = False
+        self._switched = 0
 
     @property
     def powershell(self) -> PowerShellProcess:
@@ -116,7 +119,6 @@ class WindowsMachine:
 
     def start(self) -> None:
         """Switch it on."""
-        self._wanted = True
         process = PowerShellProcess(self.folder, self._ended)
         process.start()
         with self._changed:
@@ -129,27 +131,27 @@ class WindowsMachine:
         with self._changed:
             self._process = None
             self._changed.notify_all()
-        if reason == "restarting" and self._wanted:
-            threading.Thread(target=self._boot, args=(True,), daemon=True).start()
+            switched = self._switched
+        if reason == "restarting" and not self._scenario["hangs_at_boot"]:
+            threading.Thread(target=self._reboot, args=(switched,), daemon=True).start()
 
-    def _boot(self, clean: bool) -> None:
+    def _reboot(self, switched: int) -> None:
         time.sleep(float(self._scenario["configuring_seconds"]))
-        if self._scenario["hangs_at_boot"]:
-            return
         with self._changed:
-            if self._closed:
-                return
-            boot_state(self.folder, self._scenario, clean=clean)
-            self.start()
+            if switched == self._switched:  # nobody has cut its power meanwhile
+                boot_state(self.folder, self._scenario, clean=True)
+                self.start()
 
     def power_cut(self, *, and_on: bool = True) -> None:
         """Cut its power, and switch it on again."""
-        self._wanted = False
-        process = self._process
+        with self._changed:
+            self._switched += 1
+            process = self._process
         if process is not None:
             process.kill()
         if and_on:
-            self._boot(clean=False)
+            boot_state(self.folder, self._scenario, clean=False)
+            self.start()
 
     def wait_until(self, condition: Callable[[dict[str, Any]], object], timeout: float = 60) -> dict[str, Any]:
         """Wait until its state meets a condition, and return that state."""
@@ -167,7 +169,6 @@ class WindowsMachine:
 
     def close(self) -> None:
         """Switch it off for good."""
-        self._closed = True
         self.power_cut(and_on=False)
 
 

@@ -103,6 +103,7 @@ def build_registry(scenario: "Scenario") -> JsonObject:
         },
         rf"{WINDOWS_UPDATE}\Auto Update": {},
         COMPONENTS: {},
+        rf"{COMPONENTS}\Interface": {"ServicingInProgress": 0},
         r"SYSTEM\CurrentControlSet\Control\Session Manager": {"ProtectionMode": 1},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ActiveComputerName": {"ComputerName": scenario.name},
         r"SYSTEM\CurrentControlSet\Control\ComputerName\ComputerName": {"ComputerName": scenario.name},

@@ -4,20 +4,35 @@ import re
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from typing import Protocol
 
 from tests.lab.windows import wsman_faults
 from tests.lab.windows.executor import Stream
 from tests.lab.windows.fault_schedule import Fault, What
 from tests.lab.windows.http_messages import Response
-from tests.lab.windows.messages import Message, envelope
+from tests.lab.windows.messages import SHELL, Message, envelope
 from tests.lab.windows.service import Reply, Service, output
 from tests.lab.windows.shells import Received
 from tests.lab.windows.wsman_faults import WSManFault
 
-KEEP_THE_ANSWER = frozenset({What.BAD_SEAL, What.SLOW, What.CUT, What.CLOSE, What.OTHER_CERTIFICATE})
+KEEP_THE_ANSWER = frozenset({What.BAD_SEAL, What.SLOW, What.TRICKLE, What.CUT, What.CLOSE, What.OTHER_CERTIFICATE})
 """The operation is done, and its answer is what the fault happens to."""
 _PAGE = b"<html><head><title>Blocked</title></head><body><p>Your organisation does not allow this</body></html>"
+
+
+_BOMB = "".join(f'<!ENTITY {name} "{f"&{before};" * 100}">' for before, name in pairwise("abcdefg"))
+_BODIES = {
+    What.BAD_XML: b"<s:Envelope><s:Header></s:Envelope>",
+    What.XML_BOMB: f'<!DOCTYPE x [<!ENTITY a "{"x" * 100}">{_BOMB}]><x>&g;</x>'.encode(),
+    What.BAD_OUTPUT: envelope(
+        f"{SHELL}/ReceiveResponse",
+        "",
+        '<rsp:ReceiveResponse><rsp:Stream Name="stdout">=%&lt;</rsp:Stream>'
+        f'<rsp:CommandState State="{SHELL}/CommandState/Done"><rsp:ExitCode>good</rsp:ExitCode></rsp:CommandState>'
+        "</rsp:ReceiveResponse>",
+    ),
+}
 
 
 class Dropped(Exception):
@@ -31,6 +46,10 @@ class Line(Protocol):
 
     def send_half(self, response: Response) -> None: ...
 
+    def send_slowly(self, response: Response, seconds: float) -> None: ...
+
+    def send_for_ever(self, response: Response) -> None: ...
+
     def wait_ended(self, seconds: float | None) -> bool: ...
 
     def wait_gone(self) -> None: ...
@@ -39,7 +58,7 @@ class Line(Protocol):
 def at_connect(fault: Fault, line: Line) -> None:
     """What happens before anything is read."""
     match fault.what:
-        case What.RESET | What.POWER_LOSS | What.REBOOT:
+        case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
             line.end(reset=True)
             raise Dropped
         case What.CLOSE:
@@ -67,8 +86,8 @@ class Mishap:
             self._service.shells.lose(self._message.shell_id)
         if what in _FAULTS:
             return self._service.fault(_FAULTS[what](self._message), relates_to)
-        if what is What.BAD_XML:
-            return 200, b"<s:Envelope><s:Header></s:Envelope>"
+        if what in _BODIES:
+            return 200, _BODIES[what]
         if what is What.OTHER_ANSWER:
             return 200, self._other_answer()
         return real if what in KEEP_THE_ANSWER else None
@@ -85,11 +104,11 @@ class Mishap:
         body = bodies.get(self._message.operation, f"<rsp:{self._message.operation}Response/>")
         return envelope(f"{self._message.action}Response", f"uuid:{uuid.uuid4()}", body)
 
-    def response(self) -> Response:
+    def response(self, challenge: tuple[tuple[str, str], ...]) -> Response:
         """What is answered outside of WS-Management, in the clear."""
         match self._fault.what:
             case What.UNAUTHORISED:
-                return Response(401, headers=(("WWW-Authenticate", "Negotiate"),))
+                return Response(401, headers=challenge)
             case What.UNAVAILABLE:
                 return Response(503, b"<h2>Service Unavailable</h2>", content_type="text/html")
             case What.REDIRECT:
@@ -102,7 +121,7 @@ class Mishap:
     def send(self, line: Line, response: Response) -> Response:
         """Have happen what happens to an answer on its way; what is returned goes out."""
         match self._fault.what:
-            case What.RESET | What.POWER_LOSS | What.REBOOT:
+            case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
                 line.end(reset=True)
                 raise Dropped
             case What.CUT:
@@ -114,6 +133,12 @@ class Mishap:
                 raise Dropped
             case What.SLOW:
                 line.wait_ended(self._fault.seconds)
+            case What.TRICKLE:
+                line.send_slowly(response, self._fault.seconds)
+                raise Dropped
+            case What.FLOOD:
+                line.send_for_ever(Response(200, b"<s:Envelope"))
+                raise Dropped
             case What.CLOSE:
                 return replace(response, hang_up=True)
             case What.BAD_SEAL:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 SOURCES = Path(__file__).with_name("stand_ins")
+COVERAGE = "FLEETPATCH_PS_COVERAGE"  # names the folder for the statements that were executed (stand_ins/coverage.cs)
 Logon = Literal["network", "system"]
 Output = Callable[[str, bytes], None]
 
@@ -163,6 +164,7 @@ class PowerShellProcess:
             "USERNAME": "Administrator",
             "OS": "Windows_NT",
             "PROCESSOR_ARCHITECTURE": "AMD64",
+            **({COVERAGE: os.environ[COVERAGE]} if COVERAGE in os.environ else {}),
         }
 
     def call(
@@ -233,7 +235,8 @@ class PowerShellProcess:
             return
         name = str(answer["id"])
         if "exit_code" not in answer:
-            self._calls[name].on_output(str(answer["stream"]), base64.b64decode(str(answer["data"])))
+            if (call := self._calls.get(name)) is not None:  # else it was ended, and has not noticed yet
+                call.on_output(str(answer["stream"]), base64.b64decode(str(answer["data"])))
             return
         with self._lock:
             call = self._calls.pop(name)

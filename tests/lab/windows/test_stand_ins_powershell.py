@@ -1,13 +1,14 @@
 """The warm PowerShell: calls, their streams and exit codes, and what they must not have in common."""
 
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from tests.lab.windows.machine import WindowsMachine
-from tests.lab.windows.running import MakeMachine, run
-from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.running import ID, MakeMachine, run
+from tests.lab.windows.scenario import Scenario, Update
 
 
 @pytest.mark.parametrize(
@@ -23,8 +24,8 @@ from tests.lab.windows.scenario import Scenario
         ("try { exit 4 } finally { [Console]::Out.Write('end') }", 4),
     ],
 )
-def test_exit_codes(machine: WindowsMachine, script: str, code: int) -> None:
-    done = machine.powershell.run_script(script)
+def test_exit_codes(shared_machine: WindowsMachine, script: str, code: int) -> None:
+    done = shared_machine.powershell.run_script(script)
 
     assert done.exit_code == code
     assert b"not reached" not in done.stdout
@@ -157,3 +158,66 @@ def test_stand_ins_are_compiled_once(machine: WindowsMachine, tmp_path: Path) ->
     made = first.stat().st_mtime_ns
 
     assert (compile_stand_ins(), first.stat().st_mtime_ns) == (first, made)
+
+
+def test_a_call_that_does_not_notice_its_end_is_over_all_the_same(machine: WindowsMachine) -> None:
+    came = threading.Event()
+    call = machine.powershell.call(
+        ["-Command", "'on'; [System.Threading.Thread]::Sleep(600000)"], on_output=lambda *_: came.set()
+    )
+    assert came.wait(60)
+    call.cancel()
+
+    assert call.wait(60) == 1
+    assert run(machine, "@(Get-Process -Name powershell).Count") == ["1"]
+
+
+def test_a_power_cut_while_a_machine_reboots_makes_it_boot_once(make_machine: MakeMachine) -> None:
+    machine = make_machine(Scenario(configuring_seconds=1))
+    run(machine, "shutdown.exe /r /t 0")
+    machine.wait_until(lambda state: state["power"] == "restarting")
+    while machine.is_up:
+        time.sleep(0.01)
+    machine.power_cut()
+    time.sleep(1.5)  # what would boot it again has had its time
+
+    assert (machine.boot_number, run(machine, "'on'")) == (2, ["on"])
+    assert [entry["clean"] for entry in machine.read_state()["journal"]] == [False]
+
+
+def test_servicing_after_a_boot_shows(make_machine: MakeMachine) -> None:
+    machine = make_machine(Scenario(servicing_seconds_after_boot=600))
+    key = r"HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface"
+    script = f"@(Get-Process TiWorker* ).Count; (Get-Item -LiteralPath '{key}').GetValue('ServicingInProgress')"
+    assert run(machine, script) == ["0", "0"]
+
+    machine.power_cut()
+
+    assert run(machine, script) == ["1", "2"]
+
+
+def test_a_drive_letter_works_for_commands(shared_machine: WindowsMachine) -> None:
+    (shared_machine.folder / "C/Packages").mkdir()
+    script = """
+    Test-Path -LiteralPath (Join-Path -Path $env:SystemDrive -ChildPath 'Packages'); Test-Path -LiteralPath 'C:\\Nope'
+    (Get-Location).Path -eq (Join-Path -Path $env:SystemRoot -ChildPath 'System32'); Test-Path -LiteralPath 'Z:\\'
+    """
+    assert run(shared_machine, script) == ["True", "False", "True", "False"]
+
+
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_flag_of_servicing_may_linger_after_the_reboot(make_machine: MakeMachine, lingers: bool) -> None:
+    machine = make_machine(
+        Scenario(updates=(Update(ID(1), "x", downloaded=True, needs_reboot=True),), servicing_flag_lingers=lingers)
+    )
+    flag = r"Test-Path 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending'"
+    install = """
+    $s = New-Object -ComObject Microsoft.Update.Session; $i = $s.CreateUpdateInstaller(); $i.ForceQuiet = $true
+    $i.AllowSourcePrompts = $false; $i.Updates = $s.CreateUpdateSearcher().Search('IsInstalled=0').Updates
+    $i.Install().RebootRequired
+    """
+    assert run(machine, install + flag, logon="system") == ["True", "True"]
+
+    machine.power_cut()
+
+    assert run(machine, flag) == [str(lingers)]

@@ -21,10 +21,9 @@ STALE_PROFILE = 2147943418
 UNKNOWN_ACTION = 2150858753
 UNKNOWN_RESOURCE = 2150858752
 BAD_SCHEMA = 2150858817
-ENVELOPE_TOO_LARGE = 2150858821
+ENCODING_LIMIT = 2150858805
 IDLE_TIMEOUT_OUT_OF_BOUNDS = 2150859250
-RECEIVE_IN_PROGRESS = 2150859047
-INTERNAL_ERROR = 1359
+CONCURRENCY = 2150858802
 
 
 @dataclass(eq=False)
@@ -147,8 +146,12 @@ def stale_profile() -> WSManFault:
 
 
 def receive_in_progress() -> WSManFault:
-    text = "The Windows Remote Shell cannot process the request: another Receive of this command is under way."
-    return WSManFault(RECEIVE_IN_PROGRESS, "w:Concurrency", text, sender=True)
+    """Which one a real host tells is not known: wsmerror.h calls the code made for it (2150859047) unused."""
+    text = (
+        "The WS-Management service cannot complete the WS-Addressing Action URI in the request because the resource "
+        "was already in use."
+    )
+    return WSManFault(CONCURRENCY, "w:Concurrency", text, sender=True)
 
 
 def unknown_action(action: str) -> WSManFault:
@@ -161,13 +164,18 @@ def unknown_resource(uri: str) -> WSManFault:
 
 
 def bad_schema() -> WSManFault:
-    text = f"{_CANNOT} The SOAP message does not fit the schema."
+    text = (
+        "The SOAP XML in the message does not match the corresponding XML schema definition. Change the XML and retry."
+    )
     return WSManFault(BAD_SCHEMA, "w:SchemaValidationError", text, sender=True)
 
 
-def too_large(limit: int) -> WSManFault:
-    text = f"{_CANNOT} The message is longer than the {limit} bytes of MaxEnvelopeSize."
-    return WSManFault(ENVELOPE_TOO_LARGE, "w:EncodingLimit", text, sender=True)
+def too_large() -> WSManFault:
+    text = (
+        "The WS-Management service cannot process the request because the encoding of the request exceeds an internal "
+        "encoding limit. Reconfigure the client to send messages which fit the encoding limits of the service."
+    )
+    return WSManFault(ENCODING_LIMIT, "w:EncodingLimit", text, sender=True)
 
 
 def idle_timeout_out_of_bounds() -> WSManFault:

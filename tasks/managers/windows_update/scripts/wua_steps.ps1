@@ -105,7 +105,10 @@ function Get-FpOutcome {
     $own = $Result.GetUpdateResult(0)
     $ok = ([int]$own.ResultCode -eq 2 -or [int]$own.ResultCode -eq 3)
     $number = ConvertTo-FpUnsigned $own.HResult
-    if ($number -eq 0 -and -not $ok) { $number = ConvertTo-FpUnsigned $Result.HResult }
+    if ($number -eq 0 -and -not $ok) {
+        $number = ConvertTo-FpUnsigned $Result.HResult
+        if ($number -eq 2149842978) { $number = [int64]0 } # 0x80240022, all updates failed: of one, it says nothing
+    }
     $code = $null
     if ($number -ne 0) { $code = Get-FpCode $number }
     if ($null -eq $code -and -not $ok) {

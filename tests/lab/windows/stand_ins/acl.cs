@@ -18,17 +18,21 @@ namespace FleetPatch.StandIns
         public string Flags { get; set; }  // OICI or ""
         public bool Inherited { get; set; }
 
-        static readonly Dictionary<string, string> letters = new Dictionary<string, string> { ["F"] = "FA", ["M"] = "0x1301bf", ["RX"] = "0x1200a9", ["R"] = "FR", ["W"] = "FW" };
-        static readonly Dictionary<string, int> masks = new Dictionary<string, int> { ["F"] = 0x1F01FF, ["M"] = 0x1301BF, ["RX"] = 0x1200A9, ["R"] = 0x120089, ["W"] = 0x100116 };
+        static readonly Dictionary<string, string> letters = new Dictionary<string, string> { ["F"] = "FA",
+            ["M"] = "0x1301bf", ["RX"] = "0x1200a9", ["R"] = "FR", ["W"] = "FW" };
+        static readonly Dictionary<string, int> masks = new Dictionary<string, int> { ["F"] = 0x1F01FF,
+            ["M"] = 0x1301BF, ["RX"] = 0x1200A9, ["R"] = 0x120089, ["W"] = 0x100116 };
         static readonly Dictionary<string, string> names = new Dictionary<string, string>
         {
-            ["S-1-5-18"] = "SY", ["S-1-5-32-544"] = "BA", ["S-1-5-32-545"] = "BU", ["S-1-3-0"] = "CO", ["S-1-1-0"] = "WD", ["S-1-5-11"] = "AU",
+            ["S-1-5-18"] = "SY", ["S-1-5-32-544"] = "BA", ["S-1-5-32-545"] = "BU", ["S-1-3-0"] = "CO",
+                ["S-1-1-0"] = "WD", ["S-1-5-11"] = "AU",
         };
 
         public static bool IsRight(string rights) => letters.ContainsKey(rights);
         public static string Short(string sid) => names.TryGetValue(sid, out var name) ? name : sid;
         public int Mask => masks[Rights];
-        public string Sddl => "(A;" + Flags + (Inherited ? "ID" : "") + ";" + letters[Rights] + ";;;" + Short(Sid) + ")";
+        public string Sddl => "(A;" + Flags + (Inherited ? "ID" : "") + ";" + letters[Rights] + ";;;" + Short(Sid)
+            + ")";
     }
 
     public sealed class AclOfPath
@@ -51,7 +55,8 @@ namespace FleetPatch.StandIns
                 acl.Owner = Json.Text(stored, "owner");
                 acl.Protected = Json.Flag(stored, "protected");
                 foreach (var g in Json.List(stored, "grants"))
-                    acl.Grants.Add(new Grant { Sid = Json.Text(g, "sid"), Rights = Json.Text(g, "rights"), Flags = Json.Text(g, "flags") });
+                    acl.Grants.Add(new Grant { Sid = Json.Text(g, "sid"), Rights = Json.Text(g, "rights"),
+                        Flags = Json.Text(g, "flags") });
             }
             if (acl.Protected) return acl;
             var parent = Path.GetDirectoryName(path);
@@ -64,7 +69,8 @@ namespace FleetPatch.StandIns
         static AclOfPath Root()
         {
             var acl = new AclOfPath { Owner = "S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464" };
-            foreach (var (sid, rights) in new[] { ("S-1-5-18", "F"), ("S-1-5-32-544", "F"), ("S-1-5-32-545", "RX"), ("S-1-3-0", "F") })
+            foreach (var (sid, rights) in new[] { ("S-1-5-18", "F"), ("S-1-5-32-544", "F"), ("S-1-5-32-545", "RX"),
+                ("S-1-3-0", "F") })
                 acl.Grants.Add(new Grant { Sid = sid, Rights = rights, Flags = "OICI" });
             return acl;
         }
@@ -73,10 +79,12 @@ namespace FleetPatch.StandIns
         {
             var grants = new JsonArray(Grants.Where(g => !g.Inherited).Select(g =>
                 (JsonNode)new JsonObject { ["sid"] = g.Sid, ["rights"] = g.Rights, ["flags"] = g.Flags }).ToArray());
-            Machine.Current.Change(s => { s["acls"][path] = new JsonObject { ["owner"] = Owner, ["protected"] = Protected, ["grants"] = grants }; });
+            Machine.Current.Change(s => { s["acls"][path] = new JsonObject { ["owner"] = Owner,
+                ["protected"] = Protected, ["grants"] = grants }; });
         }
 
-        public string Sddl => "O:" + Grant.Short(Owner) + "G:SYD:" + (Protected ? "P" : "") + "AI" + string.Concat(Grants.Select(g => g.Sddl));
+        public string Sddl => "O:" + Grant.Short(Owner) + "G:SYD:" + (Protected ? "P" : "") + "AI"
+            + string.Concat(Grants.Select(g => g.Sddl));
     }
 
     public sealed class SidStandIn
@@ -106,8 +114,10 @@ namespace FleetPatch.StandIns
         public SidStandIn GetOwner(Type type) => new SidStandIn(acl.Owner);
         public AccessRuleStandIn[] Access => GetAccessRules(true, true, null);
 
-        public AccessRuleStandIn[] GetAccessRules(bool own, bool inherited, Type type) => acl.Grants.Where(g => g.Inherited ? inherited : own)
-            .Select(g => new AccessRuleStandIn { IdentityReference = new SidStandIn(g.Sid), FileSystemRights = g.Mask, IsInherited = g.Inherited }).ToArray();
+        public AccessRuleStandIn[] GetAccessRules(bool own, bool inherited, Type type) =>
+            acl.Grants.Where(g => g.Inherited ? inherited : own)
+            .Select(g => new AccessRuleStandIn { IdentityReference = new SidStandIn(g.Sid), FileSystemRights = g.Mask,
+                IsInherited = g.Inherited }).ToArray();
 
         public string GetSecurityDescriptorSddlForm(AccessControlSections sections) => Sddl;
     }
@@ -126,8 +136,13 @@ namespace FleetPatch.StandIns
             foreach (var given in Path ?? LiteralPath ?? new[] { "." })
             {
                 var path = SessionState.Path.GetUnresolvedProviderPathFromPSPath(given);
-                if (File.Exists(path) || Directory.Exists(path)) { WriteObject(new FileSecurityStandIn(path, AclOfPath.Of(path))); continue; }
-                WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find path '" + given + "' because it does not exist."),
+                if (File.Exists(path) || Directory.Exists(path))
+                {
+                    WriteObject(new FileSecurityStandIn(path, AclOfPath.Of(path)));
+                    continue;
+                }
+                WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find path '" + given
+                    + "' because it does not exist."),
                     "PathNotFound", ErrorCategory.ObjectNotFound, given));
             }
         }
@@ -142,8 +157,16 @@ namespace FleetPatch.StandIns
         {
             if (arguments.Count < 2) throw new StandInException("icacls.exe: a path and what to do");
             var path = Paths.Normal(arguments[0]);
-            if (!File.Exists(path) && !Directory.Exists(path)) { printed.Error(arguments[0] + ": The system cannot find the file specified."); return 2; }
-            if (Json.Flag(Machine.Current.Scenario, "icacls_fails")) { printed.Error(arguments[0] + ": Access is denied."); return 5; }
+            if (!File.Exists(path) && !Directory.Exists(path))
+            {
+                printed.Error(arguments[0] + ": The system cannot find the file specified.");
+                return 2;
+            }
+            if (Json.Flag(Machine.Current.Scenario, "icacls_fails"))
+            {
+                printed.Error(arguments[0] + ": Access is denied.");
+                return 5;
+            }
             var acl = AclOfPath.Of(path);
             for (var i = 1; i < arguments.Count; i++) i = Apply(acl, arguments, i);
             acl.Keep(path);
@@ -166,7 +189,8 @@ namespace FleetPatch.StandIns
                     return i;
                 case "/grant":
                 case "/grant:r":
-                    while (i + 1 < arguments.Count && grantText.IsMatch(arguments[i + 1])) Add(acl, grantText.Match(arguments[++i]));
+                    while (i + 1 < arguments.Count && grantText.IsMatch(arguments[i + 1]))
+                        Add(acl, grantText.Match(arguments[++i]));
                     return i;
                 case "/remove":
                 case "/remove:g":
@@ -186,7 +210,8 @@ namespace FleetPatch.StandIns
             var rights = grant.Groups[4].Value;
             if (!Grant.IsRight(rights)) throw Unknown("icacls.exe", grant.Value);
             acl.Grants.RemoveAll(g => g.Sid == grant.Groups[1].Value);
-            acl.Grants.Add(new Grant { Sid = grant.Groups[1].Value, Rights = rights, Flags = grant.Groups[2].Value.Replace("(", "").Replace(")", "") });
+            acl.Grants.Add(new Grant { Sid = grant.Groups[1].Value, Rights = rights,
+                Flags = grant.Groups[2].Value.Replace("(", "").Replace(")", "") });
         }
     }
 }

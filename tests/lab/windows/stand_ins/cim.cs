@@ -13,16 +13,21 @@ namespace FleetPatch.StandIns
     {
         public const string Default = "root/cimv2";
 
-        public static string Name(string space, string type) => (string.IsNullOrEmpty(space) ? Default : space.Replace('\\', '/').Trim('/')) + ":" + type;
+        public static string Name(string space, string type) =>
+            (string.IsNullOrEmpty(space) ? Default : space.Replace('\\', '/').Trim('/')) + ":" + type;
 
         public static List<Dictionary<string, object>> Instances(string name)
         {
             var classes = Machine.Current.Scenario["cim"].AsObject();
-            var key = classes.Select(c => c.Key).FirstOrDefault(k => k.Equals(name, StringComparison.OrdinalIgnoreCase));
+            var key = classes.Select(c => c.Key).FirstOrDefault(k =>
+                k.Equals(name, StringComparison.OrdinalIgnoreCase));
             var result = new List<Dictionary<string, object>>();
-            if (name.Equals(Name("", "Win32_Service"), StringComparison.OrdinalIgnoreCase)) return Services.All().Select(Service).ToList();
-            if (name.Equals(Name("", "Win32_Process"), StringComparison.OrdinalIgnoreCase)) return Processes.All().Select(Process).ToList();
-            if (name.Equals(Name("", "Win32_QuickFixEngineering"), StringComparison.OrdinalIgnoreCase)) return HotFixes();
+            if (name.Equals(Name("", "Win32_Service"), StringComparison.OrdinalIgnoreCase))
+                return Services.All().Select(Service).ToList();
+            if (name.Equals(Name("", "Win32_Process"), StringComparison.OrdinalIgnoreCase))
+                return Processes.All().Select(Process).ToList();
+            if (name.Equals(Name("", "Win32_QuickFixEngineering"), StringComparison.OrdinalIgnoreCase))
+                return HotFixes();
             if (key == null) return null;
             foreach (var instance in classes[key].AsArray())
             {
@@ -39,22 +44,28 @@ namespace FleetPatch.StandIns
         }
 
         // WMI counts bytes without a sign; the scenario writes {"uint64": n} for them.
-        static object Value(JsonNode node) => node is JsonObject typed && typed.ContainsKey("uint64") ? (ulong)typed["uint64"].AsValue() : Json.Plain(node);
+        static object Value(JsonNode node) => node is JsonObject typed && typed.ContainsKey("uint64")
+            ? (ulong)typed["uint64"].AsValue() : Json.Plain(node);
 
-        static Dictionary<string, object> Service(ServiceStandIn service) => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
+        static Dictionary<string, object> Service(ServiceStandIn service) =>
+            new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
         {
             ["Name"] = service.Name, ["DisplayName"] = service.DisplayName, ["State"] = service.Status.ToString(),
             ["StartMode"] = service.StartType == ServiceStartMode.Automatic ? "Auto" : service.StartType.ToString(),
             ["ProcessId"] = (uint)Services.ProcessOf(service.Name),
         };
 
-        static Dictionary<string, object> Process(ProcessStandIn process) => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
+        static Dictionary<string, object> Process(ProcessStandIn process) =>
+            new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
         {
             ["ProcessId"] = (uint)process.Id, ["Name"] = process.Name + ".exe", ["CreationDate"] = process.StartTime,
+            ["KernelModeTime"] = 0ul, ["UserModeTime"] = process.IsIdle ? 0ul : (ulong)(Machine.Now * 1e7),  // in 100 ns
         };
 
-        static List<Dictionary<string, object>> HotFixes() => Machine.Current.Read(s => s["hot_fixes"].AsArray().Select(h => (string)h).ToList())
-            .Select(h => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase) { ["HotFixID"] = h, ["Description"] = "Security Update" }).ToList();
+        static List<Dictionary<string, object>> HotFixes() =>
+            Machine.Current.Read(s => s["hot_fixes"].AsArray().Select(h => (string)h).ToList())
+            .Select(h => new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase) { ["HotFixID"] = h,
+                ["Description"] = "Security Update" }).ToList();
     }
 }
 
@@ -76,7 +87,8 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
 
         protected string Whole => Cim.Name(Namespace, ClassName);
 
-        protected void Fail(uint code, string text, ErrorCategory category) => WriteError(new ErrorRecord(ComError.Of(code, text),
+        protected void Fail(uint code, string text, ErrorCategory category) =>
+            WriteError(new ErrorRecord(ComError.Of(code, text),
             "HRESULT 0x" + code.ToString("x8"), category, Whole));
 
         protected static PSObject Shown(Dictionary<string, object> properties, IEnumerable<string> names)
@@ -90,7 +102,9 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
     [Cmdlet(VerbsCommon.Get, "CimInstance")]
     public sealed class GetCimInstanceCommand : CimCommand
     {
-        static readonly Regex Term = new Regex(@"^\s*(\w+)\s*(=|!=|<>|<=|>=|<|>|like)\s*('([^']*)'|""([^""]*)""|-?\d+|true|false)\s*", RegexOptions.IgnoreCase);
+        static readonly Regex Term = new Regex(
+            @"^\s*(\w+)\s*(=|!=|<>|<=|>=|<|>|like)\s*('([^']*)'|""([^""]*)""|-?\d+|true|false)\s*",
+            RegexOptions.IgnoreCase);
 
         [Parameter]
         public string Filter { get; set; }
@@ -101,16 +115,22 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         protected override void ProcessRecord()
         {
             var broken = Json.List(Machine.Current.Scenario, "broken_cim_classes").Select(c => (string)c);
-            if (broken.Contains(ClassName, StringComparer.OrdinalIgnoreCase)) { Fail(0x80041001, "Generic failure", ErrorCategory.NotSpecified); return; }
+            if (broken.Contains(ClassName, StringComparer.OrdinalIgnoreCase))
+            {
+                Fail(0x80041001, "Generic failure", ErrorCategory.NotSpecified);
+                return;
+            }
             var instances = Cim.Instances(Whole);
             if (instances == null)
             {
-                var known = Machine.Current.Scenario["cim"].AsObject().Any(c => c.Key.StartsWith(Cim.Name(Namespace, ""), StringComparison.OrdinalIgnoreCase));
+                var known = Machine.Current.Scenario["cim"].AsObject()
+                    .Any(c => c.Key.StartsWith(Cim.Name(Namespace, ""), StringComparison.OrdinalIgnoreCase));
                 if (known || Namespace == null) Fail(0x80041010, "Invalid class", ErrorCategory.MetadataError);
                 else Fail(0x8004100e, "Invalid namespace", ErrorCategory.MetadataError);
                 return;
             }
-            foreach (var instance in instances.Where(Matches)) WriteObject(Shown(instance, Property ?? instance.Keys.AsEnumerable()));
+            foreach (var instance in instances.Where(Matches))
+                WriteObject(Shown(instance, Property ?? instance.Keys.AsEnumerable()));
         }
 
         // Terms with "and" between; a filter that this does not understand is an error, not everything or nothing.
@@ -121,11 +141,14 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
             while (rest != "")
             {
                 var term = Term.Match(rest);
-                if (!term.Success || !instance.ContainsKey(term.Groups[1].Value)) throw ComError.Of(0x80041017, "Invalid query: " + Filter);
-                all &= Holds(instance[term.Groups[1].Value], term.Groups[2].Value.ToLowerInvariant(), term.Groups[3].Value.Trim('\'', '"'));
+                if (!term.Success || !instance.ContainsKey(term.Groups[1].Value))
+                    throw ComError.Of(0x80041017, "Invalid query: " + Filter);
+                all &= Holds(instance[term.Groups[1].Value], term.Groups[2].Value.ToLowerInvariant(),
+                    term.Groups[3].Value.Trim('\'', '"'));
                 rest = rest.Substring(term.Length);
                 if (rest == "") break;
-                if (!rest.StartsWith("and ", StringComparison.OrdinalIgnoreCase)) throw ComError.Of(0x80041017, "Invalid query: " + Filter);
+                if (!rest.StartsWith("and ", StringComparison.OrdinalIgnoreCase))
+                    throw ComError.Of(0x80041017, "Invalid query: " + Filter);
                 rest = rest.Substring(4);
             }
             return all;
@@ -133,8 +156,11 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
 
         static bool Holds(object actual, string sign, string wanted)
         {
-            if (sign == "like") return new WildcardPattern(wanted.Replace('%', '*').Replace('_', '?'), WildcardOptions.IgnoreCase).IsMatch(Convert.ToString(actual));
-            var order = LanguagePrimitives.Compare(actual, actual is bool ? (object)wanted.Equals("true", StringComparison.OrdinalIgnoreCase) : wanted, true);
+            if (sign == "like")
+                return new WildcardPattern(wanted.Replace('%', '*').Replace('_', '?'), WildcardOptions.IgnoreCase)
+                    .IsMatch(Convert.ToString(actual));
+            var order = LanguagePrimitives.Compare(actual, actual is bool
+                ? (object)wanted.Equals("true", StringComparison.OrdinalIgnoreCase) : wanted, true);
             switch (sign)
             {
                 case "=": return order == 0;
@@ -159,9 +185,11 @@ namespace Microsoft.Management.Infrastructure.CimCmdlets
         protected override void ProcessRecord()
         {
             var methods = Machine.Current.Scenario["cim_methods"].AsObject();
-            var key = methods.Select(m => m.Key).FirstOrDefault(k => k.Equals(Whole + "." + MethodName, StringComparison.OrdinalIgnoreCase));
+            var key = methods.Select(m => m.Key).FirstOrDefault(k =>
+                k.Equals(Whole + "." + MethodName, StringComparison.OrdinalIgnoreCase));
             if (key == null) { Fail(0x80041010, "Invalid class or method", ErrorCategory.MetadataError); return; }
-            var answer = methods[key].AsObject().ToDictionary(f => f.Key, f => Json.Plain(f.Value), StringComparer.OrdinalIgnoreCase);
+            var answer = methods[key].AsObject().ToDictionary(f => f.Key, f =>
+                Json.Plain(f.Value), StringComparer.OrdinalIgnoreCase);
             WriteObject(Shown(answer, answer.Keys));
         }
     }

@@ -33,14 +33,16 @@ namespace FleetPatch.StandIns
         public static COMException Of(uint code, string text = null) =>
             new COMException(text ?? "Exception from HRESULT: 0x" + code.ToString("X8"), unchecked((int)code));
 
-        public static COMException Denied() => Of(AccessDenied, "Access is denied. (Exception from HRESULT: 0x80070005 (E_ACCESSDENIED))");
+        public static COMException Denied() => Of(AccessDenied,
+            "Access is denied. (Exception from HRESULT: 0x80070005 (E_ACCESSDENIED))");
 
         public static Exception Shaped(Exception error, string member)
         {
             if (!(error is COMException)) return error;
             var shape = Json.Text(Machine.Current.Scenario, "com_errors");
             var wrap = shape == "wrapped" || (shape == "both" && Interlocked.Increment(ref count) % 2 == 0);
-            return wrap ? new MethodInvocationException("Exception calling \"" + member + "\": \"" + error.Message + "\"", error) : error;
+            return wrap ? new MethodInvocationException("Exception calling \"" + member + "\": \"" + error.Message
+                + "\"", error) : error;
         }
     }
 
@@ -53,9 +55,11 @@ namespace FleetPatch.StandIns
 
         DynamicMetaObject IDynamicMetaObjectProvider.GetMetaObject(Expression parameter) => new Meta(parameter, this);
 
-        StandInException Unknown(string name, string what) => new StandInException(GetType().Name + " has no " + what + " '" + name + "'");
+        StandInException Unknown(string name, string what) =>
+            new StandInException(GetType().Name + " has no " + what + " '" + name + "'");
 
-        static bool IsOwn(MemberInfo member) => typeof(ComObject).IsAssignableFrom(member.DeclaringType) && member.DeclaringType != typeof(ComObject);
+        static bool IsOwn(MemberInfo member) => typeof(ComObject).IsAssignableFrom(member.DeclaringType)
+            && member.DeclaringType != typeof(ComObject);
 
         PropertyInfo Property(string name)
         {
@@ -65,7 +69,8 @@ namespace FleetPatch.StandIns
 
         void Allow(MemberInfo member)
         {
-            var denied = member.IsDefined(typeof(LocalOnlyAttribute), true) || GetType().IsDefined(typeof(LocalOnlyAttribute), true);
+            var denied = member.IsDefined(typeof(LocalOnlyAttribute), true) || GetType()
+                .IsDefined(typeof(LocalOnlyAttribute), true);
             if (denied && Request.Current.IsNetworkLogon) throw ComError.Denied();
         }
 
@@ -86,7 +91,8 @@ namespace FleetPatch.StandIns
         public static object SetMember(ComObject self, string name, object value)
         {
             var property = self.Property(name);
-            if (property == null || property.SetMethod == null || !property.SetMethod.IsPublic) throw self.Unknown(name, "property that can be set");
+            if (property == null || property.SetMethod == null || !property.SetMethod.IsPublic)
+                throw self.Unknown(name, "property that can be set");
             self.Guarded(name, () =>
             {
                 self.Allow(property.SetMethod);
@@ -98,7 +104,8 @@ namespace FleetPatch.StandIns
 
         public static object InvokeMember(ComObject self, string name, object[] arguments)
         {
-            var method = self.GetType().GetMethods(Members).FirstOrDefault(m => IsOwn(m) && !m.IsSpecialName && !m.IsStatic
+            var method = self.GetType().GetMethods(Members).FirstOrDefault(m =>
+                IsOwn(m) && !m.IsSpecialName && !m.IsStatic
                 && m.Name.Equals(name, StringComparison.OrdinalIgnoreCase) && m.Name != "GetEnumerator");
             if (method == null) throw self.Unknown(name, "method");
             return self.Guarded(name, () =>
@@ -106,10 +113,13 @@ namespace FleetPatch.StandIns
                 self.Allow(method);
                 var parameters = method.GetParameters();
                 if (arguments.Length > parameters.Length || arguments.Length < parameters.Count(p => !p.IsOptional))
-                    throw new StandInException(self.GetType().Name + "." + name + " does not take " + arguments.Length + " arguments");
-                var values = parameters.Select((p, i) => i < arguments.Length ? Converted(arguments[i], p.ParameterType) : p.DefaultValue).ToArray();
+                    throw new StandInException(self.GetType().Name + "." + name + " does not take " + arguments.Length
+                        + " arguments");
+                var values = parameters.Select((p, i) => i < arguments.Length
+                    ? Converted(arguments[i], p.ParameterType) : p.DefaultValue).ToArray();
                 var result = method.Invoke(self, values);
-                return method.ReturnType == typeof(void) ? System.Management.Automation.Internal.AutomationNull.Value : result;
+                return method.ReturnType == typeof(void) ? System.Management.Automation.Internal.AutomationNull.Value
+                    : result;
             });
         }
 
@@ -117,7 +127,9 @@ namespace FleetPatch.StandIns
         {
             if (value is PSObject wrapped) value = wrapped.BaseObject;
             if (typeof(ComObject).IsAssignableFrom(type))
-                return value == null || type.IsInstanceOfType(value) ? value : throw ComError.Of(0x80020005, "Type mismatch. (Exception from HRESULT: 0x80020005 (DISP_E_TYPEMISMATCH))");
+                return value == null || type.IsInstanceOfType(value) ? value
+                    : throw ComError.Of(0x80020005,
+                    "Type mismatch. (Exception from HRESULT: 0x80020005 (DISP_E_TYPEMISMATCH))");
             return type == typeof(object) ? value : LanguagePrimitives.ConvertTo(value, type);
         }
 
@@ -132,14 +144,17 @@ namespace FleetPatch.StandIns
                 return new DynamicMetaObject(call, BindingRestrictions.GetTypeRestriction(Expression, LimitType));
             }
 
-            public override DynamicMetaObject BindGetMember(GetMemberBinder binder) => Call(nameof(GetMember), Expression.Constant(binder.Name));
+            public override DynamicMetaObject BindGetMember(GetMemberBinder binder) =>
+                Call(nameof(GetMember), Expression.Constant(binder.Name));
 
             public override DynamicMetaObject BindSetMember(SetMemberBinder binder, DynamicMetaObject value) =>
-                Call(nameof(SetMember), Expression.Constant(binder.Name), Expression.Convert(value.Expression, typeof(object)));
+                Call(nameof(SetMember), Expression.Constant(binder.Name),
+                    Expression.Convert(value.Expression, typeof(object)));
 
             public override DynamicMetaObject BindInvokeMember(InvokeMemberBinder binder, DynamicMetaObject[] args) =>
                 Call(nameof(InvokeMember), Expression.Constant(binder.Name),
-                    Expression.NewArrayInit(typeof(object), args.Select(a => Expression.Convert(a.Expression, typeof(object)))));
+                    Expression.NewArrayInit(typeof(object),
+                        args.Select(a => Expression.Convert(a.Expression, typeof(object)))));
 
             public override IEnumerable<string> GetDynamicMemberNames() => Enumerable.Empty<string>();
         }
@@ -157,7 +172,9 @@ namespace FleetPatch.StandIns
 
         protected int Checked(int index)
         {
-            if (index < 0 || index >= items.Count) throw ComError.Of(0x80240007, "The index to a collection was invalid. (Exception from HRESULT: 0x80240007)");
+            if (index < 0 || index >= items.Count)
+                throw ComError.Of(0x80240007,
+                    "The index to a collection was invalid. (Exception from HRESULT: 0x80240007)");
             return index;
         }
     }

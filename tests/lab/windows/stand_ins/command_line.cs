@@ -46,13 +46,15 @@ namespace FleetPatch.StandIns
 
         CommandLine Checked()
         {
-            if (Script == null && File == null) throw new StandInException("powershell.exe: neither -Command nor -EncodedCommand nor -File");
+            if (Script == null && File == null)
+                throw new StandInException("powershell.exe: neither -Command nor -EncodedCommand nor -File");
             return this;
         }
 
         static string Next(IList<string> arguments, ref int index)
         {
-            if (++index >= arguments.Count) throw new StandInException("powershell.exe: '" + arguments[index - 1] + "' needs a value");
+            if (++index >= arguments.Count)
+                throw new StandInException("powershell.exe: '" + arguments[index - 1] + "' needs a value");
             return arguments[index];
         }
 
@@ -64,7 +66,8 @@ namespace FleetPatch.StandIns
             {
                 var text = FileArguments[i];
                 if (text.Length < 2 || text[0] != '-' || !char.IsLetter(text[1])) { shell.AddArgument(text); continue; }
-                var hasValue = i + 1 < FileArguments.Count && !(FileArguments[i + 1].Length > 1 && FileArguments[i + 1][0] == '-' && char.IsLetter(FileArguments[i + 1][1]));
+                var hasValue = i + 1 < FileArguments.Count && !(FileArguments[i + 1].Length > 1
+                    && FileArguments[i + 1][0] == '-' && char.IsLetter(FileArguments[i + 1][1]));
                 if (hasValue) shell.AddParameter(text.Substring(1), FileArguments[++i]);
                 else shell.AddParameter(text.Substring(1));
             }
@@ -109,11 +112,14 @@ namespace FleetPatch.StandIns
         public static string Normal(string path)
         {
             path = path.Replace('\\', '/');
-            if (path.Length > 1 && path[1] == ':') throw new StandInException("a path with a drive letter: " + path + " (scripts join paths to $env:SystemRoot)");
+            if (path.Length > 1 && path[1] == ':')
+                throw new StandInException("a path with a drive letter: " + path
+                    + " (scripts join paths to $env:SystemRoot)");
             return System.IO.Path.GetFullPath(path);
         }
 
         public static bool IsSystem32(string path, params string[] below) =>
-            Normal(path).Equals(Path.Combine(new[] { Machine.Current.SystemRoot, "System32" }.Concat(below).ToArray()), StringComparison.OrdinalIgnoreCase);
+            Normal(path).Equals(Path.Combine(new[] { Machine.Current.SystemRoot, "System32" }.Concat(below).ToArray()),
+                StringComparison.OrdinalIgnoreCase);
     }
 }

@@ -53,36 +53,43 @@ namespace Microsoft.PowerShell.Commands
 
         protected override void ProcessRecord()
         {
-            foreach (var key in FilterHashtable.Keys.Cast<string>().Where(k => !Known.Contains(k, StringComparer.OrdinalIgnoreCase)))
+            foreach (var key in FilterHashtable.Keys.Cast<string>()
+                .Where(k => !Known.Contains(k, StringComparer.OrdinalIgnoreCase)))
                 throw new StandInException("Get-WinEvent: unknown key '" + key + "' in -FilterHashtable");
             var all = Machine.Current.Read(s => s["events"].AsArray().Select((e, n) => new EventRecordStandIn
             {
                 LogName = Json.Text(e, "log"), ProviderName = Json.Text(e, "provider"), Id = (int)Json.Number(e, "id"),
-                TimeCreated = Machine.FromEpoch(Json.Real(e, "time")).ToLocalTime(), Message = Json.Text(e, "message"), Level = 4,
+                TimeCreated = Machine.FromEpoch(Json.Real(e, "time"))
+                    .ToLocalTime(), Message = Json.Text(e, "message"), Level = 4,
                 LevelDisplayName = "Information", RecordId = n + 1,
             }).ToList());
             var hits = all.Where(Matches).ToList();
             if (!Oldest) hits.Reverse();
             if (hits.Count == 0)
             {
-                WriteError(new ErrorRecord(new Exception("No events were found that match the specified selection criteria."),
+                WriteError(new ErrorRecord(
+                    new Exception("No events were found that match the specified selection criteria."),
                     "NoMatchingEventsFound", ErrorCategory.ObjectNotFound, null));
             }
             foreach (var hit in hits.Take((int)Math.Min(MaxEvents, int.MaxValue))) WriteObject(hit);
         }
 
         bool Matches(EventRecordStandIn found) =>
-            Fits("LogName", found.LogName) && Fits("ProviderName", found.ProviderName) && Fits("Id", found.Id) && Fits("Level", (int)found.Level)
-            && (Time("StartTime") == null || found.TimeCreated >= Time("StartTime")) && (Time("EndTime") == null || found.TimeCreated <= Time("EndTime"));
+            Fits("LogName", found.LogName) && Fits("ProviderName", found.ProviderName) && Fits("Id", found.Id)
+                && Fits("Level", (int)found.Level)
+            && (Time("StartTime") == null || found.TimeCreated >= Time("StartTime"))
+                && (Time("EndTime") == null || found.TimeCreated <= Time("EndTime"));
 
         object Asked(string key)
         {
-            var name = FilterHashtable.Keys.Cast<string>().FirstOrDefault(k => k.Equals(key, StringComparison.OrdinalIgnoreCase));
+            var name = FilterHashtable.Keys.Cast<string>().FirstOrDefault(k =>
+                k.Equals(key, StringComparison.OrdinalIgnoreCase));
             var value = name == null ? null : FilterHashtable[name];
             return value is PSObject wrapped ? wrapped.BaseObject : value;
         }
 
-        DateTime? Time(string key) => Asked(key) == null ? (DateTime?)null : ((DateTime)LanguagePrimitives.ConvertTo(Asked(key), typeof(DateTime))).ToLocalTime();
+        DateTime? Time(string key) => Asked(key) == null ? (DateTime?)null
+            : ((DateTime)LanguagePrimitives.ConvertTo(Asked(key), typeof(DateTime))).ToLocalTime();
 
         bool Fits(string key, object actual)
         {

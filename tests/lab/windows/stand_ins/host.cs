@@ -35,8 +35,10 @@ namespace FleetPatch.StandIns
             Console.SetIn(new ConsoleIn());
             Console.SetOut(new ConsoleOut(false));
             Console.SetError(new ConsoleOut(true));
-            variables = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().ToDictionary(e => (string)e.Key, e => (string)e.Value);
-            answers = new StreamWriter(Open(answersHandle, FileAccess.Write), new UTF8Encoding(false)) { AutoFlush = true };
+            variables = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>()
+                .ToDictionary(e => (string)e.Key, e => (string)e.Value);
+            answers = new StreamWriter(Open(answersHandle, FileAccess.Write),
+                new UTF8Encoding(false)) { AutoFlush = true };
             sessionState = Session.Create();
             PowerSwitch.Resume();
             Timetable.AfterBoot();
@@ -48,7 +50,8 @@ namespace FleetPatch.StandIns
             Environment.Exit(0);
         }
 
-        static FileStream Open(int handle, FileAccess access) => new FileStream(new SafeFileHandle((IntPtr)handle, true), access, 1);
+        static FileStream Open(int handle, FileAccess access) =>
+            new FileStream(new SafeFileHandle((IntPtr)handle, true), access, 1);
 
         static void Take(JsonObject message)
         {
@@ -58,8 +61,10 @@ namespace FleetPatch.StandIns
                 if (running.TryGetValue(id, out var old)) old.Stop();
                 return;
             }
-            var request = NewRequest(id, message["arguments"].AsArray().Select(a => (string)a).ToList(), (string)message["logon"]);
-            request.In = new StringReader(new UTF8Encoding(false).GetString(Convert.FromBase64String((string)message["stdin"])));
+            var arguments = message["arguments"].AsArray().Select(a => (string)a).ToList();
+            var request = NewRequest(id, arguments, (string)message["logon"]);
+            request.In = new StringReader(new UTF8Encoding(false)
+                .GetString(Convert.FromBase64String((string)message["stdin"])));
             request.Out = new StreamWriterOf(bytes => Output(id, "stdout", bytes));
             request.Err = new StreamWriterOf(bytes => Output(id, "stderr", bytes));
             running[id] = request;
@@ -73,16 +78,22 @@ namespace FleetPatch.StandIns
         static Request NewRequest(string id, IList<string> arguments, string logon)
         {
             if (logon != "network" && logon != "system") throw new StandInException("unknown logon '" + logon + "'");
-            return new Request { Id = id, Arguments = arguments, Logon = logon, Pid = Processes.NextPid(), Started = Machine.Now };
+            return new Request { Id = id, Arguments = arguments, Logon = logon, Pid = Processes.NextPid(),
+                Started = Machine.Now };
         }
 
-        // What a scheduled task runs: as SYSTEM, and nobody reads what it writes except a file for whoever debugs a test.
-        public static Request StartTask(string taskPath, string instance, IList<string> arguments, Action<Request> ended)
+        // What a scheduled task runs: as SYSTEM. What it writes goes to a file, for whoever debugs a test.
+        public static Request StartTask(string taskPath, string instance, IList<string> arguments,
+            Action<Request> ended)
         {
             var request = NewRequest(instance, arguments, "system");
             request.TaskPath = taskPath;
             var log = Path.Combine(Machine.Current.Folder, "task_output.log");
-            Action<byte[]> append = bytes => { lock (tasks) { using (var file = new FileStream(log, FileMode.Append)) file.Write(bytes, 0, bytes.Length); } };
+            Action<byte[]> append = bytes =>
+            {
+                lock (tasks)
+                using (var file = new FileStream(log, FileMode.Append)) file.Write(bytes, 0, bytes.Length);
+            };
             request.Out = new StreamWriterOf(append);
             request.Err = new StreamWriterOf(append);
             tasks[instance] = request;
@@ -90,7 +101,8 @@ namespace FleetPatch.StandIns
             return request;
         }
 
-        public static Request FindTask(string instance) => tasks.TryGetValue(instance, out var request) ? request : null;
+        public static Request FindTask(string instance) =>
+            tasks.TryGetValue(instance, out var request) ? request : null;
 
         static void Output(string id, string stream, byte[] data) =>
             Answer(new JsonObject { ["id"] = id, ["stream"] = stream, ["data"] = Convert.ToBase64String(data) });
@@ -102,6 +114,16 @@ namespace FleetPatch.StandIns
 
         static void Start(Request request, Action ended)
         {
+            var ends = 0;
+            request.Finish = () =>
+            {
+                if (Interlocked.Exchange(ref ends, 1) != 0) return;
+                if (request.WasStopped) request.ExitCode = 1;
+                request.End();
+                request.Out.Flush();
+                request.Err.Flush();
+                ended();
+            };
             var thread = new Thread(() =>
             {
                 Request.Current = request;
@@ -111,10 +133,7 @@ namespace FleetPatch.StandIns
                     request.Err.WriteLine(error is StandInException ? error.Message : error.ToString());
                     request.ExitCode = 1;
                 }
-                request.End();
-                request.Out.Flush();
-                request.Err.Flush();
-                ended();
+                request.Finish();
             }, 16 << 20);
             thread.IsBackground = true;
             using (ExecutionContext.SuppressFlow()) thread.Start();
@@ -125,7 +144,9 @@ namespace FleetPatch.StandIns
             var line = CommandLine.Of(request.Arguments);
             if (line.File != null && !File.Exists(line.File))
             {
-                request.Err.WriteLine("The argument '" + line.File + "' to the -File parameter does not exist. Provide the path to an existing '.ps1' file as an argument to the -File parameter.");
+                request.Err.WriteLine("The argument '" + line.File
+                    + "' to the -File parameter does not exist. Provide the path to an existing '.ps1' file as an "
+                    + "argument to the -File parameter.");
                 request.ExitCode = -196608;
                 return;
             }
@@ -160,7 +181,8 @@ namespace FleetPatch.StandIns
             try
             {
                 request.ThrowIfStopped();
-                shell.Invoke();
+                // what is not for the history is not traced
+                shell.Invoke(null, new PSInvocationSettings { AddToHistory = Coverage.IsOn });
             }
             catch (PipelineStoppedException) { failed = true; }
             catch (RuntimeException error)
@@ -168,8 +190,8 @@ namespace FleetPatch.StandIns
                 failed = true;
                 Report(request, shell.Runspace, error);
             }
-            if (request.Stopped.IsCancellationRequested) request.ExitCode = 1;
-            if (request.ExitCode == null && !failed && line.File != null) request.ExitCode = Session.LastExitCode(shell.Runspace);
+            if (request.ExitCode == null && !failed && line.File != null)
+                request.ExitCode = Session.LastExitCode(shell.Runspace);
             if (request.ExitCode == null) request.ExitCode = failed ? 1 : 0;
         }
 
@@ -192,7 +214,8 @@ namespace FleetPatch.StandIns
                 busy += change;
                 if (busy != 0) return;
                 foreach (DictionaryEntry entry in Environment.GetEnvironmentVariables())
-                    if (!variables.ContainsKey((string)entry.Key)) Environment.SetEnvironmentVariable((string)entry.Key, null);
+                    if (!variables.ContainsKey((string)entry.Key))
+                        Environment.SetEnvironmentVariable((string)entry.Key, null);
                 foreach (var entry in variables) Environment.SetEnvironmentVariable(entry.Key, entry.Value);
             }
         }

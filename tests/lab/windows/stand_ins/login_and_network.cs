@@ -13,7 +13,8 @@ namespace FleetPatch.StandIns
     public sealed class GetPrivilegeCommand : PSCmdlet
     {
         protected override void ProcessRecord() =>
-            WriteObject(Request.Current.Logon == "system" ? "administrator" : Json.Text(Machine.Current.Scenario, "privilege"));
+            WriteObject(Request.Current.Logon == "system" ? "administrator"
+                : Json.Text(Machine.Current.Scenario, "privilege"));
     }
 
     public sealed class ConnectionStandIn
@@ -27,10 +28,12 @@ namespace FleetPatch.StandIns
     public static class Listeners
     {
         // A service that runs has the number of its process; another listener is a process of that name, or the system.
-        public static IEnumerable<ConnectionStandIn> All() => Json.List(Machine.Current.Scenario, "listeners").Select(entry =>
+        public static IEnumerable<ConnectionStandIn> All() =>
+            Json.List(Machine.Current.Scenario, "listeners").Select(entry =>
         {
             var name = (string)entry[1];
-            var process = Services.Exists(name) ? (int?)Services.ProcessOf(name) : Processes.All().FirstOrDefault(p => p.ProcessName == name)?.Id;
+            var process = Services.Exists(name) ? (int?)Services.ProcessOf(name) : Processes.All()
+                .FirstOrDefault(p => p.ProcessName == name)?.Id;
             return new ConnectionStandIn { LocalPort = (ushort)(int)entry[0], OwningProcess = (uint)(process ?? 4) };
         }).Where(c => c.OwningProcess != 0);
     }
@@ -52,7 +55,8 @@ namespace FleetPatch.StandIns
         {
             var told = string.Join(" ", arguments).ToLowerInvariant();
             if (told != "interface ipv4 show dynamicport tcp") throw Unknown("netsh.exe", told);
-            foreach (var line in new[] { "", "Protocol tcp Dynamic Port Range", "---------------------------------", "Start Port      : 49152", "Number of Ports : 16384", "" })
+            foreach (var line in new[] { "", "Protocol tcp Dynamic Port Range", "---------------------------------",
+                "Start Port      : 49152", "Number of Ports : 16384", "" })
                 printed.Line(line);
             return 0;
         }

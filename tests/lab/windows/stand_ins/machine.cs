@@ -17,7 +17,8 @@ namespace FleetPatch.StandIns
         // A script may catch it: the tests see it in this file all the same.
         public StandInException(string message) : base("stand-in: " + message)
         {
-            lock (writing) File.AppendAllText(Path.Combine(Machine.Current.Folder, "stand_in_errors.log"), message + "\n");
+            lock (writing) File.AppendAllText(Path.Combine(Machine.Current.Folder, "stand_in_errors.log"), message
+                + "\n");
         }
     }
 
@@ -48,7 +49,8 @@ namespace FleetPatch.StandIns
         public static void Open(string folder) => Current = new Machine(folder);
 
         // Names of keys, values and updates mean the same in capitals and without.
-        static JsonObject ParseText(string text) => JsonNode.Parse(text, new JsonNodeOptions { PropertyNameCaseInsensitive = true }).AsObject();
+        static JsonObject ParseText(string text) => JsonNode.Parse(text,
+            new JsonNodeOptions { PropertyNameCaseInsensitive = true }).AsObject();
 
         static JsonObject Parse(string path) => ParseText(File.ReadAllText(path));
 
@@ -106,7 +108,8 @@ namespace FleetPatch.StandIns
             {
                 try
                 {
-                    return new FileStream(Path.Combine(Folder, "state.lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+                    return new FileStream(Path.Combine(Folder, "state.lock"), FileMode.OpenOrCreate,
+                        FileAccess.ReadWrite, FileShare.None);
                 }
                 catch (IOException)  // somebody else holds it
                 {
@@ -138,7 +141,8 @@ namespace FleetPatch.StandIns
         }
 
         // A gate is a file that a test makes when what waits for it shall go on.
-        static bool Closed(string gate) => !string.IsNullOrEmpty(gate) && !File.Exists(Path.Combine(Current.Folder, "gates", gate));
+        static bool Closed(string gate) => !string.IsNullOrEmpty(gate)
+            && !File.Exists(Path.Combine(Current.Folder, "gates", gate));
     }
 
     public static class Json
@@ -152,7 +156,8 @@ namespace FleetPatch.StandIns
         // A field that the scenario forgot is an error of the test, never a null that some script takes for an answer.
         public static JsonNode Field(JsonNode node, string name)
         {
-            if (!node.AsObject().TryGetPropertyValue(name, out var value)) throw new StandInException("no field '" + name + "' in " + node.GetPath());
+            if (!node.AsObject().TryGetPropertyValue(name, out var value))
+                throw new StandInException("no field '" + name + "' in " + node.GetPath());
             return value;
         }
 
@@ -166,7 +171,8 @@ namespace FleetPatch.StandIns
                 case JsonValueKind.False: return false;
                 case JsonValueKind.Number:
                     var value = node.AsValue();
-                    if (value.TryGetValue<long>(out var whole)) return whole >= int.MinValue && whole <= int.MaxValue ? (object)(int)whole : whole;
+                    if (value.TryGetValue<long>(out var whole))
+                        return whole >= int.MinValue && whole <= int.MaxValue ? (object)(int)whole : whole;
                     return value.TryGetValue<ulong>(out var big) ? (object)big : (double)node;
                 case JsonValueKind.Array:
                     var items = new object[node.AsArray().Count];

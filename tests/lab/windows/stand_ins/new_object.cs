@@ -12,7 +12,8 @@ namespace FleetPatch.StandIns
     [StandsInFor("New-Object")]
     public sealed class NewObjectCommand : PSCmdlet
     {
-        static readonly Dictionary<string, Func<object>> known = new Dictionary<string, Func<object>>(StringComparer.OrdinalIgnoreCase)
+        static readonly Dictionary<string, Func<object>> known = new Dictionary<string, Func<object>>(
+            StringComparer.OrdinalIgnoreCase)
         {
             ["Schedule.Service"] = () => new TaskService(),
             ["Microsoft.Update.Session"] = () => new UpdateSession(),
@@ -42,9 +43,11 @@ namespace FleetPatch.StandIns
         protected override void ProcessRecord()
         {
             if (ParameterSetName == "Com") { WriteObject(Activate()); return; }
-            if (TypeName.Equals("System.Threading.Mutex", StringComparison.OrdinalIgnoreCase) && ArgumentList != null && ArgumentList.Length > 1)
+            if (TypeName.Equals("System.Threading.Mutex", StringComparison.OrdinalIgnoreCase) && ArgumentList != null
+                && ArgumentList.Length > 1)
             {
-                WriteObject(new MutexStandIn(Convert.ToBoolean(Plain(ArgumentList[0])), Convert.ToString(ArgumentList[1])));
+                WriteObject(new MutexStandIn(Convert.ToBoolean(Plain(ArgumentList[0])),
+                    Convert.ToString(ArgumentList[1])));
                 return;
             }
             var script = ScriptBlock.Create("param($given) Microsoft.PowerShell.Utility\\New-Object @given");
@@ -61,7 +64,8 @@ namespace FleetPatch.StandIns
             try { return make(); }
             catch (System.Runtime.InteropServices.COMException error)
             {
-                var record = new ErrorRecord(error, "NoCOMClassIdentified", ErrorCategory.ResourceUnavailable, ComObject);
+                var record = new ErrorRecord(error, "NoCOMClassIdentified", ErrorCategory.ResourceUnavailable,
+                    ComObject);
                 ThrowTerminatingError(record);
                 return null;
             }
@@ -79,7 +83,8 @@ namespace FleetPatch.StandIns
             public bool Abandoned;
         }
 
-        static readonly Dictionary<string, Shared> all = new Dictionary<string, Shared>(StringComparer.OrdinalIgnoreCase);
+        static readonly Dictionary<string, Shared> all = new Dictionary<string, Shared>(
+            StringComparer.OrdinalIgnoreCase);
         readonly Shared shared;
 
         public MutexStandIn(bool owned, string name)
@@ -134,7 +139,9 @@ namespace FleetPatch.StandIns
         {
             lock (all)
             {
-                if (shared.Owner != Request.Current) throw new ApplicationException("Object synchronization method was called from an unsynchronized block of code.");
+                if (shared.Owner != Request.Current)
+                    throw new ApplicationException(
+                        "Object synchronization method was called from an unsynchronized block of code.");
                 if (--shared.Depth == 0) shared.Owner = null;
             }
         }
@@ -163,7 +170,8 @@ namespace FleetPatch.StandIns
 
         protected override void ProcessRecord()
         {
-            if (SubKey.Contains(':') || SubKey.StartsWith("HK", StringComparison.OrdinalIgnoreCase)) throw new StandInException("New-FpVolatileKey takes a path below the hive, not " + SubKey);
+            if (SubKey.Contains(':') || SubKey.StartsWith("HK", StringComparison.OrdinalIgnoreCase))
+                throw new StandInException("New-FpVolatileKey takes a path below the hive, not " + SubKey);
             RegistryStore.Create(SubKey.Replace('/', '\\').Trim('\\'), true);
         }
     }

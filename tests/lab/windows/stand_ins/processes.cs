@@ -11,7 +11,8 @@ namespace FleetPatch.StandIns
     {
         readonly Request request;
 
-        public ProcessStandIn(Request request) : this(request.Pid, "powershell", request.Started) { this.request = request; }
+        public ProcessStandIn(Request request) : this(request.Pid, "powershell",
+            request.Started) { this.request = request; }
 
         public ProcessStandIn(int id, string name, double started)
         {
@@ -20,6 +21,8 @@ namespace FleetPatch.StandIns
             StartTime = Machine.FromEpoch(started).ToLocalTime();
         }
 
+        // Whether it uses no processor: all others always do.
+        public bool IsIdle { get; set; }
         public int Id { get; }
         public string ProcessName { get; }
         public string Name => ProcessName;
@@ -40,7 +43,8 @@ namespace FleetPatch.StandIns
     public static class Processes
     {
         // The real cmdlet's own exception, without a reference for the compiler to an assembly beside the default ones.
-        static readonly Type failure = Type.GetType("Microsoft.PowerShell.Commands.ProcessCommandException, Microsoft.PowerShell.Commands.Management", true);
+        static readonly Type failure = Type.GetType(
+            "Microsoft.PowerShell.Commands.ProcessCommandException, Microsoft.PowerShell.Commands.Management", true);
 
         public static Exception Failure(string text) => (Exception)Activator.CreateInstance(failure, text);
 
@@ -55,8 +59,10 @@ namespace FleetPatch.StandIns
         {
             var result = Host.Running.Select(r => new ProcessStandIn(r)).ToList();
             result.AddRange(Machine.Current.Read(s => s["processes"].AsArray().Select(p =>
-                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))).ToList()));
-            if (Machine.Current.Read(s => Servicing.IsBusy(s))) result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
+                new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))
+                { IsIdle = p["idle"] != null }).ToList()));
+            if (Machine.Current.Read(s => Servicing.IsBusy(s)))
+                result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
             return result;
         }
     }
@@ -64,6 +70,16 @@ namespace FleetPatch.StandIns
     // CBS at work: for some seconds after a boot, or while another updater installs.
     public static class Servicing
     {
+        const string Key = @"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface";
+
+        // It tells this in the registry: 2 while it works, 1 while a reboot is pending.
+        public static bool IsFlag(string key, string name) => key.Equals(Key, StringComparison.OrdinalIgnoreCase)
+            && name.Equals("ServicingInProgress", StringComparison.OrdinalIgnoreCase);
+
+        // What a test has set counts as well.
+        public static object Flag(JsonObject state, object set) =>
+            IsBusy(state) ? 2 : !set.Equals(0) ? set : Json.Flag(state, "reboot_required") ? 1 : 0;
+
         public static bool IsBusy(JsonObject state) => (double)state["servicing_until"] > Machine.Now;
     }
 }
@@ -88,7 +104,8 @@ namespace Microsoft.PowerShell.Commands
             var all = Processes.All();
             if (ParameterSetName == "Id")
             {
-                foreach (var id in Id) Write(all.Where(p => p.Id == id), id.ToString(), "process identifier", "NoProcessFoundForGivenId");
+                foreach (var id in Id)
+                    Write(all.Where(p => p.Id == id), id.ToString(), "process identifier", "NoProcessFoundForGivenId");
                 return;
             }
             foreach (var name in Name ?? new[] { "*" })
@@ -104,7 +121,8 @@ namespace Microsoft.PowerShell.Commands
         {
             var found = hits.ToList();
             if (found.Count > 0) { WriteObject(found, true); return; }
-            var text = "Cannot find a process with the " + what + " " + (what == "name" ? "\"" + asked + "\"" : asked) + ". Verify the process " + what + " and call the cmdlet again.";
+            var text = "Cannot find a process with the " + what + " " + (what == "name" ? "\"" + asked + "\"" : asked)
+                + ". Verify the process " + what + " and call the cmdlet again.";
             WriteError(new ErrorRecord(Processes.Failure(text), error, ErrorCategory.ObjectNotFound, asked));
         }
     }
@@ -129,7 +147,8 @@ namespace Microsoft.PowerShell.Commands
             {
                 var process = Processes.All().FirstOrDefault(p => p.Id == id);
                 if (process != null) { process.Kill(); continue; }
-                WriteError(new ErrorRecord(Processes.Failure("Cannot find a process with the process identifier " + id + "."),
+                WriteError(new ErrorRecord(Processes.Failure("Cannot find a process with the process identifier " + id
+                    + "."),
                     "NoProcessFoundForGivenId", ErrorCategory.ObjectNotFound, id));
             }
         }

@@ -12,7 +12,8 @@ namespace FleetPatch.StandIns
     {
         public List<object> Lines { get; } = new List<object>();
         public void Line(string text) => Lines.Add(text);
-        public void Error(string text) => Lines.Add(new ErrorRecord(new RemoteException(text), "NativeCommandError", ErrorCategory.NotSpecified, null));
+        public void Error(string text) => Lines.Add(new ErrorRecord(new RemoteException(text), "NativeCommandError",
+            ErrorCategory.NotSpecified, null));
     }
 
     public static partial class Programs
@@ -20,7 +21,8 @@ namespace FleetPatch.StandIns
         public static object[] Run(string method, object[] arguments, SessionState session)
         {
             var printed = new Printed();
-            var texts = arguments.Select(a => Convert.ToString(a is PSObject wrapped ? wrapped.BaseObject : a, CultureInfo.InvariantCulture)).ToList();
+            var texts = arguments.Select(a => Convert.ToString(a is PSObject wrapped ? wrapped.BaseObject
+                : a, CultureInfo.InvariantCulture)).ToList();
             var code = (int)typeof(Programs).GetMethod(method).Invoke(null, new object[] { texts, printed });
             session.PSVariable.Set("global:LASTEXITCODE", code);
             // What a program writes to stderr becomes an error record only where a script merges the streams; here
@@ -28,11 +30,13 @@ namespace FleetPatch.StandIns
             return printed.Lines.Select(l => l is ErrorRecord error ? error.Exception.Message : l).ToArray();
         }
 
-        static StandInException Unknown(string program, string argument) => new StandInException(program + ": unknown argument '" + argument + "'");
+        static StandInException Unknown(string program, string argument) =>
+            new StandInException(program + ": unknown argument '" + argument + "'");
 
         static string Next(string program, List<string> arguments, ref int index)
         {
-            if (++index >= arguments.Count) throw new StandInException(program + ": '" + arguments[index - 1] + "' needs a value");
+            if (++index >= arguments.Count)
+                throw new StandInException(program + ": '" + arguments[index - 1] + "' needs a value");
             return arguments[index];
         }
 
@@ -49,7 +53,8 @@ namespace FleetPatch.StandIns
                     case "/r": restart = true; break;
                     case "/a": abort = true; break;
                     case "/f": break;
-                    case "/t": seconds = int.Parse(Next("shutdown.exe", arguments, ref i), CultureInfo.InvariantCulture); break;
+                    case "/t": seconds = int.Parse(Next("shutdown.exe", arguments, ref i),
+                        CultureInfo.InvariantCulture); break;
                     case "/d": reason = Next("shutdown.exe", arguments, ref i); break;
                     case "/c": comment = Next("shutdown.exe", arguments, ref i); break;
                     default: throw Unknown("shutdown.exe", arguments[i]);
@@ -57,7 +62,8 @@ namespace FleetPatch.StandIns
             }
             if (abort == restart) throw new StandInException("shutdown.exe: either /r or /a");
             if (comment.Length > 512) { printed.Error("The comment is too long."); return 87; }
-            if (reason != "" && !System.Text.RegularExpressions.Regex.IsMatch(reason, "^([pu]:)?[0-9]{1,3}:[0-9]{1,5}$", System.Text.RegularExpressions.RegexOptions.IgnoreCase))
+            if (reason != "" && !System.Text.RegularExpressions.Regex.IsMatch(reason,
+                "^([pu]:)?[0-9]{1,3}:[0-9]{1,5}$", System.Text.RegularExpressions.RegexOptions.IgnoreCase))
                 throw Unknown("shutdown.exe", "/d " + reason);
             return abort ? PowerSwitch.Abort(printed) : PowerSwitch.Schedule(seconds, reason, comment, printed);
         }
@@ -89,7 +95,8 @@ namespace FleetPatch.StandIns
         public static System.Threading.Timer Run(Action action, double milliseconds)
         {
             using (System.Threading.ExecutionContext.SuppressFlow())
-                return new System.Threading.Timer(_ => action(), null, (long)Math.Min(int.MaxValue, milliseconds) + 1, System.Threading.Timeout.Infinite);
+                return new System.Threading.Timer(_ => action(), null, (long)Math.Min(int.MaxValue, milliseconds)
+                    + 1, System.Threading.Timeout.Infinite);
         }
     }
 
@@ -103,7 +110,8 @@ namespace FleetPatch.StandIns
 
         public static void ThrowIfShuttingDown()
         {
-            if (InProgress) throw ComError.Of(0x8007045B, "A system shutdown is in progress. (Exception from HRESULT: 0x8007045B)");
+            if (InProgress)
+                throw ComError.Of(0x8007045B, "A system shutdown is in progress. (Exception from HRESULT: 0x8007045B)");
         }
 
         public static int Schedule(int seconds, string reason, string comment, Printed printed)
@@ -115,9 +123,11 @@ namespace FleetPatch.StandIns
                 if (Pending(state) != null) return (bool)Pending(state)["in_progress"] ? 1115 : 1190;
                 state["shutdown"] = new JsonObject
                 {
-                    ["at"] = Machine.Now + seconds, ["restart"] = true, ["reason"] = reason, ["comment"] = comment, ["in_progress"] = false,
+                    ["at"] = Machine.Now + seconds, ["restart"] = true, ["reason"] = reason, ["comment"] = comment,
+                        ["in_progress"] = false,
                 };
-                Events.Add(state, "System", "User32", 1074, "The process shutdown.exe has initiated the restart of computer: " + comment);
+                Events.Add(state, "System", "User32", 1074,
+                    "The process shutdown.exe has initiated the restart of computer: " + comment);
                 return 0;
             });
             if (code == 1115) printed.Error("A system shutdown is in progress.(1115)");
@@ -133,10 +143,12 @@ namespace FleetPatch.StandIns
                 if (Pending(state) == null) return 1116;
                 if ((bool)Pending(state)["in_progress"]) return 1115;
                 state["shutdown"] = null;
-                Events.Add(state, "System", "User32", 1075, "The last attempt to shutdown the computer was aborted by WINHOST\\anne");
+                Events.Add(state, "System", "User32", 1075,
+                    "The last attempt to shutdown the computer was aborted by WINHOST\\anne");
                 return 0;
             });
-            if (code == 1116) printed.Error("Unable to abort the system shutdown because no shutdown was in progress.(1116)");
+            if (code == 1116)
+                printed.Error("Unable to abort the system shutdown because no shutdown was in progress.(1116)");
             if (code == 1115) printed.Error("A system shutdown is in progress.(1115)");
             return code;
         }
@@ -159,7 +171,7 @@ namespace FleetPatch.StandIns
                 pending["in_progress"] = true;
                 return true;
             });
-            if (!due) return;
+            if (!due) { Resume(); return; } // aborted; or the timer's clock is ahead of the machine's
             // Windows prepares updates before the network goes down: requests are still answered meanwhile.
             Machine.Wait(Json.Real(Machine.Current.Scenario, "shutdown_seconds"), "");
             Machine.Current.Change(state => { state["power"] = "restarting"; });

@@ -16,14 +16,16 @@ namespace FleetPatch.StandIns
     }
 
     [CmdletProvider("Registry", ProviderCapabilities.ShouldProcess)]
-    public sealed class RegistryProvider : NavigationCmdletProvider, IPropertyCmdletProvider, IDynamicPropertyCmdletProvider
+    public sealed class RegistryProvider : NavigationCmdletProvider, IPropertyCmdletProvider,
+        IDynamicPropertyCmdletProvider
     {
         public override char ItemSeparator => '\\';
         public override char AltItemSeparator => '/';
 
         protected override Collection<PSDriveInfo> InitializeDefaultDrives() => new Collection<PSDriveInfo>
         {
-            new PSDriveInfo("HKLM", ProviderInfo, RegistryStore.Hive, "The configuration settings for the local computer", null),
+            new PSDriveInfo("HKLM", ProviderInfo, RegistryStore.Hive,
+                "The configuration settings for the local computer", null),
         };
 
         static string Key(string path) => RegistryStore.KeyOf(path);
@@ -42,7 +44,8 @@ namespace FleetPatch.StandIns
         protected override bool IsValidPath(string path) => true;
         protected override bool ItemExists(string path) => RegistryStore.Exists(Key(path));
         protected override bool IsItemContainer(string path) => ItemExists(path);
-        protected override bool HasChildItems(string path) => ItemExists(path) && RegistryStore.Children(Key(path)).Count > 0;
+        protected override bool HasChildItems(string path) =>
+            ItemExists(path) && RegistryStore.Children(Key(path)).Count > 0;
 
         void Write(string path)
         {
@@ -77,7 +80,8 @@ namespace FleetPatch.StandIns
             {
                 if (!Force)
                 {
-                    WriteError(new ErrorRecord(new IOException("A key in this path already exists."), "System.IO.IOException", ErrorCategory.ResourceExists, path));
+                    WriteError(new ErrorRecord(new IOException("A key in this path already exists."),
+                        "System.IO.IOException", ErrorCategory.ResourceExists, path));
                     return;
                 }
                 RegistryStore.Delete(key);  // as the real one does: -Force empties a key that is there
@@ -94,7 +98,8 @@ namespace FleetPatch.StandIns
             if (!Missing(path)) RegistryStore.Delete(Key(path));
         }
 
-        PSArgumentException NoProperty(string name, string path) => new PSArgumentException("Property " + name + " does not exist at path " + Shown(path) + ".");
+        PSArgumentException NoProperty(string name, string path) =>
+            new PSArgumentException("Property " + name + " does not exist at path " + Shown(path) + ".");
 
         void Report(string name, string path) => WriteError(new ErrorRecord(NoProperty(name, path),
             "System.Management.Automation.PSArgumentException", ErrorCategory.InvalidArgument, path));
@@ -103,7 +108,8 @@ namespace FleetPatch.StandIns
         {
             if (!RegistryStore.Exists(Key(path)))
             {
-                WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find path '" + Shown(path) + "' because it does not exist."),
+                WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find path '" + Shown(path)
+                    + "' because it does not exist."),
                     "PathNotFound", ErrorCategory.ObjectNotFound, path));
                 return;
             }
@@ -114,7 +120,11 @@ namespace FleetPatch.StandIns
             {
                 var pattern = new WildcardPattern(asked, WildcardOptions.IgnoreCase);
                 var hits = all.Where(n => pattern.IsMatch(n)).ToList();
-                if (hits.Count == 0 && !WildcardPattern.ContainsWildcardCharacters(asked)) { Report(asked, path); continue; }
+                if (hits.Count == 0 && !WildcardPattern.ContainsWildcardCharacters(asked))
+                {
+                    Report(asked, path);
+                    continue;
+                }
                 foreach (var name in hits.Where(n => result.Properties[n] == null))
                 {
                     result.Properties.Add(new PSNoteProperty(name, RegistryStore.Get(Key(path), name)));
@@ -128,7 +138,8 @@ namespace FleetPatch.StandIns
         {
             if (Missing(path)) return;
             var kind = (DynamicParameters as RegistryTypeParameter)?.Type ?? RegistryValueKind.Unknown;
-            foreach (var property in values.Properties) RegistryStore.Set(Key(path), property.Name, property.Value, kind);
+            foreach (var property in values.Properties)
+                RegistryStore.Set(Key(path), property.Name, property.Value, kind);
         }
 
         public void NewProperty(string path, string name, string type, object value)
@@ -136,10 +147,12 @@ namespace FleetPatch.StandIns
             if (Missing(path)) return;
             if (!Force && RegistryStore.Names(Key(path)).Contains(name, StringComparer.OrdinalIgnoreCase))
             {
-                WriteError(new ErrorRecord(new IOException("The property already exists."), "System.IO.IOException", ErrorCategory.ResourceExists, path));
+                WriteError(new ErrorRecord(new IOException("The property already exists."), "System.IO.IOException",
+                    ErrorCategory.ResourceExists, path));
                 return;
             }
-            var kind = string.IsNullOrEmpty(type) ? RegistryValueKind.Unknown : (RegistryValueKind)LanguagePrimitives.ConvertTo(type, typeof(RegistryValueKind));
+            var kind = string.IsNullOrEmpty(type) ? RegistryValueKind.Unknown
+                : (RegistryValueKind)LanguagePrimitives.ConvertTo(type, typeof(RegistryValueKind));
             RegistryStore.Set(Key(path), name, value, kind);
             var written = new PSObject();
             written.Properties.Add(new PSNoteProperty(name, RegistryStore.Get(Key(path), name)));
@@ -149,14 +162,19 @@ namespace FleetPatch.StandIns
         public void RemoveProperty(string path, string name)
         {
             if (Missing(path)) return;
-            if (RegistryStore.Names(Key(path)).Contains(name, StringComparer.OrdinalIgnoreCase)) RegistryStore.Remove(Key(path), name);
+            if (RegistryStore.Names(Key(path)).Contains(name, StringComparer.OrdinalIgnoreCase))
+                RegistryStore.Remove(Key(path), name);
             else Report(name, path);
         }
 
-        public void ClearProperty(string path, Collection<string> names) => throw new StandInException("Clear-ItemProperty on the registry");
-        public void RenameProperty(string path, string source, string target) => throw new StandInException("Rename-ItemProperty on the registry");
-        public void CopyProperty(string path, string name, string target, string targetName) => throw new StandInException("Copy-ItemProperty on the registry");
-        public void MoveProperty(string path, string name, string target, string targetName) => throw new StandInException("Move-ItemProperty on the registry");
+        public void ClearProperty(string path, Collection<string> names) =>
+            throw new StandInException("Clear-ItemProperty on the registry");
+        public void RenameProperty(string path, string source, string target) =>
+            throw new StandInException("Rename-ItemProperty on the registry");
+        public void CopyProperty(string path, string name, string target, string targetName) =>
+            throw new StandInException("Copy-ItemProperty on the registry");
+        public void MoveProperty(string path, string name, string target, string targetName) =>
+            throw new StandInException("Move-ItemProperty on the registry");
         public object GetPropertyDynamicParameters(string path, Collection<string> names) => null;
         public object SetPropertyDynamicParameters(string path, PSObject value) => new RegistryTypeParameter();
         public object ClearPropertyDynamicParameters(string path, Collection<string> names) => null;

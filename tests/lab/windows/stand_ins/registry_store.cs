@@ -21,7 +21,8 @@ namespace FleetPatch.StandIns
         {
             var parts = path.Split(new[] { '\\', '/' }, StringSplitOptions.RemoveEmptyEntries);
             if (parts.Length == 0) return null;
-            if (parts[0].Equals(Hive, StringComparison.OrdinalIgnoreCase) || parts[0].Equals("HKLM", StringComparison.OrdinalIgnoreCase))
+            if (parts[0].Equals(Hive, StringComparison.OrdinalIgnoreCase)
+                || parts[0].Equals("HKLM", StringComparison.OrdinalIgnoreCase))
                 return string.Join("\\", parts.Skip(1));
             return null;
         }
@@ -38,7 +39,8 @@ namespace FleetPatch.StandIns
         {
             var start = key == "" ? "" : key + "\\";
             return Keys(state).Select(k => k.Key)
-                .Where(k => k.StartsWith(start, StringComparison.OrdinalIgnoreCase) && k.Length > start.Length && k.IndexOf('\\', start.Length) < 0)
+                .Where(k => k.StartsWith(start, StringComparison.OrdinalIgnoreCase) && k.Length > start.Length
+                    && k.IndexOf('\\', start.Length) < 0)
                 .Select(k => k.Substring(start.Length)).OrderBy(k => k, StringComparer.OrdinalIgnoreCase).ToList();
         }
 
@@ -63,7 +65,8 @@ namespace FleetPatch.StandIns
         {
             Machine.Current.Change(state =>
             {
-                foreach (var old in Keys(state).Select(k => k.Key).Where(k => k.Equals(key, StringComparison.OrdinalIgnoreCase)
+                foreach (var old in Keys(state).Select(k => k.Key)
+                    .Where(k => k.Equals(key, StringComparison.OrdinalIgnoreCase)
                     || k.StartsWith(key + "\\", StringComparison.OrdinalIgnoreCase)).ToList()) Keys(state).Remove(old);
             });
         }
@@ -74,7 +77,7 @@ namespace FleetPatch.StandIns
         public static object Get(string key, string name) => Machine.Current.Read(s =>
         {
             if (key == "" || !Has(s, key) || !Values(s, key).TryGetPropertyValue(name, out var value)) return null;
-            return Decoded(value);
+            return Servicing.IsFlag(key, name) ? Servicing.Flag(s, Decoded(value)) : Decoded(value);
         });
 
         public static RegistryValueKind Kind(string key, string name) =>
@@ -92,14 +95,16 @@ namespace FleetPatch.StandIns
             });
         }
 
-        public static void Remove(string key, string name) => Machine.Current.Change(s => { Values(s, key).Remove(name); });
+        public static void Remove(string key, string name) =>
+            Machine.Current.Change(s => { Values(s, key).Remove(name); });
 
         static RegistryValueKind KindOf(object value)
         {
             if (value is int || value is uint) return RegistryValueKind.DWord;
             if (value is long || value is ulong) return RegistryValueKind.QWord;
             if (value is byte[]) return RegistryValueKind.Binary;
-            return value is System.Collections.IEnumerable && !(value is string) ? RegistryValueKind.MultiString : RegistryValueKind.String;
+            return value is System.Collections.IEnumerable && !(value is string) ? RegistryValueKind.MultiString
+                : RegistryValueKind.String;
         }
 
         static JsonNode Encoded(object value, RegistryValueKind kind)
@@ -110,7 +115,8 @@ namespace FleetPatch.StandIns
                 case RegistryValueKind.QWord: return Convert.ToInt64(value);
                 case RegistryValueKind.Binary: return Convert.ToBase64String((byte[])value);
                 case RegistryValueKind.MultiString:
-                    var texts = value is string one ? new[] { one } : ((System.Collections.IEnumerable)value).Cast<object>().Select(Convert.ToString);
+                    var texts = value is string one ? new[] { one } : ((System.Collections.IEnumerable)value)
+                        .Cast<object>().Select(Convert.ToString);
                     return new JsonArray(texts.Select(t => (JsonNode)t).ToArray());
                 default: return Convert.ToString(value);
             }
@@ -145,8 +151,10 @@ namespace FleetPatch.StandIns
         public RegistryValueKind GetValueKind(string name) => RegistryStore.Kind(key, name);
         public RegistryKeyStandIn OpenSubKey(string name) => Open(name);
         public RegistryKeyStandIn OpenSubKey(string name, bool writable) => Open(name);
-        public void SetValue(string name, object value) => RegistryStore.Set(key, name, value, RegistryValueKind.Unknown);
-        public void SetValue(string name, object value, RegistryValueKind kind) => RegistryStore.Set(key, name, value, kind);
+        public void SetValue(string name, object value) => RegistryStore.Set(key, name, value,
+            RegistryValueKind.Unknown);
+        public void SetValue(string name, object value, RegistryValueKind kind) =>
+            RegistryStore.Set(key, name, value, kind);
         public void Close() { }
         public void Dispose() { }
         public override string ToString() => Name;

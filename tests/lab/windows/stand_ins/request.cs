@@ -10,6 +10,7 @@ namespace FleetPatch.StandIns
 {
     public sealed class Request
     {
+        Timer timer;
         static readonly AsyncLocal<Request> current = new AsyncLocal<Request>();
         readonly List<Action> atEnd = new List<Action>();
 
@@ -37,12 +38,16 @@ namespace FleetPatch.StandIns
 
         public bool WasStopped { get; private set; }
 
+        public Action Finish { get; set; }
+
+        // As the end of a process: what its thread does not notice it has ended soon goes on unseen.
         public void Stop()
         {
             WasStopped = true;
             Stopped.Cancel();
             var shell = Shell;
             if (shell != null) shell.BeginStop(null, null);
+            timer = Later.Run(Finish, 2000);
         }
 
         public void AtEnd(Action action) { lock (atEnd) atEnd.Add(action); }

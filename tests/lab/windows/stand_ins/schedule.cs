@@ -19,7 +19,8 @@ namespace FleetPatch.StandIns
 
         public void Connect(object server = null, object user = null, object domain = null, object password = null)
         {
-            if (server != null && Convert.ToString(server) != "") throw new StandInException("Schedule.Service of another computer");
+            if (server != null && Convert.ToString(server) != "")
+                throw new StandInException("Schedule.Service of another computer");
             var error = Json.Number(Machine.Current.Scenario, "task_scheduler_error");
             if (error != 0) throw ComError.Of((uint)error);
             connected = true;
@@ -27,7 +28,9 @@ namespace FleetPatch.StandIns
 
         void Need()
         {
-            if (!connected) throw ComError.Of(0x80070015, "The Task Scheduler service is not connected. (Exception from HRESULT: 0x80070015)");
+            if (!connected)
+                throw ComError.Of(0x80070015,
+                    "The Task Scheduler service is not connected. (Exception from HRESULT: 0x80070015)");
         }
 
         public TaskDefinition NewTask(int flags)
@@ -40,7 +43,9 @@ namespace FleetPatch.StandIns
         public TaskFolder GetFolder(string path)
         {
             Need();
-            if (path != "\\") throw ComError.Of(0x80070002, "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
+            if (path != "\\")
+                throw ComError.Of(0x80070002,
+                    "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
             return new TaskFolder();
         }
 
@@ -57,12 +62,14 @@ namespace FleetPatch.StandIns
         public string Name => "\\";
         public string Path => "\\";
 
-        internal static List<string> Names() => Machine.Current.Read(s => s["tasks"].AsObject().Select(t => t.Key).ToList());
+        internal static List<string> Names() => Machine.Current.Read(s =>
+            s["tasks"].AsObject().Select(t => t.Key).ToList());
 
         static string Checked(string name)
         {
             name = (name ?? "").TrimStart('\\');
-            if (name == "" || !Regex.IsMatch(name, @"^[^\\/:*?""<>|]{1,200}$")) throw ComError.Of(0x8007007B, "The filename, directory name, or volume label syntax is incorrect.");
+            if (name == "" || !Regex.IsMatch(name, @"^[^\\/:*?""<>|]{1,200}$"))
+                throw ComError.Of(0x8007007B, "The filename, directory name, or volume label syntax is incorrect.");
             return name;
         }
 
@@ -70,12 +77,14 @@ namespace FleetPatch.StandIns
         {
             name = Checked(name);
             if (Names().Contains(name, StringComparer.OrdinalIgnoreCase)) return name;
-            throw ComError.Of(0x80070002, "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
+            throw ComError.Of(0x80070002,
+                "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
         }
 
         public RegisteredTask GetTask(string path) => new RegisteredTask(Known(path));
 
-        public RegisteredTaskCollection GetTasks(int flags) => new RegisteredTaskCollection(Names().Select(n => new RegisteredTask(n)));
+        public RegisteredTaskCollection GetTasks(int flags) =>
+            new RegisteredTaskCollection(Names().Select(n => new RegisteredTask(n)));
 
         // Deleting a task does not stop what runs of it.
         public void DeleteTask(string name, int flags)
@@ -84,27 +93,39 @@ namespace FleetPatch.StandIns
             Machine.Current.Change(s => { s["tasks"].AsObject().Remove(name); });
         }
 
-        public RegisteredTask RegisterTaskDefinition(string path, TaskDefinition definition, int flags, object user, object password, int logonType, object sddl = null)
+        public RegisteredTask RegisterTaskDefinition(string path, TaskDefinition definition, int flags, object user,
+            object password, int logonType, object sddl = null)
         {
             var name = Checked(path);
             if (definition == null) throw ComError.Of(0x80004003, "Invalid pointer");
-            if (flags != 2 && flags != 4 && flags != 6) throw new StandInException("RegisterTaskDefinition: flags " + flags);
-            var given = user == null || Convert.ToString(user) == "" ? definition.Principal.UserId : Convert.ToString(user);
-            if (!Regex.IsMatch(given, @"^(S-1-5-18|(NT AUTHORITY\\)?SYSTEM)$", RegexOptions.IgnoreCase) || logonType != 5)
-                throw new StandInException("only tasks of SYSTEM with logon type 5 (a service account), not '" + given + "' with " + logonType);
+            if (flags != 2 && flags != 4 && flags != 6)
+                throw new StandInException("RegisterTaskDefinition: flags " + flags);
+            var given = user == null || Convert.ToString(user) == "" ? definition.Principal.UserId
+                : Convert.ToString(user);
+            if (!Regex.IsMatch(given, @"^(S-1-5-18|(NT AUTHORITY\\)?SYSTEM)$", RegexOptions.IgnoreCase)
+                || logonType != 5)
+                throw new StandInException("only tasks of SYSTEM with logon type 5 (a service account), not '" + given
+                    + "' with " + logonType);
             if (password != null) throw ComError.Of(0x80070057, "SYSTEM has no password.");
-            if (definition.Principal.LogonType != 5 && definition.Principal.LogonType != 0) throw ComError.Of(0x80070057, "The logon types differ.");
-            if (definition.Actions.Count != 1) throw ComError.Of(0x8004131A, "The task XML is malformed: one action is expected.");
-            if (definition.Actions.All[0].Path == "") throw ComError.Of(0x8004131A, "The task XML is missing a required element or attribute.");
-            if (definition.Triggers.Count > 1) throw new StandInException("a task with " + definition.Triggers.Count + " triggers");
+            if (definition.Principal.LogonType != 5 && definition.Principal.LogonType != 0)
+                throw ComError.Of(0x80070057, "The logon types differ.");
+            if (definition.Actions.Count != 1)
+                throw ComError.Of(0x8004131A, "The task XML is malformed: one action is expected.");
+            if (definition.Actions.All[0].Path == "")
+                throw ComError.Of(0x8004131A, "The task XML is missing a required element or attribute.");
+            if (definition.Triggers.Count > 1)
+                throw new StandInException("a task with " + definition.Triggers.Count + " triggers");
             Interval(definition.Settings.ExecutionTimeLimit);
             var record = TaskRecord.Of(definition);
             record["user"] = "S-1-5-18";
             Machine.Current.Change(s =>
             {
                 var tasks = s["tasks"].AsObject();
-                if (flags == 2 && tasks.ContainsKey(name)) throw ComError.Of(0x800700B7, "Cannot create a file when that file already exists. (Exception from HRESULT: 0x800700B7)");
-                if (flags == 4 && !tasks.ContainsKey(name)) throw ComError.Of(0x80070002, "The system cannot find the file specified.");
+                if (flags == 2 && tasks.ContainsKey(name))
+                    throw ComError.Of(0x800700B7,
+                        "Cannot create a file when that file already exists. (Exception from HRESULT: 0x800700B7)");
+                if (flags == 4 && !tasks.ContainsKey(name))
+                    throw ComError.Of(0x80070002, "The system cannot find the file specified.");
                 tasks[name] = record;
             });
             Timetable.Plan();
@@ -113,7 +134,9 @@ namespace FleetPatch.StandIns
 
         static void Interval(string text)
         {
-            if (!Regex.IsMatch(text, @"^P(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?$") || text == "P" || text == "PT") throw ComError.Of(0x80041318, "The task XML contains a value which is incorrectly formatted or out of range: " + text);
+            if (!Regex.IsMatch(text, @"^P(\d+D)?(T(\d+H)?(\d+M)?(\d+S)?)?$") || text == "P" || text == "PT")
+                throw ComError.Of(0x80041318,
+                    "The task XML contains a value which is incorrectly formatted or out of range: " + text);
         }
     }
 
@@ -130,7 +153,8 @@ namespace FleetPatch.StandIns
         JsonNode In(JsonObject state)
         {
             if (state["tasks"].AsObject().TryGetPropertyValue(Name, out var task)) return task;
-            throw ComError.Of(0x80070002, "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
+            throw ComError.Of(0x80070002,
+                "The system cannot find the file specified. (Exception from HRESULT: 0x80070002)");
         }
 
         T Field<T>(Func<JsonNode, T> look) => Machine.Current.Read(s => look(In(s)));
@@ -138,7 +162,8 @@ namespace FleetPatch.StandIns
         public int State => !Enabled ? 1 : Instances().Any() ? Active : Ready;
         public int LastTaskResult => Field(t => (int)Json.Number(t, "last_result"));
         public int NumberOfMissedRuns => 0;
-        public DateTime LastRunTime => Field(t => t["last_run"] == null ? new DateTime(1999, 11, 30) : Machine.FromEpoch(Json.Real(t, "last_run")).ToLocalTime());
+        public DateTime LastRunTime => Field(t => t["last_run"] == null ? new DateTime(1999, 11, 30)
+            : Machine.FromEpoch(Json.Real(t, "last_run")).ToLocalTime());
         public DateTime NextRunTime => new DateTime(1899, 12, 30);
         public TaskDefinition Definition => Field(TaskRecord.Definition);
 
@@ -152,7 +177,8 @@ namespace FleetPatch.StandIns
         {
             var instance = Field(t => (string)t["instance"]);
             var request = instance == null ? null : Host.FindTask(instance);
-            return request == null ? Enumerable.Empty<RunningTask>() : new[] { new RunningTask(Name, instance, request) };
+            return request == null ? Enumerable.Empty<RunningTask>()
+                : new[] { new RunningTask(Name, instance, request) };
         }
 
         public RunningTaskCollection GetInstances(int flags) => new RunningTaskCollection(Instances());
@@ -161,15 +187,19 @@ namespace FleetPatch.StandIns
 
         public RunningTask RunEx(object parameters, int flags, int sessionID, string user)
         {
-            if (parameters != null || sessionID != 0 || !string.IsNullOrEmpty(user)) throw new StandInException("RunEx with parameters, a session or a user");
+            if (parameters != null || sessionID != 0 || !string.IsNullOrEmpty(user))
+                throw new StandInException("RunEx with parameters, a session or a user");
             if ((flags & ~2) != 0) throw new StandInException("RunEx: flags " + flags);
             PowerSwitch.ThrowIfShuttingDown();
             if (!Enabled) throw ComError.Of(0x80041326, "The task is disabled.");
-            if (flags == 0 && !Field(t => Json.Flag(t, "on_batteries")) && Json.Flag(Machine.Current.Scenario, "on_battery")) return null;
+            if (flags == 0 && !Field(t => Json.Flag(t, "on_batteries"))
+                && Json.Flag(Machine.Current.Scenario, "on_battery"))
+                return null;
             if (Instances().Any()) return null;  // as "do not start a new instance" says
             var program = Field(t => Json.Text(t, "path")).Trim('"');
             var arguments = CommandLine.Split(Field(t => Json.Text(t, "arguments")));
-            if (!Paths.IsSystem32(program, "WindowsPowerShell", "v1.0", "powershell.exe")) throw new StandInException("a task runs only powershell.exe of System32, not " + program);
+            if (!Paths.IsSystem32(program, "WindowsPowerShell", "v1.0", "powershell.exe"))
+                throw new StandInException("a task runs only powershell.exe of System32, not " + program);
             var instance = "{" + Guid.NewGuid() + "}";
             Machine.Current.Change(s =>
             {
@@ -187,7 +217,9 @@ namespace FleetPatch.StandIns
         {
             Machine.Current.Change(s =>
             {
-                if (!s["tasks"].AsObject().TryGetPropertyValue(Name, out var task) || (string)task["instance"] != request.Id) return;
+                if (!s["tasks"].AsObject().TryGetPropertyValue(Name, out var task)
+                    || (string)task["instance"] != request.Id)
+                    return;
                 task["instance"] = null;
                 task["last_result"] = request.WasStopped ? 0x41306 : request.ExitCode;
             });
@@ -206,21 +238,24 @@ namespace FleetPatch.StandIns
             Machine.Current.Change(s =>
             {
                 foreach (var task in s["tasks"].AsObject().Select(t => t.Value).Where(t => t["start_at"] != null))
-                    if (Json.Real(task, "start_at") < Machine.Now && !Json.Flag(task, "start_late")) task["start_at"] = null;
+                    if (Json.Real(task, "start_at") < Machine.Now && !Json.Flag(task, "start_late"))
+                        task["start_at"] = null;
             });
             Plan();
         }
 
         public static void Plan()
         {
-            var next = Machine.Current.Read(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null).Select(t => Json.Real(t.Value, "start_at")).DefaultIfEmpty(0).Min());
+            var next = Machine.Current.Read(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null)
+                .Select(t => Json.Real(t.Value, "start_at")).DefaultIfEmpty(0).Min());
             if (next == 0) return;
             timer = Later.Run(Run, Math.Max(0, (next - Machine.Now) * 1000));
         }
 
         static void Run()
         {
-            var due = Machine.Current.Change(s => s["tasks"].AsObject().Where(t => t.Value["start_at"] != null && Json.Real(t.Value, "start_at") <= Machine.Now).Select(t =>
+            var due = Machine.Current.Change(s => s["tasks"].AsObject()
+                .Where(t => t.Value["start_at"] != null && Json.Real(t.Value, "start_at") <= Machine.Now).Select(t =>
             {
                 t.Value["start_at"] = null;
                 return t.Key;
@@ -239,7 +274,12 @@ namespace FleetPatch.StandIns
     {
         readonly Request request;
 
-        internal RunningTask(string name, string instance, Request request) { Name = name; InstanceGuid = instance; this.request = request; }
+        internal RunningTask(string name, string instance, Request request)
+        {
+            Name = name;
+            InstanceGuid = instance;
+            this.request = request;
+        }
 
         public string Name { get; }
         public string Path => "\\" + Name;
@@ -253,7 +293,8 @@ namespace FleetPatch.StandIns
         Request Alive()
         {
             if (Host.FindTask(InstanceGuid) != null) return request;
-            throw ComError.Of(0x8004130B, "There is no running instance of the task. (Exception from HRESULT: 0x8004130B)");
+            throw ComError.Of(0x8004130B,
+                "There is no running instance of the task. (Exception from HRESULT: 0x8004130B)");
         }
     }
 

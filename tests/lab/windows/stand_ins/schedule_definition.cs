@@ -1,6 +1,7 @@
 // Schedule.Service: what a task is made of. Values are checked when a task is registered (schedule.cs).
 using System;
 using System.Collections.Generic;
+using System.Globalization;
 using System.Linq;
 using System.Text.Json.Nodes;
 
@@ -105,10 +106,13 @@ namespace FleetPatch.StandIns
         {
             get
             {
-                const System.Globalization.DateTimeStyles Styles = System.Globalization.DateTimeStyles.AdjustToUniversal | System.Globalization.DateTimeStyles.AssumeLocal;
+                const DateTimeStyles Styles = DateTimeStyles.AdjustToUniversal | DateTimeStyles.AssumeLocal;
                 var formats = new[] { "yyyy-MM-ddTHH:mm:ssK", "yyyy-MM-ddTHH:mm:ss" };
-                if (DateTime.TryParseExact(StartBoundary, formats, System.Globalization.CultureInfo.InvariantCulture, Styles, out var time)) return Machine.ToEpoch(time);
-                throw ComError.Of(0x80041318, "The task XML contains a value which is incorrectly formatted or out of range: " + StartBoundary);
+                if (DateTime.TryParseExact(StartBoundary, formats, CultureInfo.InvariantCulture,
+                    Styles, out var time))
+                    return Machine.ToEpoch(time);
+                throw ComError.Of(0x80041318,
+                    "The task XML contains a value which is incorrectly formatted or out of range: " + StartBoundary);
             }
         }
     }
@@ -155,7 +159,8 @@ namespace FleetPatch.StandIns
             ["arguments"] = definition.Actions.All[0].Arguments,
             ["description"] = definition.RegistrationInfo.Description,
             ["time_limit"] = definition.Settings.ExecutionTimeLimit,
-            ["on_batteries"] = !definition.Settings.DisallowStartIfOnBatteries && !definition.Settings.StopIfGoingOnBatteries,
+            ["on_batteries"] = !definition.Settings.DisallowStartIfOnBatteries
+                && !definition.Settings.StopIfGoingOnBatteries,
             ["priority"] = definition.Settings.Priority,
             ["multiple_instances"] = definition.Settings.MultipleInstances,
             ["enabled"] = definition.Settings.Enabled,

@@ -8,7 +8,10 @@ using System.Threading;
 
 namespace FleetPatch.StandIns
 {
-    public enum ServiceControllerStatus { Stopped = 1, StartPending, StopPending, Running, ContinuePending, PausePending, Paused }
+    public enum ServiceControllerStatus
+    {
+        Stopped = 1, StartPending, StopPending, Running, ContinuePending, PausePending, Paused,
+    }
 
     public enum ServiceStartMode { Boot, System, Automatic, Manual, Disabled }
 
@@ -31,32 +34,40 @@ namespace FleetPatch.StandIns
 
         public void WaitForStatus(ServiceControllerStatus wanted, TimeSpan timeout)
         {
-            if (Status != wanted) throw new TimeoutException("Time out has expired and the operation has not been completed.");
+            if (Status != wanted)
+                throw new TimeoutException("Time out has expired and the operation has not been completed.");
         }
     }
 
     public static class Services
     {
         static JsonNode Find(JsonObject state, string name) =>
-            state["services"].AsArray().FirstOrDefault(s => Json.Text(s, "name").Equals(name, StringComparison.OrdinalIgnoreCase));
+            state["services"].AsArray().FirstOrDefault(s =>
+                Json.Text(s, "name").Equals(name, StringComparison.OrdinalIgnoreCase));
 
-        public static string Text(string name, string field) => Machine.Current.Read(s => Json.Text(Find(s, name), field));
+        public static string Text(string name, string field) =>
+            Machine.Current.Read(s => Json.Text(Find(s, name), field));
 
         public static List<ServiceStandIn> All() =>
-            Machine.Current.Read(s => s["services"].AsArray().Select(n => new ServiceStandIn(Json.Text(n, "name"))).ToList());
+            Machine.Current.Read(s => s["services"].AsArray().Select(n => new ServiceStandIn(Json.Text(n, "name")))
+                .ToList());
 
         public static bool Exists(string name) => Machine.Current.Read(s => Find(s, name) != null);
 
         // The number of a service's process: 0 while it does not run.
         public static int ProcessOf(string name) => Machine.Current.Read(s =>
-            Json.Text(Find(s, name), "status") == "Running" ? 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name)) : 0);
+            Json.Text(Find(s, name), "status") == "Running" ? 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name))
+                : 0);
 
         // Returns why it did not work, or null.
         public static string Set(string name, string status) => Machine.Current.Change(state =>
         {
             var service = Find(state, name);
-            if (status == "Running" && Json.Text(service, "start_type") == "Disabled") return "the service cannot be started, either because it is disabled or because it has no enabled devices associated with it";
-            if (status == "Running" && Json.Flag(service, "start_fails")) return "the service did not respond to the start or control request in a timely fashion";
+            if (status == "Running" && Json.Text(service, "start_type") == "Disabled")
+                return "the service cannot be started, either because it is disabled or because it has no enabled devices "
+                    + "associated with it";
+            if (status == "Running" && Json.Flag(service, "start_fails"))
+                return "the service did not respond to the start or control request in a timely fashion";
             service["status"] = status;
             if (status == "Running") service["starts"] = (int)service["starts"] + 1;
             return null;
@@ -80,7 +91,8 @@ namespace Microsoft.PowerShell.Commands
                 var hits = Services.All().Where(s => pattern.IsMatch(s.Name)).ToList();
                 if (hits.Count == 0 && !WildcardPattern.ContainsWildcardCharacters(name))
                 {
-                    WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find any service with service name '" + name + "'."),
+                    WriteError(new ErrorRecord(new ItemNotFoundException("Cannot find any service with service name '"
+                        + name + "'."),
                         "NoServiceFoundForGivenName", ErrorCategory.ObjectNotFound, name));
                 }
                 result.AddRange(hits);
@@ -92,8 +104,10 @@ namespace Microsoft.PowerShell.Commands
         {
             var why = Services.Set(service.Name, status);
             if (why == null) return;
-            var text = "Service '" + service.DisplayName + " (" + service.Name + ")' cannot be " + verb + ": " + why + ".";
-            WriteError(new ErrorRecord(new InvalidOperationException(text), "CouldNotStartService", ErrorCategory.OpenError, service));
+            var text = "Service '" + service.DisplayName + " (" + service.Name + ")' cannot be " + verb + ": " + why
+                + ".";
+            WriteError(new ErrorRecord(new InvalidOperationException(text), "CouldNotStartService",
+                ErrorCategory.OpenError, service));
         }
     }
 

@@ -27,7 +27,8 @@ namespace FleetPatch.StandIns
 
     public static class Session
     {
-        static readonly MethodInfo setRaw = typeof(PSVariable).GetMethod("SetValueRaw", BindingFlags.NonPublic | BindingFlags.Instance);
+        static readonly MethodInfo setRaw = typeof(PSVariable)
+            .GetMethod("SetValueRaw", BindingFlags.NonPublic | BindingFlags.Instance);
 
         public static InitialSessionState Create()
         {
@@ -47,7 +48,8 @@ namespace FleetPatch.StandIns
                 var program = method.GetCustomAttribute<ProgramAttribute>();
                 if (program == null) continue;
                 var function = "FpProgram" + method.Name;
-                var body = "[FleetPatch.StandIns.Programs]::Run('" + method.Name + "', $args, $ExecutionContext.SessionState)";
+                var body = "[FleetPatch.StandIns.Programs]::Run('" + method.Name
+                    + "', $args, $ExecutionContext.SessionState)";
                 state.Commands.Add(new SessionStateFunctionEntry(function, body, ScopedItemOptions.AllScope, null));
                 var file = Path.GetFileName(program.Path);
                 Alias(state, file, function);
@@ -77,8 +79,13 @@ namespace FleetPatch.StandIns
             variables.Set("LASTEXITCODE", null);
             var home = Path.Combine(Machine.Current.SystemRoot, "System32");
             Directory.CreateDirectory(home);
+            var files = runspace.SessionStateProxy.Provider.GetOne("FileSystem");
+            var root = Path.Combine(Machine.Current.Folder, "C");
+            runspace.SessionStateProxy.Drive.New(new PSDriveInfo("C", files, root, "", null), "global");
             runspace.SessionStateProxy.Path.SetLocation(home);
-            if (!(runspace.SessionStateProxy.Drive.GetAll().Any(d => d.Name == "HKLM"))) throw new StandInException("no drive HKLM");
+            if (!(runspace.SessionStateProxy.Drive.GetAll().Any(d => d.Name == "HKLM")))
+                throw new StandInException("no drive HKLM");
+            Coverage.Follow(runspace);
         }
 
         public static int? LastExitCode(Runspace runspace)

@@ -39,22 +39,32 @@ namespace FleetPatch.StandIns
 
         public override PSHostRawUserInterface RawUI => screen;
         public override void Write(string value) => request.Out.Write(value);
-        public override void Write(ConsoleColor foreground, ConsoleColor background, string value) => request.Out.Write(value);
+        public override void Write(ConsoleColor foreground, ConsoleColor background, string value) =>
+            request.Out.Write(value);
         public override void WriteLine(string value) => request.Out.WriteLine(value);
         public override void WriteErrorLine(string value) => request.Err.WriteLine(value);
-        public override void WriteDebugLine(string message) => request.Out.WriteLine("DEBUG: " + message);
+        public override void WriteDebugLine(string message)
+        {
+            if (!Coverage.Take(message)) request.Out.WriteLine("DEBUG: " + message);
+        }
+
         public override void WriteVerboseLine(string message) => request.Out.WriteLine("VERBOSE: " + message);
         public override void WriteWarningLine(string message) => request.Out.WriteLine("WARNING: " + message);
-        public override void WriteProgress(long sourceId, ProgressRecord record) => request.Err.WriteLine("PROGRESS: " + record.Activity);
+        public override void WriteProgress(long sourceId, ProgressRecord record) =>
+            request.Err.WriteLine("PROGRESS: " + record.Activity);
 
         static PSInvalidOperationException NobodyThere() =>
-            new PSInvalidOperationException("PowerShell is in NonInteractive mode. Read and Prompt functionality is not available.");
+            new PSInvalidOperationException(
+                "PowerShell is in NonInteractive mode. Read and Prompt functionality is not available.");
 
         public override string ReadLine() => throw NobodyThere();
         public override SecureString ReadLineAsSecureString() => throw NobodyThere();
-        public override Dictionary<string, PSObject> Prompt(string caption, string message, Collection<FieldDescription> fields) => throw NobodyThere();
-        public override int PromptForChoice(string caption, string message, Collection<ChoiceDescription> choices, int chosen) => throw NobodyThere();
-        public override PSCredential PromptForCredential(string caption, string message, string user, string target) => throw NobodyThere();
+        public override Dictionary<string, PSObject> Prompt(string caption, string message,
+            Collection<FieldDescription> fields) => throw NobodyThere();
+        public override int PromptForChoice(string caption, string message, Collection<ChoiceDescription> choices,
+            int chosen) => throw NobodyThere();
+        public override PSCredential PromptForCredential(string caption, string message, string user, string target) =>
+            throw NobodyThere();
         public override PSCredential PromptForCredential(string caption, string message, string user, string target,
             PSCredentialTypes types, PSCredentialUIOptions options) => throw NobodyThere();
     }
@@ -73,9 +83,11 @@ namespace FleetPatch.StandIns
         public override Size WindowSize { get; set; } = new Size(120, 50);
         public override string WindowTitle { get; set; } = "";
         public override void FlushInputBuffer() { }
-        public override BufferCell[,] GetBufferContents(Rectangle rectangle) => throw new PSNotSupportedException("no screen");
+        public override BufferCell[,] GetBufferContents(Rectangle rectangle) =>
+            throw new PSNotSupportedException("no screen");
         public override KeyInfo ReadKey(ReadKeyOptions options) => throw new PSNotSupportedException("no keyboard");
-        public override void ScrollBufferContents(Rectangle source, Coordinates destination, Rectangle clip, BufferCell fill) { }
+        public override void ScrollBufferContents(Rectangle source, Coordinates destination, Rectangle clip,
+            BufferCell fill) { }
         public override void SetBufferContents(Coordinates origin, BufferCell[,] contents) { }
         public override void SetBufferContents(Rectangle rectangle, BufferCell fill) { }
     }

@@ -29,7 +29,7 @@ namespace FleetPatch.StandIns
             foreach (var days in Json.List(Machine.Current.Scenario, "listener_certificate_days"))
                 WriteObject(new Hashtable(StringComparer.OrdinalIgnoreCase)
                 {
-                    ["Thumbprint"] = "0123456789ABCDEF0123456789ABCDEF01234567",
+                    ["Thumbprint"] = new string('A', 40),
                     ["Until"] = DateTime.UtcNow.AddDays((int)days).AddHours(1),
                 });
         }

@@ -24,10 +24,12 @@ namespace FleetPatch.StandIns
             DeploymentAction = Json.Text(offered, "deployment_action");
             Installed = Json.Flag(state, "installed");
             Pending = Json.Flag(state, "pending");
-            Categories = Json.List(offered, "products").Select(p => new CategoryFacts { Name = (string)p[0], Id = (string)p[1], Type = "Product" }).ToList();
+            Categories = Json.List(offered, "products").Select(p =>
+                new CategoryFacts { Name = (string)p[0], Id = (string)p[1], Type = "Product" }).ToList();
             var key = Json.Text(offered, "classification");
             var named = Json.Field(Json.Field(Machine.Current.Scenario, "categories"), key);
-            Categories.Add(new CategoryFacts { Name = Json.Text(named, "name"), Id = Json.Text(named, "id"), Type = "UpdateClassification" });
+            Categories.Add(new CategoryFacts { Name = Json.Text(named, "name"), Id = Json.Text(named, "id"),
+                Type = "UpdateClassification" });
         }
 
         public JsonNode Offered { get; }
@@ -69,7 +71,8 @@ namespace FleetPatch.StandIns
         // All that applies to the machine. An update that a newer one supersedes is not offered, unless it is there.
         public static List<UpdateFacts> Applicable(bool online, bool superseded) => Machine.Current.Read(state =>
         {
-            var all = Json.List(Machine.Current.Scenario, "updates").Select(u => new UpdateFacts(u, StateOf(state, Json.Text(u, "id")))).ToList();
+            var all = Json.List(Machine.Current.Scenario, "updates")
+                .Select(u => new UpdateFacts(u, StateOf(state, Json.Text(u, "id")))).ToList();
             var there = all.Where(u => u.Installed).Select(u => u.Id).ToHashSet(StringComparer.OrdinalIgnoreCase);
             var offered = all.Where(u => u.Installed || (u.Texts("appears_after").All(there.Contains)
                 && (online || !Json.Flag(u.Offered, "fresh") || Json.Flag(state, "scanned")))).ToList();

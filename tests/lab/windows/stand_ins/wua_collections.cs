@@ -27,7 +27,8 @@ namespace FleetPatch.StandIns
     [Com("ICategoryCollection")]
     public sealed class CategoryCollection : ComList<UpdateCategory>
     {
-        internal CategoryCollection(IEnumerable<CategoryFacts> facts) : base(facts.Select(f => new UpdateCategory(f))) { }
+        internal CategoryCollection(IEnumerable<CategoryFacts> facts)
+            : base(facts.Select(f => new UpdateCategory(f))) { }
     }
 
     [Com("IUpdateIdentity")]
@@ -81,7 +82,8 @@ namespace FleetPatch.StandIns
             return items.Count - 1;
         }
 
-        static Exception Null() => ComError.Of(0x80004003, "Invalid pointer (Exception from HRESULT: 0x80004003 (E_POINTER))");
+        static Exception Null() =>
+            ComError.Of(0x80004003, "Invalid pointer (Exception from HRESULT: 0x80004003 (E_POINTER))");
     }
 
     [Com("ISearchResult")]
@@ -110,7 +112,8 @@ namespace FleetPatch.StandIns
         public int HResult => unchecked((int)Json.Number(entry, "hresult"));
         public int UnmappedResultCode => HResult;
         // UTC, but COM's DATE has no word for it.
-        public DateTime Date => DateTime.SpecifyKind(Machine.FromEpoch(Math.Floor(Json.Real(entry, "time"))), DateTimeKind.Unspecified);
+        public DateTime Date => DateTime.SpecifyKind(Machine.FromEpoch(Math.Floor(Json.Real(entry, "time"))),
+            DateTimeKind.Unspecified);
         public string Title => Json.Text(entry, "title");
         public string Description => "";
         public string ClientApplicationID => Json.Text(entry, "client");
@@ -120,7 +123,8 @@ namespace FleetPatch.StandIns
         public string UninstallationNotes => "";
         public StringCollection UninstallationSteps => new StringCollection(Enumerable.Empty<string>());
         public CategoryCollection Categories => new CategoryCollection(Enumerable.Empty<CategoryFacts>());
-        public UpdateIdentity UpdateIdentity => new UpdateIdentity(Json.Text(entry, "id"), (int)Json.Number(entry, "revision"));
+        public UpdateIdentity UpdateIdentity => new UpdateIdentity(Json.Text(entry, "id"),
+            (int)Json.Number(entry, "revision"));
     }
 
     [Com("IUpdateHistoryEntryCollection")]

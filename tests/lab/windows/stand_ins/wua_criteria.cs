@@ -14,7 +14,8 @@ namespace FleetPatch.StandIns
 
         static readonly string[] flags =
         {
-            "IsInstalled", "IsHidden", "IsPresent", "IsAssigned", "BrowseOnly", "AutoSelectOnWebSites", "RebootRequired",
+            "IsInstalled", "IsHidden", "IsPresent", "IsAssigned", "BrowseOnly", "AutoSelectOnWebSites",
+                "RebootRequired",
         };
 
         sealed class Term
@@ -41,7 +42,8 @@ namespace FleetPatch.StandIns
             if (at != tokens.Count) throw Invalid();
         }
 
-        static Exception Invalid() => ComError.Of(0x80240032, "The search criteria string was invalid. (Exception from HRESULT: 0x80240032)");
+        static Exception Invalid() => ComError.Of(0x80240032,
+            "The search criteria string was invalid. (Exception from HRESULT: 0x80240032)");
 
         bool Take(string word)
         {
@@ -58,7 +60,8 @@ namespace FleetPatch.StandIns
             var terms = new List<Term>();
             do terms.Add(NextTerm()); while (Take("and"));
             if (inside && !Take(")")) throw Invalid();
-            if (terms.Any(t => t.Name == "RevisionNumber") && !terms.Any(t => t.Name == "UpdateID" && !t.Not)) throw Invalid();
+            if (terms.Any(t => t.Name == "RevisionNumber") && !terms.Any(t => t.Name == "UpdateID" && !t.Not))
+                throw Invalid();
             return terms;
         }
 
@@ -69,10 +72,14 @@ namespace FleetPatch.StandIns
             if (known != null) return new Term { Name = known, Value = Equal(v => v == "0" || v == "1") };
             switch (name.ToLowerInvariant())
             {
-                case "type": return new Term { Name = "Type", Value = Equal(v => v == "'software'" || v == "'driver'") };
+                case "type": return new Term { Name = "Type",
+                    Value = Equal(v => v == "'software'" || v == "'driver'") };
                 case "deploymentaction":
-                    return new Term { Name = "DeploymentAction", Value = Equal(v => Regex.IsMatch(v, @"^('(installation|uninstallation|detection|optionalinstallation|\*)'|\*)$")) };
-                case "revisionnumber": return new Term { Name = "RevisionNumber", Value = Equal(v => Regex.IsMatch(v, @"^\d+$")) };
+                    return new Term { Name = "DeploymentAction",
+                        Value = Equal(v => Regex.IsMatch(v,
+                        @"^('(installation|uninstallation|detection|optionalinstallation|\*)'|\*)$")) };
+                case "revisionnumber": return new Term { Name = "RevisionNumber",
+                    Value = Equal(v => Regex.IsMatch(v, @"^\d+$")) };
                 case "updateid":
                     var not = at < tokens.Count && tokens[at] == "!=";
                     return new Term { Name = "UpdateID", Not = not, Value = Value(not ? "!=" : "=", IsGuid) };
@@ -93,7 +100,8 @@ namespace FleetPatch.StandIns
         }
 
         public bool Fits(UpdateFacts update) => alternatives.Any(terms =>
-            (terms.Any(t => t.Name == "DeploymentAction") || update.DeploymentAction == "Installation") && terms.All(t => Holds(t, update)));
+            (terms.Any(t => t.Name == "DeploymentAction") || update.DeploymentAction == "Installation")
+                && terms.All(t => Holds(t, update)));
 
         static bool Holds(Term term, UpdateFacts update)
         {
@@ -101,9 +109,11 @@ namespace FleetPatch.StandIns
             {
                 case "UpdateID": return update.Id.Equals(term.Value, StringComparison.OrdinalIgnoreCase) != term.Not;
                 case "RevisionNumber": return update.Revision == int.Parse(term.Value);
-                case "CategoryIDs": return update.Categories.Any(c => c.Id.Equals(term.Value, StringComparison.OrdinalIgnoreCase));
+                case "CategoryIDs": return update.Categories.Any(c =>
+                    c.Id.Equals(term.Value, StringComparison.OrdinalIgnoreCase));
                 case "Type": return update.Type.Equals(term.Value, StringComparison.OrdinalIgnoreCase);
-                case "DeploymentAction": return term.Value == "*" || update.DeploymentAction.Equals(term.Value, StringComparison.OrdinalIgnoreCase);
+                case "DeploymentAction": return term.Value == "*"
+                    || update.DeploymentAction.Equals(term.Value, StringComparison.OrdinalIgnoreCase);
                 default: return update.Flag(term.Name) == (term.Value == "1");
             }
         }

@@ -23,7 +23,8 @@ namespace FleetPatch.StandIns
                 case "ApiMajorVersion": return 8;
                 case "ApiMinorVersion": return 0;
                 case "ProductVersionString": return Json.Text(Machine.Current.Scenario, "agent_version");
-                default: throw ComError.Of(0x80070057, "The parameter is incorrect. (Exception from HRESULT: 0x80070057 (E_INVALIDARG))");
+                default: throw ComError.Of(0x80070057,
+                    "The parameter is incorrect. (Exception from HRESULT: 0x80070057 (E_INVALIDARG))");
             }
         }
     }
@@ -57,7 +58,8 @@ namespace FleetPatch.StandIns
 
         static int? Policy(string name) => RegistryStore.Get(Key, name) is int value ? value : (int?)null;
 
-        public int NotificationLevel => Policy("NoAutoUpdate") == 1 ? 1 : Policy("AUOptions") is int options && options <= 4 ? options : 0;
+        public int NotificationLevel => Policy("NoAutoUpdate") == 1 ? 1 : Policy("AUOptions") is int options
+            && options <= 4 ? options : 0;
         public bool ReadOnly => RegistryStore.Exists(Key);
         public bool Required => false;
         public int ScheduledInstallationDay => Policy("ScheduledInstallDay") ?? 0;
@@ -71,7 +73,8 @@ namespace FleetPatch.StandIns
     [Com("IUpdateService", "IUpdateService2")]
     public sealed class UpdateService : ComObject
     {
-        internal UpdateService(string name, string id, bool managed, bool isDefault) { Name = name; ServiceID = id; IsManaged = managed; IsDefaultAUService = isDefault; }
+        internal UpdateService(string name, string id, bool managed, bool isDefault) { Name = name; ServiceID = id;
+            IsManaged = managed; IsDefaultAUService = isDefault; }
         public string Name { get; }
         public string ServiceID { get; }
         public bool IsManaged { get; }
@@ -89,9 +92,11 @@ namespace FleetPatch.StandIns
         public static List<UpdateService> All()
         {
             var more = Json.List(Machine.Current.Scenario, "services_registered").Select(s =>
-                new UpdateService(Json.Text(s, "name"), Json.Text(s, "id"), Json.Flag(s, "managed"), Json.Flag(s, "default"))).ToList();
+                new UpdateService(Json.Text(s, "name"), Json.Text(s, "id"), Json.Flag(s, "managed"),
+                    Json.Flag(s, "default"))).ToList();
             var isDefault = !more.Any(s => s.IsDefaultAUService);
-            more.Insert(0, new UpdateService("Windows Update", "9482f4b4-e343-43b6-b170-9a65bc822c77", false, isDefault));
+            more.Insert(0, new UpdateService("Windows Update", "9482f4b4-e343-43b6-b170-9a65bc822c77", false,
+                isDefault));
             return more;
         }
     }

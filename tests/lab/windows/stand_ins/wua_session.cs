@@ -23,7 +23,8 @@ namespace FleetPatch.StandIns
 
         public UpdateHistoryEntryCollection QueryHistory(string criteria, int startIndex, int count)
         {
-            if (!string.IsNullOrEmpty(criteria)) throw new StandInException("IUpdateSession3.QueryHistory with criteria");
+            if (!string.IsNullOrEmpty(criteria))
+                throw new StandInException("IUpdateSession3.QueryHistory with criteria");
             return CreateUpdateSearcher().QueryHistory(startIndex, count);
         }
     }
@@ -32,7 +33,8 @@ namespace FleetPatch.StandIns
     public sealed class UpdateSearcher : ComObject
     {
         readonly UpdateSession session;
-        internal UpdateSearcher(UpdateSession session) { this.session = session; ClientApplicationID = session.ClientApplicationID; }
+        internal UpdateSearcher(UpdateSession session) { this.session = session;
+            ClientApplicationID = session.ClientApplicationID; }
 
         public string ClientApplicationID { get; set; }
         public bool Online { get; set; } = true;
@@ -50,9 +52,11 @@ namespace FleetPatch.StandIns
             Agent.ThrowIfOff();
             var parsed = new Criteria(criteria);
             CheckServer();
-            Machine.Wait(Json.Real(Machine.Current.Scenario, "search_seconds"), Json.Text(Machine.Current.Scenario, "search_gate"));
+            Machine.Wait(Json.Real(Machine.Current.Scenario, "search_seconds"),
+                Json.Text(Machine.Current.Scenario, "search_gate"));
             if (Online) ThrowIfServerFails();
-            var found = Catalogue.Applicable(Online, IncludePotentiallySupersededUpdates).Where(parsed.Fits).Select(u => new AgentUpdate(u, session));
+            var found = Catalogue.Applicable(Online, IncludePotentiallySupersededUpdates).Where(parsed.Fits)
+                .Select(u => new AgentUpdate(u, session));
             var result = (int)Json.Number(Machine.Current.Scenario, "search_result");
             var code = (uint)Json.Number(Machine.Current.Scenario, "search_warning");
             var warnings = result == 3 ? new[] { new UpdateException(code, 4) } : new UpdateException[0];
@@ -61,8 +65,11 @@ namespace FleetPatch.StandIns
 
         void CheckServer()
         {
-            if (ServerSelection < 0 || ServerSelection > 3) throw ComError.Of(0x80070057, "The parameter is incorrect.");
-            if (ServerSelection == 3 && UpdateServices.All().All(s => !s.ServiceID.Equals(ServiceID, StringComparison.OrdinalIgnoreCase))) throw ComError.Of(0x80248014);
+            if (ServerSelection < 0 || ServerSelection > 3)
+                throw ComError.Of(0x80070057, "The parameter is incorrect.");
+            if (ServerSelection == 3 && UpdateServices.All()
+                .All(s => !s.ServiceID.Equals(ServiceID, StringComparison.OrdinalIgnoreCase)))
+                throw ComError.Of(0x80248014);
             if (ServerSelection == 1 && UpdateServices.All().All(s => !s.IsManaged)) throw ComError.Of(0x80244011);
         }
 
@@ -96,8 +103,11 @@ namespace FleetPatch.StandIns
             Agent.ThrowIfOff();
             var all = Machine.Current.Read(s => Json.List(s, "history").Select(e => e.DeepClone()).ToList());
             all.Reverse();
-            if (startIndex < 0 || count <= 0 || startIndex >= all.Count) throw ComError.Of(0x80240007, "The index to a collection was invalid. (Exception from HRESULT: 0x80240007)");
-            return new UpdateHistoryEntryCollection(all.Skip(startIndex).Take(count).Select(e => new UpdateHistoryEntry(e)));
+            if (startIndex < 0 || count <= 0 || startIndex >= all.Count)
+                throw ComError.Of(0x80240007,
+                    "The index to a collection was invalid. (Exception from HRESULT: 0x80240007)");
+            return new UpdateHistoryEntryCollection(all.Skip(startIndex).Take(count)
+                .Select(e => new UpdateHistoryEntry(e)));
         }
     }
 
@@ -108,17 +118,22 @@ namespace FleetPatch.StandIns
         {
             PowerSwitch.ThrowIfShuttingDown();
             var disabled = Services.Exists("wuauserv") && Services.Text("wuauserv", "start_type") == "Disabled";
-            if (disabled) throw ComError.Of(0x80070422, "The service cannot be started, either because it is disabled or because it has no enabled devices associated with it. (Exception from HRESULT: 0x80070422)");
+            if (disabled)
+                throw ComError.Of(0x80070422,
+                    "The service cannot be started, either because it is disabled or because it has no enabled devices "
+                    + "associated with it. (Exception from HRESULT: 0x80070422)");
         }
 
         public static bool OthersAtWork(JsonObject state) =>
             Json.Real(state, "busy_until") > Machine.Now || state["activity"] != null;
 
-        public static void History(JsonObject state, UpdateFacts update, string client, int operation, int result, uint code)
+        public static void History(JsonObject state, UpdateFacts update, string client, int operation, int result,
+            uint code)
         {
             Json.List(state, "history").Add(new JsonObject
             {
-                ["time"] = Machine.Now, ["operation"] = operation, ["result"] = result, ["hresult"] = code, ["title"] = update.Title,
+                ["time"] = Machine.Now, ["operation"] = operation, ["result"] = result, ["hresult"] = code,
+                    ["title"] = update.Title,
                 ["id"] = update.Id, ["revision"] = update.Revision, ["client"] = client, ["server_selection"] = 2,
                 ["service"] = "9482f4b4-e343-43b6-b170-9a65bc822c77",
             });

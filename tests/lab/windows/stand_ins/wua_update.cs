@@ -31,7 +31,8 @@ namespace FleetPatch.StandIns
         public StringCollection UninstallationSteps => None;
         public UpdateCollection BundledUpdates => new UpdateCollection();
         public CategoryCollection Categories => new CategoryCollection(Facts.Categories);
-        public InstallationBehavior InstallationBehavior => Flag("no_installation_behavior") ? null : new InstallationBehavior(Facts);
+        public InstallationBehavior InstallationBehavior =>
+            Flag("no_installation_behavior") ? null : new InstallationBehavior(Facts);
         public InstallationBehavior UninstallationBehavior => IsUninstallable ? new InstallationBehavior(Facts) : null;
 
         public bool IsInstalled => Facts.Installed;
@@ -62,8 +63,10 @@ namespace FleetPatch.StandIns
         public string SupportUrl => "https://support.microsoft.com/";
         public string UninstallationNotes => "";
         public object Deadline => null;
-        public DateTime LastDeploymentChangeTime => DateTime.SpecifyKind(Machine.FromEpoch(Json.Real(Facts.Offered, "published")), DateTimeKind.Unspecified);
-        public int DeploymentAction => Array.IndexOf(new[] { "None", "Installation", "Uninstallation", "Detection", "OptionalInstallation" }, Facts.DeploymentAction);
+        public DateTime LastDeploymentChangeTime => DateTime.SpecifyKind(
+            Machine.FromEpoch(Json.Real(Facts.Offered, "published")), DateTimeKind.Unspecified);
+        public int DeploymentAction => Array.IndexOf(new[] { "None", "Installation", "Uninstallation", "Detection",
+            "OptionalInstallation" }, Facts.DeploymentAction);
 
         public bool IsHidden
         {
@@ -73,6 +76,7 @@ namespace FleetPatch.StandIns
         }
 
         [LocalOnly]
-        public void AcceptEula() => Machine.Current.Change(s => { Catalogue.StateOf(s, Facts.Id)["eula_accepted"] = true; });
+        public void AcceptEula() => Machine.Current.Change(s =>
+            { Catalogue.StateOf(s, Facts.Id)["eula_accepted"] = true; });
     }
 }

@@ -31,13 +31,15 @@ namespace FleetPatch.StandIns
         internal DownloadResult(object outcomes) { this.outcomes = (List<Outcome>)outcomes; }
         public int ResultCode => Work.Whole(outcomes);
         public int HResult => ResultCode == 4 ? unchecked((int)0x80240022) : 0;
-        public UpdateDownloadResult GetUpdateResult(int updateIndex) => new UpdateDownloadResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code);
+        public UpdateDownloadResult GetUpdateResult(int updateIndex) =>
+            new UpdateDownloadResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code);
     }
 
     [Com("IUpdateInstallationResult")]
     public sealed class UpdateInstallationResult : ComObject
     {
-        internal UpdateInstallationResult(int result, uint code, bool reboot) { ResultCode = result; HResult = unchecked((int)code); RebootRequired = reboot; }
+        internal UpdateInstallationResult(int result, uint code, bool reboot) { ResultCode = result;
+            HResult = unchecked((int)code); RebootRequired = reboot; }
         public int ResultCode { get; }
         public int HResult { get; }
         public bool RebootRequired { get; }
@@ -52,16 +54,19 @@ namespace FleetPatch.StandIns
         public int HResult => ResultCode == 4 ? unchecked((int)0x80240022) : 0;
         public bool RebootRequired => outcomes.Any(o => o.Reboot);
         public UpdateInstallationResult GetUpdateResult(int updateIndex) =>
-            new UpdateInstallationResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code, outcomes[updateIndex].Reboot);
+            new UpdateInstallationResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code,
+                outcomes[updateIndex].Reboot);
     }
 
     static class Work
     {
-        public static int Whole(List<Outcome> outcomes) => outcomes.All(o => o.Result == 2) ? 2 : outcomes.Any(o => o.Result == 2 || o.Result == 3) ? 3 : 4;
+        public static int Whole(List<Outcome> outcomes) => outcomes.All(o => o.Result == 2) ? 2
+            : outcomes.Any(o => o.Result == 2 || o.Result == 3) ? 3 : 4;
 
         public static List<AgentUpdate> Checked(UpdateCollection updates, UpdateSession session)
         {
-            if (updates == null || updates.Count == 0) throw ComError.Of(0x80240024, "There are no updates. (Exception from HRESULT: 0x80240024)");
+            if (updates == null || updates.Count == 0)
+                throw ComError.Of(0x80240024, "There are no updates. (Exception from HRESULT: 0x80240024)");
             if (updates.All.Any(u => u.Session != session)) throw new StandInException("updates of another session");
             return updates.All.ToList();
         }
@@ -83,7 +88,8 @@ namespace FleetPatch.StandIns
     public sealed class UpdateDownloader : ComObject
     {
         readonly UpdateSession session;
-        internal UpdateDownloader(UpdateSession session) { this.session = session; ClientApplicationID = session.ClientApplicationID; }
+        internal UpdateDownloader(UpdateSession session) { this.session = session;
+            ClientApplicationID = session.ClientApplicationID; }
         public string ClientApplicationID { get; set; }
         public bool IsForced { get; set; }
         public int Priority { get; set; } = 2;
@@ -100,13 +106,15 @@ namespace FleetPatch.StandIns
         {
             if (!update.Now("eula_accepted")) return Outcome.Of(0x80240023);
             if (update.Now("downloaded") && !IsForced) return Outcome.Of(0);
-            Machine.Current.Change(s => { Events.Add(s, "System", "Microsoft-Windows-WindowsUpdateClient", 44, "Windows Update started downloading an update: " + update.Title); });
+            Machine.Current.Change(s => { Events.Add(s, "System", "Microsoft-Windows-WindowsUpdateClient", 44,
+                "Windows Update started downloading an update: " + update.Title); });
             Machine.Wait(Json.Real(update.Offered, "download_seconds"), Json.Text(update.Offered, "download_gate"));
             return Outcome.Of(Machine.Current.Change(state =>
             {
                 var code = Work.Failure(state, update, "download");
                 if ((code & 0x80000000) == 0) Catalogue.StateOf(state, update.Id)["downloaded"] = true;
-                Json.List(state, "journal").Add(new JsonObject { ["time"] = Machine.Now, ["what"] = "download", ["id"] = update.Id, ["hresult"] = code });
+                Json.List(state, "journal").Add(new JsonObject { ["time"] = Machine.Now, ["what"] = "download",
+                    ["id"] = update.Id, ["hresult"] = code });
                 return code;
             }));
         }
@@ -116,7 +124,8 @@ namespace FleetPatch.StandIns
     public sealed class UpdateInstaller : ComObject
     {
         readonly UpdateSession session;
-        internal UpdateInstaller(UpdateSession session) { this.session = session; ClientApplicationID = session.ClientApplicationID; }
+        internal UpdateInstaller(UpdateSession session) { this.session = session;
+            ClientApplicationID = session.ClientApplicationID; }
         public string ClientApplicationID { get; set; }
         public bool IsForced { get; set; }
         public bool AllowSourcePrompts { get; set; } = true;
@@ -124,14 +133,16 @@ namespace FleetPatch.StandIns
         public bool AttemptCloseAppsIfNecessary { get; set; }
         public UpdateCollection Updates { get; set; } = new UpdateCollection();
         public bool IsBusy => Machine.Current.Read(Agent.OthersAtWork);
-        public bool RebootRequiredBeforeInstallation => Machine.Current.Read(s => Json.Flag(s, "reboot_before_installation"));
+        public bool RebootRequiredBeforeInstallation => Machine.Current.Read(s =>
+            Json.Flag(s, "reboot_before_installation"));
 
         [LocalOnly]
         public InstallationResult Install()
         {
             Agent.ThrowIfOff();
             var updates = Work.Checked(Updates, session);
-            if (!ForceQuiet || AllowSourcePrompts) throw new StandInException("Install() would ask somebody: ForceQuiet and AllowSourcePrompts");
+            if (!ForceQuiet || AllowSourcePrompts)
+                throw new StandInException("Install() would ask somebody: ForceQuiet and AllowSourcePrompts");
             if (RebootRequiredBeforeInstallation) throw ComError.Of(0x80240016);
             if (updates.Count > 1 && updates.Any(u => u.Facts.IsExclusive)) throw ComError.Of(0x80240019);
             Begin(updates[0].Facts);
@@ -141,7 +152,8 @@ namespace FleetPatch.StandIns
             {
                 var service = new Thread(() =>
                 {
-                    foreach (var update in updates) outcomes.Add(new Installation(update.Facts, ClientApplicationID).Run());
+                    foreach (var update in updates)
+                        outcomes.Add(new Installation(update.Facts, ClientApplicationID).Run());
                     Machine.Current.Change(s => { s["activity"] = null; });
                     done.Set();
                 }) { IsBackground = true };
@@ -153,7 +165,9 @@ namespace FleetPatch.StandIns
 
         static void Begin(UpdateFacts first) => Machine.Current.Change(state =>
         {
-            if (Agent.OthersAtWork(state)) throw ComError.Of(0x80240009, "Another conflicting operation was in progress. (Exception from HRESULT: 0x80240009)");
+            if (Agent.OthersAtWork(state))
+                throw ComError.Of(0x80240009,
+                    "Another conflicting operation was in progress. (Exception from HRESULT: 0x80240009)");
             state["activity"] = new JsonObject { ["what"] = "install", ["id"] = first.Id, ["since"] = Machine.Now };
         });
     }
@@ -172,8 +186,10 @@ namespace FleetPatch.StandIns
         {
             Machine.Current.Change(state =>
             {
-                state["activity"] = new JsonObject { ["what"] = "install", ["id"] = update.Id, ["since"] = Machine.Now };
-                Events.Add(state, "System", Source, 43, "Installation Started: Windows has started installing the following update: " + update.Title);
+                state["activity"] = new JsonObject { ["what"] = "install", ["id"] = update.Id,
+                    ["since"] = Machine.Now };
+                Events.Add(state, "System", Source, 43,
+                    "Installation Started: Windows has started installing the following update: " + update.Title);
             });
             if (Refusal() == 0) Machine.Wait(Json.Real(Offered, "install_seconds"), Json.Text(Offered, "install_gate"));
             return Machine.Current.Change(Finish);
@@ -184,7 +200,8 @@ namespace FleetPatch.StandIns
             var mine = Catalogue.StateOf(state, update.Id);
             if (!Json.Flag(mine, "eula_accepted")) return 0x80240023;
             if (!Json.Flag(mine, "downloaded")) return 0x80246007;
-            if (update.Texts("needs").Any(id => !Json.Flag(Catalogue.StateOf(state, id), "installed"))) return 0x800F0823;
+            if (update.Texts("needs").Any(id => !Json.Flag(Catalogue.StateOf(state, id), "installed")))
+                return 0x800F0823;
             return 0u;
         });
 
@@ -193,14 +210,18 @@ namespace FleetPatch.StandIns
             var code = Refusal();
             if (code == 0) code = Work.Failure(state, update, "install");
             var outcome = Outcome.Of(code);
-            if (Offered["install_result"] != null && code == Json.Number(Offered, "install_hresult")) outcome.Result = (int)Json.Number(Offered, "install_result");
+            if (Offered["install_result"] != null && code == Json.Number(Offered, "install_hresult"))
+                outcome.Result = (int)Json.Number(Offered, "install_result");
             var succeeded = outcome.Result == 2 || outcome.Result == 3;
             if (succeeded) Succeed(state, ref outcome);
-            else Events.Add(state, "System", Source, 20, "Installation Failure: Windows failed to install the following update with error 0x" + code.ToString("X8") + ": " + update.Title);
+            else Events.Add(state, "System", Source, 20,
+                "Installation Failure: Windows failed to install the following update with error 0x"
+                + code.ToString("X8") + ": " + update.Title);
             Agent.History(state, update, client, 1, outcome.Result, code);
             Json.List(state, "journal").Add(new JsonObject
             {
-                ["time"] = Machine.Now, ["what"] = "install", ["id"] = update.Id, ["result"] = outcome.Result, ["hresult"] = code,
+                ["time"] = Machine.Now, ["what"] = "install", ["id"] = update.Id, ["result"] = outcome.Result,
+                    ["hresult"] = code,
             });
             return outcome;
         }
@@ -210,7 +231,8 @@ namespace FleetPatch.StandIns
             var mine = Catalogue.StateOf(state, update.Id);
             mine["installs"] = Json.Number(mine, "installs") + 1;
             state["last_installation"] = Machine.Now;
-            Events.Add(state, "System", Source, 19, "Installation Successful: Windows successfully installed the following update: " + update.Title);
+            Events.Add(state, "System", Source, 19,
+                "Installation Successful: Windows successfully installed the following update: " + update.Title);
             if (Json.Flag(Offered, "lies")) return;
             outcome.Reboot = Json.Flag(Offered, "needs_reboot");
             mine[outcome.Reboot ? "pending" : "installed"] = true;
@@ -222,8 +244,10 @@ namespace FleetPatch.StandIns
         {
             const string Windows = @"SOFTWARE\Microsoft\Windows\CurrentVersion\";
             state["reboot_required"] = true;
-            foreach (var key in new[] { @"WindowsUpdate\Auto Update\RebootRequired", @"Component Based Servicing\RebootPending" })
-                state["registry"][Windows + key] = new JsonObject { ["volatile"] = true, ["values"] = new JsonObject() };
+            foreach (var key in new[] { @"WindowsUpdate\Auto Update\RebootRequired",
+                @"Component Based Servicing\RebootPending" })
+                state["registry"][Windows + key] = new JsonObject { ["volatile"] = true,
+                    ["values"] = new JsonObject() };
         }
 
         void Number(JsonObject state)
@@ -231,7 +255,8 @@ namespace FleetPatch.StandIns
             foreach (var kb in update.Texts("kbs")) Json.List(state, "hot_fixes").Add("KB" + kb);
             if (Offered["ubr_after"] == null) return;
             state["ubr"] = Json.Number(Offered, "ubr_after");
-            state["registry"][@"SOFTWARE\Microsoft\Windows NT\CurrentVersion"]["values"]["UBR"]["data"] = Json.Number(Offered, "ubr_after");
+            state["registry"][@"SOFTWARE\Microsoft\Windows NT\CurrentVersion"]["values"]["UBR"]["data"] = Json.Number(
+                Offered, "ubr_after");
         }
     }
 }

@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# In a Linux beside a Windows that can be reached over the loopback: looks at it with the real command, then as SYSTEM.
+# It changes nothing there but its own folder. WINDOWS_USER, WINDOWS_PASSWORD, WINDOWS_THUMBPRINT, and optionally
+# WINDOWS_ADDRESS and WINDOWS_PORT, say how it is reached.
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
+place=$(mktemp -d); trap 'rm -rf "$place"' EXIT
+export FLEETPATCH_INVENTORY=$place/fleet.yaml FLEETPATCH_RECORDS_URL=sqlite:///$place/records.db
+cat >"$FLEETPATCH_INVENTORY" <<END
+machines:
+  - name: windows
+    address: ${WINDOWS_ADDRESS:-127.0.0.1}
+    port: ${WINDOWS_PORT:-5986}
+    transport: winrm
+    user: $WINDOWS_USER
+    credential: env:WINDOWS_PASSWORD
+    winrm: {certificate_thumbprint: "$WINDOWS_THUMBPRINT"}
+END
+
+may_warn() { # a runner may lack disk, or wait for a reboot
+  local code=0
+  "$@" || code=$?
+  [ "$code" = 0 ] || [ "$code" = 3 ] || { echo "$*: exit code $code" >&2; exit 1; }
+}
+
+may_warn .venv/bin/fleetpatch doctor windows --refresh
+may_warn .venv/bin/fleetpatch assess windows
+.venv/bin/fleetpatch updates windows --by machine
+.venv/bin/python -m tests.ci.windows_loopback windows

@@ -1,0 +1,75 @@
+"""A whole run of the real engine over Windows, with the real scripts on a stand-in for the Windows Update Agent."""
+
+from typing import Any
+
+from tasks.managers.windows_update.manager import WindowsUpdateManager
+from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
+from tests.contract.windows.update_machine import guid, offer, soon
+from tests.contract.windows.windows_fleet import WindowsFleet, results
+from tests.lab.windows.scenario import Scenario, Update
+
+LCU = "2026-11 Cumulative Update for Microsoft server operating system version 21H2"
+STACK = "2026-11 Servicing Stack Update for Windows Server 2022"
+
+
+def cumulative(**changes: Any) -> Update:
+    return offer(5, LCU, reboot_behavior=2, needs_reboot=True, **changes)
+
+
+def test_everything_is_installed_in_order_with_one_reboot_and_automatic_updates_rest_meanwhile() -> None:
+    updates = (
+        cumulative(ubr_after=2800),
+        offer(1, STACK, impact=2),
+        offer(2),
+        offer(3, classification="update", browse_only=True),
+    )
+    scenario = Scenario(updates=updates, policies={r"AU\AUOptions": 4})
+    with WindowsFleet.opened(scenario) as fleet:
+        outcome = fleet.patch("KB*1", "KB*2", "KB*5", native_updaters="pause")
+        state = fleet.warm.windows.read_state()
+        left = WindowsUpdateManager().assess(fleet.warm.open_host(), refresh=True, deadline=soon())
+    assert [update.name for update in left.updates] == ["KB5000003"]
+    assert outcome.state is OperationState.SUCCEEDED, (outcome.reason, outcome.findings)
+    found = {name: result.state for name, result in results(outcome).items()}
+    assert found.pop("KB5000003") is UpdateState.NOT_SELECTED
+    assert set(found.values()) == {UpdateState.INSTALLED}
+    assert [each["id"] for each in state["journal"] if each["what"] == "install"] == [guid(1), guid(2), guid(5)]
+    assert (outcome.reboot, state["boot"]["number"], state["ubr"]) == (RebootState.COMPLETED, 2, 2800)
+    assert [task for task in state["tasks"] if "FleetPatch" in task] == []
+    values = state["registry"][r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate\AU"]["values"]
+    assert {name: value["data"] for name, value in values.items()} == {"AUOptions": 4}
+    paused = [each.message for each in outcome.findings if "Automatic Updates" in each.message]
+    assert any("paused while this run installed" in message for message in paused), paused
+
+
+def test_what_the_boot_undoes_has_failed_and_the_next_run_warns_of_it() -> None:
+    with WindowsFleet.opened(Scenario(updates=(cumulative(rolled_back=True), offer(2)))) as fleet:
+        outcome = fleet.patch()
+        again = fleet.patch(reboot=RebootPolicy.NEVER)
+    found = results(outcome)
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    assert found["KB5000002"].state is UpdateState.INSTALLED
+    assert found["KB5000005"].state is UpdateState.FAILED
+    assert found["KB5000005"].reason == "rolled back during the boot: it is not installed any more"
+    blocks = [each.message for each in outcome.findings if each.level is FindingLevel.BLOCK]
+    assert blocks == ["rolled back during the boot: KB5000005 is not installed any more"]
+    warnings = [each.message for each in again.findings if "offered again" in each.message]
+    assert any("KB5000005 was installed once" in message for message in warnings), again.findings
+
+
+def test_what_does_not_fit_into_the_window_is_not_attempted_and_says_the_time() -> None:
+    with WindowsFleet.opened(Scenario(updates=(offer(1), offer(2), offer(3)))) as fleet:
+        outcome = fleet.patch(minutes=30, reboot=RebootPolicy.NEVER)
+    states = sorted(result.state for result in outcome.updates)
+    assert UpdateState.INSTALLED in states
+    assert UpdateState.NOT_ATTEMPTED in states
+    late = [result for result in outcome.updates if result.state is UpdateState.NOT_ATTEMPTED]
+    assert all(result.reason.startswith("no time left") for result in late)
+
+
+def test_one_update_that_fails_does_not_keep_the_others_back() -> None:
+    with WindowsFleet.opened(Scenario(updates=(offer(1, install_hresult=0x80070643), offer(2)))) as fleet:
+        outcome = fleet.patch()
+    found = results(outcome)
+    assert (found["KB5000001"].state, found["KB5000002"].state) == (UpdateState.FAILED, UpdateState.INSTALLED)
+    assert "0x80070643 ERROR_INSTALL_FAILURE" in found["KB5000001"].reason

@@ -1,0 +1,193 @@
+"""What a Windows machine says of itself, and what is read from that."""
+
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tasks.errors import UnsupportedSystem
+from tasks.managers.registry import MANAGER_COMMANDS
+from tasks.model import Facts
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
+from tasks.rules.machine_checks.disk import check_disk_space
+from tasks.states import FindingLevel
+from tasks.steps.machine.facts import read_facts
+from tasks.transport.script_library import load_windows_script
+from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.scenario import SERVICES, Scenario, Service
+from tests.support.builders import make_update
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_transport import FakeTransport
+
+CONTROL = r"SYSTEM\CurrentControlSet\Services"
+VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+
+
+def soon() -> Deadline:
+    return Deadline.after(CLOCK, 60)
+
+
+def read_on(warm: WarmMachine) -> Facts:
+    return read_facts(warm.open_host(), CLOCK, soon())
+
+
+@contextmanager
+def facts_of(scenario: Scenario) -> Iterator[Facts]:
+    with WarmMachine.opened(scenario) as warm:
+        yield read_on(warm)
+
+
+def ask(warm: WarmMachine, text: str) -> ScriptResult:
+    """Run a text after the functions of facts.ps1's scripts."""
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        return f"# Requires: listeners\n{text}" if name == "ask" else load_windows_script(name, package)
+
+    return warm.open_host(script_loader=load).run_script(Script("ask"), deadline=soon())
+
+
+def test_the_facts_of_a_machine_make_sense(warm: WarmMachine) -> None:
+    facts = read_on(warm)
+    assert (facts.os_id, facts.os_version) == ("windows", "20348.2700")
+    assert facts.os_name == "Windows Server 2022 Standard"
+    assert (facts.kernel, facts.arch) == ("20348.2700", "AMD64")
+    assert facts.boot_id == warm.read_boot_id()
+    assert abs(facts.clock_skew_seconds) < 5
+    assert facts.privilege == "administrator"
+    assert facts.managers == ("windows-update",)
+    assert (facts.job_runner, facts.can_reboot) == ("task-scheduler", True)
+    assert [(disk.role, disk.mount, disk.total_bytes) for disk in facts.disks[:2]] == [
+        ("system", "C:", 100 * 2**30),
+        ("packages", "C:", 100 * 2**30),
+    ]
+    assert facts.services.known
+    assert facts.services.failed == ()
+    assert "tcp/5985" in facts.services.listening
+    assert "tcp/49664" not in facts.services.listening  # of the ports that change at each boot
+
+
+def test_they_are_the_same_when_asked_again(warm: WarmMachine) -> None:
+    first, second = read_on(warm), read_on(warm)
+    assert first.boot_epoch is not None
+    assert second.boot_epoch is not None
+    assert abs(first.boot_epoch - second.boot_epoch) <= 2
+    assert dataclasses.replace(first, clock_skew_seconds=0, uptime_seconds=0, boot_epoch=0) == dataclasses.replace(
+        second, clock_skew_seconds=0, uptime_seconds=0, boot_epoch=0
+    )
+
+
+def test_a_small_reserved_partition_does_not_keep_updates_away(warm: WarmMachine) -> None:
+    records = warm.open_host().run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=soon()).records
+    roles = {str(record["role"]) for record in records if record["kind"] == "disk"}
+    assert roles == {"system", "packages", "reserved"}
+    facts = read_on(warm)
+    tiny = tuple(
+        dataclasses.replace(disk, free_bytes=2**20) if disk.role == "reserved" else disk for disk in facts.disks
+    )
+    update = make_update(requires_reboot=True, size_bytes=10**8)
+    (finding,) = check_disk_space(dataclasses.replace(facts, disks=tiny), None, (update,))
+    assert finding.level is FindingLevel.GOOD
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [("Server Core", "Windows Server 2022 Standard (Server Core)"), ("Client", "Windows 11 Pro")]
+)
+def test_the_name_of_the_system(kind: str, name: str) -> None:
+    core = kind == "Server Core"
+    values: dict[str, int | str | list[str]] = {"InstallationType": kind}
+    if not core:
+        values["ProductName"] = "Windows 10 Pro"
+    build = 20348 if core else 22631
+    with facts_of(Scenario(registry={VERSION: values}, build=build)) as facts:
+        assert facts.os_name == name
+
+
+def test_automatic_services_that_do_not_run_are_failed() -> None:
+    stopped = tuple(Service(name, "Stopped", "Automatic") for name in ("MSSQL", "Late", "OnEvent", "CDPUserSvc_1a2b3"))
+    registry: dict[str, dict[str, int | str | list[str]]] = {
+        rf"{CONTROL}\MSSQL": {"Start": 2, "Type": 0x10},
+        rf"{CONTROL}\Late": {"Start": 2, "Type": 0x10, "DelayedAutostart": 1},
+        rf"{CONTROL}\OnEvent\TriggerInfo": {},
+        rf"{CONTROL}\CDPUserSvc_1a2b3": {"Start": 2, "Type": 0xE0},
+    }
+    with facts_of(Scenario(services=(*SERVICES, *stopped), registry=registry)) as facts:
+        assert facts.services.failed == ("MSSQL",)
+
+
+def test_where_wmi_is_broken_the_rest_is_told() -> None:
+    broken = ["Win32_OperatingSystem", "Win32_LogicalDisk", "Win32_Volume", "Win32_Service"]
+    with facts_of(Scenario(broken_cim_classes=broken)) as facts:
+        assert facts.os_version == "20348.2700"
+        assert facts.disks == ()
+        assert facts.services.known
+        assert "tcp/135" in facts.services.listening
+
+
+@pytest.mark.parametrize(
+    ("privilege", "remedy"), [("none", "local group Administrators"), ("filtered", "LocalAccountTokenFilterPolicy")]
+)
+def test_a_login_without_rights_is_told_the_remedy(privilege: str, remedy: str) -> None:
+    scenario = Scenario()
+    scenario.privilege = privilege  # type: ignore[assignment]
+    with facts_of(scenario) as facts:
+        (finding,) = (each for each in facts.findings if each.check == "privilege")
+        assert finding.level is FindingLevel.BLOCK
+        assert remedy in finding.remedy
+
+
+def test_a_powershell_that_is_too_old_is_refused_with_the_remedy(warm: WarmMachine) -> None:
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        text = load_windows_script(name, package)
+        assert name != "facts" or "[System.Version] '5.1'" in text
+        return text.replace("[System.Version] '5.1'", "[System.Version] '99.1'")
+
+    with pytest.raises(UnsupportedSystem, match="it has Windows PowerShell") as caught:
+        read_facts(warm.open_host(script_loader=load), CLOCK, soon())
+    assert "Windows Management Framework" in caught.value.hint
+
+
+def test_a_refusal_needs_a_remedy_for_people() -> None:
+    clock = FakeClock()
+    machine = FakeTransport(clock)
+    machine.answer("facts", ScriptResult(({"kind": "refused", "why": "it is too old", "remedy": "Renew it."},), 0))
+    with pytest.raises(UnsupportedSystem, match="too old") as caught:
+        read_facts(machine, clock, Deadline.after(clock, 60))
+    assert caught.value.hint == "Renew it."
+
+
+NETSTAT = r"""
+
+Aktive Verbindungen
+
+  Proto  Lokale Adresse         Remoteadresse          Status           PID
+  TCP    0.0.0.0:135            0.0.0.0:0              ABH\u00d6REN      888
+  TCP    10.0.0.5:5985          10.0.0.9:50211         HERGESTELLT     4
+  TCP    [::]:445               [::]:0                 ABH\u00d6REN      4
+  UDP    0.0.0.0:123            *:*                                    1020
+"""
+
+
+def test_listeners_are_read_from_netstat_in_any_language(warm: WarmMachine) -> None:
+    text = f"""
+        foreach ($found in ConvertFrom-FpNetstat -Text @'
+{NETSTAT.encode("ascii", "backslashreplace").decode()}
+'@) {{ Write-FpRecord found @{{ port = $found.Port; process = $found.Process }} }}"""
+    found = ask(warm, text).find_records("found")
+    assert [(record["port"], record["process"]) for record in found] == [(135, 888), (445, 4)]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Start Port      : 1025\nNumber of Ports : 64510\n", "1025 65534"),
+        ("Startport       : 49152\r\nAnzahl von Ports: 16384\r\n", "49152 65535"),
+        ("", "49152 65535"),
+        ("The request is not supported.", "49152 65535"),
+    ],
+)
+def test_the_ports_of_each_boot_are_read_in_any_language(warm: WarmMachine, text: str, expected: str) -> None:
+    lines = text.replace("\r", "`r").replace("\n", "`n")
+    (record,) = ask(warm, f'Write-FpRecord range @{{ told = (Get-FpDynamicRange -Text "{lines}") }}').records
+    assert record["told"] == expected
