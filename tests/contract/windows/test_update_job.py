@@ -112,6 +112,8 @@ class TestInstall:
             assert str(failed["error"]).startswith("maintainer-script: KB5000002: 0x800F0922 CBS_E_INSTALLERS_FAILED: ")
             assert machine.installed(*updates) == {"KB5000001": "rev 200", "KB5000003": "rev 200"}
             assert machine.done("install").count(guid(2)) == 1
+            assert "installing: KB5000001\n" in status.log
+            assert status.log.count("CBS_E_INSTALLERS_FAILED") == 1
 
     def test_a_download_that_fails_for_a_while_is_tried_again(self) -> None:
         with UpdateMachine.opened(offer(1, download_hresult=0x80072EE2, download_failures=2)) as machine:
