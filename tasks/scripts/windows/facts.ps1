@@ -12,6 +12,13 @@ function Read-FpValue { # a value of the registry, or ''
     if ($null -eq $value) { '' } else { $value }
 }
 
+function Read-FpClass { # objects of WMI, which may hang where a disk does not answer
+    param([string] $Name, [string] $Filter = '')
+    $question = @{ ClassName = $Name; OperationTimeoutSec = 8; ErrorAction = 'Stop' }
+    if ($Filter) { $question.Filter = $Filter }
+    Get-CimInstance @question
+}
+
 function Read-FpSystem { # what the registry says: it answers also where WMI is broken
     $path = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
     $build = "$(Read-FpValue -Path $path -Name CurrentBuild)"
@@ -42,16 +49,14 @@ function Write-FpDisk {
 # own: Windows needs only some MiB there.
 function Write-FpDisks {
     $drive = Find-FpDrive
-    $found = @(Get-CimInstance -ClassName Win32_LogicalDisk -Filter "DeviceID='$drive'" -ErrorAction Stop)
-    foreach ($disk in $found) {
+    foreach ($disk in @(Read-FpClass -Name Win32_LogicalDisk -Filter "DeviceID='$drive'")) {
         $access = $disk.PSObject.Properties['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
         $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
         Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
         Write-FpRoomFinding -Drive $drive -Free $disk.FreeSpace
     }
-    $reserved = @(Get-CimInstance -ClassName Win32_Volume -Filter 'SystemVolume=True' -ErrorAction Stop)
-    foreach ($volume in $reserved) {
+    foreach ($volume in @(Read-FpClass -Name Win32_Volume -Filter 'SystemVolume=True')) {
         if ($volume.DriveLetter -eq $drive) { continue }
         $room = @{ Total = $volume.Capacity; Free = $volume.FreeSpace }
         Write-FpDisk -Roles reserved -Mount $volume.Name @room -IsReadOnly $false
@@ -107,7 +112,7 @@ function Write-FpBasics {
     $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
     $record.boot_time = $null
     try {
-        $record.boot_time = (Get-CimInstance -ClassName Win32_OperatingSystem -ErrorAction Stop).LastBootUpTime
+        $record.boot_time = (Read-FpClass -Name Win32_OperatingSystem).LastBootUpTime
     } catch {
         Write-Verbose -Message "no time of the boot: $_"
     }

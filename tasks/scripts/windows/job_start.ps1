@@ -48,7 +48,9 @@ function Save-FpJob {
     param([string] $Folder)
     try {
         $null = [System.IO.Directory]::CreateDirectory($Folder)
-        foreach ($name in 'stop', 'note', 'begun') { [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name)) }
+        foreach ($name in 'stop', 'note', 'begun') {
+            [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name))
+        }
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'run.ps1') -Text (Get-FpParam -Name wrapper)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'script.ps1') -Text (Get-FpParam -Name program)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'label') -Text "$(Get-FpParam -Name label)`n"

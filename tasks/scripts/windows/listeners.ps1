@@ -35,7 +35,8 @@ function Get-FpDynamicRange {
 
 function Get-FpServiceName { # the process of each running service -> its services
     $names = @{}
-    $running = Get-CimInstance -ClassName Win32_Service -Filter "State='Running'" -ErrorAction SilentlyContinue
+    $question = @{ ClassName = 'Win32_Service'; Filter = "State='Running'"; OperationTimeoutSec = 8 }
+    $running = Get-CimInstance @question -ErrorAction SilentlyContinue
     foreach ($service in @($running)) {
         $process = [int] $service.ProcessId
         $others = if ($names.ContainsKey($process)) { "$($names[$process]), " } else { '' }

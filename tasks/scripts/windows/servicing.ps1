@@ -52,7 +52,8 @@ function Get-FpCpuTime { # seconds, of all processes of a program; nothing if th
     param([string] $Program)
     $sum = 0.0
     try {
-        foreach ($process in @(Get-CimInstance -ClassName Win32_Process -Filter "Name='$Program'" -ErrorAction Stop)) {
+        $question = @{ ClassName = 'Win32_Process'; Filter = "Name='$Program'"; OperationTimeoutSec = 8 }
+        foreach ($process in @(Get-CimInstance @question -ErrorAction Stop)) {
             $sum += ([double] $process.KernelModeTime + [double] $process.UserModeTime) / 10000000
         }
     } catch {
