@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 from typing import get_args
 
 import pytest
 
 from flows.request.policies import OccasionName
+from inventory.loader import load_inventory
 from inventory.machine import (
     CheckKind,
     CheckLevel,
@@ -76,3 +78,18 @@ def test_the_occasions_of_messages() -> None:
 def test_the_variables_that_hooks_get() -> None:
     sentence = read(HOOKS, "gets these variables of the controller's environment:", ". The others")
     assert find_words(sentence.replace("`LC_…`", "")) == set(PASSED_VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("document", "heading", "names"),
+    [
+        ("docs/how-to/winrm.md", "## 4. Write the inventory", ["win-1", "win-2", "win-3"]),
+        (INVENTORY, "### WinRM", ["win-1.corp.example.org", "win-2"]),
+    ],
+)
+def test_an_inventory_of_windows_machines_loads(document: str, heading: str, names: list[str], tmp_path: Path) -> None:
+    text = read(document, heading, "\n## ").partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "fleet.yaml").write_text(re.sub(r"[0-9A-F:]+…", "0" * 64, text))
+    inventory = load_inventory(tmp_path / "fleet.yaml")
+    assert [machine.name for machine in inventory.machines] == names
+    assert {machine.transport for machine in inventory.machines} == {TransportKind.WINRM}
