@@ -58,7 +58,7 @@ class Line(Protocol):
 def at_connect(fault: Fault, line: Line) -> None:
     """What happens before anything is read."""
     match fault.what:
-        case What.RESET | What.POWER_LOSS | What.REBOOT:
+        case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
             line.end(reset=True)
             raise Dropped
         case What.CLOSE:
@@ -121,7 +121,7 @@ class Mishap:
     def send(self, line: Line, response: Response) -> Response:
         """Have happen what happens to an answer on its way; what is returned goes out."""
         match self._fault.what:
-            case What.RESET | What.POWER_LOSS | What.REBOOT:
+            case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
                 line.end(reset=True)
                 raise Dropped
             case What.CUT:

@@ -181,7 +181,8 @@ namespace FleetPatch.StandIns
             try
             {
                 request.ThrowIfStopped();
-                shell.Invoke();
+                // what is not for the history is not traced
+                shell.Invoke(null, new PSInvocationSettings { AddToHistory = Coverage.IsOn });
             }
             catch (PipelineStoppedException) { failed = true; }
             catch (RuntimeException error)

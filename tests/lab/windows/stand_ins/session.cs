@@ -85,6 +85,7 @@ namespace FleetPatch.StandIns
             runspace.SessionStateProxy.Path.SetLocation(home);
             if (!(runspace.SessionStateProxy.Drive.GetAll().Any(d => d.Name == "HKLM")))
                 throw new StandInException("no drive HKLM");
+            Coverage.Follow(runspace);
         }
 
         public static int? LastExitCode(Runspace runspace)

@@ -43,7 +43,11 @@ namespace FleetPatch.StandIns
             request.Out.Write(value);
         public override void WriteLine(string value) => request.Out.WriteLine(value);
         public override void WriteErrorLine(string value) => request.Err.WriteLine(value);
-        public override void WriteDebugLine(string message) => request.Out.WriteLine("DEBUG: " + message);
+        public override void WriteDebugLine(string message)
+        {
+            if (!Coverage.Take(message)) request.Out.WriteLine("DEBUG: " + message);
+        }
+
         public override void WriteVerboseLine(string message) => request.Out.WriteLine("VERBOSE: " + message);
         public override void WriteWarningLine(string message) => request.Out.WriteLine("WARNING: " + message);
         public override void WriteProgress(long sourceId, ProgressRecord record) =>
