@@ -19,7 +19,7 @@ function Get-It {
     # a comment
     param([int] $Number)
     if ($Number -gt 1) { return 'many' }
-    foreach ($each in 1, 2) {
+    foreach ($each in @(1, 2)) {
         Write-Output -InputObject $each
     }
     try {
@@ -63,9 +63,10 @@ def test_a_file_is_not_found_in_the_middle_of_a_line() -> None:
 
 
 def test_a_line_is_executed_if_all_that_begins_in_it_was() -> None:
-    statements = [Statement(0, 1), Statement(5, 1), Statement(20, 2), Statement(30, 4)]
+    statements = [Statement(0, 5, 1), Statement(5, 9, 1), Statement(20, 25, 2), Statement(30, 40, 4)]
     assert powershell_coverage.count_lines("x", statements, {0, 20}) == Covered("x", 3, (1, 4))
-    assert powershell_coverage.count_lines("x", statements, {0, 5, 20, 30, 99}) == Covered("x", 3, ())
+    assert powershell_coverage.count_lines("x", statements, {4, 8, 20, 39, 99}) == Covered("x", 3, ())
+    assert powershell_coverage.count_lines("x", statements, {9, 19, 25, 29, 40}) == Covered("x", 3, (1, 2, 4))
 
 
 def test_the_table_names_every_file_and_what_is_missing_of_all_lines() -> None:
@@ -120,7 +121,7 @@ def test_comments_parameters_headers_and_blocks_are_no_lines_to_execute(checkout
 
 @pytest.mark.slow
 def test_what_several_processes_executed_counts_together(checkout: Path) -> None:
-    first = {7: "$Number -gt 1", 8: "1, 2", 9: "Write-Output"}
+    first = {7: "$Number -gt 1", 8: "@(1, 2)", 9: "Write-Output"}
     second = {7: "'many'", 12: "$them = @{", 21: "Get-It -Number"}
     assert count(first, checkout=checkout) == (7, 12, 16, 18, 21, 22)  # of line 7, one of two
     assert count(first, second, checkout=checkout) == (16, 18, 22)
@@ -132,7 +133,7 @@ def test_it_fails_on_too_many_lines_that_were_not_executed(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], least: int
 ) -> None:
     monkeypatch.setattr(powershell_coverage, "LEAST_PERCENT", least)
-    note(checkout / "build", SCRIPT, "1, 2", "Get-It -Number")
+    note(checkout / "build", SCRIPT, "@(1, 2)", "Get-It -Number")
     code = powershell_coverage.main([str(checkout / "build")])
     said = capsys.readouterr().out
     assert "tasks/it.ps1      8         2   25.0  7, 9, 12, 16, 18, 22\n" in said
