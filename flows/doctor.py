@@ -248,6 +248,7 @@ def _build_passed_findings(failed_check: str) -> tuple[Finding, ...]:
 
 def _check_state(facts: Facts, packages: PackageState) -> tuple[Finding, ...]:
     found = check_machine_state(facts, packages, packages.updates)
+    found += [each for each in facts.findings if each not in found]
     if not facts.can_reboot:
         remedy = "Restart it from its host when an update asks for that, and patch it with --reboot Never."
         found.append(Finding("pending-reboot", FindingLevel.WARN, "it can't reboot itself: its host has to", remedy))

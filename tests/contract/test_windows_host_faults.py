@@ -256,6 +256,19 @@ def test_a_host_that_restarts_is_gone_for_a_while_and_comes_back_without_its_she
         client(host, "basic", https=True).run_command(shell, "hostname")
 
 
+def test_a_service_that_restarts_loses_shells_and_the_machine_goes_on(host, protocol):
+    other, shell = client(host, "basic", https=True), protocol.open_shell()
+    kept = other.open_shell()
+    host.schedule.add(Fault("Command", What.SERVICE_RESTART, acts=True))
+    with pytest.raises(BROKEN):
+        protocol.run_command(shell, "hangs")
+    assert (host.boots, host.shells.open) == (1, [])
+    with pytest.raises((WSManFaultError, *BROKEN)):  # its connection may be noticed to be dead only now
+        other.run_command(kept, "hostname")
+    assert run(client(host), "hostname") == GOOD
+    other.transport.close_session()
+
+
 def test_an_answer_that_is_late_never_comes_once_the_power_is_off(host, protocol):
     host.schedule.add(Fault("Create", What.SLOW, seconds=600))
     told: list[object] = []

@@ -182,9 +182,11 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     """Return warnings about updates that were installed and are offered again in the same revision.
 
     Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
-    again and again, with a reboot each time, does not help.
+    again and again, with a reboot each time, does not help. What somebody removed since is not among them.
     """
-    counts = Counter((entry.id, entry.revision) for entry in history if entry.is_installation)
+    removed = {entry.id: _get_time(entry) for entry in sorted(history, key=_get_time) if entry.is_removal}
+    kept = (entry for entry in history if entry.is_installation and _get_time(entry) >= removed.get(entry.id, 0))
+    counts = Counter((entry.id, entry.revision) for entry in kept)
     return tuple(
         f"{update.name} was installed {_describe_count(counts[update.id, update.revision])}, and is offered again: "
         "Windows undid it during a boot, or does not notice it; read the Setup and the System event log before the "
@@ -192,6 +194,10 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
         for update in offered
         if counts[update.id, update.revision]
     )[:_MAX_WARNINGS]
+
+
+def _get_time(entry: HistoryEntry) -> int:
+    return entry.at or 0
 
 
 def _describe_count(count: int) -> str:

@@ -124,6 +124,11 @@ class HistoryEntry(Record):
         """Whether it was installed then."""
         return self.operation == 1 and self.result_code in {2, 3}
 
+    @property
+    def is_removal(self) -> bool:
+        """Whether it was removed then."""
+        return self.operation == 2 and self.result_code in {2, 3}
+
 
 class SearchRecord(Record):
     """How a search ended: record "search". ``result_code``: 2 done, 3 done with errors; None: see ``hresult``."""

@@ -50,6 +50,11 @@ class UpdateGroup:
     has_cve_data: bool = False
 
     @property
+    def title(self) -> str:
+        """The publisher's title, if the name is not one."""
+        return self.rows[0].title if self.rows else ""
+
+    @property
     def cve_count(self) -> int | None:
         """Number of CVEs that the update fixes; None if no machine reports them."""
         return len(self.cves) if self.has_cve_data else None

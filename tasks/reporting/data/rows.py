@@ -140,6 +140,7 @@ class UpdateRow(MachinePart):
         cves: ids, separated by spaces; None if the machine does not report CVEs.
         origins: separated by "; ".
         advisories: ids of the publisher's notices, separated by spaces.
+        title: the publisher's title, if the name is not one.
     """
 
     update_id: str
@@ -163,6 +164,7 @@ class UpdateRow(MachinePart):
     requires_reboot: bool | None
     published: datetime | None
     advisories: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

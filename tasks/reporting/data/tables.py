@@ -273,6 +273,7 @@ def _build_update_row(subject: MachineReport, result: UpdateResult, *, planned: 
         requires_reboot=update.requires_reboot,
         published=to_utc(update.published),
         advisories=" ".join(update.advisories),
+        title=update.title,
     )
 
 

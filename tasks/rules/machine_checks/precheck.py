@@ -34,7 +34,7 @@ def check_machine_state(
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(packages, repair_allowed=repair, updaters_paused=updaters_paused)
     return [
-        *facts.findings,
+        *find_relevant_settings(facts, chosen),
         check_clock(facts.clock_skew_seconds),
         *check_disk_space(facts, download_bytes=download, updates=chosen),
         *check_vendor_changes(chosen),
@@ -43,6 +43,15 @@ def check_machine_state(
         ),  # _check_pending_reboot reports it, with the action of this run
         _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait),
     ]
+
+
+def find_relevant_settings(facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
+    """Return what the machine says of its settings, as far as it matters for a run that installs these updates.
+
+    What only might become a problem is for ``doctor``: it would put a warning into every report of the machine.
+    """
+    large = any(update.changes_boot for update in chosen)
+    return [each for each in facts.findings if each.level is FindingLevel.BLOCK or (each.check == "disk" and large)]
 
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool) -> Finding:

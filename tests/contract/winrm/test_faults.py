@@ -6,6 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from tasks.errors import (
+    AuthenticationFailed,
     ConnectionLost,
     DeadlineExceeded,
     PrivilegeError,
@@ -18,6 +19,7 @@ from tasks.transport.winrm import login as winrm_login
 from tests.contract.winrm.subjects import (
     BASIC,
     CLOCK,
+    NTLM,
     ask,
     machine,
     session,
@@ -142,6 +144,18 @@ def test_a_password_that_was_changed_meanwhile_does_not_make_a_running_command_a
             it.run_script(ask("wait g", read_only=False), deadline=soon())
     assert table.runs.count("wait g") == 1
     assert host.accounts.wrong_passwords == 1
+
+
+@pytest.mark.parametrize("how", [NTLM, BASIC])
+def test_a_machine_that_asks_for_the_login_again_is_sent_a_wrong_password_once(host, how):
+    with session(machine(host, how), host.password) as it:
+        it.run_script(ask("say"), deadline=soon())
+        host.accounts.change_password(host.user, "another")
+        host.add_faults([Fault("Command", What.UNAUTHORISED)] if how is NTLM else [])
+        with pytest.raises(AuthenticationFailed):
+            it.run_script(ask("say"), deadline=soon())
+    # basic proves the password with each message: one of the connection that was logged in, one of another one
+    assert host.accounts.wrong_passwords == (1 if how is NTLM else 2)
 
 
 @pytest.mark.parametrize(

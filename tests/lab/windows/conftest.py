@@ -7,7 +7,7 @@ import pytest
 
 from tests.lab.windows.machine import WindowsMachine
 from tests.lab.windows.powershell_process import find_powershell
-from tests.lab.windows.running import MakeMachine
+from tests.lab.windows.running import CATALOGUE, MakeMachine
 from tests.lab.windows.scenario import Scenario
 
 
@@ -32,3 +32,14 @@ def make_machine(tmp_path: Path) -> Iterator[MakeMachine]:
 def machine(make_machine: MakeMachine) -> WindowsMachine:
     """An idle machine."""
     return make_machine()
+
+
+@pytest.fixture(scope="module")
+def shared_machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsMachine]:
+    """A machine for tests that change nothing on it, with the updates of ``CATALOGUE``."""
+    if find_powershell() is None:
+        pytest.skip("PowerShell (pwsh) is not on PATH")
+    machine = WindowsMachine(tmp_path_factory.mktemp("shared") / "machine", Scenario(updates=CATALOGUE))
+    machine.start()
+    yield machine
+    machine.close()

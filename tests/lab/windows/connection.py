@@ -207,15 +207,17 @@ class Connection:
 
     def _answer_wrongly(self, request: Request, message: Message, logon: Logon, fault: Fault) -> Response:
         """Have a scheduled fault happen, before or after the operation takes effect."""
+        assert self._login is not None
         reply: Reply | None = None
         if fault.acts or fault.what in mishaps.KEEP_THE_ANSWER:
             reply = self._settings.service.answer(message, logon, self)
         self._settings.happen(fault)
-        if fault.what is What.UNAUTHORISED and self._login is not None:
+        if fault.what is What.UNAUTHORISED:
             self._login.forget()
         mishap = mishaps.Mishap(fault, message, self._settings.service)
         reply = mishap.reply(reply)
-        response = self._closed(request, reply) if reply is not None else mishap.response()
+        challenge = self._login.challenge.headers
+        response = self._closed(request, reply) if reply is not None else mishap.response(challenge)
         return mishap.send(self, response)
 
     def _opened(self, request: Request) -> bytes:

@@ -41,11 +41,21 @@ class What(StrEnum):
     CLOSE = "a good answer, and then the connection is closed without a word"
     POWER_LOSS = "the machine is off: shells are lost, ports closed"
     REBOOT = "the machine restarts; its ports are closed for `seconds`"
+    SERVICE_RESTART = "WinRM restarts: shells are lost, connections reset; the machine goes on"
     OTHER_CERTIFICATE = "from now on it shows a certificate nobody has signed (HTTPS)"
 
 
 AT_CONNECT = frozenset(
-    {What.RESET, What.CLOSE, What.HANG, What.SLOW, What.POWER_LOSS, What.REBOOT, What.OTHER_CERTIFICATE}
+    {
+        What.RESET,
+        What.CLOSE,
+        What.HANG,
+        What.SLOW,
+        What.POWER_LOSS,
+        What.REBOOT,
+        What.SERVICE_RESTART,
+        What.OTHER_CERTIFICATE,
+    }
 )
 """What can meet a connection from which nothing was read yet."""
 

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.lab.windows.machine_facts import CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
 from tests.lab.windows.powershell_process import PowerShellProcess
 from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
 
 Listener = Callable[[str], None]
+SERVICING_FLAG = rf"{COMPONENTS}\RebootPending"
 
 
 def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
@@ -27,7 +28,10 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
         state["next_pid"] = 4000  # numbers of processes are used again
         state["processes"] = [{"pid": 4, "name": "System", "start": now}]
         state["servicing_until"] = now + float(scenario["servicing_seconds_after_boot"])
-        state["registry"] = {path: key for path, key in state["registry"].items() if not key["volatile"]}
+        lingers = {SERVICING_FLAG} if scenario["servicing_flag_lingers"] else set()
+        state["registry"] = {
+            path: key for path, key in state["registry"].items() if not key["volatile"] or path in lingers
+        }
         for task in state["tasks"].values():
             if task["instance"] is not None:
                 task["instance"], task["last_result"] = None, 0x41306

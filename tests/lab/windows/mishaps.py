@@ -58,7 +58,7 @@ class Line(Protocol):
 def at_connect(fault: Fault, line: Line) -> None:
     """What happens before anything is read."""
     match fault.what:
-        case What.RESET | What.POWER_LOSS | What.REBOOT:
+        case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
             line.end(reset=True)
             raise Dropped
         case What.CLOSE:
@@ -104,11 +104,11 @@ class Mishap:
         body = bodies.get(self._message.operation, f"<rsp:{self._message.operation}Response/>")
         return envelope(f"{self._message.action}Response", f"uuid:{uuid.uuid4()}", body)
 
-    def response(self) -> Response:
+    def response(self, challenge: tuple[tuple[str, str], ...]) -> Response:
         """What is answered outside of WS-Management, in the clear."""
         match self._fault.what:
             case What.UNAUTHORISED:
-                return Response(401, headers=(("WWW-Authenticate", "Negotiate"),))
+                return Response(401, headers=challenge)
             case What.UNAVAILABLE:
                 return Response(503, b"<h2>Service Unavailable</h2>", content_type="text/html")
             case What.REDIRECT:
@@ -121,7 +121,7 @@ class Mishap:
     def send(self, line: Line, response: Response) -> Response:
         """Have happen what happens to an answer on its way; what is returned goes out."""
         match self._fault.what:
-            case What.RESET | What.POWER_LOSS | What.REBOOT:
+            case What.RESET | What.POWER_LOSS | What.REBOOT | What.SERVICE_RESTART:
                 line.end(reset=True)
                 raise Dropped
             case What.CUT:

@@ -1,8 +1,7 @@
-"""Runs of the real engine on Windows machines of the tests: real WinRM, real PowerShell, stand-ins for what Windows has."""
+"""Runs of the real engine on Windows machines of the tests: real WinRM, real PowerShell, stand-ins for the rest."""
 
-import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.protocols.records import JournalMark
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.states import RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
 from tests.lab.windows.certificates import Authority
@@ -80,13 +79,20 @@ class WindowsFleet:
 
     @classmethod
     @contextmanager
-    def opened(cls, place: Path, *scenarios: Scenario, options: Options | None = None) -> Iterator["WindowsFleet"]:
-        """Switch machines on."""
+    def opened(
+        cls, place: Path, *scenarios: Scenario, options: Mapping[str, Options] | None = None
+    ) -> Iterator["WindowsFleet"]:
+        """Switch machines on; ``options`` are by their names."""
         authority = Authority(place)
         with ExitStack() as stack:
             served = [
                 stack.enter_context(
-                    ServedMachine(place / scenario.name, scenario, authority=authority, options=options)
+                    ServedMachine(
+                        place / scenario.name,
+                        scenario,
+                        authority=authority,
+                        options=(options or {}).get(scenario.name),
+                    )
                 )
                 for scenario in scenarios
             ]
@@ -98,6 +104,11 @@ class WindowsFleet:
     def one(self) -> ServedMachine:
         """The first machine."""
         return self.served[0]
+
+    def find(self, name: str) -> ServedMachine:
+        """Return a machine by its name."""
+        (found,) = [served for served in self.served if served.host.name == name]
+        return found
 
     @property
     def state(self) -> dict[str, Any]:
@@ -136,17 +147,17 @@ class WindowsFleet:
             )
         return found
 
-    def describe(self, scheme: str = "https", **changes: Any) -> None:
-        """Write the inventory; ``changes`` are merged into each machine."""
-        entries = [{**entry, **changes} for entry in self.entries(scheme)]
+    def describe(self, scheme: str = "https", **changes: Mapping[str, Any]) -> None:
+        """Write the inventory; ``changes`` are merged into the machine of that name (``-`` written as ``_``)."""
+        entries = [{**entry, **changes.get(entry["name"].replace("-", "_"), {})} for entry in self.entries(scheme)]
         self.inventory.write_text(yaml.safe_dump({"machines": entries}))
 
     def request(self, *masks: str, minutes: float = 60, **fields: Any) -> PatchRequest:
         """Return a request: for updates that match a mask; with none, for what is critical or security."""
         options: dict[str, Any] = {
             "reboot_reserve_minutes": 0.5,
-            "going_down_minutes": 0.5,
-            "coming_up_minutes": 0.7,
+            "going_down_minutes": 1.5,
+            "coming_up_minutes": 1.5,
             "settle_seconds": 5,
             "updates": UpdatesRequest(classifications=[], include=list(masks)) if masks else UpdatesRequest(),
             **fields,
@@ -155,7 +166,7 @@ class WindowsFleet:
             scope="*",
             inventory=self.inventory,
             window=WindowRequest(minutes=minutes),
-            waves=WavesRequest(percent=100, failure_budget_count=9),
+            waves=WavesRequest(percent=100, failure_budget_count=99),
             **options,
         )
 
@@ -195,8 +206,9 @@ class WindowsFleet:
         with open_records(self.records_url) as records:
             entries = History(records).read_journal(run)
         mine = [each for each in entries if each.machine == served.host.name and each.mark is JournalMark.BEFORE]
-        boots = {each.key for each in mine if each.act == "reboot"}
-        assert len(boots) >= count(served, "boot") or count(served, "boot", clean=False), "an unexplained boot"
+        ordered = {each.key for each in mine if each.act == "reboot"}
+        boots = count(served, "boot", clean=True)
+        assert boots <= len(ordered), f"{served.host.name} was rebooted {boots} times; ordered: {ordered}"
 
 
 def count(served: ServedMachine, what: str, **fields: Any) -> int:
@@ -217,9 +229,14 @@ def judge(served: ServedMachine, outcome: Outcome) -> None:
         elif result.state is not UpdateState.NOT_SELECTED:
             assert result.reason, f"{result.update.name} is {result.state} without a reason"
         if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.EXCLUDED):
-            assert not there["installed"] and not there["pending"], f"{result.update.name} was not to be installed"
+            is_there = there["installed"] or there["pending"]
+            assert not is_there, f"{result.update.name} was not to be installed"
     if outcome.reboot is RebootState.COMPLETED:
         assert state["boot"]["number"] > 1, "the report says that it was rebooted"
+    in_doubt = outcome.error is not None or any(result.state is UpdateState.PENDING for result in outcome.updates)
+    assert in_doubt or not state["tasks"], f"tasks are left on {outcome.machine}: {state['tasks']}"
+    twice = [update for update, there in state["updates"].items() if there["installs"] > 1]
+    assert not twice, f"installed more than once: {twice}"
 
 
 def result_of(outcome: Outcome, number: int) -> UpdateResult:
@@ -231,13 +248,3 @@ def result_of(outcome: Outcome, number: int) -> UpdateResult:
 def states(outcome: Outcome) -> dict[str, UpdateState]:
     """Return what became of each update."""
     return {result.update.name: result.state for result in outcome.updates}
-
-
-def describe_outcome(outcome: Outcome) -> str:
-    """Return for people, when a test fails, what was reported."""
-    lines = [f"{outcome.state} {outcome.reboot} {outcome.reason} {outcome.error}"]
-    lines += [f"  {each.update.name}: {each.state} {each.reason}" for each in outcome.updates]
-    lines += [f"  step {each}" for each in outcome.steps] if hasattr(outcome, "steps") else []
-    return "\n".join(lines)
-
-

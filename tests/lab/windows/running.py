@@ -4,9 +4,20 @@ from collections.abc import Callable
 
 from tests.lab.windows.machine import WindowsMachine
 from tests.lab.windows.powershell_process import Logon
+from tests.lab.windows.scenario import Update
 
 MakeMachine = Callable[..., WindowsMachine]
 """`make_machine(Scenario(...))` is a machine that is on."""
+
+ID = "{:08x}-0000-4000-8000-000000000000".format
+"""Ids of updates."""
+
+CATALOGUE = (
+    Update(ID(1), "one", kbs=("1",), revision=3),
+    Update(ID(2), "two", classification="definition", type="Driver", browse_only=True, hidden=True),
+    Update(ID(3), "three", installed=True, assigned=False),
+    Update(ID(4), "four", deployment_action="Uninstallation"),
+)
 
 
 def run(machine: WindowsMachine, script: str, logon: Logon = "network") -> list[str]:

@@ -177,6 +177,8 @@ class Scenario:
     """How long after the machine's first boot another updater keeps the installer busy; it also makes TiWorker run."""
     servicing_seconds_after_boot: float = 0.0
     """How long TiWorker works after each boot."""
+    servicing_flag_lingers: bool = False
+    """The key RebootPending of Component Based Servicing is still there after the reboot it asked for."""
     configuring_seconds: float = 0.0
     """How long the machine is away between power off and on, beside what updates need."""
     shutdown_seconds: float = 0.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.lab.windows.machine import WindowsMachine
-from tests.lab.windows.running import MakeMachine, run
-from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.running import ID, MakeMachine, run
+from tests.lab.windows.scenario import Scenario, Update
 
 
 @pytest.mark.parametrize(
@@ -24,8 +24,8 @@ from tests.lab.windows.scenario import Scenario
         ("try { exit 4 } finally { [Console]::Out.Write('end') }", 4),
     ],
 )
-def test_exit_codes(machine: WindowsMachine, script: str, code: int) -> None:
-    done = machine.powershell.run_script(script)
+def test_exit_codes(shared_machine: WindowsMachine, script: str, code: int) -> None:
+    done = shared_machine.powershell.run_script(script)
 
     assert done.exit_code == code
     assert b"not reached" not in done.stdout
@@ -194,3 +194,30 @@ def test_servicing_after_a_boot_shows(make_machine: MakeMachine) -> None:
     machine.power_cut()
 
     assert run(machine, script) == ["1", "2"]
+
+
+def test_a_drive_letter_works_for_commands(shared_machine: WindowsMachine) -> None:
+    (shared_machine.folder / "C/Packages").mkdir()
+    script = """
+    Test-Path -LiteralPath (Join-Path -Path $env:SystemDrive -ChildPath 'Packages'); Test-Path -LiteralPath 'C:\\Nope'
+    (Get-Location).Path -eq (Join-Path -Path $env:SystemRoot -ChildPath 'System32'); Test-Path -LiteralPath 'Z:\\'
+    """
+    assert run(shared_machine, script) == ["True", "False", "True", "False"]
+
+
+@pytest.mark.parametrize("lingers", [False, True])
+def test_a_flag_of_servicing_may_linger_after_the_reboot(make_machine: MakeMachine, lingers: bool) -> None:
+    machine = make_machine(
+        Scenario(updates=(Update(ID(1), "x", downloaded=True, needs_reboot=True),), servicing_flag_lingers=lingers)
+    )
+    flag = r"Test-Path 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\RebootPending'"
+    install = """
+    $s = New-Object -ComObject Microsoft.Update.Session; $i = $s.CreateUpdateInstaller(); $i.ForceQuiet = $true
+    $i.AllowSourcePrompts = $false; $i.Updates = $s.CreateUpdateSearcher().Search('IsInstalled=0').Updates
+    $i.Install().RebootRequired
+    """
+    assert run(machine, install + flag, logon="system") == ["True", "True"]
+
+    machine.power_cut()
+
+    assert run(machine, flag) == [str(lingers)]

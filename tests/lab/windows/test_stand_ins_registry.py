@@ -52,8 +52,8 @@ def test_values_and_their_types(make_machine: MakeMachine) -> None:
         ),
     ],
 )
-def test_errors_are_the_real_ones(machine: WindowsMachine, command: str, error: str) -> None:
-    assert run(machine, f"try {{ {command} }} catch {{ $_.FullyQualifiedErrorId }}") == [error]
+def test_errors_are_the_real_ones(shared_machine: WindowsMachine, command: str, error: str) -> None:
+    assert run(shared_machine, f"try {{ {command} }} catch {{ $_.FullyQualifiedErrorId }}") == [error]
 
 
 def test_forcing_a_key_that_exists_empties_it(machine: WindowsMachine) -> None:

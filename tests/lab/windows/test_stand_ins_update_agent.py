@@ -7,10 +7,9 @@ import pytest
 
 from tests.lab.windows.com_interfaces import INTERFACES
 from tests.lab.windows.machine import WindowsMachine
-from tests.lab.windows.running import MakeMachine, run
+from tests.lab.windows.running import CATALOGUE, ID, MakeMachine, run
 from tests.lab.windows.scenario import Scenario, Update, update_service
 
-ID = "{:08x}-0000-4000-8000-000000000000".format
 AGENT = r"""
 $session = New-Object -ComObject Microsoft.Update.Session
 $session.ClientApplicationID = 'test'
@@ -58,7 +57,7 @@ def lines(machine: WindowsMachine, script: str) -> list[str]:
     return run(machine, AGENT + script, logon="system")
 
 
-def test_classes_have_only_documented_members(machine: WindowsMachine) -> None:
+def test_classes_have_only_documented_members(shared_machine: WindowsMachine) -> None:
     script = r"""
     foreach ($type in [FleetPatch.StandIns.ComObject].Assembly.GetTypes()) {
         $com = @($type.GetCustomAttributes([FleetPatch.StandIns.ComAttribute], $false))
@@ -73,7 +72,7 @@ def test_classes_have_only_documented_members(machine: WindowsMachine) -> None:
     }
     """
     seen = 0
-    for line in run(machine, script):
+    for line in run(shared_machine, script):
         interfaces, _, names = line.partition(":")
         documented = {name for interface in interfaces.split() for name in INTERFACES[interface].split()}
         documented |= {name.rstrip("=") for name in documented} | {"GetEnumerator"}
@@ -86,14 +85,6 @@ def source_texts() -> list[str]:
     from tests.lab.windows.powershell_process import SOURCES
 
     return [path.read_text(encoding="utf-8") for path in SOURCES.glob("*.cs")]
-
-
-CATALOGUE = (
-    Update(ID(1), "one", kbs=("1",), revision=3),
-    Update(ID(2), "two", classification="definition", type="Driver", browse_only=True, hidden=True),
-    Update(ID(3), "three", installed=True, assigned=False),
-    Update(ID(4), "four", deployment_action="Uninstallation"),
-)
 
 
 @pytest.mark.parametrize(
@@ -116,10 +107,9 @@ CATALOGUE = (
         ("DeploymentAction=* and IsInstalled=0", "four,one,two"),
     ],
 )
-def test_criteria(make_machine: MakeMachine, criteria: str, titles: str) -> None:
-    machine = make_machine(Scenario(updates=CATALOGUE))
+def test_criteria(shared_machine: WindowsMachine, criteria: str, titles: str) -> None:
     quoted = criteria.replace("'", "''")
-    assert lines(machine, f"Titles '{quoted}'") == [titles]
+    assert lines(shared_machine, f"Titles '{quoted}'") == [titles]
 
 
 BAD_CRITERIA = (
@@ -140,10 +130,9 @@ BAD_CRITERIA = (
 )
 
 
-def test_criteria_that_the_agent_does_not_know(make_machine: MakeMachine) -> None:
-    machine = make_machine(Scenario(updates=CATALOGUE))
+def test_criteria_that_the_agent_does_not_know(shared_machine: WindowsMachine) -> None:
     quoted = ", ".join("'{}'".format(criteria.replace("'", "''")) for criteria in BAD_CRITERIA)
-    told = lines(machine, f"foreach ($c in {quoted}) {{ Code {{ Search $c }} }}")
+    told = lines(shared_machine, f"foreach ($c in {quoted}) {{ Code {{ Search $c }} }}")
     assert told == ["80240032"] * len(BAD_CRITERIA)
 
 
@@ -154,7 +143,7 @@ def test_criteria_that_the_agent_does_not_know(make_machine: MakeMachine) -> Non
         ("$session.CreateUpdateDownloader()", "80070005"),
         ("(New-Object -ComObject Microsoft.Update.SystemInfo).RebootRequired", "80070005"),
         ("(Search 'IsInstalled=0').Item(0).AcceptEula()", "80070005"),
-        ("(Search 'IsInstalled=0').Item(0).IsHidden = $true", "80070005"),
+        ("(Search 'IsInstalled=0').Item(1).IsHidden = $true", "80070005"),
         ("(New-Object -ComObject Microsoft.Update.AutoUpdate).Settings", "80070005"),
         ("(New-Object -ComObject Microsoft.Update.AutoUpdate).ServiceEnabled", "80070005"),
         ("(Search 'IsInstalled=0').Item(0).IsHidden", "no error"),
@@ -165,12 +154,11 @@ def test_criteria_that_the_agent_does_not_know(make_machine: MakeMachine) -> Non
         ("$session.CreateUpdateSearcher().QueryHistory(0, 0)", "80240007"),
     ],
 )
-def test_what_a_login_over_the_network_may_not_do(make_machine: MakeMachine, script: str, code: str) -> None:
-    machine = make_machine(Scenario(updates=CATALOGUE))
-    assert run(machine, AGENT + f"Code {{ {script} }}") == [code]
+def test_what_a_login_over_the_network_may_not_do(shared_machine: WindowsMachine, script: str, code: str) -> None:
+    assert run(shared_machine, AGENT + f"Code {{ {script} }}") == [code]
     if "History" not in script:
-        assert lines(machine, f"Code {{ {script} }}") == ["no error"]
-    assert machine.stand_in_errors() == []
+        assert lines(shared_machine, f"Code {{ {script} }}") == ["no error"]
+    assert shared_machine.stand_in_errors() == []
 
 
 @pytest.mark.parametrize("shape", ["bare", "wrapped"])

@@ -196,6 +196,20 @@ class WindowsHost:
             self._timer.daemon = True
             self._timer.start()
 
+    def restart_service(self) -> None:
+        """Restart WinRM, as an update of it does: shells and connections are lost, and nothing else."""
+        with self._lock:
+            if not self._on:
+                return
+            self._http.close()
+            self._https.close()
+        self.drop_connections()
+        self.shells.lose_all()
+        with self._lock:
+            if self._on:
+                self._http.open()
+                self._https.open()
+
     def _cancel_timer(self) -> None:
         with self._lock:
             timer, self._timer = self._timer, None
@@ -249,5 +263,7 @@ class WindowsHost:
                 self.power_off()
             case What.REBOOT:
                 self.reboot(fault.seconds)
+            case What.SERVICE_RESTART:
+                self.restart_service()
             case What.OTHER_CERTIFICATE:
                 self.show("self-signed")

@@ -27,6 +27,7 @@ from tasks.states import Classification, UpdateState, YesNoUnknown
 from tests.unit.managers.windows_records import (
     DEFINITION,
     DRIVER,
+    NOW,
     PRODUCT,
     SECURITY,
     UPDATES,
@@ -205,6 +206,13 @@ class TestRepeated:
     def test_an_update_that_was_installed_and_is_offered_again_is_told(self) -> None:
         (warning,) = state_of(update_record(), history_record(), history_record()).warnings
         assert warning.startswith("KB5000001 was installed 2 times, and is offered again")
+
+    def test_one_that_somebody_removed_is_not(self) -> None:
+        removed = history_record(operation=2, at=NOW - 60)
+        assert state_of(update_record(), history_record(), removed).warnings == ()
+        later = history_record(at=NOW - 30)
+        (warning,) = state_of(update_record(), later, removed, history_record()).warnings
+        assert warning.startswith("KB5000001 was installed once")
 
     @pytest.mark.parametrize("changes", [{"revision": 199}, {"operation": 2}, {"result_code": 4}, {"id": guid(9)}])
     def test_other_entries_of_the_history_are_not(self, changes: dict[str, Any]) -> None:

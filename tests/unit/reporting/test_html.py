@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from tasks.model import LivePatching, RebootNeed, RunReport
 from tasks.reporting.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
 from tasks.states import UpdateState, YesNoUnknown
+from tests.support.builders import make_install_result, make_outcome, make_report, make_update, make_update_result
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 from tests.unit.reporting.test_text import UNSAFE
@@ -119,6 +120,16 @@ def test_the_head_says_what_when_and_by_whom_in_both_zones() -> None:
     assert "Fri 20 Nov 2026 02:00 \N{EN DASH} 04:00 Europe/Berlin" in text
     assert "Fri 20 Nov 2026 01:00 \N{EN DASH} 03:00" in text
     assert "by schedule production-thursday" in text
+
+
+def test_an_update_whose_name_is_a_number_shows_its_title_instead_of_the_number_again() -> None:
+    title = "2026-11 Cumulative Update for Windows Server 2022 (KB5046616)"
+    update = make_update(id="0-1", name="KB5046616", kb="KB5046616", title=title)
+    results = (make_update_result(update=update, state=UpdateState.FAILED, reason="it failed"),)
+    outcome = make_outcome(updates=results, install=make_install_result(results=results))
+    html = render_html(make_report(outcomes=(outcome,)))
+    assert html.count(f"<small>{title}</small>") == 2, "in the list of updates, and on the machine"
+    assert "<small>KB5046616</small>" not in html
 
 
 def test_the_tiles_count_what_the_outcomes_say() -> None:

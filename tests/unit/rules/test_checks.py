@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Disk, Facts, RebootNeed, RepositoryProblem, Services
+from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import check_packages
-from tasks.rules.machine_checks.precheck import check_clock
+from tasks.rules.machine_checks.precheck import check_clock, find_relevant_settings
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import Classification, FindingLevel, YesNoUnknown
 from tests.unit.rules.examples import a_state, an_update
@@ -249,3 +249,11 @@ def test_whatever_is_not_good_has_a_remedy(skew, repairable, allowed, free):
         *check_services(Services((), ("tcp/1",)), Services(("u",), ())),
     ]
     assert all(finding.remedy for finding in found if finding.level is not GOOD)
+
+
+def test_a_run_is_told_of_settings_that_matter_to_it():
+    stop = Finding("settings", BLOCK, "no task can be started", "Start the service.")
+    later, small = Finding("settings", WARN, "a certificate expires soon"), Finding("disk", WARN, "3 GiB are free")
+    machine = replace(facts(), findings=(stop, later, small))
+    assert find_relevant_settings(machine, [an_update()]) == [stop]
+    assert find_relevant_settings(machine, [KERNEL]) == [stop, small]

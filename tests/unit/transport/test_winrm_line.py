@@ -1,11 +1,13 @@
 """One WinRM connection against a hostile server: bounded in time and bytes, and nothing of it is followed."""
 
+import re
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 import pytest
+import requests
 from winrm.protocol import Protocol
 
 from tasks.transport.winrm.http_line import HttpLine
@@ -36,8 +38,8 @@ class Server:
     def _talk(self, line: socket.socket) -> None:
         with line:
             try:
-                while head := line.recv(65536):
-                    self.requests.append(head)
+                while request := _read_request(line):
+                    self.requests.append(request)
                     self.answer(line)
             except OSError:
                 pass
@@ -50,6 +52,22 @@ class Server:
     def close(self) -> None:
         self._ended.set()
         self._socket.close()
+
+
+def _read_request(line: socket.socket) -> bytes:
+    """One whole request; it may come in several pieces."""
+    data = b""
+    while b"\r\n\r\n" not in data or len(data.partition(b"\r\n\r\n")[2]) < _find_length(data):
+        piece = line.recv(65536)
+        if not piece:
+            return b""
+        data += piece
+    return data
+
+
+def _find_length(data: bytes) -> int:
+    found = re.search(rb"(?i)content-length: (\d+)", data)
+    return int(found[1]) if found else 0
 
 
 @pytest.fixture
@@ -160,3 +178,14 @@ def test_a_login_that_ended_without_encryption_sends_nothing_in_the_clear(server
             it.open_shell(10)
     assert not any(b"Envelope" in request for request in server.requests)
     it.close()
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_in_the_clear_is_not_read_after_a_login_with_encryption(client, status):
+    """Whoever is between could write it."""
+    response = requests.Response()
+    response.status_code, response._content = status, b"<s:Envelope/>"
+    response.headers["Content-Type"] = "application/soap+xml"
+    client._transport.encryption = object()
+    with pytest.raises(MessageLost, match="not encrypted"):
+        client._transport._get_message_response_text(response)

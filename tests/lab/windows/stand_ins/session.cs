@@ -79,6 +79,9 @@ namespace FleetPatch.StandIns
             variables.Set("LASTEXITCODE", null);
             var home = Path.Combine(Machine.Current.SystemRoot, "System32");
             Directory.CreateDirectory(home);
+            var files = runspace.SessionStateProxy.Provider.GetOne("FileSystem");
+            var root = Path.Combine(Machine.Current.Folder, "C");
+            runspace.SessionStateProxy.Drive.New(new PSDriveInfo("C", files, root, "", null), "global");
             runspace.SessionStateProxy.Path.SetLocation(home);
             if (!(runspace.SessionStateProxy.Drive.GetAll().Any(d => d.Name == "HKLM")))
                 throw new StandInException("no drive HKLM");

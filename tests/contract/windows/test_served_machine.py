@@ -13,7 +13,7 @@ from tests.lab.windows.powershell_process import find_powershell
 from tests.lab.windows.served_machine import ServedMachine
 from tests.support.winrm_client import client, run
 
-pytestmark = pytest.mark.skipif(find_powershell() is None, reason="there is no PowerShell here")
+pytestmark = pytest.mark.skipif(find_powershell() is None, reason="PowerShell (pwsh) is not on PATH")
 SHUTDOWN = "& (Join-Path -Path $env:SystemRoot -ChildPath 'System32\\shutdown.exe') /r /t 0; exit $LASTEXITCODE"
 
 

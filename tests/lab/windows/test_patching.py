@@ -1,0 +1,152 @@
+"""One run of the real engine on Windows machines that differ in what Windows Update does there.
+
+Each is judged by its own state, not only by the report (see ``patching.judge``).
+"""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tasks.states import OperationState, RebootState, UpdateState
+from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
+from tests.lab.windows.scenario import Scenario
+from tests.support.local_powershell import require_pwsh
+
+FAILED = 0x800F0922
+MACHINES = (
+    Scenario(name="ONE-FAILS", updates=(offer(1), offer(2, install_hresult=FAILED), offer(3), cumulative(4))),
+    Scenario(
+        name="IN-ORDER",
+        updates=(
+            cumulative(1, needs=(guid(3),)),
+            offer(2, impact=2),
+            offer(3, "Servicing Stack Update 10.0.20348.1 for Windows Server"),
+            offer(4),
+        ),
+    ),
+    Scenario(
+        name="NOT-ALL",
+        offers_superseded=True,
+        updates=(
+            offer(1),
+            offer(2, supersedes=(guid(1),)),
+            offer(3, eula_accepted=False),
+            offer(4, asks_user=True),
+            offer(5, type="Driver", classification="driver", no_installation_behavior=True),
+            offer(6, browse_only=True),
+            offer(7, classification="definition"),
+            offer(8, hidden=True),
+        ),
+    ),
+    Scenario(name="ROLLED-BACK", updates=(offer(1), cumulative(2, rolled_back=True))),
+    Scenario(name="LIES", updates=(offer(1, lies=True), offer(2))),
+    Scenario(
+        name="WSUS-DOWN",
+        updates=(offer(1),),
+        policies={"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1},
+        search_hresults=[0x80244022],
+    ),
+    Scenario(
+        name="RETRIED",
+        updates=(offer(1, download_hresult=0x80072EE2, download_failures=1), offer(2, download_hresult=0x80070070)),
+    ),
+    Scenario(name="BUSY", updates=(offer(1),), installer_busy_seconds=20),
+)
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsFleet]:
+    """The machines, after one run."""
+    require_pwsh()
+    with WindowsFleet.opened(tmp_path_factory.mktemp("fleet"), *MACHINES) as it:
+        it.patch(minutes=240)
+        yield it
+
+
+def test_what_fails_does_not_keep_the_rest_from_being_installed(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="ONE-FAILS")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    assert [kb(2)] == [name for name, state in states(outcome).items() if state is not UpdateState.INSTALLED]
+    assert "0x800F0922 CBS_E_INSTALLERS_FAILED" in result_of(outcome, 2).reason
+    state = fleet.find("ONE-FAILS").machine.read_state()
+    assert [there["installed"] for there in state["updates"].values()] == [True, False, True, True]
+    assert (state["boot"]["number"], state["ubr"]) == (2, 2800)
+
+
+def test_the_servicing_stack_comes_first_the_cumulative_update_last_and_the_exclusive_one_alone(
+    fleet: WindowsFleet,
+) -> None:
+    outcome = fleet.outcome(name="IN-ORDER")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    journal = fleet.find("IN-ORDER").machine.read_state()["journal"]
+    order = [entry["id"] for entry in journal if entry["what"] == "install"]
+    assert (order[0], order[-1], len(order)) == (guid(3), guid(1), 4)
+    assert outcome.install is not None
+    assert all(len(transaction.updates) == 1 for transaction in outcome.install.transactions)
+
+
+def test_only_what_is_asked_for_and_allowed_is_installed(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="NOT-ALL")
+
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert outcome.reason.endswith("on hold although security updates are available: KB5000008")
+    assert "superseded by KB5000002" in result_of(outcome, 1).reason
+    assert "licence terms are not accepted" in result_of(outcome, 3).reason
+    assert "may ask a person" in result_of(outcome, 4).reason
+    assert "driver" in result_of(outcome, 5).reason
+    assert "preview" in result_of(outcome, 6).reason
+    assert "Definition" in result_of(outcome, 7).reason
+    assert states(outcome)[kb(8)] in (UpdateState.EXCLUDED, UpdateState.NOT_SELECTED)
+    there = fleet.find("NOT-ALL").machine.read_state()["updates"]
+    assert [update for update, its in there.items() if its["installed"]] == [guid(2)]
+
+
+def test_an_update_that_a_boot_undoes_has_failed(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="ROLLED-BACK")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    assert "rolled back during the boot" in result_of(outcome, 2).reason
+    assert "KB5000002" in outcome.reason
+    assert guid(2) not in outcome.reason
+    assert result_of(outcome, 1).state is UpdateState.INSTALLED
+    assert fleet.find("ROLLED-BACK").machine.read_state()["ubr"] == 2700
+
+
+def test_the_word_of_the_agent_alone_does_not_count(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="LIES")
+
+    assert outcome.state is OperationState.FAILED
+    assert "reported success" in result_of(outcome, 1).reason
+    assert result_of(outcome, 2).state is UpdateState.INSTALLED
+
+
+def test_a_server_of_updates_that_is_down_is_named(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="WSUS-DOWN")
+
+    assert outcome.state is OperationState.FAILED
+    assert "0x80244022" in outcome.reason
+    assert "wsus.example.com" in outcome.reason
+    assert count(fleet.find("WSUS-DOWN"), "install") == 0
+
+
+def test_downloads_are_tried_again_where_that_may_help(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="RETRIED")
+
+    assert result_of(outcome, 1).state is UpdateState.INSTALLED
+    assert result_of(outcome, 2).state is not UpdateState.INSTALLED
+    assert "0x80070070" in result_of(outcome, 2).reason
+    tried = [
+        entry["id"] for entry in fleet.find("RETRIED").machine.read_state()["journal"] if entry["what"] == "download"
+    ]
+    assert (tried.count(guid(1)), tried.count(guid(2)) <= 2) == (2, True)
+
+
+def test_an_installation_of_somebody_else_is_waited_for(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="BUSY")
+
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    state = fleet.find("BUSY").machine.read_state()
+    (installed,) = [entry["time"] for entry in state["journal"] if entry["what"] == "install"]
+    assert installed >= state["busy_until"]
