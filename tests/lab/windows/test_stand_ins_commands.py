@@ -133,7 +133,7 @@ def test_a_shutdown_is_scheduled_once_can_be_aborted_and_reboots_the_machine(mac
 
 
 def test_a_shutdown_in_progress(make_machine: MakeMachine) -> None:
-    machine = make_machine(Scenario(shutdown_seconds=30))
+    machine = make_machine(Scenario(shutdown_seconds=600))
     run(machine, "shutdown.exe /r /t 0")
     machine.wait_until(lambda state: state["shutdown"]["in_progress"])
     search = "(New-Object -ComObject Microsoft.Update.Session).CreateUpdateSearcher().Search('IsInstalled=0')"
