@@ -1,11 +1,14 @@
 """Runs of the real engine on Windows machines of the tests: real WinRM, real PowerShell, stand-ins for the rest."""
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import yaml
 
@@ -21,10 +24,12 @@ from tasks.records.setup import open_records
 from tasks.states import RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
+from tests.ci.tree import TOP
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.scenario import Scenario, Update
 from tests.lab.windows.served_machine import ServedMachine
 from tests.lab.windows.windows_host import Options
+from tests.support.forked import ForkedProcess, start_forked
 
 RUN = "20260310-010000-aaaaaa"
 
@@ -152,6 +157,40 @@ class WindowsFleet:
         entries = [{**entry, **changes.get(entry["name"].replace("-", "_"), {})} for entry in self.entries(scheme)]
         self.inventory.write_text(yaml.safe_dump({"machines": entries}))
 
+    def close_network(self, seconds: float) -> None:
+        """Let the first machine not be reached for so long; it works on, and its shells are lost."""
+        host = self.one.host
+        cut, restore = host.before_power_off, host.before_power_on
+        host.before_power_off, host.before_power_on = lambda: None, lambda: True
+        host.power_off()
+
+        def again() -> None:
+            host.power_on()
+            host.before_power_off, host.before_power_on = cut, restore
+
+        threading.Timer(seconds, again).start()
+
+    def open_gate_when(self, name: str, condition: Callable[[], object]) -> None:
+        """Let what waits at a gate of the first machine go on as soon as something is so."""
+
+        def body() -> None:
+            self.one.machine.wait_until(lambda _: condition())
+            self.one.machine.open_gate(name)
+
+        threading.Thread(target=body, daemon=True).start()
+
+    def open_gate_when_asked_again(self, name: str) -> None:
+        """Let what waits at a gate go on when the controller has connected again, and run a script."""
+        host, before = self.one.host, self.one.host.connected
+        began = host.schedule.counts.get("Command", 0)
+        self.open_gate_when(
+            name, lambda: host.connected > before and host.schedule.counts.get("Command", 0) > began + 1
+        )
+
+    def stop_has_arrived(self) -> bool:
+        """Whether a job of the first machine was told to stop."""
+        return any((self.one.machine.folder / "C").rglob("FleetPatch/jobs/*/stop"))
+
     def request(self, *masks: str, minutes: float = 60, **fields: Any) -> PatchRequest:
         """Return a request: for updates that match a mask; with none, for what is critical or security."""
         options: dict[str, Any] = {
@@ -209,6 +248,51 @@ class WindowsFleet:
         ordered = {each.key for each in mine if each.act == "reboot"}
         boots = count(served, "boot", clean=True)
         assert boots <= len(ordered), f"{served.host.name} was rebooted {boots} times; ordered: {ordered}"
+
+
+class Controllers:
+    """Processes that carry a run of a fleet, one after the other."""
+
+    def __init__(self, fleet: WindowsFleet) -> None:
+        self._fleet = fleet
+        self._begun: list[ForkedProcess] = []
+
+    def __enter__(self) -> Self:
+        (self._fleet.place / "request.json").write_text(self._fleet.request().model_dump_json())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self._begun:
+            process.kill()
+            process.wait(60)
+
+    def _run(self, verb: str, *words: str) -> tuple[int | None, str]:
+        place = self._fleet.place
+        (place / "struck").unlink(missing_ok=True)
+        said = place / f"controller-{len(self._begun)}"
+        process = start_forked(
+            "tests.faults.lab_controller",
+            [str(place), verb, RUN, *words],
+            place=TOP,
+            environment={**os.environ, "FLEETPATCH_RECORDS_URL": self._fleet.records_url},
+            out=said.with_suffix(".out"),
+            err=said.with_suffix(".err"),
+        )
+        self._begun.append(process)
+        _, errors = process.communicate(timeout=300)
+        return process.returncode, errors
+
+    def killed(self, verb: str, at: str) -> None:
+        """Begin or resume the run in a process that is killed at a step."""
+        code, said = self._run(verb, at)
+        assert code == -signal.SIGKILL, f"the controller was to die at {at}, and ended with {code}: {said}"
+
+    def carried(self, verb: str, strike: str = "") -> None:
+        """Have a process carry the run to its end."""
+        code, said = self._run(verb, *filter(None, [strike]))
+        assert code == 0, said
 
 
 def count(served: ServedMachine, what: str, **fields: Any) -> int:
