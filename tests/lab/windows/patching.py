@@ -81,6 +81,7 @@ class WindowsFleet:
     place: Path
     control: StopToken = field(default_factory=StopToken)
     watch: Strike = field(default_factory=Strike)
+    judged: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
@@ -88,6 +89,7 @@ class WindowsFleet:
         cls, place: Path, *scenarios: Scenario, options: Mapping[str, Options] | None = None
     ) -> Iterator["WindowsFleet"]:
         """Switch machines on; ``options`` are by their names."""
+        place.mkdir(exist_ok=True)
         authority = Authority(place)
         with ExitStack() as stack:
             served = [
@@ -242,8 +244,9 @@ class WindowsFleet:
             self._judge_orders(served, run)
 
     def _judge_orders(self, served: ServedMachine, run: str) -> None:
+        self.judged.add(run)
         with open_records(self.records_url) as records:
-            entries = History(records).read_journal(run)
+            entries = [entry for each in self.judged for entry in History(records).read_journal(each)]
         mine = [each for each in entries if each.machine == served.host.name and each.mark is JournalMark.BEFORE]
         ordered = {each.key for each in mine if each.act == "reboot"}
         boots = count(served, "boot", clean=True)
