@@ -1,26 +1,16 @@
 """Runs of the real engine on a Windows machine: the window, the policy of reboots, and others who change it."""
 
-import time
 from pathlib import Path
 
 import pytest
 
 from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.protocols.package_manager import Rates
 from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
 from tests.lab.windows.machine_facts import POLICY, RegistryValues
-from tests.lab.windows.patching import WindowsFleet, count, cumulative, kb, offer, result_of, states
+from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, kb, offer, result_of, states
 from tests.lab.windows.scenario import Scenario
 from tests.support.local_powershell import require_pwsh
 
-QUICK = Rates(
-    transaction_seconds=1.0,
-    install_seconds_per_update=5.0,
-    download_bytes_per_second=1e9,
-    reboot_seconds=1.0,
-    validate_seconds=1.0,
-    max_transaction_updates=1,
-)
 WINDOW_SECONDS = 45.0
 AGAIN = "20260310-020000-aaaaaa"
 THIRD = "20260310-030000-aaaaaa"
@@ -29,26 +19,6 @@ THIRD = "20260310-030000-aaaaaa"
 @pytest.fixture(autouse=True)
 def _powershell() -> None:
     require_pwsh()
-
-
-def test_an_update_is_not_begun_when_the_one_before_it_took_the_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(WindowsUpdateManager, "default_rates", QUICK)
-    scenario = Scenario(updates=(offer(1, install_gate="late"), cumulative(2)))
-    with WindowsFleet.opened(tmp_path, scenario) as fleet:
-        late = time.time() + WINDOW_SECONDS - 3
-
-        def take_time() -> None:
-            fleet.open_gate_when("late", lambda: time.time() > late)
-
-        fleet.patch(at="installing", then=take_time, minutes=WINDOW_SECONDS / 60, reboot_reserve_minutes=0, stage=False)
-
-        outcome = fleet.outcome()
-        assert result_of(outcome, 1).state is UpdateState.INSTALLED
-        second = result_of(outcome, 2)
-        assert (second.state, second.reason.startswith("no time left")) == (UpdateState.NOT_ATTEMPTED, True), second
-        assert (count(fleet.one, "install"), fleet.state["boot"]["number"]) == (1, 1)
 
 
 def test_what_does_not_fit_into_the_window_is_not_attempted_and_the_arithmetic_is_told(tmp_path: Path) -> None:
