@@ -37,10 +37,12 @@ class PowerShellTable:
     """Answers as PowerShell would, by a word of the script.
 
     Attributes:
+        denied: nothing is executed, as if a virus scanner prevented it: nobody reads the input.
         gates: a script "wait NAME" ends when the gate is open.
         runs: the words of the scripts that were executed, in order.
     """
 
+    denied: bool = False
     gates: dict[str, threading.Event] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
 
@@ -49,6 +51,9 @@ class PowerShellTable:
 
     def run(self, arguments: Sequence[str], stdin: Stdin, logon: str, on_output: OnOutput) -> int:
         """See Executor."""
+        if self.denied:
+            on_output("stderr", b"Access is denied.\r\n")
+            return 1
         payload = json.loads(gzip.decompress(base64.b64decode(stdin.read(), validate=True)))
         script = payload["script"].partition("\ntry {\n")[2].partition("\n} catch")[0]
         verb, _, argument = script.partition(" ")
