@@ -17,7 +17,7 @@ from unittest.mock import patch
 
 from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.states import OperationState, RebootState, UpdateState
-from tests.faults.stage import Broken
+from tests.faults.controllers import Broken
 from tests.lab.windows.controllers import Controllers
 from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of
 from tests.lab.windows.scenario import Scenario
