@@ -31,7 +31,8 @@ class Controllers:
 
     def _start(self, verb: str, *words: str) -> ForkedProcess:
         place = self._fleet.place
-        (place / "struck").unlink(missing_ok=True)
+        if words:  # else one that was struck before would be struck again
+            (place / "struck").unlink(missing_ok=True)
         said = place / f"controller-{len(self._begun)}"
         process = start_forked(
             "tests.faults.lab_controller",
