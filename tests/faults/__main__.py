@@ -90,7 +90,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="for how many minutes to run at most (10)")
     parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
-    parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf or zypper")
+    parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf, zypper or windows")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 
