@@ -93,21 +93,18 @@ ONLY_APT = frozenset(
 
 ON_WINDOWS = frozenset(
     {
-        "job's directory deleted / installing",
-        "machine's clock jumps ahead / install",
+        "connection lost / installing",
+        "controller killed / installing, reboot",
         "other host key / reboot",
         "package lock held for a while / install",
-        "power cut / reboot",
-        "rebooted by a person / installing",
-        "two runs / install",
+        "power cut / installing",
+        "stop requested / installing",
+        "two controllers / installing",
         "whole job killed / installing",
-        "WinRM restarted / installing",
+        "window ends in an update / installing",
     }
 )
-"""Cases that all tests play on Windows machines; tests/lab/windows/test_patching_broken.py plays some of the others.
-
-`make soak` and `make faults` play all of them.
-"""
+"""Cases that all tests play on Windows machines. `make soak` and `make faults` play all of them."""
 
 
 @dataclass(frozen=True, slots=True)

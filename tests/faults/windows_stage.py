@@ -1,14 +1,18 @@
 """One case on a Windows machine of the tests: WinRM and PowerShell are real; Windows Update and power are stand-ins."""
 
+import json
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from flows.execution import execute
 from flows.local_run import LocalRunner
+from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.model import Outcome, RunReport
 from tasks.protocols.records import JournalMark
 from tasks.records.queries.history import History
@@ -17,7 +21,7 @@ from tasks.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached
 from tests.lab.windows.fault_schedule import ALWAYS, Fault, What
-from tests.lab.windows.patching import Strike, WindowsFleet, count, cumulative, guid, judge, kb, offer
+from tests.lab.windows.patching import QUICK, Strike, WindowsFleet, count, cumulative, guid, judge, kb, offer
 from tests.lab.windows.running import run as run_on
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.served_machine import ServedMachine
@@ -27,6 +31,25 @@ from tests.support.forked import ForkedProcess
 SLOW, PLAIN, BOOTS = 1, 2, 3
 """Numbers of the updates that every machine is offered: one that waits for ``let_go``, another, one with a reboot."""
 GATE = "slow"
+
+
+_rates, _users, _lock = ExitStack(), [0], threading.Lock()
+
+
+@contextmanager
+def quick_rates() -> Iterator[None]:
+    """Let windows be seconds long for all Windows machines, until the last of the cases that run side by side ends."""
+    with _lock:
+        if _users[0] == 0:
+            _rates.enter_context(patch.object(WindowsUpdateManager, "default_rates", QUICK))
+        _users[0] += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _users[0] -= 1
+            if _users[0] == 0:
+                _rates.close()
 
 
 def scenario(name: str, **changes: Any) -> Scenario:
@@ -97,12 +120,11 @@ class WindowsHost:
 
     def kill_job(self) -> None:
         """End the process of its job."""
-        script = (
-            "Get-Process -Name powershell | Where-Object Id -NE $PID | ForEach-Object { Stop-Process -Id $_.Id -Force }"
-        )
-        run_on(self.served.machine, script, "system")
+        found = [json.loads(meta.read_text()) for meta in (self.root / "jobs").glob("*/meta.json")]
+        newest = max(found, key=lambda meta: float(meta["began"]))
+        run_on(self.served.machine, f"Stop-Process -Id {newest['pid']} -Force", "system")
 
-    def delete_jobs(self) -> None:
+    def deletejobs(self) -> None:
         """Delete the folders of its jobs, as far as Windows lets anybody: a file that is open without sharing stays."""
         for path in sorted((self.root / "jobs").rglob("*"), reverse=True):
             if path.is_file() and path.name != "alive":
@@ -137,7 +159,7 @@ class WindowsStage(Controllers):
     @contextmanager
     def opened(cls, place: Path, machine: Scenario) -> Iterator["WindowsStage"]:
         """Switch a machine on."""
-        with WindowsFleet.opened(place, machine) as fleet:
+        with quick_rates(), WindowsFleet.opened(place, machine) as fleet:
             fleet.describe("http")  # with NTLM and sealing
             stage = cls(WindowsHost(fleet.one), fleet, place, fleet.records_url)
             stage.host.let_go()
@@ -188,12 +210,13 @@ class WindowsStage(Controllers):
         boots = count(self.host.served, "boot", clean=True) - self.host.reboots_of_others
         if run == RUN and boots > len(ordered):
             raise Broken(f"{boots} reboots, and {len(ordered)} were announced")
-        strange = {job.name for job in self._jobs() if run in job.name} - {each.key for each in announced}
+        strange = {job.name for job in self.jobs() if run in job.name} - {each.key for each in announced}
         if strange:
             raise Broken(f"jobs that no journal entry announced: {strange}")
         self._judge_lock(outcome, run)
 
-    def _jobs(self) -> list[Path]:
+    def jobs(self) -> list[Path]:
+        """Return the folders of the jobs that have begun."""
         return [meta.parent for meta in (self.host.root / "jobs").glob("*/meta.json")]
 
     def _judge_lock(self, outcome: Outcome, run: str) -> None:
@@ -233,4 +256,4 @@ class WindowsStage(Controllers):
         claim = self.host.root / "claim"
         state = self.host.served.machine.read_state()
         is_free = not claim.exists() or self.lock_until(claim.read_text()) == 0
-        return is_free and not state["reboot_required"] and all((job / "rc").exists() for job in self._jobs())
+        return is_free and not state["reboot_required"] and all((job / "rc").exists() for job in self.jobs())
