@@ -117,7 +117,7 @@ function Write-FpBasics {
         Write-Verbose -Message "no time of the boot: $_"
     }
     Write-FpRecord -Kind kernel -Fields $record
-    $now = ([System.DateTime]::UtcNow.Ticks - 621355968000000000) / 10000000.0
+    $now = ((Get-FpSystemTime).Ticks - 621355968000000000) / 10000000.0
     Write-FpRecord -Kind clock -Fields @{ epoch = $now }
     Write-FpPrivilege
     if (Get-Service -Name wuauserv -ErrorAction SilentlyContinue) {

@@ -265,9 +265,13 @@ function Get-FpUptime {
     return [int64][System.Math]::Floor($ticks / [System.Diagnostics.Stopwatch]::Frequency)
 }
 
+function Get-FpSystemTime { # by the machine's clock, which may be set at any moment
+    return [datetime]::UtcNow
+}
+
 function Set-FpClockBase {
     # From now on, a clock that is set back has no effect on Get-FpNow.
-    $FpState.ClockBase = (ConvertTo-FpEpoch -Time ([datetime]::UtcNow)) - (Get-FpUptime)
+    $FpState.ClockBase = (ConvertTo-FpEpoch -Time (Get-FpSystemTime)) - (Get-FpUptime)
 }
 
 function Get-FpNow {
@@ -280,7 +284,7 @@ function Get-FpNow {
             $FpState.ClockBase = [int64]$told[1]
         }
     }
-    $now = ConvertTo-FpEpoch -Time ([datetime]::UtcNow)
+    $now = ConvertTo-FpEpoch -Time (Get-FpSystemTime)
     if ($FpState.ClockBase -isnot [string]) { $now = [System.Math]::Max($now, $FpState.ClockBase + (Get-FpUptime)) }
     return [int64]$now
 }
