@@ -1,4 +1,4 @@
-"""Runs one command and tells what it cost the controller: wall time, CPU of its whole process tree, memory, threads.
+"""Runs one command and tells what it cost the controller: wall time, CPU of its whole process tree, peak memory.
 
     python -m tests.bench.measure [--memory] OUTPUT COMMAND…
 
@@ -50,22 +50,13 @@ def _proportional_kib(pid: int) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
-def _count_threads(pid: int) -> int:
-    try:
-        return len(list(Path(f"/proc/{pid}/task").iterdir()))
-    except OSError:
-        return 0
-
-
-def _watch(command: subprocess.Popen[bytes]) -> tuple[float, int]:
-    """Wait for the command's end; return the highest memory of its tree in MiB, and its most threads."""
-    peak, threads = 0, 0
+def _watch(command: subprocess.Popen[bytes]) -> float:
+    """Wait for the command's end; return the highest memory of its tree in MiB."""
+    peak = 0
     while command.poll() is None:
-        tree = _descendants(os.getpid())
-        peak = max(peak, sum(map(_proportional_kib, tree)))
-        threads = max(threads, sum(map(_count_threads, tree)))
+        peak = max(peak, sum(_proportional_kib(pid) for pid in _descendants(os.getpid())))
         time.sleep(_SAMPLE_SECONDS)
-    return peak / 1024, threads
+    return peak / 1024
 
 
 def _end_the_rest() -> None:
@@ -88,13 +79,12 @@ def main(words: list[str]) -> None:
     with Path(output).open("wb") as out, Path(f"{output}.err").open("wb") as err:
         started = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        peak, threads = _watch(process) if memory else (0.0, 0)
+        peak = _watch(process) if memory else 0.0
         code = process.wait()
         wall = time.monotonic() - started
     _end_the_rest()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = used.ru_utime + used.ru_stime
-    print(json.dumps({"exit_code": code, "wall": wall, "cpu": cpu, "peak": peak, "threads": threads}))
+    print(json.dumps({"exit_code": code, "wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": peak}))
 
 
 if __name__ == "__main__":
