@@ -1,13 +1,14 @@
 """Builds the command line and the input for PowerShell. Pure: it knows no connection.
 
 The command line is the same for every script: a bootstrap in base64. It reads stdin, and runs the script that it finds
-there. Stdin is ASCII: base64 of gzip of a JSON object with the script, its parameters, and the mark of framed lines
-(framing.py says what they are). So neither code pages nor the limit of 8,191 characters for a command line matter.
+there. Stdin is ASCII: a JSON object with the script, its parameters, and the mark of framed lines (framing.py says what
+they are). So neither code pages nor the limit of 8,191 characters for a command line matter. It is not compressed: a
+bootstrap that unpacks a script is what detection rules look for (Elastic's "PowerShell Suspicious Payload Encoded and
+Compressed": FromBase64String with GzipStream), and who watches the machine is to see what runs there.
 Parameters are never script text: each text has "=" before it, because ConvertFrom-Json makes dates of some texts.
 """
 
 import base64
-import gzip
 import json
 from collections.abc import Mapping
 from functools import cache
@@ -33,11 +34,7 @@ $ProgressPreference='SilentlyContinue'
 try{[Console]::OutputEncoding=New-Object System.Text.UTF8Encoding $false}catch{}
 $p=$null
 try{
-$b=[System.Convert]::FromBase64String([Console]::In.ReadToEnd().Trim([char]0xFEFF,[char]32,[char]13,[char]10,[char]9))
-$m=New-Object System.IO.MemoryStream -ArgumentList (,$b)
-$z=New-Object System.IO.Compression.GZipStream -ArgumentList $m,([System.IO.Compression.CompressionMode]::Decompress)
-$r=New-Object System.IO.StreamReader -ArgumentList $z,([System.Text.Encoding]::UTF8)
-$p=ConvertFrom-Json -InputObject $r.ReadToEnd()
+$p=ConvertFrom-Json -InputObject ([Console]::In.ReadToEnd().Trim([char]0xFEFF,[char]32,[char]13,[char]10,[char]9))
 $s=[ScriptBlock]::Create($p.script)
 }catch{
 [Console]::Error.WriteLine("the script was not read: $($_.Exception.Message)")
@@ -92,7 +89,7 @@ def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce
             "mark": build_frame_mark(nonce),
         }
     )
-    return base64.b64encode(gzip.compress(payload.encode("ascii"), mtime=0))
+    return payload.encode("ascii")
 
 
 def build_job_script(script: str) -> str:

@@ -1,6 +1,6 @@
 # Finds what can be executed in PowerShell scripts. Each line of stdin is a file's path. Prints a line of JSON for each:
-# its path, and of each statement its start and end in the text and the line where it begins. A block has no statement of its
-# own: of "if", "while", "switch" and the like, the conditions count; of a function, its body.
+# its path, and of each statement its start and end in the text and the line where it begins. Of "if", "while", "switch"
+# and the like, the conditions count, and of a function its body: a block is no statement of its own.
 $ErrorActionPreference = 'Stop'
 $language = 'System.Management.Automation.Language'
 

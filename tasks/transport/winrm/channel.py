@@ -11,7 +11,7 @@ from typing import Final
 from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.output_decoder import ScriptOutputDecoder
-from tasks.transport.winrm.faults import WsmanFault, build_fault_error
+from tasks.transport.winrm.faults import TIMED_OUT, WsmanFault, build_fault_error
 from tasks.transport.winrm.messages import LoginRefused, MessageLost, NoOutputYet, WsmanClient
 
 ClientOpener = Callable[[Deadline], tuple[WsmanClient, str]]
@@ -56,6 +56,7 @@ class WinrmChannel:
         self._shells_to_delete = shells_to_delete if shells_to_delete is not None else []
         self._reconnections_left = 0
         self._commands_in_shell = 0
+        self._input_fault: WsmanFault | None = None  # the machine refused the command's input
 
     @property
     def is_open(self) -> bool:
@@ -74,11 +75,12 @@ class WinrmChannel:
         """Run a command line in the shell. See PowerShellChannel."""
         self._may_be_ended = may_be_ended
         self._reconnections_left = MAX_RECONNECTIONS
+        self._input_fault = None
         with self._translate_errors(deadline):
             command_id = self._start_command(command_line, stdin, deadline)
             status = self._receive_output(command_id, decoder, deadline)
             self._is_busy = False
-            with suppress(MessageLost, NoOutputYet, WsmanFault, LoginRefused):  # the answer is there already
+            with suppress(MessageLost, WsmanFault, LoginRefused):  # the answer is there already
                 seconds = min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
                 self._client.end_command(self._shell_id, command_id, seconds)
             return status
@@ -89,7 +91,7 @@ class WinrmChannel:
             return
         self._closed = True
         if not self._is_busy:
-            with suppress(MessageLost, NoOutputYet, WsmanFault, LoginRefused):
+            with suppress(MessageLost, WsmanFault, LoginRefused):
                 self._client.delete_shell(self._shell_id, CLEANUP_SECONDS)
         self._client.close()
 
@@ -107,11 +109,11 @@ class WinrmChannel:
                 command_id = self._client.start_command(self._shell_id, command_line, self._seconds_left(deadline))
                 for chunk in chunks[:-1]:
                     self._send(command_id, chunk, deadline, end=False)
+                    if self._input_fault:
+                        return command_id
                 break
             except MessageLost as lost:
                 self._reconnect(lost, deadline, keep_shell=False)
-            except NoOutputYet as late:
-                raise DeadlineExceeded("the machine did not start the command in time") from late
             except WsmanFault as fault:
                 self._recover_from_fault(fault, deadline)
         self._is_busy = True
@@ -122,10 +124,18 @@ class WinrmChannel:
             # It arrived, or it did not. If it did, the input has ended, and the machine refuses or ignores this one.
             with suppress(WsmanFault, MessageLost):
                 self._send(command_id, chunks[-1], deadline, end=True)
+            self._input_fault = None
         return command_id
 
     def _send(self, command_id: str, data: bytes, deadline: Deadline, *, end: bool) -> None:
-        self._client.send_input(self._shell_id, command_id, data, end=end, seconds=self._seconds_left(deadline))
+        """Send input. If the machine refuses it, the command may have ended: its output says why."""
+        try:
+            self._client.send_input(self._shell_id, command_id, data, end=end, seconds=self._seconds_left(deadline))
+        except WsmanFault as fault:
+            if fault.is_lost_shell or fault.is_quota:
+                raise
+            # after a timeout, all of it may have arrived: a PowerShell that starts slowly reads it later
+            self._input_fault = None if end and fault.code == TIMED_OUT else fault
 
     def _receive_output(self, command_id: str, decoder: ScriptOutputDecoder, deadline: Deadline) -> int | None:
         while True:
@@ -134,6 +144,8 @@ class WinrmChannel:
                     self._shell_id, command_id, self._seconds_left(deadline)
                 )
             except NoOutputYet:
+                if self._input_fault:
+                    raise self._input_fault from None
                 continue
             except MessageLost as lost:
                 self._reconnect(lost, deadline, keep_shell=True)
@@ -154,7 +166,7 @@ class WinrmChannel:
         self._replace_shell(deadline)
 
     def _replace_shell(self, deadline: Deadline) -> None:
-        with suppress(MessageLost, NoOutputYet, WsmanFault):
+        with suppress(MessageLost, WsmanFault):
             self._client.delete_shell(self._shell_id, CLEANUP_SECONDS)
         self._shell_id = self._client.open_shell(self._seconds_left(deadline))
         self._commands_in_shell = 0
@@ -184,7 +196,7 @@ class WinrmChannel:
         unused = shell_id
         if not keep_shell:  # nothing ran in the old one, and a PowerShell may wait there for its input
             unused, self._shell_id = self._shell_id, shell_id
-        with suppress(MessageLost, NoOutputYet, WsmanFault):
+        with suppress(MessageLost, WsmanFault):
             self._client.delete_shell(unused, CLEANUP_SECONDS)
 
     def _seconds_left(self, deadline: Deadline) -> float:

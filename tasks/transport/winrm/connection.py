@@ -5,7 +5,7 @@ from tasks.protocols.clock import Deadline
 from tasks.transport.winrm.channel import CLEANUP_SECONDS, WinrmChannel
 from tasks.transport.winrm.faults import WsmanFault, build_fault_error
 from tasks.transport.winrm.login import WinrmEnvironment, open_client
-from tasks.transport.winrm.messages import LoginRefused, MessageLost, NoOutputYet, WsmanClient
+from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
 
 
 def connect(
@@ -44,6 +44,6 @@ def _delete_shells(client: WsmanClient, shells: list[str]) -> None:
             client.delete_shell(shells[-1], CLEANUP_SECONDS)
         except WsmanFault:
             pass  # it is gone already
-        except (MessageLost, NoOutputYet, LoginRefused):
+        except (MessageLost, LoginRefused):
             return  # the first command finds that the connection is broken, and replaces it
         shells.pop()

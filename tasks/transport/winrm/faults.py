@@ -5,6 +5,7 @@ from typing import Final
 
 from tasks.errors import ConnectionLost, DeadlineExceeded, PrivilegeError, ProtocolViolation, TransportError
 
+TIMED_OUT: Final = 2150858793
 SHELL_NOT_FOUND: Final = 2150858843
 ABORTED: Final = 995
 STALE_PROFILE: Final = 2147943418
@@ -83,7 +84,7 @@ _MEANINGS: Final = {
         "the command was ended on the machine",
         "Did it run out of the memory of a shell (MaxMemoryPerShellMB, 1024 or more), or was WinRM stopped?",
     ),
-    2150858793: _Meaning(DeadlineExceeded, "the machine did not carry out the request in time", "Is it overloaded?"),
+    TIMED_OUT: _Meaning(DeadlineExceeded, "the machine did not carry out the request in time", "Is it overloaded?"),
 }
 _DEFAULT_HINT: Final = "Look at the machine's event log: Microsoft-Windows-WinRM/Operational."
 

@@ -18,7 +18,7 @@ from winrm.exceptions import WinRMError, WinRMOperationTimeoutError, WinRMTransp
 from winrm.protocol import Protocol
 from winrm.transport import Transport
 
-from tasks.transport.winrm.faults import WsmanFault
+from tasks.transport.winrm.faults import TIMED_OUT, WsmanFault
 from tasks.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
@@ -185,9 +185,14 @@ class WsmanClient:
             NoOutputYet: there is none yet.
         """
         wait = max(1, min(OPERATION_SECONDS, int(seconds - 0.5)))
-        stdout, stderr, exit_code, is_done = self._ask(
-            lambda: self._protocol.get_command_output_raw(shell_id, command_id), seconds, operation_seconds=wait
-        )
+        try:
+            stdout, stderr, exit_code, is_done = self._ask(
+                lambda: self._protocol.get_command_output_raw(shell_id, command_id), seconds, operation_seconds=wait
+            )
+        except WsmanFault as fault:
+            if fault.code == TIMED_OUT:
+                raise NoOutputYet from None
+            raise
         return stdout, stderr, exit_code if is_done else None
 
     def end_command(self, shell_id: str, command_id: str, seconds: float) -> None:
@@ -208,7 +213,7 @@ class WsmanClient:
         """Send one request.
 
         Raises:
-            LoginRefused, NoOutputYet: see there.
+            LoginRefused: see there.
             WsmanFault: the machine answered with a fault.
             MessageLost: there is no usable answer.
         """
@@ -222,7 +227,7 @@ class WsmanClient:
                 result = request()
         except WinRMOperationTimeoutError:
             self._line.is_logged_in = True
-            raise NoOutputYet from None
+            raise WsmanFault(TIMED_OUT, "nothing in the time of the operation") from None
         except WSManFaultError as error:
             self._line.is_logged_in = True
             raise WsmanFault(_find_fault_code(error), str(error.reason or "")) from None

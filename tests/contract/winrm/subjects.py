@@ -1,7 +1,5 @@
 """What the tests of the WinRM transport share: a Windows host whose PowerShell is a table of answers."""
 
-import base64
-import gzip
 import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -37,10 +35,12 @@ class PowerShellTable:
     """Answers as PowerShell would, by a word of the script.
 
     Attributes:
+        denied: nothing is executed, as if a virus scanner prevented it: nobody reads the input.
         gates: a script "wait NAME" ends when the gate is open.
         runs: the words of the scripts that were executed, in order.
     """
 
+    denied: bool = False
     gates: dict[str, threading.Event] = field(default_factory=dict)
     runs: list[str] = field(default_factory=list)
 
@@ -49,7 +49,10 @@ class PowerShellTable:
 
     def run(self, arguments: Sequence[str], stdin: Stdin, logon: str, on_output: OnOutput) -> int:
         """See Executor."""
-        payload = json.loads(gzip.decompress(base64.b64decode(stdin.read(), validate=True)))
+        if self.denied:
+            on_output("stderr", b"Access is denied.\r\n")
+            return 1
+        payload = json.loads(stdin.read())
         script = payload["script"].partition("\ntry {\n")[2].partition("\n} catch")[0]
         verb, _, argument = script.partition(" ")
         self.runs.append(script)
@@ -58,10 +61,7 @@ class PowerShellTable:
             return 5
         if verb == "wait":
             answer.record({"kind": "begun"})
-            gate = self.gate(argument)
-            while not gate.wait(0.02):
-                if stdin.cancelled:
-                    raise Cancelled
+            self._wait(argument, stdin)
         elif verb == "count":
             for number in range(int(argument)):
                 answer.record({"kind": "number", "value": number, "text": "x" * 100})
@@ -72,6 +72,11 @@ class PowerShellTable:
             answer.record({"kind": "said", **{key: value[1:] for key, value in payload["params"].items()}})
         answer.end(0)
         return 0
+
+    def _wait(self, name: str, stdin: Stdin) -> None:
+        while not self.gate(name).wait(0.02):
+            if stdin.cancelled:
+                raise Cancelled
 
 
 @dataclass

@@ -197,6 +197,40 @@ def test_an_answer_in_the_clear_is_not_taken_over_http(host):
             it.run_script(ask("say"), deadline=soon())
 
 
+def test_what_ends_without_reading_its_input_says_why(host, table):
+    table.denied = True
+    host.add_faults([Fault("Send", What.PIPE_CLOSED)])
+    with (
+        session(machine(host), host.password) as it,
+        pytest.raises(ProtocolViolation, match="Access is denied"),
+    ):
+        it.run_script(ask("say", read_only=False), deadline=soon())
+
+
+def test_input_that_is_refused_and_no_output_is_the_fault(host, table, monkeypatch):
+    monkeypatch.setattr("tasks.transport.winrm.messages.OPERATION_SECONDS", 1)
+    host.add_faults([Fault("Send", What.PIPE_CLOSED)])
+    with session(machine(host), host.password) as it:
+        with pytest.raises(TransportError, match="The pipe is being closed"):
+            it.run_script(ask("say"), deadline=soon())
+        assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
+
+
+def test_input_that_a_busy_machine_reads_late_is_read_once(host, table, monkeypatch):
+    monkeypatch.setattr("tasks.transport.winrm.messages.OPERATION_SECONDS", 1)
+    host.add_faults([Fault("Send", What.TIMED_OUT, acts=True), Fault("Receive", What.TIMED_OUT, times=2)])
+    with session(machine(host), host.password) as it:
+        assert it.run_script(ask("count 1", read_only=False), deadline=soon()).exit_code == 0
+    assert table.runs == ["count 1"]
+
+
+@pytest.mark.parametrize("at", ["Create", "Command"])
+def test_a_machine_that_is_too_busy_to_begin_is_told_so(host, at):
+    host.add_faults([Fault(at, What.TIMED_OUT)])
+    with pytest.raises(DeadlineExceeded, match="did not carry out the request in time"):
+        session(machine(host), host.password).run_script(ask("say"), deadline=soon())
+
+
 # ---- deadlines and hostile output
 
 

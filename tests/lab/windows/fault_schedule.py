@@ -21,6 +21,7 @@ class What(StrEnum):
     QUOTA_OPERATIONS_WMI = "fault: too many operations, as Server 2022 tells it"
     ACCESS_DENIED = "fault: access denied"
     ABORTED = "fault: operation aborted"
+    PIPE_CLOSED = "fault: the program's stdin is closed"
     STALE_PROFILE = "fault: the user's profile is being unloaded"
     UNAUTHORISED = "status 401"
     EMPTY_500 = "status 500 without a body"

@@ -157,6 +157,7 @@ def _changed(response: Response) -> Response:
 
 _FAULTS: dict[What, Callable[[Message], WSManFault]] = {
     What.TIMED_OUT: lambda _: wsman_faults.timed_out(),
+    What.PIPE_CLOSED: lambda _: wsman_faults.pipe_closed(),
     What.SHELL_LOST: lambda message: wsman_faults.shell_not_found(message.shell_id),
     What.QUOTA_SHELLS: lambda _: wsman_faults.quota_shells(30),
     What.QUOTA_OPERATIONS: lambda _: wsman_faults.quota_operations(1500),

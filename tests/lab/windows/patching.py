@@ -1,14 +1,11 @@
 """Runs of the real engine on Windows machines of the tests: real WinRM, real PowerShell, stand-ins for the rest."""
 
-import os
-import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -18,20 +15,28 @@ from flows.ports.caller import Caller
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
 from tasks.model import Outcome, RunReport, UpdateResult
+from tasks.protocols.package_manager import Rates
 from tasks.protocols.records import JournalMark
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.states import RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
-from tests.ci.tree import TOP
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.scenario import Scenario, Update
 from tests.lab.windows.served_machine import ServedMachine
 from tests.lab.windows.windows_host import Options
-from tests.support.forked import ForkedProcess, start_forked
 
 RUN = "20260310-010000-aaaaaa"
+QUICK = Rates(
+    transaction_seconds=1.0,
+    install_seconds_per_update=5.0,
+    download_bytes_per_second=1e9,
+    reboot_seconds=1.0,
+    validate_seconds=1.0,
+    max_transaction_updates=1,
+)
+"""What a machine is predicted to need whose windows are seconds long."""
 
 
 def guid(number: int) -> str:
@@ -81,6 +86,7 @@ class WindowsFleet:
     place: Path
     control: StopToken = field(default_factory=StopToken)
     watch: Strike = field(default_factory=Strike)
+    judged: set[str] = field(default_factory=set)
 
     @classmethod
     @contextmanager
@@ -88,6 +94,7 @@ class WindowsFleet:
         cls, place: Path, *scenarios: Scenario, options: Mapping[str, Options] | None = None
     ) -> Iterator["WindowsFleet"]:
         """Switch machines on; ``options`` are by their names."""
+        place.mkdir(exist_ok=True)
         authority = Authority(place)
         with ExitStack() as stack:
             served = [
@@ -191,6 +198,10 @@ class WindowsFleet:
         """Whether a job of the first machine was told to stop."""
         return any((self.one.machine.folder / "C").rglob("FleetPatch/jobs/*/stop"))
 
+    def calm(self) -> None:
+        """Forget that a run was asked to stop."""
+        self.control = StopToken()
+
     def request(self, *masks: str, minutes: float = 60, **fields: Any) -> PatchRequest:
         """Return a request: for updates that match a mask; with none, for what is critical or security."""
         options: dict[str, Any] = {
@@ -242,57 +253,13 @@ class WindowsFleet:
             self._judge_orders(served, run)
 
     def _judge_orders(self, served: ServedMachine, run: str) -> None:
+        self.judged.add(run)
         with open_records(self.records_url) as records:
-            entries = History(records).read_journal(run)
+            entries = [entry for each in self.judged for entry in History(records).read_journal(each)]
         mine = [each for each in entries if each.machine == served.host.name and each.mark is JournalMark.BEFORE]
         ordered = {each.key for each in mine if each.act == "reboot"}
         boots = count(served, "boot", clean=True)
         assert boots <= len(ordered), f"{served.host.name} was rebooted {boots} times; ordered: {ordered}"
-
-
-class Controllers:
-    """Processes that carry a run of a fleet, one after the other."""
-
-    def __init__(self, fleet: WindowsFleet) -> None:
-        self._fleet = fleet
-        self._begun: list[ForkedProcess] = []
-
-    def __enter__(self) -> Self:
-        (self._fleet.place / "request.json").write_text(self._fleet.request().model_dump_json())
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for process in self._begun:
-            process.kill()
-            process.wait(60)
-
-    def _run(self, verb: str, *words: str) -> tuple[int | None, str]:
-        place = self._fleet.place
-        (place / "struck").unlink(missing_ok=True)
-        said = place / f"controller-{len(self._begun)}"
-        process = start_forked(
-            "tests.faults.lab_controller",
-            [str(place), verb, RUN, *words],
-            place=TOP,
-            environment={**os.environ, "FLEETPATCH_RECORDS_URL": self._fleet.records_url},
-            out=said.with_suffix(".out"),
-            err=said.with_suffix(".err"),
-        )
-        self._begun.append(process)
-        _, errors = process.communicate(timeout=300)
-        return process.returncode, errors
-
-    def killed(self, verb: str, at: str) -> None:
-        """Begin or resume the run in a process that is killed at a step."""
-        code, said = self._run(verb, at)
-        assert code == -signal.SIGKILL, f"the controller was to die at {at}, and ended with {code}: {said}"
-
-    def carried(self, verb: str, strike: str = "") -> None:
-        """Have a process carry the run to its end."""
-        code, said = self._run(verb, *filter(None, [strike]))
-        assert code == 0, said
 
 
 def count(served: ServedMachine, what: str, **fields: Any) -> int:
@@ -317,7 +284,8 @@ def judge(served: ServedMachine, outcome: Outcome) -> None:
             assert not is_there, f"{result.update.name} was not to be installed"
     if outcome.reboot is RebootState.COMPLETED:
         assert state["boot"]["number"] > 1, "the report says that it was rebooted"
-    in_doubt = outcome.error is not None or any(result.state is UpdateState.PENDING for result in outcome.updates)
+    # that of a job which a power cut has ended stays until the next job begins; it has no trigger
+    in_doubt = outcome.error is not None or count(served, "boot", clean=False) > 0
     assert in_doubt or not state["tasks"], f"tasks are left on {outcome.machine}: {state['tasks']}"
     twice = [update for update, there in state["updates"].items() if there["installs"] > 1]
     assert not twice, f"installed more than once: {twice}"

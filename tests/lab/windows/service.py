@@ -107,6 +107,8 @@ class Service:
                 data = base64.b64decode(stream.text or "", validate=True)
             except binascii.Error as error:
                 raise wsman_faults.bad_schema() from error
+            if not command.running:
+                raise wsman_faults.pipe_closed()
             if not command.stdin.write(data, end=stream.get("End", "").lower() == "true"):
                 raise wsman_faults.invalid_parameter()
         return "<rsp:SendResponse/>"

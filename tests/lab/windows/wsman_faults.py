@@ -16,6 +16,7 @@ QUOTA_OPERATIONS = 2150859174
 QUOTA_COMMANDS_PER_SHELL = 2150859241
 ACCESS_DENIED = 5
 INVALID_PARAMETER = 87
+PIPE_CLOSED = 232
 ABORTED = 995
 STALE_PROFILE = 2147943418
 UNKNOWN_ACTION = 2150858753
@@ -133,6 +134,11 @@ def command_not_found() -> WSManFault:
         "exist. Either the command has completed execution or the client specified an invalid command identifier."
     )
     return WSManFault(SHELL_NOT_FOUND, "w:InvalidSelectors", text, sender=True)
+
+
+def pipe_closed() -> WSManFault:
+    """A Send to a program that ended without reading its stdin, as users of ansible saw it behind virus scanners."""
+    return WSManFault(PIPE_CLOSED, "w:InternalError", "The pipe is being closed.")
 
 
 def invalid_parameter() -> WSManFault:
