@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage check faults soak fmt lab bench docs lock clean
+.PHONY: help setup demo test test-fast coverage coverage-windows check faults soak fmt lab bench docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -15,6 +15,8 @@ ARGS ?=
 SEED ?=
 N ?= 2000
 COVERED ?= tests/unit tests/contract/cli
+ON_WINDOWS ?= tests/contract/windows tests/contract/winrm tests/lab/windows $(wildcard tests/contract/test_windows_*.py \
+  tests/contract/test_powershell_*.py tests/contract/test_claims.py)
 # The lab's and PostgreSQL's programs are Debian packages: root gets them, anybody else is told what stays untested.
 PACKAGES := deployments/bootstrap/packages.sh
 
@@ -45,6 +47,14 @@ coverage: setup  ## measure branch coverage of the fast tests (a table; pages in
 	@.venv/bin/coverage html --quiet
 	@.venv/bin/coverage report
 	@[ ! -e build/coverage-data/failed ] || { echo "coverage: tests failed" >&2; exit 1; }
+
+coverage-windows: RAN := build/powershell-coverage
+coverage-windows: setup  ## measure which lines of the scripts for Windows the tests execute (a table; needs pwsh on PATH)
+	@rm -rf $(RAN); mkdir -p $(RAN)
+	@FLEETPATCH_PS_COVERAGE=$(CURDIR)/$(RAN) $(PY) -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS) \
+	  $(ON_WINDOWS) || touch $(RAN)/failed
+	@$(PY) -m tests.ci.powershell_coverage $(RAN)
+	@[ ! -e $(RAN)/failed ] || { echo "coverage-windows: tests failed" >&2; exit 1; }
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)

@@ -8,10 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from flows.ports.ports import Ports
+from inventory.errors import InventoryError
 from inventory.machine import Machine, PrivilegeMethod
 from tasks.errors import (
     AuthenticationFailed,
     BrokenPackages,
+    CannotRun,
     CredentialError,
     FleetpatchError,
     HostKeyMismatch,
@@ -73,6 +75,8 @@ _CHECKS_BY_ERROR: tuple[tuple[type[FleetpatchError], str], ...] = (
     (HostKeyUnknown, "host key"),
     (AuthenticationFailed, "login"),
     (CredentialError, "login"),
+    (CannotRun, "reach"),  # a library is missing here: nothing was sent
+    (InventoryError, "reach"),  # a file that the inventory names can't be used
     (PrivilegeError, "privilege"),
     (TransportError, "reach"),
     (ManagerBusy, PACKAGE_LOCK_CHECK),

@@ -6,7 +6,7 @@ from inventory.credentials import ReferenceKind, parse_reference
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthentication, WinrmScheme
 
-_PASSWORD_HINT = "Give `credential` as env:NAME, file:PATH or prefect:BLOCK."  # noqa: S105  # no password
+_CREDENTIAL_HINT = "Give `credential` as env:NAME, file:PATH or prefect:BLOCK."
 
 Rule = tuple[str, str, str]
 """The key at fault, the message and the hint."""
@@ -56,7 +56,7 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
             hint = "Give `user`: NAME for an account of the machine, DOMAIN\\NAME or NAME@DOMAIN for one of a domain."
             yield "user", f"authentication {how.value} needs a user", hint
         if kind in {ReferenceKind.AGENT, ReferenceKind.KEY}:
-            yield "credential", f"authentication {how.value} needs a password", _PASSWORD_HINT
+            yield "credential", f"authentication {how.value} needs a password", _CREDENTIAL_HINT
     elif how is WinrmAuthentication.KERBEROS:
         if kind is not ReferenceKind.AGENT:
             hint = (

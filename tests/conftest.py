@@ -23,6 +23,9 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SPREAD = (
     "tests/faults/test_on_machines.py",
+    "tests/faults/test_on_windows.py",
+    "tests/lab/windows/test_patching_broken.py",
+    "tests/lab/windows/test_patching_windows.py",
     *(
         f"tests/lab/test_{name}.py"
         for name in ("dnf", "hooks", "patch", "resume", "scheduled", "services", "ssh_shared", "updaters", "zypper")
@@ -33,6 +36,7 @@ OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel
 """Files of flows that use no Prefect server of others."""
 MACHINES = (
     "tests/faults/test_on_machines.py",
+    "tests/faults/test_on_windows.py",
     "tests/lab/",
     "tests/contract/test_manager_contract_",
     "tests/flows/test_cancel_served.py",
@@ -40,6 +44,7 @@ MACHINES = (
 """Tests that wait for machines most of their time: they run beside those that need the cores."""
 LONG = (
     "tests/faults/test_on_machines.py",
+    "tests/faults/test_on_windows.py",
     "tests/contract/test_manager_contract_",
     "tests/lab/test_resume.py",
     "tests/lab/test_scheduled.py",

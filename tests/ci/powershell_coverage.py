@@ -29,9 +29,10 @@ SECONDS = 300
 
 @dataclass(frozen=True)
 class Statement:
-    """Where a statement begins in its file."""
+    """Where a statement is in its file, and the line in which it begins."""
 
-    offset: int
+    start: int
+    end: int
     line: int
 
 
@@ -98,10 +99,16 @@ def map_hits(folder: Path, contents: Mapping[Path, str]) -> dict[Path, set[int]]
 
 
 def count_lines(name: str, statements: Iterable[Statement], executed: set[int]) -> Covered:
-    """Return which lines of a file were executed."""
+    """Return which lines of a file were executed.
+
+    Of some statements PowerShell reports only a part, as of "return" what it returns. What is in a statement, script
+    blocks too, is not executed without it.
+    """
     lines: dict[int, bool] = {}
+    ordered = sorted(executed)
     for each in statements:
-        lines[each.line] = lines.get(each.line, True) and each.offset in executed
+        is_executed = bisect.bisect_left(ordered, each.start) < bisect.bisect_left(ordered, each.end)
+        lines[each.line] = lines.get(each.line, True) and is_executed
     return Covered(name, len(lines), tuple(sorted(line for line, is_executed in lines.items() if not is_executed)))
 
 

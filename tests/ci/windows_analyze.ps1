@@ -1,5 +1,8 @@
 # In Windows PowerShell 5.1 on Windows: it must parse all scripts for machines, and the analyzer must find nothing.
 $ErrorActionPreference = 'Stop'
+if (-not (Get-Module -ListAvailable -Name PSScriptAnalyzer)) { # hosted runners may have it for PowerShell 7 only
+    Install-Module -Name PSScriptAnalyzer -Scope CurrentUser -Force
+}
 Import-Module -Name PSScriptAnalyzer
 $profiles = @('win-8_x64_10.0.14393.0_5.1.14393.2791_x64_4.0.30319.42000_framework') # Server 2016; the module brings it
 $settings = @{

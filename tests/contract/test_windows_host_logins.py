@@ -199,7 +199,7 @@ class _Changing(AuthBase):
 def test_a_message_that_was_changed_on_its_way_ends_the_connection(host, change):
     protocol = client(host)
     shell = protocol.open_shell()
-    session = protocol.transport.session
+    session = protocol.transport.build_session()
     session.auth = _Changing(session.auth, change)
     with pytest.raises(requests.exceptions.ConnectionError):
         protocol.run_command(shell, "hostname")

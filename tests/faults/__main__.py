@@ -19,6 +19,10 @@ COLUMNS = ("before", "assess", "precheck", "install", "reboot", "validate", "bet
 def main(words: list[str]) -> int:
     """Do what the words say; return the exit code."""
     options = _options(words)
+    if options.machines is not None and options.only == ["windows"]:
+        from tests.faults.windows_cases import main as on_windows
+
+        return on_windows(options.machines)
     if options.machines is not None:
         from tests.faults.on_machines import main as on_machines
 
@@ -90,7 +94,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="for how many minutes to run at most (10)")
     parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
-    parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf or zypper")
+    parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf, zypper or windows")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 

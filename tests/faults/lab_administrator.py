@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tasks.states import OperationState, RebootState
-from tests.faults.stage import Broken, Stage
+from tests.faults.controllers import Broken
+from tests.faults.stage import Stage
 from tests.lab.engine import configured_times
 
 BOOTS = ("lab-plain", "lab-reboot")

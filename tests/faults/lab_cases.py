@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 
 from tasks.states import OperationState, RebootState, UpdateState
+from tests.faults.controllers import BEFORE, LAST, RUN, Broken
 from tests.faults.lab_administrator import administrator_cases
 from tests.faults.lab_hard_cases import hard_cases, stopped
 from tests.faults.lab_late_cases import late_cases
-from tests.faults.stage import BEFORE, LAST, MASKS, RUN, Broken, Stage, later
+from tests.faults.stage import MASKS, Stage, later
 from tests.lab.engine import configured_times
 from tests.support.forked import ForkedProcess
 from tests.support.postgres import own_server

@@ -13,7 +13,8 @@ import yaml
 
 from tasks.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
-from tests.faults.stage import BEFORE, LAST, Broken, Stage, later
+from tests.faults.controllers import BEFORE, LAST, Broken
+from tests.faults.stage import Stage, later
 from tests.lab.engine import configured_times, read_installations
 from tests.support.forked import ForkedProcess
 

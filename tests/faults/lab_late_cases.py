@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from tasks.states import OperationState, UpdateState
+from tests.faults.controllers import LAST, Broken
 from tests.faults.lab_hard_cases import OTHER_CLOCK
-from tests.faults.stage import LAST, Broken, Stage
+from tests.faults.stage import Stage
 from tests.lab.engine import configured_times
 
 LATE_SECONDS = 48  # longer than a machine waits for a job that it started

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from tests.faults.controllers import Broken
 from tests.faults.lab_cases import Case, cases
-from tests.faults.stage import Broken, Stage
+from tests.faults.stage import Stage
 from tests.lab.fleet import Flavour, Lab, LabHost
 
 SIDE_BY_SIDE = 10  # they wait most of their time

@@ -1,6 +1,5 @@
 """One lab case: a host or two, a run of the real engine on them, a fault at a step, and what is asked afterwards."""
 
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from flows.execution import execute
 from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.errors import FleetpatchError, LeaseHeld
+from tasks.errors import FleetpatchError
 from tasks.model import Outcome, RunReport
 from tasks.protocols.records import JournalMark
 from tasks.records.queries.history import History
@@ -28,25 +27,14 @@ from tasks.records.setup import open_records
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tasks.steps.context.stop_token import StopToken
-from tests.ci.tree import TOP
+from tests.faults.controllers import LAST, RUN, Broken, Controllers, NotReached
 from tests.faults.families import FAMILIES, Family
 from tests.lab.engine import read_installations
 from tests.lab.fleet import LabError, LabHost
 from tests.lab.killing import set_slow
-from tests.support.forked import ForkedProcess, start_forked
+from tests.support.forked import ForkedProcess
 
-RUN = "20260310-010000-aaaaaa"
 MASKS = ("lab-slow", "lab-plain", "lab-conffile")
-BEFORE = "20260310-003000-bbbbbb"
-LAST = "20260310-090000-cccccc"
-
-
-class Broken(AssertionError):
-    """A promise that was not kept."""
-
-
-class NotReached(Broken):
-    """A run that ended before the step at which the fault was to be injected."""
 
 
 @dataclass
@@ -71,7 +59,7 @@ class Strikes(LoggingListener):
 
 
 @dataclass
-class Stage:
+class Stage(Controllers):
     """What a case plays on."""
 
     hosts: Sequence[LabHost]
@@ -204,58 +192,6 @@ class Stage:
         outcome = self.outcome()
         if outcome.state not in (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS):
             raise Broken(f"{outcome.state}: {outcome.reason}")
-
-    def controller(self, verb: str, *words: str, run: str = RUN) -> ForkedProcess:
-        """Start a controller process (see lab_controller.py)."""
-        said = self.place / f"controller-{len(self.begun)}"
-        self.begun.append(
-            start_forked(
-                "tests.faults.lab_controller",
-                [str(self.place), verb, run, *words],
-                place=TOP,
-                environment={**os.environ, "FLEETPATCH_RECORDS_URL": self.records_url},
-                out=said.with_suffix(".out"),
-                err=said.with_suffix(".err"),
-            )
-        )
-        return self.begun[-1]
-
-    def end(self) -> None:
-        """Kill the controllers that a case has left: a stopped one would never end."""
-        for process in self.begun:
-            process.kill()
-            process.wait(60)  # it may still write into the folder that is removed
-
-    def killed_and_taken_up(self, steps: Sequence[str], *masks: str, **fields: Any) -> None:
-        """Begin a run in a process that is killed at a step. The one that takes it up is killed at the next step.
-
-        Whoever takes it up too early is refused.
-        """
-        self.describe_request(*masks, **fields)
-        for verb, at in zip(("begin", *("resume" for _ in steps[1:])), steps, strict=True):
-            (self.place / "struck").unlink(missing_ok=True)
-            process = self.controller(verb, at)
-            _, said = process.communicate(timeout=360)
-            if process.returncode != -9:
-                raise Broken(f"the controller was to die at {at}, and ended with {process.returncode}: {said}")
-            self.refused()
-        self.taken_up()
-
-    def refused(self) -> None:
-        """Try to take the run up while its lease is held."""
-        who = Caller(records_url=self.records_url)
-        try:
-            execute(RUN, who, lambda request, ports: LocalRunner())
-        except LeaseHeld:
-            return
-        raise Broken("the run was resumed while its lease was valid")
-
-    def taken_up(self, verb: str = "resume", run: str = RUN) -> None:
-        """Take the run up once its lease is over; or settle it."""
-        process = self.controller(verb, run=run)  # it waits for the lease itself
-        _, said = process.communicate(timeout=360)
-        if process.returncode != 0:
-            raise Broken(f"resuming the run ended with {process.returncode}: {said}")
 
     # ---- what is asked afterwards
 

@@ -13,6 +13,7 @@ from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
 from tests.faults.on_machines import BEFORE_RELEASE, ON_EACH_FAMILY, ONLY_APT
+from tests.faults.windows_cases import CASES
 
 PAGE = TOP / "docs/explanation/faults.md"
 LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
@@ -79,6 +80,10 @@ def test_the_page_lists_the_cases_of_each_package_manager() -> None:
     part = PAGE.read_text().partition("## Package managers\n")[2].partition("\n## ")[0]
     assert all(f'"{name}"' in part for name in ONLY_APT)
     assert {name for name, _ in cases()} >= ON_EACH_FAMILY | ONLY_APT
+
+
+def test_the_page_lists_every_case_on_windows() -> None:
+    assert {row[0] for row in table("Windows machines")} == set(CASES)
 
 
 def test_the_page_lists_every_mutant() -> None:

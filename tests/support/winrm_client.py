@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import winrm
+from winrm.protocol import Protocol
 
 from tests.lab.windows.executor import Script, ScriptedExecutor
 from tests.lab.windows.noise import QUIET
@@ -22,9 +22,10 @@ class Output(NamedTuple):
     exit_code: int
 
 
-def client(host: WindowsHost, transport: str = "ntlm", *, https: bool = False, **options: Any) -> winrm.Protocol:
+def client(host: WindowsHost, transport: str = "ntlm", *, https: bool = False, **options: Any) -> Protocol:
     """A connection that is not open yet; never through a proxy, and with the host's own authority."""
     given: dict[str, Any] = {
+        "transport": transport,
         "username": host.user,
         "password": host.password,
         "ca_trust_path": str(host.ca_file),
@@ -35,11 +36,11 @@ def client(host: WindowsHost, transport: str = "ntlm", *, https: bool = False, *
     if transport == "certificate":
         certificate = host.client_certificate()
         given |= {"cert_pem": str(certificate.chain), "cert_key_pem": str(certificate.key)}
-    return winrm.Protocol(host.https_url if https else host.http_url, transport, **(given | options))
+    return Protocol(host.https_url if https else host.http_url, **(given | options))
 
 
 def run(
-    protocol: winrm.Protocol, command: str, stdin: bytes | None = None, *, skip_cmd: bool = False, piece: int = 200_000
+    protocol: Protocol, command: str, stdin: bytes | None = None, *, skip_cmd: bool = False, piece: int = 200_000
 ) -> Output:
     """Run a command in a shell of its own."""
     shell = protocol.open_shell(codepage=65001)
@@ -57,13 +58,14 @@ def run(
 
 
 @contextlib.contextmanager
-def impatient(protocol: winrm.Protocol) -> Iterator[None]:
+def impatient(protocol: Protocol) -> Iterator[None]:
     """Wait for no more than a moment for answers that never come."""
-    protocol.transport.read_timeout_sec, before = 0.5, protocol.transport.read_timeout_sec
+    transport: Any = protocol.transport  # it takes a whole number, and hands it to requests, which takes others
+    transport.read_timeout_sec, before = 0.5, transport.read_timeout_sec
     try:
         yield
     finally:
-        protocol.transport.read_timeout_sec = before
+        transport.read_timeout_sec = before
 
 
 def scripted(name: str, folder: Path, scripts: dict[str, Script], **fields: Any) -> WindowsHost:

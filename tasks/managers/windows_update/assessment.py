@@ -161,7 +161,7 @@ def build_update(
         severity=offered.severity,
         origins=(source,),
         cves=tuple(offered.cves) or None,
-        size_bytes=offered.max_bytes,
+        size_bytes=offered.download_bytes,
         held=offered.hidden,
         blocked=_find_block(offered, accepts_licences=accepts_licences),
         requires_reboot=_REBOOTS.get(offered.reboot_behavior),

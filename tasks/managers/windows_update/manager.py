@@ -91,11 +91,11 @@ class WindowsUpdateManager:
         }
         left = [offered[update.id] for update in updates if update.id not in refused]
         missing = [each for each in left if not each.downloaded]
-        is_known = all(each.max_bytes is not None for each in missing)
+        is_known = all(each.download_bytes is not None for each in missing)
         return SimulationResult(
             changes={each.id: each.version for each in left},
             refused=refused or None,
-            download_bytes=sum(each.max_bytes or 0 for each in missing) if is_known else None,
+            download_bytes=sum(each.download_bytes or 0 for each in missing) if is_known else None,
             download_count=len(missing),
         )
 

@@ -18,7 +18,8 @@ AUTOMATIC_UPDATES: Final = "Automatic Updates"
 UPDATER_SERVICES: Final = ("wuauserv", "usosvc", "trustedinstaller", "waasmedicsvc", "ccmexec", "dosvc", "bits")
 """Services that update the system, or belong to those that do. No run restarts them."""
 
-_INSTALLS: Final = "4"
+_ON_SCHEDULE: Final = "4"
+_AS_SET_LOCALLY: Final = "5"
 _WINDOWS_UPDATE: Final = "Windows Update"
 _SOURCES: Final[Mapping[str, str]] = {"0": _WINDOWS_UPDATE, "1": "WSUS"}
 _CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
@@ -108,13 +109,15 @@ def _is_co_managed(agents: AgentsRecord) -> bool:
 def _find_automatic_updates(policy: Mapping[str, str], system: SystemRecord) -> tuple[tuple[str, float | None], ...]:
     """Return Automatic Updates with the seconds until it installs, if it does so by itself.
 
-    Without a policy, a server only downloads, and a client installs when it wants.
+    Without a policy and a setting of its own, a server only downloads, and a client installs when it wants.
     """
     if policy.get("NoAutoUpdate") == "1":
         return ()
-    option = policy.get("AUOptions", "")
-    if option == _INSTALLS:
+    option = policy.get("AUOptions") or policy.get("LocalAUOptions", "")
+    if option == _ON_SCHEDULE:
         return ((AUTOMATIC_UPDATES, _find_seconds_until(policy, system)),)
+    if option == _AS_SET_LOCALLY:
+        return ((AUTOMATIC_UPDATES, None),)
     if not option and system.installation_type.lower() == "client":
         return ((AUTOMATIC_UPDATES, None),)
     return ()

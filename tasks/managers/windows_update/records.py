@@ -11,6 +11,8 @@ from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 MAX_UPDATES: Final = 2_000
 """A machine that was never patched is offered some hundreds. More than this are not read."""
+MAX_BELIEVED_BYTES: Final = 5 * 2**30
+"""The largest download of an update that is believed."""
 _MAX_TEXT_LENGTH: Final = 300
 _MAX_ITEMS: Final = 1_000
 _MAX_EPOCH_SECONDS: Final = 10**11
@@ -96,6 +98,15 @@ class OfferedUpdate(Record):
         """The numbers of its articles, or its title when it has none."""
         numbers = [number.upper().removeprefix("KB") for number in self.kbs[:5]]
         return "+".join(f"KB{number}" for number in numbers if number.isalnum()) or self.title or self.id
+
+    @property
+    def download_bytes(self) -> int | None:
+        """The size of its download at most; None when unknown.
+
+        For a cumulative update, many systems add up all files of all languages and earlier versions: 22 GB for one of
+        4 GB. Such a number says nothing about time or room.
+        """
+        return None if self.max_bytes is None or self.max_bytes > MAX_BELIEVED_BYTES else self.max_bytes
 
     @property
     def published_at(self) -> datetime | None:

@@ -48,10 +48,11 @@ def check_machine_state(
 def find_relevant_settings(facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
     """Return what the machine says of its settings, as far as it matters for a run that installs these updates.
 
-    What only might become a problem is for ``doctor``: it would put a warning into every report of the machine.
+    Little room matters for an update of the system itself. What only might become a problem is for ``doctor``: it would
+    put a warning into every report of the machine.
     """
-    large = any(update.changes_boot for update in chosen)
-    return [each for each in facts.findings if each.level is FindingLevel.BLOCK or (each.check == "disk" and large)]
+    is_large = any(update.changes_boot for update in chosen)
+    return [each for each in facts.findings if (is_large if each.check == "disk" else each.level is FindingLevel.BLOCK)]
 
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool) -> Finding:

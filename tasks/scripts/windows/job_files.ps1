@@ -9,7 +9,10 @@
 
 function Deny-FpOrder { # ends an order: Invoke-FpOrder answers with why
     param([string] $Why, [string] $About = '', [string] $Holder = '')
-    throw @{ FpRefused = $Why; About = $About; Holder = $Holder }
+    $refusal = @{ FpRefused = $Why; About = $About; Holder = $Holder }
+    $cause = [System.InvalidOperationException]::new($Why) # for scripts that give no such answer
+    $stopped = [System.Management.Automation.ErrorCategory]::OperationStopped
+    throw [System.Management.Automation.ErrorRecord]::new($cause, 'FpRefused', $stopped, $refusal)
 }
 
 function Get-FpCause { # the deepest message of an error

@@ -118,8 +118,7 @@ if ($null -ne $FpAlive) { # else another process is this job
         try {
             $begins = Confirm-FpBegin
         } catch {
-            $why = if ($_.TargetObject -is [hashtable]) { $_.TargetObject.FpRefused } else { Get-FpCause $_ }
-            Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "it could not begin: $why`n"
+            Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "it could not begin: $(Get-FpCause $_)`n"
         }
         if ($begins) { Invoke-FpJob }
     } finally {

@@ -89,12 +89,12 @@ function Write-FpExecutionPolicyFinding {
 # A cumulative update unpacks some GB, and keeps what it replaces.
 function Write-FpRoomFinding {
     param([string] $Drive, [double] $Free)
-    $needed = 10 * 1073741824
-    if ($Free -ge $needed) { return }
+    if ($Free -ge 10 * 1073741824) { return }
+    $level = if ($Free -lt 2 * 1073741824) { 'block' } else { 'warn' }
     $gib = [System.Math]::Round($Free / 1073741824, 1).ToString([System.Globalization.CultureInfo]::InvariantCulture)
     $remedy = 'Remove what is not needed (Dism.exe /Online /Cleanup-Image /StartComponentCleanup), or enlarge it.'
     $message = "$Drive has $gib GiB free; a cumulative update of Windows may need 10 GiB"
-    Write-FpFinding -Check disk -Level warn -Message $message -Remedy $remedy
+    Write-FpFinding -Check disk -Level $level -Message $message -Remedy $remedy
 }
 
 function Write-FpProcessFinding {

@@ -81,7 +81,8 @@ class WinrmChannel:
             status = self._receive_output(command_id, decoder, deadline)
             self._is_busy = False
             with suppress(MessageLost, WsmanFault, LoginRefused):  # the answer is there already
-                self._client.end_command(self._shell_id, command_id, CLEANUP_SECONDS)
+                seconds = min(CLEANUP_SECONDS, max(1.0, deadline.remaining_seconds(self._clock)))
+                self._client.end_command(self._shell_id, command_id, seconds)
             return status
 
     def close(self) -> None:

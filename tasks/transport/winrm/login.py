@@ -258,6 +258,10 @@ def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost
     text = str(lost)
     if machine.winrm.scheme is WinrmScheme.HTTPS and ("ssl" in text.lower() or "certificate" in text.lower()):
         return _add_shown_certificate(build_certificate_error(lost, machine.winrm), machine)
+    how = machine.winrm.authentication
+    if lost.status == 403 and how is WinrmAuthentication.CERTIFICATE:
+        attempt.is_refused = True
+        return AuthenticationFailed("the machine refused the client certificate (HTTP 403)", hint=_REFUSED_HINTS[how])
     if lost.status in {403, 404, 405}:
         return TransportError(
             f"{machine.address} port {find_port(machine)} answers, and not as WinRM: {text}",

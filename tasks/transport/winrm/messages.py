@@ -7,13 +7,13 @@ any length, and takes answers over HTTP that are not encrypted.
 import binascii
 import re
 import struct
-import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 import requests
 import spnego.exceptions
 import urllib3.exceptions
+from defusedxml.ElementTree import ParseError
 from winrm.exceptions import WinRMError, WinRMOperationTimeoutError, WinRMTransportError, WSManFaultError
 from winrm.protocol import Protocol
 from winrm.transport import Transport
@@ -28,7 +28,7 @@ ANSWER_GRACE_SECONDS: Final = 15.0
 """How much longer than that an answer may take to arrive."""
 _CODE_PAGE_UTF8: Final = 65001
 _INVALID_ANSWERS: Final = (
-    ET.ParseError, LookupError, ValueError, TypeError, AttributeError, AssertionError, StopIteration, RuntimeError,
+    ParseError, LookupError, ValueError, TypeError, AttributeError, AssertionError, StopIteration, RuntimeError,
     binascii.Error, struct.error,
 )  # fmt: skip
 """What pywinrm raises if an answer is not what it expects."""

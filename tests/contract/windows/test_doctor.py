@@ -37,15 +37,15 @@ class Doctor:
     ) -> tuple[int, dict[str, dict[str, Any]]]:
         """Return the exit code, and the worst finding of each check."""
         host = self.served.host
-        entry = {
+        entry: dict[str, Any] = {
             "name": "win-1",
             "address": host.address,
             "port": port or host.https_port,
             "transport": "winrm",
-            "user": user or host.user,
-            "credential": "env:WINDOWS_PASSWORD",
             "winrm": dict(winrm) if winrm is not None else {"ca_file": str(host.ca_file)},
         }
+        if entry["winrm"].get("authentication") != "kerberos":
+            entry |= {"user": user or host.user, "credential": "env:WINDOWS_PASSWORD"}
         inventory = self._folder / "fleet.yaml"
         inventory.write_text(yaml.safe_dump({"machines": [entry]}))
         self._patch.setenv("WINDOWS_PASSWORD", password or host.password)
@@ -163,3 +163,15 @@ def test_a_port_where_nothing_listens_is_told_with_the_listener(doctor: Doctor) 
     code, findings = doctor.ask()
     assert (code, findings["reach"]["level"]) == (1, "block")
     assert "winrm enumerate winrm/config/listener" in findings["reach"]["remedy"]
+
+
+def test_what_is_wrong_here_is_not_taken_for_a_machine_that_answered(
+    doctor: Doctor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("winrm.transport.HAVE_KERBEROS", False)
+    code, findings = doctor.ask({"authentication": "kerberos", "ca_file": str(doctor.served.host.ca_file)})
+    assert (code, list(findings), findings["reach"]["level"]) == (1, ["reach"], "block"), findings
+    assert "pywinrm[kerberos]" in findings["reach"]["remedy"]
+    code, findings = doctor.ask({"ca_file": str(tmp_path / "none.pem")})
+    assert (code, list(findings), findings["reach"]["level"]) == (1, ["reach"], "block"), findings
+    assert doctor.served.host.connected == 0

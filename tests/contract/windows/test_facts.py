@@ -1,6 +1,7 @@
 """What a Windows machine says of itself, and what is read from that."""
 
 import dataclasses
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -76,6 +77,19 @@ def test_they_are_the_same_when_asked_again(warm: WarmMachine) -> None:
     assert dataclasses.replace(first, clock_skew_seconds=0, uptime_seconds=0, boot_epoch=0) == dataclasses.replace(
         second, clock_skew_seconds=0, uptime_seconds=0, boot_epoch=0
     )
+
+
+def test_the_first_scripts_of_a_boot_agree_on_its_id() -> None:
+    with WarmMachine.opened() as warm:
+        ids: list[str] = []
+        threads = [threading.Thread(target=lambda: ids.append(warm.read_boot_id())) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert ids == [ids[0]] * 6
+        warm.windows.power_cut()
+        assert warm.read_boot_id() not in {*ids, ""}
 
 
 def test_a_small_reserved_partition_does_not_keep_updates_away(warm: WarmMachine) -> None:

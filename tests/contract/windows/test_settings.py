@@ -59,6 +59,13 @@ def test_what_would_stop_or_endanger_a_run_is_said_with_its_remedy() -> None:
     assert "LocalAccountTokenFilterPolicy" in said["takes their rights away over the network"].remedy
 
 
+@pytest.mark.parametrize(("free", "level"), [(GIB, FindingLevel.BLOCK), (9 * GIB, FindingLevel.WARN)])
+def test_too_little_room_for_a_cumulative_update(free: int, level: FindingLevel) -> None:
+    with WarmMachine.opened(Scenario(disks=(Disk(free=free),))) as warm:
+        (finding,) = ask(warm).findings
+    assert (finding.check, finding.level) == ("disk", level)
+
+
 def test_a_machine_that_says_that_it_cannot_be_patched_is_refused_with_its_remedy(warm: WarmMachine) -> None:
     def load(name: str, package: str = "tasks") -> str:
         text = load_windows_script(name, package)

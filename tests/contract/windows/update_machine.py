@@ -27,7 +27,7 @@ def offer(number: int, title: str = "2026-11 Update for Windows Server 2022", **
     return Offered(guid(number), f"{title} (KB50{number:05})", kbs=(f"50{number:05}",), **changes)
 
 
-def soon(seconds: float = 60) -> Deadline:
+def soon(seconds: float = 120) -> Deadline:
     """Time enough for one question."""
     return Deadline.after(CLOCK, seconds)
 
@@ -80,7 +80,7 @@ class UpdateMachine:
         self.host.start_job(Job(job_id, script), deadline=soon())
         return job_id
 
-    def follow(self, job_id: str, seconds: float = 90) -> JobStatus:
+    def follow(self, job_id: str, seconds: float = 180) -> JobStatus:
         """Wait for a job's end; it has all its records."""
         end = time.monotonic() + seconds
         while (status := self.look(job_id)).phase is JobPhase.RUNNING:

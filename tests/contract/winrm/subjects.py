@@ -64,10 +64,7 @@ class PowerShellTable:
             return 5
         if verb == "wait":
             answer.record({"kind": "begun"})
-            gate = self.gate(argument)
-            while not gate.wait(0.02):
-                if stdin.cancelled:
-                    raise Cancelled
+            self._wait(argument, stdin)
         elif verb == "count":
             for number in range(int(argument)):
                 answer.record({"kind": "number", "value": number, "text": "x" * 100})
@@ -78,6 +75,11 @@ class PowerShellTable:
             answer.record({"kind": "said", **{key: value[1:] for key, value in payload["params"].items()}})
         answer.end(0)
         return 0
+
+    def _wait(self, name: str, stdin: Stdin) -> None:
+        while not self.gate(name).wait(0.02):
+            if stdin.cancelled:
+                raise Cancelled
 
 
 @dataclass

@@ -83,7 +83,9 @@ def parse(envelope: bytes) -> Message:
     action = (header.findtext("a:Action", "", NAMES) or "").strip()
     if action not in ACTIONS:
         raise wsman_faults.unknown_action(action)
-    selectors = {each.get("Name", "").lower(): (each.text or "").strip() for each in header.iterfind(".//w:Selector", NAMES)}
+    selectors = {
+        each.get("Name", "").lower(): (each.text or "").strip() for each in header.iterfind(".//w:Selector", NAMES)
+    }
     wait = seconds(header.findtext("w:OperationTimeout", "", NAMES) or "")
     size = header.findtext("w:MaxEnvelopeSize", "", NAMES) or ""
     return Message(

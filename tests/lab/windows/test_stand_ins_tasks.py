@@ -8,6 +8,7 @@ import pytest
 from tests.lab.windows.machine import WindowsMachine
 from tests.lab.windows.running import MakeMachine, run
 from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.state import change_state
 
 REGISTER = r"""
 function Register([string] $Name, [string] $Script, [string] $At) {
@@ -124,18 +125,33 @@ def test_a_power_cut_ends_a_task_and_its_number_is_used_again(machine: WindowsMa
     assert run(machine, "$PID -lt 4100") == ["True"]
 
 
-@pytest.mark.parametrize("off", [False, True])
-def test_a_task_starts_at_its_time_also_if_the_machine_was_off(machine: WindowsMachine, off: bool) -> None:
-    script = "[System.IO.File]::WriteAllText((Join-Path $env:SystemRoot ''done''), ''x'')"
-    at = "(Get-Date).ToUniversalTime().AddSeconds(2).ToString('yyyy-MM-ddTHH:mm:ss') + 'Z'"
-    run(machine, REGISTER + f"[void](Register later '{script}' ({at}))")
-    if off:
-        due = machine.read_state()["tasks"]["later"]["start_at"]
-        machine.power_cut(and_on=False)
-        time.sleep(max(0.0, due - time.time()))
-        machine.power_cut()
+DONE = "[System.IO.File]::WriteAllText((Join-Path $env:SystemRoot ''done''), ''x'')"
+
+
+def register_later(machine: WindowsMachine, seconds: int) -> None:
+    at = f"(Get-Date).ToUniversalTime().AddSeconds({seconds}).ToString('yyyy-MM-ddTHH:mm:ss') + 'Z'"
+    run(machine, REGISTER + f"[void](Register later '{DONE}' ({at}))")
+
+
+def test_a_task_starts_at_its_time(machine: WindowsMachine) -> None:
+    register_later(machine, 2)
 
     wait_for(machine.folder / "C/Windows/done")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_task_whose_time_passes_while_the_machine_is_off(machine: WindowsMachine, late: bool) -> None:
+    register_later(machine, 3600)
+    machine.power_cut(and_on=False)
+    with change_state(machine.folder) as state:
+        state["tasks"]["later"].update(start_at=time.time() - 1, start_late=late)
+
+    machine.power_cut()
+
+    if late:
+        wait_for(machine.folder / "C/Windows/done")
+    task = machine.read_state()["tasks"]["later"]
+    assert (task["start_at"], task["runs"]) == (None, late)
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 
 from tests.lab.windows.com_interfaces import INTERFACES
 from tests.lab.windows.machine import WindowsMachine
+from tests.lab.windows.machine_facts import RegistryValues
 from tests.lab.windows.running import CATALOGUE, ID, MakeMachine, run
 from tests.lab.windows.scenario import Scenario, Update, update_service
 
@@ -253,13 +254,13 @@ def test_downloads(make_machine: MakeMachine) -> None:
     $all = Search 'IsInstalled=0'; $r = Download $all; Show $r 0; Show $r 1; Show $r 2
     $all.Item(1).AcceptEula(); $r = Download $all; Show $r 0; Show $r 1; Show $r 2
     foreach ($u in $all) { $u.IsDownloaded }
-    Code { Download @() }
+    Code { Download @() }; Code { $r.GetUpdateResult(3) }; Code { $all.Item(-1) }
     """
     assert lines(machine, script) == [
         *("4 80240034 of 3", "4 80240023 of 3", "2 00000000 of 3"),
         *("2 00000000 of 2", "2 00000000 of 2", "2 00000000 of 2"),
         *("True", "True", "True"),
-        "80240024",
+        *("80240024", "80240007", "80240007"),
     ]
 
 
@@ -365,3 +366,20 @@ def test_a_download_in_a_second_thread(make_machine: MakeMachine) -> None:
     Show @($worker.EndInvoke($worker.BeginInvoke()))[0] 0
     """
     assert lines(machine, script) == ["2 00000000 of 2"]
+
+
+@pytest.mark.parametrize(
+    ("policies", "level"),
+    [({}, "0 False"), ({r"AU\NoAutoUpdate": 1}, "1 True"), ({r"AU\NoAutoUpdate": 0, r"AU\AUOptions": 4}, "4 True")],
+)
+def test_policies_are_in_the_registry_and_in_the_settings(
+    make_machine: MakeMachine, policies: RegistryValues, level: str
+) -> None:
+    machine = make_machine(Scenario(policies={**policies, "WUServer": "https://wsus:8531"}))
+    settings = (
+        '$s = (New-Object -ComObject Microsoft.Update.AutoUpdate).Settings; "$($s.NotificationLevel) $($s.ReadOnly)"'
+    )
+    assert lines(machine, settings) == [level]
+    key = r"HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
+    assert run(machine, f"(Get-Item -LiteralPath '{key}').GetValue('WUServer')") == ["https://wsus:8531"]
+    assert run(machine, f"Test-Path -LiteralPath '{key}\\AU'") == [str(bool(policies))]

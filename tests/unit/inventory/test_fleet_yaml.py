@@ -45,6 +45,7 @@ def test_the_example_loads() -> None:
         "web-canary",
         "db-1",
         "old-box",
+        "win-1",
         "controller",
     ]
     assert inventory.find_machine("web-02").address == "web-02.internal.example.org"

@@ -63,6 +63,9 @@ class TestOtherManagers:
             ({"AUOptions": "4"}, "Server", ["Automatic Updates"]),
             ({"AUOptions": "4", "NoAutoUpdate": "1"}, "Server", []),
             ({"AUOptions": "7"}, "Server", []),
+            ({"AUOptions": "5"}, "Server", ["Automatic Updates"]),
+            ({"LocalAUOptions": "4"}, "Server", ["Automatic Updates"]),
+            ({"AUOptions": "3", "LocalAUOptions": "4"}, "Server", []),
         ],
     )
     def test_automatic_updates_install_by_themselves_only_if_a_policy_or_windows_says_so(

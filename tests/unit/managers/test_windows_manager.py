@@ -143,8 +143,9 @@ class TestSimulate:
         assert (found.refused, found.removals) == (None, ())
         assert (found.download_bytes, found.download_count) == (1_000_000, 1)
 
-    def test_an_unknown_size_is_not_zero(self) -> None:
-        found = self.simulate(update_record(1, max_bytes=None), wanted=[chosen(1)])
+    @pytest.mark.parametrize("size", [None, 22 * 2**30])
+    def test_an_unknown_size_is_not_zero(self, size: int | None) -> None:
+        found = self.simulate(update_record(1, max_bytes=size), wanted=[chosen(1)])
         assert (found.download_bytes, found.download_count) == (None, 1)
 
     @pytest.mark.parametrize(

@@ -148,6 +148,11 @@ class TestUpdate:
         update = only(update_record(published=-2_209_161_600, max_bytes=-1, impact=None, reboot_behavior=None))
         assert (update.published, update.size_bytes) == (None, None)
 
+    @pytest.mark.parametrize(("told", "size"), [(22 * 2**30, None), (700_000_000, 700_000_000)])
+    def test_the_sum_of_all_files_of_an_update_is_no_size_of_its_download(self, told: int, size: int | None) -> None:
+        # KB5070881 for Server 2025 was told as 22 GB, and has 4; machines with less room could not be patched
+        assert only(update_record(max_bytes=told)).size_bytes == size
+
     def test_what_waits_for_a_reboot_is_no_update_but_the_reason_of_one(self) -> None:
         state = state_of(update_record(reboot_required=True), update_record(2, installed=True))
         assert state.updates == ()

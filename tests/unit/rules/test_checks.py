@@ -253,7 +253,7 @@ def test_whatever_is_not_good_has_a_remedy(skew, repairable, allowed, free):
 
 def test_a_run_is_told_of_settings_that_matter_to_it():
     stop = Finding("settings", BLOCK, "no task can be started", "Start the service.")
-    later, small = Finding("settings", WARN, "a certificate expires soon"), Finding("disk", WARN, "3 GiB are free")
+    later, small = Finding("settings", WARN, "a certificate expires soon"), Finding("disk", BLOCK, "1 GiB is free")
     machine = replace(facts(), findings=(stop, later, small))
     assert find_relevant_settings(machine, [an_update()]) == [stop]
     assert find_relevant_settings(machine, [KERNEL]) == [stop, small]

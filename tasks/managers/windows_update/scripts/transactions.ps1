@@ -18,6 +18,12 @@ function Test-FpOver {
     return ((Get-FpNow) -gt $Time)
 }
 
+function Write-FpLogLine {
+    # A line of the job's log, for people.
+    param([Parameter(Mandatory = $true, Position = 0)][string] $Text)
+    Write-Information -MessageData $Text -InformationAction Continue
+}
+
 function Write-FpDownloadStarted {
     param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part)
     Write-FpRecord 'download_started' ([ordered]@{ number = $Part.Number; at = (Get-FpNow) })
@@ -44,6 +50,7 @@ function Write-FpTransactionEnded {
     if ($Undo -ne '') { $fields.undo = $Undo }
     $fields.reboot_required = $Reboot
     Write-FpRecord 'transaction_ended' $fields
+    if ($Message -ne '') { Write-FpLogLine $Message }
 }
 
 function Write-FpNotAttempted {
@@ -58,6 +65,7 @@ function Write-FpNotAttempted {
     Write-FpRecord 'not_attempted' ([ordered]@{
             number = $Part.Number; at = (Get-FpNow); latest_start = $Part.Latest; why = $Why; detail = $Detail
         })
+    Write-FpLogLine "not begun: $Why $Detail"
 }
 
 function Write-FpProgress {
@@ -69,6 +77,7 @@ function Write-FpProgress {
     )
     $fields = [ordered]@{ number = $Part.Number; percent = $Percent; update = $Update; action = $Action }
     Write-FpRecord 'progress' $fields
+    Write-FpLogLine "${Action}: $Update"
 }
 
 function Write-FpNotBegun {

@@ -81,9 +81,26 @@ function Write-FpUnit {
     Write-FpRecord $Kind $fields
 }
 
+function Test-FpInstallsItself {
+    # Whether Automatic Updates installs without being asked: on a schedule (4), or as its administrator likes (5).
+    # Without a setting, a server only downloads, and a client installs.
+    $option = Get-FpRegistryNumber $FpAutomaticKey 'AUOptions'
+    if ($null -eq $option) {
+        $local = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update'
+        $option = Get-FpRegistryNumber $local 'AUOptions'
+    }
+    if ($null -ne $option) { return ($option -eq 4 -or $option -eq 5) }
+    $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
+    return ([string](Get-FpRegistryValue $version 'InstallationType') -eq 'Client')
+}
+
 function Suspend-FpAutomaticUpdates {
     $noted = Read-FpPause -Path $file
     $now = Get-FpNoAutoUpdate
+    if ($null -eq $noted -and -not (Test-FpInstallsItself)) {
+        Write-FpRecord 'nothing' ([ordered]@{ why = 'Automatic Updates installs nothing by itself' })
+        return
+    }
     if ($now -eq '1' -and ($null -eq $noted)) {
         Write-FpRecord 'nothing' ([ordered]@{ why = 'a policy has switched Automatic Updates off' })
         return

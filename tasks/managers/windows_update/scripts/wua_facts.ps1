@@ -41,6 +41,9 @@ function Write-FpPolicy {
         $value = Get-FpRegistryValue $automatic $name
         if ($null -ne $value) { $values[$name] = [string]$value }
     }
+    # what an administrator has set on the machine itself; a policy replaces it
+    $local = Get-FpRegistryValue "$FpCurrentVersion\WindowsUpdate\Auto Update" 'AUOptions'
+    if ($null -ne $local) { $values['LocalAUOptions'] = [string]$local }
     Write-FpRecord 'policy' ([ordered]@{ values = $values })
 }
 

@@ -171,8 +171,7 @@ function Invoke-FpDownload {
         if ($Update.IsDownloaded) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
         $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
         if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
-        $said = "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
-        Write-Information -MessageData $said -InformationAction Continue
+        Write-FpLogLine "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
         if ($try -lt 3) { Start-Sleep -Seconds ($FpPause * $try) }
     }
     return $outcome

@@ -62,8 +62,8 @@ namespace FleetPatch.StandIns
         {
             var service = Find(state, name);
             if (status == "Running" && Json.Text(service, "start_type") == "Disabled")
-                return "the service cannot be started, either because it is disabled or because it has no enabled devices "
-                    + "associated with it";
+                return "the service cannot be started, either because it is disabled or because it has no enabled "
+                    + "devices associated with it";
             if (status == "Running" && Json.Flag(service, "start_fails"))
                 return "the service did not respond to the start or control request in a timely fashion";
             service["status"] = status;

@@ -19,7 +19,12 @@ namespace FleetPatch.StandIns
     [Com("IUpdateDownloadResult")]
     public sealed class UpdateDownloadResult : ComObject
     {
-        internal UpdateDownloadResult(int result, uint code) { ResultCode = result; HResult = unchecked((int)code); }
+        internal UpdateDownloadResult(object outcome)
+        {
+            ResultCode = ((Outcome)outcome).Result;
+            HResult = unchecked((int)((Outcome)outcome).Code);
+        }
+
         public int ResultCode { get; }
         public int HResult { get; }
     }
@@ -32,14 +37,19 @@ namespace FleetPatch.StandIns
         public int ResultCode => Work.Whole(outcomes);
         public int HResult => ResultCode == 4 ? unchecked((int)0x80240022) : 0;
         public UpdateDownloadResult GetUpdateResult(int updateIndex) =>
-            new UpdateDownloadResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code);
+            new UpdateDownloadResult(Work.At(outcomes, updateIndex));
     }
 
     [Com("IUpdateInstallationResult")]
     public sealed class UpdateInstallationResult : ComObject
     {
-        internal UpdateInstallationResult(int result, uint code, bool reboot) { ResultCode = result;
-            HResult = unchecked((int)code); RebootRequired = reboot; }
+        internal UpdateInstallationResult(object outcome)
+        {
+            ResultCode = ((Outcome)outcome).Result;
+            HResult = unchecked((int)((Outcome)outcome).Code);
+            RebootRequired = ((Outcome)outcome).Reboot;
+        }
+
         public int ResultCode { get; }
         public int HResult { get; }
         public bool RebootRequired { get; }
@@ -54,12 +64,15 @@ namespace FleetPatch.StandIns
         public int HResult => ResultCode == 4 ? unchecked((int)0x80240022) : 0;
         public bool RebootRequired => outcomes.Any(o => o.Reboot);
         public UpdateInstallationResult GetUpdateResult(int updateIndex) =>
-            new UpdateInstallationResult(outcomes[updateIndex].Result, outcomes[updateIndex].Code,
-                outcomes[updateIndex].Reboot);
+            new UpdateInstallationResult(Work.At(outcomes, updateIndex));
     }
 
     static class Work
     {
+        public static Outcome At(List<Outcome> outcomes, int index) => index >= 0 && index < outcomes.Count
+            ? outcomes[index]
+            : throw ComError.Of(0x80240007);
+
         public static int Whole(List<Outcome> outcomes) => outcomes.All(o => o.Result == 2) ? 2
             : outcomes.Any(o => o.Result == 2 || o.Result == 3) ? 3 : 4;
 

@@ -16,6 +16,7 @@ from tests.lab.windows.state import change_state
 CLOCK = SystemClock()
 POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
 KEY = rf"{POLICY}\AU"
+LOCAL = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate\Auto Update"
 RESTORED = {"kind": "back", "unit": "Automatic Updates", "how": "it is as it was"}
 
 
@@ -26,7 +27,7 @@ class Machine:
         self.warm = warm
         self.place = warm.make_place()
         self.host = warm.open_host(self.place)
-        self.set_policy(None)
+        self.set_policy(None, local=4)
         self.claim("run")
 
     def claim(self, run: str, seconds: int = 3_600, **more: str) -> None:
@@ -42,9 +43,13 @@ class Machine:
         params = {"work": work, "claim_run": run, "claim_attempt": attempt, "claim_until": "0"}
         return self.ask(Script("updaters", params, read_only=False, package=PACKAGE))
 
-    def set_policy(self, values: dict[str, int] | None) -> None:
+    def set_policy(self, values: dict[str, int] | None, *, local: int | None = None) -> None:
         with change_state(self.warm.windows.folder) as state:
             keys = state["registry"]
+            own = keys[LOCAL]["values"]
+            own.pop("AUOptions", None)
+            if local is not None:
+                own["AUOptions"] = {"kind": "DWord", "data": local}
             for name in [name for name in keys if name.startswith(POLICY)]:
                 del keys[name]
             if values is not None:
@@ -75,7 +80,7 @@ def machine(warm: WarmMachine) -> Machine:
 
 @pytest.mark.parametrize("before", [None, {}, {"AUOptions": 4}, {"NoAutoUpdate": 0, "AUOptions": 4}])
 def test_it_rests_and_all_is_as_before(machine: Machine, before: dict[str, int] | None) -> None:
-    machine.set_policy(before)
+    machine.set_policy(before, local=4)
     assert machine.updaters("pause") == [{"kind": "paused", "unit": "Automatic Updates"}]
     assert machine.policy == {**(before or {}), "NoAutoUpdate": 1}
     assert len(machine.tasks) == 1
@@ -85,11 +90,11 @@ def test_it_rests_and_all_is_as_before(machine: Machine, before: dict[str, int] 
 
 
 def test_to_pause_twice_forgets_nothing(machine: Machine) -> None:
-    machine.set_policy({"NoAutoUpdate": 0})
+    machine.set_policy({"NoAutoUpdate": 0, "AUOptions": 4})
     machine.updaters("pause")
     machine.updaters("pause")
     machine.updaters("restore")
-    assert machine.policy == {"NoAutoUpdate": 0}
+    assert machine.policy == {"NoAutoUpdate": 0, "AUOptions": 4}
     assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
 
 
@@ -104,8 +109,18 @@ def test_what_a_lost_run_has_paused_the_next_run_restores(machine: Machine) -> N
     assert machine.policy == {"AUOptions": 4}
 
 
+@pytest.mark.parametrize(("policy", "local"), [(None, None), ({"AUOptions": 3}, 4), ({"AUOptions": 7}, None)])
+def test_one_that_installs_nothing_by_itself_is_left_alone(
+    machine: Machine, policy: dict[str, int] | None, local: int | None
+) -> None:
+    machine.set_policy(policy, local=local)
+    (record,) = machine.updaters("pause")
+    assert (record["kind"], record["why"]) == ("nothing", "Automatic Updates installs nothing by itself")
+    assert machine.policy == policy
+
+
 def test_what_its_owner_has_switched_off_stays_off(machine: Machine) -> None:
-    machine.set_policy({"NoAutoUpdate": 1})
+    machine.set_policy({"NoAutoUpdate": 1}, local=4)
     assert [record["kind"] for record in machine.updaters("pause")] == ["nothing"]
     assert [record["kind"] for record in machine.updaters("restore")] == ["nothing"]
     assert machine.policy == {"NoAutoUpdate": 1}

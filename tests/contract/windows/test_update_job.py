@@ -69,7 +69,7 @@ class TestAssess:
             assert list(machine.pending()) == ["KB5000001"]
 
     def test_another_updater_at_work_is_told(self) -> None:
-        with UpdateMachine.opened(offer(1), installer_busy_seconds=60) as machine:
+        with UpdateMachine.opened(offer(1), installer_busy_seconds=600) as machine:
             assert machine.assess().lock_holder == "Windows servicing (TiWorker.exe)"
 
     def test_a_pending_reboot_is_told(self) -> None:
@@ -112,6 +112,8 @@ class TestInstall:
             assert str(failed["error"]).startswith("maintainer-script: KB5000002: 0x800F0922 CBS_E_INSTALLERS_FAILED: ")
             assert machine.installed(*updates) == {"KB5000001": "rev 200", "KB5000003": "rev 200"}
             assert machine.done("install").count(guid(2)) == 1
+            assert "installing: KB5000001\n" in status.log
+            assert status.log.count("CBS_E_INSTALLERS_FAILED") == 1
 
     def test_a_download_that_fails_for_a_while_is_tried_again(self) -> None:
         with UpdateMachine.opened(offer(1, download_hresult=0x80072EE2, download_failures=2)) as machine:
@@ -283,7 +285,7 @@ class TestTime:
     def test_a_download_that_does_not_end_in_time_is_left_and_nothing_is_installed(self) -> None:
         with UpdateMachine.opened(offer(1, download_gate="slow"), offer(2)) as machine:
             first, second = machine.pending().values()
-            status = machine.follow(machine.start(one(0, first, seconds=3), one(1, second)))
+            status = machine.follow(machine.start(one(0, first, stop_in=3), one(1, second)))
             assert [(r["number"], r["why"]) for r in of_kind(status, "not_attempted")] == [(0, "download")]
             assert machine.installed(first, second) == {"KB5000002": "rev 200"}
 
@@ -293,7 +295,7 @@ class TestTime:
             job = machine.start(one(0, update))
             machine.wait_for(job, "progress")
             machine.stop(job)
-            status = machine.follow(job, seconds=30)
+            status = machine.follow(job)
             assert [record["why"] for record in of_kind(status, "not_attempted")] == ["stop"]
 
     def test_downloading_ahead_changes_nothing_and_ends_in_time(self) -> None:

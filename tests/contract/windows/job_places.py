@@ -1,0 +1,132 @@
+"""A folder of fleetpatch on a Windows machine of the tests, its jobs, and ways to hold their start up."""
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import DeadlineExceeded, JobLost, ScriptFailed
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.transport.powershell_host import PowerShellHost
+from tests.contract.windows.warm_machine import CLOCK, WarmChannel, WarmMachine
+from tests.contract.windows.windows_scripts import load_test_script
+
+LATER = "9999999999"
+EXTRA = {
+    "quick": "Write-FpRecord ran; Write-FpRecord params @{ value = (Get-FpParam value) }; Exit-FpScript 5",
+    "loud": """
+        foreach ($number in 1..30000) { 'a line of the log' }
+        foreach ($number in 1..3) { Write-FpSection big ('x' * 700000) }""",
+    "broken": "Write-FpRecord before; 'said'; throw 'this is broken'",
+    "unreadable": "Write-FpRecord before; 'a line'; function {",
+    "streams": "'out'; Write-Warning 'warned'; Write-Error 'failed' -ErrorAction Continue; Write-Output @{ a = 1 }",
+    "umlaut": "[string][char]0xFC; Write-FpRecord said @{ text = [string][char]0xFC }",
+    "waiting": """
+        Write-FpRecord begun
+        while (-not (Test-Path -LiteralPath (Get-FpParam gate))) { Start-Sleep -Milliseconds 20 }
+        Write-FpRecord ended""",
+}
+RUN_EX = "$null = $task.RunEx($null, 2, 0, '')"
+
+
+class Place:
+    """A folder of fleetpatch on a machine, whose tasks can be held up."""
+
+    def __init__(self, warm: WarmMachine) -> None:
+        self.warm = warm
+        self.folder = warm.make_place()
+        self.is_held_up = False
+        self.patience = 40
+        self.host = self.open()
+
+    def open(self) -> PowerShellHost:
+        return self.warm.open_host(self.folder, self.load)
+
+    def load(self, name: str, package: str = SHARED_SCRIPTS) -> str:
+        if name in EXTRA:
+            return EXTRA[name]
+        text = load_test_script(name, package)
+        assert name != "job_start" or (RUN_EX in text and "\n$patience = 40\n" in text)
+        text = text.replace("\n$patience = 40\n", f"\n$patience = {self.patience}\n")
+        return text.replace(RUN_EX, "$null = $task") if self.is_held_up else text
+
+    def job(self, job_id: str = "one") -> Path:
+        return self.folder / "jobs" / job_id
+
+    def start(self, job_id: str = "one", what: str = "quick", **params: str) -> JobStatus:
+        return self.host.start_job(Job(job_id, Script(what, params)), deadline=soon())
+
+    def phase(self, job_id: str = "one") -> JobPhase:
+        return self.host.poll_job(job_id, deadline=soon()).phase
+
+    def ended(self, job_id: str = "one") -> JobStatus:
+        for _ in range(600):
+            view = self.host.poll_job(job_id, deadline=soon())
+            if view.phase is not JobPhase.RUNNING:
+                return view
+            CLOCK.sleep(0.05)
+        raise JobLost(f"{job_id} does not end")
+
+    def begun(self, job_id: str = "one") -> None:
+        wait(lambda: bool(self.host.poll_job(job_id, deadline=soon()).events))
+
+    def claim(self, run: str = "run", attempt: int = 1, **more: str) -> ScriptRecord:
+        params = {"run": run, "attempt": str(attempt), "by": "anne", "until": LATER, **more}
+        return self.host.run_script(Script("claim", params), deadline=soon()).records[-1]
+
+    def stop(self, job_id: str = "one") -> ScriptRecord:
+        (record,) = self.host.run_script(Script("job_stop", {"id": job_id}), deadline=soon()).records
+        return record
+
+    def run_task(self, job_id: str = "one") -> None:
+        """Run a job's process, as a task that comes late does, to its end."""
+        text = f"$FpJobDirectory = '{self.job(job_id)}'; . ([ScriptBlock]::Create([System.IO.File]::ReadAllText("
+        text += "(Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))"
+        done = self.warm.windows.powershell.run_script(text, logon="system")
+        assert (done.exit_code in {0, 5}, done.stderr) == (True, b""), done  # the job's own exit code, if it runs
+
+    def note(self, job_id: str = "one") -> str:
+        note = self.job(job_id) / "note"
+        return note.read_text() if note.exists() else ""
+
+
+def soon(seconds: float = 60.0) -> Deadline:
+    return Deadline.after(CLOCK, seconds)
+
+
+def wait(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < until, "it never came to be so"
+        time.sleep(0.02)
+
+
+class cut_start:  # noqa: N801 - read as a verb
+    """Start a job in the name of a run, and lose the connection (and with it the start) before the job begins."""
+
+    def __init__(self, place: Place, attempt: int = 1) -> None:
+        self.place = place
+        self.channel = WarmChannel(place.warm.windows)
+        host = PowerShellHost(
+            self.channel, machine="here", clock=CLOCK, job_root=str(place.folder), script_loader=place.load
+        )
+        params = {"claim_run": "run", "claim_attempt": str(attempt)}
+        self.thread = threading.Thread(target=self._start, args=(host, Job("one", Script("quick", params))))
+
+    def _start(self, host: PowerShellHost, job: Job) -> None:
+        with pytest.raises((DeadlineExceeded, ScriptFailed, Exception)):
+            host.start_job(job, deadline=soon())
+
+    def __enter__(self) -> None:
+        self.place.claim()
+        self.place.is_held_up = True
+        self.thread.start()
+        wait((self.place.job() / "launching").exists)
+
+    def __exit__(self, *_: object) -> None:
+        assert self.channel.call is not None
+        self.channel.call.cancel()
+        self.thread.join(60)

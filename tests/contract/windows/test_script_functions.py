@@ -1,0 +1,135 @@
+"""Functions of the scripts for Windows, where a machine has to be odd to need them."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
+from tasks.transport.script_library import load_windows_script
+from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.state import change_state
+
+
+def ask(warm: WarmMachine, scripts: str, text: str, **params: str) -> ScriptResult:
+    """Run a text after the functions of scripts."""
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        return f"# Requires: {scripts}\n{text}" if name == "ask" else load_windows_script(name, package)
+
+    host = warm.open_host(warm.make_place(), script_loader=load)
+    return host.run_script(Script("ask", params), deadline=Deadline.after(CLOCK, 60))
+
+
+def value(result: ScriptResult) -> object:
+    (record,) = result.find_records("it")
+    return record["value"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("$null", None),
+        ("[System.DBNull]::Value", None),
+        ("$true, $false", [True, False]),
+        ("[double]::NaN, 1.5, [single]2", [None, 1.5, 2]),
+        ("[System.DayOfWeek]::Friday", "Friday"),
+        ("[datetime]::new(1970, 1, 2)", 86400),
+        ("(ConvertTo-FpEpoch $null)", None),
+        ("[System.Version]'5.1'", "5.1"),
+        ("[char]65", "A"),
+        ("@{ a = @(1) }", {"a": [1]}),
+        ("'\"\u00fc\U0001f600\n'", '"\u00fc\U0001f600\n'),
+    ],
+)
+def test_every_value_becomes_json(warm: WarmMachine, text: str, expected: object) -> None:
+    result = ask(warm, "programs", f"Write-FpRecord 'it' @{{ value = {text} }}")
+    assert value(result) == expected
+
+
+def test_long_records_bytes_and_odd_exit_codes_come_through(warm: WarmMachine) -> None:
+    result = ask(
+        warm,
+        "programs",
+        """
+        Write-FpRecord 'it' @{ value = 'x' * 150000 }
+        Write-FpSection 'bytes' -Bytes ([byte[]](0x41, 0x0a, 0xc3, 0xbc, 0xff, 0xf0, 0x9f, 0x98, 0x80)) -ExitCode 1000
+        Write-FpSection 'nothing' -Bytes ([byte[]]@())
+        Exit-FpScript 4711
+        """,
+    )
+    assert value(result) == "x" * 150_000
+    sections = {record["name"]: record for record in result.find_records("section")}
+    assert sections["bytes"]["text"] == "A\n\u00fc\ufffd\U0001f600"
+    assert sections["bytes"]["exit_code"] == 255
+    assert sections["nothing"]["text"] == ""
+    assert result.exit_code == 255
+
+
+def test_a_port_is_read_from_netstat_where_there_is_no_cmdlet(warm: WarmMachine) -> None:
+    text = """
+        function Get-Command { }
+        function Invoke-FpProgram { @{ ExitCode = CODE; Output = '  TCP  0.0.0.0:135  0.0.0.0:0  LISTENING  888' } }
+        $found = @(Get-FpListener)
+        Write-FpRecord 'it' @{ value = $found }
+    """
+    assert value(ask(warm, "listeners, programs", text.replace("CODE", "0"))) == [{"Port": 135, "Process": 888}]
+    failed = ask(warm, "listeners, programs", text.replace("CODE", "5"))
+    (error,) = failed.find_records("error")
+    assert "netstat.exe failed (5)" in str(error["message"])
+
+
+def test_a_file_that_another_program_keeps_open_is_not_taken_for_a_missing_one(
+    warm: WarmMachine, tmp_path: Path
+) -> None:
+    text = """
+        $path = Get-FpParam path
+        Write-FpRecord 'it' @{ value = "$(Read-FpText -Path $path)" }
+        $other = [System.IO.File]::Open($path, 'Create', 'ReadWrite', 'None')
+        Invoke-FpOrder -Order { $null = Read-FpText -Path $path }
+        $other.Dispose()
+        Invoke-FpOrder -Order { $null = Enter-FpFile -Path (Join-Path $path 'none') -Seconds 0 }
+    """
+    result = ask(warm, "job_common", text, path=str(tmp_path / "file"))
+    assert value(result) == ""
+    unreadable, unwritable = result.find_records("refused")
+    assert unreadable["about"] == "unsure"
+    assert str(unreadable["why"]).startswith("cannot read ")
+    assert unwritable["about"] == "room"
+
+
+def test_of_two_processes_one_begins_a_job(warm: WarmMachine, tmp_path: Path) -> None:
+    text = """
+        $folder = Get-FpParam folder
+        $made = foreach ($number in 1, 2) { Add-FpMeta -Folder $folder -Content ([ordered]@{ pid = $number }) }
+        Write-FpRecord 'it' @{ value = @($made) }
+    """
+    assert value(ask(warm, "job_common", text, folder=str(tmp_path))) == [True, False]
+    assert [path.name for path in tmp_path.iterdir()] == ["meta.json"]
+    assert '"pid":1' in (tmp_path / "meta.json").read_text()
+
+
+def test_an_id_that_is_no_name_of_a_folder_is_refused(warm: WarmMachine) -> None:
+    host = warm.open_host(warm.make_place())
+    result = host.run_script(Script("job_look", {"id": "../other", "offset": "0"}), deadline=Deadline.after(CLOCK, 60))
+    (error,) = result.find_records("error")
+    assert "no id of a job" in str(error["message"])
+
+
+def test_a_worker_whose_work_cannot_be_measured_prevents_a_reboot() -> None:
+    with WarmMachine.opened(Scenario(broken_cim_classes=["Win32_Process"])) as warm:
+        with change_state(warm.windows.folder) as state:
+            state["processes"].append({"pid": 888, "name": "TiWorker", "start": 1_760_000_000.0})
+        host = warm.open_host(warm.make_place())
+        result = host.run_script(Script("reboot_obstacles"), deadline=Deadline.after(CLOCK, 60))
+        (obstacle,) = result.find_records("obstacle")
+        assert (obstacle["about"], obstacle["why"]) == ("lock", "TiWorker.exe is installing or removing updates")
+
+
+def test_the_prelude_alone_has_defaults(warm: WarmMachine) -> None:
+    """Whoever runs it by hand, to look for a fault, gets records without a mark, and the time."""
+    tail = "Write-FpRecord 'it' @{ value = (Get-FpParam none 'other') }\nWrite-FpEnd\nTest-FpStopRequested"
+    done = warm.windows.powershell.run_script(f"{load_windows_script('prelude')}\n{tail}", logon="system")
+    assert done.stdout.decode().split() == ["=", '{"kind":"it","value":"other"}', "False"]
+    assert (done.exit_code, done.stderr) == (0, b"")

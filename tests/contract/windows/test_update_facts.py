@@ -1,0 +1,98 @@
+"""What an assessment of a Windows machine tells beside its updates: who else manages it, and what asks for a reboot."""
+
+from collections.abc import Mapping
+
+from tasks.managers.windows_update.manager import PACKAGE
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script, ScriptResult
+from tests.contract.windows.update_machine import guid
+from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry
+
+CONTROL = r"SYSTEM\CurrentControlSet\Control"
+CLIENT = "root/ccm/ClientSDK:CCM_ClientUtilities"
+AGENTS = (*SERVICES, Service("ccmexec"), Service("AmazonSSMAgent"), Service("himds"))
+MANAGED = Scenario(
+    services=AGENTS,
+    cim_methods={f"{CLIENT}.DetermineIfRebootPending": {"RebootPending": False, "IsHardRebootPending": True}},
+    registry={
+        r"SOFTWARE\Microsoft\CCM": {"CoManagementFlags": 16},
+        r"SOFTWARE\Microsoft\Enrollments\{0}": {"ProviderID": "another"},
+        r"SOFTWARE\Microsoft\Enrollments\{1}": {"ProviderID": "MS DM Server"},
+        r"SOFTWARE\Microsoft\PolicyManager\current\device\Update": {"AllowAutoUpdate": 3},
+        rf"{CONTROL}\Session Manager": {"PendingFileRenameOperations": ["\\??\\C:\\old", "", "\\??\\C:\\x", "C:\\y"]},
+        rf"{CONTROL}\ComputerName\ComputerName": {"ComputerName": "NEWNAME"},
+        r"SYSTEM\CurrentControlSet\Services\Netlogon\JoinDomain": {},
+        rf"{COMPONENTS}\RebootPending": {},
+        rf"{COMPONENTS}\RebootInProgress": {},
+        rf"{COMPONENTS}\PackagesPending": {},
+        rf"{WINDOWS_UPDATE}\Auto Update\PostRebootReporting": {},
+        r"SOFTWARE\Microsoft\Windows\CurrentVersion\RunOnce": {"DVDRebootSignal": "yes"},
+        r"SOFTWARE\Microsoft\Updates": {"UpdateExeVolatile": 1},
+        r"SOFTWARE\Microsoft\ServerManager\CurrentRebootAttempts": {},
+        CURRENT_VERSION: {"UBR": 42},
+    },
+    policies={"WUServer": "http://wsus:8530", "AU\\UseWUServer": 1},
+)
+
+
+def ask(warm: WarmMachine) -> ScriptResult:
+    return warm.open_host().run_script(Script("wua_assess", package=PACKAGE), deadline=Deadline.after(CLOCK, 60))
+
+
+def one(result: ScriptResult, kind: str) -> Mapping[str, object]:
+    (record,) = result.find_records(kind)
+    return record
+
+
+def test_an_idle_machine_is_managed_by_nobody_and_asks_for_nothing(warm: WarmMachine) -> None:
+    result = ask(warm)
+    agents, reboot = one(result, "agents"), one(result, "reboot")
+    assert not any(agents[name] for name in agents if name != "kind")
+    assert reboot["known"] is True
+    assert not any(reboot[name] for name in reboot if name not in ("kind", "known"))
+    assert one(result, "policy")["values"] == {}
+    assert warm.windows.stand_in_errors() == []
+
+
+def test_every_manager_and_every_reason_for_a_reboot_is_told() -> None:
+    with WarmMachine.opened(MANAGED) as warm:
+        extension = "Packages/Plugins/Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension"
+        (warm.system_root.parent / extension).mkdir(parents=True)
+        result = ask(warm)
+        assert warm.windows.stand_in_errors() == []
+    assert dict(one(result, "agents")) == {
+        "kind": "agents", "config_manager": True, "co_management": 16, "mdm": True, "mdm_updates": True,
+        "azure_updates": True, "aws": True,
+    }  # fmt: skip
+    assert dict(one(result, "reboot")) == {
+        "kind": "reboot", "known": True, "update_agent": False, "servicing": True, "servicing_continues": True,
+        "config_manager": True, "renamed": True, "joining": True, "file_renames": 2,
+        "marks": ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExeVolatile",
+                  "CurrentRebootAttempts"],
+    }  # fmt: skip
+    assert one(result, "policy")["values"] == {"WUServer": "http://wsus:8530", "UseWUServer": "1"}
+    assert one(result, "system")["ubr"] == 42
+    assert one(result, "hotpatch")["arc"] is True
+
+
+def test_what_does_not_answer_is_unknown_and_the_rest_is_told() -> None:
+    broken = [CLIENT.rpartition(":")[2], "Win32_DeviceGuard"]
+    with WarmMachine.opened(Scenario(services=AGENTS, broken_cim_classes=broken)) as warm:
+        result = ask(warm)
+    assert one(result, "reboot")["config_manager"] is None
+    assert one(result, "reboot")["known"] is True
+    assert one(result, "hotpatch")["vbs_status"] is None
+    assert one(result, "search")["result_code"] == 2
+
+
+def test_warnings_of_a_search_and_earlier_installations_are_told() -> None:
+    entry = history_entry("2026-10 Update (KB5000007)", guid(7), at=1_760_000_000.0, result=4, hresult=0x80070643)
+    with WarmMachine.opened(Scenario(search_result=3, history=[entry])) as warm:
+        result = ask(warm)
+        assert warm.windows.stand_in_errors() == []
+    assert one(result, "search")["result_code"] == 3
+    assert one(result, "search_warning")["hresult"] == 0x80240438
+    past = one(result, "history")
+    assert (past["title"], past["at"], past["hresult"]) == (entry["title"], 1_760_000_000, 0x80070643)

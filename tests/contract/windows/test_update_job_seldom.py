@@ -1,0 +1,114 @@
+"""What seldom happens to a job that installs updates: its server fails it, a run ends it, one of several is refused."""
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from tasks.protocols.package_manager import JobKind
+from tasks.protocols.transport import Script
+from tests.contract.windows.update_machine import UpdateMachine, guid, of_kind, offer, one, soon
+from tests.lab.windows.state import change_state
+
+NO_NAME = 0x80240438  # the server can't be reached
+HTTP = 0x8024400D  # no line of its own in the table, but one for its facility
+UNKNOWN = 0x87654321
+
+
+def test_a_server_that_fails_after_the_assessment_is_the_cause() -> None:
+    with UpdateMachine.opened(offer(1), search_hresults=[0, NO_NAME]) as machine:
+        (update,) = machine.pending().values()
+        unknown = replace(update, id=guid(9))  # so the server is asked for it
+        status = machine.follow(machine.start(one(0, unknown)))
+        (end,) = of_kind(status, "transaction_ended")
+        assert end["exit_code"] == NO_NAME
+        assert "0x80240438" in str(end["error"])
+        assert of_kind(status, "transaction_started") == []
+
+
+@pytest.mark.parametrize(("code", "words"), [(UNKNOWN, "not in the table"), (HTTP, "0x8024400D")])
+def test_a_code_without_a_line_of_its_own_is_told(code: int, words: str) -> None:
+    with UpdateMachine.opened(offer(1, install_hresult=code)) as machine:
+        (update,) = machine.pending().values()
+        (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
+        assert end["exit_code"] == code
+        assert words in str(end["error"])
+
+
+def test_a_download_that_fails_again_and_again_is_given_up() -> None:
+    with UpdateMachine.opened(offer(1, download_hresult=NO_NAME)) as machine:
+        (update,) = machine.pending().values()
+        status = machine.follow(machine.start(one(0, update)))
+        assert [end["exit_code"] for end in of_kind(status, "transaction_ended")] == [NO_NAME]
+        assert "try 3" in status.log
+        assert machine.installed(update) == {}
+
+
+@pytest.mark.parametrize("kind", [JobKind.INSTALL, JobKind.STAGE])
+def test_of_several_updates_the_one_that_is_refused_fails_the_transaction(kind: JobKind) -> None:
+    with UpdateMachine.opened(offer(1), offer(2)) as machine:
+        first, second = machine.pending().values()
+        with change_state(machine.warm.windows.folder) as state:
+            state["updates"][guid(2)]["hidden"] = True
+        status = machine.follow(machine.start(one(0, first, second), kind=kind))
+        (end,) = of_kind(status, "transaction_ended")
+        assert (end["exit_code"], end["cause"]) == (1, "refused")
+        assert "refused: KB5000002: it is on hold" in str(end["error"])
+        assert machine.installed(first, second) == ({"KB5000001": "rev 200"} if kind is JobKind.INSTALL else {})
+
+
+def test_what_is_refused_is_not_downloaded_ahead() -> None:
+    with UpdateMachine.opened(offer(1)) as machine:
+        (update,) = machine.pending().values()
+        with change_state(machine.warm.windows.folder) as state:
+            state["updates"][guid(1)]["hidden"] = True
+        status = machine.follow(machine.start(one(0, update), kind=JobKind.STAGE))
+        assert [record["why"] for record in of_kind(status, "not_attempted")] == ["it is on hold"]
+        assert machine.done("download") == []
+
+
+def test_a_stop_takes_effect_between_two_updates_of_a_transaction() -> None:
+    with UpdateMachine.opened(offer(1, install_gate="slow"), offer(2)) as machine:
+        first, second = machine.pending().values()
+        job = machine.start(one(0, first, second))
+        machine.wait_for(job, "transaction_started")
+        machine.stop(job)
+        machine.warm.windows.open_gate("slow")
+        (end,) = of_kind(machine.follow(job), "transaction_ended")
+        assert (end["exit_code"], end["cause"]) == (1, "refused")
+        assert "KB5000002: it was not begun: asked to stop" in str(end["error"])
+        assert machine.installed(first, second) == {"KB5000001": "rev 200"}
+
+
+def test_a_stop_ends_the_wait_for_another_installation() -> None:
+    with UpdateMachine.opened(offer(1), installer_busy_seconds=600) as machine:
+        (update,) = machine.pending().values()
+        job = machine.start(one(0, update), quick={"lock_wait_seconds": "500"})
+        machine.wait_for(job, "progress")
+        machine.stop(job)
+        status = machine.follow(job)
+        assert [record["why"] for record in of_kind(status, "not_attempted")] == ["stop"]
+        assert of_kind(status, "transaction_started") == []
+
+
+def test_a_job_that_another_run_ends_says_for_whom() -> None:
+    until = str(int(time.time()) + 3600)
+
+    def claim(machine: UpdateMachine, run: str, **more: str) -> str:
+        params = {"run": run, "attempt": "1", "by": "anna", "until": until, **more}
+        result = machine.host.run_script(Script("claim", params, read_only=False), deadline=soon())
+        return "ending" if any(record["ending"] for record in result.find_records("taken")) else "claimed"
+
+    with UpdateMachine.opened(offer(1, install_gate="slow"), offer(2)) as machine:
+        first, second = machine.pending().values()
+        assert claim(machine, "run-1", kind="stage") == "claimed"
+        job = machine.start(one(0, first), one(1, second), quick={"claim_run": "run-1", "claim_attempt": "1"})
+        machine.wait_for(job, "transaction_started")
+        assert claim(machine, "run-2", preempts="stage") == "ending"
+        machine.warm.windows.open_gate("slow")
+        status = machine.follow(job)
+        assert [(record["number"], record["why"], record["detail"]) for record in of_kind(status, "not_attempted")] == [
+            (1, "preempted", "run-2 (anna)")
+        ]
+        assert machine.installed(first, second) == {"KB5000001": "rev 200"}
+        assert claim(machine, "run-2", preempts="stage") == "claimed"

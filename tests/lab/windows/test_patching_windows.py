@@ -1,0 +1,94 @@
+"""Runs of the real engine on a Windows machine: the window, the policy of reboots, and others who change it."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.managers.windows_update.manager import WindowsUpdateManager
+from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
+from tests.lab.windows.machine_facts import POLICY, RegistryValues
+from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, kb, offer, result_of, states
+from tests.lab.windows.scenario import Scenario
+from tests.support.local_powershell import require_pwsh
+
+WINDOW_SECONDS = 45.0
+AGAIN = "20260310-020000-aaaaaa"
+THIRD = "20260310-030000-aaaaaa"
+
+
+@pytest.fixture(autouse=True)
+def _powershell() -> None:
+    require_pwsh()
+
+
+def test_what_does_not_fit_into_the_window_is_not_attempted_and_the_arithmetic_is_told(tmp_path: Path) -> None:
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), offer(2)))) as fleet:
+        fleet.patch(minutes=20, reboot=RebootPolicy.NEVER)
+
+        outcome = fleet.outcome()
+        assert sorted(states(outcome).values()) == [UpdateState.INSTALLED, UpdateState.NOT_ATTEMPTED]
+        (left,) = [result for result in outcome.updates if result.state is UpdateState.NOT_ATTEMPTED]
+        assert "needs about 10 min" in left.reason, left.reason
+        assert count(fleet.one, "install") == 1
+
+
+def test_reboots_follow_the_policy(tmp_path: Path) -> None:
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(cumulative(1), offer(2)))) as fleet:
+        fleet.patch(kb(1), reboot=RebootPolicy.NEVER)
+        outcome = fleet.outcome()
+        assert (outcome.state, outcome.reboot) == (OperationState.COMPLETED_WITH_WARNINGS, RebootState.REQUIRED)
+        assert (fleet.state["boot"]["number"], fleet.state["ubr"]) == (1, 2700)
+
+        fleet.patch(run=AGAIN, reboot=RebootPolicy.IF_REQUIRED)
+        assert fleet.outcome(AGAIN).reboot is RebootState.COMPLETED
+        assert (fleet.state["boot"]["number"], fleet.state["ubr"]) == (2, 2800)
+
+        fleet.patch(run=THIRD, reboot=RebootPolicy.IF_REQUIRED)
+        assert fleet.outcome(THIRD).reboot is RebootState.NOT_NEEDED
+        assert fleet.state["boot"]["number"] == 2
+
+
+def test_a_machine_that_asks_for_reboots_for_ever_is_not_rebooted_for_ever(tmp_path: Path) -> None:
+    asks: dict[str, RegistryValues] = {
+        r"SYSTEM\CurrentControlSet\Control\ComputerName\ComputerName": {"ComputerName": "ANOTHER"}
+    }
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(cumulative(1),), registry=asks)) as fleet:
+        fleet.patch(reboot_pending_first=True, reboot=RebootPolicy.ALWAYS)
+
+        outcome = fleet.outcome()
+        assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+        assert result_of(outcome, 1).state is UpdateState.INSTALLED
+        assert (fleet.state["boot"]["number"], fleet.state["ubr"]) == (3, 2800)
+        assert "it asks for a reboot again: the computer's new name" in outcome.reason
+
+
+def test_automatic_updates_rest_while_the_machine_is_patched(tmp_path: Path) -> None:
+    scenario = Scenario(updates=(offer(1, install_gate="go"),), policies={r"AU\AUOptions": 4})
+    seen: dict[str, object] = {}
+    with WindowsFleet.opened(tmp_path, scenario) as fleet:
+        before = fleet.state["registry"][rf"{POLICY}\AU"]["values"]
+
+        def look() -> None:
+            seen.update(fleet.state["registry"][rf"{POLICY}\AU"]["values"])
+            fleet.one.machine.open_gate("go")
+
+        fleet.patch(at="installing", then=look, native_updaters="pause")
+
+        assert seen != before
+        assert fleet.state["registry"][rf"{POLICY}\AU"]["values"] == before
+        assert states(fleet.outcome()) == {kb(1): UpdateState.INSTALLED}
+        assert not fleet.state["tasks"]
+
+
+def test_an_installation_of_somebody_else_that_does_not_end_leaves_the_update_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(WindowsUpdateManager, "default_rates", QUICK)
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1),), installer_busy_seconds=900)) as fleet:
+        fleet.patch(minutes=WINDOW_SECONDS / 60, reboot_reserve_minutes=0)
+
+        outcome = fleet.outcome()
+        assert outcome.state in (OperationState.NOT_STARTED, OperationState.COMPLETED_WITH_WARNINGS), outcome.reason
+        assert "servicing" in outcome.reason, outcome.reason
+        assert UpdateState.INSTALLED not in states(outcome).values()
+        assert count(fleet.one, "install") == 0
