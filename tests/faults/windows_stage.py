@@ -124,7 +124,7 @@ class WindowsHost:
         newest = max(found, key=lambda meta: float(meta["began"]))
         run_on(self.served.machine, f"Stop-Process -Id {newest['pid']} -Force", "system")
 
-    def deletejobs(self) -> None:
+    def delete_jobs(self) -> None:
         """Delete the folders of its jobs, as far as Windows lets anybody: a file that is open without sharing stays."""
         for path in sorted((self.root / "jobs").rglob("*"), reverse=True):
             if path.is_file() and path.name != "alive":

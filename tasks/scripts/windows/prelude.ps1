@@ -117,7 +117,8 @@ function Write-FpLine {
         $file = $null
         while ($null -eq $file) {
             try {
-                $file = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+                $file = [System.IO.File]::Open(
+                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
             } catch [System.IO.DirectoryNotFoundException] {
                 throw
             } catch {
