@@ -112,3 +112,12 @@ def test_a_job_that_another_run_ends_says_for_whom() -> None:
         ]
         assert machine.installed(first, second) == {"KB5000001": "rev 200"}
         assert claim(machine, "run-2", preempts="stage") == "claimed"
+
+
+def test_what_was_downloaded_before_its_licence_terms_were_accepted_is_installed() -> None:
+    terms = offer(1, eula_accepted=False, downloaded=True)
+    with UpdateMachine.opened(terms, accepts_licences=True) as machine:
+        (update,) = machine.pending().values()
+        (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
+        assert end["exit_code"] == 0
+        assert machine.installed(update) == {"KB5000001": "rev 200"}
