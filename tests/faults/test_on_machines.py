@@ -42,7 +42,7 @@ def test_no_fault_on_windows_machines_breaks_a_promise() -> None:
     assert len(played) == 9
 
 
-def _require(reason: str, what: str) -> None:
+def _require(reason: str | None, what: str) -> None:
     if not reason:
         return
     why = f"{what} can't run here: {reason}"
