@@ -92,6 +92,45 @@ def test_the_first_scripts_of_a_boot_agree_on_its_id() -> None:
         assert warm.read_boot_id() not in {*ids, ""}
 
 
+def test_a_script_that_ended_while_it_made_the_id_of_the_boot_keeps_no_other_from_it() -> None:
+    with WarmMachine.opened() as warm:
+        text = "$null = New-Object -TypeName System.Threading.Mutex -ArgumentList $true, 'Global\\FleetPatch-Boot'"
+        assert warm.windows.powershell.run_script(text, logon="system").exit_code == 0
+        known = warm.read_boot_id()
+        assert known
+        assert warm.read_boot_id() == known
+
+
+def test_a_mutex_that_only_another_account_may_open_is_no_obstacle() -> None:
+    denied = "throw [System.UnauthorizedAccessException]::new()"
+    text = f"""
+        function New-FpDenied {{ {denied} }}
+        function Start-FpNoSleep {{ $script:slept = "$args" }}
+        Set-Alias -Name New-Object -Value New-FpDenied -Option AllScope -Force
+        Set-Alias -Name Start-Sleep -Value Start-FpNoSleep
+        Write-FpRecord boot @{{ id = (Get-FpBootId); slept = $script:slept }}"""
+    with WarmMachine.opened() as warm:
+        (record,) = ask(warm, text).records
+        assert record["id"] == warm.read_boot_id()
+        assert record["slept"] == "-Seconds 2"
+
+
+def test_a_port_is_told_once_for_each_program_and_without_the_range_of_each_boot(warm: WarmMachine) -> None:
+    text = """
+        function Get-FpTwice { 4, 4, 99999 | ForEach-Object { [pscustomobject]@{ Port = 445; Process = $_ } } }
+        function Stop-FpProgram { throw 'netsh.exe is not there' }
+        Set-Alias -Name Get-FpListener -Value Get-FpTwice -Option AllScope -Force
+        Set-Alias -Name Invoke-FpProgram -Value Stop-FpProgram -Option AllScope -Force
+        Write-FpListeners"""
+    result = ask(warm, text)
+    assert [(each["name"], each["program"]) for each in result.find_records("socket")] == [
+        ("tcp/445", "System"),
+        ("tcp/445", ""),
+    ]
+    (ports,) = result.find_records("ports")
+    assert ports["ephemeral"] == "49152 65535"
+
+
 def test_a_small_reserved_partition_does_not_keep_updates_away(warm: WarmMachine) -> None:
     records = warm.open_host().run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=soon()).records
     roles = {str(record["role"]) for record in records if record["kind"] == "disk"}

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.managers.windows_update.manager import PACKAGE
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
 from tasks.transport.script_library import load_windows_script
@@ -154,7 +155,8 @@ MUTEX = """
     $installer = [System.Threading.Mutex]::new($false)
     $kept, $end = [System.Threading.ManualResetEvent]::new($false), [System.Threading.ManualResetEvent]::new($false)
     $other = [System.Management.Automation.PowerShell]::Create()
-    $keep = 'param($Mutex, $Kept, $End) $Mutex.WaitOne(); $Kept.Set(); $End.WaitOne()'
+    $keep = 'param($Mutex, $Kept, $End) $null = $Mutex.WaitOne(), $Kept.Set(), $End.WaitOne()
+        [System.Threading.Thread]::CurrentThread'
     $null = $other.AddScript($keep).AddArgument($installer).AddArgument($kept).AddArgument($end)
     function Open-FpOther { OPEN }
     Set-Alias -Name Open-FpInstallerMutex -Value Open-FpOther
@@ -167,6 +169,7 @@ MUTEX = """
     }
 """
 KEEP = "$call = $other.BeginInvoke(); $null = $kept.WaitOne()"
+ABANDON = "$null = $end.Set(); if (-not $other.EndInvoke($call)[0].Join(60000)) { throw 'it goes on' }"
 DENIED = "throw [System.UnauthorizedAccessException]::new()"
 
 
@@ -176,7 +179,7 @@ DENIED = "throw [System.UnauthorizedAccessException]::new()"
         ("throw [System.Threading.WaitHandleCannotBeOpenedException]::new()", "", False),
         ("$installer", "", False),
         ("$installer", KEEP, True),
-        ("$installer", f"{KEEP}; $null = $end.Set(); $null = $other.EndInvoke($call)", False),
+        ("$installer", f"{KEEP}; {ABANDON}", False),
         (DENIED, "", False),
         (DENIED, "$null = New-Item -Path $key -Force", True),
     ],
@@ -188,3 +191,38 @@ def test_an_installation_of_windows_installer_is_seen(
     """Windows Installer keeps a mutex meanwhile; if nobody else may ask for it, a key says it."""
     text = MUTEX.replace("OPEN", mutex).replace("BEFORE", before)
     assert value(ask(warm, "job_common, servicing", text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "expected"),
+    [
+        ("Test-FpInstallerBusy", "$true", "Windows Installer (msiexec) is in an installation"),
+        ("Find-FpUnfinished", "'setup.exe changes packages'", "setup.exe changes packages"),
+    ],
+)
+def test_who_installs_prevents_a_reboot(warm: WarmMachine, name: str, says: str, expected: str) -> None:
+    text = f"""
+        function Find-FpOther {{ {says} }}
+        Set-Alias -Name {name} -Value Find-FpOther
+        $found = Find-FpObstacle -Note $null -Run run
+        Write-FpRecord 'it' @{{ value = "$($found.About): $($found.Why)" }}
+    """
+    assert value(ask(warm, "job_common, servicing", text)) == f"lock: {expected}"
+
+
+def test_a_registry_that_can_not_be_read_has_no_value(warm: WarmMachine) -> None:
+    text = """
+        function Get-FpDenied { throw [System.Security.SecurityException]::new('not allowed') }
+        $path = 'HKLM:\\SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion'
+        $before = Get-FpRegistryNumber $path 'UBR'
+        Set-Alias -Name Get-Item -Value Get-FpDenied
+        Write-FpRecord 'it' @{ value = @($before, (Get-FpRegistryNumber $path 'UBR')) }
+    """
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        own = f"# Requires: registry_values\n{text}"
+        return own if name == "ask" else load_windows_script(name, package)
+
+    host = warm.open_host(script_loader=load)
+    result = host.run_script(Script("ask", package=PACKAGE), deadline=Deadline.after(CLOCK, 60))
+    assert value(result) == [2700, None]
