@@ -159,7 +159,7 @@ class UpdatesRequest(StrictModel):
     severities: list[Severity] = Field(
         default=[],
         description="Only updates that their publisher rates so, and those that are included by name. `Unspecified`: "
-        "those without a rating; on apt these are all. Empty: any.",
+        "those without a rating. Empty: any.",
     )
     exclude_requiring_reboot: bool = Field(
         default=False, description="Leave out updates that are known to need a reboot."
@@ -231,8 +231,8 @@ class PatchRequest(ScopeRequest):
     accept_licences: bool = Field(
         default=False,
         title="Accept Licence Terms",
-        description="Accept the licence terms of the updates that are installed, in your name, where the machine asks "
-        "for that (Windows, zypper). Otherwise such updates are left out, and the report says so.",
+        description="Accept the licence terms of the updates that are installed, in your name, where a machine asks for "
+        "that. Otherwise such updates are left out, and the report says so.",
     )
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
     native_updaters: Literal["leave", "pause"] = Field(
