@@ -231,8 +231,8 @@ class PatchRequest(ScopeRequest):
     accept_licences: bool = Field(
         default=False,
         title="Accept Licence Terms",
-        description="Accept the licence terms of the updates that are installed, in your name, where a machine asks for "
-        "that. Otherwise such updates are left out, and the report says so.",
+        description="Accept the licence terms of the updates that are installed, in your name, where a machine asks "
+        "for that. Otherwise such updates are left out, and the report says so.",
     )
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
     native_updaters: Literal["leave", "pause"] = Field(
