@@ -216,7 +216,7 @@ _ROWS = (
         "restart_services_exclude", "--restart-exclude", "Units not to restart.", "MASK", is_named_in_errors=False
     ),
     RequestOption("allow_removals"),
-    RequestOption("accept_licences", help="Accept licence terms of the updates that are installed."),
+    RequestOption("accept_licences", help="Accept licence terms of updates."),
     RequestOption("repair", help="First finish an interrupted package transaction."),
     RequestOption("stage", help="Do not download everything before the first installation."),
     RequestOption("refresh", parameter=NoRefreshOption),

@@ -159,7 +159,7 @@ class UpdatesRequest(StrictModel):
     severities: list[Severity] = Field(
         default=[],
         description="Only updates that their publisher rates so, and those that are included by name. `Unspecified`: "
-        "those without a rating. Empty: any.",
+        "those without a rating, which some package managers never give. Empty: any.",
     )
     exclude_requiring_reboot: bool = Field(
         default=False, description="Leave out updates that are known to need a reboot."
@@ -231,7 +231,7 @@ class PatchRequest(ScopeRequest):
     accept_licences: bool = Field(
         default=False,
         title="Accept Licence Terms",
-        description="Accept the licence terms of the updates that are installed, in your name, where a machine asks "
+        description="Accept the licence terms of the updates that are installed, in your name, where the machine asks "
         "for that. Otherwise such updates are left out, and the report says so.",
     )
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")

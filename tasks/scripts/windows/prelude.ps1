@@ -113,7 +113,20 @@ function Write-FpLine {
         $path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
-        $file = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+        $watch = [System.Diagnostics.Stopwatch]::StartNew()
+        $file = $null
+        while ($null -eq $file) {
+            try {
+                $file = [System.IO.File]::Open(
+                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+            } catch [System.IO.DirectoryNotFoundException] {
+                throw
+            } catch {
+                # a virus scanner or a backup may have it; an error here would end the job
+                if ($watch.ElapsedMilliseconds -gt 10000) { throw }
+                Start-Sleep -Milliseconds 100
+            }
+        }
         try {
             $file.Write($bytes, 0, $bytes.Length)
             $file.Flush($true) # to the disk: it must survive a power cut
@@ -265,9 +278,13 @@ function Get-FpUptime {
     return [int64][System.Math]::Floor($ticks / [System.Diagnostics.Stopwatch]::Frequency)
 }
 
+function Get-FpSystemTime { # by the machine's clock, which may be set at any moment
+    return [datetime]::UtcNow
+}
+
 function Set-FpClockBase {
     # From now on, a clock that is set back has no effect on Get-FpNow.
-    $FpState.ClockBase = (ConvertTo-FpEpoch -Time ([datetime]::UtcNow)) - (Get-FpUptime)
+    $FpState.ClockBase = (ConvertTo-FpEpoch -Time (Get-FpSystemTime)) - (Get-FpUptime)
 }
 
 function Get-FpNow {
@@ -280,7 +297,7 @@ function Get-FpNow {
             $FpState.ClockBase = [int64]$told[1]
         }
     }
-    $now = ConvertTo-FpEpoch -Time ([datetime]::UtcNow)
+    $now = ConvertTo-FpEpoch -Time (Get-FpSystemTime)
     if ($FpState.ClockBase -isnot [string]) { $now = [System.Math]::Max($now, $FpState.ClockBase + (Get-FpUptime)) }
     return [int64]$now
 }
