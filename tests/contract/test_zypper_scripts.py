@@ -84,6 +84,16 @@ def test_colours_that_are_always_on_are_not_read(tmp_path: Path) -> None:
     assert said == "Repository : lab\nName : lab-sec\n"
 
 
+@pytest.mark.parametrize("accepts", ["", "yes"])
+def test_a_simulation_accepts_licences_only_if_that_is_allowed(tmp_path: Path, accepts: str) -> None:
+    (tmp_path / "zypper").write_text('#!/bin/sh\necho "$@"\n')
+    (tmp_path / "zypper").chmod(0o755)
+    stubs = f'fp_param() {{ [ "$1" != accept_licences ] || echo {accepts}; }}; fp_section() {{ shift; "$@"; }}'
+    said = run(tmp_path, stubs, load_script("package_queries", PACKAGE), "simulate_tool lab-lic-2.0-1")
+    option = "--auto-agree-with-licenses " if accepts else ""
+    assert said.strip().endswith(f"install --dry-run {option}lab-lic-2.0-1")
+
+
 def test_a_job_reads_them_neither(tmp_path: Path) -> None:
     log = f"{COLOUR}(1/1) Installing: lab-plain-2.0-1.noarch [\x1b[1mdone]\n"
     assert run_job(tmp_path, log, "tool_began && echo began") == "began\n"

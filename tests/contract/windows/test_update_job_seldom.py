@@ -62,7 +62,7 @@ def test_of_several_updates_the_one_that_is_refused_fails_the_transaction(kind: 
 def test_an_agent_that_somebody_disables_meanwhile_is_the_cause(*, eula_accepted: bool) -> None:
     """The calls themselves fail: the download, and before it the licence terms."""
     offers = offer(1, download_gate="slow"), offer(2, eula_accepted=eula_accepted)
-    with UpdateMachine.opened(*offers, accepts_licences=True) as machine:
+    with UpdateMachine.opened(*offers) as machine:
         first, second = machine.pending().values()
         job = machine.start(one(0, first, second), kind=JobKind.STAGE)
         machine.warm.windows.wait_until(lambda state: "started downloading" in str(state["events"]))
@@ -135,7 +135,7 @@ def test_a_job_that_another_run_ends_says_for_whom() -> None:
 
 def test_what_was_downloaded_before_its_licence_terms_were_accepted_is_installed() -> None:
     terms = offer(1, eula_accepted=False, downloaded=True)
-    with UpdateMachine.opened(terms, accepts_licences=True) as machine:
+    with UpdateMachine.opened(terms) as machine:
         (update,) = machine.pending().values()
         (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
         assert end["exit_code"] == 0
