@@ -113,11 +113,12 @@ function Write-FpLine {
         $path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
+        $mode, $access = [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write
         $watch = [System.Diagnostics.Stopwatch]::StartNew()
         $file = $null
         while ($null -eq $file) {
             try {
-                $file = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+                $file = [System.IO.File]::Open($path, $mode, $access, $share)
             } catch [System.IO.DirectoryNotFoundException] {
                 throw
             } catch {

@@ -169,7 +169,9 @@ function Invoke-FpDownload {
         $outcome.Ended = Get-FpInterruption -StopAt $StopAt
         if ($outcome.Ended -ne '') { return $outcome }
         # Automatic Updates may have downloaded it before anybody has accepted its licence terms
-        if ($Update.IsDownloaded -and $Update.EulaAccepted) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
+        if ($Update.IsDownloaded -and $Update.EulaAccepted) {
+            return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' }
+        }
         $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
         if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
         Write-FpLogLine "try $try of the download of $($Update.Title): $($outcome.Code.Text)"
