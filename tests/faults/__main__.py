@@ -19,10 +19,6 @@ COLUMNS = ("before", "assess", "precheck", "install", "reboot", "validate", "bet
 def main(words: list[str]) -> int:
     """Do what the words say; return the exit code."""
     options = _options(words)
-    if options.machines is not None and options.only == ["windows"]:
-        from tests.faults.windows_cases import main as on_windows
-
-        return on_windows(options.machines)
     if options.machines is not None:
         from tests.faults.on_machines import main as on_machines
 

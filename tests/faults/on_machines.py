@@ -11,18 +11,24 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 from tests.faults.controllers import Broken
 from tests.faults.lab_cases import Case, cases
 from tests.faults.stage import Stage
+from tests.faults.windows_cases import WindowsCase, windows_cases
+from tests.faults.windows_stage import WindowsStage
 from tests.lab.fleet import Flavour, Lab, LabHost
+from tests.lab.windows.powershell_process import find_powershell
 
 SIDE_BY_SIDE = 10  # they wait most of their time
+WINDOWS_SIDE_BY_SIDE = 4  # each has a PowerShell of its own, which computes
 AHEAD = 3  # hosts that are booted before a case wants them
 LAST_LINES = 15  # of what a case that failed has said, in the tests' report
 HEALED_ALREADY = ("database killed", "records' disk full")  # their records are gone with their place
-FLAVOURS = get_args(Flavour)
+MachineFamily = Flavour | Literal["windows"]
+FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
+_windows_turn = threading.Semaphore(WINDOWS_SIDE_BY_SIDE)
 NOT_HEALED = (
     "two runs",
     "window ends in a postinst",
@@ -85,13 +91,29 @@ ONLY_APT = frozenset(
 """Cases that use what only Debian has: /run/reboot-required, packages of openssh and libc that can be packed anew."""
 
 
+ON_WINDOWS = frozenset(
+    {
+        "connection lost / installing",
+        "controller killed / installing, reboot",
+        "other host key / reboot",
+        "package lock held for a while / install",
+        "power cut / installing",
+        "stop requested / installing",
+        "two controllers / installing",
+        "whole job killed / installing",
+        "window ends in an update / installing",
+    }
+)
+"""Cases that all tests play on Windows machines. `make soak` and `make faults` play all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Play:
     """A case on a host of one family."""
 
     name: str
-    case: Case
-    flavour: Flavour
+    case: Case | WindowsCase
+    flavour: MachineFamily
 
     @property
     def title(self) -> str:
@@ -137,36 +159,47 @@ class Hosts:
                 self._ready[flavour].put(host)
 
 
-def plays(*flavours: Flavour) -> list[Play]:
+def plays(*flavours: MachineFamily) -> list[Play]:
     """Return all cases that hosts of these families (of all, without any) can play."""
-    return [
+    wanted = flavours or (*FLAVOURS, "windows")
+    on_linux = [
         Play(name, case, flavour)
         for name, case in cases()
-        for flavour in flavours or FLAVOURS
-        if flavour == "apt" or name not in ONLY_APT
+        for flavour in wanted
+        if flavour != "windows" and (flavour == "apt" or name not in ONLY_APT)
     ]
+    return on_linux + [Play(name, case, "windows") for name, case in windows_cases() if "windows" in wanted]
 
 
-def plays_of_all_tests(*flavours: Flavour) -> list[Play]:
+def plays_of_all_tests(*flavours: MachineFamily) -> list[Play]:
     """Return those that are played whenever all tests are."""
-    return [
-        play
-        for play in plays(*flavours)
-        if (play.name not in BEFORE_RELEASE if play.flavour == "apt" else play.name in ON_EACH_FAMILY)
-    ]
+    return [play for play in plays(*flavours) if _is_of_all_tests(play)]
 
 
-def named(wanted: str, *flavours: Flavour) -> list[Play]:
+def _is_of_all_tests(play: Play) -> bool:
+    if play.flavour == "windows":
+        return play.name in ON_WINDOWS
+    return play.name not in BEFORE_RELEASE if play.flavour == "apt" else play.name in ON_EACH_FAMILY
+
+
+def named(wanted: str, *flavours: MachineFamily) -> list[Play]:
     """Return the plays whose title contains a word (or one of several, with commas between)."""
     return [play for play in plays(*flavours) if any(word in play.title for word in wanted.split(","))]
 
 
-def play_all(lab: Lab, chosen: Sequence[Play], tell: Callable[[Played], None] = lambda played: None) -> list[Played]:
-    """Play cases, side by side."""
-    hosts = Hosts(lab, [play.flavour for play in chosen])
+def play_all(
+    lab: Lab | None, chosen: Sequence[Play], tell: Callable[[Played], None] = lambda played: None
+) -> list[Played]:
+    """Play cases, side by side; those on Windows machines need no lab."""
+    flavours = [play.flavour for play in chosen if play.flavour != "windows"]
+    hosts = Hosts(lab, flavours) if lab else None
 
     def one(play: Play) -> Played:
-        played = _play(play, hosts)
+        if isinstance(play.case, WindowsCase):
+            played = _play_on_windows(play.title, play.case)
+        else:
+            assert hosts, "a Linux host needs the lab"
+            played = _play(play, play.case, hosts)
         tell(played)
         return played
 
@@ -174,14 +207,32 @@ def play_all(lab: Lab, chosen: Sequence[Play], tell: Callable[[Played], None] = 
         return list(pool.map(one, chosen))
 
 
-def _play(play: Play, hosts: Hosts) -> Played:
+def _play_on_windows(title: str, case: WindowsCase) -> Played:
+    with _windows_turn:
+        began, fault = time.monotonic(), ""
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place,
+                WindowsStage.opened(Path(place), case.scenario()) as stage,
+            ):
+                case.play(stage)
+                stage.last_run_heals()
+        except Broken as error:
+            fault = str(error)
+        except Exception:  # noqa: BLE001 - as above
+            fault = traceback.format_exc()
+        return Played(title, time.monotonic() - began, fault)
+
+
+def _play(play: Play, case: Case, hosts: Hosts) -> Played:
+    assert play.flavour != "windows"
     host = hosts.take(play.flavour)
     began, fault = time.monotonic(), ""
     try:
         with tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place:
             stage = Stage([host], Path(place))
             try:
-                play.case(stage)
+                case(stage)
                 if not play.name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
                     stage.last_run_heals()
             finally:
@@ -215,15 +266,34 @@ def told(wrong: Sequence[Played]) -> str:
     return "\n".join(lines)
 
 
-def main(wanted: str = "", *flavours: Flavour) -> int:
+def reason_windows_cannot_run() -> str:
+    """Return why no case on a Windows machine can be played here, or ""."""
+    return "" if find_powershell() else "PowerShell (pwsh) is not on PATH"
+
+
+def main(wanted: str = "", *flavours: MachineFamily) -> int:
     """Play those of a name, on hosts of these families (of all, without any); return the exit code."""
-    lab, began = Lab(os.environ.get("FLEETPATCH_LAB") or "faults"), time.monotonic()
-    reason = lab.reason_it_cannot_run()
-    if reason:
-        print(f"the lab can't run here: {reason}")
-        return 1
-    lab.down()
-    with lab:
-        played = play_all(lab, named(wanted, *flavours), lambda one: print(_line(one), flush=True))
+    chosen, began = named(wanted, *flavours), time.monotonic()
+    reason = reason_windows_cannot_run()
+    if reason and any(play.flavour == "windows" for play in chosen):
+        print(f"SKIPPED, the cases on Windows machines: {reason}", flush=True)
+        if os.environ.get("CI") == "true" or flavours == ("windows",):
+            return 1
+        chosen = [play for play in chosen if play.flavour != "windows"]
+    if all(play.flavour == "windows" for play in chosen):
+        played = play_all(None, chosen, _tell)
+    else:
+        lab = Lab(os.environ.get("FLEETPATCH_LAB") or "faults")
+        missing = lab.reason_it_cannot_run()
+        if missing:
+            print(f"the lab can't run here: {missing}")
+            return 1
+        lab.down()
+        with lab:
+            played = play_all(lab, chosen, _tell)
     print(table(played, time.monotonic() - began))
     return 1 if any(one.fault for one in played) else 0
+
+
+def _tell(one: Played) -> None:
+    print(_line(one), flush=True)

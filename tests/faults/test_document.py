@@ -12,8 +12,8 @@ from tests.faults.lab_cases import cases
 from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
-from tests.faults.on_machines import BEFORE_RELEASE, ON_EACH_FAMILY, ONLY_APT
-from tests.faults.windows_cases import CASES
+from tests.faults.on_machines import BEFORE_RELEASE, ON_EACH_FAMILY, ON_WINDOWS, ONLY_APT
+from tests.faults.windows_cases import NOT_ON_WINDOWS, windows_cases
 
 PAGE = TOP / "docs/explanation/faults.md"
 LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
@@ -82,8 +82,19 @@ def test_the_page_lists_the_cases_of_each_package_manager() -> None:
     assert {name for name, _ in cases()} >= ON_EACH_FAMILY | ONLY_APT
 
 
-def test_the_page_lists_every_case_on_windows() -> None:
-    assert {row[0] for row in table("Windows machines")} == set(CASES)
+def test_the_page_lists_the_cases_on_windows_machines() -> None:
+    rows = {row[0]: row for row in table("Windows")}
+
+    assert set(rows) == {name for name, _ in windows_cases()}
+    assert {name for name, row in rows.items() if row[2] == "yes"} == ON_WINDOWS
+    assert all(row[1] for row in rows.values())
+
+
+def test_the_page_says_why_a_case_is_not_played_on_windows_machines() -> None:
+    on_linux, on_windows = {name for name, _ in cases()}, {name for name, _ in windows_cases()}
+
+    assert on_linux - on_windows == set(NOT_ON_WINDOWS)
+    assert {row[0]: row[1] for row in table("Not on Windows")} == NOT_ON_WINDOWS
 
 
 def test_the_page_lists_every_mutant() -> None:

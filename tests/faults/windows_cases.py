@@ -1,193 +1,397 @@
-"""The named faults on Windows machines of the tests: what strikes, when, and what must have come of it.
-
-Each machine is judged by its own state after every run (see tests/lab/windows/patching.py), and a last, undisturbed
-run installs everything.
-"""
-# ruff: noqa: T201 - a program that prints
+"""The named faults on Windows machines. Where a name is that of a case on Linux hosts, the promise is the same."""
 
 import signal
-import tempfile
+import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-from unittest.mock import patch
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Final
 
-from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.states import OperationState, RebootState, UpdateState
-from tests.faults.controllers import Broken
-from tests.lab.windows.controllers import Controllers
-from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of
+from tasks.steps.context.stop_token import StopToken
+from tests.faults.controllers import BEFORE, RUN, Broken
+from tests.faults.lab_cases import ANY, BAD, GOOD, stop_between_writes
+from tests.faults.windows_stage import BOOTS, PLAIN, SLOW, WindowsStage, scenario
+from tests.lab.windows.patching import kb, result_of
 from tests.lab.windows.scenario import Scenario
 
-LAST = "20260310-090000-cccccc"
-WINDOW_SECONDS = 45.0
-GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
-
-
-def demand(kept: object, otherwise: object) -> None:
-    """Require that a promise was kept."""
-    if not kept:
-        raise Broken(str(otherwise))
-
-
-def expect(fleet: WindowsFleet, *states: OperationState) -> None:
-    """The machine's outcome is one of these."""
-    outcome = fleet.outcome()
-    demand(outcome.state in states, f"{outcome.state}: {outcome.reason}")
-
-
-def killed(fleet: WindowsFleet) -> None:
-    """kill -9 of the controller in an installation and in a reboot; others take the run up, as if nothing had been."""
-    with Controllers(fleet) as controllers:
-        controllers.killed("begin", "installing")
-        fleet.one.machine.open_gate("go")
-        controllers.killed("resume", "going down")
-        controllers.carried("resume")
-    fleet.judge()
-    expect(fleet, *GOOD)
-    demand(fleet.outcome().reboot is RebootState.COMPLETED, fleet.outcome().reason)
-    demand((count(fleet.one, "install"), count(fleet.one, "boot")) == (2, 1), fleet.state["journal"])
-
-
-def cut(fleet: WindowsFleet) -> None:
-    """WinRM can't be reached for some seconds of an installation, and its shells are lost."""
-
-    def strike() -> None:
-        fleet.close_network(seconds=4)
-        fleet.open_gate_when_asked_again("go")
-
-    fleet.patch(at="installing", then=strike)
-    expect(fleet, *GOOD)
-    demand(count(fleet.one, "install") == 2, fleet.state["journal"])
-
-
-def crashed(fleet: WindowsFleet) -> None:
-    """A power cut in the installation of the second update."""
-
-    def strike() -> None:
-        fleet.one.machine.wait_until(lambda state: (state["activity"] or {}).get("id") == guid(2))
-        fleet.one.machine.power_cut()
-
-    fleet.patch(at=f"installing {kb(2)}", then=strike)
-    expect(fleet, OperationState.FAILED)
-    outcome = fleet.outcome()
-    demand(result_of(outcome, 1).state is UpdateState.INSTALLED, outcome.reason)
-    demand(result_of(outcome, 2).state is UpdateState.FAILED, outcome.reason)
-
-
-def stopped(fleet: WindowsFleet) -> None:
-    """The run is asked to stop while the first update is being installed: that is let end."""
-
-    def strike() -> None:
-        fleet.control.request_stop("tested")
-        fleet.open_gate_when("go", fleet.stop_has_arrived)
-
-    fleet.patch(at="installing", then=strike)
-    outcome = fleet.outcome()
-    demand(result_of(outcome, 1).state is UpdateState.INSTALLED, outcome.reason)
-    demand(result_of(outcome, 2).state is UpdateState.NOT_ATTEMPTED, outcome.reason)
-    demand("stop" in result_of(outcome, 2).reason, result_of(outcome, 2).reason)
-    demand(fleet.state["boot"]["number"] == 1, "it was rebooted after it was asked to stop")
-
-
-def window_ends(fleet: WindowsFleet) -> None:
-    """The first update takes all the time of the window: nothing begins after it, and the arithmetic is told."""
-    late = time.time() + WINDOW_SECONDS - 3
-
-    def strike() -> None:
-        fleet.open_gate_when("go", lambda: time.time() > late)
-
-    options: dict[str, Any] = {"minutes": WINDOW_SECONDS / 60, "reboot_reserve_minutes": 0, "stage": False}
-    with patch.object(WindowsUpdateManager, "default_rates", QUICK):
-        fleet.patch(at="installing", then=strike, **options)
-    second = result_of(fleet.outcome(), 2)
-    demand(second.state is UpdateState.NOT_ATTEMPTED and "no time left" in second.reason, second)
-    demand(fleet.state["boot"]["number"] == 1, "it was rebooted too late")
-
-
-def two_controllers(fleet: WindowsFleet) -> None:
-    """The controller is stopped (SIGSTOP) in an installation, another one takes the run up, and the first one wakes."""
-    with Controllers(fleet) as controllers:
-        first = controllers.begun("held-up")
-        controllers.carried("resume", then=lambda: fleet.one.machine.open_gate("go"))
-        first.send_signal(signal.SIGCONT)
-        first.communicate(timeout=300)
-        demand(first.returncode != 0, "the first controller takes the run for its own")
-    fleet.judge()
-    expect(fleet, *GOOD)
-    demand((count(fleet.one, "install"), count(fleet.one, "boot")) == (2, 1), fleet.state["journal"])
-
-
-def busy(fleet: WindowsFleet) -> None:
-    """Another updater installs something when the run comes: it is waited for, and left alone."""
-    fleet.patch()
-    expect(fleet, *GOOD)
-    state = fleet.state
-    first = min(entry["time"] for entry in state["journal"] if entry["what"] == "install")
-    demand(first >= state["busy_until"], "it was not waited for")
+CUT_SECONDS = 4.0
 
 
 @dataclass(frozen=True, slots=True)
 class WindowsCase:
-    """A case: what the machine is like, and what is played on it."""
+    """What is played, and on which machine."""
 
-    play: Callable[[WindowsFleet], None]
-    scenario: Scenario
+    play: Callable[[WindowsStage], None]
+    machine: Mapping[str, Any] = field(default_factory=dict)
 
-
-UPDATES = (offer(1, install_gate="go"), cumulative(2))
-LATER = (offer(1), cumulative(2, install_gate="go"))
-
-CASES: Mapping[str, WindowsCase] = {
-    "controller killed / installing, reboot": WindowsCase(killed, Scenario(updates=UPDATES, configuring_seconds=2.0)),
-    "two controllers / installing": WindowsCase(two_controllers, Scenario(updates=UPDATES)),
-    "connection lost / installing": WindowsCase(cut, Scenario(updates=UPDATES)),
-    "power cut / installing": WindowsCase(crashed, Scenario(updates=LATER)),
-    "stop requested / installing": WindowsCase(stopped, Scenario(updates=UPDATES)),
-    "window ends / installing": WindowsCase(window_ends, Scenario(updates=UPDATES)),
-    "another updater at work / install": WindowsCase(
-        busy, Scenario(updates=(offer(1), cumulative(2)), installer_busy_seconds=15)
-    ),
-}
+    def scenario(self) -> Scenario:
+        """Return what the machine is like."""
+        return scenario("WIN", **self.machine)
 
 
-def heal(fleet: WindowsFleet) -> None:
-    """Patch once more, undisturbed: everything is installed."""
-    fleet.one.machine.open_gate("go")
-    fleet.calm()
-    fleet.patch(run=LAST, minutes=240)
-    state = fleet.state
-    demand(all(there["installed"] or there["pending"] for there in state["updates"].values()), fleet.outcome(LAST))
-    demand(not state["tasks"], f"tasks are left: {state['tasks']}")
+def expect(stage: WindowsStage, *states: OperationState, run: str = RUN) -> None:
+    """The run is over, truly reported, and its machine in one of these states."""
+    stage.judge(run)
+    outcome = stage.outcome(run)
+    if outcome.state not in states:
+        raise Broken(f"{outcome.state}: {outcome.reason}")
 
 
-def play(name: str, place: Path) -> None:
-    """Play a case in a folder.
+def all_is_done(stage: WindowsStage) -> None:
+    """Every update was installed once, and the machine was rebooted once."""
+    expect(stage, *GOOD)
+    times = [stage.host.times(number) for number in (SLOW, PLAIN, BOOTS)]
+    if times != [1, 1, 1] or stage.outcome().reboot is not RebootState.COMPLETED:
+        raise Broken(f"installed {times} times, reboot {stage.outcome().reboot}: {stage.outcome().reason}")
 
-    Raises:
-        AssertionError: a promise was broken.
+
+def state_of(stage: WindowsStage, number: int, run: str = RUN) -> tuple[UpdateState, str]:
+    """Return what the report says of an update, and why."""
+    result = result_of(stage.outcome(run), number)
+    return result.state, result.reason
+
+
+def while_installing(on: WindowsStage, strike: Callable[[], object], number: int = SLOW, **fields: Any) -> None:
+    """Patch, and let something happen while the update is being installed, which is let go on by what happens."""
+    on.host.hold()
+
+    def then() -> None:
+        on.host.served.machine.wait_until(lambda state: state["activity"] is not None)
+        strike()
+
+    on.patch(at=f"installing {kb(number)}", then=then, **fields)
+
+
+def killed(steps: Sequence[str], stage: WindowsStage) -> None:
+    """kill -9 of the controller at each step; other processes take the run up, and it ends as if nothing had been."""
+    stage.killed_and_taken_up(steps)
+    all_is_done(stage)
+
+
+def cut(at: str, stage: WindowsStage) -> None:
+    """The network goes away at a step and comes back."""
+    host = stage.host
+
+    def restore() -> None:
+        host.mend()
+        host.let_go()
+
+    def strike() -> None:
+        host.cut()
+        threading.Timer(CUT_SECONDS, restore).start()
+
+    if at == "installing":
+        while_installing(stage, strike)
+    else:
+        stage.patch(at=at, then=strike)
+    host.wait_login()
+    if at == "installing":
+        all_is_done(stage)
+    else:
+        expect(stage, *ANY)
+
+
+def service_restarted(stage: WindowsStage) -> None:
+    """WinRM itself restarts while something is being installed: its shells are lost, and the job goes on."""
+
+    def strike() -> None:
+        before = stage.host.served.host.connected
+        stage.host.served.host.restart_service()
+        stage.fleet.open_gate_when("slow", lambda: stage.host.served.host.connected > before)
+
+    while_installing(stage, strike)
+    all_is_done(stage)
+
+
+def crashed(at: str, stage: WindowsStage) -> None:
+    """A power cut at a step."""
+    before = stage.host.boot_id()
+    if at == "installing":
+        while_installing(stage, stage.host.crash)
+    else:
+        stage.patch(at=at, then=stage.host.crash)
+    stage.host.wait_reboot(before)
+    expect(stage, *(BAD if at == "installing" else ANY))
+    if at == "installing" and state_of(stage, SLOW)[0] is UpdateState.INSTALLED:
+        raise Broken("what the power cut ended is reported as installed")
+
+
+def job_killed(stage: WindowsStage) -> None:
+    """The job's process is killed in an installation, which is a service's work: it goes on, and is waited for."""
+
+    def strike() -> None:
+        stage.host.kill_job()
+        threading.Timer(2, stage.host.let_go).start()
+
+    while_installing(stage, strike)
+    expect(stage, *ANY)
+    if all((job / "rc").exists() for job in stage.jobs()):
+        raise Broken("no job was killed, so this case proves nothing")
+
+
+def jobs_deleted(stage: WindowsStage) -> None:
+    """Somebody deletes the folders of jobs while one installs."""
+
+    def strike() -> None:
+        stage.host.delete_jobs()
+        threading.Timer(2, stage.host.let_go).start()
+
+    while_installing(stage, strike)
+    expect(stage, *ANY)
+
+
+def locked(stage: WindowsStage) -> None:
+    """Another updater is at work when the installation begins, and ends: ours waits, and then all is done."""
+    stage.patch(at="install", then=partial(stage.host.other_updater, 6))
+    all_is_done(stage)
+
+
+def locked_for_good(stage: WindowsStage) -> None:
+    """Another updater is at work until the window is over: nothing is begun.
+
+    An earlier run is asked to stop while it waits for that. It begins nothing when the other updater has ended.
     """
-    case = CASES[name]
-    with WindowsFleet.opened(place, case.scenario) as fleet:
-        case.play(fleet)
-        heal(fleet)
+
+    def strike_and_stop() -> None:
+        stage.host.other_updater(600)
+        threading.Timer(6, partial(stage.control.request_stop, "tested")).start()
+
+    stage.patch(at="install", then=strike_and_stop, run=BEFORE, stage=False, reboot="Never")
+    stage.judge(BEFORE)
+    for number in (SLOW, PLAIN, BOOTS):
+        state, reason = state_of(stage, number, BEFORE)
+        if state is not UpdateState.NOT_ATTEMPTED or "stop" not in reason:
+            raise Broken(f"{state}: {reason}")
+    stage.host.other_updater(0)
+    time.sleep(6)  # longer than a job waits until it looks again
+    nothing_is_installed(stage)
+    stage.control = StopToken()
+    strike = partial(stage.host.other_updater, 600)
+    stage.patch(at="install", then=strike, minutes=2.5, stage=False, reboot="Never", reboot_reserve_minutes=0.1)
+    expect(stage, *GOOD)
+    for number in (SLOW, PLAIN, BOOTS):
+        state, reason = state_of(stage, number)
+        if state is not UpdateState.NOT_ATTEMPTED:
+            raise Broken(f"{state}: {reason}")
+    nothing_is_installed(stage)
 
 
-def main(wanted: str = "") -> int:
-    """Play the cases whose name contains a word; return the exit code."""
-    wrong = 0
-    for name in CASES:
-        if wanted not in name:
-            continue
-        began, fault = time.monotonic(), "kept"
-        with tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place:
-            try:
-                play(name, Path(place))
-            except Exception:  # noqa: BLE001 - one case that can't be played must not hide the others
-                fault = traceback.format_exc()
-                wrong += 1
-        print(f"{time.monotonic() - began:6.1f} s  {name} on Windows: {fault}", flush=True)
-    return 1 if wrong else 0
+def nothing_is_installed(stage: WindowsStage) -> None:
+    """No installation was begun on the machine."""
+    if any(stage.host.installed().values()):
+        raise Broken(f"something was installed: {stage.host.installed()}")
+
+
+def updater_at_reboot(stage: WindowsStage) -> None:
+    """Another updater is at work when the reboot comes due: it waits, and says for what."""
+    stage.patch(at="reboot", then=partial(stage.host.other_updater, 6))
+    all_is_done(stage)
+    result = stage.outcome().reboot_result
+    if result is None or "(waited " not in result.reason:
+        raise Broken(f"told as {result}")
+
+
+def other_certificate(stage: WindowsStage) -> None:
+    """The machine comes back from its reboot with another certificate: it gets no password."""
+    stage.fleet.describe("https")
+    host = stage.host.served.host
+    logins: list[int] = []
+
+    def strike() -> None:
+        logins.append(len(host.accounts.logins))
+        host.show("self-signed")
+        host.drop_connections()
+
+    before = stage.host.boot_id()
+    stage.patch(at="going down", then=strike)
+    stage.host.wait_reboot(before)
+    if len(host.accounts.logins) != logins[0]:
+        raise Broken("somebody logged in at a machine with another certificate")
+    host.show("good")
+    expect(stage, *BAD)
+    if stage.outcome().reboot is not RebootState.FAILED or "certificate" not in stage.outcome().reason:
+        raise Broken(f"its reboot is reported as {stage.outcome().reboot}: {stage.outcome().reason}")
+
+
+def stays_down(stage: WindowsStage) -> None:
+    """The machine does not come back from its reboot."""
+    stage.patch(coming_up_minutes=0.1)
+    expect(stage, *BAD)
+    if "did not come back" not in stage.outcome().reason:
+        raise Broken(stage.outcome().reason)
+    stage.host.crash()  # a person switches it off and on
+
+
+def asked_to_stop(stage: WindowsStage) -> None:
+    """The run is asked to stop while something is being installed: that is let end, and nothing else begins."""
+    boot = stage.host.boot_id()
+
+    def strike() -> None:
+        stage.control.request_stop("tested")
+        stage.fleet.open_gate_when("slow", stage.fleet.stop_has_arrived)
+
+    while_installing(stage, strike, reboot="Always")
+    expect(stage, *GOOD)
+    if stage.host.boot_id() != boot:
+        raise Broken("it was rebooted after it was asked to stop")
+    if [stage.host.times(number) for number in (SLOW, PLAIN, BOOTS)] != [1, 0, 0]:
+        raise Broken(f"what had begun did not run to its end, or more was begun: {stage.host.installed()}")
+
+
+def window_ends(stage: WindowsStage) -> None:
+    """Windows too short for all: what they cannot hold is not begun, and says why."""
+    for run, minutes in ((BEFORE, 0.01), (RUN, 0.3)):
+        stage.patch(run=run, minutes=minutes, stage=False, reboot_reserve_minutes=0.1)
+        expect(stage, *GOOD, OperationState.NOT_STARTED, run=run)
+        for number in (SLOW, PLAIN, BOOTS):
+            if any(each.update.name == kb(number) for each in stage.outcome(run).updates):
+                state, reason = state_of(stage, number, run)
+                if state is UpdateState.NOT_ATTEMPTED and not ("left" in reason or "late" in reason):
+                    raise Broken(f"no arithmetic: {reason}")
+        if run == BEFORE:
+            nothing_is_installed(stage)
+
+
+def window_ends_in_an_installation(stage: WindowsStage) -> None:
+    """The window ends while an update is being installed: that ends, nothing else begins, and it is told."""
+    minutes, boot = 1.5, stage.host.boot_id()
+    began = time.monotonic()
+
+    def strike() -> None:
+        threading.Timer(60 * minutes + 4 - (time.monotonic() - began), stage.host.let_go).start()
+
+    while_installing(stage, strike, minutes=minutes, stage=False, reboot="Always", reboot_reserve_minutes=0.02)
+    stage.judge()
+    outcome = stage.outcome()
+    state, reason = state_of(stage, SLOW)
+    if state is not UpdateState.INSTALLED or "passed the window's end by" not in reason:
+        raise Broken(f"the update is {state}: {reason}")
+    if any(state_of(stage, number)[0] is not UpdateState.NOT_ATTEMPTED for number in (PLAIN, BOOTS)):
+        raise Broken(f"the rest: {state_of(stage, PLAIN)}, {state_of(stage, BOOTS)}")
+    if outcome.state is not OperationState.COMPLETED_WITH_WARNINGS or outcome.window_exceeded_seconds < 3:
+        raise Broken(f"{outcome.state}, exceeded by {outcome.window_exceeded_seconds}: {outcome.reason}")
+    if stage.host.boot_id() != boot:
+        raise Broken("it was rebooted after the window")
+
+
+def two_controllers(stage: WindowsStage) -> None:
+    """The controller is stopped (SIGSTOP), another one takes the run up, and the first one wakes."""
+    stage.host.hold()
+    stage.describe_request()
+    first = stage.controller("begin")
+    stage.host.served.machine.wait_until(lambda state: state["activity"] is not None, timeout=240)
+    stop_between_writes(first, stage.place / "records.db")
+    try:
+        stage.refused()
+        stage.host.let_go()
+        stage.taken_up()
+    finally:
+        first.send_signal(signal.SIGCONT)
+    first.communicate(timeout=360)
+    if first.returncode == 0:
+        raise Broken("the first controller takes the run for its own")
+    all_is_done(stage)
+
+
+def two_runs(stage: WindowsStage) -> None:
+    """Two runs want one machine: the second is told whose it is."""
+    stage.patch(at="install", then=partial(stage.patch, run=BEFORE))
+    all_is_done(stage)
+    refused = stage.outcome(BEFORE)
+    if refused.state is not OperationState.NOT_STARTED or RUN not in refused.reason:
+        raise Broken(f"{refused.state}: {refused.reason}")
+
+
+def rebooted_by_somebody(at: str, stage: WindowsStage) -> None:
+    """A person reboots the machine in the midst of a run."""
+    before = stage.host.boot_id()
+    if at == "installing":
+        while_installing(stage, stage.host.reboot_by_person)
+    else:
+        stage.patch(at=at, then=stage.host.reboot_by_person)
+    stage.host.wait_reboot(before)
+    expect(stage, *(BAD if at == "installing" else ANY))
+
+
+def clock_jumps(ahead: int, stage: WindowsStage) -> None:
+    """The machine's clock jumps, once its difference was measured."""
+    stage.patch(at="install", then=partial(stage.host.set_clock, ahead), reboot="Never", stage=False)
+    stage.host.set_clock(0)
+    stage.judge()
+    late = [number for number in (SLOW, PLAIN, BOOTS) if state_of(stage, number)[0] is UpdateState.NOT_ATTEMPTED]
+    if ahead > 0 and len(late) != 3:
+        raise Broken(f"it was begun beyond the window by the machine's own clock: {stage.outcome().reason}")
+    if ahead > 0:
+        nothing_is_installed(stage)
+    if ahead < 0 and (late or stage.outcome().state not in GOOD):
+        raise Broken(f"{stage.outcome().state}: {stage.outcome().reason}")
+
+
+def windows_cases() -> Iterator[tuple[str, WindowsCase]]:
+    """Return all cases by name, those first that take long."""
+    yield "window ends in an update / installing", WindowsCase(window_ends_in_an_installation)
+    yield "package lock held for good, stop requested / install", WindowsCase(locked_for_good)
+    yield "controller killed / installing, reboot", WindowsCase(partial(killed, ("installing", "going down")))
+    yield "controller killed / precheck, validate", WindowsCase(partial(killed, ("precheck", "validate")))
+    yield "two controllers / installing", WindowsCase(two_controllers)
+    yield "never comes back / reboot", WindowsCase(stays_down, {"hangs_at_boot": True})
+    for at in ("precheck", "stage", "installing", "reboot", "validate"):
+        yield f"connection lost / {at}", WindowsCase(partial(cut, at))
+    for at in ("precheck", "installing", "reboot", "validate"):
+        yield f"power cut / {at}", WindowsCase(partial(crashed, at))
+    yield "WinRM restarted / installing", WindowsCase(service_restarted)
+    yield "whole job killed / installing", WindowsCase(job_killed)
+    yield "job's directory deleted / installing", WindowsCase(jobs_deleted)
+    yield "package lock held for a while / install", WindowsCase(locked)
+    yield "administrator's transaction / reboot", WindowsCase(updater_at_reboot)
+    yield "window ends / assess, precheck, install", WindowsCase(window_ends)
+    yield "other host key / reboot", WindowsCase(other_certificate)
+    yield "stop requested / installing", WindowsCase(asked_to_stop)
+    yield "two runs / install", WindowsCase(two_runs)
+    for at in ("stage", "installing"):
+        yield f"rebooted by a person / {at}", WindowsCase(partial(rebooted_by_somebody, at))
+    yield "machine's clock jumps ahead / install", WindowsCase(partial(clock_jumps, 3600))
+    yield "machine's clock jumps back / install", WindowsCase(partial(clock_jumps, -3600))
+
+
+_UPDATE_AGENT: Final = "the Windows Update Agent does that itself; tests/lab/windows/test_patching.py has its failures"
+_CONTROLLER: Final = "it strikes the controller or its records, which do not know what the machine runs"
+NOT_ON_WINDOWS: Final[Mapping[str, str]] = {
+    "administrator begins too late / reboot": "after shutdown.exe nobody can be turned away: Windows ends all itself",
+    "administrator's transaction / assess": "a search waits for no other updater",
+    "administrator's transaction / install": "the same as 'package lock held for a while / install'",
+    "administrator's transaction / validate": "reading what is installed waits for no other updater",
+    "administrator's transaction never ends / reboot": "the stand-in's other updater has nothing that could be lost",
+    "administrator's transaction, early reboot / reboot": "needs Debian's /run/reboot-required",
+    "controller out of file descriptors / installing": _CONTROLLER,
+    "database killed / installing": _CONTROLLER,
+    "database killed / precheck": _CONTROLLER,
+    "database killed / reboot": _CONTROLLER,
+    "database killed / validate": _CONTROLLER,
+    "disk full for the job, then for packages / install": "needs a file system of its own below C:",
+    "download of another run / precheck": "the stand-in's downloads have no speed; the claim's test has the takeover",
+    "inhibitor lock held / reboot": "Windows has no inhibitors",
+    "job begins late / install": "tests/contract/windows/test_late_jobs.py has it, with the real scripts",
+    "job begins late, without systemd-run / install": "there is one way to begin a job",
+    "job's shell killed / installing": "a job is one process: see 'whole job killed / installing'",
+    "machine's clock set back / installing": "the same as 'machine's clock jumps back / install'",
+    "name can't be resolved / installing": _CONTROLLER,
+    "name can't be resolved / reboot": _CONTROLLER,
+    "old kernel after boot / validate": _UPDATE_AGENT,
+    "openssh-server, libc6 update themselves / installing": "see 'WinRM restarted / installing'",
+    "order in transit / install, reboot": "tests/contract/windows/test_late_jobs.py has it, with the real scripts",
+    "package manager interrupted / precheck, install": _UPDATE_AGENT,
+    "records' disk full / installing": _CONTROLLER,
+    "root read-only after boot / reboot": "Windows does not start from a volume that is read-only",
+    "services gone after boot / validate": "the stand-in's listeners do not change; facts' tests have them",
+    "slow mirror / install": _UPDATE_AGENT,
+    "slow mirror / stage": _UPDATE_AGENT,
+    "sshd killed / installing": "see 'WinRM restarted / installing'",
+    "sshd restarted / installing": "see 'WinRM restarted / installing'",
+    "update fails, configuration file edited / installing": _UPDATE_AGENT,
+    "window ends / reboot": "tests/lab/windows and the engine's tests have it: no script is asked",
+    "window ends in a postinst / installing": "see 'window ends in an update / installing'",
+}
+"""Cases of Linux hosts that are not played on Windows, and why not."""

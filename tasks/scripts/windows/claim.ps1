@@ -5,7 +5,7 @@
 # Records: claimed (the run has the claim; preempted: the run that had it), released, kept (the run has the claim, and
 # keeps it while that job runs), taken (run, by, until, attempt: who has it; job: what runs; ending: whether that was
 # asked to stop for this run), or refused (why).
-# Requires: job_common
+# Requires: job_common, task_scheduler
 
 function Write-FpTaken {
     param($Claim, [string] $Busy, [bool] $Ending)
@@ -36,6 +36,7 @@ function Write-FpRelease { # of the run's own claim; a claim that another run ma
         Write-FpRecord -Kind kept -Fields ([ordered]@{ run = $Run; job = $Busy })
         return
     }
+    Clear-FpLostTasks # the run ends, and another one may be long in coming
     # the file stays, marked as released, so that older attempts at this run are recognized
     try {
         Save-FpClaim -Run $Run -Until 0 -By '' -Attempt $Attempt -Kind ''

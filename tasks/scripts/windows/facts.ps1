@@ -63,9 +63,9 @@ function Write-FpDisks {
     }
 }
 
-# Automatic services that do not run. Not those that Windows starts late or on an event, and not the services of a
-# logged in user, which have another name at each login. The registry says how a service is started: .NET before 4.6.1
-# does not know it, and later ones fail for a service that may not be opened.
+# Automatic services that do not run, as the registry says: .NET before 4.6.1 does not know how a service is started,
+# and later ones fail for a service that may not be opened. Not those that Windows starts late or on an event, and not
+# the services of a logged in user, which have another name at each login.
 function Write-FpStoppedServices {
     $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
@@ -111,7 +111,7 @@ function Write-FpBasics {
         Write-Verbose -Message "no time of the boot: $_"
     }
     Write-FpRecord -Kind kernel -Fields $record
-    $now = ([System.DateTime]::UtcNow.Ticks - 621355968000000000) / 10000000.0
+    $now = ((Get-FpSystemTime).Ticks - 621355968000000000) / 10000000.0
     Write-FpRecord -Kind clock -Fields @{ epoch = $now }
     Write-FpPrivilege
     if (Get-Service -Name wuauserv -ErrorAction SilentlyContinue) {

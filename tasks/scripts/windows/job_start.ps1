@@ -25,10 +25,8 @@ function Confirm-FpClaim {
     }
 }
 
-function Clear-FpOldJobs { # keeps the last 20 jobs that have ended; a task remains when its job was lost
-    foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
-        if ((Get-FpJob -Folder $folder).Phase -eq 'lost') { Unregister-FpTask -Id (Split-Path -Leaf -Path $folder) }
-    }
+function Clear-FpOldJobs { # keeps the last 20 jobs that have ended
+    Clear-FpLostTasks
     $ended = @(Get-ChildItem -LiteralPath $FpJobs -Directory |
             Where-Object -FilterScript { Test-Path -LiteralPath (Join-Path -Path $_.FullName -ChildPath 'meta.json') } |
             Sort-Object -Property LastWriteTimeUtc -Descending | Select-Object -Skip 19)

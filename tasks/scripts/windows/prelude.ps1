@@ -113,12 +113,12 @@ function Write-FpLine {
         $path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
-        $mode, $access = [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write
         $watch = [System.Diagnostics.Stopwatch]::StartNew()
         $file = $null
         while ($null -eq $file) {
             try {
-                $file = [System.IO.File]::Open($path, $mode, $access, $share)
+                $file = [System.IO.File]::Open(
+                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
             } catch [System.IO.DirectoryNotFoundException] {
                 throw
             } catch {
@@ -278,9 +278,13 @@ function Get-FpUptime {
     return [int64][System.Math]::Floor($ticks / [System.Diagnostics.Stopwatch]::Frequency)
 }
 
+function Get-FpSystemTime { # by the machine's clock, which may be set at any moment
+    return [datetime]::UtcNow
+}
+
 function Set-FpClockBase {
     # From now on, a clock that is set back has no effect on Get-FpNow.
-    $FpState.ClockBase = (ConvertTo-FpEpoch -Time ([datetime]::UtcNow)) - (Get-FpUptime)
+    $FpState.ClockBase = (ConvertTo-FpEpoch -Time (Get-FpSystemTime)) - (Get-FpUptime)
 }
 
 function Get-FpNow {
@@ -293,7 +297,7 @@ function Get-FpNow {
             $FpState.ClockBase = [int64]$told[1]
         }
     }
-    $now = ConvertTo-FpEpoch -Time ([datetime]::UtcNow)
+    $now = ConvertTo-FpEpoch -Time (Get-FpSystemTime)
     if ($FpState.ClockBase -isnot [string]) { $now = [System.Math]::Max($now, $FpState.ClockBase + (Get-FpUptime)) }
     return [int64]$now
 }

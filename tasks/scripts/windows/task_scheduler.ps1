@@ -56,6 +56,12 @@ function Unregister-FpTask { # a task that is not there is no error
     }
 }
 
+function Clear-FpLostTasks { # a job removes its task at its end, and one that was lost could not
+    foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
+        if ((Get-FpJob -Folder $folder).Phase -eq 'lost') { Unregister-FpTask -Id (Split-Path -Leaf -Path $folder) }
+    }
+}
+
 function Get-FpTaskState { # in words, for a job that did not begin
     param([string] $Id)
     try {

@@ -92,6 +92,45 @@ def test_the_first_scripts_of_a_boot_agree_on_its_id() -> None:
         assert warm.read_boot_id() not in {*ids, ""}
 
 
+def test_a_script_that_ended_while_it_made_the_id_of_the_boot_keeps_no_other_from_it() -> None:
+    with WarmMachine.opened() as warm:
+        text = "$null = New-Object -TypeName System.Threading.Mutex -ArgumentList $true, 'Global\\FleetPatch-Boot'"
+        assert warm.windows.powershell.run_script(text, logon="system").exit_code == 0
+        known = warm.read_boot_id()
+        assert known
+        assert warm.read_boot_id() == known
+
+
+def test_a_mutex_that_only_another_account_may_open_is_no_obstacle() -> None:
+    denied = "throw [System.UnauthorizedAccessException]::new()"
+    text = f"""
+        function New-FpDenied {{ {denied} }}
+        function Start-FpNoSleep {{ $script:slept = "$args" }}
+        Set-Alias -Name New-Object -Value New-FpDenied -Option AllScope -Force
+        Set-Alias -Name Start-Sleep -Value Start-FpNoSleep
+        Write-FpRecord boot @{{ id = (Get-FpBootId); slept = $script:slept }}"""
+    with WarmMachine.opened() as warm:
+        (record,) = ask(warm, text).records
+        assert record["id"] == warm.read_boot_id()
+        assert record["slept"] == "-Seconds 2"
+
+
+def test_a_port_is_told_once_for_each_program_and_without_the_range_of_each_boot(warm: WarmMachine) -> None:
+    text = """
+        function Get-FpTwice { 4, 4, 99999 | ForEach-Object { [pscustomobject]@{ Port = 445; Process = $_ } } }
+        function Stop-FpProgram { throw 'netsh.exe is not there' }
+        Set-Alias -Name Get-FpListener -Value Get-FpTwice -Option AllScope -Force
+        Set-Alias -Name Invoke-FpProgram -Value Stop-FpProgram -Option AllScope -Force
+        Write-FpListeners"""
+    result = ask(warm, text)
+    assert [(each["name"], each["program"]) for each in result.find_records("socket")] == [
+        ("tcp/445", "System"),
+        ("tcp/445", ""),
+    ]
+    (ports,) = result.find_records("ports")
+    assert ports["ephemeral"] == "49152 65535"
+
+
 def test_a_small_reserved_partition_does_not_keep_updates_away(warm: WarmMachine) -> None:
     records = warm.open_host().run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=soon()).records
     roles = {str(record["role"]) for record in records if record["kind"] == "disk"}
@@ -160,6 +199,45 @@ def test_a_powershell_that_is_too_old_is_refused_with_the_remedy(warm: WarmMachi
     with pytest.raises(UnsupportedSystem, match="it has Windows PowerShell") as caught:
         read_facts(warm.open_host(script_loader=load), CLOCK, soon())
     assert "Windows Management Framework" in caught.value.hint
+
+
+def test_what_does_not_answer_is_left_out_and_the_rest_is_told(warm: WarmMachine) -> None:
+    broken = "function Stop-FpPart { throw 'it does not answer' }\n" + "\n".join(
+        f"Set-Alias -Name {name} -Value Stop-FpPart -Option AllScope -Force"
+        for name in ("Get-FpPrivilege", "Get-FpBootId", "Write-FpStoppedServices", "Get-FpListener")
+    )
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        text = load_windows_script(name, package)
+        return f"{broken}\n{text}" if name == "facts" else text
+
+    result = warm.open_host(script_loader=load).run_script(Script("facts"), deadline=soon())
+    told = {str(record["kind"]): record for record in result.records}
+    assert "error" not in told
+    assert told["os"]["version"] == told["kernel"]["release"] == "20348.2700"
+    assert told["kernel"]["boot_id"] == ""
+    assert (told["privilege"]["way"], told["privilege"]["remedy"]) == (
+        "none", "Add it to the local group Administrators."
+    )  # fmt: skip
+    assert (told["services"]["failed_known"], told["services"]["listening_known"]) == (False, False)
+    assert told["runner"]["can_reboot"] is True
+    assert "services: it does not answer" in str(result)
+    assert "disk" in told
+
+
+@pytest.mark.parametrize(("told", "arch"), [("ARM64", "ARM64"), ("", "AMD64")])
+def test_the_kind_of_processor(warm: WarmMachine, told: str, arch: str) -> None:
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        text = load_windows_script(name, package)
+        return f"$env:PROCESSOR_ARCHITECTURE = '{told}'\n{text}" if name == "facts" else text
+
+    assert read_facts(warm.open_host(script_loader=load), CLOCK, soon()).arch == arch
+
+
+def test_a_container_can_not_be_rebooted() -> None:
+    registry: dict[str, dict[str, int | str | list[str]]] = {r"SYSTEM\CurrentControlSet\Control": {"ContainerType": 2}}
+    with facts_of(Scenario(registry=registry)) as facts:
+        assert facts.can_reboot is False
 
 
 def test_a_refusal_needs_a_remedy_for_people() -> None:

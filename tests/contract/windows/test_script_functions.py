@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.managers.windows_update.manager import PACKAGE
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
 from tasks.transport.script_library import load_windows_script
@@ -133,3 +134,95 @@ def test_the_prelude_alone_has_defaults(warm: WarmMachine) -> None:
     done = warm.windows.powershell.run_script(f"{load_windows_script('prelude')}\n{tail}", logon="system")
     assert done.stdout.decode().split() == ["=", '{"kind":"it","value":"other"}', "False"]
     assert (done.exit_code, done.stderr) == (0, b"")
+
+
+def test_a_job_says_for_whom_it_is_to_stop(warm: WarmMachine, tmp_path: Path) -> None:
+    text = """
+        function Read-FpReason { param([string] $FpJobDirectory) Get-FpStopReason }
+        $folders = '', (Get-FpParam quiet), (Get-FpParam asked)
+        Write-FpRecord 'it' @{ value = @($folders | ForEach-Object { Read-FpReason $_ }) }
+    """
+    asked, quiet = tmp_path / "asked", tmp_path / "quiet"
+    for folder in (asked, quiet):
+        folder.mkdir()
+    (asked / "stop").write_text("run-2 (anna)\n")
+    result = ask(warm, "stop_request", text, asked=str(asked), quiet=str(quiet))
+    assert value(result) == ["", "", "run-2 (anna)"]
+
+
+MUTEX = """
+    $key = 'HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Installer\\InProgress'
+    $installer = [System.Threading.Mutex]::new($false)
+    $kept, $end = [System.Threading.ManualResetEvent]::new($false), [System.Threading.ManualResetEvent]::new($false)
+    $other = [System.Management.Automation.PowerShell]::Create()
+    $keep = 'param($Mutex, $Kept, $End) $null = $Mutex.WaitOne(), $Kept.Set(), $End.WaitOne()
+        [System.Threading.Thread]::CurrentThread'
+    $null = $other.AddScript($keep).AddArgument($installer).AddArgument($kept).AddArgument($end)
+    function Open-FpOther { OPEN }
+    Set-Alias -Name Open-FpInstallerMutex -Value Open-FpOther
+    try {
+        BEFORE
+        Write-FpRecord 'it' @{ value = (Test-FpInstallerBusy) }
+    } finally {
+        $null = $end.Set()
+        Remove-Item -LiteralPath $key -ErrorAction SilentlyContinue
+    }
+"""
+KEEP = "$call = $other.BeginInvoke(); $null = $kept.WaitOne()"
+ABANDON = "$null = $end.Set(); if (-not $other.EndInvoke($call)[0].Join(60000)) { throw 'it goes on' }"
+DENIED = "throw [System.UnauthorizedAccessException]::new()"
+
+
+@pytest.mark.parametrize(
+    ("mutex", "before", "expected"),
+    [
+        ("throw [System.Threading.WaitHandleCannotBeOpenedException]::new()", "", False),
+        ("$installer", "", False),
+        ("$installer", KEEP, True),
+        ("$installer", f"{KEEP}; {ABANDON}", False),
+        (DENIED, "", False),
+        (DENIED, "$null = New-Item -Path $key -Force", True),
+    ],
+    ids=["none", "free", "kept", "abandoned", "denied", "denied and at work"],
+)
+def test_an_installation_of_windows_installer_is_seen(
+    warm: WarmMachine, mutex: str, before: str, *, expected: bool
+) -> None:
+    """Windows Installer keeps a mutex meanwhile; if nobody else may ask for it, a key says it."""
+    text = MUTEX.replace("OPEN", mutex).replace("BEFORE", before)
+    assert value(ask(warm, "job_common, servicing", text)) is expected
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "expected"),
+    [
+        ("Test-FpInstallerBusy", "$true", "Windows Installer (msiexec) is in an installation"),
+        ("Find-FpUnfinished", "'setup.exe changes packages'", "setup.exe changes packages"),
+    ],
+)
+def test_who_installs_prevents_a_reboot(warm: WarmMachine, name: str, says: str, expected: str) -> None:
+    text = f"""
+        function Find-FpOther {{ {says} }}
+        Set-Alias -Name {name} -Value Find-FpOther
+        $found = Find-FpObstacle -Note $null -Run run
+        Write-FpRecord 'it' @{{ value = "$($found.About): $($found.Why)" }}
+    """
+    assert value(ask(warm, "job_common, servicing", text)) == f"lock: {expected}"
+
+
+def test_a_registry_that_can_not_be_read_has_no_value(warm: WarmMachine) -> None:
+    text = """
+        function Get-FpDenied { throw [System.Security.SecurityException]::new('not allowed') }
+        $path = 'HKLM:\\SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion'
+        $before = Get-FpRegistryNumber $path 'UBR'
+        Set-Alias -Name Get-Item -Value Get-FpDenied
+        Write-FpRecord 'it' @{ value = @($before, (Get-FpRegistryNumber $path 'UBR')) }
+    """
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        own = f"# Requires: registry_values\n{text}"
+        return own if name == "ask" else load_windows_script(name, package)
+
+    host = warm.open_host(script_loader=load)
+    result = host.run_script(Script("ask", package=PACKAGE), deadline=Deadline.after(CLOCK, 60))
+    assert value(result) == [2700, None]

@@ -7,6 +7,7 @@ import pytest
 from tasks.errors import UnsupportedSystem
 from tasks.model import Facts, Finding
 from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script
 from tasks.states import FindingLevel
 from tasks.steps.machine.facts import read_facts
 from tasks.transport.script_library import load_windows_script
@@ -74,3 +75,80 @@ def test_a_machine_that_says_that_it_cannot_be_patched_is_refused_with_its_remed
     with pytest.raises(UnsupportedSystem, match="oldest that works") as caught:
         read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60))
     assert "Management Framework" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"EnableScripts": 0}, ["a group policy forbids scripts (PowerShell)"]),
+        ({"EnableScripts": 1, "ExecutionPolicy": "RemoteSigned"}, []),
+        ({}, []),
+    ],
+)
+def test_a_group_policy_about_scripts(values: dict[str, int | str | list[str]], words: list[str]) -> None:
+    with WarmMachine.opened(Scenario(registry={r"SOFTWARE\Policies\Microsoft\Windows\PowerShell": values})) as warm:
+        findings = ask(warm).findings
+    assert [finding.message.partition(":")[0] for finding in findings] == words
+    assert all(finding.level is FindingLevel.WARN for finding in findings)
+
+
+def test_a_setting_that_can_not_be_read_hides_no_other() -> None:
+    broken = """
+function Get-FpNoCertificate { throw 'the provider WSMan does not answer' }
+Set-Alias -Name Get-FpListenerCertificate -Value Get-FpNoCertificate -Option AllScope -Force
+"""
+
+    def load(name: str, package: str = "tasks") -> str:
+        text = load_windows_script(name, package)
+        return f"{broken}\n{text}" if name == "facts" else text
+
+    with WarmMachine.opened(BAD) as warm:
+        findings = read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60)).findings
+    find(findings, "MaxMemoryPerShellMB is 150")
+    find(findings, "Task Scheduler does not run")
+    assert not [finding for finding in findings if "certificate" in finding.message]
+
+
+PROVIDERS = """
+function Get-FpNode {
+    param([string] $Path, [string] $LiteralPath, $ErrorAction)
+    $place = ("$Path$LiteralPath" -replace '^WSMan:.localhost.', '') -replace '/', '\\'
+    switch ($place) {
+        'Listener' { [pscustomobject]@{ Name = 'https' }, [pscustomobject]@{ Name = 'http' } }
+        'Listener\\https\\CertificateThumbprint' { [pscustomobject]@{ Value = 'AB CD' } }
+        'Listener\\http\\CertificateThumbprint' { [pscustomobject]@{ Value = '' } }
+        'Cert:\\LocalMachine\\My\\ABCD' { FOUND }
+        'Shell\\MaxShellsPerUser' { [pscustomobject]@{ Value = 30 } }
+        default { throw "no such item: $place" }
+    }
+}
+Set-Alias -Name Get-Item -Value Get-FpNode
+Set-Alias -Name Get-ChildItem -Value Get-FpNode
+function Invoke-FpOwn { & (Get-Command -Name $args[0] -CommandType Function) @($args[1]) }
+Write-FpRecord quota @{ known = (Invoke-FpOwn Get-FpWinrmSetting 'Shell\\MaxShellsPerUser')
+    unknown = (Invoke-FpOwn Get-FpWinrmSetting 'Service\\None') }
+foreach ($one in & (Get-Command -Name Get-FpListenerCertificate -CommandType Function)) {
+    Write-FpRecord certificate @{ thumbprint = $one.Thumbprint; until = $one.Until }
+}
+"""
+EXPIRING = """
+    $end = [System.DateTime]::new(1970, 1, 2, 0, 0, 0, [System.DateTimeKind]::Utc)
+    [pscustomobject]@{ NotAfter = $end.ToLocalTime() }
+"""
+
+
+@pytest.mark.parametrize(("found", "told"), [(EXPIRING, [("ABCD", 86400)]), ("", [])])
+def test_the_providers_of_winrm_and_certificates_are_read(
+    warm: WarmMachine, found: str, told: list[tuple[str, int]]
+) -> None:
+    """A listener for HTTP has no certificate, and one whose certificate was removed has none to tell of."""
+
+    def load(name: str, package: str = "tasks") -> str:
+        text = "# Requires: settings\n" + PROVIDERS.replace("FOUND", found)
+        return text if name == "ask" else load_windows_script(name, package)
+
+    result = warm.open_host(script_loader=load).run_script(Script("ask"), deadline=Deadline.after(CLOCK, 60))
+    assert result.find_records("error") == ()
+    (quota,) = result.find_records("quota")
+    assert (quota["known"], quota["unknown"]) == ("30", "")
+    assert [(each["thumbprint"], each["until"]) for each in result.find_records("certificate")] == told

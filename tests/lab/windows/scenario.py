@@ -239,6 +239,7 @@ class Scenario:
             registry[rf"{WINDOWS_UPDATE}\Auto Update\RebootRequired"] = {"volatile": True, "values": {}}
         return {
             "power": "on",
+            "clock_ahead": 0,
             "boot": {"number": 1, "time": self.boot_time if self.boot_time is not None else now - 3600},
             "shutdown": None,
             "build": self.build,
