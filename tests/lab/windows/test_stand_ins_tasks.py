@@ -13,7 +13,7 @@ from tests.lab.windows.state import change_state
 REGISTER = r"""
 function Register([string] $Name, [string] $Script, [string] $At) {
     $service = New-Object -ComObject Schedule.Service
-    $service.Connect()
+    $null = $service.Connect()
     $definition = $service.NewTask(0)
     $definition.Principal.UserId = 'S-1-5-18'
     $definition.Principal.LogonType = 5
@@ -32,7 +32,7 @@ function Register([string] $Name, [string] $Script, [string] $At) {
 }
 function Find([string] $Name) {
     $service = New-Object -ComObject Schedule.Service
-    $service.Connect()
+    $null = $service.Connect()
     $service.GetFolder('\').GetTask($Name)
 }
 function Code($Failure) {
