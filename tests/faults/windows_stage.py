@@ -125,7 +125,7 @@ class WindowsHost:
         (newest.parent / "rc.new").mkdir()
         run_on(self.served.machine, f"Stop-Process -Id {json.loads(newest.read_text())['pid']} -Force", "system")
 
-    def deletejobs(self) -> None:
+    def delete_jobs(self) -> None:
         """Delete the folders of its jobs, as far as Windows lets anybody: a file that is open without sharing stays."""
         for path in sorted((self.root / "jobs").rglob("*"), reverse=True):
             if path.is_file() and path.name != "alive":
@@ -201,6 +201,8 @@ class WindowsStage(Controllers):
         if len(report.outcomes) != 1:
             raise Broken(f"the machine has {len(report.outcomes)} outcomes")
         outcome = self.outcome(run)
+        if outcome.error is not None and outcome.error.kind == "InternalError":  # of the fault that strikes, as well
+            raise Broken(f"a defect: {outcome.error.message}")
         judge(self.host.served, outcome)
         if self.host.served.host.settings.in_the_clear:
             raise Broken("messages were sent in the clear")
