@@ -125,6 +125,7 @@ class Update:
         group: updates of one group must be in one transaction; "" for no group.
         held: the machine's administrator holds the package. fleetpatch never releases a hold.
         blocked: why the machine can't install the update now ("UA_ESM_REQUIRED …"), or "".
+        needs_licence: its licence terms must be accepted first. Only a request can allow that.
         requires_reboot: None when unknown before the installation.
         changes_boot: the package manager says that it replaces what the machine boots with: a kernel, a boot loader,
             firmware or a tool that builds boot images. False in records of earlier versions.
@@ -161,6 +162,13 @@ class Update:
     updates_manager: bool = False
     title: str = ""
     optional: str = ""
+    needs_licence: bool = False
+
+    @property
+    def remark(self) -> str:
+        """Return what keeps the update from being installed, apart from the selection of a request; or ""."""
+        licence = "its licence terms must be accepted (accept_licences)" if self.needs_licence else ""
+        return "held" if self.held else self.blocked or licence
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ from tasks.states import (
     HookPoint,
     OperationState,
     RebootState,
+    Severity,
     Step,
     UpdateState,
     YesNoUnknown,
@@ -95,6 +96,8 @@ class Selection:
     exclude_requiring_reboot: bool = False
     newest: bool = False  # for a security fix: the newest version of any origin, not the newest of a security origin
     published_before: datetime | None = None
+    severities: frozenset[Severity] = frozenset()  # empty: any
+    accept_licences: bool = False
     pinned_updates: PinnedUpdates | None = None
 
 

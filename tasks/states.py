@@ -1,6 +1,7 @@
 """The states of steps, runs, updates and reboots. The names are those of Azure Update Manager where it has one."""
 
 from enum import StrEnum
+from typing import Self
 
 
 class Step(StrEnum):
@@ -74,6 +75,27 @@ class Classification(StrEnum):
     UPDATES = "Updates"
     OTHER = "Other"
     UNCLASSIFIED = "Unclassified"
+
+
+class Severity(StrEnum):
+    """How severe a publisher rates what an update fixes. Read in any case, also in the words of other publishers."""
+
+    CRITICAL = "Critical"
+    IMPORTANT = "Important"
+    MODERATE = "Moderate"
+    LOW = "Low"
+    UNSPECIFIED = "Unspecified"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        word = str(value).strip().capitalize()
+        word = {"Medium": "Moderate", "High": "Important", "": "Unspecified", "None": "Unspecified"}.get(word, word)
+        return next((each for each in cls if each.value == word), None)
+
+    @classmethod
+    def rate(cls, text: str) -> Self:
+        """Return the severity that a publisher's word means; Unspecified for a word that is not known."""
+        return cls._missing_(text) or cls(cls.UNSPECIFIED)
 
 
 UNFINISHED_RUN_STATES = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})

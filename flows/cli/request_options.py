@@ -142,6 +142,7 @@ _ROWS = (
     RequestOption("report_directory", "--report", parameter=ReportOption),
     RequestOption("request", parameter=RequestFileOption),
     RequestOption("updates.classifications", "--classification", short="-c", metavar="NAME"),
+    RequestOption("updates.severities", "--severity", metavar="NAME"),
     RequestOption("updates.include", help="Also install, e.g. nginx=1.22*.", metavar="MASK"),
     RequestOption("updates.exclude", help="Never install. Overrides all other options.", metavar="MASK"),
     RequestOption("only_included", parameter=OnlyIncludedOption),
@@ -215,6 +216,7 @@ _ROWS = (
         "restart_services_exclude", "--restart-exclude", "Units not to restart.", "MASK", is_named_in_errors=False
     ),
     RequestOption("allow_removals"),
+    RequestOption("accept_licences", help="Accept licence terms of updates."),
     RequestOption("repair", help="First finish an interrupted package transaction."),
     RequestOption("stage", help="Do not download everything before the first installation."),
     RequestOption("refresh", parameter=NoRefreshOption),

@@ -15,7 +15,7 @@ from tasks.rules.calendar.local_time import localize_time
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
 from tasks.rules.timing.maintenance_window import build_window
-from tasks.states import Classification, RebootPolicy
+from tasks.states import Classification, RebootPolicy, Severity
 from tasks.steps.context.patch_options import DEFAULT_MAX_UNREACHABLE_SECONDS, PatchOptions
 
 if TYPE_CHECKING:
@@ -156,6 +156,11 @@ class UpdatesRequest(StrictModel):
         max_length=500,
         description="Masks of updates that are never installed. They override everything else.",
     )
+    severities: list[Severity] = Field(
+        default=[],
+        description="Only updates that their publisher rates so, and those that are included by name. `Unspecified`: "
+        "those without a rating, which some package managers never give. Empty: any.",
+    )
     exclude_requiring_reboot: bool = Field(
         default=False, description="Leave out updates that are known to need a reboot."
     )
@@ -223,6 +228,12 @@ class PatchRequest(ScopeRequest):
         default=30, gt=0, le=240, description="Minutes that it may then take until a login works."
     )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
+    accept_licences: bool = Field(
+        default=False,
+        title="Accept Licence Terms",
+        description="Accept the licence terms of the updates that are installed, in your name, where the machine asks "
+        "for that. Otherwise such updates are left out, and the report says so.",
+    )
     repair: bool = Field(default=False, description="Finish a package transaction that was interrupted before.")
     native_updaters: Literal["leave", "pause"] = Field(
         default="leave",
@@ -300,6 +311,8 @@ class PatchRequest(ScopeRequest):
                 Selection,
                 classifications=frozenset(self.updates.classifications),
                 published_before=self._localize_published_before(),
+                severities=frozenset(self.updates.severities),
+                accept_licences=self.accept_licences,
                 pinned_updates=pinned_updates,
             ),
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,

@@ -1,6 +1,6 @@
 """The parameters of package jobs. Pure. scripts/posix/transactions.sh and the managers' job scripts read them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import floor
 
 from tasks.errors import RequestError
@@ -29,6 +29,14 @@ def build_job_parameters(
         if transaction.stop_at is not None:
             params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
     return params
+
+
+def accepts_licences(updates: Iterable[Update]) -> str:
+    """Return "yes" when licence terms of these updates have to be accepted, else "".
+
+    An update that needs it is among them only when the request allows it: the selection excludes it otherwise.
+    """
+    return "yes" if any(update.needs_licence for update in updates) else ""
 
 
 def build_package_parameters(

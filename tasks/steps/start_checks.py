@@ -33,7 +33,12 @@ def check_time_left(context: MachineContext) -> str:
         describe_cut_off(window, options.reboot, context.reboot_reserve_seconds),
         zone=window.zone,
     )
-    return "" if check.fits else check.explanation
+    if check.fits:
+        return ""
+    assessment = context.state.assessment
+    at_work = assessment.packages.at_work if assessment is not None and assessment.packages is not None else ""
+    # it was waited for, until the time was over
+    return f"{check.explanation}; packages were being changed by {at_work}" if at_work else check.explanation
 
 
 def find_machine_cut_off(context: MachineContext) -> datetime:

@@ -214,6 +214,29 @@ def test_a_job_writes_its_records_to_its_events_file(tmp_path):
     assert root == {"kind": "root", "root": str(tmp_path)}
 
 
+def test_a_file_that_a_virus_scanner_has_for_a_moment_ends_no_job(tmp_path):
+    program = """\
+$path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
+$hold = {
+    param($Path, $Taken)
+    $file = [System.IO.File]::Open($Path, 'OpenOrCreate', 'ReadWrite', 'None')
+    $null = $Taken.Set()
+    Start-Sleep -Milliseconds 700
+    $file.Dispose()
+}
+$taken = New-Object -TypeName System.Threading.ManualResetEvent -ArgumentList $false
+$scanner = [System.Management.Automation.PowerShell]::Create()
+$null = $scanner.AddScript($hold).AddArgument($path).AddArgument($taken).BeginInvoke()
+$null = $taken.WaitOne()
+Write-FpRecord 'changed'
+$FpJobDirectory = ''
+"""
+    outer = "$inner = [ScriptBlock]::Create((Get-FpParam program)); $FpJobDirectory = (Get-FpParam folder); . $inner"
+    params = {"program": f"{load_windows_script('prelude')}\n{program}", "folder": str(tmp_path)}
+    assert run(outer, params, {"SystemRoot": "/x"}).exit_code == 0
+    assert (tmp_path / "events").read_bytes() == b'{"kind":"changed"}\n'
+
+
 JOB = """
 Write-FpRecord 'begun' ([ordered]@{ text = [string][char]0xfc + 'n' + [char]0xef; stop = (Test-FpStopRequested) })
 Write-FpRecord 'long' @{ text = 'x' * 70000 }

@@ -65,6 +65,14 @@ class TestZypper:
         assert run(tmp_path, "zypper")[-2]["exit_code"] == 0
         assert len(calls(tmp_path, OURS)) == 3
 
+    @pytest.mark.parametrize("accepts", ["", "yes"])
+    def test_licences_are_accepted_only_if_that_is_allowed(self, tmp_path: Path, accepts: str) -> None:
+        says(tmp_path, "install", "(1/1) Installing: a-2-1.noarch [done]\n")
+        assert run(tmp_path, "zypper", accept_licences=accepts)[-2]["exit_code"] == 0
+        asked = calls(tmp_path, " install ")
+        assert len(asked) > 2
+        assert {"--auto-agree-with-licenses" in line for line in asked} == {accepts == "yes"}
+
     def test_what_it_would_remove_is_a_removal(self, tmp_path: Path) -> None:
         gone = '<to-remove>\n<solvable type="package" name="b" edition="1-1" arch="i586"/></to-remove>'
         says(tmp_path, "simulate", SUMMARY.format(gone))

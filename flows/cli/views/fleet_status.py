@@ -109,6 +109,7 @@ def build_missing_updates_json(missing_updates: MissingUpdates) -> dict[str, obj
             {
                 "machineName": machine.name,
                 "patchName": update.name,
+                "patchTitle": update.title or None,
                 "versionBefore": update.installed,
                 "version": update.available,
                 "classifications": [update.classification.value],
@@ -118,6 +119,7 @@ def build_missing_updates_json(missing_updates: MissingUpdates) -> dict[str, obj
                 "sizeBytes": update.size_bytes,
                 "held": update.held,
                 "blocked": update.blocked,
+                "needsLicence": update.needs_licence,
             }
             for machine, update in missing_updates
         ]
@@ -161,14 +163,13 @@ def print_missing_by_machine(
         missing_updates,
         key=lambda pair: (pair[0].name, pair[1].classification not in URGENT_CLASSIFICATIONS, pair[1].name),
     ):
-        remark = "held" if update.held else update.blocked
         shown = machine.name if machine.name != before else ""
         grid.add_row(
             to_safe_text(shown),
             to_safe_text(update.name),
             render_classification(update),
             render_version_change(update),
-            to_safe_text(remark, "yellow", 40),
+            to_safe_text(update.remark, "yellow", 40),
         )
         before = machine.name
     _print_missing_table(

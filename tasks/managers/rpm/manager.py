@@ -6,7 +6,7 @@ from typing import Final
 
 from tasks.errors import RequestError
 from tasks.managers.boot_packages import is_boot_package
-from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
+from tasks.managers.job_parameters import accepts_licences, build_job_parameters, build_package_parameters
 from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
 from tasks.managers.rpm.system_state import parse_duplicates
 from tasks.managers.rpm.versions import RpmVersion
@@ -98,6 +98,7 @@ class RpmManager:
             params = {
                 "packages": tuple(build_package_spec(update) for update in wanted),
                 "downloads": "yes" if downloads else "",
+                "accept_licences": accepts_licences(wanted),
                 "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
             }
             result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
@@ -151,6 +152,7 @@ class RpmManager:
         params = build_job_parameters(kind, transactions, PACKAGES_LOCK_TIMEOUT_SECONDS) | build_package_parameters(
             transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
         )
+        params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         for transaction in transactions:
             params[f"tx_{transaction.number}_names"] = tuple(update.id for update in transaction.updates)
         return replace(self._build_script("rpm_job", params), read_only=False)

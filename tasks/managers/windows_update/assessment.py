@@ -44,7 +44,6 @@ _REBOOTS: Final[Mapping[int | None, bool | None]] = {0: False, _ALWAYS_REBOOTS: 
 _DRIVER_TYPE: Final = 2
 _CBS_AT_WORK: Final = 2
 _MAX_WARNINGS: Final = 20
-_LICENCE_REASON: Final = "its licence terms are not accepted, and fleetpatch may not accept them"
 _INPUT_REASON: Final = "it may ask a person something while it is installed"
 
 
@@ -69,12 +68,11 @@ class BusyRecord(Record):
     installer: bool = False
 
 
-def parse_assessment(result: ScriptResult, *, accepts_licences: bool) -> PackageState:
+def parse_assessment(result: ScriptResult) -> PackageState:
     """Return the package state.
 
     Args:
         result: of wua_assess.ps1.
-        accepts_licences: whether licence terms may be accepted.
 
     Raises:
         ManagerBusy: another installation keeps the agent from searching.
@@ -89,7 +87,7 @@ def parse_assessment(result: ScriptResult, *, accepts_licences: bool) -> Package
     known = parse_records(OfferedUpdate, result.find_records("update"))
     offered = order_updates(each for each in known if not each.installed and not each.reboot_required)
     waiting = tuple(each for each in known if each.reboot_required)
-    updates = tuple(build_update(each, source, offered, accepts_licences=accepts_licences) for each in offered)
+    updates = tuple(build_update(each, source, offered) for each in offered)
     history = parse_records(HistoryEntry, result.find_records("history"))
     others = find_other_managers(
         policy,
@@ -138,16 +136,13 @@ def require_search(result: ScriptResult, source: str) -> None:
     raise ManagerError(message, hint=known.remedy)
 
 
-def build_update(
-    offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate], *, accepts_licences: bool
-) -> Update:
+def build_update(offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate]) -> Update:
     """Return an update of the model.
 
     Args:
         offered: what the agent offers.
         source: where it comes from.
         candidates: all offered updates; only those are named as replaced.
-        accepts_licences: whether licence terms may be accepted.
     """
     ids = {each.id for each in candidates} - {offered.id}
     name = offered.name
@@ -163,7 +158,7 @@ def build_update(
         cves=tuple(offered.cves) or None,
         size_bytes=offered.download_bytes,
         held=offered.hidden,
-        blocked=_find_block(offered, accepts_licences=accepts_licences),
+        blocked=_INPUT_REASON if offered.user_input else "",
         requires_reboot=_REBOOTS.get(offered.reboot_behavior),
         kb=name if offered.kbs else "",
         published=offered.published_at,
@@ -175,6 +170,7 @@ def build_update(
         optional=explain_optional(
             offered.categories, is_driver=offered.type == _DRIVER_TYPE, is_browse_only=offered.browse_only
         ),
+        needs_licence=not offered.eula_accepted,
     )
 
 
@@ -202,12 +198,6 @@ def _get_time(entry: HistoryEntry) -> int:
 
 def _describe_count(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _find_block(offered: OfferedUpdate, *, accepts_licences: bool) -> str:
-    if offered.user_input:
-        return _INPUT_REASON
-    return "" if offered.eula_accepted or accepts_licences else _LICENCE_REASON
 
 
 def _find_lock_holder(busy: BusyRecord) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 from uuid import uuid4
 
 from tasks.errors import DeadlineExceeded, ManagerError, RequestError, ScriptFailed
-from tasks.managers.job_parameters import build_job_parameters
+from tasks.managers.job_parameters import accepts_licences, build_job_parameters
 from tasks.managers.windows_update.assessment import MANAGER_NAME, parse_assessment, require_search
 from tasks.managers.windows_update.hresults import build_job_table, explain_code
 from tasks.managers.windows_update.installed_versions import find_installed_versions
@@ -46,8 +46,6 @@ class WindowsUpdateManager:
     """The PackageManager for Windows.
 
     Args:
-        accepts_licences: whether jobs accept the licence terms of updates. Updates with undecided terms are blocked
-            otherwise.
         clock: for the wait for a job that reads.
     """
 
@@ -58,8 +56,7 @@ class WindowsUpdateManager:
     lock_files: tuple[str, ...] = ()
     change_lock_files: tuple[str, ...] = ()
 
-    def __init__(self, *, accepts_licences: bool = False, clock: Clock | None = None) -> None:
-        self._accepts_licences = accepts_licences
+    def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
@@ -72,7 +69,7 @@ class WindowsUpdateManager:
         """
         params = {"refresh": "yes"} if refresh else {}
         result = self._read(transport, Script("wua_assess", params, package=PACKAGE), deadline)
-        return parse_assessment(result, accepts_licences=self._accepts_licences)
+        return parse_assessment(result)
 
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:
         """See PackageManager. The records have everything."""
@@ -86,9 +83,7 @@ class WindowsUpdateManager:
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
         offered = {each.id: each for each in parse_records(OfferedUpdate, result.find_records("update"))}
-        refused = {
-            update.id: reason for update in updates if (reason := self._find_refusal(update, offered.get(update.id)))
-        }
+        refused = {update.id: reason for update in updates if (reason := _find_refusal(update, offered.get(update.id)))}
         left = [offered[update.id] for update in updates if update.id not in refused]
         missing = [each for each in left if not each.downloaded]
         is_known = all(each.download_bytes is not None for each in missing)
@@ -129,20 +124,11 @@ class WindowsUpdateManager:
             RequestError: there is nothing to do, or an update's id or version is not valid.
         """
         params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions, INSTALLER_WAIT_SECONDS)
-        params["accept_licences"] = "yes" if self._accepts_licences else ""
+        params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         params["codes"] = build_job_table()
         for transaction in transactions:
             params[f"tx_{transaction.number}_updates"] = tuple(map(_build_choice, transaction.updates))
         return Script("wua_job", params, read_only=False, package=PACKAGE)
-
-    def _find_refusal(self, update: Update, offered: OfferedUpdate | None) -> str:
-        if offered is None or offered.reboot_required:
-            return "it is no longer offered: it was installed, superseded or withdrawn since the assessment"
-        if offered.version != update.available:
-            return f"{offered.version} is offered now, not {update.available}: that changed since the assessment"
-        if not offered.eula_accepted and not self._accepts_licences:
-            return "its licence terms are not accepted"
-        return ""
 
     def _read(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
         """Run a script that reads. Some builds of Windows refuse even that to a login over the network; a job may."""
@@ -166,6 +152,16 @@ class WindowsUpdateManager:
         if status.phase is not JobPhase.FINISHED:
             raise ManagerError(f"the job {job.id}, which was to ask the Windows Update Agent, is {status.phase}")
         return ScriptResult(tuple(events), status.exit_code or 0, status.log)
+
+
+def _find_refusal(update: Update, offered: OfferedUpdate | None) -> str:
+    if offered is None or offered.reboot_required:
+        return "it is no longer offered: it was installed, superseded or withdrawn since the assessment"
+    if offered.version != update.available:
+        return f"{offered.version} is offered now, not {update.available}: that changed since the assessment"
+    if not offered.eula_accepted and not update.needs_licence:
+        return "its licence terms are not accepted: that changed since the assessment"
+    return ""
 
 
 def _build_script_error(script: Script, result: ScriptResult) -> ScriptFailed:

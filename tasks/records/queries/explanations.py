@@ -48,6 +48,8 @@ def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
             reason = "a hold on the machine excludes it"
         elif update.blocked:
             reason = f"the machine can't install it in its present state: {update.blocked}"
+        elif update.needs_licence:
+            reason = update.remark
         yield Explanation(
             assessment.machine,
             update,

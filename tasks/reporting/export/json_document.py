@@ -197,6 +197,7 @@ def _build_patch_object(row: UpdateRow) -> JsonObject:
     return {
         "patchId": row.update_id,
         "patchName": row.name,
+        "patchTitle": row.title or None,
         "architecture": row.arch,
         "kbId": row.kb or None,
         "versionBefore": row.version_before,

@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from inventory.name_lists import join_first_names
 from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.rules.calendar.time_format import format_time_with_zone
-from tasks.states import Classification, UpdateState
+from tasks.states import Classification, Severity, UpdateState
 
 SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
 
@@ -16,10 +16,10 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     """Return the chosen updates, and the skipped updates with reasons. Together they are all pending updates.
 
     An exclude mask has priority, then a hold of the machine's administrator. Other updates are selected by their
-    classification or by an include mask, optional ones only by a mask. Security includes Security-ESM. A selected
-    update is still Excluded when the machine can't install it (``blocked``), when it is newer than
-    ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the reboot
-    need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
+    classification and severity or by an include mask, optional ones only by a mask. Security includes Security-ESM. A
+    selected update is still Excluded when the machine can't install it (``blocked``), when its licence terms may not be
+    accepted, when it is newer than ``published_before``, or when it needs a reboot and the request excludes such
+    updates. If the date or the reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``.
@@ -46,11 +46,14 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
 
 
 def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) -> tuple[str, ...]:
-    """Return notes about limits that could not be applied to chosen updates."""
+    """Return notes about limits that could not be applied to chosen updates, and on licence terms that they need."""
     chosen = tuple(chosen)
     notes: list[str] = []
     if selection.pinned_updates is not None:
         notes.append(f"only what run {selection.pinned_updates.run_id} has tested is chosen")
+    licensed = [update.name for update in chosen if update.needs_licence]
+    if licensed:
+        notes.append(f"licence terms are accepted, as the request says, of {join_first_names(licensed)}")
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
         notes.append(f"kept although it is not known whether they need a reboot: {join_first_names(unknown_reboot)}")
@@ -102,8 +105,10 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
     if update.held or update.name in held:
         return UpdateResult(update, UpdateState.EXCLUDED, "a hold on the machine excludes it")
-    not_selected_reason = _check_classification(update, selection) or _check_pinned_version(
-        update, selection.pinned_updates
+    not_selected_reason = (
+        _check_classification(update, selection)
+        or _check_severity(update, selection)
+        or _check_pinned_version(update, selection.pinned_updates)
     )
     if not_selected_reason:
         return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
@@ -128,6 +133,16 @@ def _check_classification(update: Update, selection: Selection) -> str:
     return f"classification {update.classification} is not selected (selected: {asked}){masks}"
 
 
+def _check_severity(update: Update, selection: Selection) -> str:
+    wanted = selection.severities
+    if not wanted or Severity.rate(update.severity) in wanted:
+        return ""
+    if any(_is_included_by_mask(mask, update) for mask in selection.include):
+        return ""
+    asked = ", ".join(each for each in Severity if each in wanted)
+    return f"severity {update.severity or Severity.UNSPECIFIED} is not selected (selected: {asked})"
+
+
 def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     """Return why pinned updates exclude an update, or "". Versions are only compared for equality."""
     if frozen is None or (update.name, update.available) in frozen.updates:
@@ -141,6 +156,8 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
 def _check_install_limits(update: Update, selection: Selection) -> str:
     if update.blocked:
         return f"the machine can't install it in its present state: {update.blocked}"
+    if update.needs_licence and not selection.accept_licences:
+        return "its licence terms are not accepted on the machine, and the request does not accept them"
     limit = selection.published_before
     if limit is not None and update.published is not None and update.published > limit:
         day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"

@@ -63,21 +63,15 @@ function Write-FpDisks {
     }
 }
 
-function Read-FpStartMode { # how a service is started: 2 is automatic. Before .NET 4.6.1, only the registry has it.
-    param($Service, [string] $Path)
-    $mode = $Service.PSObject.Properties['StartType']
-    if ($null -ne $mode -and $null -ne $mode.Value) { return [int] $mode.Value }
-    Read-FpValue -Path $Path -Name Start
-}
-
-# Automatic services that do not run. Not those that Windows starts late or on an event, and not the services of a
-# logged in user, which have another name at each login.
+# Automatic services that do not run, as the registry says: .NET before 4.6.1 does not know how a service is started,
+# and later ones fail for a service that may not be opened. Not those that Windows starts late or on an event, and not
+# the services of a logged in user, which have another name at each login.
 function Write-FpStoppedServices {
     $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
         if ("$($service.Status)" -ne 'Stopped') { continue }
         $path = Join-Path -Path $top -ChildPath $service.Name
-        if ((Read-FpStartMode -Service $service -Path $path) -ne 2) { continue }
+        if ((Read-FpValue -Path $path -Name Start) -ne 2) { continue }
         if ((Read-FpValue -Path $path -Name DelayedAutostart) -eq 1) { continue }
         if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
         $type = Read-FpValue -Path $path -Name Type

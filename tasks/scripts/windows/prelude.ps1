@@ -113,7 +113,20 @@ function Write-FpLine {
         $path = Join-Path -Path $FpJobDirectory -ChildPath 'events'
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
-        $file = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+        $watch = [System.Diagnostics.Stopwatch]::StartNew()
+        $file = $null
+        while ($null -eq $file) {
+            try {
+                $file = [System.IO.File]::Open(
+                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+            } catch [System.IO.DirectoryNotFoundException] {
+                throw
+            } catch {
+                # a virus scanner or a backup may have it; an error here would end the job
+                if ($watch.ElapsedMilliseconds -gt 10000) { throw }
+                Start-Sleep -Milliseconds 100
+            }
+        }
         try {
             $file.Write($bytes, 0, $bytes.Length)
             $file.Flush($true) # to the disk: it must survive a power cut

@@ -72,10 +72,14 @@ function Test-FpWorkerBusy {
     ($null -eq $after) -or ($after - $before -gt 0.1)
 }
 
+function Open-FpInstallerMutex { # an error if there is none
+    [System.Threading.Mutex]::OpenExisting('Global\_MSIExecute')
+}
+
 function Test-FpInstallerBusy { # whether Windows Installer (MSI) is in an installation: it keeps this mutex meanwhile
     $mutex = $null
     try {
-        $mutex = [System.Threading.Mutex]::OpenExisting('Global\_MSIExecute')
+        $mutex = Open-FpInstallerMutex
         if (-not $mutex.WaitOne(0)) { return $true }
         $mutex.ReleaseMutex()
         $false

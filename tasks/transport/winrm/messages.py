@@ -23,7 +23,9 @@ from tasks.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 OPERATION_SECONDS: Final = 20
-"""How long the machine waits for output before it answers that there is none yet. It allows at most 60 s."""
+"""How long the machine waits for output before it answers that there is none yet."""
+SLOW_OPERATION_SECONDS: Final = 60
+"""How long it may take to do anything else: the first shell of a login makes its profile. WinRM allows no more."""
 ANSWER_GRACE_SECONDS: Final = 15.0
 """How much longer than that an answer may take to arrive."""
 _CODE_PAGE_UTF8: Final = 65001
@@ -184,10 +186,11 @@ class WsmanClient:
         Raises:
             NoOutputYet: there is none yet.
         """
-        wait = max(1, min(OPERATION_SECONDS, int(seconds - 0.5)))
         try:
             stdout, stderr, exit_code, is_done = self._ask(
-                lambda: self._protocol.get_command_output_raw(shell_id, command_id), seconds, operation_seconds=wait
+                lambda: self._protocol.get_command_output_raw(shell_id, command_id),
+                seconds,
+                most_seconds=OPERATION_SECONDS,
             )
         except WsmanFault as fault:
             if fault.code == TIMED_OUT:
@@ -208,7 +211,7 @@ class WsmanClient:
         self._line.close()
 
     def _ask(
-        self, request: Callable[[], _Result], seconds: float, *, operation_seconds: int = OPERATION_SECONDS
+        self, request: Callable[[], _Result], seconds: float, *, most_seconds: int = SLOW_OPERATION_SECONDS
     ) -> _Result:
         """Send one request.
 
@@ -217,6 +220,7 @@ class WsmanClient:
             WsmanFault: the machine answered with a fault.
             MessageLost: there is no usable answer.
         """
+        operation_seconds = max(1, min(most_seconds, int(seconds - 0.5)))
         self._protocol.operation_timeout_sec = operation_seconds
         self._transport.timeouts = (
             min(CONNECT_TIMEOUT_SECONDS, max(0.1, seconds)),

@@ -29,17 +29,32 @@ EXTRA = {
         while (-not (Test-Path -LiteralPath (Get-FpParam gate))) { Start-Sleep -Milliseconds 20 }
         Write-FpRecord ended""",
 }
-RUN_EX = "$null = $task.RunEx($null, 2, 0, '')"
+PATIENCE = """
+function Start-FpShortSleep {{ (Get-Variable -Name patience).Value = {}; [System.Threading.Thread]::Sleep(50) }}
+Set-Alias -Name Start-Sleep -Value Start-FpShortSleep
+"""
+HELD_UP = """
+function Register-FpHeldTask {
+    $null = & (Get-Command -Name Register-FpTask -CommandType Function) @args
+    [pscustomobject]@{} | Add-Member -MemberType ScriptMethod -Name RunEx -Value { } -PassThru
+}
+Set-Alias -Name Register-FpTask -Value Register-FpHeldTask
+"""
 
 
 class Place:
-    """A folder of fleetpatch on a machine, whose tasks can be held up."""
+    """A folder of fleetpatch on a machine, whose tasks can be held up.
+
+    ``before`` has texts to run before those of scripts. In them, an alias of a function wins over the function; so the
+    texts of the scripts are as they are.
+    """
 
     def __init__(self, warm: WarmMachine) -> None:
         self.warm = warm
         self.folder = warm.make_place()
         self.is_held_up = False
         self.patience = 40
+        self.before: dict[str, str] = {}
         self.host = self.open()
 
     def open(self) -> PowerShellHost:
@@ -48,10 +63,12 @@ class Place:
     def load(self, name: str, package: str = SHARED_SCRIPTS) -> str:
         if name in EXTRA:
             return EXTRA[name]
-        text = load_test_script(name, package)
-        assert name != "job_start" or (RUN_EX in text and "\n$patience = 40\n" in text)
-        text = text.replace("\n$patience = 40\n", f"\n$patience = {self.patience}\n")
-        return text.replace(RUN_EX, "$null = $task") if self.is_held_up else text
+        before = self.before.get(name, "")
+        if name == "job_start":
+            before += (HELD_UP if self.is_held_up else "") + (
+                PATIENCE.format(self.patience) if self.patience != 40 else ""
+            )
+        return f"{before}\n{load_test_script(name, package)}"
 
     def job(self, job_id: str = "one") -> Path:
         return self.folder / "jobs" / job_id

@@ -162,6 +162,45 @@ def test_a_powershell_that_is_too_old_is_refused_with_the_remedy(warm: WarmMachi
     assert "Windows Management Framework" in caught.value.hint
 
 
+def test_what_does_not_answer_is_left_out_and_the_rest_is_told(warm: WarmMachine) -> None:
+    broken = "function Stop-FpPart { throw 'it does not answer' }\n" + "\n".join(
+        f"Set-Alias -Name {name} -Value Stop-FpPart -Option AllScope -Force"
+        for name in ("Get-FpPrivilege", "Get-FpBootId", "Write-FpStoppedServices", "Get-FpListener")
+    )
+
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        text = load_windows_script(name, package)
+        return f"{broken}\n{text}" if name == "facts" else text
+
+    result = warm.open_host(script_loader=load).run_script(Script("facts"), deadline=soon())
+    told = {str(record["kind"]): record for record in result.records}
+    assert "error" not in told
+    assert told["os"]["version"] == told["kernel"]["release"] == "20348.2700"
+    assert told["kernel"]["boot_id"] == ""
+    assert (told["privilege"]["way"], told["privilege"]["remedy"]) == (
+        "none", "Add it to the local group Administrators."
+    )  # fmt: skip
+    assert (told["services"]["failed_known"], told["services"]["listening_known"]) == (False, False)
+    assert told["runner"]["can_reboot"] is True
+    assert "services: it does not answer" in str(result)
+    assert "disk" in told
+
+
+@pytest.mark.parametrize(("told", "arch"), [("ARM64", "ARM64"), ("", "AMD64")])
+def test_the_kind_of_processor(warm: WarmMachine, told: str, arch: str) -> None:
+    def load(name: str, package: str = SHARED_SCRIPTS) -> str:
+        text = load_windows_script(name, package)
+        return f"$env:PROCESSOR_ARCHITECTURE = '{told}'\n{text}" if name == "facts" else text
+
+    assert read_facts(warm.open_host(script_loader=load), CLOCK, soon()).arch == arch
+
+
+def test_a_container_can_not_be_rebooted() -> None:
+    registry: dict[str, dict[str, int | str | list[str]]] = {r"SYSTEM\CurrentControlSet\Control": {"ContainerType": 2}}
+    with facts_of(Scenario(registry=registry)) as facts:
+        assert facts.can_reboot is False
+
+
 def test_a_refusal_needs_a_remedy_for_people() -> None:
     clock = FakeClock()
     machine = FakeTransport(clock)

@@ -42,6 +42,14 @@ def test_everything_is_installed_in_order_with_one_reboot_and_automatic_updates_
     assert any("paused while this run installed" in message for message in paused), paused
 
 
+def test_licence_terms_are_accepted_where_the_request_says_so() -> None:
+    with WindowsFleet.opened(Scenario(updates=(offer(1, eula_accepted=False),))) as fleet:
+        refused = results(fleet.patch())["KB5000001"]
+        accepted = results(fleet.patch(accept_licences=True))["KB5000001"]
+    assert (refused.state, accepted.state) == (UpdateState.EXCLUDED, UpdateState.INSTALLED)
+    assert refused.reason == "its licence terms are not accepted on the machine, and the request does not accept them"
+
+
 def test_what_the_boot_undoes_has_failed_and_the_next_run_warns_of_it() -> None:
     with WindowsFleet.opened(Scenario(updates=(cumulative(rolled_back=True), offer(2)))) as fleet:
         outcome = fleet.patch()

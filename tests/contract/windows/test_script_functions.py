@@ -133,3 +133,58 @@ def test_the_prelude_alone_has_defaults(warm: WarmMachine) -> None:
     done = warm.windows.powershell.run_script(f"{load_windows_script('prelude')}\n{tail}", logon="system")
     assert done.stdout.decode().split() == ["=", '{"kind":"it","value":"other"}', "False"]
     assert (done.exit_code, done.stderr) == (0, b"")
+
+
+def test_a_job_says_for_whom_it_is_to_stop(warm: WarmMachine, tmp_path: Path) -> None:
+    text = """
+        function Read-FpReason { param([string] $FpJobDirectory) Get-FpStopReason }
+        $folders = '', (Get-FpParam quiet), (Get-FpParam asked)
+        Write-FpRecord 'it' @{ value = @($folders | ForEach-Object { Read-FpReason $_ }) }
+    """
+    asked, quiet = tmp_path / "asked", tmp_path / "quiet"
+    for folder in (asked, quiet):
+        folder.mkdir()
+    (asked / "stop").write_text("run-2 (anna)\n")
+    result = ask(warm, "stop_request", text, asked=str(asked), quiet=str(quiet))
+    assert value(result) == ["", "", "run-2 (anna)"]
+
+
+MUTEX = """
+    $key = 'HKLM:\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Installer\\InProgress'
+    $installer = [System.Threading.Mutex]::new($false)
+    $kept, $end = [System.Threading.ManualResetEvent]::new($false), [System.Threading.ManualResetEvent]::new($false)
+    $other = [System.Management.Automation.PowerShell]::Create()
+    $keep = 'param($Mutex, $Kept, $End) $Mutex.WaitOne(); $Kept.Set(); $End.WaitOne()'
+    $null = $other.AddScript($keep).AddArgument($installer).AddArgument($kept).AddArgument($end)
+    function Open-FpOther { OPEN }
+    Set-Alias -Name Open-FpInstallerMutex -Value Open-FpOther
+    try {
+        BEFORE
+        Write-FpRecord 'it' @{ value = (Test-FpInstallerBusy) }
+    } finally {
+        $null = $end.Set()
+        Remove-Item -LiteralPath $key -ErrorAction SilentlyContinue
+    }
+"""
+KEEP = "$call = $other.BeginInvoke(); $null = $kept.WaitOne()"
+DENIED = "throw [System.UnauthorizedAccessException]::new()"
+
+
+@pytest.mark.parametrize(
+    ("mutex", "before", "expected"),
+    [
+        ("throw [System.Threading.WaitHandleCannotBeOpenedException]::new()", "", False),
+        ("$installer", "", False),
+        ("$installer", KEEP, True),
+        ("$installer", f"{KEEP}; $null = $end.Set(); $null = $other.EndInvoke($call)", False),
+        (DENIED, "", False),
+        (DENIED, "$null = New-Item -Path $key -Force", True),
+    ],
+    ids=["none", "free", "kept", "abandoned", "denied", "denied and at work"],
+)
+def test_an_installation_of_windows_installer_is_seen(
+    warm: WarmMachine, mutex: str, before: str, *, expected: bool
+) -> None:
+    """Windows Installer keeps a mutex meanwhile; if nobody else may ask for it, a key says it."""
+    text = MUTEX.replace("OPEN", mutex).replace("BEFORE", before)
+    assert value(ask(warm, "job_common, servicing", text)) is expected

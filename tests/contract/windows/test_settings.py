@@ -74,3 +74,35 @@ def test_a_machine_that_says_that_it_cannot_be_patched_is_refused_with_its_remed
     with pytest.raises(UnsupportedSystem, match="oldest that works") as caught:
         read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60))
     assert "Management Framework" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"EnableScripts": 0}, ["a group policy forbids scripts (PowerShell)"]),
+        ({"EnableScripts": 1, "ExecutionPolicy": "RemoteSigned"}, []),
+        ({}, []),
+    ],
+)
+def test_a_group_policy_about_scripts(values: dict[str, int | str | list[str]], words: list[str]) -> None:
+    with WarmMachine.opened(Scenario(registry={r"SOFTWARE\Policies\Microsoft\Windows\PowerShell": values})) as warm:
+        findings = ask(warm).findings
+    assert [finding.message.partition(":")[0] for finding in findings] == words
+    assert all(finding.level is FindingLevel.WARN for finding in findings)
+
+
+def test_a_setting_that_can_not_be_read_hides_no_other() -> None:
+    broken = """
+function Get-FpNoCertificate { throw 'the provider WSMan does not answer' }
+Set-Alias -Name Get-FpListenerCertificate -Value Get-FpNoCertificate -Option AllScope -Force
+"""
+
+    def load(name: str, package: str = "tasks") -> str:
+        text = load_windows_script(name, package)
+        return f"{broken}\n{text}" if name == "facts" else text
+
+    with WarmMachine.opened(BAD) as warm:
+        findings = read_facts(warm.open_host(script_loader=load), CLOCK, Deadline.after(CLOCK, 60)).findings
+    find(findings, "MaxMemoryPerShellMB is 150")
+    find(findings, "Task Scheduler does not run")
+    assert not [finding for finding in findings if "certificate" in finding.message]

@@ -40,7 +40,8 @@ class TestAssess:
         assert found["KB5000003"].optional
         assert found["KB5000004"].optional == "a driver"
         assert (state.held, state.reboot.answer) == (("KB5000002",), YesNoUnknown.NO)
-        assert [name for name, update in found.items() if update.blocked] == ["KB5000005", "KB5000006"]
+        assert [name for name, update in found.items() if update.blocked] == ["KB5000006"]
+        assert [name for name, update in found.items() if update.needs_licence] == ["KB5000005"]
         assert state.problems == ()
 
     def test_wsus_down_is_an_error_of_its_server(self) -> None:
@@ -211,13 +212,13 @@ class TestNotBegun:
 
     def test_licence_terms_are_accepted_only_if_that_is_allowed(self) -> None:
         with UpdateMachine.opened(offer(1, eula_accepted=False)) as machine:
-            assert self.why(machine) == (
+            (update,) = machine.pending().values()
+            assert update.needs_licence
+            assert self.install(machine, replace(update, needs_licence=False)) == (
                 "its licence terms are not accepted",
                 "KB5000001: fleetpatch may not accept them",
             )
-        with UpdateMachine.opened(offer(1, eula_accepted=False), accepts_licences=True) as machine:
-            (update,) = machine.pending().values()
-            machine.install(update)
+            machine.install(update, job_id="job-2")
             assert machine.installed(update) == {"KB5000001": "rev 200"}
 
     def test_what_asks_a_person_is_left(self) -> None:

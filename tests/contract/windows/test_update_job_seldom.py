@@ -13,6 +13,7 @@ from tests.lab.windows.state import change_state
 NO_NAME = 0x80240438  # the server can't be reached
 HTTP = 0x8024400D  # no line of its own in the table, but one for its facility
 UNKNOWN = 0x87654321
+DISABLED = 0x80070422  # of a service
 
 
 def test_a_server_that_fails_after_the_assessment_is_the_cause() -> None:
@@ -55,6 +56,24 @@ def test_of_several_updates_the_one_that_is_refused_fails_the_transaction(kind: 
         assert (end["exit_code"], end["cause"]) == (1, "refused")
         assert "refused: KB5000002: it is on hold" in str(end["error"])
         assert machine.installed(first, second) == ({"KB5000001": "rev 200"} if kind is JobKind.INSTALL else {})
+
+
+@pytest.mark.parametrize("eula_accepted", [True, False])
+def test_an_agent_that_somebody_disables_meanwhile_is_the_cause(*, eula_accepted: bool) -> None:
+    """The calls themselves fail: the download, and before it the licence terms."""
+    offers = offer(1, download_gate="slow"), offer(2, eula_accepted=eula_accepted)
+    with UpdateMachine.opened(*offers, accepts_licences=True) as machine:
+        first, second = machine.pending().values()
+        job = machine.start(one(0, first, second), kind=JobKind.STAGE)
+        machine.warm.windows.wait_until(lambda state: "started downloading" in str(state["events"]))
+        with change_state(machine.warm.windows.folder) as state:
+            (service,) = (each for each in state["services"] if each["name"] == "wuauserv")
+            service["start_type"] = "Disabled"
+        machine.warm.windows.open_gate("slow")
+        (end,) = of_kind(machine.follow(job), "transaction_ended")
+        assert end["exit_code"] == DISABLED
+        assert "KB5000002: 0x80070422" in str(end["error"])
+        assert machine.done("download") == [guid(1)]
 
 
 def test_what_is_refused_is_not_downloaded_ahead() -> None:
@@ -112,3 +131,12 @@ def test_a_job_that_another_run_ends_says_for_whom() -> None:
         ]
         assert machine.installed(first, second) == {"KB5000001": "rev 200"}
         assert claim(machine, "run-2", preempts="stage") == "claimed"
+
+
+def test_what_was_downloaded_before_its_licence_terms_were_accepted_is_installed() -> None:
+    terms = offer(1, eula_accepted=False, downloaded=True)
+    with UpdateMachine.opened(terms, accepts_licences=True) as machine:
+        (update,) = machine.pending().values()
+        (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
+        assert end["exit_code"] == 0
+        assert machine.installed(update) == {"KB5000001": "rev 200"}

@@ -42,11 +42,10 @@ class UpdateMachine:
 
     @classmethod
     @contextmanager
-    def opened(cls, *updates: Offered, accepts_licences: bool = False, **scenario: Any) -> Iterator["UpdateMachine"]:
+    def opened(cls, *updates: Offered, **scenario: Any) -> Iterator["UpdateMachine"]:
         """Switch a machine on that is offered these updates."""
-        manager = WindowsUpdateManager(accepts_licences=accepts_licences)
         with WarmMachine.opened(Scenario(updates=updates, **scenario)) as warm:
-            yield cls(warm, manager)
+            yield cls(warm, WindowsUpdateManager())
             assert warm.windows.stand_in_errors() == [], "a script asked for what Windows does not have"
 
     def assess(self, *, refresh: bool = True) -> PackageState:

@@ -49,9 +49,12 @@ class PowerShellTable:
 
     def run(self, arguments: Sequence[str], stdin: Stdin, logon: str, on_output: OnOutput) -> int:
         """See Executor."""
-        if self.denied:
-            on_output("stderr", b"Access is denied.\r\n")
-            return 1
+        if not self.denied:
+            return self._answer(stdin, on_output)
+        on_output("stderr", b"Access is denied.\r\n")
+        return 1
+
+    def _answer(self, stdin: Stdin, on_output: OnOutput) -> int:
         payload = json.loads(stdin.read())
         script = payload["script"].partition("\ntry {\n")[2].partition("\n} catch")[0]
         verb, _, argument = script.partition(" ")

@@ -110,6 +110,9 @@ def build_registry(scenario: "Scenario") -> JsonObject:
         r"SYSTEM\CurrentControlSet\Services\Netlogon": {},
         r"SOFTWARE\Policies\Microsoft\Windows": {},
     }
+    starts = {"Automatic": 2, "Manual": 3, "Disabled": 4}
+    for service in scenario.services:
+        keys[rf"SYSTEM\CurrentControlSet\Services\{service.name}"] = {"Start": starts[service.start_type]}
     for name, value in scenario.policies.items():
         key, _, short = name.rpartition("\\")
         keys.setdefault(POLICY, {})

@@ -67,13 +67,13 @@ def test_services(make_machine: MakeMachine) -> None:
     more = (Service("broken", "Stopped", start_fails=True), Service("off", "Stopped", "Disabled"))
     machine = make_machine(Scenario(services=SERVICES + more))
     script = r"""
-    $s = Get-Service -Name wuauserv; "$($s.Status) $($s.StartType) $($s.Status -eq 'Stopped') $([int]$s.Status)"
+    $s = Get-Service -Name wuauserv; "$($s.Status) $($s.Status -eq 'Stopped') $([int]$s.Status)"
     Start-Service -Name bits; (Get-Service bits).Status; Restart-Service -Name Spooler -Force
     foreach ($name in 'broken', 'off') { try { Start-Service -Name $name } catch { $_.Exception.Message } }
     try { Get-Service -Name nope } catch { $_.FullyQualifiedErrorId }; @(Get-Service -Name nope*).Count
     """
     assert run(machine, script) == [
-        "Stopped Manual True 1",
+        "Stopped True 1",
         "Running",
         "Service 'broken (broken)' cannot be started: the service did not respond to the start or control request in a "
         "timely fashion.",

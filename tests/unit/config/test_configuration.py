@@ -10,7 +10,7 @@ from flows.request.policies import FreezeRequest
 from inventory.errors import EmptyScopeError
 from inventory.scope import Scope
 from tasks.rules.calendar.schedule import iterate_occurrences
-from tasks.states import Classification, RebootPolicy
+from tasks.states import Classification, RebootPolicy, Severity
 from tests.unit.config.folder import FLEET, WEEKLY, Folder, wall
 
 FULL = """\
@@ -19,7 +19,7 @@ scope: env=prod,group=web
 machines: [db-1, tok-1]
 tags: [a, b, a]
 updates: {classifications: [Other], include: [KB5034441], exclude: ["docker-*"], exclude_requiring_reboot: true,
-          published_before: 2027-06-01, as_in_run: "last:web"}
+          severities: [important, Low], published_before: 2027-06-01, as_in_run: "last:web"}
 window: {start: 2026-12-12 22:00, length: "03:55", zone: W. Europe Standard Time, expires: 2027-12-31,
          recurrence: Month Second Tuesday Offset4}
 lead: 40
@@ -40,6 +40,7 @@ max_reboots: 1
 going_down_minutes: 11
 coming_up_minutes: 31
 allow_removals: true
+accept_licences: true
 repair: true
 stage: true
 refresh: false
@@ -58,6 +59,7 @@ def test_a_run_is_asked_everything(folder: Folder) -> None:
     assert asked.window.lead_minutes == 40
     assert asked.freezes == [FreezeRequest(start=wall("2026-12-24"), end=wall("2026-12-25"), reason="eve")]
     assert asked.updates.classifications == [Classification.OTHER]
+    assert asked.updates.severities == [Severity.IMPORTANT, Severity.LOW]
     assert asked.reboot is RebootPolicy.NEVER
     for name in SHARED_FIELDS:
         assert getattr(asked, name) == getattr(one.form, name)

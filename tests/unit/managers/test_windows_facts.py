@@ -20,7 +20,7 @@ MARKS = ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExe
 
 
 def state_of(*records: Any) -> PackageState:
-    return parse_assessment(assessment(*records), accepts_licences=False)
+    return parse_assessment(assessment(*records))
 
 
 def reboot(uptime: float | None = 86_400, **values: Any) -> RebootNeed:

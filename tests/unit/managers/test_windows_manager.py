@@ -59,8 +59,8 @@ def replay(*records: Any, **changes: Any) -> Any:
     return Replay(assessment(*records), **changes)
 
 
-def manager(*, accepts_licences: bool = False) -> WindowsUpdateManager:
-    return WindowsUpdateManager(accepts_licences=accepts_licences, clock=CLOCK)
+def manager() -> WindowsUpdateManager:
+    return WindowsUpdateManager(clock=CLOCK)
 
 
 def soon() -> Deadline:
@@ -97,7 +97,7 @@ def test_every_script_and_what_it_requires_is_there(name: str) -> None:
 @pytest.mark.parametrize("name", ["server-2022-november", "server-2025-hotpatch"])
 def test_recordings_mean_what_is_wanted(name: str) -> None:
     found = recorded(f"{name}.wua_assess", family="windows_update")
-    state = parse_assessment(found, accepts_licences=False)
+    state = parse_assessment(found)
     assert describe(state) == wanted(f"{name}.wua_assess", family="windows_update")
 
 
@@ -134,8 +134,8 @@ class TestAssess:
 
 
 class TestSimulate:
-    def simulate(self, *records: Any, wanted: Sequence[Update], accepts_licences: bool = False) -> Any:
-        return manager(accepts_licences=accepts_licences).simulate(replay(*records), wanted, deadline=soon())
+    def simulate(self, *records: Any, wanted: Sequence[Update]) -> Any:
+        return manager().simulate(replay(*records), wanted, deadline=soon())
 
     def test_it_tells_what_is_still_to_be_downloaded(self) -> None:
         found = self.simulate(update_record(1, downloaded=True), update_record(2), wanted=[chosen(1), chosen(2)])
@@ -164,7 +164,8 @@ class TestSimulate:
 
     def test_licence_terms_may_be_accepted(self) -> None:
         record = update_record(1, eula_accepted=False)
-        assert self.simulate(record, wanted=[chosen(1)], accepts_licences=True).refused is None
+        wanted = [replace(chosen(1), needs_licence=True)]  # which only a request that accepts them chooses
+        assert self.simulate(record, wanted=wanted).refused is None
 
     def test_nothing_is_not_asked_for(self) -> None:
         transport = replay()

@@ -47,12 +47,12 @@ LCU = update_record(5, title="2026-11 Cumulative Update for Windows Server 2022 
 HOTPATCH = update_record(6, title="2026-11 Hotpatch Cumulative Update for Windows Server 2025 (KB5000006)")
 
 
-def state_of(*records: Any, accepts_licences: bool = False) -> PackageState:
-    return parse_assessment(assessment(*records), accepts_licences=accepts_licences)
+def state_of(*records: Any) -> PackageState:
+    return parse_assessment(assessment(*records))
 
 
-def only(*records: Any, accepts_licences: bool = False) -> Update:
-    (update,) = state_of(*records, accepts_licences=accepts_licences).updates
+def only(*records: Any) -> Update:
+    (update,) = state_of(*records).updates
     return update
 
 
@@ -124,11 +124,14 @@ class TestUpdate:
         assert state.held == ("KB5000001",)
         assert [update.name for update in select_updates(state, Selection())[0]] == ["KB5000002"]
 
-    def test_one_that_asks_a_person_or_has_undecided_terms_is_blocked(self) -> None:
+    def test_one_that_asks_a_person_is_blocked_and_undecided_terms_need_a_request_that_accepts_them(
+        self,
+    ) -> None:
         assert "ask a person" in only(update_record(user_input=True)).blocked
-        undecided = update_record(eula_accepted=False)
-        assert "licence terms" in only(undecided).blocked
-        assert only(undecided, accepts_licences=True).blocked == ""
+        state = state_of(update_record(eula_accepted=False))
+        (skipped,) = select_updates(state, Selection())[1]
+        assert "licence terms" in skipped.reason
+        assert select_updates(state, Selection(accept_licences=True)) == (state.updates, ())
 
     def test_what_another_offered_update_replaces_is_not_chosen(self) -> None:
         state = state_of(update_record(1), update_record(2, superseded=[guid(1).upper(), guid(99)]))
@@ -204,7 +207,7 @@ class TestSearch:
 
     def test_no_search_is_no_healthy_machine(self) -> None:
         with pytest.raises(ManagerError):
-            parse_assessment(assessment(bare=[]), accepts_licences=False)
+            parse_assessment(assessment(bare=[]))
 
 
 class TestRepeated:
@@ -278,4 +281,4 @@ def test_a_record_of_any_shape_is_read_or_refused(kind: str, data: st.DataObject
     base = update_record() | history_record() if kind in {"update", "history"} else {}
     record = base | data.draw(st.dictionaries(st.sampled_from([*KEYS, "values", "at", "hresult", "uptime"]), ANY))
     with suppress(FleetpatchError):
-        parse_assessment(assessment(record | {"kind": kind}), accepts_licences=False)
+        parse_assessment(assessment(record | {"kind": kind}))

@@ -13,6 +13,7 @@ from tasks.managers.rpm.zypper.manager import ZypperManager
 from tasks.managers.rpm.zypper.pending_updates import Repository
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.package_manager import JobKind, Transaction
 from tasks.protocols.transport import ScriptResult
 from tasks.states import Classification, YesNoUnknown
 from tests.support.builders import make_update
@@ -125,17 +126,23 @@ class TestPendingUpdates:
     def test_an_update_that_can_not_be_installed_now_is_pending_too(self) -> None:
         assert {"lab-broken", "lab-removes"} <= updates_of("sles-15-troubled").keys()
 
-    def test_a_licence_that_nobody_accepted_blocks_its_package_alone(self) -> None:
+    def test_a_licence_that_nobody_accepted_must_be_accepted_for_its_package_alone(self) -> None:
         found = updates_of("sles-15-troubled")
-        assert [name for name, update in found.items() if update.blocked] == ["lab-lic"]
-        assert found["lab-lic"].blocked.startswith("LICENCE")
+        assert [name for name, update in found.items() if update.needs_licence] == ["lab-lic"]
+        assert not any(update.blocked for update in found.values())
 
-    def test_a_licence_that_zypper_does_not_ask_for_blocks_nothing(self) -> None:
+    @pytest.mark.parametrize("needs", [False, True])
+    def test_zypper_accepts_licences_only_for_an_update_that_needs_it(self, *, needs: bool) -> None:
+        manager, wanted = ZypperManager(), replace(updates_of("sles-15-troubled")["lab-lic"], needs_licence=needs)
+        script = manager.build_job_script(JobKind.INSTALL, [Transaction(0, (wanted,), 1.0, 1.0)])
+        assert script.params["accept_licences"] == ("yes" if needs else "")
+
+    def test_a_licence_that_zypper_does_not_ask_for_needs_nothing(self) -> None:
         result = recorded("sles-15-troubled.rpm_assess", family=FAMILY)
         (upgrade,) = [each for each in result.records if each.get("name") == "upgrade"]
         text = str(upgrade["text"]).replace("In order to install", "Automatically agreeing with")
         state = parse_assessment(changed("sles-15-troubled", "upgrade", text=text, exit_code=0))
-        assert not any(update.blocked for update in state.updates)
+        assert not any(update.needs_licence for update in state.updates)
 
     def test_a_new_package_goes_with_the_one_that_needs_it(self) -> None:
         found = updates_of("sles-15-sp6")

@@ -168,4 +168,5 @@ def test_json_has_the_names_that_azure_gives_and_keeps_them() -> None:
     assert patch["installationState"] == "Failed"
     assert patch["classifications"] == ["Security"]
     assert patch["rebootBehavior"] == "NeverReboots"
+    assert patch["patchTitle"] is None
     assert set(patch) >= {"version", "kbId", "publishedDateTime", "rebootRequired", "reason", "versionBefore"}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tasks.model import PackageState, RebootNeed, Selection, Update, UpdateResult
 from tasks.protocols.package_manager import SimulationResult
-from tasks.states import Classification, UpdateState, YesNoUnknown
+from tasks.states import Classification, Severity, UpdateState, YesNoUnknown
 
 NOW = datetime(2026, 11, 20, 1, 0, tzinfo=UTC)
 
@@ -61,6 +61,8 @@ updates = st.builds(
     published=st.sampled_from((None, datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 15, tzinfo=UTC))),
     replaces=st.lists(st.sampled_from([f"{name}:amd64" for name in NAMES]), max_size=2).map(tuple),
     size_bytes=st.sampled_from((None, 0, 1_000_000)),
+    severity=st.sampled_from(("", "Critical", "important", "Medium", "LOW", "Negligible")),
+    needs_licence=st.booleans(),
 )
 states = st.builds(
     lambda pending, held: a_state(*pending, held=tuple(held)),
@@ -74,6 +76,8 @@ selections = st.builds(
     exclude=st.lists(st.sampled_from(MASKS[1:]), max_size=2).map(tuple),
     exclude_requiring_reboot=st.booleans(),
     published_before=st.sampled_from((None, datetime(2026, 11, 1, tzinfo=UTC))),
+    severities=st.frozensets(st.sampled_from(Severity)),
+    accept_licences=st.booleans(),
 )
 
 

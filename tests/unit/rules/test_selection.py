@@ -1,11 +1,13 @@
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
 from tasks.model import Selection
 from tasks.rules.updates.selection import describe_unapplied_limits, find_forbidden_updates, select_updates
-from tasks.states import Classification, UpdateState
+from tasks.states import Classification, Severity, UpdateState
 from tests.unit.rules.examples import SKIPPED, a_state, an_update, selections, states
 
 NOTHING: frozenset[str] = frozenset()
@@ -34,6 +36,29 @@ def test_nothing_held_blocked_or_excluded_is_ever_chosen(state, selection):
         assert update.name not in selection.exclude
         assert not (selection.exclude_requiring_reboot and update.requires_reboot)
     assert not {update.id for update in chosen} & find_forbidden_updates(state, selection).keys()
+
+
+@given(states, selections)
+def test_severities_only_take_away_and_only_what_no_mask_includes(state, selection):
+    limited, skipped = select_updates(state, selection)
+    anything = replace(selection, severities=frozenset())
+    whole = {result.update.id: result for result in select_updates(state, anything)[1]}
+    for update in limited:
+        is_wanted = not selection.severities or Severity.rate(update.severity) in selection.severities
+        assert is_wanted or selection.include
+    for result in skipped:
+        if "severity" in result.reason:
+            assert result.state is UpdateState.NOT_SELECTED
+            assert Severity.rate(result.update.severity) not in selection.severities
+    if selection.severities in (frozenset(), frozenset(Severity)):
+        assert {result.update.id for result in skipped} == whole.keys()
+
+
+@given(states, selections)
+def test_terms_are_accepted_only_if_the_request_does(state, selection):
+    chosen, skipped = select_updates(state, selection)
+    assert selection.accept_licences or not any(update.needs_licence for update in chosen)
+    assert not (selection.accept_licences and any("licence" in result.reason for result in skipped))
 
 
 @given(states, selections)
@@ -135,6 +160,50 @@ def test_the_reason_names_what_was_selected():
     assert outcome(vim, classifications=NOTHING, include=("nginx",))[1] == (
         "classification Other is not selected (selected: none) and no include mask names it"
     )
+
+
+@pytest.mark.parametrize("word", ["Low", "low", " LOW "])
+def test_a_severity_that_is_not_selected_is_the_reason(word):
+    severities = frozenset({Severity.IMPORTANT, Severity.CRITICAL})
+    state, reason = outcome(an_update(severity=word), severities=severities)
+    assert state is UpdateState.NOT_SELECTED
+    assert reason == f"severity {word} is not selected (selected: Critical, Important)"
+    assert outcome(an_update(severity=word), severities=severities, include=("openssl",))[0] == "chosen"
+    assert outcome(an_update(severity=word), severities=frozenset({Severity.LOW}))[0] == "chosen"
+
+
+def test_what_has_no_severity_is_unspecified():
+    assert outcome(an_update(), severities=frozenset({Severity.LOW}))[1] == (
+        "severity Unspecified is not selected (selected: Low)"
+    )
+    assert outcome(an_update(), severities=frozenset({Severity.UNSPECIFIED}))[0] == "chosen"
+
+
+@given(st.text(max_size=20))
+def test_every_word_is_some_severity(word):
+    assert Severity.rate(word) in Severity
+    assert Severity.rate(word.swapcase()) is Severity.rate(word)
+
+
+@pytest.mark.parametrize(
+    ("word", "severity"),
+    [
+        ("moderate", "Moderate"),
+        ("Medium", "Moderate"),
+        ("high", "Important"),
+        ("None", "Unspecified"),
+        ("x", "Unspecified"),
+    ],
+)
+def test_the_words_of_other_publishers(word, severity):
+    assert Severity.rate(word) == severity
+
+
+def test_a_plan_names_the_updates_whose_terms_it_accepts():
+    update = an_update(needs_licence=True)
+    assert outcome(update)[0] is UpdateState.EXCLUDED
+    (note,) = describe_unapplied_limits([update], Selection(accept_licences=True))
+    assert note == "licence terms are accepted, as the request says, of openssl"
 
 
 def test_unclassified_needs_an_explicit_choice():

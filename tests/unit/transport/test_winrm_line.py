@@ -189,3 +189,19 @@ def test_an_answer_in_the_clear_is_not_read_after_a_login_with_encryption(client
     client._transport.encryption = object()
     with pytest.raises(MessageLost, match="not encrypted"):
         client._transport._get_message_response_text(response)
+
+
+@pytest.mark.parametrize(("seconds", "allowed"), [(300.0, b"PT60S"), (40.0, b"PT39S"), (0.6, b"PT1S")])
+def test_a_machine_may_take_a_minute_to_make_the_profile_of_a_new_login(client, server, seconds, allowed):
+    # "can expire before the initial shell gets created": diyan/pywinrm 123, about 20 s
+    server.answer = reply("500 Internal Server Error")
+    with pytest.raises(MessageLost):
+        client.open_shell(seconds)
+    assert b"OperationTimeout>" + allowed in server.requests[0]
+
+
+def test_output_is_asked_for_every_20_seconds(client, server):
+    server.answer = reply("500 Internal Server Error")
+    with pytest.raises(MessageLost):
+        client.receive("shell", "command", 300.0)
+    assert b"OperationTimeout>PT20S" in server.requests[0]

@@ -1,6 +1,7 @@
 # shellcheck shell=sh
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of names with versions,
-# as the tool takes them), downloads ("yes": also what would be downloaded), lock_wait_seconds. Records: section "simulation", and those of
+# as the tool takes them), downloads ("yes": also what would be downloaded),
+# accept_licences ("yes": zypper would accept them), lock_wait_seconds. Records: section "simulation", and those of
 # the tool. Its package_queries.sh defines simulate_tool, which gets the packages as arguments.
 # Requires: manager_environment, rpm_query, tool_lock, package_queries
 

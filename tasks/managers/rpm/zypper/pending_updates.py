@@ -26,7 +26,6 @@ from tasks.model import Update
 from tasks.states import Classification
 
 PATCH_ID_PREFIX: Final = "patch:"
-_LICENCE_REASON: Final = "LICENCE: it must be accepted on the machine (zypper asks for it)"
 _ROLLING_REASON: Final = "ROLLING: this distribution is only updated as a whole, by zypper dup on the machine"
 _UNFULFILLED_REASON: Final = (
     "UNFULFILLED: zypper needs this patch, but has no update of a package that fulfils it now; "
@@ -175,7 +174,6 @@ def _build_update(update_id: str, change: PackageChange, candidate: Candidate | 
         size_bytes=state.sizes.get(change),
         group=_parse_source_package(description) or change.name,
         held=change.name in state.locked or any(patch.is_locked for patch in patches),
-        blocked=_LICENCE_REASON if same and same.has_licence and state.upgrade.unaccepted else "",
         requires_reboot=True if any(patch.reboot for patch in patches) or replaces_core(change.name) else None,
         published=view.published,
         security_version="" if secure == change.version else secure,
@@ -183,6 +181,7 @@ def _build_update(update_id: str, change: PackageChange, candidate: Candidate | 
         changes_boot=is_boot_package(change.name),
         advisories=view.ids,
         updates_manager=any(patch.updates_manager for patch in patches),
+        needs_licence=bool(same and same.has_licence and state.upgrade.unaccepted),
     )
 
 

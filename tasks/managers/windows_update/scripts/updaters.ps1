@@ -58,7 +58,10 @@ function Register-FpPauseTask {
         $definition.Settings.StopIfGoingOnBatteries = $false
         $definition.Settings.StartWhenAvailable = $true # also if the machine is off at that time
         $trigger = $definition.Triggers.Create(1) # at a time
-        $trigger.StartBoundary = ([datetime]'1970-01-01').AddSeconds($at).ToString('yyyy-MM-ddTHH:mm:ss') + 'Z'
+        # invariant: the system's language may have other years (Thai), or no colons (Finnish)
+        $invariant = [System.Globalization.CultureInfo]::InvariantCulture
+        $moment = [System.DateTime]::new(621355968000000000 + $at * 10000000)
+        $trigger.StartBoundary = $moment.ToString('yyyy-MM-ddTHH:mm:ss', $invariant) + 'Z'
         $action = $definition.Actions.Create(0)
         $shell = Join-Path -Path (Join-Path -Path $env:SystemRoot -ChildPath 'System32') -ChildPath 'WindowsPowerShell'
         $action.Path = Join-Path -Path (Join-Path -Path $shell -ChildPath 'v1.0') -ChildPath 'powershell.exe'

@@ -77,7 +77,11 @@ function Write-FpAgents {
     foreach ($name in @('wuauserv', 'bits', 'cryptsvc', 'TrustedInstaller', 'msiserver')) {
         $found = Get-Service -Name $name -ErrorAction SilentlyContinue
         if ($null -eq $found) { continue }
-        $fields = [ordered]@{ name = $name; status = [string]$found.Status; start = [string]$found.StartType }
+        # not StartType, which .NET before 4.6.1 lacks
+        $start = Get-FpRegistryNumber "HKLM:\SYSTEM\CurrentControlSet\Services\$name" 'Start'
+        $words = @{ 2 = 'Automatic'; 3 = 'Manual'; 4 = 'Disabled' }
+        $fields = [ordered]@{ name = $name; status = [string]$found.Status; start = '' }
+        if ($null -ne $start) { $fields.start = [string]$words[[int]$start] }
         Write-FpRecord 'service' $fields
     }
 }

@@ -137,7 +137,7 @@ function Wait-FpDownload {
     # Test-FpChoice.
     param([object] $Update, [int64] $StopAt)
     try {
-        if (-not $Update.EulaAccepted) { $Update.AcceptEula() }
+        if (-not $Update.EulaAccepted) { $null = $Update.AcceptEula() }
     } catch {
         return @{ Ok = $false; Code = (Get-FpCode (Get-FpHResult $_)); Reboot = $false; Ended = '' }
     }
@@ -168,7 +168,8 @@ function Invoke-FpDownload {
     for ($try = 1; $try -le 3; $try++) {
         $outcome.Ended = Get-FpInterruption -StopAt $StopAt
         if ($outcome.Ended -ne '') { return $outcome }
-        if ($Update.IsDownloaded) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
+        # Automatic Updates may have downloaded it before anybody has accepted its licence terms
+        if ($Update.IsDownloaded -and $Update.EulaAccepted) { return @{ Ok = $true; Code = $null; Reboot = $false; Ended = '' } }
         $outcome = Wait-FpDownload -Update $Update -StopAt $StopAt
         if ($outcome.Ok -or $outcome.Ended -ne '' -or $outcome.Code.Retry -ne 'transient') { return $outcome }
         Write-FpLogLine "try $try of the download of $($Update.Title): $($outcome.Code.Text)"

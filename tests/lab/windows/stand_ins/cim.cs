@@ -51,7 +51,7 @@ namespace FleetPatch.StandIns
             new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
         {
             ["Name"] = service.Name, ["DisplayName"] = service.DisplayName, ["State"] = service.Status.ToString(),
-            ["StartMode"] = service.StartType == ServiceStartMode.Automatic ? "Auto" : service.StartType.ToString(),
+            ["StartMode"] = Services.Text(service.Name, "start_type").Replace("Automatic", "Auto"),
             ["ProcessId"] = (uint)Services.ProcessOf(service.Name),
         };
 

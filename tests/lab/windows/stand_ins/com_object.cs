@@ -117,9 +117,9 @@ namespace FleetPatch.StandIns
                         + " arguments");
                 var values = parameters.Select((p, i) => i < arguments.Length
                     ? Converted(arguments[i], p.ParameterType) : p.DefaultValue).ToArray();
-                var result = method.Invoke(self, values);
-                return method.ReturnType == typeof(void) ? System.Management.Automation.Internal.AutomationNull.Value
-                    : result;
+                // Of a method without a result, PowerShell may put null into the pipeline: a function that does not
+                // drop it returns that, too.
+                return method.Invoke(self, values);
             });
         }
 

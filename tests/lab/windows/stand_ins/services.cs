@@ -13,8 +13,6 @@ namespace FleetPatch.StandIns
         Stopped = 1, StartPending, StopPending, Running, ContinuePending, PausePending, Paused,
     }
 
-    public enum ServiceStartMode { Boot, System, Automatic, Manual, Disabled }
-
     public sealed class ServiceStandIn
     {
         public ServiceStandIn(string name) { Name = name; }
@@ -23,7 +21,7 @@ namespace FleetPatch.StandIns
         public string ServiceName => Name;
         public string DisplayName => Services.Text(Name, "display_name");
         public ServiceControllerStatus Status => Enum.Parse<ServiceControllerStatus>(Services.Text(Name, "status"));
-        public ServiceStartMode StartType => Enum.Parse<ServiceStartMode>(Services.Text(Name, "start_type"));
+        // No StartType: .NET before 4.6.1 (Server 2012 R2) lacks it, and it fails for services that may not be opened.
         public bool CanStop => Status == ServiceControllerStatus.Running;
         public ServiceStandIn[] DependentServices => new ServiceStandIn[0];
         public ServiceStandIn[] ServicesDependedOn => new ServiceStandIn[0];

@@ -14,6 +14,20 @@ namespace FleetPatch.StandIns
         readonly Request request;
         readonly TerminalUI ui;
         readonly Guid id = Guid.NewGuid();
+        static readonly CultureInfo Foreign = MakeForeign();
+
+        // Numbers and times are written in another way than in English: what goes into a record or to a program of
+        // Windows must not depend on the system's language.
+        static CultureInfo MakeForeign()
+        {
+            var culture = (CultureInfo)CultureInfo.InvariantCulture.Clone();
+            culture.NumberFormat.NumberDecimalSeparator = ",";
+            culture.NumberFormat.NumberGroupSeparator = ".";
+            culture.DateTimeFormat.TimeSeparator = ".";
+            culture.DateTimeFormat.DateSeparator = ".";
+            culture.DateTimeFormat.ShortDatePattern = "d.M.yyyy";
+            return culture;
+        }
 
         public Terminal(Request request) { this.request = request; ui = new TerminalUI(request); }
 
@@ -21,7 +35,7 @@ namespace FleetPatch.StandIns
         public override Version Version => new Version(5, 1);
         public override Guid InstanceId => id;
         public override PSHostUserInterface UI => ui;
-        public override CultureInfo CurrentCulture => CultureInfo.InvariantCulture;
+        public override CultureInfo CurrentCulture => Foreign;
         public override CultureInfo CurrentUICulture => CultureInfo.InvariantCulture;
         public override void SetShouldExit(int exitCode) { request.ExitCode = exitCode; }
         public override void EnterNestedPrompt() => throw new PSNotSupportedException("nested prompt");

@@ -76,7 +76,10 @@ namespace FleetPatch.StandIns
         }
 
         [LocalOnly]
-        public void AcceptEula() => Machine.Current.Change(s =>
-            { Catalogue.StateOf(s, Facts.Id)["eula_accepted"] = true; });
+        public void AcceptEula()
+        {
+            Agent.ThrowIfOff();
+            Machine.Current.Change(s => { Catalogue.StateOf(s, Facts.Id)["eula_accepted"] = true; });
+        }
     }
 }

@@ -131,6 +131,7 @@ find_new_names() { # names of packages that the upgrade would install, and that 
 }
 
 simulate_tool() { # PACKAGES…
-  ask_briefly install --dry-run "$@"; fp_section simulation say
+  # shellcheck disable=SC2046  # an option, or nothing
+  ask_briefly install --dry-run $([ "$(fp_param accept_licences)" != yes ] || echo --auto-agree-with-licenses) "$@"; fp_section simulation say
   [ "$(fp_param downloads)" != yes ] || fp_section cached find "$cached" -name '*.rpm' -size +0 -printf '%f\n'
 }

@@ -1,15 +1,18 @@
 #!/bin/sh
 # What a job does with zypper. See rpm_job.sh for the functions.
 # zypper calls rpm for each package. It stops at the first one that fails, so that the rest needs another call. It
-# removes packages that a chosen version replaces. It never accepts a licence, a key or another vendor by itself.
+# removes packages that a chosen version replaces. It never accepts a key or another vendor by itself, and a licence only
+# with the parameter accept_licences ("yes").
 # shellcheck disable=SC2034,SC2086,SC2154  # variables of rpm_job.sh, and for it; words
 
 # Without the first option, a patch that needs a reboot is left out and no message says so.
 zypper_words='--non-interactive-include-reboot-patches --non-interactive --no-refresh'
+install=install # with its option
+[ "$(fp_param accept_licences)" != yes ] || install='install --auto-agree-with-licenses'
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
-tool_simulate() { ZYPP_READONLY_HACK=1 zypper $zypper_words --xmlout install --dry-run "$@"; }
-tool_explain() { ZYPP_READONLY_HACK=1 zypper $zypper_words install --dry-run "$@"; } # the same in words
+tool_simulate() { ZYPP_READONLY_HACK=1 zypper $zypper_words --xmlout $install --dry-run "$@"; }
+tool_explain() { ZYPP_READONLY_HACK=1 zypper $zypper_words $install --dry-run "$@"; } # the same in words
 
 tool_code() { # CODE: a reboot is needed, zypper itself was updated, some repositories were left out
   case $1 in 102 | 103 | 106) return 0 ;; *) return "$1" ;; esac
@@ -35,18 +38,18 @@ tool_changes() { # <solvable …/> in <to-install>, <to-upgrade> and others like
     }'
 }
 
-tool_download() { exec zypper --non-interactive-include-reboot-patches --non-interactive install --download-only "$@"; }
+tool_download() { exec zypper --non-interactive-include-reboot-patches --non-interactive $install --download-only "$@"; }
 tool_renew() { exec zypper --non-interactive refresh; }
-tool_test() { exec zypper $zypper_words install --dry-run --download-only "$@"; } # reports file conflicts
+tool_test() { exec zypper $zypper_words $install --dry-run --download-only "$@"; } # reports file conflicts
 
 tool_install() {
   tool_began || note_snapshot >"$FP_JOB_DIR/rpm-snapshot" # an undo is of all rounds
-  zypper $zypper_words install --download-in-advance "$@"; code=$?
+  zypper $zypper_words $install --download-in-advance "$@"; code=$?
   [ "$code" -ne 103 ] || : >"$FP_JOB_DIR/rpm-again"
   return "$code"
 }
 tool_download_again() { tool_download --force "$@"; }
-tool_install_again() { zypper $zypper_words install --force "$@"; }
+tool_install_again() { zypper $zypper_words $install --force "$@"; }
 
 tool_locked() { [ "$1" -eq 7 ]; } # CODE
 tool_began() { fp_said '^\( *[0-9]+\/[0-9]+\) (Installing|Removing)'; } # "(1/9)", "( 1/10)"
