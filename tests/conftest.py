@@ -23,7 +23,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 SPREAD = (
     "tests/faults/test_on_machines.py",
-    "tests/faults/test_on_windows.py",
     "tests/lab/windows/test_patching_broken.py",
     "tests/lab/windows/test_patching_windows.py",
     *(
@@ -36,7 +35,6 @@ OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel
 """Files of flows that use no Prefect server of others."""
 MACHINES = (
     "tests/faults/test_on_machines.py",
-    "tests/faults/test_on_windows.py",
     "tests/lab/",
     "tests/contract/test_manager_contract_",
     "tests/flows/test_cancel_served.py",
@@ -44,7 +42,6 @@ MACHINES = (
 """Tests that wait for machines most of their time: they run beside those that need the cores."""
 LONG = (
     "tests/faults/test_on_machines.py",
-    "tests/faults/test_on_windows.py",
     "tests/contract/test_manager_contract_",
     "tests/lab/test_resume.py",
     "tests/lab/test_scheduled.py",

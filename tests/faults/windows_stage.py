@@ -201,6 +201,8 @@ class WindowsStage(Controllers):
         if len(report.outcomes) != 1:
             raise Broken(f"the machine has {len(report.outcomes)} outcomes")
         outcome = self.outcome(run)
+        if outcome.error is not None and outcome.error.kind == "InternalError":  # of the fault that strikes, as well
+            raise Broken(f"a defect: {outcome.error.message}")
         judge(self.host.served, outcome)
         if self.host.served.host.settings.in_the_clear:
             raise Broken("messages were sent in the clear")
