@@ -13,7 +13,8 @@ from tests.faults.lab_hard_cases import hard_cases
 from tests.faults.lab_late_cases import late_cases
 from tests.faults.mutations import MUTANTS
 from tests.faults.on_machines import BEFORE_RELEASE, ON_EACH_FAMILY, ON_WINDOWS, ONLY_APT
-from tests.faults.windows_cases import NOT_ON_WINDOWS, windows_cases
+from tests.faults.windows_cases import windows_cases
+from tests.faults.windows_exclusions import NOT_ON_WINDOWS
 
 PAGE = TOP / "docs/explanation/faults.md"
 LINK = re.compile(r'\[(L|R|S|T)\]\(\.\./\.\./tests/([^)\s]+)(?: "([^"]*)")?\)')
