@@ -51,7 +51,7 @@ coverage: setup  ## measure branch coverage of the fast tests (a table; pages in
 coverage-windows: RAN := build/powershell-coverage
 coverage-windows: setup  ## measure which lines of the scripts for Windows the tests execute (a table; needs pwsh on PATH)
 	@rm -rf $(RAN); mkdir -p $(RAN)
-	@FLEETPATCH_PS_COVERAGE=$(CURDIR)/$(RAN) $(PY) -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS) \
+	@POWERSHELL_COVERAGE=$(CURDIR)/$(RAN) $(PY) -m pytest -q -n $(JOBS) --no-loadscope-reorder $(ARGS) \
 	  $(ON_WINDOWS) || touch $(RAN)/failed
 	@$(PY) -m tests.ci.powershell_coverage $(RAN)
 	@[ ! -e $(RAN)/failed ] || { echo "coverage-windows: tests failed" >&2; exit 1; }

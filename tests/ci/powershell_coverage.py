@@ -2,7 +2,7 @@
 
     python -m tests.ci.powershell_coverage FOLDER
 
-FOLDER is what the tests wrote that ran with FLEETPATCH_PS_COVERAGE=FOLDER (tests/lab/windows/stand_ins/coverage.cs):
+FOLDER is what the tests wrote that ran with POWERSHELL_COVERAGE=FOLDER (tests/lab/windows/stand_ins/coverage.cs):
 the scripts' texts, composed of the files of several scripts, and the statements that began in them. Each file is
 found in these texts as it is. PowerShell's own parser says what can be executed (powershell_coverage.ps1). A line
 counts as executed if every statement that begins in it was: ``if ($x) { return }`` has two.

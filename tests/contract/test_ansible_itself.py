@@ -136,6 +136,7 @@ def test_become_passwords_are_those_of_sudo() -> None:
 
 
 HOSTS = "[web]\na\nb\n"
+WINRM_HOST = "a ansible_connection=winrm ansible_user=x ansible_password=\"{{ lookup('env', 'X') }}\""
 NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
     "a template in a variable of the table above": ({"hosts": "a ansible_host='{{ where }}'\n"}, "template"),
     "a vaulted value in a variable of the table above": (
@@ -160,6 +161,14 @@ NOT_CARRIED: dict[str, tuple[dict[str, str], str]] = {
     "`ansible_connection` of another kind": ({"hosts": "a ansible_connection=docker\n"}, "'docker'"),
     "`ansible_become_method` of another kind": ({"hosts": "a ansible_become_method=su\n"}, "'su'"),
     "a password in plain text": ({"hosts": "a ansible_password=hunter2\n"}, "holds a password"),
+    "`ansible_winrm_server_cert_validation: ignore`": (
+        {"hosts": f"{WINRM_HOST} ansible_winrm_server_cert_validation=ignore\n"},
+        "whose certificate is not checked",
+    ),
+    "`ansible_winrm_message_encryption: never`": (
+        {"hosts": f"{WINRM_HOST} ansible_winrm_message_encryption=never\n"},
+        "nothing in the clear",
+    ),
     "another variable that may lead elsewhere": ({"hosts": "a ansible_ssh_executable=/x/ssh\n"}, "another machine"),
     "`-p`, `-l`, `-F`, `-W`, `-o Port`, `-o User`, `-o HostName` in arguments for ssh": (
         {"hosts": "a ansible_ssh_args='-p 23'\n"},

@@ -298,6 +298,16 @@ def test_a_certificate_that_changes_under_way_is_refused_by_the_next_connection(
         protocol.open_shell()
 
 
+def test_input_for_a_program_that_has_closed_it_is_refused(host, protocol):
+    host.schedule.add(Fault("Send", What.PIPE_CLOSED))
+    shell = protocol.open_shell()
+    command = protocol.run_command(shell, "hostname")
+    with pytest.raises(WSManFaultError) as caught:
+        protocol.send_command_input(shell, command, b"x", end=True)
+    assert caught.value.wsman_fault_code == 232
+    protocol.close_shell(shell, close_session=False)
+
+
 @pytest.mark.parametrize("what", [What.RESET, What.CLOSE, What.HANG])
 def test_a_connection_that_is_no_good_from_the_start(host, what):
     """Over HTTP: ssl leaves a socket open that was reset before it is wrapped, and warns of it later."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 SOURCES = Path(__file__).with_name("stand_ins")
-COVERAGE = "FLEETPATCH_PS_COVERAGE"  # names the folder for the statements that were executed (stand_ins/coverage.cs)
+COVERAGE = "POWERSHELL_COVERAGE"  # names the folder for the statements that were executed (stand_ins/coverage.cs)
 Logon = Literal["network", "system"]
 Output = Callable[[str, bytes], None]
 

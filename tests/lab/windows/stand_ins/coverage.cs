@@ -1,5 +1,5 @@
 // Which statements of scripts were executed, for tests/ci/powershell_coverage.py. It is off unless the environment
-// variable FLEETPATCH_PS_COVERAGE names a folder. There, texts/ gets each script's text, named by its hash, and each
+// variable POWERSHELL_COVERAGE names a folder. There, texts/ gets each script's text, named by its hash, and each
 // process a file *.hits with a line for each statement that began: hash, start and end of the statement in the text.
 // Lines are written at once: a machine of the tests may lose its power at any time.
 using System;
@@ -18,7 +18,7 @@ namespace FleetPatch.StandIns
 {
     public static class Coverage
     {
-        const string Variable = "FLEETPATCH_PS_COVERAGE";
+        const string Variable = "POWERSHELL_COVERAGE";
         const BindingFlags Any = BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.Public;
         static readonly string folder = Environment.GetEnvironmentVariable(Variable);
         static readonly HashSet<IScriptExtent> seen = new HashSet<IScriptExtent>(ReferenceEqualityComparer.Instance);
