@@ -1,7 +1,6 @@
 """Runs scripts and jobs in a POSIX shell, over any channel."""
 
 from collections.abc import Mapping
-from typing import Final
 
 from tasks.errors import PrivilegeError
 from tasks.protocols.clock import Clock, Deadline
@@ -10,16 +9,8 @@ from tasks.transport.framing import build_job_script, build_script_stdin, encode
 from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
 from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
 from tasks.transport.script_host import ScriptHost
-from tasks.transport.script_library import (
-    ScriptLoader,
-    compose_script,
-    find_required_scripts,
-    load_script,
-    load_script_parameters,
-)
+from tasks.transport.script_library import ScriptLoader, load_script
 from tasks.transport.shell_channel import ShellChannel
-
-_SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
 
 
 class PosixShell(ScriptHost):
@@ -44,35 +35,21 @@ class PosixShell(ScriptHost):
         job_root: str = "",
         script_loader: ScriptLoader = load_script,
     ) -> None:
-        super().__init__(machine=machine, clock=clock)
+        super().__init__(channel, machine=machine, clock=clock, job_root=job_root, script_loader=script_loader)
         self._channel = channel
         self._privilege = privilege
-        self._job_root = job_root
-        self._script_loader = script_loader
-
-    @property
-    def is_open(self) -> bool:
-        """Whether another call may be tried on this connection."""
-        return self._channel.is_open
-
-    def close(self) -> None:
-        """Close the channel. Jobs continue."""
-        self._channel.close()
 
     def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
         return {
             "wrapper": load_script("job_run"),
-            "program": build_job_script(compose_script(script, self._script_loader)),
+            "program": build_job_script(self._compose(script)),
             "token": encode_params(script.params),
         }
 
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         with self._add_machine_to_errors():
-            text = compose_script(script, self._script_loader)
-            params: dict[str, ScriptParameter] = {**script.params}
-            if _SCRIPT_OF_JOBS in find_required_scripts(text):
-                params = {"root": self._job_root, **params}
-            params |= load_script_parameters(script, self._script_loader)
+            text = self._compose(script)
+            params = self._build_params(script, text)
             escalation = (
                 self._privilege.find_escalation(self._channel, deadline=deadline)
                 if script.privileged

@@ -3,10 +3,11 @@
 from typing import Protocol
 
 from tasks.protocols.clock import Deadline
+from tasks.transport.channel import Channel
 from tasks.transport.output_decoder import ScriptOutputDecoder
 
 
-class PowerShellChannel(Protocol):
+class PowerShellChannel(Channel, Protocol):
     """An open connection that runs command lines as the login. Implementation: winrm/channel.py."""
 
     def execute(
@@ -36,10 +37,3 @@ class PowerShellChannel(Protocol):
             DeadlineExceeded: the deadline has passed; the connection can't be used any more.
             ProtocolViolation: from the decoder.
         """
-
-    @property
-    def is_open(self) -> bool:
-        """Whether another exchange may be tried."""
-
-    def close(self) -> None:
-        """Close the connection."""

@@ -19,15 +19,8 @@ from tasks.transport.powershell_framing import (
     encode_params,
 )
 from tasks.transport.script_host import ScriptHost
-from tasks.transport.script_library import (
-    ScriptLoader,
-    compose_script,
-    find_required_scripts,
-    load_script_parameters,
-    load_windows_script,
-)
+from tasks.transport.script_library import ScriptLoader, load_windows_script
 
-_SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the folder of the jobs
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
 _ANSWER_HINT: Final = (
     "Look at what Windows PowerShell does for this login there: powershell.exe -NoProfile must start, "
@@ -55,19 +48,15 @@ class PowerShellHost(ScriptHost):
         job_root: str = "",
         script_loader: ScriptLoader = load_windows_script,
     ) -> None:
-        super().__init__(machine=machine, clock=clock)
+        super().__init__(
+            channel,
+            machine=machine,
+            clock=clock,
+            job_root=job_root,
+            script_loader=script_loader,
+            required_loader=load_windows_script,
+        )
         self._channel = channel
-        self._job_root = job_root
-        self._script_loader = script_loader
-
-    @property
-    def is_open(self) -> bool:
-        """Whether another call may be tried on this connection."""
-        return self._channel.is_open
-
-    def close(self) -> None:
-        """Close the channel. Jobs continue."""
-        self._channel.close()
 
     def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
         return {
@@ -79,10 +68,7 @@ class PowerShellHost(ScriptHost):
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         with self._add_machine_to_errors():
             text = self._compose(script)
-            params: dict[str, ScriptParameter] = {**script.params}
-            if _SCRIPT_OF_JOBS in find_required_scripts(text):
-                params = {"root": self._job_root, **params}
-            params |= load_script_parameters(script, self._script_loader, required_loader=load_windows_script)
+            params = self._build_params(script, text)
             nonce = generate_nonce()
             decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT)
             stdin = build_script_stdin(text, params, nonce)
@@ -94,9 +80,6 @@ class PowerShellHost(ScriptHost):
             output = decoder.build_output()
             unframed = render_clixml(output.unframed_output.replace("\r\n", "\n")).strip("\r\n")
             return replace(output, unframed_output=unframed)
-
-    def _compose(self, script: Script) -> str:
-        return compose_script(script, self._script_loader, required_loader=load_windows_script)
 
 
 def _raise_if_not_started(status: int, decoder: ScriptOutputDecoder) -> None:

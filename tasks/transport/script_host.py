@@ -10,11 +10,19 @@ from typing import Final, cast
 from tasks.errors import FleetpatchError, RequestError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptParameter, ScriptRecord, ScriptResult
+from tasks.transport.channel import Channel
 from tasks.transport.job_records import MAX_EVENTS_BYTES, find_job_record, find_section, parse_events, raise_if_refused
 from tasks.transport.output_decoder import ScriptOutput, replace_invalid_utf8
+from tasks.transport.script_library import (
+    ScriptLoader,
+    compose_script,
+    find_required_scripts,
+    load_script_parameters,
+)
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
 MAX_LOG_BYTES: Final = 256 * 1024
+_SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
 
 
 def require_valid_job_id(job_id: str) -> str:
@@ -32,22 +40,39 @@ class ScriptHost(ABC):
     """A machine behind an open channel; a Transport that does not reconnect (session.py does).
 
     Args:
+        channel: open channel to the machine.
         machine: its name, for errors.
         clock: for wall times.
+        job_root: directory of fleetpatch's jobs on the machine; "" for the default.
+        script_loader: gives a script's text by its name.
+        required_loader: gives the texts of the scripts that it requires; None: ``load_script``.
     """
 
-    def __init__(self, *, machine: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        *,
+        machine: str,
+        clock: Clock,
+        job_root: str,
+        script_loader: ScriptLoader,
+        required_loader: ScriptLoader | None = None,
+    ) -> None:
+        self._open_channel = channel
         self._machine = machine
         self._clock = clock
+        self._job_root = job_root
+        self._script_loader = script_loader
+        self._required_loader = required_loader
 
     @property
-    @abstractmethod
     def is_open(self) -> bool:
         """Whether another call may be tried on this connection."""
+        return self._open_channel.is_open
 
-    @abstractmethod
     def close(self) -> None:
         """Close the channel. Jobs continue."""
+        self._open_channel.close()
 
     @abstractmethod
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
@@ -56,6 +81,17 @@ class ScriptHost(ABC):
     @abstractmethod
     def _build_job_params(self, script: Script) -> Mapping[str, ScriptParameter]:
         """Return the parameters of ``job_start`` that contain a job's program, its parameters, and what runs it."""
+
+    def _compose(self, script: Script) -> str:
+        return compose_script(script, self._script_loader, required_loader=self._required_loader)
+
+    def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
+        """Return all parameters of a script: its own, the directory of the jobs, and the texts of other scripts."""
+        params: dict[str, ScriptParameter] = {**script.params}
+        if _SCRIPT_OF_JOBS in find_required_scripts(text):
+            params = {"root": self._job_root, **params}
+        params |= load_script_parameters(script, self._script_loader, required_loader=self._required_loader)
+        return params
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         """Run a script and wait for its end."""

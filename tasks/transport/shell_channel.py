@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from tasks.protocols.clock import Deadline
+from tasks.transport.channel import Channel
 from tasks.transport.output_decoder import ScriptOutputDecoder
 
 
-class ShellChannel(Protocol):
+class ShellChannel(Channel, Protocol):
     """An open connection that runs commands as the login. Implementations: ssh/channel.py, local_channel.py."""
 
     def execute(
@@ -29,10 +30,3 @@ class ShellChannel(Protocol):
             DeadlineExceeded: the deadline has passed; the connection can't be used any more.
             ProtocolViolation: from the decoder.
         """
-
-    @property
-    def is_open(self) -> bool:
-        """Whether another exchange may be tried."""
-
-    def close(self) -> None:
-        """Close the connection."""

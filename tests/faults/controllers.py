@@ -1,6 +1,7 @@
 """Controller processes of one case on machines, and what is promised of those that come too early or too late."""
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class NotReached(Broken):
     """A run that ended before the step at which the fault was to be injected."""
 
 
-class Controllers:
+class Controllers(ABC):
     """Begins controllers, which carry runs by the request in a folder.
 
     Attributes:
@@ -38,9 +39,9 @@ class Controllers:
     records_url: str
     begun: list[ForkedProcess]
 
+    @abstractmethod
     def describe_request(self, *masks: str, **fields: Any) -> None:
         """Write the request where controllers look for it."""
-        raise NotImplementedError
 
     def controller(self, verb: str, *words: str, run: str = RUN) -> ForkedProcess:
         """Start a controller process (see lab_controller.py)."""

@@ -6,7 +6,7 @@ from typing import Final
 _UPDATE_AGENT: Final = "the Windows Update Agent does that itself; tests/lab/windows/test_patching.py has its failures"
 _CONTROLLER: Final = "it strikes the controller or its records, which do not know what the machine runs"
 NOT_ON_WINDOWS: Final[Mapping[str, str]] = {
-    "administrator begins too late / reboot": "after shutdown.exe nobody can be turned away: Windows ends all itself",
+    "administrator begins too late / reboot": "after shutdown.exe Windows ends all processes itself, and refuses none",
     "administrator's transaction / assess": "a search waits for no other updater",
     "administrator's transaction / install": "the same as 'package lock held for a while / install'",
     "administrator's transaction / validate": "reading what is installed waits for no other updater",

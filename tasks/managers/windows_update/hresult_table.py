@@ -32,7 +32,7 @@ _AGENT: Final = (
     "8024001B | WU_E_SELFUPDATE_IN_PROGRESS | lock | transient | the agent updates itself",
     "8024001E | WU_E_SERVICE_STOP | interrupted | transient | the agent's service or the system is stopping",
     f"8024001F | WU_E_NO_CONNECTION | fetch | transient | there is no network connection | {_NETWORK}",
-    "80240020 | WU_E_NO_INTERACTIVE_USER | refused | permanent | the update asks a person, and nobody is logged on",
+    "80240020 | WU_E_NO_INTERACTIVE_USER | refused | permanent | the update asks a person, and no user is logged on",
     f"80240021 | WU_E_TIME_OUT | fetch | transient | it took too long | {_NETWORK}",
     "80240022 | WU_E_ALL_UPDATES_FAILED | failed | permanent | each of the updates failed",
     "80240023 | WU_E_EULAS_DECLINED | refused | permanent | its licence terms are not accepted",

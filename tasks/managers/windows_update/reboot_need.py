@@ -4,7 +4,7 @@ Reasons that mean yes: the agent or Windows servicing asks for it, an installed 
 it, or a new name or domain of the computer takes effect at the next boot.
 
 Others mean nothing alone: files to be renamed at the next boot (printers and virus scanners leave some on healthy
-machines for months), and marks that only a reboot removes. They are told beside a reason that counts.
+machines for months), and marks that only a reboot removes. They are shown beside a reason that counts.
 
 Windows servicing may keep its mark for some minutes after a boot. As the only reason so soon, it means unknown.
 """

@@ -1,12 +1,12 @@
-# Functions that make the folders of fleetpatch, and check who may write there. SYSTEM runs scripts from them: whoever
-# else may write there could make SYSTEM run another script than the one that was sent.
+# Functions that make the folders of fleetpatch, and check who may write there. SYSTEM runs scripts from them. Another
+# user who may write there could make SYSTEM run another script than the one that was sent.
 # Requires: programs
 
 $FpTrusted = 'SY', 'BA', 'S-1-5-18', 'S-1-5-32-544' # SYSTEM, and the group of the administrators
-# TrustedInstaller belongs to Windows. CREATOR OWNER is whoever creates something there, and only the trusted can.
+# TrustedInstaller belongs to Windows. CREATOR OWNER is the user who creates something there. Only trusted users can.
 $FpHarmless = $FpTrusted + 'CO', 'S-1-3-0', 'S-1-5-80-956008885-3418522649-1831038044-1853292631-2271478464'
 
-function Test-FpReadOnlyRight { # whether the rights of an entry (in SDDL) let nobody change anything
+function Test-FpReadOnlyRight { # whether the rights of an entry (in SDDL) allow no change
     param([string] $Rights)
     if ($Rights -match '^0x([0-9a-fA-F]{1,8})$') {
         # write and append, write attributes, delete, delete children, change the ACL or the owner, all, maximum
