@@ -48,9 +48,12 @@ def history(url: str) -> Iterator[History]:
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same in a file, and an inventory beside it."""
+    """The same in a file, and an inventory beside it. The approval expires late: the command reads the real clock."""
     place = tmp_path_factory.mktemp("views")
-    fill_records(f"sqlite:///{place / 'records.db'}")
+    rows = load_json("records.json")
+    (approval,) = rows["approvals"]
+    approval["expires_at"] = "2999-01-01 00:00:00.000000"
+    fill_records(f"sqlite:///{place / 'records.db'}", rows)
     machines = "[{name: lab-2, address: 192.0.2.12}, {name: lab-4, address: 192.0.2.14}]"
     (place / "fleet.yaml").write_text(f"machines: {machines}\n")
     return place / "records.db"
