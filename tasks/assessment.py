@@ -59,14 +59,24 @@ class Services:
     """The failed service units, and the ports that services listen on, as "protocol/port".
 
     Attributes:
+        failed: services that the system starts by itself, and that do not run although they did not end by themselves.
         listening: ports of services only, without ephemeral ports and users' own programs.
         listeners: the same ports with their programs; empty in records of earlier versions.
+        running: services that the system starts by itself, and that run. Empty where the service manager itself says
+            which services have failed: then these need no comparison.
+        ended: services that the system starts by itself, and that ended without an error, or were stopped.
+        late: those of ``failed`` that the system starts only some time after the boot, and has not started yet.
+        late_start_seconds: that time.
     """
 
     failed: tuple[str, ...] = ()
     listening: tuple[str, ...] = ()
     known: bool = True  # False when the machine can't report its services
     listeners: tuple[Listener, ...] = ()
+    running: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
+    late: tuple[str, ...] = ()
+    late_start_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

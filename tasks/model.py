@@ -304,7 +304,13 @@ class JobOutput:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one machine in one run. Every machine in scope has exactly one."""
+    """The result of one machine in one run. Every machine in scope has exactly one.
+
+    Attributes:
+        facts: from the machine's validation, or else from its pre-check.
+        kernel_before: the kernel's release or the build that ran at the assessment; ``facts`` has that at the end. ""
+            when unknown, and in records of earlier versions.
+    """
 
     run_id: str
     machine: str
@@ -324,6 +330,13 @@ class Outcome:
     facts: Facts | None = None
     error: ErrorInfo | None = None
     services_to_restart: tuple[str, ...] = ()  # services that used replaced files at the last check
+    kernel_before: str = ""
+
+    @property
+    def kernel_change(self) -> str:
+        """Return "BEFORE -> AFTER" if another kernel or build runs at the end, else what runs; "" when unknown."""
+        now = self.facts.kernel if self.facts else ""
+        return f"{self.kernel_before} -> {now}" if now and self.kernel_before not in {"", now} else now
 
     def count_updates(self, state: UpdateState) -> int:
         """Return the number of updates in that state."""

@@ -125,6 +125,10 @@ class PackageManager(Protocol):
     ``running`` {unit}, ``untimed`` {why}, ``nothing`` {why}, ``refused`` {why}. The machine itself restores paused
     updaters when its machine lock ends; ``untimed`` says that it can't.
 
+    The script ``health_script`` reports what endangers an installation, or went wrong since: records ``finding``
+    {check, level ("good", "warn" or "block"), message, remedy}. It changes nothing. Its parameter ``since`` (seconds
+    since the epoch, by the machine's clock; "" before an installation) asks also for what the machine's log has since.
+
     Attributes:
         name: name of the package manager.
         default_rates: how fast a machine is, before anything was measured on it.
@@ -132,6 +136,7 @@ class PackageManager(Protocol):
             same name: ``manager_environment`` (environment variables for commands that may call the package manager)
             and ``unfinished_packages`` (the function that finds half changed packages).
         updaters_script: the script described above, or None when there is none.
+        health_script: the script described above, or None when there is none.
         lock_files: files that a process locks (fcntl) before it changes packages, in the order of locking. A machine
             refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
         change_lock_files: those of ``lock_files`` that are locked only while packages change. No service is restarted
@@ -142,6 +147,7 @@ class PackageManager(Protocol):
     default_rates: Rates
     script_package: str
     updaters_script: Script | None
+    health_script: Script | None
     lock_files: tuple[str, ...]
     change_lock_files: tuple[str, ...]
 

@@ -19,6 +19,7 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.health import check_health
 from tasks.steps.start_checks import is_visit_needed
 
 
@@ -118,7 +119,7 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
     found = check_state_for_updates(context, context.facts, plan.chosen)
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run_context.run.kind == "plan":
-        check_findings = run_all_checks(context)
+        check_findings = (*check_health(context), *run_all_checks(context))
         found += check_findings
         plan = replace(plan, notes=(*plan.notes, *_describe_warnings(check_findings)))
     refusals = tuple(finding for finding in found if finding.level is FindingLevel.BLOCK)
@@ -127,7 +128,7 @@ def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
 
 
 def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
-    """Return a note for each check of the inventory that warns."""
+    """Return a note for each check that warns."""
     return [
         f"pre-check would warn: {each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN
     ]

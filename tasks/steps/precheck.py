@@ -11,6 +11,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_with_clock
+from tasks.steps.machine.health import check_health
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.package_state import wait_for_idle_packages
 from tasks.steps.start_checks import find_machine_cut_off
@@ -37,6 +38,7 @@ def precheck(context: MachineContext) -> MachineState:
         lock_result.finding,
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
         *check_state_for_updates(context, facts, context.plan.chosen),
+        *check_health(context),
         *(run_check(context, check) for check in context.state.machine.pre_checks),
         *(run_check(context, probe) for probe in context.state.machine.probes),
     ]

@@ -73,6 +73,9 @@ def build_outcome(context: MachineContext) -> Outcome:
         else machine_state.baseline,
         error=machine_state.error,
         services_to_restart=_find_services_to_restart(machine_state),
+        kernel_before=machine_state.assessment.facts.kernel
+        if machine_state.assessment and machine_state.assessment.facts
+        else "",
     )
 
 

@@ -8,7 +8,7 @@ from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
-from tasks.rules.machine_checks.services import check_services
+from tasks.rules.machine_checks.services import check_services, find_late_services
 from tasks.rules.machine_checks.versions import (
     check_installed_versions,
     find_lost_updates,
@@ -20,6 +20,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.health import check_health_since
 from tasks.steps.machine.package_state import build_package_wait_deadline, read_package_state, wait_for_idle_packages
 
 POLL_SECONDS = 2.0
@@ -81,6 +82,7 @@ def validate(context: MachineContext) -> MachineState:
         )
     elif reboot_reasons is not None and reboot is not None and reboot.mitigated_by and not may_wait:
         reboot = RebootResult(RebootState.REQUIRED, f"live patches mitigate it no longer: {reboot_reasons}")
+    findings += check_health_since(context)
     findings += check_outdated_services(packages, context.run_context.options.restart_services_exclude)
     findings += [run_check(context, probe) for probe in machine_state.machine.probes]
     return replace(
@@ -99,7 +101,10 @@ def _wait_for_unchanging_packages(context: MachineContext) -> PackageState:
 
 
 def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, list[Finding]]:
-    """Compare services and file systems before and after. Missing ones have this many seconds to come back."""
+    """Compare services and file systems before and after. Missing ones have this many seconds to come back.
+
+    For services that the system starts only some time after the boot, the seconds begin then.
+    """
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
@@ -108,11 +113,13 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         if before is None:
             return facts, []
         findings = [
-            *check_services(before.services, facts.services),
+            *check_services(before.services, facts.services, rebooted=facts.boot_id != before.boot_id),
             *check_mounts_writable(before.disks, facts.disks),
         ]
         good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
-        if good or deadline.has_passed(clock):
+        late_until = facts.services.late_start_seconds + seconds
+        is_late = facts.uptime_seconds < late_until and bool(find_late_services(before.services, facts.services))
+        if (good or deadline.has_passed(clock)) and not is_late:
             return facts, findings
         clock.sleep(POLL_SECONDS)
 

@@ -31,7 +31,7 @@ def _print_outcome(report: RunReport, outcome: Outcome) -> None:
         print_to_stdout(Text.assemble("hint: ", to_safe_text(outcome.error.hint)))
     facts = outcome.facts
     if facts is not None:
-        print_to_stdout(to_safe_text(f"{facts.os_name}, kernel {facts.kernel}, {facts.arch}", "dim"))
+        print_to_stdout(to_safe_text(f"{facts.os_name}, kernel {outcome.kernel_change}, {facts.arch}", "dim"))
     zone = load_zone_or_utc(report.run.window.zone if report.run.window else "UTC")
     if outcome.steps:
         grid = build_table(

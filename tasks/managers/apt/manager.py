@@ -55,6 +55,7 @@ class AptManager:
     default_rates = DEFAULT_RATES
     script_package = _PACKAGE
     updaters_script: Script | None = UPDATERS_SCRIPT
+    health_script: Script | None = None
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
 

@@ -86,6 +86,7 @@ class ImageTool:
 class ImageManager:
     """The PackageManager for a system that is updated as a whole."""
 
+    health_script: Script | None = None
     change_lock_files: tuple[str, ...] = ()
 
     def __init__(self, tool: ImageTool) -> None:

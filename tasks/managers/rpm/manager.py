@@ -58,6 +58,8 @@ class RpmTool:
 class RpmManager:
     """The PackageManager for a tool that installs RPM packages."""
 
+    health_script: Script | None = None
+
     def __init__(self, tool: RpmTool) -> None:
         self._tool = tool
         self.name = tool.name

@@ -53,6 +53,7 @@ class WindowsUpdateManager:
     default_rates = DEFAULT_RATES
     script_package = PACKAGE
     updaters_script: Script | None = Script("updaters", read_only=False, package=PACKAGE)
+    health_script: Script | None = Script("health", package=PACKAGE)
     lock_files: tuple[str, ...] = ()
     change_lock_files: tuple[str, ...] = ()
 

@@ -78,6 +78,8 @@ class MachineRow(MachinePart):
         reboot_mitigated_by: the live patches that mitigate a required reboot; "" without them.
         live_patches: provider, state and names of the machine's live patches; "" without them.
         services_to_restart: services that still run replaced files, separated by commas.
+        kernel: the kernel's release, or the build of Windows, at the end.
+        kernel_before: that at the assessment; "" if unknown.
     """
 
     wave: int | None
@@ -123,6 +125,7 @@ class MachineRow(MachinePart):
     error_message: str
     error_hint: str
     error_transient: bool | None
+    kernel_before: str = ""
 
     @property
     def not_done(self) -> int:

@@ -209,6 +209,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRo
         error_message=error.message if error else "",
         error_hint=error.hint if error else "",
         error_transient=error.transient if error else None,
+        kernel_before=outcome.kernel_before if outcome else "",
     )
 
 

@@ -187,6 +187,7 @@ def _build_machine_object(row: MachineRow) -> JsonObject:
         "osName": row.os_name,
         "osVersion": row.os_version,
         "kernel": row.kernel,
+        "kernelBefore": row.kernel_before or None,
         "architecture": row.arch,
         "patchServiceUsed": row.package_manager,
         "errorDetails": {**error, "transient": row.error_transient} if row.error_kind else None,

@@ -156,21 +156,47 @@ def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
             yield int(found[1]), int(found[2] or found[1])
 
 
-def check_services(before: Services, after: Services) -> tuple[Finding, ...]:
+def check_services(before: Services, after: Services, *, rebooted: bool = False) -> tuple[Finding, ...]:
     """Return findings about services after patching. A newly failed unit or a missing listener blocks.
 
-    Units that had failed before do not count. New services do not count either.
+    Units that had failed before do not count. New services do not count either. Where the machine says what ran before,
+    only that counts. Without a reboot, a service that ended without an error was stopped by somebody, such as an
+    installer. After a reboot, it has ended by itself: some do so at each boot.
+
+    Args:
+        before: services before patching.
+        after: services now.
+        rebooted: whether the machine was rebooted between the two.
     """
     if not before.known or not after.known:
         remedy = "Give this machine probes of its own, so that its health can be checked."
         return (build_warning("services", "the machine can't show which services run", remedy),)
     found: list[Finding] = []
-    failed = find_failed_service_units(sorted(set(after.failed) - set(before.failed)))
+    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - set(after.late)))
     if failed:
         remedy = "Read their logs on the machine, repair them and start them."
         found.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
+    ended = sorted(set(before.running) & set(after.ended))
+    if ended and not rebooted:
+        message = f"stopped since patching, and not started again: {join_first_names(ended)}"
+        found.append(build_blocker("services", message, "Find out who stopped them, and start them."))
+    late = find_late_services(before, after)
+    if late:
+        message = f"not started yet since the boot, because the system starts them late: {join_first_names(late)}"
+        found.append(build_warning("services", message, "Look on the machine whether they run now."))
     gone = find_vanished_listeners(before, after)
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
         found.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
-    return tuple(found) or (build_good_finding("services", "everything that ran before runs now"),)
+    by_themselves = f", or has ended by itself: {join_first_names(ended)}" if ended else ""
+    return tuple(found) or (build_good_finding("services", f"everything that ran before runs now{by_themselves}"),)
+
+
+def find_late_services(before: Services, after: Services) -> list[str]:
+    """Return the services that ran before, and that the system is still to start after the boot."""
+    return sorted(set(before.running) & set(after.late))
+
+
+def _find_new_failures(before: Services, after: Services) -> set[str]:
+    new = set(after.failed) - set(before.failed)
+    return new & set(before.running) if before.running else new

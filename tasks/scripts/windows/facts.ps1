@@ -63,21 +63,60 @@ function Write-FpDisks {
     }
 }
 
-# Automatic services that do not run, as the registry says: .NET before 4.6.1 does not know how a service is started,
-# and later ones fail for a service that may not be opened. Not those that Windows starts late or on an event, and not
-# the services of a logged in user, which have another name at each login.
-function Write-FpStoppedServices {
+# Which services Windows starts by itself, as the registry says: .NET before 4.6.1 does not know how a service is started,
+# and later ones fail for a service that may not be opened. Not those that it starts on an event, because these end when
+# they have nothing to do, and not the services of a logged in user, which have another name at each login.
+function Get-FpAutomaticService { # @{ Name; Status; IsLate }
     $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
-        if ("$($service.Status)" -ne 'Stopped') { continue }
         $path = Join-Path -Path $top -ChildPath $service.Name
-        if ((Read-FpValue -Path $path -Name Start) -ne 2) { continue }
-        if ((Read-FpValue -Path $path -Name DelayedAutostart) -eq 1) { continue }
+        $key = Get-Item -LiteralPath $path -ErrorAction SilentlyContinue
+        if ($null -eq $key -or $key.GetValue('Start', 0) -ne 2) { continue }
         if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
-        $type = Read-FpValue -Path $path -Name Type
+        $type = $key.GetValue('Type', 0)
         if ($type -isnot [string] -and ($type -band 0x40)) { continue }
+        @{ Name = $service.Name; Status = "$($service.Status)"; IsLate = $key.GetValue('DelayedAutostart', 0) -eq 1 }
+    }
+}
+
+function Read-FpExitCodes { # of services that have ended: name -> exit code; empty if WMI does not answer
+    $codes = @{}
+    try {
+        foreach ($service in @(Read-FpClass -Name Win32_Service -Filter "StartMode='Auto' AND State='Stopped'")) {
+            $codes[[string] $service.Name] = [long] $service.ExitCode
+        }
+    } catch {
+        Write-Verbose -Message "no exit codes of services: $_"
+    }
+    $codes
+}
+
+# Adds to the record "services" which services run, which have ended without an error (exit code 0), and which are still
+# to be started; writes a record "service" for each other one. A service with a delayed start often ends when it has
+# done its work: exit code 0 says nothing then. Exit code 1077: it was not started since the boot.
+function Write-FpServices {
+    param([System.Collections.IDictionary] $Record)
+    $services = @(Get-FpAutomaticService)
+    $Record.running = @($services | Where-Object { $_.Status -eq 'Running' } | ForEach-Object { $_.Name })
+    $others = @($services | Where-Object { $_.Status -ne 'Running' })
+    if (-not $others.Count) { return }
+    $codes = Read-FpExitCodes
+    $ended = @()
+    $late = @()
+    foreach ($service in $others) {
+        $code = $codes[$service.Name] # nothing: unknown, or it is just being started or stopped
+        if ($service.IsLate -and ($code -eq 0 -or -not $codes.Count)) { continue }
+        if ($code -eq 0) {
+            $ended += $service.Name
+            continue
+        }
+        if ($service.IsLate -and $code -eq 1077) { $late += $service.Name }
         Write-FpRecord -Kind service -Fields @{ name = $service.Name }
     }
+    $Record.ended = $ended
+    $Record.late = $late
+    $delay = Read-FpValue -Path 'HKLM:\SYSTEM\CurrentControlSet\Control' -Name AutoStartDelay
+    $Record.late_start = if ($delay -is [int] -and $delay -ge 0 -and $delay -lt 3600) { $delay } else { 120 }
 }
 
 function Write-FpPrivilege {
@@ -151,9 +190,8 @@ if ($PSVersionTable.PSVersion -lt $needed) {
     Write-FpBasics
     $null = Invoke-FpPart -Name disks -Part { Write-FpDisks }
     Write-FpSettingFindings
-    $isFailedKnown = Invoke-FpPart -Name services -Part { Write-FpStoppedServices }
-    $isListeningKnown = Invoke-FpPart -Name ports -Part { Write-FpListeners }
-    Write-FpRecord -Kind services -Fields ([ordered]@{
-            failed_known = $isFailedKnown; listening_known = $isListeningKnown
-        })
+    $services = [ordered]@{}
+    $services.failed_known = Invoke-FpPart -Name services -Part { Write-FpServices -Record $services }
+    $services.listening_known = Invoke-FpPart -Name ports -Part { Write-FpListeners }
+    Write-FpRecord -Kind services -Fields $services
 }

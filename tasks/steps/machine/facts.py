@@ -21,6 +21,9 @@ _MAX_BYTES = 2**62
 """Limit for bytes and files: some file systems report any number, and the records store 64 bits."""
 
 
+_MAX_LATE_START_SECONDS = 3600
+"""Limit for the time after the boot at which a system starts its last services."""
+
 MAX_ROUND_TRIP_SECONDS = 10.0
 """After such a round trip, the difference of the clocks is known to 5 seconds, the smallest that gives a warning."""
 
@@ -63,10 +66,10 @@ class _RefusedRecord(_Record):
 
 
 class _FindingRecord(_Record):
-    """A setting that would stop a run ("block") or endanger it ("warn")."""
+    """What would stop a run ("block"), would endanger it ("warn"), or is only to be mentioned ("good")."""
 
     check: str = Field(pattern=r"^[a-z][a-z -]{0,30}$")
-    level: Literal["warn", "block"]
+    level: Literal["good", "warn", "block"]
     message: str
     remedy: str = ""
 
@@ -107,11 +110,15 @@ class _PortsRecord(_Record):
 class _ServicesRecord(_Record):
     failed_known: bool
     listening_known: bool
+    running: list[str] = []
+    ended: list[str] = []
+    late: list[str] = []
+    late_start: float = Field(default=0.0, ge=0, lt=_MAX_LATE_START_SECONDS)
 
 
 _MAX_FINDINGS: Final = 50
 _MAX_FINDING_LENGTH: Final = 500
-_LEVELS: Final = {"warn": FindingLevel.WARN, "block": FindingLevel.BLOCK}
+_LEVELS: Final = {"good": FindingLevel.GOOD, "warn": FindingLevel.WARN, "block": FindingLevel.BLOCK}
 
 _RecordType = TypeVar("_RecordType", bound=_Record)
 
@@ -155,7 +162,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
-        findings=tuple(_build_findings(rights, _parse_records(answer, "finding", _FindingRecord)))[:_MAX_FINDINGS],
+        findings=(*_check_rights(rights), *parse_findings(answer))[:_MAX_FINDINGS],
     )
 
 
@@ -179,11 +186,20 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
     return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
 
 
-def _build_findings(rights: _PrivilegeRecord, records: Iterable[_FindingRecord]) -> Iterable[Finding]:
+def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
+    """Return what a script reports as records "finding".
+
+    Raises:
+        ProtocolViolation: a record is not valid.
+    """
+    records = _parse_records(answer, "finding", _FindingRecord)
+    found = (Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records)
+    return tuple(found)[:_MAX_FINDINGS]
+
+
+def _check_rights(rights: _PrivilegeRecord) -> Iterable[Finding]:
     if rights.why:
         yield Finding(PRIVILEGE_CHECK, FindingLevel.BLOCK, _limit(rights.why), _limit(rights.remedy))
-    for record in records:
-        yield Finding(record.check, _LEVELS[record.level], _limit(record.message), _limit(record.remedy))
 
 
 def _limit(text: str) -> str:
@@ -213,6 +229,10 @@ def _parse_services(answer: ScriptResult) -> Services:
         listening=tuple(dict.fromkeys(each.name for each in found)),
         known=services_record.failed_known or services_record.listening_known,
         listeners=found,
+        running=tuple(services_record.running),
+        ended=tuple(services_record.ended),
+        late=tuple(services_record.late),
+        late_start_seconds=services_record.late_start,
     )
 
 

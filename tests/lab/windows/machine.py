@@ -13,6 +13,9 @@ from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state, read_state
 
 Listener = Callable[[str], None]
+UPDATE_CLIENT = "Microsoft-Windows-WindowsUpdateClient"
+SERVICES = "Service Control Manager"
+KERNEL_POWER = "Microsoft-Windows-Kernel-Power"
 SERVICING_FLAG = rf"{COMPONENTS}\RebootPending"
 
 
@@ -32,15 +35,33 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
         state["registry"] = {
             path: key for path, key in state["registry"].items() if not key["volatile"] or path in lingers
         }
+        for service in state["services"]:
+            _boot_service(state, service, late=now + float(scenario["late_start_seconds"]))
         for task in state["tasks"].values():
             if task["instance"] is not None:
                 task["instance"], task["last_result"] = None, 0x41306
         for update in scenario["updates"]:
             _finish_update(state, update)
         if not clean:
-            _add_event(state, "Microsoft-Windows-Kernel-Power", 41, "The system rebooted without a clean shutdown.")
-        _add_event(state, "EventLog", 6005, "The Event log service was started.")
+            facts = {"BugcheckCode": "0"}
+            add_event(state, KERNEL_POWER, 41, "The system rebooted without a clean shutdown.", facts)
+            add_event(state, "EventLog", 6008, "The previous system shutdown at 1:02:03 was unexpected.")
+        add_event(state, "EventLog", 6005, "The Event log service was started.")
         state["journal"].append({"time": now, "what": "boot", "clean": clean})
+
+
+def _boot_service(state: dict[str, Any], service: dict[str, Any], *, late: float) -> None:
+    """Have a service be as after a boot; one with a delayed start is that only then."""
+    service["starts_at"] = 0
+    if service["start_type"] != "Automatic" or service["is_triggered"]:
+        service["status"], service["exit_code"] = "Stopped", 1077
+        return
+    service["status"] = "Stopped" if service["start_fails"] or service["ends_after_start"] else "Running"
+    service["exit_code"] = 1053 if service["start_fails"] else 0
+    service["starts_at"] = late if service["is_delayed"] else 0
+    if service["start_fails"]:
+        facts = {"param1": service["display_name"], "param2": "%%1053"}
+        add_event(state, SERVICES, 7000, "The service failed to start.", facts)
 
 
 def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
@@ -52,7 +73,8 @@ def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
         title = update["title"]
         entry = history_entry(title, update["id"], at=time.time(), result=4, hresult=0x800F0922)
         state["history"].append({**entry, "revision": update["revision"]})
-        _add_event(state, "Microsoft-Windows-WindowsUpdateClient", 20, f"Installation Failure: 0x800F0922: {title}")
+        facts = {"errorCode": "0x800f0922", "updateTitle": title, "updateGuid": f"{{{update['id'].upper()}}}"}
+        add_event(state, UPDATE_CLIENT, 20, f"Installation Failure: 0x800F0922: {title}", facts)
         return
     done["installed"] = True
     state["hot_fixes"] += [f"KB{kb}" for kb in update["kbs"]]
@@ -65,10 +87,12 @@ def _finish_update(state: dict[str, Any], update: dict[str, Any]) -> None:
     values["CurrentBuild"]["data"] = values["CurrentBuildNumber"]["data"] = str(state["build"])
 
 
-def _add_event(state: dict[str, Any], provider: str, number: int, message: str) -> None:
-    state["events"].append(
-        {"log": "System", "provider": provider, "id": number, "time": time.time(), "message": message}
-    )
+def add_event(
+    state: dict[str, Any], provider: str, number: int, message: str = "", data: dict[str, str] | None = None
+) -> None:
+    """Write an event to the System log; ``data`` by the names of its template."""
+    event = {"log": "System", "provider": provider, "id": number, "time": time.time(), "message": message}
+    state["events"].append({**event, "data": data or {}})
 
 
 class WindowsMachine:

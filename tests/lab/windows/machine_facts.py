@@ -112,7 +112,12 @@ def build_registry(scenario: "Scenario") -> JsonObject:
     }
     starts = {"Automatic": 2, "Manual": 3, "Disabled": 4}
     for service in scenario.services:
-        keys[rf"SYSTEM\CurrentControlSet\Services\{service.name}"] = {"Start": starts[service.start_type]}
+        key = rf"SYSTEM\CurrentControlSet\Services\{service.name}"
+        keys[key] = {"Start": starts[service.start_type], **({"DelayedAutostart": 1} if service.is_delayed else {})}
+        if service.is_triggered:
+            keys[rf"{key}\TriggerInfo"] = {}
+    if scenario.late_start_seconds != 120:  # the value is there only if somebody has set it
+        keys[r"SYSTEM\CurrentControlSet\Control"] = {"AutoStartDelay": scenario.late_start_seconds}
     for name, value in scenario.policies.items():
         key, _, short = name.rpartition("\\")
         keys.setdefault(POLICY, {})

@@ -109,6 +109,14 @@ class Service:
     start_type: Literal["Automatic", "Manual", "Disabled"] = "Automatic"
     display_name: str = ""
     start_fails: bool = False
+    is_delayed: bool = False
+    """An automatic one that each boot starts after the scenario's ``late_start_seconds``."""
+    is_triggered: bool = False
+    """It is started by an event only, also if it is automatic."""
+    ends_after_start: bool = False
+    """What it has to do at a boot is done at once: it ends without an error."""
+    exit_code: int = 0
+    """Of a stopped one: 0 without an error, 1067 if its process was ended, 1077 if this boot has not started it."""
 
 
 SERVICES = (
@@ -156,6 +164,8 @@ class Scenario:
     """Seconds since the epoch; by default an hour ago."""
     disks: tuple[Disk, ...] = (Disk(),)
     services: tuple[Service, ...] = SERVICES
+    late_start_seconds: int = 120
+    """How long after a boot services with a delayed start are started (AutoStartDelay)."""
     registry: dict[str, RegistryValues] = field(default_factory=dict)
     """Keys below HKEY_LOCAL_MACHINE with values: numbers are DWORDs, lists are REG_MULTI_SZ."""
     policies: RegistryValues = field(default_factory=dict)
@@ -175,6 +185,11 @@ class Scenario:
     search_warning: int = 0x80240438
     installer_busy_seconds: float = 0.0
     """How long after the machine's first boot another updater keeps the installer busy; it also makes TiWorker run."""
+    component_store: Literal["Healthy", "Repairable", "NonRepairable"] = "Healthy"
+    """What Windows' servicing has noted of the component store; updates may change it (``damages_store``)."""
+    component_store_error: int = 0
+    """What a question about the component store fails with."""
+    component_store_seconds: float = 0.0
     servicing_seconds_after_boot: float = 0.0
     """How long TiWorker works after each boot."""
     servicing_flag_lingers: bool = False
@@ -244,9 +259,15 @@ class Scenario:
             "shutdown": None,
             "build": self.build,
             "ubr": self.ubr,
+            "component_store": self.component_store,
             "registry": registry,
             "services": [
-                {**dataclasses.asdict(service), "display_name": service.display_name or service.name, "starts": 0}
+                {
+                    **dataclasses.asdict(service),
+                    "display_name": service.display_name or service.name,
+                    "starts": 0,
+                    "starts_at": 0,
+                }
                 for service in self.services
             ],
             "updates": {update.id: _begin(update) for update in self.updates},

@@ -84,6 +84,7 @@ class ParcelManager:
     default_rates = Rates(1.0, 10.0, 1e6, 5.0, 1.0)
     script_package = __name__
     updaters_script: Script | None = None
+    health_script: Script | None = None
 
     def __init__(self, home: ParcelHome) -> None:
         self.lock_files: tuple[str, ...] = (home.lock_file,)

@@ -53,6 +53,7 @@ namespace FleetPatch.StandIns
             ["Name"] = service.Name, ["DisplayName"] = service.DisplayName, ["State"] = service.Status.ToString(),
             ["StartMode"] = Services.Text(service.Name, "start_type").Replace("Automatic", "Auto"),
             ["ProcessId"] = (uint)Services.ProcessOf(service.Name),
+            ["ExitCode"] = Services.StateOf(service.Name).ExitCode,
         };
 
         static Dictionary<string, object> Process(ProcessStandIn process) =>

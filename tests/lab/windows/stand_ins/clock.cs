@@ -17,6 +17,14 @@ namespace FleetPatch.StandIns
         protected override void ProcessRecord() => WriteObject(Clock.Now);
     }
 
+    [Cmdlet(VerbsCommon.Get, "FpUptimeStandIn")]
+    [StandsInFor("Get-FpUptime")]
+    public sealed class GetUptimeCommand : PSCmdlet
+    {
+        protected override void ProcessRecord() =>
+            WriteObject((long)Math.Floor(Machine.Now - Machine.Current.BootTime));
+    }
+
     [Cmdlet(VerbsCommon.Get, "FpSecondStandIn")]
     [StandsInFor("Get-FpSecond")]
     public sealed class GetSecondCommand : PSCmdlet

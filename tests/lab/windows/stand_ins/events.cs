@@ -5,16 +5,19 @@ using System.Collections.Generic;
 using System.Linq;
 using System.Management.Automation;
 using System.Text.Json.Nodes;
+using System.Xml.Linq;
 
 namespace FleetPatch.StandIns
 {
     public static class Events
     {
-        public static void Add(JsonObject state, string log, string provider, int id, string message)
+        public static void Add(JsonObject state, string log, string provider, int id, string message,
+            JsonObject data = null)
         {
             state["events"].AsArray().Add(new JsonObject
             {
                 ["log"] = log, ["provider"] = provider, ["id"] = id, ["time"] = Machine.Now, ["message"] = message,
+                ["data"] = data ?? new JsonObject(),
             });
         }
     }
@@ -29,6 +32,19 @@ namespace FleetPatch.StandIns
         public byte? Level { get; set; }
         public string LevelDisplayName { get; set; }
         public long? RecordId { get; set; }
+        internal JsonNode Data { get; set; }
+
+        // As Windows renders it: without line breaks, in the namespace of events, each value by the name of its template.
+        public string ToXml()
+        {
+            XNamespace space = "http://schemas.microsoft.com/win/2004/08/events/event";
+            var data = Data.AsObject().Select(d => new XElement(space + "Data", new XAttribute("Name", d.Key),
+                (string)d.Value));
+            return new XElement(space + "Event",
+                new XElement(space + "System", new XElement(space + "Provider", new XAttribute("Name", ProviderName)),
+                    new XElement(space + "EventID", Id)),
+                new XElement(space + "EventData", data)).ToString(SaveOptions.DisableFormatting);
+        }
     }
 }
 
@@ -62,6 +78,7 @@ namespace Microsoft.PowerShell.Commands
                 TimeCreated = Machine.FromEpoch(Json.Real(e, "time"))
                     .ToLocalTime(), Message = Json.Text(e, "message"), Level = 4,
                 LevelDisplayName = "Information", RecordId = n + 1,
+                Data = Json.Field(e, "data"),
             }).ToList());
             var hits = all.Where(Matches).ToList();
             if (!Oldest) hits.Reverse();

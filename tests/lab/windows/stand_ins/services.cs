@@ -20,7 +20,7 @@ namespace FleetPatch.StandIns
         public string Name { get; }
         public string ServiceName => Name;
         public string DisplayName => Services.Text(Name, "display_name");
-        public ServiceControllerStatus Status => Enum.Parse<ServiceControllerStatus>(Services.Text(Name, "status"));
+        public ServiceControllerStatus Status => Enum.Parse<ServiceControllerStatus>(Services.StateOf(Name).Status);
         // No StartType: .NET before 4.6.1 (Server 2012 R2) lacks it, and it fails for services that may not be opened.
         public bool CanStop => Status == ServiceControllerStatus.Running;
         public ServiceStandIn[] DependentServices => new ServiceStandIn[0];
@@ -52,10 +52,18 @@ namespace FleetPatch.StandIns
 
         public static bool Exists(string name) => Machine.Current.Read(s => Find(s, name) != null);
 
+        // Its status, and its exit code as Win32_Service has it: 0 while it runs, and after an end without an error;
+        // 1077 if it was not started since the boot. One with a delayed start has both only when its time has come.
+        public static (string Status, uint ExitCode) StateOf(string name) => Machine.Current.Read(s =>
+        {
+            var service = Find(s, name);
+            return Json.Real(service, "starts_at") > Machine.Now ? ("Stopped", 1077u)
+                : (Json.Text(service, "status"), (uint)Json.Number(service, "exit_code"));
+        });
+
         // The number of a service's process: 0 while it does not run.
-        public static int ProcessOf(string name) => Machine.Current.Read(s =>
-            Json.Text(Find(s, name), "status") == "Running" ? 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name))
-                : 0);
+        public static int ProcessOf(string name) => StateOf(name).Status != "Running" ? 0
+            : Machine.Current.Read(s => 600 + 4 * s["services"].AsArray().IndexOf(Find(s, name)));
 
         // Returns why it did not work, or null.
         public static string Set(string name, string status) => Machine.Current.Change(state =>
@@ -67,6 +75,7 @@ namespace FleetPatch.StandIns
             if (status == "Running" && Json.Flag(service, "start_fails"))
                 return "the service did not respond to the start or control request in a timely fashion";
             service["status"] = status;
+            service["starts_at"] = service["exit_code"] = 0;
             if (status == "Running") service["starts"] = (int)service["starts"] + 1;
             return null;
         });

@@ -195,6 +195,8 @@ namespace FleetPatch.StandIns
 
         JsonNode Offered => update.Offered;
 
+        string Guid => "{" + update.Id.ToUpperInvariant() + "}";
+
         public Outcome Run()
         {
             Machine.Current.Change(state =>
@@ -229,7 +231,10 @@ namespace FleetPatch.StandIns
             if (succeeded) Succeed(state, ref outcome);
             else Events.Add(state, "System", Source, 20,
                 "Installation Failure: Windows failed to install the following update with error 0x"
-                + code.ToString("X8") + ": " + update.Title);
+                + code.ToString("X8") + ": " + update.Title, new JsonObject
+                {
+                    ["errorCode"] = "0x" + code.ToString("x8"), ["updateTitle"] = update.Title, ["updateGuid"] = Guid,
+                });
             Agent.History(state, update, client, 1, outcome.Result, code);
             Json.List(state, "journal").Add(new JsonObject
             {
@@ -245,7 +250,8 @@ namespace FleetPatch.StandIns
             mine["installs"] = Json.Number(mine, "installs") + 1;
             state["last_installation"] = Machine.Now;
             Events.Add(state, "System", Source, 19,
-                "Installation Successful: Windows successfully installed the following update: " + update.Title);
+                "Installation Successful: Windows successfully installed the following update: " + update.Title,
+                new JsonObject { ["updateTitle"] = update.Title, ["updateGuid"] = Guid });
             if (Json.Flag(Offered, "lies")) return;
             outcome.Reboot = Json.Flag(Offered, "needs_reboot");
             mine[outcome.Reboot ? "pending" : "installed"] = true;
