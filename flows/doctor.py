@@ -40,6 +40,7 @@ from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.health import check_health
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +188,7 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
         try:
             context.state = assess(context)  # checks get the environment of its package manager
             own = tuple(replace(each, check=f"{CUSTOM_CHECK_PREFIX}{each.check}") for each in run_all_checks(context))
+            own = (*check_health(context), *own)
         except ManagerError as error:
             return _build_manager_findings(context, error)
     except FleetpatchError as error:
@@ -202,7 +204,8 @@ def _assess_and_check(run_context: RunContext, machine: Machine) -> tuple[Findin
     if context.state.assessment is None:
         return _build_failure_findings("facts", ErrorInfo.from_error(ProtocolViolation("the machine did not answer")))
     without_rights = machine.privilege is PrivilegeMethod.NONE
-    return (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
+    found = (*check_assessment(context.state.assessment), *own, *([_NO_PRIVILEGE_FINDING] if without_rights else []))
+    return _drop_contradicted(found)
 
 
 def _build_manager_findings(context: MachineContext, error: ManagerError) -> tuple[Finding, ...]:

@@ -157,16 +157,47 @@ def test_the_name_of_the_system(kind: str, name: str) -> None:
         assert facts.os_name == name
 
 
-def test_automatic_services_that_do_not_run_are_failed() -> None:
-    stopped = tuple(Service(name, "Stopped", "Automatic") for name in ("MSSQL", "Late", "OnEvent", "CDPUserSvc_1a2b3"))
-    registry: dict[str, dict[str, int | str | list[str]]] = {
-        rf"{CONTROL}\MSSQL": {"Start": 2, "Type": 0x10},
-        rf"{CONTROL}\Late": {"Start": 2, "Type": 0x10, "DelayedAutostart": 1},
-        rf"{CONTROL}\OnEvent\TriggerInfo": {},
-        rf"{CONTROL}\CDPUserSvc_1a2b3": {"Start": 2, "Type": 0xE0},
-    }
-    with facts_of(Scenario(services=(*SERVICES, *stopped), registry=registry)) as facts:
-        assert facts.services.failed == ("MSSQL",)
+NEVER_STARTED = 1077
+SERVICES_OF_ALL_KINDS = (
+    *SERVICES,
+    Service("MSSQL", "Stopped", exit_code=1067),
+    Service("Backup", is_delayed=True),
+    Service("Late", "Stopped", is_delayed=True, exit_code=NEVER_STARTED),
+    Service("LateAndBroken", "Stopped", is_delayed=True, exit_code=1053),
+    Service("LateAndDone", "Stopped", is_delayed=True, exit_code=0),
+    Service("Done", "Stopped", exit_code=0),
+    Service("OnEvent", "Stopped", is_triggered=True, exit_code=NEVER_STARTED),
+    Service("CDPUserSvc_1a2b3", "Stopped", exit_code=NEVER_STARTED),
+)
+
+
+def test_what_windows_starts_by_itself_is_told_by_what_became_of_it() -> None:
+    registry: dict[str, dict[str, int | str | list[str]]] = {rf"{CONTROL}\CDPUserSvc_1a2b3": {"Start": 2, "Type": 0xE0}}
+    with facts_of(Scenario(services=SERVICES_OF_ALL_KINDS, registry=registry)) as facts:
+        services = facts.services
+        assert services.failed == ("MSSQL", "Late", "LateAndBroken")
+        assert services.ended == ("Done",)
+        assert (services.late, services.late_start_seconds) == (("Late",), 120)
+        assert {"Backup", "WinRM"} <= set(services.running)
+        assert not {"wuauserv", "MSSQL", "OnEvent"} & set(services.running)
+        assert abs(facts.uptime_seconds - 3600) < 60
+
+
+def test_without_exit_codes_a_delayed_start_excuses_a_service_and_nothing_else_does() -> None:
+    scenario = Scenario(services=SERVICES_OF_ALL_KINDS, broken_cim_classes=["Win32_Service"])
+    with facts_of(scenario) as facts:
+        services = facts.services
+        assert services.known
+        assert services.failed == ("MSSQL", "Done", "CDPUserSvc_1a2b3")
+        assert (services.ended, services.late) == ((), ())
+
+
+@pytest.mark.parametrize(("told", "seconds"), [("3", 3), (7, 7), (-1, 120), (99999, 120)])
+def test_the_delay_of_late_services_may_be_set(told: int | str, seconds: int) -> None:
+    registry: dict[str, dict[str, int | str | list[str]]] = {r"SYSTEM\CurrentControlSet\Control": {"AutoStartDelay": told}}
+    late = Service("Late", "Stopped", is_delayed=True, exit_code=NEVER_STARTED)
+    with facts_of(Scenario(services=(*SERVICES, late), registry=registry)) as facts:
+        assert facts.services.late_start_seconds == (seconds if isinstance(told, int) else 120)
 
 
 def test_where_wmi_is_broken_the_rest_is_told() -> None:
@@ -204,7 +235,7 @@ def test_a_powershell_that_is_too_old_is_refused_with_the_remedy(warm: WarmMachi
 def test_what_does_not_answer_is_left_out_and_the_rest_is_told(warm: WarmMachine) -> None:
     broken = "function Stop-FpPart { throw 'it does not answer' }\n" + "\n".join(
         f"Set-Alias -Name {name} -Value Stop-FpPart -Option AllScope -Force"
-        for name in ("Get-FpPrivilege", "Get-FpBootId", "Write-FpStoppedServices", "Get-FpListener")
+        for name in ("Get-FpPrivilege", "Get-FpBootId", "Get-FpAutomaticService", "Get-FpListener")
     )
 
     def load(name: str, package: str = SHARED_SCRIPTS) -> str:

@@ -6,16 +6,16 @@
 # Windows' servicing notes in the registry that the component store is damaged, when it finds that. This reads the note
 # and scans nothing. Windows repairs a store while it installs updates, if it can.
 function Write-FpStoreFinding {
-    $check = 'component store'
+    $check = 'packages'
     $servicing = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
     if ((Get-FpRegistryNumber $servicing 'ServicingInProgress') -eq 2) {
-        Write-FpFinding -Check $check -Level good -Message 'not asked: Windows servicing is at work' -Remedy ''
+        Write-FpFinding -Check $check -Level good -Message 'the component store was not asked: Windows servicing is at work' -Remedy ''
         return
     }
     try {
         $state = [string] (Repair-WindowsImage -Online -CheckHealth -ErrorAction Stop).ImageHealthState
     } catch {
-        $message = "whether it is damaged is not known: $(Get-FpErrorMessage $_)"
+        $message = "whether the component store is damaged is not known: $(Get-FpErrorMessage $_)"
         Write-FpFinding -Check $check -Level good -Message $message -Remedy ''
         return
     }
