@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tasks.states import OperationState, RebootState, UpdateState
+from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
-from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.support.local_powershell import require_pwsh
 
 FAILED = 0x800F0922
@@ -51,6 +51,20 @@ MACHINES = (
         updates=(offer(1, download_hresult=0x80072EE2, download_failures=1), offer(2, download_hresult=0x80070070)),
     ),
     Scenario(name="BUSY", updates=(offer(1),), installer_busy_seconds=20),
+    Scenario(name="DAMAGED", updates=(offer(1),), component_store="NonRepairable"),
+    Scenario(
+        name="SERVICES",
+        updates=(cumulative(1),),
+        component_store="Repairable",
+        services=(
+            *SERVICES,
+            Service("Broken", display_name="Kaputter Dienst", start_fails=True),
+            Service("Late", is_delayed=True),
+            Service("Done", ends_after_start=True),
+            Service("OnEvent", is_triggered=True),
+        ),
+        late_start_seconds=8,
+    ),
 )
 
 
@@ -80,6 +94,7 @@ def test_the_servicing_stack_comes_first_the_cumulative_update_last_and_the_excl
     outcome = fleet.outcome(name="IN-ORDER")
 
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert outcome.kernel_change == "20348.2700 -> 20348.2800"
     journal = fleet.find("IN-ORDER").machine.read_state()["journal"]
     order = [entry["id"] for entry in journal if entry["what"] == "install"]
     assert (order[0], order[-1], len(order)) == (guid(3), guid(1), 4)
@@ -112,6 +127,10 @@ def test_an_update_that_a_boot_undoes_has_failed(fleet: WindowsFleet) -> None:
     assert guid(2) not in outcome.reason
     assert result_of(outcome, 1).state is UpdateState.INSTALLED
     assert fleet.find("ROLLED-BACK").machine.read_state()["ubr"] == 2700
+    assert outcome.kernel_change == "20348.2700"
+    (event,) = [finding.message for finding in outcome.findings if finding.check == "event log"]
+    assert kb(2) in event
+    assert "0x800f0922" in event
 
 
 def test_the_word_of_the_agent_alone_does_not_count(fleet: WindowsFleet) -> None:
@@ -150,3 +169,25 @@ def test_an_installation_of_somebody_else_is_waited_for(fleet: WindowsFleet) -> 
     state = fleet.find("BUSY").machine.read_state()
     (installed,) = [entry["time"] for entry in state["journal"] if entry["what"] == "install"]
     assert installed >= state["busy_until"]
+
+
+def test_a_machine_whose_component_store_can_not_be_repaired_is_left(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="DAMAGED")
+
+    assert outcome.state is OperationState.FAILED
+    assert "(NonRepairable)" in outcome.reason
+    assert states(outcome) == {kb(1): UpdateState.NOT_ATTEMPTED}
+    assert count(fleet.find("DAMAGED"), "download") == 0
+
+
+def test_services_that_ran_must_run_after_the_reboot(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="SERVICES")
+
+    assert (outcome.state, outcome.reboot) == (OperationState.FAILED, RebootState.COMPLETED)
+    told = {(each.check, each.level): each.message for each in outcome.findings if each.level is not FindingLevel.GOOD}
+    assert told.pop(("services", FindingLevel.BLOCK)) == "failed since patching: Broken"
+    assert told.pop(("event log", FindingLevel.WARN)).startswith("a service did not start: Kaputter Dienst (")
+    assert "(Repairable)" in told.pop(("packages", FindingLevel.WARN))
+    assert not told
+    assert outcome.facts is not None
+    assert "Late" in outcome.facts.services.running

@@ -2,12 +2,14 @@
 
 import threading
 import time
+from typing import Literal
 
 import pytest
 
-from tests.lab.windows.machine import WindowsMachine
+from tests.lab.windows.machine import WindowsMachine, add_event
 from tests.lab.windows.running import MakeMachine, run
 from tests.lab.windows.scenario import SERVICES, Disk, Scenario, Service
+from tests.lab.windows.state import change_state
 
 CODE = """
 function Code($Failure) {
@@ -184,3 +186,54 @@ def test_no_events_are_an_error_as_there(shared_machine: WindowsMachine) -> None
     command = "Get-WinEvent -FilterHashtable @{ LogName = 'System'; Id = 1074 }"
     found = run(shared_machine, f"try {{ {command} }} catch {{ $_.FullyQualifiedErrorId }}")
     assert found == ["NoMatchingEventsFound,Microsoft.PowerShell.Commands.GetWinEventCommand"]
+
+
+def test_a_boot_starts_what_is_automatic_and_late_what_is_delayed(make_machine: MakeMachine) -> None:
+    services = (
+        Service("Runs", "Stopped"),
+        Service("Fails", start_fails=True, display_name="It fails"),
+        Service("Ends", ends_after_start=True),
+        Service("Late", is_delayed=True),
+        Service("OnEvent", is_triggered=True),
+        Service("ByHand", start_type="Manual"),
+    )
+    machine = make_machine(Scenario(services=services, late_start_seconds=4))
+    script = """
+    foreach ($service in Get-CimInstance -ClassName Win32_Service) {
+        "$($service.Name) $($service.State) $($service.ExitCode) $($service.ExitCode.GetType().Name)"
+    }"""
+    before = run(machine, script)
+    assert {line.split(" ", 1)[1] for line in before} == {"Running 0 UInt32", "Stopped 0 UInt32"}
+    machine.power_cut()
+    state = machine.read_state()
+    (late,) = [each["starts_at"] for each in state["services"] if each["name"] == "Late"]
+    after = run(machine, script) if time.time() < late - 1 else []
+    never = "Stopped 1077 UInt32"
+    expected = ["Runs Running 0 UInt32", "Fails Stopped 1053 UInt32", "Ends Stopped 0 UInt32", f"Late {never}"]
+    assert after in ([], [*expected, f"OnEvent {never}", f"ByHand {never}"])
+    time.sleep(max(0.0, late - time.time()))
+    assert run(machine, script)[3] == "Late Running 0 UInt32"
+    (event,) = [each for each in state["events"] if each["id"] == 7000]
+    assert (event["provider"], event["data"]["param1"]) == ("Service Control Manager", "It fails")
+
+
+def test_events_have_their_values_by_name_in_xml(make_machine: MakeMachine) -> None:
+    machine = make_machine()
+    with change_state(machine.folder) as state:
+        add_event(state, "Service Control Manager", 7031, "", {"param1": "a<b", "param2": "1"})
+    script = """
+    $xml = [xml] (Get-WinEvent -FilterHashtable @{ LogName = 'System'; Id = 7031, 7034 }).ToXml()
+    $xml.Event.EventData.Data.Name -join ' '
+    $xml.SelectNodes("//*[local-name()='Data']")[0].InnerText
+    $xml.Event.System.Provider.Name
+    $xml.Event.xmlns"""
+    space = "http://schemas.microsoft.com/win/2004/08/events/event"
+    assert run(machine, script) == ["param1 param2", "a<b", "Service Control Manager", space]
+
+
+@pytest.mark.parametrize("state", ["Healthy", "Repairable", "NonRepairable"])
+def test_the_component_store_is_only_asked(make_machine: MakeMachine, state: Literal["Healthy"]) -> None:
+    machine = make_machine(Scenario(component_store=state))
+    assert run(machine, "(Repair-WindowsImage -Online -CheckHealth).ImageHealthState.ToString()") == [state]
+    refused = "try { Repair-WindowsImage -Online -RestoreHealth; 'repaired' } catch { $_.FullyQualifiedErrorId }"
+    assert run(machine, refused)[0].startswith("NamedParameterNotFound")
