@@ -1,6 +1,7 @@
 import base64
 import functools
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -9,9 +10,18 @@ import pytest
 from hypothesis import given, settings
 
 from tasks.model import LivePatching, RebootNeed, RunReport
+from tasks.reporting.data.tables import build_tables
+from tasks.reporting.export.json_document import render_json_lines
 from tasks.reporting.html.renderer import MAX_PAGE_BYTES, _build_environment, render_html
 from tasks.states import UpdateState, YesNoUnknown
-from tests.support.builders import make_install_result, make_outcome, make_report, make_update, make_update_result
+from tests.support.builders import (
+    make_facts,
+    make_install_result,
+    make_outcome,
+    make_report,
+    make_update,
+    make_update_result,
+)
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 from tests.unit.reporting.test_text import UNSAFE
@@ -186,6 +196,19 @@ def test_live_patches_and_the_reboot_that_they_mitigate_are_shown() -> None:
     assert "Live patches klp: active; livepatch_6; problem: <i>stuck</i>" in text
     assert "Mitigated by klp: <b>all</b> fixes" in text
     assert "Live patches" not in harmless(render_html(report)).text
+
+
+def test_the_kernel_before_and_after_is_shown_where_it_changed() -> None:
+    outcome = make_outcome(kernel_before="20348.2700<b>", facts=make_facts(kernel="20348.2762"))
+    assert "Kernel 20348.2700<b> → 20348.2762" in harmless(render_html(make_report(outcomes=(outcome,)))).text
+    same = replace(outcome, kernel_before="20348.2762")
+    assert "Kernel 2" not in harmless(render_html(make_report(outcomes=(same,)))).text
+    tables = build_tables(make_report(outcomes=(outcome,)))
+    (row,) = [each for each in tables.machines if each.machine == outcome.machine]
+    assert (row.kernel_before, row.kernel) == ("20348.2700<b>", "20348.2762")
+    machines = json.loads("".join(render_json_lines(tables)))["machines"]
+    (told,) = [each for each in machines if each["machineName"] == outcome.machine]
+    assert (told["kernelBefore"], told["kernel"]) == ("20348.2700<b>", "20348.2762")
 
 
 def test_an_empty_run_says_so() -> None:

@@ -75,7 +75,8 @@ namespace FleetPatch.StandIns
             if (status == "Running" && Json.Flag(service, "start_fails"))
                 return "the service did not respond to the start or control request in a timely fashion";
             service["status"] = status;
-            service["starts_at"] = service["exit_code"] = 0;
+            service["starts_at"] = 0;
+            service["exit_code"] = 0;
             if (status == "Running") service["starts"] = (int)service["starts"] + 1;
             return null;
         });
