@@ -63,9 +63,9 @@ function Write-FpDisks {
     }
 }
 
-# Which services Windows starts by itself, as the registry says: .NET before 4.6.1 does not know how a service is started,
-# and later ones fail for a service that may not be opened. Not those that it starts on an event, because these end when
-# they have nothing to do, and not the services of a logged in user, which have another name at each login.
+# The services that Windows starts by itself, as the registry says: .NET before 4.6.1 does not know how a service is
+# started, and later ones fail for a service that may not be opened. Not those that it starts on an event, because these
+# end when they have nothing to do, and not those of a logged in user, which have another name at each login.
 function Get-FpAutomaticService { # @{ Name; Status; IsLate }
     $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
     foreach ($service in Get-Service -ErrorAction SilentlyContinue) {

@@ -41,7 +41,7 @@ def ask(machine: WarmMachine, since: float | None = None) -> list[Finding]:
     return list(parse_findings(answer))
 
 
-def log(machine: WarmMachine, provider: str, number: int, *, ago: float = 0, **data: str) -> None:
+def log(machine: WarmMachine, provider: str, number: int, ago: float = 0, **data: str) -> None:
     with change_state(machine.windows.folder) as state:
         add_event(state, provider, number, "Eine Meldung in einer anderen Sprache", data)
         state["events"][-1]["time"] -= ago
@@ -145,8 +145,8 @@ def test_what_was_before_the_run_is_not_told(machine: WarmMachine) -> None:
 def test_a_failed_installation_is_told_unless_it_succeeded_later(machine: WarmMachine) -> None:
     began = time.time() - 60
     failed = {"errorCode": "0x800f0922", "updateTitle": "Update (KB5000001)", "updateGuid": UPDATE}
-    log(machine, UPDATE_CLIENT, 20, **failed)
-    log(machine, UPDATE_CLIENT, 20, **failed)
+    log(machine, UPDATE_CLIENT, 20, 0, **failed)
+    log(machine, UPDATE_CLIENT, 20, 0, **failed)
     log(machine, UPDATE_CLIENT, 19, updateTitle="Another one", updateGuid=UPDATE.replace("A", "B"))
     (finding,) = ask(machine, since=began)
     assert finding.message.startswith("Windows could not install Update (KB5000001): 0x800f0922 (")

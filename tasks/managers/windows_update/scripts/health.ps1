@@ -9,7 +9,8 @@ function Write-FpStoreFinding {
     $check = 'packages'
     $servicing = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing\Interface'
     if ((Get-FpRegistryNumber $servicing 'ServicingInProgress') -eq 2) {
-        Write-FpFinding -Check $check -Level good -Message 'the component store was not asked: Windows servicing is at work' -Remedy ''
+        $message = 'the component store was not asked: Windows servicing is at work'
+        Write-FpFinding -Check $check -Level good -Message $message -Remedy ''
         return
     }
     try {
@@ -55,12 +56,12 @@ function Get-FpSystemEvent {
         if ($_.FullyQualifiedErrorId -like 'NoMatchingEventsFound*') { return }
         throw
     }
-    foreach ($event in $found) {
+    foreach ($entry in $found) {
         $data = @{}
-        foreach ($value in ([xml] $event.ToXml()).SelectNodes("//*[local-name()='Data']")) {
+        foreach ($value in ([xml] $entry.ToXml()).SelectNodes("//*[local-name()='Data']")) {
             $data[[string] $value.GetAttribute('Name')] = [string] $value.InnerText
         }
-        @{ Name = "$($event.ProviderName) $($event.Id)"; Id = [int] $event.Id; At = $event.TimeCreated; Data = $data }
+        @{ Name = "$($entry.ProviderName) $($entry.Id)"; Id = [int] $entry.Id; At = $entry.TimeCreated; Data = $data }
     }
 }
 
@@ -78,19 +79,19 @@ function Write-FpUpdateEvents {
     param([object[]] $Events)
     $succeeded = @{}
     $told = @{}
-    foreach ($event in $Events) {
-        $id = [string] $event.Data['updateGuid']
-        if ($event.Name -eq "$FpUpdateClient 19") { $succeeded[$id] = $true }
-        if ($event.Name -ne "$FpUpdateClient 20" -or $succeeded[$id] -or $told[$id] -or $told.Count -ge 10) { continue }
+    foreach ($entry in $Events) {
+        $id = [string] $entry.Data['updateGuid']
+        if ($entry.Name -eq "$FpUpdateClient 19") { $succeeded[$id] = $true }
+        if ($entry.Name -ne "$FpUpdateClient 20" -or $succeeded[$id] -or $told[$id] -or $told.Count -ge 10) { continue }
         $told[$id] = $true
-        $message = "Windows could not install $($event.Data['updateTitle']): $($event.Data['errorCode'])"
-        Write-FpEventFinding -Message $message -Events $event
+        $message = "Windows could not install $($entry.Data['updateTitle']): $($entry.Data['errorCode'])"
+        Write-FpEventFinding -Message $message -Events $entry
     }
 }
 
 function Get-FpServiceKey {
-    param([object] $Event)
-    "$($FpServiceEvents[$Event.Id]): $($Event.Data['param1'])"
+    param([object] $Entry)
+    "$($FpServiceEvents[$Entry.Id]): $($Entry.Data['param1'])"
 }
 
 # What the log also has of the 30 days before is how this machine is.
@@ -100,12 +101,12 @@ function Write-FpServiceEvents {
     if (-not $mine.Count) { return }
     $usual = @{}
     $ids = [int[]] @($FpServiceEvents.Keys)
-    foreach ($event in @(Get-FpSystemEvent -Id $ids -From ($Since - 30 * 86400) -Until ($Since - 1))) {
-        if ($event.Name -like "$FpServiceManager *") { $usual[(Get-FpServiceKey $event)] = $true }
+    foreach ($entry in @(Get-FpSystemEvent -Id $ids -From ($Since - 30 * 86400) -Until ($Since - 1))) {
+        if ($entry.Name -like "$FpServiceManager *") { $usual[(Get-FpServiceKey $entry)] = $true }
     }
     $told = @{}
-    foreach ($event in $mine) {
-        $key = Get-FpServiceKey $event
+    foreach ($entry in $mine) {
+        $key = Get-FpServiceKey $entry
         if ($usual[$key] -or $told[$key] -or $told.Count -ge 10) { continue }
         $told[$key] = $true
         $same = @($mine | Where-Object { (Get-FpServiceKey $_) -eq $key })
@@ -119,10 +120,10 @@ function Write-FpStopEvents {
     $stops = @($Events | Where-Object { $_.Name -in $FpStopEvents })
     if (-not $stops.Count) { return }
     $why = ''
-    foreach ($event in $stops) {
-        if ($event.Id -eq 1001) { $why = ": bug check $($event.Data['param1'])" }
-        if ($event.Id -eq 41 -and -not $why -and $event.Data['BugcheckCode'] -notin $null, '', '0') {
-            $why = ": bug check $($event.Data['BugcheckCode'])"
+    foreach ($entry in $stops) {
+        if ($entry.Id -eq 1001) { $why = ": bug check $($entry.Data['param1'])" }
+        if ($entry.Id -eq 41 -and -not $why -and $entry.Data['BugcheckCode'] -notin $null, '', '0') {
+            $why = ": bug check $($entry.Data['BugcheckCode'])"
         }
     }
     Write-FpEventFinding -Message "Windows stopped without a shutdown$why" -Events $stops
