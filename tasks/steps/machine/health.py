@@ -1,5 +1,6 @@
 """Asks a machine how healthy it is before it is changed, and what went wrong since; its package manager knows how."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -39,7 +40,7 @@ def check_health_since(context: MachineContext) -> Sequence[Finding]:
         return ()
     # clocks differ: the machine is asked by its own
     since = _find_start(context).timestamp() + context.facts.clock_skew_seconds
-    script = replace(script, params={**script.params, "since": f"{since:.0f}"})
+    script = replace(script, params={**script.params, "since": str(math.floor(since))})
     return [each for each in _run_health_script(context, script) if each not in context.state.findings]
 
 

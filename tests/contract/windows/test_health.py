@@ -35,7 +35,7 @@ def ask(machine: WarmMachine, since: float | None = None) -> list[Finding]:
     script = WindowsUpdateManager.health_script
     assert script is not None
     if since is not None:
-        script = replace(script, params={"since": f"{since:.0f}"})
+        script = replace(script, params={"since": str(int(since))})
     answer = machine.open_host().run_script(script, deadline=Deadline.after(CLOCK, 60))
     assert answer.exit_code == 0, answer
     return list(parse_findings(answer))
