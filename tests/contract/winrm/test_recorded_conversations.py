@@ -10,7 +10,6 @@ import pytest
 
 import tasks.errors
 from inventory.credentials import Credential, CredentialKind, Secret
-from inventory.machine import WinrmAuthentication
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.winrm.channel import INPUT_CHUNK_BYTES

@@ -114,8 +114,9 @@ class Realm:
     def start(self) -> None:
         """Start the KDC; it answers when this returns."""
         command = [self._find("krb5kdc"), "-n", "-r", REALM]  # -n: in the foreground
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        self._kdc = subprocess.Popen(command, env=os.environ | self.environment, **quiet)
+        self._kdc = subprocess.Popen(
+            command, env=os.environ | self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         self._wait(self._answers, "the KDC does not answer")
 
     def stop(self) -> None:

@@ -86,7 +86,7 @@ def _create(said: Mapping[str, Any]) -> str:
     )
     return (
         "<x:ResourceCreated><a:Address>http://192.0.2.2:5985/wsman</a:Address><a:ReferenceParameters>"
-        f"<w:ResourceURI>{CMD}</w:ResourceURI><w:SelectorSet><w:Selector Name=\"ShellId\">{SHELL_ID}</w:Selector>"
+        f'<w:ResourceURI>{CMD}</w:ResourceURI><w:SelectorSet><w:Selector Name="ShellId">{SHELL_ID}</w:Selector>'
         f"</w:SelectorSet></a:ReferenceParameters></x:ResourceCreated>{shell if said['owner'] else ''}"
     )
 
@@ -120,13 +120,13 @@ _BODIES = {
 
 
 def _fault(said: Mapping[str, Any]) -> str:
-    provided = said["text"]
+    provided, reason = said["text"], said.get("reason", said["text"])
     if "provider" in said:
         provided = f'<f:ProviderFault provider="{said["provider"]}" path="{said["path"]}">{provided}</f:ProviderFault>'
     detail = f"<w:FaultDetail>{said['detail']}</w:FaultDetail>" if "detail" in said else ""
     return (
         f"<s:Fault><s:Code><s:Value>{said['value']}</s:Value><s:Subcode><s:Value>{said['subcode']}</s:Value></s:Subcode>"
-        f'</s:Code><s:Reason><s:Text xml:lang="{said["language"]}">{said.get("reason", said["text"])}</s:Text></s:Reason>'
+        f'</s:Code><s:Reason><s:Text xml:lang="{said["language"]}">{reason}</s:Text></s:Reason>'
         f'<s:Detail>{detail}<f:WSManFault xmlns:f="{_WSMAN_FAULT}" Code="{said["code"]}" Machine="192.0.2.2">'
         f"<f:Message>{provided}</f:Message></f:WSManFault></s:Detail></s:Fault>"
     )

@@ -11,7 +11,13 @@ from tasks.transport.winrm.kerberos import KerberosFailed, allow_one_login, desc
 from tasks.transport.winrm.login import _REFUSED_HINTS, _build_kerberos_error
 
 UNSPECIFIED = ("Unspecified GSS failure.  Minor code may provide more information", 851968)
-GSSError = type("GSSError", (Exception,), {"__module__": "kerberos"})
+
+
+class GSSError(Exception):
+    """As the library's own."""
+
+
+GSSError.__module__ = "kerberos"
 
 
 @pytest.mark.parametrize(
