@@ -26,13 +26,13 @@ def skipped(report: Path) -> list[tuple[str, str]]:
 
 def main(arguments: list[str]) -> int:
     """Print what was skipped; return 1 when there is any."""
-    lines = []
-    for module, test in skipped(Path(arguments[0])):
-        if module in LEFT_OUT:
-            print(f"left out, {LEFT_OUT[module]}: {test}")
-        else:
-            lines.append(test)
-            print(f"skipped: {test}")
+    found = skipped(Path(arguments[0]))
+    for module, why in LEFT_OUT.items():
+        if number := sum(name == module for name, _ in found):
+            print(f"left out: {number} of {module}: {why}")
+    lines = [test for module, test in found if module not in LEFT_OUT]
+    for line in lines:
+        print(f"skipped: {line}")
     return 1 if lines else 0
 
 
