@@ -63,6 +63,9 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
                 "Remove `credential`; get tickets with kinit, or a keytab (KRB5_CLIENT_KTNAME), where fleetpatch runs."
             )
             yield "credential", "authentication kerberos uses tickets, no password", hint
+        if "\\" in (machine.user or ""):
+            hint = "Write NAME@REALM; or remove `user`, and the owner of the tickets logs in."
+            yield "user", "authentication kerberos takes no user in the form DOMAIN\\NAME", hint
     else:
         if machine.winrm.client_certificate is None:
             hint = "Give `client_certificate`, and its key as `credential: key:PATH`."

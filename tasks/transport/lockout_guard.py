@@ -122,7 +122,7 @@ class LockoutGuard:
     def _require_permitted(
         self, account: _CredentialState, machine: str, user: str, credential: Credential, now: datetime
     ) -> None:
-        what = f"the {credential.kind.value} of {user}"
+        what = f"the {credential.kind.value} of {user}" if user else "this login"
         mine = account.refusals_by_machine.get(machine)
         if mine is not None and machine in account.accepting_machines:
             if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:

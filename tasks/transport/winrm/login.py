@@ -29,6 +29,7 @@ from tasks.retry import retry
 from tasks.transport.lockout_guard import CredentialWithheld, LockoutGuard, LoginAttempt
 from tasks.transport.winrm.faults import WsmanFault
 from tasks.transport.winrm.http_line import HttpLine
+from tasks.transport.winrm.kerberos import KDC_AWAY, KerberosFailed
 from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClient
 from tasks.transport.winrm.shown_certificate import describe_shown_certificate
 from tasks.transport.winrm.tls import build_certificate_error, build_tls_context
@@ -88,7 +89,7 @@ def open_client(machine: Machine, environment: WinrmEnvironment, *, deadline: De
     If the connection breaks before a password was sent, there are three attempts in all.
 
     Raises:
-        Unreachable: there is no answer, or none of WinRM.
+        Unreachable: there is no answer, or none of WinRM; or of Kerberos, which was to give a ticket.
         HostKeyMismatch, HostKeyUnknown: the machine's certificate is not the right one.
         AuthenticationFailed: the machine refused the login, now or earlier in this run.
         DeadlineExceeded: the deadline has passed.
@@ -152,6 +153,8 @@ def _log_in(
                 return client.open_shell(_require_seconds_left(clock, deadline, LOGIN_TIMEOUT_SECONDS))
             except WsmanFault as fault:
                 return fault
+            except KerberosFailed as problem:
+                raise _build_kerberos_error(problem) from problem
             except LoginRefused as refused:
                 raise _build_refusal(machine, client, refused, attempt) from None
             except MessageLost as lost:
@@ -240,7 +243,7 @@ def _build_refusal(
     machine: Machine, client: WsmanClient, refused: LoginRefused, attempt: LoginAttempt
 ) -> AuthenticationFailed:
     how = machine.winrm.authentication
-    who = machine.user or "this login"
+    whose = f"the login of {machine.user}" if machine.user else "this login"
     offered = [word for part in refused.offered.split(",") if (word := part.strip().partition(" ")[0].lower())]
     attempt.is_refused = _sent_password(machine, client) or not how.needs_password
     if _SCHEMES[how] and offered and not set(_SCHEMES[how]) & set(offered):
@@ -250,7 +253,13 @@ def _build_refusal(
             hint="Set winrm.authentication to one of these, or allow this one in winrm/config/service/auth there.",
         )
     why = f": {refused.reason[:300]}" if refused.reason else ""
-    return AuthenticationFailed(f"the machine refused the login of {who} ({how.value}){why}", hint=_REFUSED_HINTS[how])
+    return AuthenticationFailed(f"the machine refused {whose} ({how.value}){why}", hint=_REFUSED_HINTS[how])
+
+
+def _build_kerberos_error(problem: KerberosFailed) -> TransportError:
+    hint = problem.hint or _REFUSED_HINTS[WinrmAuthentication.KERBEROS]
+    kind = Unreachable if problem.code in KDC_AWAY else AuthenticationFailed
+    return kind(str(problem), hint=hint)
 
 
 def _build_broken_login(machine: Machine, client: WsmanClient, lost: MessageLost, attempt: LoginAttempt) -> Exception:

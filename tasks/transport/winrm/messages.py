@@ -20,6 +20,7 @@ from winrm.transport import Transport
 
 from tasks.transport.winrm.faults import TIMED_OUT, WsmanFault
 from tasks.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
+from tasks.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 OPERATION_SECONDS: Final = 20
@@ -84,6 +85,7 @@ class _LineTransport(Transport):
         self.__dict__.update(base.__dict__)
         self._line = line
         self._message_id = b""
+        self._is_prepared = False
         self._is_https = self.endpoint.startswith("https://")
         self.timeouts = (CONNECT_TIMEOUT_SECONDS, OPERATION_SECONDS + ANSWER_GRACE_SECONDS)
 
@@ -112,6 +114,9 @@ class _LineTransport(Transport):
         session.adapters.clear()
         session.mount(self.endpoint, self._line)
         session.headers["Accept-Encoding"] = "identity"
+        if self.auth_method == "kerberos" and not self._is_prepared:
+            allow_one_login(session.auth, is_https=self._is_https)
+        self._is_prepared = True
 
     def _send_message_request(
         self, session: requests.Session, prepared_request: requests.PreparedRequest
@@ -161,7 +166,7 @@ class WsmanClient:
         """Log in, if the messages are encrypted; else the first request does it.
 
         Raises:
-            LoginRefused, MessageLost: it failed.
+            LoginRefused, MessageLost, KerberosFailed: it failed.
         """
         self._ask(self._transport.build_session, seconds)
         self._line.is_logged_in = self._transport.encryption is not None
@@ -216,7 +221,7 @@ class WsmanClient:
         """Send one request.
 
         Raises:
-            LoginRefused: see there.
+            LoginRefused, KerberosFailed: see there.
             WsmanFault: the machine answered with a fault.
             MessageLost: there is no usable answer.
         """
@@ -239,7 +244,7 @@ class WsmanClient:
             raise MessageLost(f"HTTP status {error.code} without a fault", status=int(error.code)) from error
         except AnswerTooLong as error:
             raise MessageLost(str(error)) from error
-        except (LoginRefused, MessageLost):
+        except (LoginRefused, MessageLost, KerberosFailed):
             raise
         except Exception as error:
             translated = self._translate_error(error)
@@ -252,6 +257,8 @@ class WsmanClient:
     def _translate_error(self, error: Exception) -> Exception:
         if not self._line.is_logged_in and type(error).__module__.startswith(_LOGIN_LIBRARIES):
             return LoginRefused("", _describe_error(error))
+        if is_kerberos_error(error):
+            return MessageLost(describe_error(error)[0])
         if isinstance(error, _BROKEN):
             return MessageLost(_describe_error(error))
         if isinstance(error, _INVALID_ANSWERS):

@@ -15,6 +15,7 @@ from tasks.errors import (
 )
 from tasks.transport.lockout_guard import LockoutGuard
 from tests.contract.winrm.subjects import BASIC, NTLM, ask, machine, session, soon, values
+from tests.lab.windows.fault_schedule import Fault, What
 
 
 @pytest.mark.parametrize(("how", "https"), [(NTLM, True), (NTLM, False), (BASIC, True)])
@@ -159,6 +160,18 @@ def test_credssp_logs_in_and_follows_broken_connections(host, https):
         host.drop_connections(reset=False)
         assert it.run_script(ask("say", x="1"), deadline=soon()).records == ({"kind": "said", "x": "1"},)
     assert [login.outcome for login in host.accounts.logins] == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("what", [What.BAD_SEAL, What.RESET, What.CUT, What.UNAUTHORISED])
+@pytest.mark.parametrize("at", ["Command", "Receive"])
+def test_what_breaks_with_credssp_is_begun_on_another_connection(host, at, what):
+    pytest.importorskip("requests_credssp", reason="pywinrm[credssp] is not installed")
+    with session(machine(host, WinrmAuthentication.CREDSSP, https=False), host.password) as it:
+        it.run_script(ask("say"), deadline=soon())
+        host.add_faults([Fault(at, what)])
+        assert values(it.run_script(ask("count 50"), deadline=soon())) == list(range(50))
+    assert {login.outcome for login in host.accounts.logins} == {"ok"}
+    assert host.settings.in_the_clear == 0
 
 
 @pytest.mark.parametrize("https", [True, False])

@@ -167,7 +167,8 @@ class Authenticator:
         try:
             with _store_of(self._accounts):
                 return context.step(token)
-        except (SpnegoError, ValueError, struct.error) as error:
+        except (SpnegoError, ValueError, struct.error, AttributeError) as error:
+            # AttributeError: pyspnego asks about a context that a bad Kerberos ticket has not begun
             raise _NoLogin(str(error)) from error
 
     def _note_refusal(self, user: str, why: str) -> None:

@@ -89,6 +89,7 @@ CONTRADICTIONS = {
     f"{LOGIN}, winrm: {{scheme: http, authentication: basic}}": ("winrm", "can't encrypt", "scheme: https"),
     f"{LOGIN}, winrm: {{scheme: http, ca_file: x}}": ("winrm", "shows no certificate", "scheme: https"),
     f"{LOGIN}, winrm: {{authentication: kerberos}}": ("credential", "tickets", "kinit"),
+    "transport: winrm, user: 'CORP\\patch', winrm: {authentication: kerberos}": ("user", "takes no user", "NAME@REALM"),
     "transport: winrm, credential: 'key:k', winrm: {authentication: certificate}": (
         "winrm",
         "needs a certificate",
