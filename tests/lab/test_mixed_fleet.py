@@ -12,7 +12,7 @@ from tasks.reporting import write_report
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, read_installations, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
-from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, judge, kb, offer, states
+from tests.lab.windows.patching import WindowsFleet, count, cumulative, judge, kb, offer, states
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.served_machine import ServedMachine
 from tests.support.local_powershell import require_pwsh
