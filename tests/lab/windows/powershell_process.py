@@ -145,7 +145,8 @@ class PowerShellProcess:
         kept = set()
         for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
-                flags = re.search(r"^flags:\s+(\d+)", (link.parent.parent / "fdinfo" / link.name).read_text(), re.M)
+                told = (link.parent.parent / "fdinfo" / link.name).read_text()
+                flags = re.search(r"^flags:\s+(\d+)", told, re.MULTILINE)
                 if flags and int(flags[1], 8) & os.O_ACCMODE != os.O_WRONLY:
                     kept.add(link.readlink())
         return kept
