@@ -122,13 +122,15 @@ class WindowsHost:
         """End the process of its job."""
         newest = max((self.root / "jobs").glob("*/meta.json"), key=lambda meta: meta.stat().st_mtime)
         # a stand-in's process that is killed executes its finally blocks; a true one would write no exit code
+        (newest.parent / "rc.new").unlink()
         (newest.parent / "rc.new").mkdir()
         run_on(self.served.machine, f"Stop-Process -Id {json.loads(newest.read_text())['pid']} -Force", "system")
 
     def delete_jobs(self) -> None:
-        """Delete the folders of its jobs, as far as Windows lets anybody: a file that is open without sharing stays."""
-        for path in sorted((self.root / "jobs").rglob("*"), reverse=True):
-            if path.is_file() and path.name != "alive":
+        """Delete the folders of its jobs, as far as Windows lets anybody: see ``PowerShellProcess.kept_files``."""
+        kept = self.served.machine.powershell.kept_files()
+        for path in (self.root / "jobs").rglob("*"):
+            if path.is_file() and path not in kept:
                 path.unlink()
 
     def installed(self) -> dict[str, bool]:

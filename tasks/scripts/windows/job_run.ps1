@@ -73,18 +73,41 @@ function Confirm-FpBegin {
     $false
 }
 
-function Write-FpLog {
-    param([System.IO.StreamWriter] $Writer, $Item)
+# Keeps files of the job open while it runs: Windows lets nobody delete them, or their folder. Else a job whose folder
+# was deleted would look like none, another one would begin beside it, and nobody would know what it has installed.
+function Open-FpFiles { # returns their streams
+    foreach ($name in 'meta.json', 'params.json', 'label', 'events', 'log') {
+        try {
+            $mode, $access = [System.IO.FileMode]::OpenOrCreate, [System.IO.FileAccess]::Read
+            [System.IO.File]::Open((Get-FpJobFile -Name $name), $mode, $access, [System.IO.FileShare]::ReadWrite)
+        } catch {
+            Write-Verbose -Message "${name}: $_"
+        }
+    }
+}
+
+# Takes room on the disk, while there is some, for the exit code (in NTFS, a file as small as that has its room in its
+# entry of the file table) and for the last records (see Write-FpLine).
+function Save-FpRoom {
+    try {
+        $null = Write-FpNewFile -Path (Get-FpJobFile -Name 'rc') -Text (' ' * 64)
+        [System.IO.File]::WriteAllBytes((Get-FpJobFile -Name 'reserve'), [byte[]]::new(65536))
+    } catch {
+        Write-Verbose -Message "$_"
+    }
+}
+
+function Write-FpLog { # a line that can't be written (no room) is left out: the job goes on
+    param([System.IO.Stream] $Log, $Item)
     $text = if ($Item -is [string]) { $Item } else { (Out-String -InputObject $Item -Width 200).TrimEnd() }
-    $Writer.Write("$text`n")
-    $Writer.Flush()
+    $bytes = [System.Text.UTF8Encoding]::new($false).GetBytes("$text`n")
+    try { $Log.Write($bytes, 0, $bytes.Length) } catch { Write-Verbose -Message "$_" }
 }
 
 function Invoke-FpJob { # runs the job's script, and writes its exit code
     $share = [System.IO.FileShare] 'ReadWrite, Delete'
-    $path = Get-FpJobFile -Name 'log'
-    $log = [System.IO.File]::Open($path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
-    $writer = [System.IO.StreamWriter]::new($log, [System.Text.UTF8Encoding]::new($false))
+    $path, $mode, $access = (Get-FpJobFile -Name 'log'), [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write
+    $log = [System.IO.FileStream]::new($path, $mode, $access, $share, 1) # without a buffer
     Set-Variable -Name FpMark -Value '' # read by the prelude, with which the script begins
     $FpState = @{ ExitCode = 1; ClockBase = $null }
     try {
@@ -98,21 +121,21 @@ function Invoke-FpJob { # runs the job's script, and writes its exit code
             }
             $program = [ScriptBlock]::Create((Read-FpText -Path (Get-FpJobFile -Name 'script.ps1')))
             $FpState.ExitCode = 0
-            & $program *>&1 | ForEach-Object -Process { Write-FpLog -Writer $writer -Item $_ }
+            & $program *>&1 | ForEach-Object -Process { Write-FpLog -Log $log -Item $_ }
         } catch {
             $FpState.ExitCode = 1
-            Write-FpLog -Writer $writer -Item "the job's script was not run: $_"
+            Write-FpLog -Log $log -Item "the job's script was not run: $_"
         }
     } finally { # also after exit in the script
-        $writer.Flush()
-        $log.Flush($true)
-        $writer.Dispose()
+        try { $log.Flush($true) } catch { Write-Verbose -Message "$_" }
+        $log.Dispose()
         Save-FpText -Path (Get-FpJobFile -Name 'rc') -Text "$([int] $FpState.ExitCode) $(Get-FpSecond)`n"
     }
 }
 
 $FpAlive = Enter-FpFile -Path (Get-FpJobFile -Name 'alive') -Seconds 10
 if ($null -ne $FpAlive) { # else another process is this job
+    $FpFiles = @()
     try {
         $begins = $false
         try {
@@ -120,8 +143,14 @@ if ($null -ne $FpAlive) { # else another process is this job
         } catch {
             Save-FpText -Path (Get-FpJobFile -Name 'note') -Text "it could not begin: $(Get-FpCause $_)`n"
         }
-        if ($begins) { Invoke-FpJob }
+        if ($begins) {
+            $FpFiles = @(Open-FpFiles)
+            Save-FpRoom
+            Invoke-FpJob
+        }
     } finally {
+        [System.IO.File]::Delete((Get-FpJobFile -Name 'reserve'))
+        foreach ($file in $FpFiles) { $file.Dispose() }
         $FpAlive.Dispose()
         Unregister-FpTask -Id $FpId
     }

@@ -114,24 +114,31 @@ function Write-FpLine {
         # others may read it, and remove it, meanwhile
         $share = [System.IO.FileShare]::ReadWrite -bor [System.IO.FileShare]::Delete
         $watch = [System.Diagnostics.Stopwatch]::StartNew()
-        $file = $null
-        while ($null -eq $file) {
+        while ($true) {
+            $file = $null
+            $size = [int64]0
             try {
-                $file = [System.IO.File]::Open(
-                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share)
+                $file = [System.IO.FileStream]::new(
+                    $path, [System.IO.FileMode]::Append, [System.IO.FileAccess]::Write, $share, 1) # without a buffer
+                $size = $file.Length
+                $file.Write($bytes, 0, $bytes.Length)
+                $file.Flush($true) # to the disk: it must survive a power cut
+                return
             } catch [System.IO.DirectoryNotFoundException] {
                 throw
             } catch {
-                # a virus scanner or a backup may have it; an error here would end the job
+                # an error here would end the job; a virus scanner or a backup may have the file, or the disk is full
+                if ($null -ne $file) {
+                    $FpState.IsFull = $true
+                    [System.IO.File]::Delete((Join-Path -Path $FpJobDirectory -ChildPath 'reserve'))
+                    try { $file.SetLength($size) } catch { Write-Verbose -Message "half a line remains: $_" }
+                }
                 if ($watch.ElapsedMilliseconds -gt 10000) { throw }
                 Start-Sleep -Milliseconds 100
+            } finally {
+                if ($null -ne $file) { $file.Dispose() }
             }
         }
-        try {
-            $file.Write($bytes, 0, $bytes.Length)
-            $file.Flush($true) # to the disk: it must survive a power cut
-        } finally { $file.Dispose() }
-        return
     }
     $FpFrame.Length += $Json.Length
     # in pieces: the other side takes no line of more than 1 MiB

@@ -1,5 +1,5 @@
 # Functions that find out what prevents a reboot of this machine. They change nothing.
-# Requires: programs, unfinished_packages
+# Requires: programs, shutdown_events, unfinished_packages
 
 # The note about the last reboot order: the file "reboot" beside the claim, with the boot id, the run, what became of it
 # ("trying", "taken" or "foreign": somebody else has scheduled a shutdown), when, and why.
@@ -20,23 +20,6 @@ function Save-FpRebootNote {
     param([string] $BootId, [string] $Run, [string] $Said, [string] $Why = '')
     $note = [ordered]@{ boot = $BootId; run = $Run; said = $Said; at = Get-FpNow; why = $Why }
     Save-FpText -Path (Get-FpNotePath) -Text (ConvertTo-FpJson -Value $note)
-}
-
-# The last event of the system about shutdowns: 1074 (somebody has ordered one) or 1075 (it was aborted), or nothing.
-function Get-FpShutdownEvent {
-    param([long] $Since = 0)
-    $filter = @{ LogName = 'System'; ProviderName = 'User32'; Id = 1074, 1075 }
-    if ($Since) {
-        $begin = [System.DateTime]::new(621355968000000000 + $Since * 10000000, [System.DateTimeKind]::Utc)
-        $filter.StartTime = $begin.ToLocalTime()
-    }
-    try {
-        $last = @(Get-WinEvent -FilterHashtable $filter -MaxEvents 1 -ErrorAction Stop)
-    } catch {
-        return # there is none, or the log can't be read
-    }
-    if (-not $last.Count) { return }
-    @{ Id = $last[0].Id; Message = (([string] $last[0].Message) -replace '\s+', ' ').Trim() }
 }
 
 # Whether an order that was accepted was aborted by somebody: why, or ''.

@@ -150,6 +150,10 @@ def _mark_uncertain(
     result: UpdateResult, unfinished_update_ids: set[str], attempted_update_ids: set[str], *, known: bool, error: str
 ) -> UpdateResult:
     update = result.update
+    is_in_doubt = update.id in unfinished_update_ids and update.id not in attempted_update_ids
+    if known and result.state is UpdateState.INSTALLED and is_in_doubt:
+        reason = f"installed by this run's job, whose end was not seen, or by others: {error}"
+        return replace(result, reason=reason)
     if known and (result.state is UpdateState.INSTALLED or update.id not in unfinished_update_ids):
         return result
     if update.id in unfinished_update_ids:

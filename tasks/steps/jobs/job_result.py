@@ -57,16 +57,19 @@ class JobResult:
     rejected_update_ids: tuple[str, ...] = ()
 
 
-def build_job_result(job_id: str, ended_job: EndedJob, transactions: Sequence[Transaction], skew: float) -> JobResult:
+def build_job_result(
+    job_id: str, ended_job: EndedJob, transactions: Sequence[Transaction], skew: float, now: datetime | None = None
+) -> JobResult:
     """Build a job's result from its records. Pure.
 
     Args:
         job_id: of the job.
         ended_job: what was read of it.
         transactions: what it was asked to do.
-        skew: machine's clock minus ours, in seconds.
+        skew: machine's clock minus ours, in seconds, before the job.
+        now: nothing happened later than this: the machine's clock may have been set ahead during the job.
     """
-    builder = _JobResultBuilder({transaction.number: transaction for transaction in transactions}, skew)
+    builder = _JobResultBuilder({transaction.number: transaction for transaction in transactions}, skew, now)
     for event in ended_job.events:
         builder.add_record(event)
     error = ""
@@ -94,6 +97,7 @@ class _JobResultBuilder:
 
     transactions_by_number: Mapping[int, Transaction]
     clock_skew_seconds: float
+    now: datetime | None
     started_transactions: dict[int, TransactionResult] = field(default_factory=dict)
     download_starts: dict[int, datetime | None] = field(default_factory=dict)
     not_attempted: dict[str, str] = field(default_factory=dict)
@@ -108,9 +112,9 @@ class _JobResultBuilder:
             return
         match event.get("kind"):
             case "download_started":
-                self.download_starts[transaction.number] = parse_record_time(event, self.clock_skew_seconds)
+                self.download_starts[transaction.number] = self._parse_time(event)
             case "transaction_started":
-                number, at = transaction.number, parse_record_time(event, self.clock_skew_seconds)
+                number, at = transaction.number, self._parse_time(event)
                 self.started_transactions[number] = TransactionResult(
                     number, _list_update_ids(transaction), at, None, None
                 )
@@ -138,11 +142,15 @@ class _JobResultBuilder:
             number,
             _list_update_ids(transaction),
             since,
-            parse_record_time(event, self.clock_skew_seconds),
+            self._parse_time(event),
             int(parse_number(event.get("exit_code"), -1)),
             str(event.get("error") or ""),
             str(event.get("undo") or ""),
         )
+
+    def _parse_time(self, event: ScriptRecord) -> datetime | None:
+        at = parse_record_time(event, self.clock_skew_seconds)
+        return at if at is None or self.now is None else min(at, self.now)
 
     def _add_not_attempted(self, transaction: Transaction, reason: str) -> None:
         self.started_transactions.pop(transaction.number, None)

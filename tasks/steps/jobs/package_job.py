@@ -82,7 +82,8 @@ def run_job(
     reporter = JobProgressReporter(context, kind, transactions)
     ended_job = watch_job(context, job_id, reporter.report_record, deadline)
     context.run_context.records.save(JobOutput(context.run_context.run.id, context.name, job_id, ended_job.log))
-    job_result = build_job_result(job_id, ended_job, transactions, context.facts.clock_skew_seconds)
+    now, skew = context.run_context.clock.now(), context.facts.clock_skew_seconds
+    job_result = build_job_result(job_id, ended_job, transactions, skew, now)
     journal.record_end(
         context, Step.INSTALL, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
     )

@@ -11,6 +11,7 @@ import hashlib
 import itertools
 import json
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -134,6 +135,21 @@ class PowerShellProcess:
         if not self._ready.wait(timeout) or self._over:
             self.kill()
             raise AssertionError(f"the PowerShell did not start:\n{(self._folder / 'host.log').read_text()}")
+
+    def kept_files(self) -> set[Path]:
+        """Return the files that Windows would not let anybody delete: those that it keeps open.
+
+        Linux does not know which are open with FileShare.Delete. Of the files of jobs, those are open for writing only.
+        """
+        assert self._process is not None
+        kept = set()
+        for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                told = (link.parent.parent / "fdinfo" / link.name).read_text()
+                flags = re.search(r"^flags:\s+(\d+)", told, re.MULTILINE)
+                if flags and int(flags[1], 8) & os.O_ACCMODE != os.O_WRONLY:
+                    kept.add(link.readlink())
+        return kept
 
     def _environment(self) -> dict[str, str]:
         """Return the variables of a Windows machine, plus those that pwsh itself needs on Linux."""

@@ -1,7 +1,7 @@
 # Functions for a job's transactions and their records (see PackageManager), as transactions.sh for other systems.
 # Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
 # when a download is ended, by default the latest start), lock_wait_seconds.
-# Requires: stop_request
+# Requires: shutdown_events, stop_request
 
 $FpNever = [int64]-1 # a time that is over: without a known end, nothing begins
 
@@ -87,8 +87,22 @@ function Write-FpNotBegun {
     else { Write-FpNotAttempted $Part -Why 'download' }
 }
 
+function Test-FpHindered {
+    # Whether nothing more may begin on this machine; then with the record.
+    param([Parameter(Mandatory = $true, Position = 0)][hashtable] $Part)
+    if (Test-FpStopRequested) { Write-FpNotAttempted $Part -Why 'stop' -Detail 'asked to stop'; return $true }
+    if ($FpState['IsFull']) {
+        Write-FpNotAttempted $Part -Why 'the disk is full' -Detail 'there was no room for the records of this job'
+        return $true
+    }
+    $order = Find-FpShutdown
+    if ($order -eq '') { return $false }
+    Write-FpNotAttempted $Part -Why 'a shutdown of Windows was ordered' -Detail $order
+    return $true
+}
+
 function Invoke-FpTransactions {
-    # One after the other; before each: is a stop requested? is there time? $Work gets a hashtable with
+    # One after the other; before each: may anything begin? is there time? $Work gets a hashtable with
     # Number, Latest and StopAt.
     param([Parameter(Mandatory = $true, Position = 0)][scriptblock] $Work)
     Set-FpClockBase
@@ -96,8 +110,8 @@ function Invoke-FpTransactions {
         $latest = Get-FpTime -Name "tx_${number}_latest_start"
         $stopAt = Get-FpTime -Name "tx_${number}_stop_at" -Default $latest
         $part = @{ Number = [int]$number; Latest = $latest; StopAt = $stopAt }
-        if (Test-FpStopRequested) { Write-FpNotAttempted $part -Why 'stop' -Detail 'asked to stop' }
-        elseif (Test-FpOver $latest) { Write-FpNotAttempted $part -Why 'window' }
+        if (Test-FpHindered $part) { continue }
+        if (Test-FpOver $latest) { Write-FpNotAttempted $part -Why 'window' }
         else { & $Work $part }
     }
     Write-FpRecord 'finished' ([ordered]@{ at = (Get-FpNow) })

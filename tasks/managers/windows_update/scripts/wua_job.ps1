@@ -86,7 +86,7 @@ function Test-FpReady {
     # Whether the installation may begin now; else with the record.
     param([hashtable] $Part, [object] $Installer)
     $who = Wait-FpTurn -Installer $Installer -Latest $Part.Latest
-    if ($who -eq 'stop') { Write-FpNotAttempted $Part -Why 'stop' -Detail 'asked to stop'; return $false }
+    if (Test-FpHindered $Part) { return $false }
     if ($who -ne '') { Write-FpTransactionEnded $Part -ExitCode 1 -Cause 'lock' -Message "lock: $who"; return $false }
     if ($Installer.RebootRequiredBeforeInstallation) {
         Write-FpNotAttempted $Part -Why 'a reboot has to come first' -Detail 'Windows installs nothing more before it'
@@ -101,8 +101,9 @@ function Install-FpChoices {
     param([hashtable] $Part, [object] $Installer, [object[]] $Ready)
     for ($index = 0; $index -lt $Ready.Count; $index++) {
         $one = $Ready[$index]
-        if ($index -gt 0 -and (Test-FpStopRequested)) {
-            $Part.Refused += @{ Name = $one.Name; Why = 'it was not begun'; Detail = 'asked to stop' }
+        $why = if ($index -eq 0) { '' } elseif (Test-FpStopRequested) { 'asked to stop' } else { Find-FpShutdown }
+        if ($why -ne '') {
+            $Part.Refused += @{ Name = $one.Name; Why = 'it was not begun'; Detail = $why }
             continue
         }
         Write-FpProgress $Part -Percent ([int](100 * $index / $Ready.Count)) -Update $one.Name -Action 'installing'

@@ -189,12 +189,12 @@ function Get-FpWorker {
 }
 
 function Wait-FpTurn {
-    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns '', "stop", or who
-    # is at work still.
+    # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns who is at work
+    # still, or ''. It waits no longer when nothing more may begin (see Test-FpHindered).
     param([object] $Installer, [int64] $Latest)
     $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '0'), $Latest)
     while ($true) {
-        if (Test-FpStopRequested) { return 'stop' }
+        if ((Test-FpStopRequested) -or (Find-FpShutdown) -ne '') { return '' }
         $who = Get-FpWorker -Installer $Installer
         if ($who -eq '' -or (Get-FpNow) -ge $until) { return $who }
         Start-Sleep -Seconds ([System.Math]::Max(1, [System.Math]::Min($FpPause, $until - (Get-FpNow))))
