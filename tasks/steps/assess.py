@@ -23,9 +23,9 @@ from tasks.steps.machine.facts import read_facts
 from tasks.steps.start_checks import is_visit_needed
 
 _REBOOT_WORDS = {
-    YesNoUnknown.YES: "a reboot is expected",
-    YesNoUnknown.UNKNOWN: "a reboot is possible",
-    YesNoUnknown.NO: "no reboot is expected",
+    YesNoUnknown.YES: "a reboot is expected because of ",
+    YesNoUnknown.UNKNOWN: "a reboot is possible because of ",
+    YesNoUnknown.NO: "no reboot is expected: ",
 }
 
 
@@ -149,7 +149,7 @@ def _apply_reboot_policy(policy: RebootPolicy, expected: YesNoUnknown) -> YesNoU
 def _describe_expected_reboot(plan: MachinePlan) -> list[str]:
     """Return a note on why a reboot is expected, possible or not expected, if the updates say so."""
     lead = _REBOOT_WORDS[predict_reboot(plan)]
-    return [f"{lead}: {reason}" for reason in [explain_reboot(plan)] if reason]
+    return [f"{lead}{reason}" for reason in [explain_reboot(plan)] if reason]
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

@@ -130,7 +130,7 @@ _SYSTEM: Final = (
     " of WinRE the size of the recovery partition",
     "80070642 | ERROR_INSTALL_USEREXIT | maintainer-script | permanent | the installer was cancelled",
     "80070652 | ERROR_INSTALL_ALREADY_RUNNING | lock | transient | another installation is at work",
-    "80070645 | ERROR_UNKNOWN_PRODUCT | maintainer-script | permanent | the product that it changes is not installed",
+    "80070645 | ERROR_UNKNOWN_PRODUCT | maintainer-script | permanent | its product is not installed",
     "8007064A | ERROR_BAD_CONFIGURATION | maintainer-script | permanent | the product's configuration data is damaged"
     " | repair the product",
     "8007064C | ERROR_INSTALL_SOURCE_ABSENT | maintainer-script | permanent | the source of the installed product is"
@@ -149,7 +149,7 @@ _SYSTEM: Final = (
     " patch",
     "80070666 | ERROR_PRODUCT_VERSION | maintainer-script | permanent | another version of the product is installed",
     "80070669 | ERROR_SUCCESS_REBOOT_INITIATED | failed | done | the installer has begun a reboot",
-    "8007066A | ERROR_PATCH_TARGET_NOT_FOUND | maintainer-script | permanent | the product that it changes is not found",
+    "8007066A | ERROR_PATCH_TARGET_NOT_FOUND | maintainer-script | permanent | its product is not found",
     "8007066B | ERROR_PATCH_PACKAGE_REJECTED | refused | configuration | a policy of Windows Installer forbids the"
     " patch",
     "80070BC2 | ERROR_SUCCESS_REBOOT_REQUIRED | failed | done | it needs a reboot to be complete",
