@@ -9,8 +9,8 @@ foreach ($line in @(Get-FpListParam 'codes')) {
 }
 
 function Get-FpCode {
-    # What is known of a code: Code, Cause, Retry and Text ("0x80240022 NAME: meaning"). Name is that of an update. Other
-    # is the cause of a code that is not in the table.
+    # What is known of a code: Code, Cause, Retry and Text ("0x80240022 NAME: meaning"). Name is that of an update.
+    # Other is the cause of a code that is not in the table.
     param(
         [Parameter(Mandatory = $true, Position = 0)][int64] $Code,
         [string] $Name = '',
