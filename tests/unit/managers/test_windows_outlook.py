@@ -170,7 +170,9 @@ class TestGivenUp:
     def test_tries_that_follow_at_once_are_one(self) -> None:
         assert given_up(*(failure(1 - hours / 24) for hours in (0, 1, 2, 3))) == ""
 
-    @pytest.mark.parametrize("hresult", [0x80240034, 0x80240009, 0x80070070, 0x80240023, 0x80070005, 0x80070BC9])
+    @pytest.mark.parametrize(
+        "hresult", [0x80240034, 0x80240009, 0x80070070, 0x80240023, 0x80070005, 0x80070BC9, 0x8007000E, 0x8024A004]
+    )
     def test_the_network_locks_the_disk_and_settings_are_no_fault_of_the_update(self, hresult: int) -> None:
         assert given_up(*(failure(days, hresult) for days in (5, 4, 3, 2, 1))) == ""
 
