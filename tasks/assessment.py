@@ -7,6 +7,9 @@ from typing import Self
 from inventory.errors import FleetpatchError
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
+TRY_AGAIN = "to try it again, name it in include, without wildcards"
+"""What helps for an update that is given up."""
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorInfo:
@@ -146,6 +149,9 @@ class Update:
         updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
         title: the publisher's title, if the name is not one; masks match it too.
         optional: why its classification does not select it but only an include mask ("a preview", "a driver"), or "".
+        reboot_reason: why it needs a reboot, may need one or needs none, in words; "" when there is nothing to explain.
+        given_up: how its last tries failed, one after the other, so that only its own name in an include selects it
+            again; or "".
     """
 
     id: str
@@ -173,12 +179,15 @@ class Update:
     title: str = ""
     optional: str = ""
     needs_licence: bool = False
+    reboot_reason: str = ""
+    given_up: str = ""
 
     @property
     def remark(self) -> str:
         """Return what keeps the update from being installed, apart from the selection of a request; or ""."""
         licence = "its licence terms must be accepted (accept_licences)" if self.needs_licence else ""
-        return "held" if self.held else self.blocked or licence
+        given_up = f"{self.given_up}; {TRY_AGAIN}" if self.given_up else ""
+        return "held" if self.held else self.blocked or licence or given_up
 
 
 @dataclass(frozen=True, slots=True)

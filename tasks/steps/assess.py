@@ -10,6 +10,7 @@ from tasks.rules.machine_checks.precheck import check_machine_state
 from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates as shown_in
 from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
+from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.duration_prediction import predict_durations, predict_reboot_need
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
@@ -21,6 +22,12 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.start_checks import is_visit_needed
+
+_REBOOT_WORDS = {
+    YesNoUnknown.YES: "a reboot is expected because of ",
+    YesNoUnknown.UNKNOWN: "a reboot is possible because of ",
+    YesNoUnknown.NO: "no reboot is expected: ",
+}
 
 
 def assess(context: MachineContext) -> MachineState:
@@ -78,6 +85,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         download_bytes=download,
         assessed_at=context.state.assessment.at if context.state.assessment else None,
     )
+    machine_plan = replace(machine_plan, notes=(*machine_plan.notes, *_describe_expected_reboot(machine_plan)))
     context.state = replace(context.state, plan=machine_plan)
     return replace(context.state, plan=_with_refusals(context, machine_plan))
 
@@ -137,6 +145,12 @@ def _describe_warnings(findings: Sequence[Finding]) -> list[str]:
 def _apply_reboot_policy(policy: RebootPolicy, expected: YesNoUnknown) -> YesNoUnknown:
     """Return whether a reboot is expected under a policy."""
     return {RebootPolicy.NEVER: YesNoUnknown.NO, RebootPolicy.ALWAYS: YesNoUnknown.YES}.get(policy, expected)
+
+
+def _describe_expected_reboot(plan: MachinePlan) -> list[str]:
+    """Return a note on why a reboot is expected, possible or not expected, if the updates say so."""
+    lead = _REBOOT_WORDS[predict_reboot(plan)]
+    return [f"{lead}{reason}" for reason in [explain_reboot(plan)] if reason]
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

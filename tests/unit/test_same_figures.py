@@ -20,7 +20,7 @@ from tasks.reporting.export.json_document import build_document
 from tasks.reporting.export.markdown import build_machine_rows, build_update_table, render_summary
 from tasks.reporting.formatting import NO_FIGURE
 from tasks.reporting.html.renderer import render_html
-from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, predict_reboot
+from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explain_reboot, predict_reboot
 from tasks.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
@@ -92,6 +92,7 @@ def test_a_machines_plan_says_the_same_everywhere(report: RunReport) -> None:
         cell = cells[shown["Machine"]]
         assert (cell["Reboot"], shown["Reboot"]) == (REBOOT_LABELS[answer],) * 2
         assert (row.reboot_expected, part["rebootExpected"]) == (answer.value,) * 2
+        assert row.reboot_expected_reason == explain_reboot(plan)
         if plan.chosen:
             assert (cell["Predicted"], shown["Minutes"]) == (describe_prediction(plan),) * 2
         assert part["predictionBasis"] == row.prediction_basis

@@ -1,11 +1,12 @@
 """Turns what wua_assess.ps1 reports into the package state. Pure."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 from tasks.errors import ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.windows_update.classifications import classify, explain_optional
+from tasks.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
 from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
 from tasks.managers.windows_update.hresults import RetryClass, explain_code
 from tasks.managers.windows_update.other_managers import (
@@ -16,6 +17,7 @@ from tasks.managers.windows_update.other_managers import (
     find_other_managers,
 )
 from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
+from tasks.managers.windows_update.reboot_outlook import HotpatchMonth, find_hotpatch_month, predict_reboot
 from tasks.managers.windows_update.records import (
     HistoryEntry,
     OfferedUpdate,
@@ -28,7 +30,6 @@ from tasks.managers.windows_update.records import (
     parse_values,
 )
 from tasks.managers.windows_update.transaction_order import (
-    is_cumulative,
     is_servicing_stack,
     order_updates,
 )
@@ -39,8 +40,6 @@ from tasks.protocols.transport import ScriptResult
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3
 
-_ALWAYS_REBOOTS: Final = 1
-_REBOOTS: Final[Mapping[int | None, bool | None]] = {0: False, _ALWAYS_REBOOTS: True}
 _DRIVER_TYPE: Final = 2
 _CBS_AT_WORK: Final = 2
 _MAX_WARNINGS: Final = 20
@@ -87,8 +86,13 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     known = parse_records(OfferedUpdate, result.find_records("update"))
     offered = order_updates(each for each in known if not each.installed and not each.reboot_required)
     waiting = tuple(each for each in known if each.reboot_required)
-    updates = tuple(build_update(each, source, offered) for each in offered)
     history = parse_records(HistoryEntry, result.find_records("history"))
+    hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
+    month = find_hotpatch_month(hotpatch, system)
+    failed = explain_failing_updates(offered, history)
+    updates = tuple(
+        replace(build_update(each, source, offered, month), given_up=failed.get(each.id, "")) for each in offered
+    )
     others = find_other_managers(
         policy,
         parse_first(AgentsRecord, result, "agents"),
@@ -108,7 +112,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         unpausable_updaters=others.unpausable,
         updater_units=UPDATER_SERVICES,
         warnings=(*others.warnings, *find_repeated_updates(offered, history)),
-        live_patching=find_hotpatching(parse_first(HotpatchRecord, result, "hotpatch"), system, history),
+        live_patching=find_hotpatching(hotpatch, system, history),
         repository_problems=problems,
     )
 
@@ -136,14 +140,18 @@ def require_search(result: ScriptResult, source: str) -> None:
     raise ManagerError(message, hint=known.remedy)
 
 
-def build_update(offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate]) -> Update:
+def build_update(
+    offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate], month: HotpatchMonth
+) -> Update:
     """Return an update of the model.
 
     Args:
         offered: what the agent offers.
         source: where it comes from.
         candidates: all offered updates; only those are named as replaced.
+        month: what hotpatches can do today.
     """
+    reboot = predict_reboot(offered, month)
     ids = {each.id for each in candidates} - {offered.id}
     name = offered.name
     return Update(
@@ -159,11 +167,11 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Sequence[Offer
         size_bytes=offered.download_bytes,
         held=offered.hidden,
         blocked=_INPUT_REASON if offered.user_input else "",
-        requires_reboot=_REBOOTS.get(offered.reboot_behavior),
+        requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
         published=offered.published_at,
         replaces=tuple(each for each in (other.lower() for other in offered.superseded) if each in ids),
-        changes_boot=is_cumulative(offered) and offered.reboot_behavior != 0,
+        changes_boot=reboot.expected,
         advisories=tuple(offered.bulletins),
         updates_manager=is_servicing_stack(offered),
         title="" if offered.title == name else offered.title,
@@ -171,33 +179,8 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Sequence[Offer
             offered.categories, is_driver=offered.type == _DRIVER_TYPE, is_browse_only=offered.browse_only
         ),
         needs_licence=not offered.eula_accepted,
+        reboot_reason=reboot.reason,
     )
-
-
-def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> tuple[str, ...]:
-    """Return warnings about updates that were installed and are offered again in the same revision.
-
-    Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
-    again and again, with a reboot each time, does not help. What somebody removed since is not among them.
-    """
-    removed = {entry.id: _get_time(entry) for entry in sorted(history, key=_get_time) if entry.is_removal}
-    kept = (entry for entry in history if entry.is_installation and _get_time(entry) >= removed.get(entry.id, 0))
-    counts = Counter((entry.id, entry.revision) for entry in kept)
-    return tuple(
-        f"{update.name} was installed {_describe_count(counts[update.id, update.revision])}, and is offered again: "
-        "Windows undid it during a boot, or does not notice it; read the Setup and the System event log before the "
-        "next try"
-        for update in offered
-        if counts[update.id, update.revision]
-    )[:_MAX_WARNINGS]
-
-
-def _get_time(entry: HistoryEntry) -> int:
-    return entry.at or 0
-
-
-def _describe_count(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
 
 
 def _find_lock_holder(busy: BusyRecord) -> str:

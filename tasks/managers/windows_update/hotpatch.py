@@ -57,7 +57,7 @@ def find_hotpatching(
         system: the build and the edition.
         history: what the agent has installed.
     """
-    if record is None or not (record.enrolled or _is_eligible(record, system)):
+    if record is None or not (record.enrolled or is_eligible(record, system)):
         return None
     state = "not enrolled"
     if record.enrolled:
@@ -88,7 +88,8 @@ def find_second_tuesday(year: int, month: int) -> date:
     return first.replace(day=1 + (_TUESDAY - first.weekday()) % 7 + 7)
 
 
-def _is_eligible(record: HotpatchRecord, system: SystemRecord) -> bool:
+def is_eligible(record: HotpatchRecord, system: SystemRecord) -> bool:
+    """Return whether the edition, the version and the licence of a machine are ones for hotpatches."""
     build = int(system.build) if system.build.isascii() and system.build.isdigit() else 0
     if system.installation_type.lower() == "client" or build < _BUILD_2022:
         return False
@@ -123,3 +124,9 @@ def _find_patches(history: Sequence[HistoryEntry], system: SystemRecord) -> tupl
 def _find_last_baseline(today: date) -> date:
     days = [find_second_tuesday(year, month) for year in (today.year - 1, today.year) for month in BASELINE_MONTHS]
     return max(day for day in days if day <= today)
+
+
+def find_release_month(today: date) -> int:
+    """Return the month of the newest monthly updates: until its second Tuesday, a month has those of the one before."""
+    is_out = today >= find_second_tuesday(today.year, today.month)
+    return today.month if is_out else (today.month - 2) % 12 + 1

@@ -128,7 +128,30 @@ _SYSTEM: Final = (
     "80070641 | ERROR_INSTALL_SERVICE_FAILURE | failed | permanent | Windows Installer can't be used",
     "80070643 | ERROR_INSTALL_FAILURE | maintainer-script | permanent | the installer failed | see its log, for updates"
     " of WinRE the size of the recovery partition",
+    "80070642 | ERROR_INSTALL_USEREXIT | maintainer-script | permanent | the installer was cancelled",
     "80070652 | ERROR_INSTALL_ALREADY_RUNNING | lock | transient | another installation is at work",
+    "80070645 | ERROR_UNKNOWN_PRODUCT | maintainer-script | permanent | its product is not installed",
+    "8007064A | ERROR_BAD_CONFIGURATION | maintainer-script | permanent | the product's configuration data is damaged"
+    " | repair the product",
+    "8007064C | ERROR_INSTALL_SOURCE_ABSENT | maintainer-script | permanent | the source of the installed product is"
+    " missing | repair the product",
+    "80070653 | ERROR_INSTALL_PACKAGE_OPEN_FAILED | maintainer-script | permanent | the package could not be opened",
+    "80070654 | ERROR_INSTALL_PACKAGE_INVALID | maintainer-script | permanent | the package is not valid",
+    "80070656 | ERROR_INSTALL_LOG_FAILURE | maintainer-script | permanent | the installer could not write its log",
+    "80070659 | ERROR_INSTALL_PACKAGE_REJECTED | refused | configuration | a policy of Windows Installer forbids it",
+    "8007065B | ERROR_FUNCTION_FAILED | maintainer-script | permanent | a function of the installer failed",
+    "80070660 | ERROR_INSTALL_TEMP_UNWRITABLE | maintainer-script | permanent | the folder for temporary files can't be"
+    " written",
+    "80070661 | ERROR_INSTALL_PLATFORM_UNSUPPORTED | refused | permanent | the package is for another architecture",
+    "80070663 | ERROR_PATCH_PACKAGE_OPEN_FAILED | maintainer-script | permanent | the patch could not be opened",
+    "80070664 | ERROR_PATCH_PACKAGE_INVALID | maintainer-script | permanent | the patch is not valid",
+    "80070665 | ERROR_PATCH_PACKAGE_UNSUPPORTED | maintainer-script | permanent | Windows Installer is too old for the"
+    " patch",
+    "80070666 | ERROR_PRODUCT_VERSION | maintainer-script | permanent | another version of the product is installed",
+    "80070669 | ERROR_SUCCESS_REBOOT_INITIATED | failed | done | the installer has begun a reboot",
+    "8007066A | ERROR_PATCH_TARGET_NOT_FOUND | maintainer-script | permanent | its product is not found",
+    "8007066B | ERROR_PATCH_PACKAGE_REJECTED | refused | configuration | a policy of Windows Installer forbids the"
+    " patch",
     "80070BC2 | ERROR_SUCCESS_REBOOT_REQUIRED | failed | done | it needs a reboot to be complete",
     "80070BC9 | ERROR_FAIL_REBOOT_REQUIRED | interrupted | reboot | it failed, and a reboot is needed first",
     "800706BA | RPC_S_SERVER_UNAVAILABLE | failed | transient | the agent could not be reached | restart wuauserv",
@@ -145,6 +168,9 @@ _SYSTEM: Final = (
     " the machine's clock, its root certificates and TLS 1.2",
     "80073712 | ERROR_SXS_COMPONENT_STORE_CORRUPT | maintainer-script | permanent | the component store is damaged | "
     + _DISM,
+    "80508007 | ERR_MP_NO_MEMORY | maintainer-script | permanent | Defender has not enough memory",
+    "8050800C | ERR_MP_BAD_INPUT_DATA | maintainer-script | permanent | Defender could not use the definitions",
+    "80508020 | ERR_MP_BAD_CONFIGURATION | maintainer-script | permanent | Defender's engine is not set up properly",
     "80092003 | CRYPT_E_FILE_ERROR | failed | permanent | a signature could not be read",
     "80096004 | TRUST_E_CERT_SIGNATURE | refused | permanent | the signature of a file is not valid",
     "800B0109 | CERT_E_UNTRUSTEDROOT | refused | configuration | the signature's root certificate is not trusted",
@@ -180,3 +206,26 @@ _SYSTEM: Final = (
 )
 
 ROWS: Final = (*_AGENT, *_SYSTEM)
+
+DEFENDER_NAME: Final = "KB2267602"
+"""The definitions of Microsoft Defender Antivirus. Their number never changes."""
+DEFENDER_REMEDY: Final = (
+    'run "%ProgramFiles%\\Windows Defender\\MpCmdRun.exe" -SignatureUpdate as an administrator, which checks for new'
+    " security intelligence updates"
+)
+"""As in Microsoft's "Configure and manage Microsoft Defender Antivirus with the mpcmdrun.exe command-line tool"."""
+DEFENDER_CODES: Final = (
+    0x80070643,
+    0x8024200B,
+    0x8024200D,
+    0x80240022,
+    0x80240034,
+    0x8024402C,
+    0x80072EE2,
+    0x80072EE7,
+    0x80072EFD,
+    0x80508007,
+    0x8050800C,
+    0x80508020,
+)
+"""What fails with these: Defender's own tool also asks other sources than Windows Update."""

@@ -5,11 +5,11 @@ The names are those of wuerror.h, winerror.h and cbs.h. Meanings and remedies ar
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
-from tasks.managers.windows_update.hresult_table import ROWS
+from tasks.managers.windows_update.hresult_table import DEFENDER_CODES, DEFENDER_NAME, DEFENDER_REMEDY, ROWS
 from tasks.protocols.package_manager import FailureCause
 
 
@@ -63,6 +63,7 @@ _UNKNOWN_FACILITIES: Final[Mapping[int, tuple[FailureCause, RetryClass, str]]] =
     0x80248000: (FailureCause.FAILED, RetryClass.PERMANENT, "an error of the agent's own data"),
     0x8024A000: (FailureCause.FAILED, RetryClass.CONFIGURATION, "an error of Automatic Updates"),
     0x80072000: (FailureCause.FETCH, RetryClass.TRANSIENT, "a network error"),
+    0x80508000: (FailureCause.SCRIPT, RetryClass.PERMANENT, "an error of Microsoft Defender"),
     0x800F0000: (FailureCause.SCRIPT, RetryClass.PERMANENT, "an error of Windows servicing"),
 }
 """What the upper 20 bits of a code tell, when the code itself is unknown."""
@@ -95,14 +96,20 @@ def explain_code(code: int) -> ErrorCode:
 def build_job_table() -> tuple[str, ...]:
     """Return the table as the job's script reads it: "CODE|CAUSE|RETRY|TEXT", also for the unknown codes of a facility.
 
-    The code of a facility is written with an "x" in place of its last digits ("0x80244xxx").
+    The code of a facility is written with an "x" in place of its last digits ("0x80244xxx"). A line that begins
+    with the name of an update ("KB2267602:0x80070643") is for that one.
     """
     known = (f"{format_code(each.code)}|{each.cause}|{each.retry}|{_strip(each)}" for each in ERROR_CODES.values())
     facilities = (
         f"{format_code(code)[:-3]}xxx|{cause}|{retry}|: {meaning}"
         for code, (cause, retry, meaning) in _UNKNOWN_FACILITIES.items()
     )
-    return (*known, *facilities)
+    return (*known, *facilities, *map(_build_defender_line, DEFENDER_CODES))
+
+
+def _build_defender_line(code: int) -> str:
+    known = replace(explain_code(code), remedy=DEFENDER_REMEDY)
+    return f"{DEFENDER_NAME}:{format_code(code)}|{known.cause}|{known.retry}|{_strip(known)}"
 
 
 def _strip(each: ErrorCode) -> str:

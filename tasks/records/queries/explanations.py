@@ -48,7 +48,7 @@ def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
             reason = "a hold on the machine excludes it"
         elif update.blocked:
             reason = f"the machine can't install it in its present state: {update.blocked}"
-        elif update.needs_licence:
+        elif update.needs_licence or update.given_up:
             reason = update.remark
         yield Explanation(
             assessment.machine,

@@ -75,6 +75,7 @@ class MachineRow(MachinePart):
             Otherwise equal to ``predicted_seconds``.
         reboot_seconds: from the reboot command to the first login that works.
         reboot_expected: "yes", "no", "unknown"; "" if there is no plan.
+        reboot_expected_reason: why, as far as the planned updates say it, or "".
         reboot_mitigated_by: the live patches that mitigate a required reboot; "" without them.
         live_patches: provider, state and names of the machine's live patches; "" without them.
         services_to_restart: services that still run replaced files, separated by commas.
@@ -105,6 +106,7 @@ class MachineRow(MachinePart):
     reboot_reason: str
     reboot_seconds: float | None
     reboot_expected: str
+    reboot_expected_reason: str
     reboot_mitigated_by: str
     live_patches: str
     services_to_restart: str

@@ -29,7 +29,7 @@ from tasks.reporting.data.rows import (
     WaveRow,
 )
 from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, predict_reboot
+from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, explain_reboot, predict_reboot
 from tasks.rules.updates.counts import UpdateCounts, count_results
 from tasks.states import (
     FindingLevel,
@@ -185,6 +185,7 @@ def _build_machine_row(subject: MachineReport, found: UpdateCounts) -> MachineRo
         reboot_reason=reboot.reason if reboot else "",
         reboot_seconds=to_finite(sum(went)) if went else None,
         reboot_expected=predict_reboot(plan).value if plan else "",
+        reboot_expected_reason=explain_reboot(plan) if plan else "",
         reboot_mitigated_by=_find_mitigation(subject),
         live_patches=describe_live_patching(packages.live_patching) if packages else "",
         services_to_restart=", ".join(_find_services_to_restart(subject)),

@@ -176,6 +176,7 @@ def _build_machine_object(row: MachineRow) -> JsonObject:
         "rebootReason": row.reboot_reason,
         "rebootSeconds": row.reboot_seconds,
         "rebootExpected": row.reboot_expected or None,
+        "rebootExpectedReason": row.reboot_expected_reason or None,
         "rebootMitigatedBy": row.reboot_mitigated_by or None,
         "livePatches": row.live_patches or None,
         "servicesToRestart": row.services_to_restart.split(", ") if row.services_to_restart else [],

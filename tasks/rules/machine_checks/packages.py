@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from inventory.name_lists import join_first_names
+from tasks.assessment import TRY_AGAIN
 from tasks.model import Finding, PackageState, Update
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
@@ -88,6 +89,16 @@ def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
     elif held or packages.held:
         names = sorted({*packages.held, *(update.name for update in held)})
         yield build_good_finding("held", f"on hold, so not updated: {join_first_names(names)}")
+
+
+def check_given_up(packages: PackageState, chosen: Sequence[Update]) -> Iterable[Finding]:
+    """Yield a warning about security updates that are not tried again because their last tries failed."""
+    left = {u.name for u in packages.updates if u.given_up and u.classification in URGENT_CLASSIFICATIONS}
+    left -= {update.name for update in chosen}
+    if left:
+        names = join_first_names(sorted(left))
+        remedy = f"Find out why they fail, with the error in the reason of each; {TRY_AGAIN}."
+        yield build_warning("given-up", f"security updates are left, as their last tries failed: {names}", remedy)
 
 
 def _check_package_lock(packages: PackageState) -> Iterable[Finding]:

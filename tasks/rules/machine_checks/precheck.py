@@ -6,7 +6,12 @@ from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.disk import check_disk_space
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
-from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_packages, check_vendor_changes
+from tasks.rules.machine_checks.packages import (
+    PENDING_REBOOT_CHECK,
+    check_given_up,
+    check_packages,
+    check_vendor_changes,
+)
 from tasks.states import FindingLevel, YesNoUnknown
 
 
@@ -38,6 +43,7 @@ def check_machine_state(
         check_clock(facts.clock_skew_seconds),
         *check_disk_space(facts, download_bytes=download, updates=chosen),
         *check_vendor_changes(chosen),
+        *check_given_up(packages, chosen),
         *(
             finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK
         ),  # _check_pending_reboot reports it, with the action of this run

@@ -6,9 +6,11 @@ Pure. Notifications, the approval page, reports and the command show the same fi
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, Outcome, Update
 from tasks.states import URGENT_CLASSIFICATIONS, YesNoUnknown
 
+_MAX_NAMES = 5
 REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "perhaps"}
 
 
@@ -56,6 +58,31 @@ def predict_reboot(plan: MachinePlan) -> YesNoUnknown:
     if plan.reboot_expected is YesNoUnknown.UNKNOWN and not plan.chosen:
         return YesNoUnknown.NO
     return plan.reboot_expected
+
+
+def explain_reboot(plan: MachinePlan) -> str:
+    """Return why a machine will be rebooted, may be rebooted or will not, in words; "" when its updates say nothing.
+
+    A reboot that is pending already is a note of the plan.
+    """
+    needing = [update for update in plan.chosen if update.requires_reboot or update.changes_boot]
+    match predict_reboot(plan):
+        case YesNoUnknown.YES:
+            return _name_by_reason(needing)
+        case YesNoUnknown.UNKNOWN:
+            return _name_by_reason(u for u in plan.chosen if u.requires_reboot is None and u.reboot_reason)
+        case YesNoUnknown.NO if needing:
+            return f"the request allows none, although one is needed for {_name_by_reason(needing)}"
+    told = _name_by_reason(update for update in plan.chosen if update.reboot_reason)
+    return f"{told}; what the machine says after the installation decides" if told else ""
+
+
+def _name_by_reason(updates: Iterable[Update]) -> str:
+    names: dict[str, list[str]] = {}
+    for update in updates:
+        names.setdefault(update.reboot_reason, []).append(update.name)
+    groups = ((join_first_names(each, _MAX_NAMES), reason) for reason, each in names.items())
+    return "; ".join(f"{shown} ({reason})" if reason else shown for shown, reason in groups)
 
 
 def collect_cves(updates: Sequence[Update]) -> tuple[str, ...] | None:

@@ -5,9 +5,12 @@ from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from inventory.name_lists import join_first_names
+from tasks.assessment import TRY_AGAIN
 from tasks.model import PackageState, PinnedUpdates, Selection, Update, UpdateResult
 from tasks.rules.calendar.time_format import format_time_with_zone
 from tasks.states import Classification, Severity, UpdateState
+
+_WILDCARDS = frozenset("*?[")
 
 SelectionResult = tuple[tuple[Update, ...], tuple[UpdateResult, ...]]
 
@@ -18,8 +21,9 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     An exclude mask has priority, then a hold of the machine's administrator. Other updates are selected by their
     classification and severity or by an include mask, optional ones only by a mask. Security includes Security-ESM. A
     selected update is still Excluded when the machine can't install it (``blocked``), when its licence terms may not be
-    accepted, when it is newer than ``published_before``, or when it needs a reboot and the request excludes such
-    updates. If the date or the reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
+    accepted, when it is ``given_up`` and no include mask without wildcards names it, when it is newer than
+    ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the reboot
+    need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``.
@@ -54,6 +58,8 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
     licensed = [update.name for update in chosen if update.needs_licence]
     if licensed:
         notes.append(f"licence terms are accepted, as the request says, of {join_first_names(licensed)}")
+    again = (update for update in chosen if update.given_up)
+    notes += [f"{update.name} is tried again, as the request names it: {update.given_up}" for update in again]
     unknown_reboot = [update.name for update in chosen if update.requires_reboot is None]
     if selection.exclude_requiring_reboot and unknown_reboot:
         notes.append(f"kept although it is not known whether they need a reboot: {join_first_names(unknown_reboot)}")
@@ -158,6 +164,8 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
         return f"the machine can't install it in its present state: {update.blocked}"
     if update.needs_licence and not selection.accept_licences:
         return "its licence terms are not accepted on the machine, and the request does not accept them"
+    if update.given_up and not _is_named(update, selection):
+        return f"{update.given_up}; {TRY_AGAIN}"
     limit = selection.published_before
     if limit is not None and update.published is not None and update.published > limit:
         day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"
@@ -165,6 +173,12 @@ def _check_install_limits(update: Update, selection: Selection) -> str:
     if selection.exclude_requiring_reboot and update.requires_reboot:
         return "it needs a reboot, and the request excludes such updates"
     return ""
+
+
+def _is_named(update: Update, selection: Selection) -> bool:
+    """Return whether an include mask without wildcards names an update: somebody means just this one."""
+    names = (mask for mask in selection.include if not _WILDCARDS.intersection(_parse_mask_name(mask)))
+    return any(_is_included_by_mask(mask, update) for mask in names)
 
 
 def _has_matching_name(mask: str, update: Update) -> bool:

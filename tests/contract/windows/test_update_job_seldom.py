@@ -27,12 +27,27 @@ def test_a_server_that_fails_after_the_assessment_is_the_cause() -> None:
         assert of_kind(status, "transaction_started") == []
 
 
-@pytest.mark.parametrize(("code", "words"), [(UNKNOWN, "not in the table"), (HTTP, "0x8024400D")])
-def test_a_code_without_a_line_of_its_own_is_told(code: int, words: str) -> None:
+def test_definitions_of_defender_that_fail_name_its_own_tool() -> None:
+    definitions = replace(offer(1, install_hresult=0x80070643, classification="definition"), kbs=("2267602",))
+    with UpdateMachine.opened(definitions, offer(2, install_hresult=0x80070643)) as machine:
+        updates = machine.pending().values()
+        ends = of_kind(
+            machine.follow(machine.start(*(one(n, each) for n, each in enumerate(updates)))), "transaction_ended"
+        )
+        told = [str(end["error"]) for end in ends]
+        assert all(error.startswith("maintainer-script: KB") and "ERROR_INSTALL_FAILURE" in error for error in told)
+        assert {"KB2267602" in error for error in told if 'MpCmdRun.exe" -SignatureUpdate' in error} == {True}
+
+
+@pytest.mark.parametrize(
+    ("code", "words", "cause"),
+    [(UNKNOWN, "not in the table", "maintainer-script"), (HTTP, "0x8024400D", "fetch")],
+)
+def test_a_code_without_a_line_of_its_own_is_told(code: int, words: str, cause: str) -> None:
     with UpdateMachine.opened(offer(1, install_hresult=code)) as machine:
         (update,) = machine.pending().values()
         (end,) = of_kind(machine.follow(machine.start(one(0, update))), "transaction_ended")
-        assert end["exit_code"] == code
+        assert (end["exit_code"], end["cause"]) == (code, cause)
         assert words in str(end["error"])
 
 

@@ -1,14 +1,15 @@
 """Runs of the real engine on a Windows machine: the window, the policy of reboots, and others who change it."""
 
+import time
 from pathlib import Path
 
 import pytest
 
 from tasks.managers.windows_update.manager import WindowsUpdateManager
-from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState
+from tasks.states import OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tests.lab.windows.machine_facts import POLICY, RegistryValues
-from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, kb, offer, result_of, states
-from tests.lab.windows.scenario import Scenario
+from tests.lab.windows.patching import QUICK, WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
+from tests.lab.windows.scenario import Scenario, history_entry
 from tests.support.local_powershell import require_pwsh
 
 WINDOWS_SECONDS = (45.0, 150.0, 400.0)  # on cores that others use, the shortest is over before anybody is seen at work
@@ -46,6 +47,38 @@ def test_reboots_follow_the_policy(tmp_path: Path) -> None:
         fleet.patch(run=THIRD, reboot=RebootPolicy.IF_REQUIRED)
         assert fleet.outcome(THIRD).reboot is RebootState.NOT_NEEDED
         assert fleet.state["boot"]["number"] == 2
+
+
+def test_licence_terms_are_accepted_as_asked_and_a_machine_that_needs_no_reboot_gets_the_one_it_is_to_have(
+    tmp_path: Path,
+) -> None:
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1, eula_accepted=False),))) as fleet:
+        fleet.patch(reboot=RebootPolicy.ALWAYS, accept_licences=True)
+
+        outcome = fleet.outcome()
+        assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.COMPLETED), outcome.reason
+        assert states(outcome) == {kb(1): UpdateState.INSTALLED}
+        assert fleet.state["updates"][guid(1)]["eula_accepted"]
+        assert fleet.state["boot"]["number"] == 2
+
+
+def test_what_failed_again_and_again_is_left_until_its_name_is_asked_for_and_a_hotpatch_is_rebooted_if_it_asks(
+    tmp_path: Path,
+) -> None:
+    now = time.time()
+    before = [history_entry("", guid(1), at=now - days * 86_400, result=4, hresult=0x800F0922) for days in (3, 2, 1)]
+    hotpatch = offer(2, "Hotpatch Update for Windows Server 2022", needs_reboot=True)
+    with WindowsFleet.opened(tmp_path, Scenario(updates=(offer(1), hotpatch), history=before)) as fleet:
+        report = fleet.patch()
+        outcome, (plan,) = fleet.outcome(), report.plans
+        assert states(outcome) == {kb(1): UpdateState.EXCLUDED, kb(2): UpdateState.INSTALLED}
+        assert "0x800F0922 CBS_E_INSTALLERS_FAILED" in result_of(outcome, 1).reason
+        assert plan.reboot_expected is YesNoUnknown.NO
+        assert any(note.startswith(f"no reboot is expected: {kb(2)} (a hotpatch") for note in plan.notes)
+        assert (outcome.reboot, fleet.state["boot"]["number"]) == (RebootState.COMPLETED, 2)
+
+        fleet.patch(kb(1), run=AGAIN)
+        assert states(fleet.outcome(AGAIN)) == {kb(1): UpdateState.INSTALLED}
 
 
 def test_a_machine_that_asks_for_reboots_for_ever_is_not_rebooted_for_ever(tmp_path: Path) -> None:

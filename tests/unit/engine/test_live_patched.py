@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from flows.approval.plan_rendering import render_plan_markdown
 from tasks.model import LivePatching, Outcome, PackageState
 from tasks.reporting.data.tables import build_tables
+from tasks.reporting.html.renderer import render_html
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
@@ -160,3 +162,24 @@ def test_a_plan_expects_what_the_run_would_do_and_describes_the_live_patches(
     assert plan.reboot_expected is expected
     assert f"a reboot is pending: kernel; mitigated by {BY}" in plan.notes
     assert "live patches: kpatch: enabled; kpatch_1; fixes 1 CVE" in plan.notes
+
+
+@pytest.mark.parametrize(
+    ("policy", "note"),
+    [
+        (RebootPolicy.IF_REQUIRED, "a reboot is expected because of kernel"),
+        (RebootPolicy.NEVER, "no reboot is expected: the request allows none, although one is needed for kernel"),
+    ],
+)
+def test_a_plan_says_why_it_expects_a_reboot_wherever_it_is_shown(
+    fleet: SimFleet, web: SimMachine, policy: RebootPolicy, note: str
+) -> None:
+    web.world.packages.append(FakePackage("quiet", requires_reboot=False))
+    report = fleet.patch(dry_run=True, reboot=policy)
+    (plan,) = report.plans
+    assert note in plan.notes
+    assert note in render_plan_markdown(report, "a" * 64, "soon")
+    assert note in render_html(report)
+    (row,) = build_tables(report).machines
+    assert note.endswith(row.reboot_expected_reason)
+    assert row.reboot_expected_reason.endswith("kernel")

@@ -253,6 +253,10 @@ class TestCodes:
             (0x80244444, "", FailureCause.FETCH, RetryClass.TRANSIENT),
             (0x800F1234, "", FailureCause.FAILED, RetryClass.PERMANENT),
             (0x800F0ABC, "", FailureCause.SCRIPT, RetryClass.PERMANENT),
+            (0x80070643, "ERROR_INSTALL_FAILURE", FailureCause.SCRIPT, RetryClass.PERMANENT),
+            (0x80070663, "ERROR_PATCH_PACKAGE_OPEN_FAILED", FailureCause.SCRIPT, RetryClass.PERMANENT),
+            (0x80070669, "ERROR_SUCCESS_REBOOT_INITIATED", FailureCause.FAILED, RetryClass.DONE),
+            (0x80508009, "", FailureCause.SCRIPT, RetryClass.PERMANENT),
         ],
     )
     def test_what_a_code_means(self, code: int, name: str, cause: FailureCause, retry: RetryClass) -> None:
@@ -263,6 +267,11 @@ class TestCodes:
         installers = [each for each in ERROR_CODES.values() if each.cause is FailureCause.SCRIPT]
         assert installers
         assert not any(each.retry is RetryClass.TRANSIENT for each in installers)
+
+    def test_definitions_of_defender_have_a_remedy_of_their_own(self) -> None:
+        own = [line for line in build_job_table() if line.startswith("KB2267602:0x80070643|maintainer-script|")]
+        assert [line.count('MpCmdRun.exe" -SignatureUpdate') for line in own] == [1]
+        assert "MpCmdRun" not in explain_code(0x80070643).text
 
     def test_the_job_gets_every_code_in_a_line_of_four_fields(self) -> None:
         lines = build_job_table()

@@ -19,7 +19,7 @@ from tests.unit.reporting import samples
 
 def _without_plans(row: MachineRow) -> MachineRow:
     # What is only planned stands in the plan, which a summary does not read.
-    row = replace(row, planned=None, reboot_expected="")
+    row = replace(row, planned=None, reboot_expected="", reboot_expected_reason="")
     return row if row.prediction_basis else replace(row, predicted_seconds=None)
 
 

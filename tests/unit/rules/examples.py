@@ -63,6 +63,7 @@ updates = st.builds(
     size_bytes=st.sampled_from((None, 0, 1_000_000)),
     severity=st.sampled_from(("", "Critical", "important", "Medium", "LOW", "Negligible")),
     needs_licence=st.booleans(),
+    given_up=st.sampled_from(("", "", "", "its last 3 tries failed")),
 )
 states = st.builds(
     lambda pending, held: a_state(*pending, held=tuple(held)),

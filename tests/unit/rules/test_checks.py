@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
-from tasks.rules.machine_checks.packages import check_packages
+from tasks.rules.machine_checks.packages import check_given_up, check_packages
 from tasks.rules.machine_checks.precheck import check_clock, find_relevant_settings
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import Classification, FindingLevel, YesNoUnknown
@@ -185,6 +185,14 @@ def test_a_hold_only_warns_when_it_keeps_a_security_fix_away():
     (found,) = the("held", check_packages(a_state(an_update(), held=("openssl",)), repair_allowed=False))
     assert found.level is WARN
     assert "openssl" in found.message
+
+
+def test_a_security_fix_that_is_given_up_warns_unless_it_is_tried_again():
+    state = a_state(an_update("vim", classification=Classification.OTHER, given_up="why"), an_update(given_up="why"))
+    (found,) = check_given_up(state, ())
+    assert (found.level, "openssl" in found.message, "vim" in found.message) == (WARN, True, False)
+    assert "name it in include" in found.remedy
+    assert list(check_given_up(state, state.updates)) == []
 
 
 NAMES = st.frozensets(st.sampled_from(("a.service", "b.service", "tcp/22", "tcp/80")))

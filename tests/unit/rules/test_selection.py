@@ -32,6 +32,7 @@ def test_nothing_held_blocked_or_excluded_is_ever_chosen(state, selection):
     for update in chosen:
         assert not update.held
         assert not update.blocked
+        assert not update.given_up or any(not set("*?[") & set(mask) for mask in selection.include)
         assert update.name not in state.held
         assert update.name not in selection.exclude
         assert not (selection.exclude_requiring_reboot and update.requires_reboot)

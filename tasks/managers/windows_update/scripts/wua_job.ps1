@@ -7,7 +7,10 @@
 function Get-FpMessage {
     # An error as one part of a record's text.
     param([hashtable] $Code, [string] $Name)
-    return "$($Code.Cause): ${Name}: $($Code.Text)"
+    $text = $Code.Text
+    $own = '{0}:0x{1:X8}' -f $Name, [int64]$Code.Code
+    if ($FpCodes.ContainsKey($own)) { $text = (Get-FpCode $Code.Code -Name $Name).Text } # its remedy is another one
+    return "$($Code.Cause): ${Name}: $text"
 }
 
 function Select-FpChoices {

@@ -110,7 +110,9 @@ function Get-FpOutcome {
         if ($number -eq 2149842978) { $number = [int64]0 } # 0x80240022, all updates failed: of one, it says nothing
     }
     $code = $null
-    if ($number -ne 0) { $code = Get-FpCode $number }
+    $other = 'failed'
+    if ($Installs) { $other = 'maintainer-script' } # the agent hands on what the update's own installer ended with
+    if ($number -ne 0) { $code = Get-FpCode $number -Other $other }
     if ($null -eq $code -and -not $ok) {
         $ended = 'failed'
         if ([int]$own.ResultCode -eq 5) { $ended = 'was aborted' }
