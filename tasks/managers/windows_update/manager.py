@@ -29,10 +29,12 @@ DEFAULT_RATES: Final = Rates(
     reboot_seconds=900.0,
     validate_seconds=120.0,
     max_transaction_updates=1,
+    read_timeout_seconds=900.0,
 )
 """A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
 10 for a reboot; a cumulative update also works during the boot. Each update is a transaction of its own, so the
-prediction for several of them must have no fixed part."""
+prediction for several of them must have no fixed part. A search of a machine that was not patched for months, or on
+Server 2016, takes many minutes."""
 
 INSTALLER_WAIT_SECONDS: Final = "900"
 """How long a transaction waits for another installation; never past its latest start."""
