@@ -1,7 +1,6 @@
 """Named faults on Windows machines that have no like on Linux: accounts, quotas, and who else works on a machine."""
 
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ from tests.lab.windows.state import change_state
 from tests.lab.windows.wsman_faults import WSManFault
 
 LOCKOUT_THRESHOLD = 5
-FIVE_YEARS = 5 * 365 * 86400
 OTHERS_SECONDS = 15.0
 
 
@@ -110,27 +108,9 @@ def other_machine(stage: WindowsStage) -> None:
     become(known[0])
 
 
-def clock_corrected(ahead: int, stage: WindowsStage) -> None:
-    """The clock is years off, and somebody corrects it while an update is installed."""
-    stage.host.set_clock(ahead)
-
-    def strike() -> None:
-        stage.host.set_clock(0)
-        threading.Timer(2, stage.host.let_go).start()
-
-    while_installing(stage, strike)
-    expect(stage, *ANY)
-    claim = stage.host.root / "claim"
-    until = stage.lock_until(claim.read_text()) if claim.exists() else 0
-    if until > time.time() + 86400:
-        raise Broken(f"the machine lock lasts for {(until - time.time()) / 86400:.0f} days")
-
-
 def cases_around() -> Iterator[tuple[str, WindowsCase]]:
     """Return them by name."""
     yield "password changed / installing", WindowsCase(password_changed)
     yield "all shells taken / installing", WindowsCase(shells_taken)
     yield "installed by a person / install", WindowsCase(installed_by_somebody)
     yield "another machine answers / reboot", WindowsCase(other_machine)
-    yield "clock five years behind, corrected / installing", WindowsCase(partial(clock_corrected, -FIVE_YEARS))
-    yield "clock five years ahead, corrected / installing", WindowsCase(partial(clock_corrected, FIVE_YEARS))
