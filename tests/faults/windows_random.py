@@ -127,9 +127,11 @@ def _play(rolled: _Rolled, stage: WindowsStage) -> None:
             process = stage.controller("begin")
             while process.poll() is None and _count(stage) < rolled.killed_at:
                 time.sleep(0.01)
+            is_over = process.poll() is not None  # it failed before
             process.kill()
             process.wait(60)
-            stage.taken_up()
+            if not is_over:
+                stage.taken_up()
     finally:
         over.set()
         striker.join(60)
