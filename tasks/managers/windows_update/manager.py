@@ -40,6 +40,10 @@ INSTALLER_WAIT_SECONDS: Final = "900"
 """How long a transaction waits for another installation; never past its latest start."""
 POLL_SECONDS: Final = 2.0
 
+_SLOW_HINT: Final = (
+    "Try again: the agent continues its first search of a machine that was not patched for long. If it stays so, look "
+    "at WSUS, and on the machine at the services wuauserv and bits, and at Get-WindowsUpdateLog."
+)
 _ID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
 
@@ -134,7 +138,11 @@ class WindowsUpdateManager:
 
     def _read(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
         """Run a script that reads. Some builds of Windows refuse even that to a login over the network; a job may."""
-        result = transport.run_script(script, deadline=deadline)
+        try:
+            result = transport.run_script(script, deadline=deadline)
+        except DeadlineExceeded as error:
+            error.hint = error.hint or _SLOW_HINT
+            raise
         if any(record.get("denied") is True for record in result.find_records("search")):
             result = self._run_as_job(transport, script, deadline)
         if result.exit_code != 0:

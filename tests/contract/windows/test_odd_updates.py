@@ -7,7 +7,7 @@ from tests.contract.windows.windows_fleet import WindowsFleet, results
 from tests.lab.windows.scenario import Scenario, Update
 from tests.lab.windows.state import change_state
 
-ODD = 'Tür "Ψ" \'x\' 😀 $(Get-Date) `n %PATH% | ; & <b>\u202etxt.exe\u2028\nnext line \\ | rev 7 '
+ODD = "Tür \"Ψ\" 'x' 😀 $(Get-Date) `n %PATH% | ; & <b>\u202etxt.exe\u2028\nnext line \\ | rev 7 "
 
 
 def test_titles_of_any_kind_are_installed_and_told_in_one_line() -> None:
