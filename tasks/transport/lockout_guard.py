@@ -77,7 +77,6 @@ class _CredentialState:
     doubted_at: datetime | None = None
     accepted_agent_keys: list[str] = field(default_factory=list)
 
-    @property
     def is_doubtful(self) -> bool:
         return not self.accepting_machines or bool(self.machines_in_doubt)
 
@@ -113,12 +112,12 @@ class LockoutGuard:
             account = self._accounts.setdefault((user, credential), _CredentialState())
         is_password = credential.kind is CredentialKind.PASSWORD
         with ExitStack() as stack:
-            if is_password and account.is_doubtful:
+            if is_password and account.is_doubtful():
                 if not account.probe_lock.acquire(timeout=max(0.0, deadline.remaining_seconds(clock))):
                     raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
                 turn = stack.enter_context(ExitStack())
                 turn.callback(account.probe_lock.release)
-                if not account.is_doubtful:  # accepted meanwhile: no other login has to wait for this one
+                if not account.is_doubtful():  # accepted meanwhile: no other login has to wait for this one
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())

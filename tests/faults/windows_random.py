@@ -156,6 +156,8 @@ def _strike(rolled: _Rolled, stage: WindowsStage, over: threading.Event) -> None
         with suppress(OSError):  # it went down just now
             act(stage)
             rolled.struck.append(f"{name} at {_count(stage)}")
+        said = stage.fleet.watch.messages  # of a run that another process carries, there is nothing
+        stage.may_keep_lock |= rolled.killed_at is not None or any(each.startswith("validate") for each in said)
 
 
 def random_cases(seed: str, numbers: range) -> Iterator[tuple[str, WindowsCase]]:
