@@ -63,11 +63,12 @@ check: setup  ## what needs no running: format, lint, types, layers, shell scrip
 	@tests/ci/check.sh
 
 soak: N = 20000
-soak: setup  ## before a release: N=20000 schedules of faults, those on machines, all broken laws, 20 random kills
+soak: setup  ## before a release: N=20000 schedules of faults, those on machines, random ones on Windows, all broken laws, 20 random kills
 	@$(PACKAGES) lab
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) --minutes 60
 	@$(PY) -m tests.faults --seed "$(SEED)" --mutations
 	@$(PY) -m tests.faults --machines
+	@$(PY) -m tests.faults --seed "$(SEED)" --random --minutes 20
 	@HYPOTHESIS_PROFILE=thorough $(PY) -m pytest -q -n $(CORES) --dist worksteal tests/unit tests/contract/test_calendar_prefect.py
 	@$(PY) -m tests.lab.kill_and_resume $(ARGS)
 

@@ -103,6 +103,8 @@ class Facts:
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
             None when the machine does not know its uptime, or when an older version made the query.
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
+        machine_id: stays the same for the life of an installation of the system. "" where the login proves which
+            machine answers (SSH), and in records of earlier versions.
     """
 
     os_id: str
@@ -121,6 +123,7 @@ class Facts:
     services: Services
     boot_epoch: float | None = None
     findings: tuple[Finding, ...] = ()
+    machine_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)

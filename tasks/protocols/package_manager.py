@@ -44,6 +44,7 @@ class Rates:
         transaction_seconds: fixed duration of a transaction, without its updates.
         basis: source of the figures, in words.
         max_transaction_updates: how many updates a transaction may have. A larger group is still one transaction.
+        read_timeout_seconds: how long a question about packages may take.
     """
 
     transaction_seconds: float
@@ -53,6 +54,7 @@ class Rates:
     validate_seconds: float
     basis: str = "defaults"
     max_transaction_updates: int = MAX_TRANSACTION_UPDATES
+    read_timeout_seconds: float = 300.0
 
     @property
     def overhead_updates(self) -> float:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update
+from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes
 from tasks.rules.machine_checks.precheck import check_machine_state
@@ -35,9 +36,9 @@ def assess(context: MachineContext) -> MachineState:
     clock, machine_state = context.run_context.clock, context.state
     began = clock.now()
     facts = read_facts(context.transport, clock, context.build_read_deadline())
-    packages = context.run_context.find_manager(facts).assess(
-        context.transport, refresh=context.run_context.options.refresh, deadline=context.build_read_deadline()
-    )
+    manager = context.run_context.find_manager(facts)
+    deadline = Deadline.after(clock, manager.default_rates.read_timeout_seconds)
+    packages = manager.assess(context.transport, refresh=context.run_context.options.refresh, deadline=deadline)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
         machine=context.name,
@@ -60,7 +61,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         filtered = filter_by_simulation(
             chosen,
             lambda updates: context.manager.simulate(
-                context.transport, updates, deadline=context.build_read_deadline()
+                context.transport, updates, deadline=context.build_package_deadline()
             ),
             packages,
             options.selection,

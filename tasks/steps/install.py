@@ -208,7 +208,7 @@ def _predict_download_seconds(context: MachineContext, install_log: InstallLog) 
         return context.plan.prediction.stage
     try:
         left = context.manager.simulate(
-            context.transport, context.plan.chosen, deadline=context.build_read_deadline()
+            context.transport, context.plan.chosen, deadline=context.build_package_deadline()
         ).download_bytes
     except FleetpatchError as error:
         logger.info("%s: what is still to be downloaded is not known: %s", context.name, error.message)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Finding
+from tasks.model import Facts, Finding
 from tasks.protocols.clock import Deadline
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import check_state_for_updates, replan_updates
@@ -26,13 +26,12 @@ def precheck(context: MachineContext) -> MachineState:
     If another run has the machine lock, this run does nothing there: two windows may be open at the same time.
     Connection and administrator rights need no finding: both raise when they fail.
     """
-    clock = context.run_context.clock
-    facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
+    facts = _read_facts(context)
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
     if lock_result.finding.level is not FindingLevel.BLOCK and _replan_changing_packages(context):
         # facts again: changes that others made meanwhile are not changes of this run
-        facts = read_facts_with_clock(context.transport, clock, context.build_read_deadline())
+        facts = _read_facts(context)
         context.state = replace(context.state, baseline=facts)
     findings = [
         lock_result.finding,
@@ -48,6 +47,11 @@ def precheck(context: MachineContext) -> MachineState:
     is_held_elsewhere = lock_result.is_held_elsewhere and blocking == [lock_result.finding]
     halted_as = OperationState.NOT_STARTED if is_held_elsewhere else OperationState.FAILED
     return replace(context.state, findings=tuple(findings), halted=halted, halted_as=halted_as)
+
+
+def _read_facts(context: MachineContext) -> Facts:
+    clock, deadline = context.run_context.clock, context.build_read_deadline()
+    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
 
 
 def _replan_changing_packages(context: MachineContext) -> bool:

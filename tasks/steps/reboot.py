@@ -181,7 +181,8 @@ def _refresh_state(context: MachineContext) -> MachineState:
 
     A machine with a file system that is now read-only is halted: packages could only be half installed there.
     """
-    facts = read_facts_with_clock(context.transport, context.run_context.clock, context.build_read_deadline())
+    clock, deadline = context.run_context.clock, context.build_read_deadline()
+    facts = read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
     worse = () if context.state.baseline is None else check_mounts_writable(context.state.baseline.disks, facts.disks)
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
     assessment = context.state.assessment

@@ -108,7 +108,7 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
-        facts = read_facts(context.transport, clock, context.build_read_deadline())
+        facts = read_facts(context.transport, clock, context.build_read_deadline(), context.known_facts)
         before = context.state.baseline
         if before is None:
             return facts, []
@@ -154,7 +154,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> tuple[li
 def _find_version_mismatches(context: MachineContext, installed: Sequence[UpdateResult]) -> Mapping[str, str | None]:
     """Return the updates that are not at the version that was installed: id -> version now, None if not complete."""
     now = context.manager.read_installed_versions(
-        context.transport, [r.update for r in installed], deadline=context.build_read_deadline()
+        context.transport, [r.update for r in installed], deadline=context.build_package_deadline()
     )
     return {r.update.id: now.get(r.update.id) for r in installed if now.get(r.update.id) != r.version_after}
 

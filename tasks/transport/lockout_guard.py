@@ -23,6 +23,11 @@ MAX_REFUSALS_AFTER_SUCCESS: Final = 3
 """Refusals in a row by a machine that accepted the password before: its directory may not be up during a boot."""
 REFUSAL_RETRY_DELAY: Final = timedelta(seconds=30)
 """The pause between two such attempts."""
+MAX_MACHINES_IN_DOUBT: Final = 2
+"""How many machines that accepted a password before may refuse it, without an acceptance since. More of them would lock
+an account of a directory whose password was changed during the run: with these, it sees at most four refusals."""
+DOUBT_DELAY: Final = timedelta(minutes=30)
+"""For how long the password is then sent to no machine. Most directories count refusals for a shorter time."""
 
 
 class CredentialWithheld(Exception):
@@ -68,7 +73,12 @@ class _CredentialState:
     accepting_machines: set[str] = field(default_factory=set)
     refusals_by_machine: dict[str, _RefusalCount] = field(default_factory=dict)
     consecutive_refusals: list[str] = field(default_factory=list)
+    machines_in_doubt: set[str] = field(default_factory=set)
+    doubted_at: datetime | None = None
     accepted_agent_keys: list[str] = field(default_factory=list)
+
+    def is_doubtful(self) -> bool:
+        return not self.accepting_machines or bool(self.machines_in_doubt)
 
 
 class LockoutGuard:
@@ -84,7 +94,8 @@ class LockoutGuard:
     ) -> Iterator[LoginAttempt]:
         """Return the context of one login attempt. The caller sets whether it was refused or interrupted.
 
-        As long as no machine has accepted a password, it is sent to one machine at a time.
+        As long as no machine has accepted a password, it is sent to one machine at a time; and also when a machine
+        that accepted it refuses it, until one accepts it again.
 
         Args:
             machine: its name.
@@ -101,12 +112,12 @@ class LockoutGuard:
             account = self._accounts.setdefault((user, credential), _CredentialState())
         is_password = credential.kind is CredentialKind.PASSWORD
         with ExitStack() as stack:
-            if is_password and not account.accepting_machines:
+            if is_password and account.is_doubtful():
                 if not account.probe_lock.acquire(timeout=max(0.0, deadline.remaining_seconds(clock))):
                     raise DeadlineExceeded(f"no machine said in time whether the password of {user} is right")
                 turn = stack.enter_context(ExitStack())
                 turn.callback(account.probe_lock.release)
-                if account.accepting_machines:  # accepted meanwhile: no other login has to wait for this one
+                if not account.is_doubtful():  # accepted meanwhile: no other login has to wait for this one
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())
@@ -139,6 +150,13 @@ class LockoutGuard:
                 f"it refused {what} earlier in this run; it is not sent again",
                 "Correct the credential, or the account on the machine, and start again.",
             )
+        in_doubt = sorted(account.machines_in_doubt)
+        if len(in_doubt) >= MAX_MACHINES_IN_DOUBT and account.doubted_at and now < account.doubted_at + DOUBT_DELAY:
+            raise CredentialWithheld(
+                f"{what} was accepted before in this run, and then refused by {', '.join(in_doubt)}; it is not sent to "
+                f"any machine for {DOUBT_DELAY.total_seconds() / 60:.0f} minutes",
+                "A shared account would be locked. Was the password changed? Correct it, and start again.",
+            )
         others = [name for name in account.consecutive_refusals if name != machine]
         if machine not in account.accepting_machines and len(others) >= (
             MAX_REFUSALS_PROVEN if account.accepting_machines else MAX_REFUSALS_UNPROVEN
@@ -157,6 +175,7 @@ def _record_attempt(
         account.accepting_machines.add(machine)
         account.refusals_by_machine.pop(machine, None)
         account.consecutive_refusals.clear()
+        account.machines_in_doubt.clear()
         return
     known = machine in account.accepting_machines
     # A broken connection proves little. For a password that never worked there, it counts as a refusal, to be safe.
@@ -166,5 +185,8 @@ def _record_attempt(
         return
     before = account.refusals_by_machine.get(machine)
     account.refusals_by_machine[machine] = _RefusalCount(1 if before is None else before.count + 1, now)
+    if known:
+        account.machines_in_doubt.add(machine)
+        account.doubted_at = now
     if password and machine not in account.consecutive_refusals:
         account.consecutive_refusals.append(machine)

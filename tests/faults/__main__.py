@@ -24,6 +24,11 @@ def main(words: list[str]) -> int:
 
         return on_machines(options.machines, *options.only)
     seed = options.seed or secrets.token_hex(4)
+    if options.random:
+        from tests.faults.windows_random import main as on_windows
+
+        print(f"seed {seed}: make faults SEED={seed} ARGS=--random runs the same faults again", flush=True)
+        return on_windows(seed, options.cases, options.minutes)
     if options.case is not None:
         return _one(seed, options.case)
     print(f"seed {seed}: make faults SEED={seed} runs the same schedules again", flush=True)
@@ -91,6 +96,7 @@ def _options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("--case", type=int, help="run only this case, and print everything about it")
     parser.add_argument("--machines", nargs="?", const="", help="on real lab hosts; a word: only cases with it")
     parser.add_argument("--only", action="append", default=[], help="with --machines: apt, dnf, zypper or windows")
+    parser.add_argument("--random", action="store_true", help="random faults on Windows machines of the tests")
     parser.add_argument("--mutations", action="store_true", help="break each law on purpose: all must be caught")
     return parser.parse_args(words)
 

@@ -16,7 +16,8 @@ from typing import Literal, get_args
 from tests.faults.controllers import Broken
 from tests.faults.lab_cases import Case, cases
 from tests.faults.stage import Stage
-from tests.faults.windows_cases import WindowsCase, windows_cases
+from tests.faults.windows_case import WindowsCase
+from tests.faults.windows_cases import windows_cases
 from tests.faults.windows_stage import WindowsStage
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.lab.windows.powershell_process import find_powershell
@@ -188,7 +189,7 @@ def named(wanted: str, *flavours: MachineFamily) -> list[Play]:
 
 
 def play_all(
-    lab: Lab | None, chosen: Sequence[Play], tell: Callable[[Played], None] = lambda played: None
+    lab: Lab | None, chosen: Sequence[Play], say: Callable[[Played], None] = lambda played: None
 ) -> list[Played]:
     """Play cases, side by side; those on Windows machines need no lab."""
     flavours = [play.flavour for play in chosen if play.flavour != "windows"]
@@ -200,7 +201,7 @@ def play_all(
         else:
             assert hosts, "a Linux host needs the lab"
             played = _play(play, play.case, hosts)
-        tell(played)
+        say(played)
         return played
 
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
@@ -281,7 +282,7 @@ def main(wanted: str = "", *flavours: MachineFamily) -> int:
             return 1
         chosen = [play for play in chosen if play.flavour != "windows"]
     if all(play.flavour == "windows" for play in chosen):
-        played = play_all(None, chosen, _tell)
+        played = play_all(None, chosen, tell)
     else:
         lab = Lab(os.environ.get("FLEETPATCH_LAB") or "faults")
         missing = lab.reason_it_cannot_run()
@@ -290,10 +291,11 @@ def main(wanted: str = "", *flavours: MachineFamily) -> int:
             return 1
         lab.down()
         with lab:
-            played = play_all(lab, chosen, _tell)
+            played = play_all(lab, chosen, tell)
     print(table(played, time.monotonic() - began))
     return 1 if any(one.fault for one in played) else 0
 
 
-def _tell(one: Played) -> None:
+def tell(one: Played) -> None:
+    """Print how a case ended."""
     print(_line(one), flush=True)

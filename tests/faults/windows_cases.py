@@ -3,9 +3,8 @@
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -13,56 +12,19 @@ from tasks.states import OperationState, RebootState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.faults.controllers import BEFORE, RUN, Broken, NotReached
 from tests.faults.lab_cases import ANY, BAD, GOOD, stop_between_writes
-from tests.faults.windows_stage import BOOTS, PLAIN, SLOW, WindowsStage, scenario
-from tests.lab.windows.patching import kb, result_of
-from tests.lab.windows.scenario import Scenario
+from tests.faults.windows_around import cases_around
+from tests.faults.windows_case import (
+    WindowsCase,
+    all_is_done,
+    expect,
+    nothing_is_installed,
+    state_of,
+    while_installing,
+)
+from tests.faults.windows_stage import BOOTS, PLAIN, SLOW, WindowsStage
+from tests.lab.windows.patching import kb
 
 CUT_SECONDS = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class WindowsCase:
-    """What is played, and on which machine."""
-
-    play: Callable[[WindowsStage], None]
-    machine: Mapping[str, Any] = field(default_factory=dict)
-
-    def scenario(self) -> Scenario:
-        """Return what the machine is like."""
-        return scenario("WIN", **self.machine)
-
-
-def expect(stage: WindowsStage, *states: OperationState, run: str = RUN) -> None:
-    """The run is over, truly reported, and its machine in one of these states."""
-    stage.judge(run)
-    outcome = stage.outcome(run)
-    if outcome.state not in states:
-        raise Broken(f"{outcome.state}: {outcome.reason}")
-
-
-def all_is_done(stage: WindowsStage) -> None:
-    """Every update was installed once, and the machine was rebooted once."""
-    expect(stage, *GOOD)
-    times = [stage.host.times(number) for number in (SLOW, PLAIN, BOOTS)]
-    if times != [1, 1, 1] or stage.outcome().reboot is not RebootState.COMPLETED:
-        raise Broken(f"installed {times} times, reboot {stage.outcome().reboot}: {stage.outcome().reason}")
-
-
-def state_of(stage: WindowsStage, number: int, run: str = RUN) -> tuple[UpdateState, str]:
-    """Return what the report says of an update, and why."""
-    result = result_of(stage.outcome(run), number)
-    return result.state, result.reason
-
-
-def while_installing(on: WindowsStage, strike: Callable[[], object], number: int = SLOW, **fields: Any) -> None:
-    """Patch, and let something happen while the update is being installed, which is let go on by what happens."""
-    on.host.hold()
-
-    def then() -> None:
-        on.host.served.machine.wait_until(lambda state: state["activity"] is not None)
-        strike()
-
-    on.patch(at=f"installing {kb(number)}", then=then, **fields)
 
 
 def killed(steps: Sequence[str], stage: WindowsStage) -> None:
@@ -177,12 +139,6 @@ def locked_for_good(stage: WindowsStage) -> None:
         if state is not UpdateState.NOT_ATTEMPTED:
             raise Broken(f"{state}: {reason}")
     nothing_is_installed(stage)
-
-
-def nothing_is_installed(stage: WindowsStage) -> None:
-    """No installation was begun on the machine."""
-    if any(stage.host.installed().values()):
-        raise Broken(f"something was installed: {stage.host.installed()}")
 
 
 def updater_at_reboot(stage: WindowsStage) -> None:
@@ -369,3 +325,4 @@ def windows_cases() -> Iterator[tuple[str, WindowsCase]]:
         yield f"rebooted by a person / {at}", WindowsCase(partial(rebooted_by_somebody, at))
     yield "machine's clock jumps ahead / install", WindowsCase(partial(clock_jumps, 3600))
     yield "machine's clock jumps back / install", WindowsCase(partial(clock_jumps, -3600))
+    yield from cases_around()

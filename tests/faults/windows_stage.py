@@ -157,6 +157,8 @@ class WindowsStage(Controllers):
     records_url: str
     control: StopToken = field(default_factory=StopToken)
     begun: list[ForkedProcess] = field(default_factory=list)
+    may_keep_lock: bool = False
+    """Whether something struck so late that the machine may not have answered when its lock was to be released."""
 
     @classmethod
     @contextmanager
@@ -225,7 +227,7 @@ class WindowsStage(Controllers):
         return [meta.parent for meta in (self.host.root / "jobs").glob("*/meta.json")]
 
     def _judge_lock(self, outcome: Outcome, run: str) -> None:
-        doubt = outcome.reboot is RebootState.FAILED or outcome.error is not None
+        doubt = self.may_keep_lock or outcome.reboot is RebootState.FAILED or outcome.error is not None
         doubt = doubt or any(result.state is UpdateState.PENDING for result in outcome.updates)
         claim = self.host.root / "claim"
         held = claim.read_text() if claim.exists() else ""

@@ -29,15 +29,21 @@ DEFAULT_RATES: Final = Rates(
     reboot_seconds=900.0,
     validate_seconds=120.0,
     max_transaction_updates=1,
+    read_timeout_seconds=900.0,
 )
 """A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
 10 for a reboot; a cumulative update also works during the boot. Each update is a transaction of its own, so the
-prediction for several of them must have no fixed part."""
+prediction for several of them must have no fixed part. A search of a machine that was not patched for months, or on
+Server 2016, takes many minutes."""
 
 INSTALLER_WAIT_SECONDS: Final = "900"
 """How long a transaction waits for another installation; never past its latest start."""
 POLL_SECONDS: Final = 2.0
 
+_SLOW_HINT: Final = (
+    "Try again: the agent continues its first search of a machine that was not patched for long. If it stays so, look "
+    "at WSUS, and on the machine at the services wuauserv and bits, and at Get-WindowsUpdateLog."
+)
 _ID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
 
@@ -133,7 +139,11 @@ class WindowsUpdateManager:
 
     def _read(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
         """Run a script that reads. Some builds of Windows refuse even that to a login over the network; a job may."""
-        result = transport.run_script(script, deadline=deadline)
+        try:
+            result = transport.run_script(script, deadline=deadline)
+        except DeadlineExceeded as error:
+            error.hint = error.hint or _SLOW_HINT
+            raise
         if any(record.get("denied") is True for record in result.find_records("search")):
             result = self._run_as_job(transport, script, deadline)
         if result.exit_code != 0:

@@ -143,6 +143,8 @@ function Write-FpBasics {
     $kind = [string] $env:PROCESSOR_ARCHITECTURE
     if (-not $kind) { $kind = if ([System.Environment]::Is64BitOperatingSystem) { 'AMD64' } else { 'x86' } }
     $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
+    # nothing in a login with NTLM proves which machine answers
+    $record.machine_id = "$(Read-FpValue -Path 'HKLM:\SOFTWARE\Microsoft\Cryptography' -Name MachineGuid)"
     $record.boot_time = $null
     try {
         $record.boot_time = (Read-FpClass -Name Win32_OperatingSystem).LastBootUpTime

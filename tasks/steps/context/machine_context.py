@@ -18,7 +18,7 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 
 READ_TIMEOUT_SECONDS = 300.0
-"""The timeout of a read-only call (facts, assessment, simulation)."""
+"""The timeout of a read-only call, but for questions to the package manager."""
 
 
 class MachineContext:
@@ -63,12 +63,14 @@ class MachineContext:
         Raises:
             ValueError: it has no facts yet.
         """
-        facts = self._find_facts()
+        facts = self.known_facts
         if facts is None:
             raise ValueError(f"{self.name} has no facts yet")
         return facts
 
-    def _find_facts(self) -> Facts | None:
+    @property
+    def known_facts(self) -> Facts | None:
+        """The latest facts of the machine, if it has some."""
         return self.state.baseline or (self.state.assessment.facts if self.state.assessment else None)
 
     @property
@@ -94,7 +96,7 @@ class MachineContext:
         self, name: str, params: Mapping[str, ScriptParameter], *, read_only: bool = True
     ) -> Script:
         """Return a shared script, with what the machine's package manager replaces in it."""
-        package = SHARED_SCRIPTS if self._find_facts() is None else self.manager.script_package
+        package = SHARED_SCRIPTS if self.known_facts is None else self.manager.script_package
         return Script(name, params, read_only, package=package)
 
     @property
@@ -131,3 +133,7 @@ class MachineContext:
     def build_read_deadline(self) -> Deadline:
         """Return the deadline of a read-only call that begins now."""
         return Deadline.after(self.run_context.clock, READ_TIMEOUT_SECONDS)
+
+    def build_package_deadline(self) -> Deadline:
+        """Return the deadline of a question to the package manager that is asked now."""
+        return Deadline.after(self.run_context.clock, self.manager.default_rates.read_timeout_seconds)

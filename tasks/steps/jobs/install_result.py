@@ -35,7 +35,7 @@ def read_current_versions(context: MachineContext, install_log: InstallLog) -> M
     return retry_transient(
         context,
         lambda: context.manager.read_installed_versions(
-            context.transport, updates, deadline=context.build_read_deadline()
+            context.transport, updates, deadline=context.build_package_deadline()
         ),
         build_retry_deadline(context),
     )
@@ -114,7 +114,7 @@ def record_partial_result(context: MachineContext, install_log: InstallLog, erro
     """Record what is known of an installation that broke off: an error must not hide what began. Raises nothing."""
     try:
         now = context.manager.read_installed_versions(
-            context.transport, _list_tracked_updates(context, install_log), deadline=context.build_read_deadline()
+            context.transport, _list_tracked_updates(context, install_log), deadline=context.build_package_deadline()
         )
     except FleetpatchError:
         now = None

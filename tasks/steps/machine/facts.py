@@ -6,7 +6,7 @@ from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from tasks.errors import ProtocolViolation, UnsupportedSystem
+from tasks.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.model import Disk, Facts, Finding, Services
 from tasks.protocols.clock import Clock, Deadline
@@ -43,6 +43,7 @@ class _KernelRecord(_Record):
     release: str
     arch: str
     boot_id: str
+    machine_id: str = ""
     uptime: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
 
 
@@ -123,10 +124,11 @@ _LEVELS: Final = {"good": FindingLevel.GOOD, "warn": FindingLevel.WARN, "block":
 _RecordType = TypeVar("_RecordType", bound=_Record)
 
 
-def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
-    """Read the facts of a machine.
+def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None) -> Facts:
+    """Read the facts of a machine; ``known`` are those that this run has read before.
 
     Raises:
+        HostKeyMismatch: another machine answers than before.
         TransportError: the connection failed.
         ProtocolViolation: the answer is not valid; the message names the record.
         UnsupportedSystem: the machine says that it can't be patched.
@@ -143,6 +145,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
     middle = (asked.timestamp() + answered.timestamp()) / 2
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
     rights = _parse_single_record(answer, "privilege", _PrivilegeRecord)
+    _require_same_machine(known, kernel)
     return Facts(
         os_id=system.id,
         os_version=system.version,
@@ -163,10 +166,23 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
         services=_parse_services(answer),
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
         findings=(*_check_rights(rights), *parse_findings(answer))[:_MAX_FINDINGS],
+        machine_id=_limit(kernel.machine_id),
     )
 
 
-def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline) -> Facts:
+def _require_same_machine(known: Facts | None, kernel: _KernelRecord) -> None:
+    """An address or a name may lead to another machine after a reboot: of a cluster, of a load balancer, by DHCP."""
+    if known is None or not known.machine_id or not kernel.machine_id or known.machine_id == kernel.machine_id:
+        return
+    raise HostKeyMismatch(
+        f"another machine answers than before in this run: its id is {_limit(kernel.machine_id)}, "
+        f"and was {known.machine_id}",
+        hint="Give the machine's own name or address, not that of a cluster or a load balancer. Is its lease (DHCP) or "
+        "its name (DNS) another machine's now?",
+    )
+
+
+def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None) -> Facts:
     """Read the facts of a machine, with a clock difference that is safe for deadlines on the machine.
 
     The difference of the clocks is known to half a round trip. If the answer took long (the connection hung, or this
@@ -174,12 +190,13 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
     clock, so that nothing on the machine begins too late.
 
     Raises:
+        HostKeyMismatch: another machine answers than before.
         TransportError: the connection failed.
         ProtocolViolation: the answer is not valid; the message names the record.
     """
     for _ in range(2):
         asked = clock.now()
-        facts = read_facts(transport, clock, deadline)
+        facts = read_facts(transport, clock, deadline, known)
         took = (clock.now() - asked).total_seconds()
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts

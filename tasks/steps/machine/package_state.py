@@ -15,7 +15,7 @@ POLL_SECONDS = 10.0  # reading all packages costs the machine some seconds
 
 def read_package_state(context: MachineContext) -> PackageState:
     """Read the package state once, without a refresh of the package lists."""
-    return context.manager.assess(context.transport, refresh=False, deadline=context.build_read_deadline())
+    return context.manager.assess(context.transport, refresh=False, deadline=context.build_package_deadline())
 
 
 def read_package_state_with_retry(context: MachineContext) -> PackageState:

@@ -131,10 +131,14 @@ def poll_boot_id(
 
 
 def read_boot_id(context: MachineContext) -> str | None:
-    """Return the boot id, or None if no login works. A wrong host key is raised: it does not prove a boot."""
+    """Return the boot id, or None if no login works.
+
+    A wrong host key, or another machine that answers, is raised: it does not prove a boot.
+    """
     clock = context.run_context.clock
     try:
-        return read_facts(context.transport, clock, Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)).boot_id
+        deadline = Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)
+        return read_facts(context.transport, clock, deadline, context.known_facts).boot_id
     except FleetpatchError as error:
         context.transport.close()
         if is_still_booting(error):

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tasks.errors import UnsupportedSystem
+from tasks.errors import HostKeyMismatch, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS
 from tasks.model import Facts
 from tasks.protocols.clock import Deadline
@@ -313,3 +313,14 @@ def test_the_ports_of_each_boot_are_read_in_any_language(warm: WarmMachine, text
     lines = text.replace("\r", "`r").replace("\n", "`n")
     (record,) = ask(warm, f'Write-FpRecord range @{{ told = (Get-FpDynamicRange -Text "{lines}") }}').records
     assert record["told"] == expected
+
+
+def test_another_machine_at_the_same_address_is_refused(warm: WarmMachine) -> None:
+    """As that of a cluster, after a reboot: a login with NTLM proves nothing."""
+    known = read_facts(warm.open_host(), CLOCK, soon())
+    assert read_facts(warm.open_host(), CLOCK, soon(), known).machine_id == known.machine_id != ""
+    other = dataclasses.replace(known, machine_id="0b7c1f0e-0000-4000-8000-000000000000")
+    with pytest.raises(HostKeyMismatch, match="another machine answers") as caught:
+        read_facts(warm.open_host(), CLOCK, soon(), other)
+    assert "cluster" in caught.value.hint
+    assert read_facts(warm.open_host(), CLOCK, soon(), dataclasses.replace(known, machine_id="")).machine_id

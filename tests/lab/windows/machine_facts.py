@@ -10,6 +10,7 @@ JsonObject = dict[str, Any]
 RegistryValues = dict[str, int | str | list[str]]
 
 CURRENT_VERSION = r"SOFTWARE\Microsoft\Windows NT\CurrentVersion"
+CRYPTOGRAPHY = r"SOFTWARE\Microsoft\Cryptography"
 WINDOWS_UPDATE = r"SOFTWARE\Microsoft\Windows\CurrentVersion\WindowsUpdate"
 POLICY = r"SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate"
 COMPONENTS = r"SOFTWARE\Microsoft\Windows\CurrentVersion\Component Based Servicing"
@@ -101,6 +102,7 @@ def build_registry(scenario: "Scenario") -> JsonObject:
             "CurrentVersion": "6.3",
             "UBR": scenario.ubr,
         },
+        CRYPTOGRAPHY: {"MachineGuid": str(uuid.uuid5(uuid.NAMESPACE_DNS, scenario.name))},
         rf"{WINDOWS_UPDATE}\Auto Update": {},
         COMPONENTS: {},
         rf"{COMPONENTS}\Interface": {"ServicingInProgress": 0},

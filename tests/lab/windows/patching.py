@@ -271,7 +271,7 @@ def count(served: ServedMachine, what: str, **fields: Any) -> int:
 def judge(served: ServedMachine, outcome: Outcome) -> None:
     """Hold an outcome against the machine's own state."""
     state = served.machine.read_state()
-    assert not served.machine.stand_in_errors()
+    assert not served.machine.stand_in_errors(), served.machine.stand_in_errors()
     for result in outcome.updates:
         there = state["updates"].get(result.update.id)
         assert there is not None, f"{result.update.name} is no update of the machine"

@@ -1,13 +1,15 @@
 """The machine's clock, when its answers are slow: nothing on it may begin later than the window allows."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.protocols.transport import Script
-from tasks.states import RebootState, UpdateState
+from tasks.states import OperationState, RebootState, UpdateState
 from tests.support.fake_clock import FakeClock
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Answer
@@ -40,6 +42,20 @@ def test_a_line_that_hangs_gives_the_machine_no_more_time(fleet: SimFleet, times
     assert report.run.window is not None
     (job,) = web.installs()
     assert float(str(job.script.params["tx_0_latest_start"])) <= report.run.window.end.timestamp() - 10 + 0.1
+
+
+@pytest.mark.parametrize(("patience", "state"), [(300.0, OperationState.FAILED), (900.0, OperationState.SUCCEEDED)])
+def test_a_package_manager_says_how_long_its_answers_may_take(
+    fleet: SimFleet, patience: float, state: OperationState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A search of Windows takes many minutes."""
+    monkeypatch.setattr(FakeManager, "default_rates", replace(FakeManager.default_rates, read_timeout_seconds=patience))
+    web = fleet.add("web", [FakePackage("a")])
+    web.answer("fake_assess", web._handlers["fake_assess"][0], seconds=600)
+
+    outcome = outcome_of(fleet.patch(minutes=240), "web")
+
+    assert outcome.state is state, outcome.reason
 
 
 class SlowRecords(FakeRecords):

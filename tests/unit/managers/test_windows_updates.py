@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks.errors import FleetpatchError, ManagerBusy, ManagerError, RepositoryError
+from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.windows_update.assessment import parse_assessment
 from tasks.managers.windows_update.classifications import classify
 from tasks.managers.windows_update.hresults import (
@@ -18,12 +18,16 @@ from tasks.managers.windows_update.hresults import (
     explain_code,
     format_code,
 )
+from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.managers.windows_update.records import OfferedUpdate, parse_record
 from tasks.managers.windows_update.transaction_order import order_updates
 from tasks.model import PackageState, Selection, Update
+from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import FailureCause
 from tasks.rules.updates.selection import select_updates
 from tasks.states import Classification, UpdateState, YesNoUnknown
+from tests.support.fake_clock import FakeClock
+from tests.support.fake_transport import FakeTransport
 from tests.unit.managers.windows_records import (
     DEFINITION,
     DRIVER,
@@ -291,3 +295,12 @@ def test_a_record_of_any_shape_is_read_or_refused(kind: str, data: st.DataObject
     record = base | data.draw(st.dictionaries(st.sampled_from([*KEYS, "values", "at", "hresult", "uptime"]), ANY))
     with suppress(FleetpatchError):
         parse_assessment(assessment(record | {"kind": kind}))
+
+
+def test_a_search_that_takes_too_long_says_what_to_look_at() -> None:
+    clock = FakeClock()
+    machine = FakeTransport(clock)
+    machine.answer("wua_assess", (), seconds=1000)
+    with pytest.raises(DeadlineExceeded) as caught:
+        WindowsUpdateManager().assess(machine, refresh=True, deadline=Deadline.after(clock, 900))
+    assert "WSUS" in caught.value.hint

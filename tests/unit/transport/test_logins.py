@@ -14,6 +14,7 @@ from inventory.machine import PrivilegeMethod
 from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
 from tasks.protocols.clock import Deadline
 from tasks.transport.lockout_guard import (
+    DOUBT_DELAY,
     MAX_REFUSALS_AFTER_SUCCESS,
     MAX_REFUSALS_PROVEN,
     MAX_REFUSALS_UNPROVEN,
@@ -118,6 +119,36 @@ def test_a_machine_that_took_it_may_refuse_for_a_moment_while_it_boots():
         assert not run.log_in("a", "takes")
         run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds() + 1)
     assert not run.log_in("a", "takes")
+
+
+def test_a_password_that_is_changed_during_the_run_locks_no_account_of_a_directory():
+    """Each machine has accepted it, and each of them asks again and again."""
+    run = Run()
+    machines = [f"m{number}" for number in range(10)]
+    for machine in machines:
+        assert run.log_in(machine, "takes")
+    for _ in range(50):
+        for machine in machines:
+            run.log_in(machine, "refuses")
+        run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds() + 1)
+        if run.clock.now() - FakeClock().now() >= DOUBT_DELAY:
+            break
+    assert run.sent[10:] == [("m0", "refuses"), ("m1", "refuses")]
+    run.clock.sleep(DOUBT_DELAY.total_seconds())
+    assert run.log_in("m2", "takes")  # a directory that was down
+    assert run.log_in("m0", "takes")
+
+
+def test_one_machine_whose_password_was_changed_keeps_no_other_waiting():
+    run = Run()
+    for machine in "abc":
+        run.log_in(machine, "takes")
+    for _ in range(MAX_REFUSALS_AFTER_SUCCESS):
+        assert run.log_in("a", "refuses")
+        run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds() + 1)
+    assert run.log_in("b", "refuses")
+    assert not run.log_in("c", "refuses")  # the fifth would be
+    assert run.count() == 3 + MAX_REFUSALS_AFTER_SUCCESS + 1
 
 
 def test_a_key_that_a_machine_took_is_always_shown_again_and_one_it_refused_is_not():

@@ -17,6 +17,20 @@ function Get-FpItems {
     for ($index = 0; $index -lt $Collection.Count; $index++) { $Collection.Item($index) }
 }
 
+function Get-FpNewest {
+    # The updates of a collection by their ids. Of an update that is listed twice, the newest revision.
+    param([Parameter(Position = 0)][AllowNull()][object] $Collection)
+    $newest = [ordered]@{}
+    foreach ($update in @(Get-FpItems $Collection)) {
+        $id = ([string]$update.Identity.UpdateID).ToLowerInvariant()
+        $known = $newest[$id]
+        if ($null -eq $known -or [int]$known.Identity.RevisionNumber -lt [int]$update.Identity.RevisionNumber) {
+            $newest[$id] = $update
+        }
+    }
+    return $newest
+}
+
 function ConvertTo-FpUnsigned {
     # A code without its sign.
     param([Parameter(Position = 0)][object] $Code)
@@ -58,7 +72,7 @@ function Find-FpUpdates {
         Write-FpRecord 'search' $fields
         return
     }
-    $updates = @(Get-FpItems $result.Updates)
+    $updates = @((Get-FpNewest $result.Updates).Values)
     $fields.result_code = [int]$result.ResultCode
     $fields.hresult = 0
     $fields.message = ''

@@ -16,14 +16,18 @@ function Get-FpMessage {
 function Select-FpChoices {
     # The updates of a transaction that may be installed: hashtables with Name and Update. The others are in Refused.
     param([hashtable] $Part)
-    $Part.Refused = @()
-    $chosen = @()
-    foreach ($text in @(Get-FpListParam "tx_$($Part.Number)_updates")) {
-        $choice = ConvertTo-FpChoice $text
-        $found = Find-FpChoice $choice
-        $found.Name = $choice.Name
-        if ($null -ne $found.Update) { $chosen += $found } else { $Part.Refused += $found }
-    }
+    do {
+        # again if another search was needed meanwhile: an update can be used only in the session that has found it
+        $searches = $FpAgent.Searches
+        $Part.Refused = @()
+        $chosen = @()
+        foreach ($text in @(Get-FpListParam "tx_$($Part.Number)_updates")) {
+            $choice = ConvertTo-FpChoice $text
+            $found = Find-FpChoice $choice
+            $found.Name = $choice.Name
+            if ($null -ne $found.Update) { $chosen += $found } else { $Part.Refused += $found }
+        }
+    } while ($FpAgent.Searches -ne $searches)
     return , $chosen
 }
 

@@ -3,7 +3,7 @@
 # Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds.
 # Requires: wua_agent, error_codes, registry_values, transactions, unfinished_packages
 
-$FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null }
+$FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null; Searches = 0 }
 $FpPause = [int](Get-FpParam 'pause_seconds' '5')
 
 function ConvertTo-FpChoice {
@@ -13,25 +13,19 @@ function ConvertTo-FpChoice {
     return @{ Id = $fields[0]; Revision = [int]$fields[1]; Name = $fields[2] }
 }
 
-function Get-FpKey {
-    param([Parameter(Mandatory = $true, Position = 0)][object] $Update)
-    return ([string]$Update.Identity.UpdateID).ToLowerInvariant()
-}
-
 function Update-FpOffer {
     # Reads what the agent offers, in a new session. If it can't, Failure says why.
     param([bool] $Online)
     $FpAgent.Failure = $null
     $FpAgent.IsOnline = $Online
+    $FpAgent.Searches++
     try {
         $session = New-FpUpdateSession
         $searcher = $session.CreateUpdateSearcher()
         $searcher.Online = $Online
         $result = $searcher.Search('IsInstalled=0')
-        $offered = @{}
-        foreach ($update in @(Get-FpItems $result.Updates)) { $offered[(Get-FpKey $update)] = $update }
+        $FpAgent.Offered = Get-FpNewest $result.Updates
         $FpAgent.Session = $session
-        $FpAgent.Offered = $offered
     } catch {
         $FpAgent.Failure = Get-FpCode (Get-FpHResult $_)
         if ($null -eq $FpAgent.Offered) { $FpAgent.Offered = @{} } # else what was found before is still good

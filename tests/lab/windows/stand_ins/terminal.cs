@@ -5,6 +5,7 @@ using System.Collections.ObjectModel;
 using System.Globalization;
 using System.Management.Automation;
 using System.Management.Automation.Host;
+using System.Reflection;
 using System.Security;
 
 namespace FleetPatch.StandIns
@@ -16,11 +17,15 @@ namespace FleetPatch.StandIns
         readonly Guid id = Guid.NewGuid();
         static readonly CultureInfo Foreign = MakeForeign();
 
-        // Numbers and times are written in another way than in English: what goes into a record or to a program of
-        // Windows must not depend on the system's language.
+        // Numbers and times are written in another way than in English, years are those of the Hijri calendar, and i is
+        // no small I: what goes into a record or to a program of Windows must not depend on the system's language.
         static CultureInfo MakeForeign()
         {
-            var culture = (CultureInfo)CultureInfo.InvariantCulture.Clone();
+            var culture = new CultureInfo("tr-TR");
+            // without its data of languages, .NET allows no other calendar than its own
+            typeof(DateTimeFormatInfo).GetField("calendar", BindingFlags.Instance | BindingFlags.NonPublic)
+                .SetValue(culture.DateTimeFormat, new UmAlQuraCalendar());
+            culture.NumberFormat.NegativeSign = "\u2212";
             culture.NumberFormat.NumberDecimalSeparator = ",";
             culture.NumberFormat.NumberGroupSeparator = ".";
             culture.DateTimeFormat.TimeSeparator = ".";
