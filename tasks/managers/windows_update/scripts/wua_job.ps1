@@ -116,7 +116,7 @@ function Install-FpChoices {
 }
 
 function Get-FpUndo {
-    # How to remove an update. wusa.exe does not remove a cumulative update of Windows, which has the servicing stack in it.
+    # How to remove an update. wusa.exe can't remove a cumulative update of Windows: it has the servicing stack in it.
     param([hashtable] $One)
     if ([string]$One.Update.Title -match '\bCumulative Update (Preview )?for (?!.*\.NET)') {
         return 'Dism.exe /Online /Remove-Package /PackageName:NAME /NoRestart (NAME: Package_for_RollupFix with this ' +
