@@ -30,6 +30,7 @@ def test_warnings_and_what_blocks_are_printed(capsys: pytest.CaptureFixture[str]
 
 
 def test_the_title_of_an_update_whose_name_is_a_number_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    # a narrow terminal breaks lines between words
     update = make_update(name="KB5044281", kb="KB5044281", title="2026-10 Cumulative Update for Windows")
     outcome = make_outcome(updates=(make_update_result(update=update),))
     machine, found = make_machine(), [(make_machine(), update)]
@@ -41,6 +42,4 @@ def test_the_title_of_an_update_whose_name_is_a_number_is_shown(capsys: pytest.C
         lambda: _print_updates(outcome),
     ):
         print_it()
-        said = " ".join(capsys.readouterr().out.split())
-        assert "KB5044281" in said
-        assert update.title in said
+        assert {"KB5044281", *update.title.split()} <= set(capsys.readouterr().out.split())
