@@ -10,7 +10,7 @@ import typer
 
 app = typer.Typer(
     name="fleetpatch",
-    help="Patch a whole fleet inside a maintenance window, over SSH, without an agent.",
+    help="Patch a whole fleet inside a maintenance window, over SSH or WinRM, without an agent.",
     epilog="Exit codes: 0 success, 1 a machine failed, 2 bad input, 3 warnings, 4 nothing attempted, 5 cannot run, "
     "130 interrupted.",
     no_args_is_help=True,
@@ -36,7 +36,7 @@ def handle_global_options(
         bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Patch a whole fleet inside a maintenance window, over SSH, without an agent."""
+    """Patch a whole fleet inside a maintenance window, over SSH or WinRM, without an agent."""
 
 
 def parse_path(text: str) -> Path:

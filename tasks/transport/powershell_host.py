@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Final
+from typing import Final, NoReturn
 
-from tasks.errors import PrivilegeError, ProtocolViolation
+from tasks.errors import PrivilegeError, ProtocolViolation, UnsupportedSystem
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptParameter
 from tasks.transport.clixml import render_clixml
@@ -22,6 +22,7 @@ from tasks.transport.script_host import ScriptHost
 from tasks.transport.script_library import ScriptLoader, load_windows_script
 
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
+_NOT_READ_EXIT_CODE: Final = 122  # of the bootstrap; Windows PowerShell 2 has no ConvertFrom-Json
 _ANSWER_HINT: Final = (
     "Look at what Windows PowerShell does for this login there: powershell.exe -NoProfile must start, "
     "and a virus scanner may stop it."
@@ -76,14 +77,14 @@ class PowerShellHost(ScriptHost):
                 build_command_line(), stdin, decoder, deadline=deadline, may_be_ended=script.read_only
             )
             if status is not None and not decoder.is_complete:
-                _raise_if_not_started(status, decoder)
+                _raise_without_answer(status, decoder)
             output = decoder.build_output()
             unframed = render_clixml(output.unframed_output.replace("\r\n", "\n")).strip("\r\n")
             return replace(output, unframed_output=unframed)
 
 
-def _raise_if_not_started(status: int, decoder: ScriptOutputDecoder) -> None:
-    """Raise the error if a command that gave no answer ended with an exit code that says why."""
+def _raise_without_answer(status: int, decoder: ScriptOutputDecoder) -> NoReturn:
+    """Raise the error of a command that ended and gave no complete answer, with what it said."""
     said = " ".join(render_clixml(decoder.render_unframed_output()).split())[-500:]
     if status == LANGUAGE_MODE_EXIT_CODE and not said:
         raise PrivilegeError(
@@ -95,3 +96,13 @@ def _raise_if_not_started(status: int, decoder: ScriptOutputDecoder) -> None:
             f"the machine has no powershell.exe that this login can start: {said}",
             hint="Windows PowerShell 5.1 is part of Windows Server 2016 and later; look at the PATH of that login.",
         )
+    if status == _NOT_READ_EXIT_CODE and "ConvertFrom-Json" in said:
+        raise UnsupportedSystem(
+            "it has Windows PowerShell 2, and 5.1 is the oldest that works",
+            hint="Install the Windows Management Framework 5.1 on it.",
+        )
+    raise ProtocolViolation(
+        f"PowerShell ended there with exit code {status}, and its answer has no end"
+        + (f"; it also said: {said}" if said else ""),
+        hint=_ANSWER_HINT,
+    )

@@ -119,7 +119,9 @@ def print_explanations(
     for each in explanations:
         by_update.setdefault(each.update.name, []).append(each)
     for name, every in by_update.items():
-        print_to_stdout(Text.assemble(to_safe_text(name, "bold"), " on ", to_safe_text(machine)))
+        title = to_safe_text(every[0].update.title, "dim")
+        space = " " if title else ""
+        print_to_stdout(Text.assemble(to_safe_text(name, "bold"), space, title, " on ", to_safe_text(machine)))
         for each in [choose_explanation(every)] if mask == ALL_UPDATES_MASK else every:
             where = "assessed" if each.is_from_assessment else f"run {each.run_id}"
             print_to_stdout(Text.assemble("  ", render_state(each.state), ": ", to_safe_text(each.reason)))

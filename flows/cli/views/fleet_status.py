@@ -8,7 +8,7 @@ from rich.text import Text
 from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.doctor import render_readiness
-from flows.cli.views.plan import render_classification, render_version_change
+from flows.cli.views.plan import render_classification, render_update_name, render_version_change
 from flows.doctor import check_assessment, find_worst_level
 from inventory.machine import Machine
 from tasks.model import Assessment, Update
@@ -136,13 +136,13 @@ def print_missing_by_update(
     grid = build_table(
         "update", build_unwrapped_column("classification"), "new version", build_number_column("machines"), "names"
     )
-    for (name, version), every in sorted(
+    for (_, version), every in sorted(
         groups.items(),
         key=lambda item: (item[1][0][1].classification not in URGENT_CLASSIFICATIONS, -len(item[1]), item[0]),
     ):
         names = ", ".join(sanitize_to_one_line(each) for each in shorten_list([m.name for m, _ in every], MAX_NAMES))
         grid.add_row(
-            to_safe_text(name),
+            render_update_name(every[0][1]),
             render_classification(every[0][1]),
             to_safe_text(version),
             str(len(every)),
@@ -166,7 +166,7 @@ def print_missing_by_machine(
         shown = machine.name if machine.name != before else ""
         grid.add_row(
             to_safe_text(shown),
-            to_safe_text(update.name),
+            render_update_name(update),
             render_classification(update),
             render_version_change(update),
             to_safe_text(update.remark, "yellow", 40),

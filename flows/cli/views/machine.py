@@ -4,7 +4,12 @@ from rich.text import Text
 
 from flows.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
-from flows.cli.views.plan import print_machine_plan, print_updates_by_reason, render_version_change
+from flows.cli.views.plan import (
+    print_machine_plan,
+    print_updates_by_reason,
+    render_update_name,
+    render_version_change,
+)
 from tasks.model import Outcome, RunReport
 from tasks.reporting.formatting import format_known_duration, format_time_of_day, load_zone_or_utc
 from tasks.states import FindingLevel, UpdateState
@@ -91,7 +96,7 @@ def _print_updates(outcome: Outcome) -> None:
         for each in installed:
             note = [to_safe_text(each.reason)] if notes else []
             version_change = render_version_change(each.update, each.version_after)
-            grid.add_row(to_safe_text(each.update.name), each.update.classification, version_change, *note)
+            grid.add_row(render_update_name(each.update), each.update.classification, version_change, *note)
         print_to_stdout("", grid)
     rest = [each for each in outcome.updates if each.state is not UpdateState.INSTALLED]  # also repaired packages
     if rest:

@@ -110,7 +110,7 @@ def print_machine_plan(plan: MachinePlan, names: Sequence[str] = ()) -> None:
     )
     for update in sorted(plan.chosen, key=lambda each: (each.classification not in URGENT_CLASSIFICATIONS, each.name)):
         grid.add_row(
-            to_safe_text(update.name),
+            render_update_name(update),
             render_classification(update),
             render_version_change(update),
             render_size(update.size_bytes),
@@ -143,6 +143,12 @@ def print_updates_by_reason(results: Iterable[UpdateResult]) -> None:
             Text.assemble("  ", (f"{len(names)} ", "bold"), render_state(label), ": ", to_safe_text(reason))
         )
         print_to_stdout(Text.assemble("    ", to_safe_text(join_first_names(sorted(names), MAX_NAMES), "dim")))
+
+
+def render_update_name(update: Update) -> Text:
+    """Return the name, with the title if that says more."""
+    name = to_safe_text(update.name)
+    return Text.assemble(name, " ", to_safe_text(update.title, "dim")) if update.title else name
 
 
 def render_version_change(update: Update, after: str | None = None) -> Text:

@@ -6,6 +6,7 @@ from datetime import datetime
 from fnmatch import fnmatchcase
 
 from tasks.model import Assessment, Outcome, Update, UpdateResult
+from tasks.rules.updates.selection import has_matching_name
 from tasks.states import UpdateState
 
 AVAILABLE_REASON = "a newer version is available"
@@ -32,9 +33,9 @@ class Explanation:
     is_from_assessment: bool = False
 
 
-def has_matching_name(mask: str, update: Update) -> bool:
-    """Return whether the mask matches the update's name, id or KB number."""
-    return any(fnmatchcase(name, mask) for name in (update.name, update.id, update.kb) if name)
+def matches_update(mask: str, update: Update) -> bool:
+    """Return whether the mask matches the update's id, or selects it in a request: by name, number or title."""
+    return has_matching_name(mask, update) or any(fnmatchcase(name, mask) for name in (update.id, update.kb) if name)
 
 
 def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:

@@ -12,7 +12,7 @@ from tasks.records import schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
-from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, has_matching_name
+from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, matches_update
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
 from tasks.records.sql_records import RunPlans, SqlRecords
 
@@ -276,7 +276,7 @@ class History:
 
         Args:
             machine: the machine's name.
-            update_mask: a shell-style mask for the update's name, id or KB number.
+            update_mask: a shell-style mask for the update's id, or a mask as in requests (name, number or title).
             runs: how many of the machine's latest runs to read, without runs that only assessed it.
         """
         table, of_run = schema.outcomes, schema.runs
@@ -293,7 +293,7 @@ class History:
         told = list(explain_assessment(assessment)) if assessment else []
         for outcome in outcomes:
             told += explain_outcome(outcome)
-        return tuple(each for each in told if has_matching_name(update_mask, each.update))
+        return tuple(each for each in told if matches_update(update_mask, each.update))
 
     runs = read_runs  # old names, kept for compatibility
     why = explain_updates

@@ -99,14 +99,14 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
     others_wanted = Classification.OTHER in selection.classifications
     if not update.security_version or selection.newest or others_wanted:
         return update
-    if any(_has_matching_name(mask, update) for mask in selection.include):
+    if any(has_matching_name(mask, update) for mask in selection.include):
         return update
     return replace(update, available=update.security_version, security_version="", vendor_change="")
 
 
 def _find_skip_result(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:
     """Return the result of a skipped update, or None when it is chosen."""
-    mask = next((mask for mask in selection.exclude if _has_matching_name(mask, update)), None)
+    mask = next((mask for mask in selection.exclude if has_matching_name(mask, update)), None)
     if mask is not None:
         return UpdateResult(update, UpdateState.EXCLUDED, f'excluded by mask "{mask}"')
     if update.held or update.name in held:
@@ -129,7 +129,7 @@ def _check_classification(update: Update, selection: Selection) -> str:
     is_wanted = update.classification in wanted and not update.optional
     if is_wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
-    near = next((mask for mask in selection.include if _has_matching_name(mask, update)), None)
+    near = next((mask for mask in selection.include if has_matching_name(mask, update)), None)
     if near is not None:
         return f'include mask "{near}" asks for another version than {update.available}, which is offered'
     if update.optional:
@@ -181,7 +181,7 @@ def _is_named(update: Update, selection: Selection) -> bool:
     return any(_is_included_by_mask(mask, update) for mask in names)
 
 
-def _has_matching_name(mask: str, update: Update) -> bool:
+def has_matching_name(mask: str, update: Update) -> bool:
     """Return whether the name part of a mask matches the name (with or without its architecture), KB or title."""
     wanted = _parse_mask_name(mask)
     if not wanted:
@@ -199,7 +199,7 @@ def _has_matching_name(mask: str, update: Update) -> bool:
 
 def _is_included_by_mask(mask: str, update: Update) -> bool:
     _, pinned, version = mask.partition("=")
-    return _has_matching_name(mask, update) and (not pinned or fnmatchcase(update.available, version.strip()))
+    return has_matching_name(mask, update) and (not pinned or fnmatchcase(update.available, version.strip()))
 
 
 def _find_superseded(chosen: list[Update]) -> dict[str, Update]:

@@ -339,9 +339,10 @@ function Get-FpBootId {
         } catch {
             $inner = $_.Exception
             while ($null -ne $inner.InnerException) { $inner = $inner.InnerException }
+            # else another account has the mutex, and makes the id. Any user may also take its name, even for something
+            # that is no mutex: that must not keep the machine from having an id.
             if ($inner -is [System.Threading.AbandonedMutexException]) { $owned = $true }
-            elseif ($inner -isnot [System.UnauthorizedAccessException]) { throw }
-            else { Start-Sleep -Seconds 2 } # another account has the mutex, and makes the id
+            else { Start-Sleep -Seconds 2 }
         }
         if (-not (Test-Path -LiteralPath $path)) {
             if (-not (Test-Path -LiteralPath 'HKLM:\SOFTWARE\FleetPatch')) {

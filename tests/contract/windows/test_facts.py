@@ -101,8 +101,9 @@ def test_a_script_that_ended_while_it_made_the_id_of_the_boot_keeps_no_other_fro
         assert warm.read_boot_id() == known
 
 
-def test_a_mutex_that_only_another_account_may_open_is_no_obstacle() -> None:
-    denied = "throw [System.UnauthorizedAccessException]::new()"
+@pytest.mark.parametrize("error", ["UnauthorizedAccessException", "Threading.WaitHandleCannotBeOpenedException"])
+def test_a_mutex_that_another_account_has_or_whose_name_it_took_is_no_obstacle(error: str) -> None:
+    denied = f"throw [System.{error}]::new()"
     text = f"""
         function New-FpDenied {{ {denied} }}
         function Start-FpNoSleep {{ $script:slept = "$args" }}

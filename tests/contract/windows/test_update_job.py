@@ -97,6 +97,8 @@ class TestInstall:
                 (0, "", False),
                 (0, "", True),
             ]
+            programs = [str(each["undo"]).split()[0] for each in ended]
+            assert programs == ["wusa.exe", "wusa.exe", "Dism.exe"]  # a cumulative update has the servicing stack in it
             assert machine.installed(*updates) == dict.fromkeys(["KB5000001", "KB5000002", "KB5000003"], "rev 200")
             state = machine.assess(refresh=False)
             assert state.updates == ()
@@ -115,6 +117,7 @@ class TestInstall:
             assert machine.done("install").count(guid(2)) == 1
             assert "installing: KB5000001\n" in status.log
             assert status.log.count("CBS_E_INSTALLERS_FAILED") == 1
+            assert "installed: KB5000002" not in status.log
 
     def test_a_download_that_fails_for_a_while_is_tried_again(self) -> None:
         with UpdateMachine.opened(offer(1, download_hresult=0x80072EE2, download_failures=2)) as machine:

@@ -137,10 +137,15 @@ class TestWhy:
             "Failed; no reason was recorded",
         ]
 
-    def test_masks_match_names_ids_and_kb_numbers(self, records: SqlRecords, history: History) -> None:
-        updates = (make.make_update(name="openssl"), make.make_update(name="Rollup", kb="KB5053598", id="guid-1"))
+    def test_masks_match_ids_and_what_masks_of_requests_match(self, records: SqlRecords, history: History) -> None:
+        updates = (
+            make.make_update(name="openssl"),
+            make.make_update(name="Rollup", kb="KB5053598", id="guid-1", title="Cumulative Update for Windows"),
+        )
         records.save(make.make_assessment(packages=make.make_package_state(updates=updates)))
-        for mask, names in {"open*": ["openssl"], "KB50*": ["Rollup"], "guid-1": ["Rollup"], "curl": []}.items():
+        matched = {"open*": ["openssl"], "curl": []}
+        matched |= {mask: ["Rollup"] for mask in ("KB50*", "guid-1", "5053598", "kb5053598", "*cumulative*")}
+        for mask, names in matched.items():
             assert [each.update.name for each in history.explain_updates("web-1", mask)] == names
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.errors import PrivilegeError, ProtocolViolation, RequestError
+from tasks.errors import PrivilegeError, ProtocolViolation, RequestError, UnsupportedSystem
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Script
 from tasks.transport.clixml import render_clixml
@@ -123,6 +123,7 @@ class _Channel:
 
 
 CLOCK = SystemClock()
+_PROGRESS = b'#< CLIXML\r\n<Objs Version="1.1.0.1"><Obj S="progress" RefId="0"><TN RefId="0" /></Obj></Objs>'
 
 
 @pytest.mark.parametrize(
@@ -132,6 +133,8 @@ CLOCK = SystemClock()
         (_Channel(9009, stderr=b"'powershell.exe' is not recognized"), ProtocolViolation, "no powershell.exe"),
         (_Channel(1, stdout=b"Welcome\r\n"), ProtocolViolation, "no end; it also said: Welcome"),
         (_Channel(0), ProtocolViolation, "no end"),
+        (_Channel(1, stderr=_PROGRESS + b"out of memory"), ProtocolViolation, "no end; it also said: out of memory$"),
+        (_Channel(122, stderr=_PROGRESS + b"'ConvertFrom-Json' is not known"), UnsupportedSystem, "PowerShell 2"),
     ],
 )
 def test_a_powershell_that_does_not_answer_is_told_with_its_reason(channel, error, message):

@@ -120,11 +120,16 @@ function Install-FpChoices {
         elseif ($null -ne $outcome.Code) { $Part.Messages += Get-FpMessage $outcome.Code $one.Name }
         if ($outcome.Ok -and $one.Update.IsUninstallable) { $Part.Undo += Get-FpUndo $one }
     }
-    Write-FpProgress $Part -Percent 100 -Update $Ready[-1].Name -Action 'installed'
+    Write-FpProgress $Part -Percent 100 -Update $Ready[-1].Name -Action 'finished'
 }
 
 function Get-FpUndo {
+    # How to remove an update. wusa.exe can't remove a cumulative update of Windows: it has the servicing stack in it.
     param([hashtable] $One)
+    if ([string]$One.Update.Title -match '\bCumulative Update (Preview )?for (?!.*\.NET)') {
+        return 'Dism.exe /Online /Remove-Package /PackageName:NAME /NoRestart (NAME: Package_for_RollupFix with this ' +
+            'build, in Dism.exe /Online /Get-Packages /Format:Table)'
+    }
     foreach ($number in @(Get-FpItems $One.Update.KBArticleIDs)) { "wusa.exe /uninstall /kb:$number /norestart" }
 }
 
