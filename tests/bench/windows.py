@@ -9,11 +9,12 @@ the hosts.
 """
 
 import argparse
+import bisect
 import json
 import os
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import replace
@@ -80,6 +81,12 @@ def table(costs: Mapping[int, Cost]) -> str:
     return "\n".join(lines)
 
 
+def count_busiest_second(times: Sequence[float]) -> int:
+    """Return how many times are within one second, at most."""
+    ordered = sorted(times)
+    return max(bisect.bisect_left(ordered, time + 1) - place for place, time in enumerate(ordered))
+
+
 def measure_fleet(hosts: int) -> dict[str, Cost]:
     """Return what an assessment, and then a patch run, cost with so many hosts at once."""
     with ExitStack() as stack:
@@ -89,6 +96,8 @@ def measure_fleet(hosts: int) -> dict[str, Cost]:
         asking = contender(fleet, "assess")
         measure(asking, hosts)  # warms caches, here and there
         unwatched = measure(asking, hosts)
+        searched = count_busiest_second([each.machine.read_state()["last_search"] for each in fleet.served])
+        print(f"{hosts} hosts: {searched} searches for updates in the busiest second", flush=True)
         watched = measure(asking, hosts, memory=True)
         patching = contender(fleet, "patch", "--yes", "--no-prefect", "--reboot", "never", "--wave-percent", "100")
         return {
