@@ -1,9 +1,12 @@
 """The Clock protocol, and the Deadline that limits every wait."""
 
+import math
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
+
+from tasks.errors import DeadlineExceeded
 
 
 class Clock(Protocol):
@@ -42,6 +45,23 @@ class Deadline:
     def remaining_seconds(self, clock: Clock) -> float:
         """Return the seconds that remain; negative when the deadline has passed."""
         return (self.expires_at - clock.now()).total_seconds()
+
+    def require_seconds(
+        self,
+        clock: Clock,
+        at_most: float = math.inf,
+        *,
+        message: str = "the machine did not answer in the time it was given",
+    ) -> float:
+        """Return the seconds that remain, or ``at_most``, if that is less.
+
+        Raises:
+            DeadlineExceeded: the deadline has passed.
+        """
+        left = self.remaining_seconds(clock)
+        if left <= 0:
+            raise DeadlineExceeded(message)
+        return min(left, at_most)
 
     def has_passed(self, clock: Clock) -> bool:
         """Return whether the deadline has passed."""

@@ -104,8 +104,8 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
     def is_answer_current(boot: str | None) -> bool:
         return boot is not None and (boot != before or _try_announce_attempt(context))
 
-    answered_at = poll_boot_id(context, context.run_context.options.coming_up_seconds, is_answer_current, "coming up")
-    after = read_boot_id(context) if answered_at is not None else None
+    answered = poll_boot_id(context, context.run_context.options.coming_up_seconds, is_answer_current, "coming up")
+    after = read_boot_id(context) if answered else None
     if after is None:
         waited = context.run_context.options.coming_up_seconds
         reason = f"ordered before this run was resumed; it did not come back in {waited:.0f} s"

@@ -55,11 +55,12 @@ def require_valid_param(name: str, value: ScriptParameter) -> None:
     for text in items:
         if not isinstance(value, str) and "\n" in text:
             raise RequestError(f"parameter '{name}': an item of a list contains a line break: {text!r}")
-        if "\x00" in text or any("\ud800" <= char <= "\udfff" for char in text):
+        if _NOT_HELD_PATTERN.search(text):
             raise RequestError(f"parameter '{name}' contains NUL or half a character: {text[:80]!r}")
 
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_]+")
+_NOT_HELD_PATTERN: Final = re.compile(r"[\x00\ud800-\udfff]")
 # The escapes that prelude.sh reads: \n, and \u for the other control characters, the quote and the backslash.
 _JSON_ESCAPES: Final = {code: f"\\u{code:04x}" for code in (*range(1, 32), ord('"'), ord("\\"))} | {ord("\n"): "\\n"}
 

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import IO
 
-from tasks.errors import DeadlineExceeded, Unreachable
+from tasks.errors import Unreachable
 from tasks.protocols.clock import Clock, Deadline
 from tasks.rules.child_environment import build_child_environment
 from tasks.transport.output_decoder import ScriptOutputDecoder
 
 _CHUNK_BYTES = 65_536
+_POLL_SECONDS = 1.0
+"""The longest single wait, in seconds; the deadline is checked in between."""
 
 
 class LocalShellChannel:
@@ -68,7 +70,7 @@ class LocalShellChannel:
                 os.set_blocking(_require_stream(stream).fileno(), False)
                 selector.register(_require_stream(stream), event)
             while len(selector.get_map()) > 0:
-                for key, _ in selector.select(self._require_wait_seconds(deadline)):
+                for key, _ in selector.select(deadline.require_seconds(self._clock, _POLL_SECONDS)):
                     if key.fileobj is child.stdin:
                         unsent = _write_stdin(selector, _require_stream(child.stdin), unsent)
                     elif _read_output(
@@ -78,13 +80,7 @@ class LocalShellChannel:
                         return None
         while True:
             with suppress(subprocess.TimeoutExpired):
-                return child.wait(self._require_wait_seconds(deadline))
-
-    def _require_wait_seconds(self, deadline: Deadline) -> float:
-        left = deadline.remaining_seconds(self._clock)
-        if left <= 0:
-            raise DeadlineExceeded("the machine did not answer in the time it was given")
-        return min(left, 1.0)
+                return child.wait(deadline.require_seconds(self._clock, _POLL_SECONDS))
 
 
 def _require_stream(stream: IO[bytes] | None) -> IO[bytes]:

@@ -123,10 +123,16 @@ def _build_winrm_opener(request: _SessionRequest) -> ConnectionOpener:
 
     environment = WinrmEnvironment(request.resolve_credential, request.clock, request.lockout_guard)
     shells_to_delete: list[str] = []
+    is_first = True
 
     def open_connection(deadline: Deadline) -> Connection:
+        nonlocal is_first
+        channel = connect_winrm(
+            request.machine, environment, deadline=deadline, shells_to_delete=shells_to_delete, is_first=is_first
+        )
+        is_first = False
         return PowerShellHost(
-            connect_winrm(request.machine, environment, deadline=deadline, shells_to_delete=shells_to_delete),
+            channel,
             machine=request.machine.name,
             clock=request.clock,
             job_root=request.job_root,

@@ -29,11 +29,13 @@ REQUIREMENTS = Path(__file__).with_name("requirements.txt")
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one go: seconds, seconds, MiB (0 when it was not looked at)."""
+    """Of one go: seconds, seconds, and at most: MiB, threads, TCP connections (0 when these were not looked at)."""
 
     wall: float
     cpu: float
     peak: float
+    threads: int = 0
+    connections: int = 0
 
 
 def prepare_programs() -> None:
@@ -68,7 +70,7 @@ def measure(contender: Contender, hosts: int, *, memory: bool = False) -> Cost:
             tail = (printed.read_text(errors="replace") + errors_of(printed).read_text(errors="replace"))[-2000:]
             code = cost["exit_code"]
             raise RuntimeError(f"{contender.name}: exit {code}, {answered} of {hosts} machines answered:\n{tail}")
-    return Cost(cost["wall"], cost["cpu"], cost["peak"])
+    return Cost(cost["wall"], cost["cpu"], cost["peak"], cost["threads"], cost["connections"])
 
 
 def compete(field: Sequence[Contender], hosts: int, rounds: int) -> dict[str, list[Cost]]:

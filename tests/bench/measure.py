@@ -1,4 +1,6 @@
-"""Runs one command and tells what it cost the controller: wall time, CPU of its whole process tree, peak memory.
+"""Runs one command and tells what it cost the controller: wall time, CPU of its whole process tree, peaks.
+
+With --memory the peaks of the tree's memory, threads and TCP connections are sampled too.
 
     python -m tests.bench.measure [--memory] OUTPUT COMMAND…
 
@@ -15,10 +17,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36
 _SAMPLE_SECONDS = 0.05
+_ESTABLISHED = "01"
 
 
 def _parents() -> dict[int, int]:
@@ -50,13 +56,40 @@ def _proportional_kib(pid: int) -> int:
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)
 
 
-def _watch(command: subprocess.Popen[bytes]) -> float:
-    """Wait for the command's end; return the highest memory of its tree in MiB."""
-    peak = 0
+def _threads(pid: int) -> int:
+    try:
+        return len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return 0
+
+
+def _sockets(pid: int) -> Iterator[str]:
+    """Open sockets of a process, by their numbers."""
+    with suppress(OSError):  # the process is gone
+        for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):  # it was closed meanwhile
+                kind, _, number = str(descriptor.readlink()).partition(":")
+                if kind == "socket":
+                    yield number.strip("[]")
+
+
+def _connections(pids: set[int]) -> int:
+    """Established TCP connections of processes; one that several descriptors stand for counts once."""
+    lines = [line.split() for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]
+    established = {words[9] for words in lines if words[3] == _ESTABLISHED}
+    return len(established.intersection(number for pid in pids for number in _sockets(pid)))
+
+
+def _watch(command: subprocess.Popen[bytes]) -> Counter[str]:
+    """Wait for the command's end; return the highest memory (KiB), threads and connections of its tree."""
+    peaks = Counter[str]()
     while command.poll() is None:
-        peak = max(peak, sum(_proportional_kib(pid) for pid in _descendants(os.getpid())))
+        tree = _descendants(os.getpid())
+        peaks |= Counter(
+            memory=sum(map(_proportional_kib, tree)), threads=sum(map(_threads, tree)), connections=_connections(tree)
+        )
         time.sleep(_SAMPLE_SECONDS)
-    return peak / 1024
+    return peaks
 
 
 def _end_the_rest() -> None:
@@ -79,12 +112,13 @@ def main(words: list[str]) -> None:
     with Path(output).open("wb") as out, Path(f"{output}.err").open("wb") as err:
         started = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=err)
-        peak = _watch(process) if memory else 0.0
+        peaks = _watch(process) if memory else Counter[str]()
         code = process.wait()
         wall = time.monotonic() - started
     _end_the_rest()
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    print(json.dumps({"exit_code": code, "wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": peak}))
+    cost = {"wall": wall, "cpu": used.ru_utime + used.ru_stime, "peak": peaks["memory"] / 1024}
+    print(json.dumps({"exit_code": code, **cost, "threads": peaks["threads"], "connections": peaks["connections"]}))
 
 
 if __name__ == "__main__":

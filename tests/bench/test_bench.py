@@ -1,6 +1,7 @@
 """The measuring itself: that nothing a command starts goes uncounted, and that ratios are of what they say."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ import pytest
 
 from tests.bench.assess import Cost, measure, table
 from tests.bench.contenders import Contender
+from tests.bench.windows import count_busiest_second
+from tests.bench.windows import table as windows_table
 
 _BURN = "import time\nwhile time.process_time() < 0.3: pass"
 
@@ -47,6 +50,20 @@ def test_memory_is_that_of_the_tree(tmp_path: Path) -> None:
     assert 95 < cost["peak"] < 250
 
 
+def test_threads_and_connections_are_those_of_the_tree(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        lines = [
+            "import socket, threading, time",
+            f"one = socket.create_connection({server.getsockname()!r})",
+            "same = one.dup()",
+            "for _ in range(3): threading.Thread(target=time.sleep, args=(1,)).start()",
+        ]
+        script = "; ".join(lines[:-1]) + f"\n{lines[-1]}"
+        cost = _measured(tmp_path, sys.executable, "-c", script, memory=True)
+    assert cost["connections"] == 1
+    assert cost["threads"] == 4
+
+
 def test_an_incomplete_answer_is_no_measurement() -> None:
     short = Contender("short", ("echo", "one"), lambda printed: len(printed.read_text().splitlines()))
     assert measure(short, 1).wall > 0
@@ -64,3 +81,14 @@ def test_the_table_has_medians_spread_and_ratios() -> None:
     rows = table(costs, "a").splitlines()
     assert rows[2] == "| a | 2.00 (1.00-3.00) | 2.00 (2.00-2.00) | 50 | 1.00 | 1.00 |"
     assert rows[3] == "| b | 4.00 (4.00-4.00) | 1.00 (1.00-1.00) | 70 | 2.00 | 0.50 |"
+
+
+def test_the_table_of_windows_machines_says_what_one_more_costs() -> None:
+    rows = windows_table({1: Cost(3, 1.5, 70, 5, 1), 11: Cost(9, 2.0, 75, 25, 11)}).splitlines()
+    assert rows[2] == "| 1 | 3.0 | 1.50 | - | 70 | - | 5 | 1 |"
+    assert rows[3] == "| 11 | 9.0 | 2.00 | 50 | 75 | 0.5 | 25 | 11 |"
+
+
+def test_the_busiest_second_may_begin_anywhere() -> None:
+    assert count_busiest_second([0.0, 0.6, 1.2, 1.5, 3.0]) == 3
+    assert count_busiest_second([5.0]) == 1

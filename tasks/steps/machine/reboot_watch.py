@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import NamedTuple
 
 from tasks.errors import (
     AuthenticationFailed,
@@ -71,12 +72,13 @@ def watch_reboot(
         given_up.extend(_read_given_up_order(context) if boot_id == result.boot_id_before else ())
         return boot_id != result.boot_id_before or bool(given_up)
 
-    down_at = poll_boot_id(context, seconds, has_gone_down, "going down")
+    last_poll = poll_boot_id(context, seconds, has_gone_down, "going down")
     if given_up:
         return result, given_up[0]
-    if down_at is None:
+    if last_poll is None:
         reason = f"{result.reason}; it did not go down in {seconds:.0f} s"
         return replace(result, state=RebootState.FAILED, reason=reason), None
+    down_at = last_poll.began_at  # it may take a long time until it is known that there is no answer
     return _wait_until_back(
         context, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at
     ), None
@@ -103,27 +105,35 @@ def _wait_until_back(context: MachineContext, result: RebootResult, down_at: dat
         seen.extend([boot_id] if boot_id is not None else [])
         return boot_id not in {None, result.boot_id_before}
 
-    up_at = poll_boot_id(context, seconds, is_back, "coming up")
-    if up_at is None:
+    last_poll = poll_boot_id(context, seconds, is_back, "coming up")
+    if last_poll is None:
         how = "it answers, and is still in the boot that it was in" if seen else "it did not come back"
         return replace(result, state=RebootState.FAILED, reason=f"{result.reason}; {how} after {seconds:.0f} s")
     return replace(
         result,
         state=RebootState.COMPLETED,
         boot_id_after=seen[-1],
-        up_seconds=(up_at - down_at).total_seconds(),
+        up_seconds=(last_poll.ended_at - down_at).total_seconds(),
     )
+
+
+class Poll(NamedTuple):
+    """When the boot id was asked for, and when there was an answer, or none was awaited any longer."""
+
+    began_at: datetime
+    ended_at: datetime
 
 
 def poll_boot_id(
     context: MachineContext, seconds: float, condition: Callable[[str | None], bool], doing: str
-) -> datetime | None:
-    """Poll the boot id (None: no answer) until the condition is true. Return when, or None at the deadline."""
+) -> Poll | None:
+    """Poll the boot id (None: no answer) until the condition is true. Return the last poll, or None at the deadline."""
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
+        began_at = clock.now()
         if condition(read_boot_id(context)):
-            return clock.now()
+            return Poll(began_at, clock.now())
         if deadline.has_passed(clock):
             return None
         report_reboot_progress(context, f"{doing}: {max(0.0, deadline.remaining_seconds(clock)):.0f} s left")

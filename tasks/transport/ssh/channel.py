@@ -41,11 +41,11 @@ class SshShellChannel:
     ) -> int | None:
         """Run a command in its own SSH channel. See ShellChannel."""
         with self._translate_errors(deadline):
-            channel = self._transport.open_session(timeout=self._require_seconds_left(deadline))
+            channel = self._transport.open_session(timeout=deadline.require_seconds(self._clock))
             try:
                 # the login shell may be csh or fish: plain words, and words in single quotes, mean the same in all
                 # shells
-                _start_command(channel, shlex.join(command), self._require_seconds_left(deadline))
+                _start_command(channel, shlex.join(command), deadline.require_seconds(self._clock))
                 return self._exchange_streams(channel, stdin, decoder, deadline)
             finally:
                 channel.close()
@@ -63,7 +63,7 @@ class SshShellChannel:
         poller = select.poll()
         poller.register(channel.fileno(), select.POLLIN)
         while True:
-            channel.settimeout(self._require_seconds_left(deadline))
+            channel.settimeout(deadline.require_seconds(self._clock))
             quiet = True
             if unsent and channel.send_ready():
                 unsent = unsent[channel.send(bytes(unsent[:_CHUNK_BYTES])) :]
@@ -84,23 +84,17 @@ class SshShellChannel:
                     continue  # it arrived meanwhile
                 return self._read_exit_status(channel, deadline)
             # while input is left, the poller does not report that the SSH window has opened
-            poller.poll(1000 * min(self._require_seconds_left(deadline), 0.05 if unsent else _POLL_SECONDS))
+            poller.poll(1000 * deadline.require_seconds(self._clock, 0.05 if unsent else _POLL_SECONDS))
 
     def _read_exit_status(self, channel: paramiko.Channel, deadline: Deadline) -> int:
         while not channel.exit_status_ready():
-            channel.status_event.wait(min(self._require_seconds_left(deadline), _POLL_SECONDS))
+            channel.status_event.wait(deadline.require_seconds(self._clock, _POLL_SECONDS))
             if channel.closed and not self._transport.is_active():
                 break
         status = channel.exit_status
         if status < 0:  # the connection broke, or a signal ended the command
             raise ConnectionLost("the command was cut off before its end")
         return status
-
-    def _require_seconds_left(self, deadline: Deadline) -> float:
-        left = deadline.remaining_seconds(self._clock)
-        if left <= 0:
-            raise DeadlineExceeded("the machine did not answer in the time it was given")
-        return left
 
     @contextmanager
     def _translate_errors(self, deadline: Deadline) -> Iterator[None]:

@@ -35,6 +35,7 @@ CONNECT_TIMEOUT_SECONDS: Final = 10.0
 BANNER_TIMEOUT_SECONDS: Final = 30.0
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
+_NO_TIME: Final = "no time was left to log in"
 RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
 """The longest waits before the second and the third attempt: a starting sshd, or MaxStartups, drops connections."""
 
@@ -119,9 +120,7 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
     """Return a dialer that connects directly."""
 
     def dial(deadline: Deadline) -> AbstractContextManager[socket.socket]:
-        seconds = min(CONNECT_TIMEOUT_SECONDS, deadline.remaining_seconds(clock))
-        if seconds <= 0:
-            raise DeadlineExceeded("no time was left to connect")
+        seconds = deadline.require_seconds(clock, CONNECT_TIMEOUT_SECONDS, message="no time was left to connect")
         place = f"{machine.address} port {machine.port or DEFAULT_PORT}"
         try:
             sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
@@ -185,7 +184,10 @@ def _authenticate(
         ) as attempt:
             authenticate(
                 LoginContext(
-                    transport, user, attempt, lambda most: _require_seconds_left(settings.clock, deadline, most)
+                    transport,
+                    user,
+                    attempt,
+                    lambda most: deadline.require_seconds(settings.clock, most, message=_NO_TIME),
                 ),
                 credential,
             )
@@ -198,7 +200,7 @@ def _authenticate(
 def _negotiate_keys(
     transport: RestrictedTransport, verifier: HostKeyVerifier, clock: Clock, deadline: Deadline
 ) -> None:
-    seconds = _require_seconds_left(clock, deadline, BANNER_TIMEOUT_SECONDS)
+    seconds = deadline.require_seconds(clock, BANNER_TIMEOUT_SECONDS, message=_NO_TIME)
     transport.banner_timeout = transport.handshake_timeout = seconds
     transport.channel_timeout = LOGIN_TIMEOUT_SECONDS
     try:
@@ -226,10 +228,3 @@ def _build_incompatible_error(why: str, verifier: HostKeyVerifier) -> TransportE
         hint="Allow curve25519, AES-GCM or AES-CTR and SHA-2 there; for an old system set legacy_crypto. "
         "Servers that know SHA-1 or chacha20 alone are not supported.",
     )
-
-
-def _require_seconds_left(clock: Clock, deadline: Deadline, most: float) -> float:
-    left = deadline.remaining_seconds(clock)
-    if left <= 0:
-        raise DeadlineExceeded("no time was left to log in")
-    return min(left, most)

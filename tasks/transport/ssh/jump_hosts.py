@@ -176,9 +176,9 @@ class _JumpHost:
         attempt, is_new = self._find_or_start_attempt(access)
         while True:
             transport = self._wait_for_attempt(attempt, access, deadline)
-            seconds = min(CHANNEL_TIMEOUT_SECONDS, deadline.remaining_seconds(access.settings.clock))
-            if seconds <= 0:
-                raise DeadlineExceeded(f"no time was left to go through {name}")
+            seconds = deadline.require_seconds(
+                access.settings.clock, CHANNEL_TIMEOUT_SECONDS, message=f"no time was left to go through {name}"
+            )
             try:
                 return transport.open_tunnel(address, port, seconds)
             except paramiko.ChannelException as error:

@@ -106,7 +106,9 @@ class WinrmChannel:
                 if self._commands_in_shell >= MAX_COMMANDS_IN_SHELL:
                     self._replace_shell(deadline)
                 self._commands_in_shell += 1
-                command_id = self._client.start_command(self._shell_id, command_line, self._seconds_left(deadline))
+                command_id = self._client.start_command(
+                    self._shell_id, command_line, deadline.require_seconds(self._clock)
+                )
                 for chunk in chunks[:-1]:
                     self._send(command_id, chunk, deadline, end=False)
                     if self._input_fault:
@@ -130,7 +132,9 @@ class WinrmChannel:
     def _send(self, command_id: str, data: bytes, deadline: Deadline, *, end: bool) -> None:
         """Send input. If the machine refuses it, the command may have ended: its output says why."""
         try:
-            self._client.send_input(self._shell_id, command_id, data, end=end, seconds=self._seconds_left(deadline))
+            self._client.send_input(
+                self._shell_id, command_id, data, end=end, seconds=deadline.require_seconds(self._clock)
+            )
         except WsmanFault as fault:
             if fault.is_lost_shell or fault.is_quota:
                 raise
@@ -141,7 +145,7 @@ class WinrmChannel:
         while True:
             try:
                 stdout, stderr, exit_code = self._client.receive(
-                    self._shell_id, command_id, self._seconds_left(deadline)
+                    self._shell_id, command_id, deadline.require_seconds(self._clock)
                 )
             except NoOutputYet:
                 if self._input_fault:
@@ -162,13 +166,13 @@ class WinrmChannel:
             raise fault
         self._reconnections_left -= 1
         if fault.is_quota:
-            self._clock.sleep(min(QUOTA_PAUSE_SECONDS, self._seconds_left(deadline)))
+            self._clock.sleep(deadline.require_seconds(self._clock, QUOTA_PAUSE_SECONDS))
         self._replace_shell(deadline)
 
     def _replace_shell(self, deadline: Deadline) -> None:
         with suppress(MessageLost, WsmanFault):
             self._client.delete_shell(self._shell_id, CLEANUP_SECONDS)
-        self._shell_id = self._client.open_shell(self._seconds_left(deadline))
+        self._shell_id = self._client.open_shell(deadline.require_seconds(self._clock))
         self._commands_in_shell = 0
 
     def _reconnect(self, lost: MessageLost, deadline: Deadline, *, keep_shell: bool) -> None:
@@ -179,7 +183,7 @@ class WinrmChannel:
             deadline: of the exchange.
             keep_shell: whether to follow the command in its shell; else it is left, and another shell is used.
         """
-        self._seconds_left(deadline)
+        deadline.require_seconds(self._clock)
         if self._reconnections_left <= 0:
             raise lost
         self._reconnections_left -= 1
@@ -199,25 +203,18 @@ class WinrmChannel:
         with suppress(MessageLost, WsmanFault):
             self._client.delete_shell(unused, CLEANUP_SECONDS)
 
-    def _seconds_left(self, deadline: Deadline) -> float:
-        left = deadline.remaining_seconds(self._clock)
-        if left <= 0:
-            raise DeadlineExceeded("the machine did not answer in the time it was given")
-        return left
-
     @contextmanager
     def _translate_errors(self, deadline: Deadline) -> Iterator[None]:
         """Raise our errors. After any of them the channel is closed: a late answer must not be read as the next one."""
         try:
-            self._seconds_left(deadline)
+            deadline.require_seconds(self._clock)
             yield
         except WsmanFault as fault:
             self._abandon(is_busy=self._is_busy and not fault.is_lost_shell)
             raise build_fault_error(fault) from fault
         except (MessageLost, LoginRefused) as lost:
             self._abandon(is_busy=self._is_busy)
-            if deadline.has_passed(self._clock):
-                raise DeadlineExceeded("the machine did not answer in the time it was given") from lost
+            deadline.require_seconds(self._clock)
             raise ConnectionLost(f"the connection was lost: {lost or type(lost).__name__}") from lost
         except BaseException:
             self._abandon(is_busy=self._is_busy)

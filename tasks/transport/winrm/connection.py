@@ -9,7 +9,12 @@ from tasks.transport.winrm.messages import LoginRefused, MessageLost, WsmanClien
 
 
 def connect(
-    machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline, shells_to_delete: list[str] | None = None
+    machine: Machine,
+    environment: WinrmEnvironment,
+    *,
+    deadline: Deadline,
+    shells_to_delete: list[str] | None = None,
+    is_first: bool = False,
 ) -> WinrmChannel:
     """Open a connection, log in and open a shell.
 
@@ -18,6 +23,7 @@ def connect(
         environment: what all connections share.
         deadline: of the login.
         shells_to_delete: shells that earlier connections left: they are deleted. The connection adds its own to it.
+        is_first: whether the machine was never reached before.
 
     Raises:
         TransportError: see ``open_client``, and ``build_fault_error`` for a machine that opens no shell.
@@ -27,7 +33,7 @@ def connect(
         return open_client(machine, environment, deadline=until)
 
     try:
-        client, shell_id = open_another(deadline)
+        client, shell_id = open_client(machine, environment, deadline=deadline, is_first=is_first)
     except WsmanFault as fault:
         error = build_fault_error(fault)
         error.machine = machine.name

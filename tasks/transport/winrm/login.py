@@ -39,6 +39,7 @@ PROBE_TIMEOUT_SECONDS: Final = 10.0
 LOGIN_TIMEOUT_SECONDS: Final = 60.0
 RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
 """The longest waits before the second and the third attempt: a machine that boots resets connections."""
+_NO_TIME: Final = "no time was left to log in"
 _LISTENER_HINT: Final = (
     "Is it up, and does WinRM listen there? On the machine: winrm enumerate winrm/config/listener; "
     "Get-NetFirewallRule -DisplayGroup 'Windows Remote Management'."
@@ -83,10 +84,23 @@ class LoginBroken(Exception):
     """The connection broke before a password was sent, or before a login that has none ended. It may be tried again."""
 
 
-def open_client(machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline) -> tuple[WsmanClient, str]:
+class PortRefused(LoginBroken):
+    """Nothing listens there: WinRM is not set up, is stopped, or starts."""
+
+
+def open_client(
+    machine: Machine, environment: WinrmEnvironment, *, deadline: Deadline, is_first: bool = False
+) -> tuple[WsmanClient, str]:
     """Connect, log in and open a shell. Return the connection and the shell.
 
-    If the connection breaks before a password was sent, there are three attempts in all.
+    If the connection breaks before a password was sent, there are three attempts in all. One attempt is enough if the
+    port is refused and was not open before: then it is closed. Later it may be WinRM that restarts.
+
+    Args:
+        machine: the machine.
+        environment: what all connections share.
+        deadline: of the login.
+        is_first: whether the machine was never reached before.
 
     Raises:
         Unreachable: there is no answer, or none of WinRM; or of Kerberos, which was to give a ticket.
@@ -105,10 +119,11 @@ def open_client(machine: Machine, environment: WinrmEnvironment, *, deadline: De
             deadline=deadline,
             wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
             max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
+            is_retryable=lambda broken: not (is_first and isinstance(broken, PortRefused)),
         )
     except LoginBroken as broken:
         if deadline.has_passed(environment.clock):
-            raise DeadlineExceeded("no time was left to log in", machine=machine.name) from broken
+            raise DeadlineExceeded(_NO_TIME, machine=machine.name) from broken
         raise Unreachable(str(broken), machine=machine.name, hint=_LISTENER_HINT) from broken
     except FleetpatchError as error:
         error.machine = error.machine or machine.name
@@ -126,7 +141,7 @@ def _open_once(
     client = _build_client(machine, credential)
     clock = environment.clock
     try:
-        _probe_port(machine, _require_seconds_left(clock, deadline, PROBE_TIMEOUT_SECONDS))
+        _probe_port(machine, deadline.require_seconds(clock, PROBE_TIMEOUT_SECONDS, message=_NO_TIME))
         shell = _log_in(client, machine, credential, environment, deadline)
     except BaseException:
         client.close()
@@ -147,10 +162,10 @@ def _log_in(
             machine.name, machine.user or "", credential, clock=clock, deadline=deadline
         ) as attempt:
             try:
-                seconds = _require_seconds_left(clock, deadline, LOGIN_TIMEOUT_SECONDS)
+                seconds = deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME)
                 if machine.winrm.scheme is WinrmScheme.HTTP:
                     client.log_in(seconds)
-                return client.open_shell(_require_seconds_left(clock, deadline, LOGIN_TIMEOUT_SECONDS))
+                return client.open_shell(deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME))
             except WsmanFault as fault:
                 return fault
             except KerberosFailed as problem:
@@ -160,7 +175,7 @@ def _log_in(
             except MessageLost as lost:
                 if deadline.has_passed(clock):
                     attempt.is_interrupted = _sent_password(machine, client)
-                    raise DeadlineExceeded("no time was left to log in") from lost
+                    raise DeadlineExceeded(_NO_TIME) from lost
                 raise _build_broken_login(machine, client, lost, attempt) from lost
     except CredentialWithheld as kept:
         raise AuthenticationFailed(kept.message, hint=kept.hint) from kept
@@ -224,8 +239,10 @@ def _probe_port(machine: Machine, seconds: float) -> None:
         raise Unreachable(
             f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
         ) from error
-    except (ConnectionRefusedError, ConnectionResetError) as error:  # the service may be starting
-        raise LoginBroken(f"{machine.address} refuses connections on port {port}") from error
+    except ConnectionRefusedError as error:
+        raise PortRefused(f"{machine.address} refuses connections on port {port}") from error
+    except ConnectionResetError as error:  # the service may be starting
+        raise LoginBroken(f"{machine.address} resets connections on port {port}") from error
     except OSError as error:
         why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
         raise Unreachable(
@@ -292,10 +309,3 @@ def _add_shown_certificate(error: TransportError, machine: Machine) -> Transport
         shown = describe_shown_certificate(machine.address, find_port(machine))
         error.hint = " ".join(part for part in (error.hint, shown) if part)
     return error
-
-
-def _require_seconds_left(clock: Clock, deadline: Deadline, most: float) -> float:
-    left = deadline.remaining_seconds(clock)
-    if left <= 0:
-        raise DeadlineExceeded("no time was left to log in")
-    return min(left, most)

@@ -16,6 +16,7 @@ from tasks.errors import (
 )
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.winrm import login as winrm_login
+from tasks.transport.winrm.login import LoginBroken
 from tests.contract.winrm.subjects import (
     BASIC,
     CLOCK,
@@ -29,14 +30,29 @@ from tests.contract.winrm.subjects import (
 from tests.lab.windows.fault_schedule import Fault, What
 
 
-def test_a_machine_that_is_off_is_unreachable_after_three_attempts(host, monkeypatch):
-    one = machine(host)
-    host.power_off()
-    probe = Mock(side_effect=winrm_login._probe_port)
+@pytest.mark.parametrize(("was_reached", "attempts"), [(False, 1), (True, 3)])
+def test_a_port_that_is_refused_is_told_at_once_unless_the_machine_was_reached_before(
+    host, monkeypatch, was_reached, attempts
+):
+    """Later in a run, WinRM may restart."""
+    with session(machine(host), host.password) as it:
+        if was_reached:
+            it.run_script(ask("say"), deadline=soon())
+            it.close()
+        host.power_off()
+        probe = Mock(side_effect=winrm_login._probe_port)
+        monkeypatch.setattr(winrm_login, "_probe_port", probe)
+        with pytest.raises(Unreachable, match="refuses connections"):
+            it.run_script(ask("say"), deadline=soon())
+        assert probe.call_count == attempts
+
+
+def test_a_machine_that_was_never_reached_is_tried_again_if_it_resets_connections(host, monkeypatch):
+    probe = Mock(side_effect=[LoginBroken("reset"), None])
     monkeypatch.setattr(winrm_login, "_probe_port", probe)
-    with pytest.raises(Unreachable, match="refuses connections"):
-        session(one, host.password).run_script(ask("say"), deadline=soon())
-    assert probe.call_count == 3
+    with session(machine(host), host.password) as it:
+        assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
+    assert probe.call_count == 2
 
 
 def test_a_name_that_does_not_exist_is_told(host):

@@ -13,7 +13,7 @@ from tasks.errors import (
 from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import KNOCK_SECONDS, SimFleet, SimMachine, outcome_of, result_of
 
 
 def test_a_machine_that_never_goes_down(fleet: SimFleet) -> None:
@@ -48,6 +48,19 @@ def test_a_machine_that_comes_back_in_the_same_boot_did_not_reboot(fleet: SimFle
 
     assert outcome.reboot is RebootState.FAILED
     assert "still in the boot" in outcome.reason
+
+
+def test_the_time_until_it_is_known_that_nothing_answers_counts_as_down(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.boots.down_after, web.boots.up_after = 2.0, 20.0
+
+    result = outcome_of(fleet.patch(), "web").reboot_result
+
+    assert result is not None
+    assert result.down_seconds is not None
+    assert result.up_seconds is not None
+    assert 2.0 <= result.down_seconds < 2.0 + KNOCK_SECONDS
+    assert result.up_seconds >= 20.0
 
 
 def test_a_refused_reboot_is_told_at_once(fleet: SimFleet) -> None:
