@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.managers.apt.auto_updaters import UPDATER_UNITS, find_auto_updaters
+from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
     find_problems,
     find_unfinished_packages,
@@ -92,6 +92,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
+        non_installing_updaters=NON_INSTALLING_UPDATERS,
         repository_problems=repository_problems,
         live_patching=live,
     )
