@@ -19,7 +19,7 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
-from tasks.steps.machine.other_patchers import choose_policy, explain_left_out
+from tasks.steps.machine.other_patchers import explain_left_out
 from tasks.steps.start_checks import is_visit_needed
 
 
@@ -109,7 +109,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         reboot_first=options.reboot_pending_first,
         reboot_may_wait=options.may_reboot_wait(packages.reboot),
         updaters_paused=options.pauses_updaters,
-        patched_by_others=choose_policy(context),
+        patched_by_others=options.patched_by_others,
     )
 
 

@@ -3,18 +3,13 @@
 from dataclasses import replace
 
 from tasks.model import PackageState
-from tasks.rules.machine_checks.auto_updaters import OthersPolicy, check_auto_updaters, describe_left_out
+from tasks.rules.machine_checks.auto_updaters import check_auto_updaters, describe_left_out
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.states import FindingLevel, OperationState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.package_state import read_package_state_with_retry
 from tasks.steps.start_checks import is_visit_needed
-
-
-def choose_policy(context: MachineContext) -> OthersPolicy:
-    """Return the request's policy. A machine that this run may have changed is finished: there it only warns."""
-    return "warn" if context.state.was_started else context.run_context.options.patched_by_others
 
 
 def explain_left_out(context: MachineContext) -> str:
@@ -40,7 +35,7 @@ def halt_if_others_patch(context: MachineContext) -> bool:
     Raises:
         FleetpatchError: the packages can't be read. Nothing was changed.
     """
-    policy = choose_policy(context)
+    policy = context.run_context.options.patched_by_others
     if policy == "warn":
         return False
     packages = read_package_state_with_retry(context)
@@ -57,4 +52,5 @@ def halt_if_others_patch(context: MachineContext) -> bool:
 
 
 def _describe(context: MachineContext, packages: PackageState) -> str:
-    return describe_left_out(packages, choose_policy(context), paused=context.run_context.options.pauses_updaters)
+    options = context.run_context.options
+    return describe_left_out(packages, options.patched_by_others, paused=options.pauses_updaters)
