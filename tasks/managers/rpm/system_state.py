@@ -7,6 +7,7 @@ from typing import Final
 
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
+from tasks.managers.native_updaters import find_named_updaters
 from tasks.managers.outdated_programs import find_outdated_services
 from tasks.managers.rpm.auto_updaters import (
     NON_INSTALLING_UPDATERS,
@@ -86,7 +87,7 @@ def build_package_state(
         live_patching=system.live_patching,
         repository_problems=tuple(repository_problems),
         unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
-        non_installing_updaters=NON_INSTALLING_UPDATERS,
+        non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
     )
 
 
