@@ -109,6 +109,8 @@ def test_a_machine_without_anything_to_do_is_neither_failed_nor_left_out() -> No
     for policy in ("fail", "skip"):
         fleet = SimFleet()
         take_over(fleet.add("web", []), AGENT)
+        planned = outcome_of(fleet.patch(patched_by_others=policy, dry_run=True), "web")
+        assert planned.reason == "dry run: nothing would be installed"
         assert outcome_of(fleet.patch(patched_by_others=policy), "web").state is OperationState.SUCCEEDED
 
 
@@ -157,6 +159,16 @@ def test_a_repair_of_a_machine_that_others_took_over_does_not_begin(policy: str)
     assert not machine.jobs()
 
 
+@pytest.mark.parametrize("work", ["repair", "install"])
+@pytest.mark.parametrize("policy", ["fail", "skip"])
+def test_what_has_begun_is_finished(policy: str, work: str) -> None:
+    fleet = SimFleet()
+    machine = fleet.add("web", [FakePackage("a", seconds=20), FakePackage("b", broken=True), FakePackage("c")])
+    machine.on_start(work, 0, lambda: take_over(machine, AGENT))
+    outcome = outcome_of(fleet.patch(patched_by_others=policy, repair=True), "web")
+    assert {result_of(outcome, each).state for each in "ac"} == {UpdateState.INSTALLED}, outcome.reason
+
+
 def test_who_takes_it_over_during_its_approval_is_seen() -> None:
     fleet = owned()
     owner = Owner(fleet)
@@ -174,9 +186,16 @@ def test_who_takes_it_over_during_its_approval_is_seen() -> None:
     assert not fleet.machines["web"].installs()
 
 
+def half_broken() -> SimFleet:
+    """Return a fleet with one machine to be repaired first."""
+    fleet = owned()
+    fleet.add("broken", [FakePackage("a", seconds=20), FakePackage("b", broken=True)])
+    return fleet
+
+
 def count_calls() -> int:
-    life, fleet = Life(), owned()
-    begin(fleet, fleet.request(patched_by_others="skip"), life)
+    life, fleet = Life(), half_broken()
+    begin(fleet, fleet.request(patched_by_others="skip", repair=True), life)
     return life.calls
 
 
@@ -185,17 +204,19 @@ def count_calls() -> int:
 def test_a_resumed_run_finishes_what_it_began_and_begins_nothing_on_a_machine_that_others_took_over(
     policy: str, dies_at: int
 ) -> None:
-    fleet = owned()
+    fleet = half_broken()
     with contextlib.suppress(Killed):
-        begin(fleet, fleet.request(patched_by_others=policy), Life(dies_at=dies_at))
+        begin(fleet, fleet.request(patched_by_others=policy, repair=True), Life(dies_at=dies_at))
     if RUN not in fleet.records.runs:
         return
-    begun = {each.machine for each in fleet.records.journal if each.act == "install"}
+    begun = {each.machine for each in fleet.records.journal if each.act in {"repair", "install"}}
     for machine in fleet.machines.values():
         take_over(machine, AGENT)
     with contextlib.suppress(RequestError):  # it was over
         resume(fleet)
     for name, machine in fleet.machines.items():
-        assert bool(machine.installs()) is (name in begun), name
         outcome = fleet.records.outcomes[RUN, name]
-        assert (result_of(outcome, "a").state is UpdateState.INSTALLED) is (name in begun), (name, outcome.reason)
+        assert bool(machine.installs()) is (machine.world.whole()["a"] == "2.0") is (name in begun), outcome.reason
+        if name not in begun:
+            assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
+            assert AGENT in outcome.reason
