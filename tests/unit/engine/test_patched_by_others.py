@@ -7,6 +7,7 @@ import pytest
 
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
 from flows.ports.ports import GateDecision
+from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
 from tasks.model import Finding, Outcome, RunReport
 from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
@@ -193,9 +194,13 @@ def half_broken() -> SimFleet:
     return fleet
 
 
+def request_repair(fleet: SimFleet, policy: str) -> PatchRequest:
+    return fleet.request(patched_by_others=policy, repair=True, waves={"failure_budget_count": 9})
+
+
 def count_calls() -> int:
     life, fleet = Life(), half_broken()
-    begin(fleet, fleet.request(patched_by_others="skip", repair=True), life)
+    begin(fleet, request_repair(fleet, "skip"), life)
     return life.calls
 
 
@@ -206,7 +211,7 @@ def test_a_resumed_run_finishes_what_it_began_and_begins_nothing_on_a_machine_th
 ) -> None:
     fleet = half_broken()
     with contextlib.suppress(Killed):
-        begin(fleet, fleet.request(patched_by_others=policy, repair=True), Life(dies_at=dies_at))
+        begin(fleet, request_repair(fleet, policy), Life(dies_at=dies_at))
     if RUN not in fleet.records.runs:
         return
     begun = {each.machine for each in fleet.records.journal if each.act in {"repair", "install"}}
