@@ -277,6 +277,8 @@ class PackageState:
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
         unpausable_updaters: the names of those among them that no run can pause (jobs of cron, for example).
+        non_installing_updaters: the names of those among them that install nothing by themselves: they read lists,
+            download, notify, or wait until they are asked.
         updater_units: masks of the services among the system's own updaters. No run restarts them.
         warnings: for example repositories that could not be read.
         services_to_restart: services that use files which updates have replaced.
@@ -301,6 +303,7 @@ class PackageState:
     live_patching: LivePatching | None = None
     repository_problems: tuple[RepositoryProblem, ...] = ()
     unpausable_updaters: tuple[str, ...] = ()
+    non_installing_updaters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

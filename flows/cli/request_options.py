@@ -217,6 +217,11 @@ _ROWS = (
     ),
     RequestOption("allow_removals"),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
+    RequestOption(
+        "patched_by_others",
+        help="Machines on which something else installs updates by itself: warn (and patch), fail or skip.",
+        metavar="POLICY",
+    ),
     RequestOption("repair", help="First finish an interrupted package transaction."),
     RequestOption("stage", help="Do not download everything before the first installation."),
     RequestOption("refresh", parameter=NoRefreshOption),

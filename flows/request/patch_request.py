@@ -12,6 +12,7 @@ from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest,
 from tasks.errors import RequestError
 from tasks.model import PinnedUpdates, Selection, Window
 from tasks.rules.calendar.local_time import localize_time
+from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.runs.waves import WavePolicy
 from tasks.rules.timing.maintenance_window import build_window
@@ -27,7 +28,6 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
     "reboot_pending_first": False,
     "repair": False,
-    "native_updaters": "leave",
     "restart_services": "Never",
     "hooks": (),
 }
@@ -240,6 +240,13 @@ class PatchRequest(ScopeRequest):
         title="System's Own Updaters",
         description="The system's own updaters (services that install updates by themselves): `leave` them alone, or "
         "`pause` them from a machine's first package transaction to the end of its turn.",
+    )
+    patched_by_others: OthersPolicy = Field(
+        default="warn",
+        title="Machines That Others Patch",
+        description="A machine on which something else installs updates by itself (its own updaters, unless this run "
+        "pauses them, or another patch manager): `warn` patches it and warns, `fail` fails its pre-check, `skip` "
+        "leaves it out.",
     )
     restart_services: Literal["Never", "IfRequired"] = Field(
         default="Never",

@@ -44,6 +44,11 @@ def find_scheduled_updaters(shown: str, timers: Sequence[str], now: int) -> tupl
     return tuple(found)
 
 
+def find_named_updaters(found: Sequence[tuple[str, float | None]], names: Sequence[str]) -> tuple[str, ...]:
+    """Return the names of the updaters found that are among these names."""
+    return tuple(name for name, _ in found if name in names)
+
+
 def is_active(shown: str, unit: str) -> bool:
     """Return whether a unit is active, by the same text."""
     each = map(_parse_properties, shown.split("\n\n"))

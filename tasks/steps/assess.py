@@ -22,6 +22,7 @@ from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
+from tasks.steps.machine.other_patchers import explain_left_out
 from tasks.steps.start_checks import is_visit_needed
 
 _REBOOT_WORDS = {
@@ -117,14 +118,20 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         repair=options.repair,
         reboot_first=options.reboot_pending_first,
         reboot_may_wait=options.may_reboot_wait(packages.reboot),
-        updaters_paused=options.native_updaters == "pause",
+        updaters_paused=options.pauses_updaters,
+        patched_by_others=options.patched_by_others,
     )
 
 
 def _with_refusals(context: MachineContext, plan: MachinePlan) -> MachinePlan:
-    """Return a plan with the findings that would block the pre-check, if the machine needs a visit."""
+    """Return a plan with the findings that would block the pre-check, if the machine needs a visit.
+
+    A machine that others patch, and that the request skips, gets a note instead.
+    """
     if not is_visit_needed(context.state, context.run_context.options):
         return plan
+    if why := explain_left_out(context):
+        return replace(plan, notes=(*plan.notes, why))
     found = check_state_for_updates(context, context.facts, plan.chosen)
     # a patch run runs the checks of the inventory in its pre-check, just before it changes the machine
     if context.run_context.run.kind == "plan":

@@ -31,6 +31,7 @@ from tasks.steps.jobs.install_result import (
 from tasks.steps.jobs.package_job import run_job
 from tasks.steps.jobs.recovery import find_submitted_transactions
 from tasks.steps.machine.auto_updaters import is_pause_wanted, pause_updaters
+from tasks.steps.machine.other_patchers import halt_if_others_patch
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
     read_package_state_with_retry,
@@ -53,11 +54,12 @@ def install(context: MachineContext) -> MachineState:
     """
     install_log = InstallLog()
     try:
+        options = context.run_context.options
         if context.packages.problems:
-            if context.run_context.options.repair and context.packages.repairable and not run_before_hooks(context):
+            may_repair = options.repair and context.packages.repairable
+            if may_repair and not _may_be_changed(context, install_log):
                 return context.state
             _repair_packages(context, install_log)
-        options = context.run_context.options
         staging = options.stage or options.download_only
         obstacle = _stage_updates(context, install_log) if context.plan.chosen and staging else ""
         if options.download_only:
@@ -252,8 +254,10 @@ def _prepare_round(
     """Do what must precede a machine's first change, and divide the pending updates. Return () if nothing may begin."""
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
-    if context.run_context.options.hooks or is_pause_wanted(context):
-        if not _divide_into_transactions(context, install_log, pending, number) or not run_before_hooks(context):
+    options = context.run_context.options
+    if options.hooks or is_pause_wanted(context) or options.patched_by_others != "warn":
+        parts = _divide_into_transactions(context, install_log, pending, number)
+        if not parts or not _may_be_changed(context, install_log):
             return ()
         pause_updaters(context)
     pending = pending if number else _drop_already_installed(context, install_log, pending)
@@ -261,6 +265,12 @@ def _prepare_round(
         return ()
     # last, because everything before it took time
     return _divide_into_transactions(context, install_log, pending, number)
+
+
+def _may_be_changed(context: MachineContext, install_log: InstallLog) -> bool:
+    """Return whether a machine may be changed. The hooks before it have run then. What has begun is finished."""
+    has_begun = install_log.next_transaction_number or find_submitted_transactions(context, Kind.REPAIR, 0)
+    return (bool(has_begun) or not halt_if_others_patch(context)) and run_before_hooks(context)
 
 
 def _drop_already_installed(

@@ -1,10 +1,10 @@
 """The precheck step: may this machine be patched now? Each finding that blocks or warns has a remedy."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from tasks.model import Facts, Finding
 from tasks.protocols.clock import Deadline
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext
@@ -13,6 +13,7 @@ from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_with_clock
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.machine_lock import acquire_lock
+from tasks.steps.machine.other_patchers import explain_left_out, leave_out
 from tasks.steps.machine.package_state import wait_for_idle_packages
 from tasks.steps.start_checks import find_machine_cut_off
 
@@ -23,9 +24,12 @@ PACKAGE_WAIT_SECONDS = 300.0
 def precheck(context: MachineContext) -> MachineState:
     """Look at the machine just before it is changed. A blocking finding halts it.
 
-    If another run has the machine lock, this run does nothing there: two windows may be open at the same time.
+    A machine that others patch is left out, if the request says so. If another run has the machine lock, this run does
+    nothing there: two windows may be open at the same time.
     Connection and administrator rights need no finding: both raise when they fail.
     """
+    if why := explain_left_out(context):
+        return leave_out(context, context.packages, why)
     facts = _read_facts(context)
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
@@ -70,8 +74,3 @@ def _replan_changing_packages(context: MachineContext) -> bool:
     )
     context.state = replan_updates(context, wait_for_idle_packages(context, Step.PRECHECK, until))
     return True
-
-
-def describe_blocking_findings(findings: Sequence[Finding]) -> str:
-    """Return the blocking findings in words, or ""."""
-    return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Finding, Outcome, UpdateResult
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_concurrent_changes, clear_lock_warnings
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.runs.hooks import is_blocking_failure, to_finding
@@ -12,7 +13,7 @@ from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.states import FindingLevel, HookPoint, OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
-from tasks.steps.precheck import describe_blocking_findings
+from tasks.steps.machine.other_patchers import explain_left_out
 
 
 def report(context: MachineContext) -> Outcome:
@@ -186,6 +187,9 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         else r
         for r in results
     )
+    if why := explain_left_out(context):
+        left = tuple(replace(each, reason=why) if each.state is UpdateState.NOT_ATTEMPTED else each for each in results)
+        return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=why, updates=left)
     if machine_state.plan.refusals:
         outcome = build_outcome(context)
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)

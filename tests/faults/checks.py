@@ -9,7 +9,7 @@ from flows.request.patch_request import PatchRequest
 from tasks.model import Outcome, RunInfo, UpdateResult
 from tasks.protocols.records import JournalMark
 from tasks.records.measures import compute_weighted_mean
-from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS

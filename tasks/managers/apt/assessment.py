@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tasks.managers.apt.auto_updaters import UPDATER_UNITS, find_auto_updaters
+from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
     find_problems,
     find_unfinished_packages,
@@ -16,6 +16,7 @@ from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_re
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
+from tasks.managers.native_updaters import find_named_updaters
 from tasks.managers.script_output import (
     ScriptSection,
     parse_sections,
@@ -76,6 +77,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         problems, repairable, unfinished = (), False, ()
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     live = parse_live_patches(result, sections)
+    updaters = _parse_auto_updaters(sections, require_integer(state, "at"))
     return PackageState(
         manager="apt",
         updates=_with_pro_updates(updates, sections, native),
@@ -84,7 +86,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         problems=problems,
         repairable=repairable,
         lock_holder=describe_lock_holders(locks),
-        auto_updaters=_parse_auto_updaters(sections, require_integer(state, "at")),
+        auto_updaters=updaters,
         warnings=() if has_security else (_NO_SECURITY_WARNING,),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
@@ -92,6 +94,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         unfinished=unfinished,
         at_work=at_work,
         updater_units=UPDATER_UNITS,
+        non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
         repository_problems=repository_problems,
         live_patching=live,
     )

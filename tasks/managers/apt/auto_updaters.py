@@ -7,6 +7,8 @@ from tasks.managers.native_updaters import build_updaters_script, find_scheduled
 
 UPDATER_UNITS: Final = ("apt-daily*", "unattended-upgrades.service")
 """Masks of the services that update packages by themselves."""
+NON_INSTALLING_UPDATERS: Final = ("apt-daily.timer", "apt-daily.service")
+"""They read the package lists, and download."""
 
 _SETTING_BY_TIMER: Final = {
     "apt-daily.timer": "Update-Package-Lists",

@@ -31,6 +31,15 @@ masked, nothing can start it; a running one is not stopped, because it may be at
 OFFLINE_UPDATE: Final = "system-update.target"
 """The next boot installs prepared updates (systemd.offline-updates(7))."""
 
+NON_INSTALLING_UPDATERS: Final = (
+    "dnf-automatic-download.timer",
+    "dnf-automatic-download.service",
+    "dnf-automatic-notifyonly.timer",
+    "dnf-automatic-notifyonly.service",
+    _PACKAGEKIT_UNIT,
+)
+"""They download, notify, or install what a person asks for. What others do is in their files, which are not read."""
+
 UPDATER_UNITS: Final = (
     "dnf-automatic*",
     "dnf5-automatic*",

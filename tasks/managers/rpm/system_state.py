@@ -7,8 +7,14 @@ from typing import Final
 
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
+from tasks.managers.native_updaters import find_named_updaters
 from tasks.managers.outdated_programs import find_outdated_services
-from tasks.managers.rpm.auto_updaters import UPDATER_UNITS, find_unpausable_updaters, parse_auto_updaters
+from tasks.managers.rpm.auto_updaters import (
+    NON_INSTALLING_UPDATERS,
+    UPDATER_UNITS,
+    find_unpausable_updaters,
+    parse_auto_updaters,
+)
 from tasks.managers.rpm.packages import InstalledPackage, build_update_id, parse_installed
 from tasks.managers.rpm.reboot_need import RebootFacts, parse_reboot_facts
 from tasks.managers.script_output import (
@@ -81,6 +87,7 @@ def build_package_state(
         live_patching=system.live_patching,
         repository_problems=tuple(repository_problems),
         unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
+        non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
     )
 
 

@@ -35,6 +35,7 @@ class AgentsRecord(Record):
         mdm_updates: that MDM sets policies of Windows Update.
         azure_updates: Azure's extension for updates is installed.
         aws: the agent of AWS Systems Manager runs.
+        aws_patches: the file exists in which its Patch Manager keeps what it has installed.
     """
 
     config_manager: bool = False
@@ -43,6 +44,7 @@ class AgentsRecord(Record):
     mdm_updates: bool = False
     azure_updates: bool = False
     aws: bool = False
+    aws_patches: bool = False
 
 
 class ServiceRecord(Record):
@@ -87,9 +89,11 @@ def find_other_managers(
         others.append("policies of Intune or another MDM")
     if agents.azure_updates:
         others.append("Azure Update Manager's extension")
+    if agents.aws and agents.aws_patches:
+        others.append("AWS Systems Manager's Patch Manager")
     own = _find_automatic_updates(policy, system)
     warnings = [*_find_policy_warnings(policy), *_find_service_warnings(services)]
-    if agents.aws:
+    if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
         warnings.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
     return OtherManagers((*own, *((name, None) for name in others)), tuple(others), tuple(warnings))
 

@@ -1,5 +1,7 @@
 """Builds findings for the machine checks."""
 
+from collections.abc import Sequence
+
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
@@ -22,3 +24,8 @@ def build_warning(check: str, message: str, remedy: str) -> Finding:
 def build_blocker(check: str, message: str, remedy: str) -> Finding:
     """Return a finding of level block: it prevents patching."""
     return Finding(check, FindingLevel.BLOCK, message, remedy)
+
+
+def describe_blocking_findings(findings: Sequence[Finding]) -> str:
+    """Return the blocking findings in words, or ""."""
+    return "; ".join(f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK)

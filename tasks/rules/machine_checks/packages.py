@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from inventory.name_lists import join_first_names
 from tasks.assessment import TRY_AGAIN
 from tasks.model import Finding, PackageState, Update
-from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.auto_updaters import OthersPolicy, check_auto_updaters
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 
@@ -18,8 +18,6 @@ PENDING_REBOOT_CHECK = "pending-reboot"
 """The check for a reboot that was pending before the run. A reboot in the run removes the warning."""
 REPOSITORIES_CHECK = "repositories"
 """The check of the package repositories."""
-AUTO_UPDATER_CHECK = "auto-updater"
-"""The check of the system's own updaters."""
 
 
 def check_packages(
@@ -27,6 +25,7 @@ def check_packages(
     repair_allowed: bool,
     *,
     updaters_paused: bool = False,
+    patched_by_others: OthersPolicy = "warn",
 ) -> tuple[Finding, ...]:
     """Return findings about the package manager's state before patching.
 
@@ -34,11 +33,12 @@ def check_packages(
         packages: package state of the machine.
         repair_allowed: whether fleetpatch may finish an interrupted transaction.
         updaters_paused: whether the system's own updaters are paused before the installation.
+        patched_by_others: what the run does with a machine that others patch.
     """
     found = [
         *check_package_problems(packages, repair_allowed=repair_allowed),
         *_check_package_lock(packages),
-        *_check_auto_updaters(packages, paused=updaters_paused),
+        *check_auto_updaters(packages, patched_by_others, paused=updaters_paused),
     ]
     found += check_repositories(packages)
     if packages.reboot.answer is YesNoUnknown.YES:
@@ -132,26 +132,6 @@ def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None)
         else each
         for each in findings
     )
-
-
-def _check_auto_updaters(packages: PackageState, *, paused: bool) -> Iterable[Finding]:
-    for name, seconds in packages.auto_updaters:
-        when = "at any time" if seconds is None else f"in {format_duration(max(0.0, seconds))}"
-        is_pausable = name not in packages.unpausable_updaters
-        if paused and is_pausable and seconds != 0:  # an updater that is active now causes a wait, so it warns
-            yield build_good_finding(
-                AUTO_UPDATER_CHECK, f"{name} would act by itself {when}; it is paused before anything is installed"
-            )
-            continue
-        remedy = "Disable it, or move its time out of the window."
-        remedy = (
-            f"Let fleetpatch pause it (native_updaters: pause). {remedy}"
-            if is_pausable
-            else f"{remedy} No run pauses it."
-        )
-        yield build_warning(
-            AUTO_UPDATER_CHECK, f"{name} may install updates or lock the package manager by itself {when}", remedy
-        )
 
 
 def check_concurrent_changes(packages: PackageState) -> tuple[Finding, ...]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
 from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.machine_checks.disk import check_disk_space
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.rules.machine_checks.packages import (
@@ -24,6 +25,7 @@ def check_machine_state(
     reboot_first: bool = False,
     reboot_may_wait: bool = False,
     updaters_paused: bool = False,
+    patched_by_others: OthersPolicy = "warn",
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
 
@@ -35,9 +37,12 @@ def check_machine_state(
         reboot_first: whether the run executes a pending reboot before the installation.
         reboot_may_wait: whether the run leaves a pending reboot for later because live patches mitigate it.
         updaters_paused: whether the run pauses the system's own updaters before the installation.
+        patched_by_others: what the run does with a machine that others patch.
     """
     download = sum(update.size_bytes or 0 for update in chosen)
-    of_packages = check_packages(packages, repair_allowed=repair, updaters_paused=updaters_paused)
+    of_packages = check_packages(
+        packages, repair_allowed=repair, updaters_paused=updaters_paused, patched_by_others=patched_by_others
+    )
     return [
         *find_relevant_settings(facts, chosen),
         check_clock(facts.clock_skew_seconds),

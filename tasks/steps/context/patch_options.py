@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from tasks.model import Hook, RebootNeed, Selection
+from tasks.rules.machine_checks.auto_updaters import OthersPolicy
 from tasks.rules.runs.reboot_decision import may_reboot_wait
 from tasks.states import RebootPolicy
 
@@ -23,6 +24,7 @@ class PatchOptions:
         reboot_pending_first: do a reboot that was pending before the run before anything is installed.
         repair: finish a package transaction that was interrupted before the run.
         native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
+        patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
         restart_services: whether services that run replaced files are restarted if the machine is not rebooted.
         restart_services_exclude: masks of units that are never restarted.
         stage: download everything before the first transaction.
@@ -44,6 +46,7 @@ class PatchOptions:
     allow_removals: bool = False
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"
+    patched_by_others: OthersPolicy = "warn"
     restart_services: Literal["Never", "IfRequired"] = "Never"
     restart_services_exclude: tuple[str, ...] = ()
     stage: bool = True
@@ -52,6 +55,11 @@ class PatchOptions:
     max_unreachable_seconds: float = DEFAULT_MAX_UNREACHABLE_SECONDS
     refresh: bool = True
     hooks: tuple[Hook, ...] = ()
+
+    @property
+    def pauses_updaters(self) -> bool:
+        """Return whether the system's own updaters are paused before anything is installed."""
+        return self.native_updaters == "pause"
 
     def may_reboot_wait(self, need: RebootNeed) -> bool:
         """Return whether a required reboot is left for later because live patches mitigate it."""

@@ -11,7 +11,7 @@ from tasks.errors import FleetpatchError, RecordsError, ScriptFailed, Unsupporte
 from tasks.model import ErrorInfo, Finding
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import ScriptResult
-from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
 from tasks.states import FindingLevel, Step
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -36,7 +36,8 @@ _STILL_PAUSED_REMEDY = (
 
 def is_pause_wanted(context: MachineContext) -> bool:
     """Return whether this run pauses the system's own updaters."""
-    return context.run_context.options.native_updaters == "pause"
+    options = context.run_context.options
+    return options.pauses_updaters and not options.download_only
 
 
 def pause_updaters(context: MachineContext) -> None:

@@ -49,6 +49,7 @@ def test_nothing_given_is_the_default_request() -> None:
         ({"max_reboots": 0}, "max_reboots", 0),
         ({"allow_removals": True}, "allow_removals", True),
         ({"repair": True}, "repair", True),
+        ({"patched_by_others": "skip"}, "patched_by_others", "skip"),
         ({"no_stage": True}, "stage", False),
         ({"no_refresh": True}, "refresh", False),
         ({"dry_run": True}, "dry_run", True),

@@ -6,7 +6,7 @@ from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
 from tests.contract.windows.update_machine import guid, offer, soon
 from tests.contract.windows.windows_fleet import WindowsFleet, results
-from tests.lab.windows.scenario import Scenario, Update
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, Update
 
 LCU = "2026-11 Cumulative Update for Microsoft server operating system version 21H2"
 STACK = "2026-11 Servicing Stack Update for Windows Server 2022"
@@ -25,7 +25,7 @@ def test_everything_is_installed_in_order_with_one_reboot_and_automatic_updates_
     )
     scenario = Scenario(updates=updates, policies={r"AU\AUOptions": 4})
     with WindowsFleet.opened(scenario) as fleet:
-        outcome = fleet.patch("KB*1", "KB*2", "KB*5", native_updaters="pause")
+        outcome = fleet.patch("KB*1", "KB*2", "KB*5", native_updaters="pause", patched_by_others="fail")
         state = fleet.warm.windows.read_state()
         left = WindowsUpdateManager().assess(fleet.warm.open_host(), refresh=True, deadline=soon())
     assert [update.name for update in left.updates] == ["KB5000003"]
@@ -40,6 +40,22 @@ def test_everything_is_installed_in_order_with_one_reboot_and_automatic_updates_
     assert {name: value["data"] for name, value in values.items()} == {"AUOptions": 4}
     paused = [each.message for each in outcome.findings if "Automatic Updates" in each.message]
     assert any("paused while this run installed" in message for message in paused), paused
+
+
+def test_a_machine_of_another_patch_manager_is_failed_or_left_out_before_anything_is_done() -> None:
+    scenario = Scenario(updates=(offer(1),), services=(*SERVICES, Service("ccmexec")), policies={r"AU\AUOptions": 4})
+    with WindowsFleet.opened(scenario) as fleet:
+        failed = fleet.patch(patched_by_others="fail", native_updaters="pause")
+        left_out = fleet.patch(patched_by_others="skip")
+        state = fleet.warm.windows.read_state()
+    assert failed.state is OperationState.FAILED
+    assert failed.reason.startswith(
+        "pre-check auto-updater: ConfigMgr's client (ccmexec) may install updates by itself"
+    )
+    assert left_out.state is OperationState.NOT_STARTED
+    assert "others patch this machine (Automatic Updates, ConfigMgr's client (ccmexec))" in left_out.reason
+    assert {results(each)["KB5000001"].state for each in (failed, left_out)} == {UpdateState.NOT_ATTEMPTED}
+    assert not [each for each in state["journal"] if each["what"] in {"download", "install"}]
 
 
 def test_licence_terms_are_accepted_where_the_request_says_so() -> None:

@@ -60,11 +60,14 @@ def test_every_manager_and_every_reason_for_a_reboot_is_told() -> None:
     with WarmMachine.opened(MANAGED) as warm:
         extension = "Packages/Plugins/Microsoft.SoftwareUpdateManagement.WindowsOsUpdateExtension"
         (warm.system_root.parent / extension).mkdir(parents=True)
+        state = warm.system_root.parent / "ProgramData/Amazon/PatchBaselineOperations/State"
+        state.mkdir(parents=True)
+        (state / "PatchStatesConfiguration.json").write_text("{}")
         result = ask(warm)
         assert warm.windows.stand_in_errors() == []
     assert dict(one(result, "agents")) == {
         "kind": "agents", "config_manager": True, "co_management": 16, "mdm": True, "mdm_updates": True,
-        "azure_updates": True, "aws": True,
+        "azure_updates": True, "aws": True, "aws_patches": True,
     }  # fmt: skip
     assert dict(one(result, "reboot")) == {
         "kind": "reboot", "known": True, "update_agent": False, "servicing": True, "servicing_continues": True,

@@ -33,6 +33,7 @@ freezes: [{date: 2026-12-24, reason: eve}]
 reboot_if_live_patched: false
 reboot_pending_first: true
 native_updaters: pause
+patched_by_others: skip
 restart_services: IfRequired
 restart_services_exclude: [postgresql*]
 reboot_reserve_minutes: 20

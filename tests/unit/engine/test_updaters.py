@@ -10,7 +10,7 @@ from flows.cli.runtime.run_lookup import find_unfinished_acts
 from tasks.errors import ConnectionLost, RequestError
 from tasks.model import Outcome
 from tasks.protocols.records import JournalMark
-from tasks.rules.machine_checks.packages import AUTO_UPDATER_CHECK
+from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
 from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage

@@ -18,9 +18,13 @@ from tasks.managers.rpm.auto_updaters import (
     find_unpausable_updaters,
     parse_auto_updaters,
 )
+from tasks.managers.rpm.reboot_need import RebootFacts
+from tasks.managers.rpm.system_state import RpmSystem, build_package_state
 from tasks.managers.script_output import parse_sections
+from tasks.model import RebootNeed
 from tasks.protocols.transport import Script
 from tasks.rules.machine_checks.service_restarts import build_protected_unit_masks
+from tasks.states import YesNoUnknown
 from tasks.transport.script_library import compose_script, load_script
 from tests.unit.managers.recordings import recorded
 
@@ -67,6 +71,14 @@ def test_what_no_run_can_pause_is_known() -> None:
         "/etc/cron.weekly/opensuse.org-online_update",
         OFFLINE_UPDATE,
     )
+
+
+def test_what_only_downloads_or_waits_to_be_asked_is_told_apart() -> None:
+    names = ("dnf-automatic.timer", "dnf-automatic-notifyonly.timer", "packagekit.service")
+    reboot = RebootFacts(container=False, flag=False, kernel="", boot_time=None)
+    system = RpmSystem("x86_64", (), reboot, auto_updaters=tuple((name, None) for name in names))
+    need = RebootNeed(YesNoUnknown.NO)
+    assert build_package_state(system, manager="dnf", updates=(), reboot=need).non_installing_updaters == names[1:]
 
 
 def test_only_what_runs_no_program_is_ever_stopped() -> None:

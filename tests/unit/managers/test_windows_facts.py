@@ -99,6 +99,13 @@ class TestOtherManagers:
         assert len(names(state)) == 4
         assert state.unpausable_updaters == tuple(names(state)[1:])
 
+    def test_the_agent_of_aws_counts_only_where_its_patch_manager_has_installed(self) -> None:
+        state = state_of({"kind": "agents", "aws": True, "aws_patches": True})
+        assert names(state) == list(state.unpausable_updaters) == ["AWS Systems Manager's Patch Manager"]
+        assert state.warnings == ()
+        for agents in ({"aws": True}, {"aws_patches": True}):
+            assert names(state_of({"kind": "agents", **agents})) == []
+
     def test_enrolment_without_policies_of_updates_is_no_updater(self) -> None:
         assert names(state_of({"kind": "agents", "mdm": True, "co_management": 1})) == []
 

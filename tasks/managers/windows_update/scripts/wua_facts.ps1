@@ -66,6 +66,11 @@ function Write-FpAgents {
     foreach ($name in $names) {
         if (Test-Path -LiteralPath (Join-Path -Path $extensions -ChildPath $name)) { $azure = $true }
     }
+    # there Patch Manager keeps what it has installed
+    $patched = Join-Path -Path $env:ProgramData -ChildPath 'Amazon'
+    foreach ($name in @('PatchBaselineOperations', 'State', 'PatchStatesConfiguration.json')) {
+        $patched = Join-Path -Path $patched -ChildPath $name
+    }
     Write-FpRecord 'agents' ([ordered]@{
             config_manager = (Test-FpServiceRuns 'ccmexec')
             co_management = (Get-FpRegistryNumber 'HKLM:\SOFTWARE\Microsoft\CCM' 'CoManagementFlags')
@@ -73,6 +78,7 @@ function Write-FpAgents {
             mdm_updates = ($managed -and (Test-Path -LiteralPath $policies))
             azure_updates = $azure
             aws = (Test-FpServiceRuns 'AmazonSSMAgent')
+            aws_patches = (Test-Path -LiteralPath $patched)
         })
     foreach ($name in @('wuauserv', 'bits', 'cryptsvc', 'TrustedInstaller', 'msiserver')) {
         $found = Get-Service -Name $name -ErrorAction SilentlyContinue
