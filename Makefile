@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage coverage-windows check faults soak fmt lab bench docs lock clean
+.PHONY: help setup demo test test-fast coverage coverage-windows check kerberos faults soak fmt lab bench docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -55,6 +55,11 @@ coverage-windows: setup  ## measure which lines of the scripts for Windows the t
 	  $(ON_WINDOWS) || touch $(RAN)/failed
 	@$(PY) -m tests.ci.powershell_coverage $(RAN)
 	@[ ! -e $(RAN)/failed ] || { echo "coverage-windows: tests failed" >&2; exit 1; }
+
+kerberos: setup  ## log in to a Windows host with Kerberos, with a real KDC (compiles its libraries: gcc, libkrb5-dev, krb5-kdc)
+	@[ -d build/kerberos/gssapi ] || $(PY) -m pip install --quiet --no-deps --target build/kerberos \
+	  pykerberos==1.2.4 gssapi==1.12.0 krb5==0.10.0 decorator==5.3.1
+	@PYTHONPATH=build/kerberos $(PY) -m pytest -q $(ARGS) tests/contract/winrm/kerberos_with_a_kdc.py
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)

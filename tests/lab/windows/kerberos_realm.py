@@ -27,7 +27,7 @@ def why_not() -> str:
     """Why there can be no realm here; empty: there can."""
     modules = [name for name in _MODULES if importlib.util.find_spec(name) is None]
     if modules:
-        return f"Python has no {', '.join(modules)}: pip install 'pywinrm[kerberos]' gssapi krb5 (they are compiled)"
+        return f"Python has no {', '.join(modules)}: `make kerberos` compiles them"
     programs = [name for name in _PROGRAMS if shutil.which(name, path=_PATH) is None]
     return f"there is no {', '.join(programs)} (Debian: {PACKAGES})" if programs else ""
 
