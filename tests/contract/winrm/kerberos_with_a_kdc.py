@@ -1,6 +1,6 @@
 """Kerberos to a Windows host on loopback, with a real KDC: what is proven and refused, what is told, and how often.
 
-It needs MIT's KDC, and Python libraries that have no wheels. So `make test` does not collect it, and `make kerberos` plays it.
+It needs MIT's KDC, and Python libraries that have no wheels. `make test` does not collect it; `make kerberos` plays it.
 """
 
 import logging
