@@ -23,14 +23,16 @@ from tasks.model import (
     ValidationResult,
 )
 from tasks.protocols.records import JournalEntry, JournalMark
-from tasks.states import OperationState
-from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
+from tasks.states import OperationState, Step
+from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
 
 CHECKPOINT_ACT = "step"
 """The act of journal entries with a checkpoint; their key is the step."""
+_NEW_PLAN_ACT = "plan"
+"""The act of journal entries with the plan that a step has made again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,28 @@ def _find_new_plan(machine_state: MachineState) -> tuple[PackageState, MachinePl
     )
 
 
+def record_new_plan(context: MachineContext, step: Step) -> None:
+    """Store the plan that a step has made again. The step may be repeated, when its updates are no longer pending.
+
+    Raises:
+        RecordsError: it can't be stored.
+    """
+    new_plan = Checkpoint(anew=_find_new_plan(context.state))
+    detail = _CHECKPOINT_ADAPTER.dump_python(new_plan, mode="json", by_alias=True, exclude_defaults=True)
+    record_end(context, step, _NEW_PLAN_ACT, step.value, detail)
+
+
+def restore_new_plan(context: MachineContext, step: Step) -> MachineState | None:
+    """Return the state with the plan that an earlier process of this run has made again in this step, or None.
+
+    Raises:
+        RecordsError: the journal can't be read, or the entry is not valid.
+    """
+    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    found = [each for each in entries if each.act == _NEW_PLAN_ACT and each.step is step]
+    return _take_new_plan(context.state, _parse_checkpoint(found[-1], context.name)) if found else None
+
+
 def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
     """Return a machine's state after its last completed step, from its journal. Pure.
 
@@ -104,23 +128,31 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
     checkpoints = [entry for entry in entries if entry.act == CHECKPOINT_ACT and entry.mark is JournalMark.AFTER]
     if not checkpoints:
         return machine_state
-    try:
-        checkpoint = _CHECKPOINT_ADAPTER.validate_python(checkpoints[-1].detail, strict=False)
-    except ValidationError as error:
-        raise RecordsError(
-            f"the journal of run {checkpoints[-1].run_id} can't be understood "
-            f"at {checkpoints[-1].at:%Y-%m-%d %H:%M:%S}: {error}",
-            machine=machine_state.machine.name,
-            hint="It was written by another version; finish the run with that one.",
-        ) from error
+    checkpoint = _parse_checkpoint(checkpoints[-1], machine_state.machine.name)
     parts = {name: getattr(checkpoint, name) for name in _SHARED_FIELDS}
     if checkpoint.halted:
         parts |= {"baseline": None, "findings": ()}
-    if checkpoint.anew is not None:
-        packages, plan = checkpoint.anew
-        assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
-        machine_state = replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
+    machine_state = _take_new_plan(machine_state, checkpoint)
     return replace(machine_state, **{**parts, "halted": "", "error": None})
+
+
+def _parse_checkpoint(entry: JournalEntry, machine: str) -> Checkpoint:
+    try:
+        return _CHECKPOINT_ADAPTER.validate_python(entry.detail, strict=False)
+    except ValidationError as error:
+        raise RecordsError(
+            f"the journal of run {entry.run_id} can't be understood at {entry.at:%Y-%m-%d %H:%M:%S}: {error}",
+            machine=machine,
+            hint="It was written by another version; finish the run with that one.",
+        ) from error
+
+
+def _take_new_plan(machine_state: MachineState, checkpoint: Checkpoint) -> MachineState:
+    if checkpoint.anew is None:
+        return machine_state
+    packages, plan = checkpoint.anew
+    assessment = replace(machine_state.assessment, packages=packages) if machine_state.assessment else None
+    return replace(machine_state, assessment=assessment, plan=plan, was_replanned=True)
 
 
 def complete_recorded_state(context: MachineContext) -> None:

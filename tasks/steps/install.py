@@ -18,6 +18,7 @@ from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.transaction_planning import plan_transactions as divide
 from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.assess import replan_updates
+from tasks.steps.checkpoint import record_new_plan, restore_new_plan
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.hooks import run_before_hooks
@@ -133,7 +134,11 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
     context.state = replace(context.state, findings=(*findings, mended))
-    context.state = replan_updates(context, state)  # updates that only a repair makes visible are not approved
+    # a process that died after its repair may have installed updates of its plan: they are no longer pending
+    recorded = restore_new_plan(context, Step.INSTALL) if context.state.was_started else None
+    context.state = recorded or replan_updates(context, state)  # what only a repair makes visible is not approved
+    if not recorded:
+        record_new_plan(context, Step.INSTALL)
 
 
 def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:

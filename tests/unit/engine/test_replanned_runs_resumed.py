@@ -50,3 +50,18 @@ def test_what_somebody_installed_before_the_precheck_is_not_asked_for(dies_at: i
 
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
     assert ("a", UpdateState.INSTALLED) in [(each.update.id, each.state) for each in outcome.updates]
+
+
+@pytest.mark.parametrize("dies_at", choose_calls(70, 10))
+def test_what_was_installed_after_a_repair_is_reported_by_the_process_that_resumes(dies_at: int) -> None:
+    fleet, web = fleet_of(FakePackage("a", seconds=60), FakePackage("half", installed="2.0", broken=True))
+    try:
+        outcome = outcome_of(begin(fleet, fleet.request(repair=True), Life(dies_at=dies_at)), "web")
+    except Killed:
+        fleet.clock.advance(30)
+        outcome = outcome_of(resume(fleet), "web")
+
+    states = {each.update.id: each.state for each in outcome.updates}
+    assert states == {"a": UpdateState.INSTALLED, "half": UpdateState.REPAIRED}, outcome.reason
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert len(web.installs()) == 1
