@@ -4,6 +4,7 @@ A refusal is stored for its machine, user and credential. A password is also cou
 be in a directory, which locks it for all machines after some refusals. Nothing shows whether an account is such a one.
 """
 
+import math
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -25,9 +26,13 @@ REFUSAL_RETRY_DELAY: Final = timedelta(seconds=30)
 """The pause between two such attempts."""
 MAX_MACHINES_IN_DOUBT: Final = 2
 """How many machines that accepted a password before may refuse it, without an acceptance since. More of them would lock
-an account of a directory whose password was changed during the run: with these, it sees at most four refusals."""
-DOUBT_DELAY: Final = timedelta(minutes=30)
-"""For how long the password is then sent to no machine. Most directories count refusals for a shorter time."""
+an account of a directory whose password was changed during the run."""
+DOUBT_DELAY: Final = timedelta(minutes=5)
+"""For how long no machine gets the password then: machines that boot refuse logins until their directory is up."""
+LONG_DOUBT_DELAY: Final = timedelta(minutes=30)
+"""The same after MAX_REFUSALS_IN_DOUBT. Most directories count refusals for a shorter time."""
+MAX_REFUSALS_IN_DOUBT: Final = 4
+"""So many refusals of a changed password reach a directory, then one in LONG_DOUBT_DELAY: usual limits are higher."""
 
 
 class CredentialWithheld(Exception):
@@ -75,10 +80,17 @@ class _CredentialState:
     consecutive_refusals: list[str] = field(default_factory=list)
     machines_in_doubt: set[str] = field(default_factory=set)
     doubted_at: datetime | None = None
+    refusals_in_doubt: int = 0
     accepted_agent_keys: list[str] = field(default_factory=list)
 
     def is_doubtful(self) -> bool:
         return not self.accepting_machines or bool(self.machines_in_doubt)
+
+    def find_doubt_end(self) -> datetime | None:
+        """Return until when the password must be sent to no machine, or None."""
+        if self.doubted_at is None or len(self.machines_in_doubt) < MAX_MACHINES_IN_DOUBT:
+            return None
+        return self.doubted_at + (DOUBT_DELAY if self.refusals_in_doubt < MAX_REFUSALS_IN_DOUBT else LONG_DOUBT_DELAY)
 
 
 class LockoutGuard:
@@ -150,11 +162,12 @@ class LockoutGuard:
                 f"it refused {what} earlier in this run; it is not sent again",
                 "Correct the credential, or the account on the machine, and start again.",
             )
-        in_doubt = sorted(account.machines_in_doubt)
-        if len(in_doubt) >= MAX_MACHINES_IN_DOUBT and account.doubted_at and now < account.doubted_at + DOUBT_DELAY:
+        until = account.find_doubt_end()
+        if until is not None and now < until:
             raise CredentialWithheld(
-                f"{what} was accepted before in this run, and then refused by {', '.join(in_doubt)}; it is not sent to "
-                f"any machine for {DOUBT_DELAY.total_seconds() / 60:.0f} minutes",
+                f"{what} was accepted before in this run, and then refused by "
+                f"{', '.join(sorted(account.machines_in_doubt))}; it is not sent to any machine for "
+                f"{math.ceil((until - now).total_seconds() / 60)} minutes",
                 "A shared account would be locked. Was the password changed? Correct it, and start again.",
             )
         others = [name for name in account.consecutive_refusals if name != machine]
@@ -176,6 +189,7 @@ def _record_attempt(
         account.refusals_by_machine.pop(machine, None)
         account.consecutive_refusals.clear()
         account.machines_in_doubt.clear()
+        account.refusals_in_doubt = 0
         return
     known = machine in account.accepting_machines
     # A broken connection proves little. For a password that never worked there, it counts as a refusal, to be safe.
@@ -187,6 +201,7 @@ def _record_attempt(
     account.refusals_by_machine[machine] = _RefusalCount(1 if before is None else before.count + 1, now)
     if known:
         account.machines_in_doubt.add(machine)
+        account.refusals_in_doubt += 1
         account.doubted_at = now
     if password and machine not in account.consecutive_refusals:
         account.consecutive_refusals.append(machine)

@@ -15,7 +15,9 @@ from tasks.errors import AuthenticationFailed, DeadlineExceeded, PrivilegeError
 from tasks.protocols.clock import Deadline
 from tasks.transport.lockout_guard import (
     DOUBT_DELAY,
+    LONG_DOUBT_DELAY,
     MAX_REFUSALS_AFTER_SUCCESS,
+    MAX_REFUSALS_IN_DOUBT,
     MAX_REFUSALS_PROVEN,
     MAX_REFUSALS_UNPROVEN,
     REFUSAL_RETRY_DELAY,
@@ -127,16 +129,28 @@ def test_a_password_that_is_changed_during_the_run_locks_no_account_of_a_directo
     machines = [f"m{number}" for number in range(10)]
     for machine in machines:
         assert run.log_in(machine, "takes")
-    for _ in range(50):
+    while run.clock.now() - FakeClock().now() < LONG_DOUBT_DELAY:
         for machine in machines:
             run.log_in(machine, "refuses")
         run.clock.sleep(REFUSAL_RETRY_DELAY.total_seconds() + 1)
-        if run.clock.now() - FakeClock().now() >= DOUBT_DELAY:
-            break
-    assert run.sent[10:] == [("m0", "refuses"), ("m1", "refuses")]
+    assert run.count() - 10 == MAX_REFUSALS_IN_DOUBT
+    run.clock.sleep(LONG_DOUBT_DELAY.total_seconds())
+    assert run.log_in("m4", "refuses")
+    assert not run.log_in("m5", "refuses")
+
+
+def test_a_directory_that_is_down_while_two_machines_boot_delays_the_fleet_for_minutes_only():
+    run = Run()
+    for machine in "abc":
+        assert run.log_in(machine, "takes")
+    assert run.log_in("a", "refuses")
+    assert run.log_in("b", "refuses")
+    assert not run.log_in("c", "takes")
     run.clock.sleep(DOUBT_DELAY.total_seconds())
-    assert run.log_in("m2", "takes")  # a directory that was down
-    assert run.log_in("m0", "takes")
+    assert run.log_in("c", "takes")
+    assert run.log_in("a", "takes")
+    assert run.log_in("b", "refuses")  # the count began again
+    assert run.log_in("c", "takes")
 
 
 def test_one_machine_whose_password_was_changed_keeps_no_other_waiting():
