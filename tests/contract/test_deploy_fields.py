@@ -277,9 +277,11 @@ def test_a_run_that_the_scheduler_made_meanwhile_is_seen_and_cancelled(place: Pl
     run = nights.made(0)
     place.offered.patch("/deployments/{id}", {"parameters": there}, id=nights.deployment)
 
-    (seen,) = place.differences()
+    seen = place.differences()
 
-    assert seen.startswith("cancel flow run patch-fleet/meanwhile of")
+    # the server's own scheduler may have made some too
+    assert seen
+    assert all(each.startswith("cancel flow run patch-fleet/meanwhile of") for each in seen)
     place.deploy()
     assert nights.state(run)[0] == "CANCELLED"
 
