@@ -25,7 +25,9 @@ def test_a_patch_that_goes_well_ends_with_0(stage: Stage) -> None:
 def test_a_failed_machine_ends_with_1_and_a_whole_report(stage: Stage, tmp_path: Path) -> None:
     stage.add("bad", security("openssl", fails="disk on fire"))
     stage.add("good", security("openssl"))
-    said = stage.run("patch", "*", *QUICK, "--report", str(tmp_path / "reports"), "--wave-percent", "100", "--json")
+    # without the budget, the good machine does not begin if the other one has failed by then
+    both = ("--wave-percent", "100", "--failure-budget", "1")
+    said = stage.run("patch", "*", *QUICK, *both, "--report", str(tmp_path / "reports"), "--json")
     assert said.code == 1
     states = {row["machineName"]: row["status"] for row in said.json["machines"]}
     assert states == {"bad": "Failed", "good": "Succeeded"}
