@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tasks.model import Facts, Finding
+from tasks.model import Finding
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.states import FindingLevel, OperationState, Step
@@ -10,7 +10,7 @@ from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.custom_checks import run_check
-from tasks.steps.machine.facts import read_facts_with_clock
+from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.machine_lock import acquire_lock
 from tasks.steps.machine.other_patchers import explain_left_out, leave_out
@@ -30,12 +30,12 @@ def precheck(context: MachineContext) -> MachineState:
     """
     if why := explain_left_out(context):
         return leave_out(context, context.packages, why)
-    facts = _read_facts(context)
+    facts = read_facts_again(context)
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
     if lock_result.finding.level is not FindingLevel.BLOCK and _replan_changing_packages(context):
         # facts again: changes that others made meanwhile are not changes of this run
-        facts = _read_facts(context)
+        facts = read_facts_again(context)
         context.state = replace(context.state, baseline=facts)
     findings = [
         lock_result.finding,
@@ -51,11 +51,6 @@ def precheck(context: MachineContext) -> MachineState:
     is_held_elsewhere = lock_result.is_held_elsewhere and blocking == [lock_result.finding]
     halted_as = OperationState.NOT_STARTED if is_held_elsewhere else OperationState.FAILED
     return replace(context.state, findings=tuple(findings), halted=halted, halted_as=halted_as)
-
-
-def _read_facts(context: MachineContext) -> Facts:
-    clock, deadline = context.run_context.clock, context.build_read_deadline()
-    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
 
 
 def _replan_changing_packages(context: MachineContext) -> bool:

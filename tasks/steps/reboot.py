@@ -24,7 +24,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.recovery import find_ordered_reboot
-from tasks.steps.machine.facts import read_facts_with_clock
+from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
@@ -181,8 +181,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
 
     A machine with a file system that is now read-only is halted: packages could only be half installed there.
     """
-    clock, deadline = context.run_context.clock, context.build_read_deadline()
-    facts = read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
+    facts = read_facts_again(context)
     worse = () if context.state.baseline is None else check_mounts_writable(context.state.baseline.disks, facts.disks)
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
     assessment = context.state.assessment

@@ -24,6 +24,7 @@ from tasks.steps.machine.health import check_health_since
 from tasks.steps.machine.package_state import build_package_wait_deadline, read_package_state, wait_for_idle_packages
 
 POLL_SECONDS = 2.0
+LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: each poll reads all facts
 
 
 def validate(context: MachineContext) -> MachineState:
@@ -119,9 +120,10 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
         late_until = facts.services.late_start_seconds + seconds
         is_late = facts.uptime_seconds < late_until and bool(find_late_services(before.services, facts.services))
-        if (good or deadline.has_passed(clock)) and not is_late:
+        is_decided = good or deadline.has_passed(clock)
+        if is_decided and not is_late:
             return facts, findings
-        clock.sleep(POLL_SECONDS)
+        clock.sleep(LATE_POLL_SECONDS if is_decided else POLL_SECONDS)
 
 
 def _check_versions(context: MachineContext, packages: PackageState) -> tuple[list[Finding], Mapping[str, str | None]]:

@@ -47,7 +47,7 @@ def password_changed(stage: WindowsStage) -> None:
         raise Broken(f"a wrong password was sent {host.accounts.wrong_passwords} times: the account is locked")
     if state_of(stage, SLOW)[0] is not UpdateState.PENDING or "refused" not in stage.outcome().reason:
         raise Broken(f"{state_of(stage, SLOW)}: {stage.outcome().reason}")
-    stage.fleet.describe("http")  # whoever changed it says so
+    stage.fleet.describe("http")  # the new password is in the inventory from here on
 
 
 def shells_taken(stage: WindowsStage) -> None:

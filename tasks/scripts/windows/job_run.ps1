@@ -73,8 +73,8 @@ function Confirm-FpBegin {
     $false
 }
 
-# Keeps files of the job open while it runs: Windows lets nobody delete them, or their folder. Else a job whose folder
-# was deleted would look like none, another one would begin beside it, and nobody would know what it has installed.
+# Keeps files of the job open while it runs, so that Windows refuses to delete them or their folder. Without its folder,
+# a job would look like none. Another job would begin beside it, and what the first one installs would not be known.
 function Open-FpFiles { # returns their streams
     foreach ($name in 'meta.json', 'params.json', 'label', 'events', 'log') {
         try {

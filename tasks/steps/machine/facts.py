@@ -14,6 +14,7 @@ from tasks.protocols.transport import Script, ScriptResult, Transport
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 from tasks.states import FindingLevel
+from tasks.steps.context.machine_context import MachineContext
 
 _MAX_EPOCH_SECONDS = 1e11
 """Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""
@@ -201,6 +202,12 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts
     return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
+
+
+def read_facts_again(context: MachineContext) -> Facts:
+    """Read the facts of a machine whose facts this run has read before, as read_facts_with_clock does."""
+    clock, deadline = context.run_context.clock, context.build_read_deadline()
+    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
 
 
 def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:

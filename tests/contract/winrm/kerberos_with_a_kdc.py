@@ -1,4 +1,4 @@
-"""Kerberos to a Windows host on loopback, with a real KDC: what is proven and refused, what is told, and how often.
+"""Kerberos to a Windows host on loopback, with a real KDC: what is proven, what is refused, and the errors.
 
 It needs MIT's KDC, and Python libraries that have no wheels. `make test` does not collect it; `make kerberos` plays it.
 """

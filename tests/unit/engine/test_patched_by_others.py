@@ -26,7 +26,7 @@ HOOKS = {"before_machine": [hook("drain", "machine-command")], "after_machine": 
 
 
 def owned(*names: str) -> SimFleet:
-    """Return a fleet of "web", which these patch, and "db", which nobody else does."""
+    """Return a fleet of "web", which these patch, and "db", which no other patches."""
     fleet = SimFleet()
     for name in ("web", "db"):
         fleet.add(name, [FakePackage("a", seconds=20)])

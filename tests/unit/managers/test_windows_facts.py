@@ -13,7 +13,7 @@ from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_
 from tasks.managers.windows_update.records import parse_record
 from tasks.model import LivePatching, PackageState, RebootNeed
 from tasks.states import YesNoUnknown
-from tests.unit.managers.windows_records import NOW, assessment, history_record, policy_record, system_record
+from tests.unit.managers.windows_records import ENROLLED, NOW, assessment, history_record, policy_record, system_record
 
 HARD = ("update_agent", "servicing", "servicing_continues", "config_manager", "renamed", "joining")
 MARKS = ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExeVolatile", "CurrentRebootAttempts"]
@@ -133,16 +133,6 @@ class TestOtherManagers:
         assert (idle.lock_holder, idle.at_work) == ("Windows servicing (TiWorker.exe)", "")
 
 
-ENROLLED = {
-    "kind": "hotpatch",
-    "enrolled": "Hotpatch Enrollment Package",
-    "vbs_configured": 1,
-    "vbs_status": 2,
-    "secure_boot": 1,
-    "table_size": 4096,
-    "licence": None,
-    "arc": False,
-}
 AZURE_2022 = system_record(edition="ServerTurbine", build="20348", ubr=2700)
 STANDARD_2025 = system_record(edition="ServerStandard", build="26100", ubr=3981)
 HOTPATCH_TITLE = "2026-11 Hotpatch Update for Windows Server 2025 for x64-based Systems (KB5058497)"

@@ -14,6 +14,7 @@ from tasks.rules.updates.selection import describe_unapplied_limits, select_upda
 from tasks.states import Classification, UpdateState, YesNoUnknown
 from tests.unit.managers.windows_records import (
     DRIVER,
+    ENROLLED,
     NOW,
     assessment,
     history_record,
@@ -24,16 +25,7 @@ from tests.unit.managers.windows_records import (
 DAY = 86_400
 NO, PERHAPS, YES = YesNoUnknown.NO, YesNoUnknown.UNKNOWN, YesNoUnknown.YES
 NEVER, ALWAYS, CAN_ASK = 0, 1, 2
-ENROLLED = {
-    "kind": "hotpatch",
-    "enrolled": "Hotpatch Enrollment Package",
-    "vbs_configured": 1,
-    "vbs_status": 2,
-    "secure_boot": 1,
-    "table_size": 4096,
-    "licence": 1,
-    "arc": True,
-}
+ENROLLED_BY_ARC = ENROLLED | {"licence": 1, "arc": True}
 HOTPATCH = update_record(6, title="Hotpatch Update for Windows Server 2025 (KB5000006)", reboot_behavior=CAN_ASK)
 LCU = update_record(5, title="2026-11 Cumulative Update for Windows Server 2025 (KB5000005)", reboot_behavior=CAN_ASK)
 NET = update_record(4, title="2026-11 Cumulative Update for .NET Framework 4.8 (KB5000004)", reboot_behavior=CAN_ASK)
@@ -57,7 +49,7 @@ def plan_of(*records: dict[str, Any], now: int = NOW, **system: Any) -> MachineP
 
 class TestExpectedReboot:
     def test_only_hotpatches_in_a_month_of_hotpatches_need_none(self) -> None:
-        plan = plan_of(ENROLLED, HOTPATCH, now=at("2026-11-18"))
+        plan = plan_of(ENROLLED_BY_ARC, HOTPATCH, now=at("2026-11-18"))
         assert predict_reboot(plan) is NO
         assert explain_reboot(plan) == (
             "KB5000006 (a hotpatch, which changes the running system; the next planned baseline is on 2027-01-12); "
@@ -78,7 +70,7 @@ class TestExpectedReboot:
         ],
     )
     def test_a_month_with_a_planned_baseline_expects_one(self, day: str, expected: YesNoUnknown) -> None:
-        plan = plan_of(ENROLLED, HOTPATCH, now=at(day))
+        plan = plan_of(ENROLLED_BY_ARC, HOTPATCH, now=at(day))
         assert predict_reboot(plan) is expected
         assert ("planned baseline" in explain_reboot(plan)) is True
 
@@ -94,7 +86,7 @@ class TestExpectedReboot:
     def test_another_selected_update_may_need_one_also_then(
         self, other: dict[str, Any], expected: YesNoUnknown, reason: str
     ) -> None:
-        plan = plan_of(ENROLLED, HOTPATCH | {"id": "0000abcd-0000-4000-8000-000000000000"}, other)
+        plan = plan_of(ENROLLED_BY_ARC, HOTPATCH | {"id": "0000abcd-0000-4000-8000-000000000000"}, other)
         assert (predict_reboot(plan), explain_reboot(plan)) == (expected, reason)
 
     @pytest.mark.parametrize(
@@ -106,7 +98,7 @@ class TestExpectedReboot:
         ],
     )
     def test_a_machine_that_is_not_ready_for_hotpatches_may_need_one(self, changes: dict[str, Any], doubt: str) -> None:
-        plan = plan_of(ENROLLED | changes, HOTPATCH)
+        plan = plan_of(ENROLLED_BY_ARC | changes, HOTPATCH)
         assert (predict_reboot(plan), explain_reboot(plan)) == (PERHAPS, f"KB5000006 (a hotpatch, but {doubt})")
 
     def test_what_the_publisher_says_of_a_hotpatch_counts_in_every_month(self) -> None:

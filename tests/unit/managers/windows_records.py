@@ -11,6 +11,16 @@ DEFINITION = "e0789628-ce08-4437-be74-2495b842f43b"
 DRIVER = "ebfc1fc5-71a4-4f7b-9aca-3b9a503104a0"
 PRODUCT = "b3c75dc1-155f-4be4-b015-3f1a91758e52"
 NOW = 1_795_000_000  # 2026-11-18 11:06:40 UTC, a Wednesday
+ENROLLED = {
+    "kind": "hotpatch",
+    "enrolled": "Hotpatch Enrollment Package",
+    "vbs_configured": 1,
+    "vbs_status": 2,
+    "secure_boot": 1,
+    "table_size": 4096,
+    "licence": None,
+    "arc": False,
+}
 
 
 def guid(number: int) -> str:
