@@ -9,14 +9,14 @@ import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, Response
+from playwright.sync_api import Browser, BrowserContext, Page, Response
 from playwright.sync_api import TimeoutError as PageTimeout
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -73,10 +73,11 @@ class Place:
 
     server: PrefectServer
     client: SyncPrefectClient
-    page: Page
+    context: BrowserContext
     fleet: SimFleet
     records: SqlRecords
     path: str = ""
+    page: Page = field(init=False)
 
     def renew(self) -> None:
         """Give all machines their old packages. The first machine installs its first update until a test ends that."""
@@ -103,12 +104,18 @@ class Place:
         """Choose the page whose buttons are pressed next."""
         self.path = path
 
-    def load(self) -> None:
-        self.page.goto(self.server.url.removesuffix("/api") + self.path)
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the page, and close it afterwards: it would keep the browser and the server busy.
 
-    def show_nothing(self) -> None:
-        """Show nothing: a page of Prefect keeps the browser and the server busy for as long as it is there."""
-        self.page.goto("about:blank")
+        It is a new one each time: Prefect's page goes back to the one before it a while after something was deleted.
+        """
+        self.page = self.context.new_page()
+        try:
+            self.page.goto(self.server.url.removesuffix("/api") + self.path)
+            yield
+        finally:
+            self.page.close()
 
     def press(self, name: str) -> None:
         """Press a button of the page."""
@@ -136,7 +143,11 @@ class Place:
 
     def switch_off(self, done: Callable[[], object]) -> None:
         """Press the page's switch, until something is done."""
-        self.again_until(self.page.locator(".p-toggle, [role=switch]").first.click, done, "the switch")
+
+        def act() -> None:
+            self.page.locator(".p-toggle, [role=switch]").first.click()
+
+        self.again_until(act, done, "the switch")
 
     def again_until(self, act: Callable[[], None], done: Callable[[], object], what: str) -> None:
         """Do something as often as it takes: a busy SQLite refuses writes of the server, a notice hides a button.
@@ -147,9 +158,8 @@ class Place:
         end, heard = time.monotonic() + PATIENCE, list[str]()
         while not (heard and done()):
             assert not heard or time.monotonic() < end, f"{what} was pressed, and nothing came of it: {heard}"
-            self.load()
-            answer = self.answer_to(act)
-            self.show_nothing()
+            with self.shown():
+                answer = self.answer_to(act)
             if wait(done, DONE_SECONDS if answer is not None and answer.ok else 0):
                 return
             heard.append(f"{answer.status} {answer.url}" if answer is not None else "no answer")
@@ -267,13 +277,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory, browser: Browser) -> Iterato
     ):
         served = {PLACE: str(place), "PREFECT_RUNNER_POLL_FREQUENCY": "2", **more}
         server.run("-m", "tests.flows.served_on_fakes", log=home / "serve.log", **served)
-        page = browser.new_page(viewport={"width": 1300, "height": 900})
-        page.set_default_timeout(CLICK_SECONDS * 1000)
-        page.set_default_navigation_timeout(PATIENCE * 1000)
-        found = Place(server, client, page, made, records)
+        context = browser.new_context(viewport={"width": 1300, "height": 900})
+        context.set_default_timeout(CLICK_SECONDS * 1000)
+        context.set_default_navigation_timeout(PATIENCE * 1000)
+        found = Place(server, client, context, made, records)
         until(lambda: offers(found, "other"), "the deployments")
         yield found
-        page.close()
+        context.close()
 
 
 def offers(place: Place, name: str) -> bool:
