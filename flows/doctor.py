@@ -29,7 +29,7 @@ from tasks.errors import (
     Unreachable,
 )
 from tasks.model import Assessment, ErrorInfo, Facts, Finding, PackageState, RunInfo
-from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK, SETTINGS_CHECK
+from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK, SETTINGS_CHECK, describe_blocking_findings
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
 from tasks.rules.machine_checks.precheck import check_clock, check_machine_state
 from tasks.states import FindingLevel, OperationState, Step
@@ -172,9 +172,9 @@ def _check_machine(run_context: RunContext, machine: Machine) -> Readiness:
     if not machine.owner.is_patchable:
         words = f"it is patched by its owner ({machine.owner}); fleetpatch only looks at it"
         findings = (*findings, Finding("owner", FindingLevel.GOOD, words))
-    blocking = [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.BLOCK]
+    blocking = describe_blocking_findings(findings)
     state = OperationState.FAILED if blocking else OperationState.SUCCEEDED
-    run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, "; ".join(blocking))
+    run_context.listener.on_step_finished(machine.name, Step.ASSESS, state.value, blocking)
     return Readiness(machine.name, findings)
 
 

@@ -243,12 +243,7 @@ class ValidationResult:
     @property
     def is_healthy(self) -> bool:
         """Return whether no finding blocks."""
-        return not self.blocking_findings
-
-    @property
-    def blocking_findings(self) -> tuple[Finding, ...]:
-        """Return the findings that make the machine fail."""
-        return tuple(finding for finding in self.findings if finding.level is FindingLevel.BLOCK)
+        return all(finding.level is not FindingLevel.BLOCK for finding in self.findings)
 
 
 @dataclass(frozen=True, slots=True)

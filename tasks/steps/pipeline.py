@@ -7,6 +7,7 @@ from datetime import datetime
 
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import Assessment, ErrorInfo, StepRecord
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tasks.steps.assess import assess, plan_updates
 from tasks.steps.checkpoint import CHECKPOINT_ACT, build_checkpoint
@@ -169,9 +170,7 @@ def evaluate_step(machine_state: MachineState, step: Step) -> tuple[OperationSta
         if failed_updates:
             return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
     if step is Step.VALIDATE and machine_state.validation is not None and not machine_state.validation.is_healthy:
-        return OperationState.FAILED, "; ".join(
-            f"{finding.check}: {finding.message}" for finding in machine_state.validation.blocking_findings
-        )
+        return OperationState.FAILED, describe_blocking_findings(machine_state.validation.findings)
     return OperationState.SUCCEEDED, ""
 
 

@@ -16,6 +16,7 @@ from tasks.errors import (
 from tasks.model import Finding, PackageState, RebootNeed, RebootResult
 from tasks.protocols.transport import ScriptRecord
 from tasks.rules.machine_checks.disk import check_mounts_writable
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.states import FindingLevel, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
@@ -189,7 +190,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
         context.state,
         baseline=facts,
         findings=(*context.state.findings, *worse),
-        halted="; ".join(f"{finding.check}: {finding.message}" for finding in worse),
+        halted=describe_blocking_findings(worse),
         assessment=replace(assessment, packages=packages) if assessment else None,
     )
 

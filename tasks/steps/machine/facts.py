@@ -20,8 +20,6 @@ _MAX_EPOCH_SECONDS = 1e11
 """Seconds since 1970, in the year 5138. A later clock or a longer uptime is not valid, and can't be formatted."""
 _MAX_BYTES = 2**62
 """Limit for bytes and files: some file systems report any number, and the records store 64 bits."""
-
-
 _MAX_LATE_START_SECONDS = 3600
 """Limit for the time after the boot at which a system starts its last services."""
 

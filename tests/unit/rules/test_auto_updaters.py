@@ -54,8 +54,8 @@ def test_only_skip_leaves_out_and_names_who_patches_it() -> None:
     assert describe_left_out(STATE, "skip", paused=True) == why
     assert "(timer, at-work, agent)" in describe_left_out(STATE, "skip", paused=False)
     assert describe_left_out(STATE, "fail", paused=False) == describe_left_out(STATE, "warn", paused=False) == ""
-    nobody = make_package_state(auto_updaters=(("lists", 0.0),), non_installing_updaters=("lists",))
-    assert describe_left_out(nobody, "skip", paused=False) == ""
+    only_lists = make_package_state(auto_updaters=(("lists", 0.0),), non_installing_updaters=("lists",))
+    assert describe_left_out(only_lists, "skip", paused=False) == ""
 
 
 @pytest.mark.parametrize(("policy", "blocks"), [("warn", False), ("fail", True), ("skip", False)])
