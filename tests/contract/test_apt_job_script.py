@@ -15,9 +15,11 @@ from tests.ci.tree import TOP
 POSIX_SCRIPTS = TOP / "tasks/scripts/posix"
 APT_SCRIPTS = TOP / "tasks/managers/apt/scripts"
 NOTHING: Mapping[str, str] = {}
-LOCKED = """#!/bin/sh
-for word; do case $word in DPkg::Lock::Timeout=*) echo "$(date +%s) ${word#*=}" >>"$STAND_IN/tries" ;; esac; done
-echo 'E: Could not get lock /var/cache/apt/archives/lock. It is held by process 1 (somebody)'
+HELD = "Could not get lock /var/cache/apt/archives/lock. It is held by process 1 (somebody)"
+UNABLE = "Unable to acquire the dpkg frontend lock (/var/lib/dpkg/lock-frontend), is another process using it?"
+LOCKED = f"""#!/bin/sh
+for word; do case $word in DPkg::Lock::Timeout=*) echo "$(date +%s) ${{word#*=}}" >>"$STAND_IN/tries" ;; esac; done
+echo 'E: {HELD}'
 exit 100
 """
 NEVER_DONE = """#!/bin/sh
@@ -53,9 +55,10 @@ def run(
     return [json.loads(line) for line in (place / "events").read_text().splitlines()]
 
 
-def test_no_try_for_a_lock_waits_past_the_latest_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", [HELD, UNABLE])
+def test_no_try_for_a_lock_waits_past_the_latest_start(tmp_path: Path, words: str) -> None:
     latest = int(time.time()) + 8
-    events = run(tmp_path, LOCKED, 8)
+    events = run(tmp_path, LOCKED.replace(HELD, words), 8)
     tries = [[int(word) for word in line.split()] for line in (tmp_path / "tries").read_text().splitlines()]
     assert len(tries) > 1
     assert all(patience >= 0 and at + patience <= latest + 1 for at, patience in tries), tries

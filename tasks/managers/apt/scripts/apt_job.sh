@@ -43,7 +43,9 @@ exec_apt() { # WORDS…
 }
 
 apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed packages: it reports that from the first package on
-locked_out() { fp_last_words | grep -q 'Could not get lock' && ! apt_began; } # whether another process's lock kept apt from beginning
+# Whether another process's lock kept apt from beginning. apt that has waited for it may say only that it is unable: a
+# variable that it never sets decides whether it also shows what it waits for (OpProgress::MajorChange, 1.9.11 and later).
+locked_out() { fp_last_words | grep -qE 'Could not get lock|is another process using it' && ! apt_began; }
 
 run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its time is over or a stop is requested
   : >"$status"
@@ -105,7 +107,7 @@ complaint() {
   if changed_something; then changed=yes; fi
   case $changed:$words in
     *'dpkg was interrupted'*) kind=interrupted ;;
-    no:*'Could not get lock'* | no:*'locked by another process'*) kind=lock ;; # this kind means that nothing has begun
+    no:*'Could not get lock'* | no:*'is another process using it'* | no:*'locked by another process'*) kind=lock ;; # this kind means that nothing has begun
     *'No space left on device'* | *"don't have enough free space"*) kind=space ;;
     *'Held packages were changed'*) kind=held ;;
     *'conffile prompt'*) kind=configuration-file ;;
