@@ -35,10 +35,18 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
         heartbeat_interval_seconds=heartbeat,
     )
     poll = worker.get_and_submit_flow_runs
+    fetch = worker._get_scheduled_flow_runs  # noqa: SLF001 - Prefect has no other place between its two steps
     messages: list[str] = []
 
+    def has_parent() -> bool:
+        return os.getppid() == parent
+
+    async def fetch_while_parent_lives() -> list[Any]:
+        found: list[Any] = await fetch()
+        return found if has_parent() else []  # the parent may end while the server answers
+
     async def poll_while_parent_lives() -> list[Any]:
-        if os.getppid() == parent:
+        if has_parent():
             runs: list[Any] = await poll()
             return runs
         if not messages:
@@ -51,6 +59,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
         return []
 
     worker.get_and_submit_flow_runs = poll_while_parent_lives
+    worker._get_scheduled_flow_runs = fetch_while_parent_lives  # noqa: SLF001
     bound_worker: ProcessWorker = worker
     return bound_worker
 

@@ -266,6 +266,7 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
     process = int(until(lambda: (tmp_path / "process").exists() and (tmp_path / "process").read_text()))
 
     started.kill()
+    started.wait()
     later = place.client.create_flow_run_from_deployment(known, parameters={"folder": "/nowhere"})
 
     until(lambda: "The parent of this worker is gone" in (tmp_path / "log").read_text())

@@ -108,3 +108,25 @@ def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.Monk
     assert (asked, ended) == (["runs"], [])  # a run of it is not over
     turn(left, 0)
     assert (asked, ended) == (["runs"], [signal.SIGTERM])
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_runs_that_came_while_the_parent_ended_are_not_begun(monkeypatch: pytest.MonkeyPatch, is_left: bool) -> None:
+    begun = list[Any]()
+
+    async def answer(self: ProcessWorker) -> list[Any]:
+        if is_left:
+            monkeypatch.setattr("deployments.worker.bound_worker.os.getppid", lambda: 1)
+        return ["a run"]
+
+    async def begin(self: ProcessWorker, flow_run_response: list[Any]) -> list[Any]:
+        begun.extend(flow_run_response)
+        return []
+
+    monkeypatch.setattr(ProcessWorker, "_get_scheduled_flow_runs", answer)
+    monkeypatch.setattr(ProcessWorker, "_submit_scheduled_flow_runs", begin)
+    worker = build_bound_worker(os.getppid(), "pool", "name")
+    worker._has_successfully_synced = True
+
+    asyncio.run(worker.get_and_submit_flow_runs())
+    assert begun == ([] if is_left else ["a run"])
