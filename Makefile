@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage coverage-windows check kerberos faults soak fmt lab bench docs lock clean
+.PHONY: help setup demo test test-fast coverage coverage-windows check kerberos faults soak fmt lab bench year docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -89,6 +89,9 @@ bench: setup  ## measure assessing and patching 20 lab machines beside OpenSSH a
 	@$(PACKAGES) lab
 	@$(PY) -m tests.bench.assess $(ARGS)
 	@$(PY) -m tests.bench.patch $(ARGS)
+
+year: setup  ## simulate a year of automatic patching of 2,000 machines, and check each rule (minutes; ARGS="--machines 200")
+	@$(PY) -m tests.bench.automatic_year $(ARGS)
 
 docs: setup  ## check the documents and build them as a site, with the Python API, in build/site
 	@$(PY) -m pytest -q tests/unit/test_documents.py

@@ -15,6 +15,8 @@ from flows.cli.main import main
 
 import deployments.cli.commands.config
 import deployments.cli.commands.calendar
+import deployments.cli.commands.automatic
+import deployments.cli.commands.compliance
 import deployments.cli.commands.deploy
 import deployments.cli.commands.server  # noqa: F401
 

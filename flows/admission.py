@@ -1,16 +1,20 @@
 """Admission: decide whether a flow run may begin now, and in which window. patch_fleet calls it first."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from flows.composition import open_run_notifier
+from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
+from flows.engine.rollout_admission import limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
+from inventory.loader import find_inventory, load_inventory
+from inventory.machine import Machine
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import Clock, Deadline, SystemClock
@@ -82,7 +86,8 @@ def admit_run(
     If a schedule started the run, the window opens at the scheduled time plus the request's lead, never at the present
     time. Such a window belongs to one run of its configuration. The claim is recorded, and so is the reason if a window
     has no run. If a person started the run, its window opens at the requested start time, even if it waited for a
-    worker.
+    worker. A run of automatic patching begins while something fits into its window, and is refused later.
+    It does without machines that were paused meanwhile, and is refused if its rollout is faulted or cancelled.
 
     Args:
         request: the request of the run.
@@ -91,6 +96,7 @@ def admit_run(
         clock: the clock; the system's by default.
 
     Raises:
+        InventoryError: the inventory of a run of automatic patching is not usable.
         RequestError: the window or a freeze is not valid, or the run of a configuration has no window.
         RecordsError: the records can't be read, so nothing may begin.
     """
@@ -102,7 +108,9 @@ def admit_run(
     run_id = caller.run_id or build_run_id(now)
     if request.dry_run:
         return AdmittedRun(request, run_id)
-    return _AdmissionCheck(request, caller, origin, clock, run_id, has_start_time=opens is not None).decide(now)
+    # A run of automatic patching that comes too late has nothing to report: its machines get the next window.
+    has_start_time = opens is not None or is_rollout_run(request)
+    return _AdmissionCheck(request, caller, origin, clock, run_id, has_start_time=has_start_time).decide(now)
 
 
 def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime | None:
@@ -143,6 +151,8 @@ class _AdmissionCheck:
 
     def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
         refusal = self._check_window(now)
+        if refusal is None and is_rollout_run(self._request):
+            refusal = self._retry_within_window(lambda: self._limit_rollout_run(now))
         if refusal is None and self._origin.scheduled_for is None:
             return AdmittedRun(self._request, self._run_id)
         with open_records(self._caller.records_url) as records:
@@ -175,6 +185,16 @@ class _AdmissionCheck:
             claim=claim,
             claimant=self._origin.flow_run_id,
         )
+
+    def _limit_rollout_run(self, now: datetime) -> AdmissionRefusal | None:
+        """Take machines out that were paused while the run waited for a worker, or refuse the run."""
+
+        def read_machines() -> Sequence[Machine]:
+            return load_inventory(find_inventory(self._request.inventory)).machines
+
+        with open_records(self._caller.records_url) as records:
+            self._request, why = limit_rollout_run(records.database, self._request, read_machines, now)
+        return AdmissionRefusal(WindowStatus.CANCELLED, why) if why else None
 
     def _claim_window(self, records: SqlRecords) -> WindowClaim | AdmissionRefusal:
         """Claim the window, unless the run comes from an outdated version of its deployment."""

@@ -7,24 +7,29 @@ from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 
 from flows.approval.gate import add_approval_gate
-from flows.engine.pinned_updates import find_pinned_updates
+from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
 from flows.ports.ports import FreezeSource, Notifier, Ports
 from flows.request import PatchRequest, RunRequest
+from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, resolve_credential
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
 from tasks.errors import CredentialError, RecordsError
 from tasks.managers.registry import find_manager
+from tasks.model import RunReport
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.protocols.transport import Transport
 from tasks.records.approvals import SqlApprovals
+from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
+from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.automatic.progress import RolloutProgress
 from tasks.transport.lockout_guard import LockoutGuard
 
 logger = logging.getLogger(__name__)
@@ -51,22 +56,31 @@ def read_prefect_secret(block: str) -> str:
     return str(loaded.get())
 
 
-def _read_credential(reference: str) -> Credential:
+def read_credential(reference: str) -> Credential:
+    """Return the credential of a reference.
+
+    Raises:
+        CredentialError: the reference leads to nothing.
+    """
     return resolve_credential(reference, read_block=read_prefect_secret)
 
 
 def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[Notifier]:
     """Return a context manager of a request's notifier. On exit it waits some seconds for unsent messages."""
     requested = request.notify if isinstance(request, PatchRequest) else ()
-    return open_notifier(requested, _read_credential, caller.listener.on_message)
+    return open_notifier(requested, read_credential, caller.listener.on_message)
 
 
 def _build_freeze_source(request: RunRequest, caller: Caller, clock: Clock) -> FreezeSource:
-    if not isinstance(request, PatchRequest) or not request.configuration:
+    if not isinstance(request, PatchRequest):
+        return tuple
+    # The deployment of automatic patching has the tag of a configuration of this name, which no other may have.
+    configuration = request.configuration or (AUTOMATIC_CONFIGURATION if is_rollout_run(request) else "")
+    if not configuration:
         return tuple
     from flows.prefect_api.declared_freezes import DeclaredFreezes  # noqa: PLC0415 - loads Prefect: one second
 
-    return DeclaredFreezes(request.configuration, request.window.zone, caller.listener.on_message, clock)
+    return DeclaredFreezes(configuration, request.window.zone, caller.listener.on_message, clock)
 
 
 @contextmanager
@@ -83,7 +97,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
     def connect(machine: Machine) -> Transport:
         from tasks.transport.session_factory import build_session  # noqa: PLC0415 - loads paramiko: not for readers
 
-        return build_session(machine, inventory, clock=clock, resolve_credential=_read_credential, lockout_guard=logins)
+        return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)
 
     with open_records(caller.records_url) as records, open_run_notifier(request, caller) as tell:
         ports = Ports(
@@ -100,9 +114,19 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop),
             find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
+            set_slots=SqlSetSlots(records.database),
+            read_rollout=functools.partial(_read_rollout, records, clock),
         )
         yield add_approval_gate(ports, request, SqlApprovals(records.database))
         _prune_history(records, clock, caller)
+
+
+def _read_rollout(records: SqlRecords, clock: Clock, report: RunReport) -> RolloutProgress | None:
+    try:
+        return read_rollout_progress(records.database, report, clock.now())
+    except RecordsError as error:
+        logger.warning("the report of run %s is without its rollout: %s", report.run.id, error)
+        return None
 
 
 def _prune_history(records: SqlRecords, clock: Clock, caller: Caller) -> None:

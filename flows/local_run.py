@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flows.execution import execute
 from flows.ports.caller import Caller
-from flows.ports.ports import Ports, ReportErrorHandler, log_report_error
+from flows.ports.ports import Ports, ReportErrorHandler, RolloutReader, log_report_error
 from flows.request import PatchRequest, RunRequest
 from tasks.errors import PatchError
 from tasks.model import Outcome, RunReport, Wave
@@ -25,6 +25,7 @@ class LocalRunner:
         formats: the formats of the report files.
         read_logs: returns the raw output of each machine's jobs.
         handle_report_error: is called with the error if a report can't be written.
+        read_rollout: returns how far the rollout is that the run belongs to.
     """
 
     def __init__(
@@ -33,11 +34,13 @@ class LocalRunner:
         formats: Sequence[str] = (),
         read_logs: Callable[[RunReport], Mapping[str, str]] = lambda report: {},  # noqa: ARG005 - none is kept anywhere
         handle_report_error: ReportErrorHandler | None = None,
+        read_rollout: RolloutReader = lambda report: None,  # noqa: ARG005 - without records there is none
     ) -> None:
         self._directory = directory
         self._formats = tuple(formats)
         self._read_logs = read_logs
         self._handle_report_error = handle_report_error or log_report_error
+        self._read_rollout = read_rollout
         self.written_files: dict[str, Path] = {}
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
@@ -55,7 +58,13 @@ class LocalRunner:
         from tasks.reporting.writer import write_report  # noqa: PLC0415 - it loads pandas, which a plan can do without
 
         try:
-            self.written_files = write_report(report, self._directory, self._read_logs(report), self._formats)
+            self.written_files = write_report(
+                report,
+                self._directory,
+                self._read_logs(report),
+                self._formats,
+                rollout=self._read_rollout(report),
+            )
         except PatchError as error:
             self._handle_report_error(report.run.id, error)
 
@@ -81,4 +90,6 @@ def build_reporting_runner(request: RunRequest, ports: Ports) -> LocalRunner:
 
 
 def _build_local_runner(directory: Path | None, request: RunRequest, ports: Ports) -> LocalRunner:
-    return LocalRunner(directory, request.report_formats, ports.read_logs, ports.handle_report_error)
+    return LocalRunner(
+        directory, request.report_formats, ports.read_logs, ports.handle_report_error, ports.read_rollout
+    )

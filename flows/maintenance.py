@@ -15,6 +15,7 @@ from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowReq
 from flows.request.base import ReportFormat
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
+from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
@@ -104,7 +105,9 @@ def report_fleet(
         chosen = [history.find_run(run_id)] if run_id else recent
         for run in chosen:
             report = history.read_report(run.id)
-            written.append(str(write_report(report, place, history.open_job_logs(run.id), formats)["directory"]))
+            rollout = read_rollout_progress(records.database, report, SystemClock().now())
+            logs = history.open_job_logs(run.id)
+            written.append(str(write_report(report, place, logs, formats, rollout=rollout)["directory"]))
     caller.listener.on_message(f"{len(written)} reports were written to {place}")
     return written
 

@@ -1,22 +1,20 @@
 """The flow reconcile_fleet: recover abandoned runs. A schedule starts it."""
 
 import functools
-from contextlib import suppress
 
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
 from prefect.runtime import deployment
 
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
-from flows.prefect_api.tags import FLEET_TAG_PREFIX, build_deployment_name
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
-from flows.recovery.missed_windows import filter_fleet_tags, read_own_fleet_tags, record_missed_windows
+from flows.recovery.fleet_deployments import find_fleet_deployment
+from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
 from tasks.errors import LeaseHeld, PatchError
@@ -71,19 +69,9 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
 
 
 def _find_resume_deployment() -> DeploymentResponse | None:
-    """Return the deployment that resumes runs of this fleet. A deployment without a fleet tag serves every fleet."""
-    own_fleet_tags = read_own_fleet_tags()
-    names = [
-        build_deployment_name(RESUME_DEPLOYMENT, tag.removeprefix(FLEET_TAG_PREFIX)) for tag in sorted(own_fleet_tags)
-    ]
+    """Return the deployment that resumes runs of this fleet."""
     with get_client(sync_client=True) as client:
-        for name in dict.fromkeys((*names, RESUME_DEPLOYMENT)):
-            with suppress(ObjectNotFound):
-                found = client.read_deployment_by_name(name)
-                theirs = filter_fleet_tags(found.tags)
-                if not own_fleet_tags or not theirs or theirs & own_fleet_tags:
-                    return found
-    return None
+        return find_fleet_deployment(client, RESUME_DEPLOYMENT)
 
 
 def _start_resume_flow_runs(

@@ -2,7 +2,7 @@
 
 import graphlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from inventory.machine import (
     Machine,
     OsFamily,
     TransportKind,
+    WakeSettings,
     WinrmSettings,
 )
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
@@ -28,9 +29,12 @@ from inventory.schema.entries import (
     MachineEntry,
     MachineSettings,
     StrictModel,
+    WakeEntry,
     WinrmEntry,
 )
 from inventory.schema.validation import validate_mapping
+from inventory.set_builder import SetDraft, build_sets
+from inventory.wake_rules import check_wake_settings
 from inventory.winrm_rules import check_winrm_machine
 
 SettingsLayer = Mapping[str, object]
@@ -39,6 +43,7 @@ SettingsLayer = Mapping[str, object]
 _MAX_REPORTED_CYCLES = 5
 _CONVERTED_KEYS = frozenset(
     {"address", "jump", "groups", "tags", "limits", "pre_checks", "probes", "credential", "privilege_password", "winrm"}
+    | {"wake"}
 )
 
 
@@ -69,6 +74,7 @@ class InventoryFragment:
 
     drafts: tuple[MachineDraft, ...] = ()
     host_keys: tuple[HostKeySettings, SourceLocation] | None = None
+    sets: tuple[SetDraft, ...] = ()
 
 
 def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
@@ -77,14 +83,14 @@ def collect_explicit_fields(settings: MachineSettings | None) -> SettingsLayer:
 
 
 def merge_layers(layers: Sequence[SettingsLayer]) -> SettingsLayer:
-    """Merge layers; the last one is the strongest. Tags, limits and winrm merge by key. Other values are replaced."""
+    """Merge layers; the last one is the strongest. Tags, limits, winrm and wake merge by key. Others are replaced."""
     result: dict[str, object] = {}
     for layer in layers:
         for key, value in layer.items():
             before = result.get(key)
             if isinstance(before, dict) and isinstance(value, dict):
                 result[key] = {**before, **value}
-            elif isinstance(before, StrictModel) and isinstance(value, StrictModel):  # limits, winrm
+            elif isinstance(before, StrictModel) and isinstance(value, StrictModel):  # limits, winrm, wake
                 result[key] = before.model_copy(update={name: getattr(value, name) for name in value.model_fields_set})
             else:
                 result[key] = value
@@ -155,6 +161,7 @@ def build_machine_draft(
         winrm=_to_winrm_settings(merged.winrm, base) if merged.winrm else WinrmSettings(),
         pre_checks=_to_checks(merged.pre_checks),
         probes=_to_checks(merged.probes),
+        wake=_to_wake_settings(merged.wake) if merged.wake else None,
         credential=_to_absolute_reference(merged.credential, base) or "agent",
         privilege_password=_to_absolute_reference(merged.privilege_password, base),
     )
@@ -188,12 +195,17 @@ def build_inventory(fragments: Sequence[InventoryFragment], source: Path, proble
     for one in drafts:
         _check_jump_hosts(one, by_name, problems)
         check_winrm_machine(one.machine, one.locate, problems)
+        check_wake_settings(one.machine, one.locate, problems)
     _check_jump_cycles(by_name, problems)
     keys = _find_host_key_settings(fragments, problems)
     if not drafts and not problems:
         problems.add(SourceLocation(source), "this inventory describes no machine", "Add one under `machines:`.")
+    inventory = Inventory(tuple(one.machine for one in drafts), keys, source)
+    if not problems:  # a machine with a problem is missing here, so a scope might match nothing
+        set_drafts = [each for fragment in fragments for each in fragment.sets]
+        inventory = replace(inventory, sets=build_sets(set_drafts, inventory, problems))
     problems.raise_if_any()
-    return Inventory(tuple(one.machine for one in drafts), keys, source)
+    return inventory
 
 
 def _to_checks(entries: Sequence[CheckEntry] | None) -> tuple[Check, ...]:
@@ -208,6 +220,10 @@ def _to_winrm_settings(entry: WinrmEntry, directory: Path) -> WinrmSettings:
         elif key in given:
             given[key] = Path(given[key])
     return WinrmSettings(**given)
+
+
+def _to_wake_settings(entry: WakeEntry) -> WakeSettings:
+    return WakeSettings(**{key: value for key, value in entry.model_dump().items() if value is not None})
 
 
 def _to_absolute_reference(reference: str | None, directory: Path) -> str | None:

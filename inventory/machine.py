@@ -4,6 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from inventory.machine_sets import MachineSet
 
 
 class TransportKind(StrEnum):
@@ -147,6 +151,29 @@ class WinrmSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class WakeSettings:
+    """How a machine that is powered off is started for its window, and whether it is powered off again.
+
+    Attributes:
+        mac: its hardware address for Wake-on-LAN; "": none.
+        broadcast: the IPv4 address to which the magic packet goes.
+        port: the UDP port of the magic packet.
+        command: a command on the controller that powers it on, e.g. ipmitool or a hypervisor's; "": none.
+        off_command: a command on the controller that powers it off again; "": by a shutdown on the machine itself.
+        off_again: whether a machine that fleetpatch powered on is powered off after its turn.
+        minutes: how long it may take until a login works.
+    """
+
+    mac: str = ""
+    broadcast: str = "255.255.255.255"
+    port: int = 9
+    command: str = ""
+    off_command: str = ""
+    off_again: bool = True
+    minutes: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
 class Machine:
     """One machine of the inventory. It contains no secrets, only references.
 
@@ -157,9 +184,12 @@ class Machine:
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
         winrm: used if the transport is winrm.
-        location: site or availability zone; waves separate machines that must not fail together.
+        location: site or region; waves separate machines that must not fail together.
+        availability_zone: part of the location that fails by itself. Automatic patching never patches two of them at
+            the same time.
         pre_checks: checks that run before patching.
         probes: checks that run before and after patching. A check that was good before must be good after.
+        wake: how it is started if it is off; None: it is not.
     """
 
     name: str
@@ -175,6 +205,7 @@ class Machine:
     zone: str = "UTC"
     environment: str = ""
     location: str = ""
+    availability_zone: str = ""
     tags: Mapping[str, str] = field(default_factory=dict)  # a dict: MappingProxyType can't be pickled or copied
     groups: tuple[str, ...] = ()
     owner: PatchOwner = PatchOwner.FLEETPATCH
@@ -183,6 +214,7 @@ class Machine:
     limits: Limits = Limits()
     pre_checks: tuple[Check, ...] = ()
     probes: tuple[Check, ...] = ()
+    wake: WakeSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,12 +233,14 @@ class Inventory:
         machines: in the order of the files.
         host_keys: the settings for host keys.
         source: the file or folder.
+        sets: machine sets, in the order of the file.
         machine_indexes: cache for scopes: for each key and value, the indexes of the machines with that value.
     """
 
     machines: tuple[Machine, ...]
     host_keys: HostKeySettings = HostKeySettings()
     source: Path | None = None
+    sets: tuple["MachineSet", ...] = ()
     machine_indexes: dict[str, dict[str, list[int]]] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )

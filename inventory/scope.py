@@ -6,7 +6,8 @@ The grammar::
     part   = term { "," term }                all terms must match
     term   = [ "!" ] [ key "=" ] values       "!" negates; key "!=" values negates, too
     values = value { "|" value }              one value must match
-    key    = name | env | environment | os | group | location | owner | transport | address | zone | tag.NAME | NAME
+    key    = name | env | environment | os | group | location | availability_zone | owner | transport | address | zone
+             | tag.NAME | NAME
 
 A value is a shell-style mask (fnmatch, case-sensitive). Any other key is a tag; ``tag.NAME`` is for tags with the name
 of a key. ``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and
@@ -39,6 +40,7 @@ _FIELD_READERS: dict[str, Callable[[Machine], tuple[str, ...]]] = {
     "os": lambda machine: (machine.os.value,),
     "group": lambda machine: machine.groups,
     "location": lambda machine: (machine.location,),
+    "availability_zone": lambda machine: (machine.availability_zone,),
     "owner": lambda machine: (machine.owner.value,),
     "transport": lambda machine: (machine.transport.value,),
     "address": lambda machine: (machine.address,),
@@ -280,14 +282,13 @@ def _matches_mask(key: str, value: str, text: str) -> bool:
     return fnmatchcase(text, value)
 
 
-def _require_known_tag(term: ScopeTerm, machines: Iterable[Machine]) -> None:
+def _require_known_tag(term: ScopeTerm, machines: Sequence[Machine]) -> None:
     """Raise if no machine has the tag. Otherwise a typing error would silently match nothing, or everything."""
     name = term.key.removeprefix(_TAG_PREFIX)
-    if not term.key.startswith(_TAG_PREFIX):
+    if not term.key.startswith(_TAG_PREFIX) or any(name in machine.tags for machine in machines):
         return
     known = {tag for machine in machines for tag in machine.tags}
-    if name not in known:
-        options = sorted(known | set(SCOPE_KEYS))
-        tags = ", ".join(sorted(known)) or "none"
-        hint = f"{did_you_mean(name, options)}Keys are {', '.join(SCOPE_KEYS)}; tags here are {tags}."
-        raise InventoryError(f"no machine has a tag {name!r}, which the scope asks for in {str(term)!r}", hint=hint)
+    options = sorted(known | set(SCOPE_KEYS))
+    tags = ", ".join(sorted(known)) or "none"
+    hint = f"{did_you_mean(name, options)}Keys are {', '.join(SCOPE_KEYS)}; tags here are {tags}."
+    raise InventoryError(f"no machine has a tag {name!r}, which the scope asks for in {str(term)!r}", hint=hint)

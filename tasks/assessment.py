@@ -155,6 +155,8 @@ class Update:
         reboot_reason: why it needs a reboot, may need one or needs none, in words; "" when there is nothing to explain.
         given_up: how its last tries failed, one after the other, so that only its own name in an include selects it
             again; or "".
+        older_versions: versions between the installed one and ``available`` that are still offered, newest first. A
+            run that installs only tested versions takes one of them. Empty where a manager does not know them.
     """
 
     id: str
@@ -184,6 +186,7 @@ class Update:
     needs_licence: bool = False
     reboot_reason: str = ""
     given_up: str = ""
+    older_versions: tuple[str, ...] = ()
 
     @property
     def remark(self) -> str:
@@ -200,11 +203,14 @@ class RebootNeed:
     Attributes:
         mitigated_by: why the reboot may wait: a live patch has fixed everything in memory that the reboot would fix.
             "" when none has, or when that is not known.
+        since: when the machine first needed it since its last boot; None when not known, as in records of earlier
+            versions. In the answer of a package manager: when the first of the newer kernels was installed.
     """
 
     answer: YesNoUnknown
     reasons: tuple[str, ...] = ()
     mitigated_by: str = ""
+    since: datetime | None = None
 
     @property
     def explanation(self) -> str:
@@ -236,6 +242,28 @@ class LivePatching:
     problem: str = ""
     unfixed_cves: tuple[str, ...] | None = None
     assurance: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HotpatchEnrolment:
+    """What a machine says of its enrolment for hotpatches (Windows) or live patches (Linux).
+
+    Attributes:
+        provider: "hotpatch", or the name of a provider of live patches.
+        means: how fleetpatch can change it: "registry" (the values that Microsoft documents for Azure Edition),
+            "arc" (a licence of Azure Arc), the name of the vendor's tool, or "" (people have to).
+        enrolled: whether the licence, the subscription or the module is enrolled on it; None when unknown.
+        receives: whether it is set to receive them; None when unknown.
+        product: what is enrolled, as the provider names it: the build of Windows, or SUSE's module.
+        prerequisites: what it has and what it lacks, each with its remedy.
+    """
+
+    provider: str
+    means: str = ""
+    enrolled: bool | None = None
+    receives: bool | None = None
+    product: str = ""
+    prerequisites: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +313,7 @@ class PackageState:
         at_work: the process that changed packages during the query, so that they were not checked; "" for none.
         live_patching: what is known of live patches; None when the machine has no tool for them.
         repository_problems: repositories that can't be used, each with its remedy.
+        hotpatch: its enrolment for hotpatches or live patches; None when it can't have any, or in older records.
     """
 
     manager: str
@@ -304,6 +333,7 @@ class PackageState:
     repository_problems: tuple[RepositoryProblem, ...] = ()
     unpausable_updaters: tuple[str, ...] = ()
     non_installing_updaters: tuple[str, ...] = ()
+    hotpatch: HotpatchEnrolment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,11 +35,13 @@ FleetpatchError                     inventory/errors.py
     │   └── RecordsUnavailable      (transient) the database is unreachable, busy or full
     ├── LeaseHeld                   another process executes this run
     ├── ReportError                 a report can't be written; no partial file remains
+    ├── FeedError                   a file of risk feeds that can't be used
     ├── InternalError               a fault in fleetpatch itself
     └── FleetPatchFailed            raised once, at the end of a run; has the complete report
 """
 
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from inventory.errors import (
@@ -63,6 +65,7 @@ __all__ = [
     "CredentialError",
     "DeadlineExceeded",
     "EmptyScopeError",
+    "FeedError",
     "FleetPatchFailed",
     "FleetpatchError",
     "HostKeyConflict",
@@ -245,6 +248,20 @@ class LeaseHeld(PatchError):
 
 class ReportError(PatchError):
     """A report can't be written. No partial file remains."""
+
+
+class FeedError(PatchError):
+    """A file of risk feeds that can't be used.
+
+    Attributes:
+        file: the file.
+        fault: what is wrong with it, as the rest of a sentence that begins with the file.
+    """
+
+    def __init__(self, fault: str, *, file: Path, hint: str = "") -> None:
+        super().__init__(f"{file} {fault}", hint=hint)
+        self.file = file
+        self.fault = fault
 
 
 class InternalError(PatchError):

@@ -53,6 +53,16 @@ class RebootState(StrEnum):
     COMPLETED = "Completed"
 
 
+class HotpatchStatus(StrEnum):
+    """The enrolment of a machine for hotpatches or live patches, with the words and the meaning of Azure."""
+
+    NOT_ENROLLED = "Not enrolled"  # a licence may be available, but is not enrolled on this machine
+    ENABLED = "Enabled"  # enrolled, and the machine is enabled for receiving them
+    CANCELED = "Canceled"  # the enrolment was cancelled on the machine
+    DISABLED = "Disabled"  # enrolled, but the machine is disabled for receiving them
+    PENDING = "Pending"  # for a time, while the enrolment is in progress
+
+
 class Compliance(StrEnum):
     """Whether a machine lacks critical or security updates, or has broken packages."""
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import datetime
 
+from deployments.checks.automatic_checks import check_automatic
 from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import check_overlaps, check_windows
 from deployments.configuration.inventories import Inventories
@@ -35,18 +36,19 @@ def check_configurations(
         for one in configurations.all_configurations
         for finding in _check_configuration(one, configurations, inventories, now)
     ]
-    return (*result, *check_overlaps(configurations, inventories, now))
+    return (*result, *check_overlaps(configurations, inventories, now), *check_automatic(configurations, inventories))
 
 
 def find_blocking_findings(
     configurations: Configurations, inventories: Inventories, now: datetime
 ) -> tuple[ConfigurationFinding, ...]:
     """Return the findings that prevent a deployment; see ``check_configurations``."""
-    found = (
+    found = [
         finding
         for one in configurations.all_configurations
         for finding in _check_configuration(one, configurations, inventories, now)
-    )
+    ]
+    found += check_automatic(configurations, inventories)
     return tuple(each for each in found if each.severity is FindingSeverity.BLOCKS)
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from flows.request.automatic_request import AutomaticRequest
 from inventory.credentials import ReferenceKind, resolve_credential
 from inventory.errors import CredentialError
 from tasks.model import Hook
@@ -24,7 +26,25 @@ _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has 
 
 def check_controller(configurations: Configurations) -> tuple[ConfigurationFinding, ...]:
     """Return findings for everything that configurations name and that does not exist, in their order."""
-    return tuple(finding for one in configurations.all_configurations for finding in _check_configuration(one))
+    found = [finding for one in configurations.all_configurations for finding in _check_configuration(one)]
+    return (*found, *_check_automatic(configurations.automatic))
+
+
+def _check_automatic(request: AutomaticRequest | None) -> Iterator[ConfigurationFinding]:
+    if request is None:
+        return
+    if request.feeds is not None and not request.feeds.is_dir():
+        message = f"there is no folder of feed files {str(request.feeds)[:200]}: rules that need them never apply"
+        yield _build_automatic_warning("feeds", message, "Correct the path, or make the folder.")
+    for each in request.notify:
+        if problem := _find_reference_problem(each.to):
+            yield _build_automatic_warning(
+                "notify", f"no notification can be sent: {problem}", "Correct the file, or the path."
+            )
+
+
+def _build_automatic_warning(key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return ConfigurationFinding(AUTOMATIC_NAME, FindingSeverity.WARNS, key, message, f"{remedy} {_OTHER_MACHINE_HINT}")
 
 
 def _check_configuration(configuration: Configuration) -> Iterator[ConfigurationFinding]:

@@ -23,6 +23,7 @@ from deployments.configuration.time_values import (
     parse_end_time,
 )
 from deployments.configuration.time_zones import parse_time_zone
+from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import CheckedPath, StrictModel
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
@@ -200,7 +201,17 @@ class _FirstKeys(StrictModel):
 
 
 NOT_SHARED_FIELDS = frozenset(
-    {"scope", "inventory", "window", "freezes", "configuration", "dry_run", "download_only", "outside_window"}
+    {
+        "scope",
+        "only_machines",
+        "inventory",
+        "window",
+        "freezes",
+        "configuration",
+        "dry_run",
+        "download_only",
+        "outside_window",
+    }
 )
 """Fields of a patch request that a configuration says in another way, or not at all."""
 
@@ -234,9 +245,28 @@ class ConfigurationForm(_AllKeys):
         return self
 
 
+if TYPE_CHECKING:
+
+    class AutomaticForm(AutomaticRequest):
+        """How machines with `owner: managed` are patched automatically."""
+
+else:
+    AutomaticForm = create_model(
+        "AutomaticForm",
+        __base__=AutomaticRequest,
+        __doc__="How machines with `owner: managed` are patched automatically.",
+        scope=(Annotated[str, AfterValidator(_validate_scope)], copy(AutomaticRequest.model_fields["scope"])),
+        freezes=(list[FreezeForm], copy(AutomaticRequest.model_fields["freezes"])),
+    )
+
+
 class FileForm(StrictModel):
     """A file of several configurations. Its freezes apply to all configurations that are loaded together."""
 
+    automatic: AutomaticForm | None = Field(
+        default=None,
+        description="Patch machines with `owner: managed` automatically. At most one of all files has it.",
+    )
     configurations: list[ConfigurationForm] = Field(default=[], description="The configurations.")
     freezes: list[FreezeForm] = Field(
         default=[], description="Freezes of all configurations that are loaded together, in this file and its folder."
@@ -249,12 +279,13 @@ def build_json_schema() -> dict[str, Any]:
     single = ConfigurationForm.model_json_schema()
     parts = {**several.pop("$defs", {}), **single.pop("$defs", {})}
     parts["FileForm"] = several
+    no_name = {"not": {"required": ["name"]}}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "fleetpatch maintenance configurations",
-        "description": "One configuration, or several under `configurations:`.",
+        "description": "One configuration; or several under `configurations:`, and `automatic:`.",
         "$defs": dict(sorted({**parts, "ConfigurationForm": single}.items())),
-        "if": {"anyOf": [{"required": ["configurations"]}, {"not": {"required": ["name"]}}]},
+        "if": {"anyOf": [*({"required": [key]} for key in ("configurations", "automatic")), no_name]},
         "then": {"$ref": "#/$defs/FileForm"},
         "else": {"$ref": "#/$defs/ConfigurationForm"},
     }

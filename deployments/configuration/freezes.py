@@ -11,6 +11,7 @@ from inventory.errors import InvalidInventory, InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector
 from inventory.files.text_files import read_text_file
+from inventory.schema.validation import validate_mapping
 
 EXPANSION_YEARS = 2
 
@@ -21,6 +22,28 @@ def build_expansion_period(today: date) -> tuple[date, date]:
     It changes once a year. If it depended on today, the deployed freezes would differ from the file every day.
     """
     return date(today.year, 1, 1), date(today.year + EXPANSION_YEARS + 1, 1, 1)
+
+
+def build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
+    """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
+    return tuple(
+        freeze
+        for each in iterate_entries(located, "freezes", problems)
+        if (form := validate_mapping(FreezeForm, each, problems, "its keys"))
+        for freeze in build_freeze_requests(form, each, today, problems)
+    )
+
+
+def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
+    """Yield the entries of a list in a file, with their places."""
+    data = located.data.get(key) if isinstance(located.data, dict) else None
+    if data is None:
+        return
+    part = located.get_child(key)
+    if not isinstance(data, list):
+        problems.add(part.locate(), f"`{key}` is a list", "Write each entry after a dash: `- name: ...`.")
+        return
+    yield from (part.get_child(index) for index in range(len(data)))
 
 
 def build_freeze_requests(

@@ -63,7 +63,9 @@ def load_inventories(configurations: Configurations, explicit: Path | None = Non
         explicit: replaces the default inventory.
     """
     inventories = Inventories()
-    for path in dict.fromkeys(one.inventory_path for one in configurations.all_configurations):
+    paths = [one.inventory_path for one in configurations.all_configurations]
+    paths += [configurations.automatic.inventory] if configurations.automatic is not None else []
+    for path in dict.fromkeys(paths):
         try:
             inventories.by_path[path] = load_inventory(find_inventory(path or explicit))
         except FleetpatchError as error:

@@ -1,6 +1,5 @@
 """Finds and loads configurations, and reports all their problems at once."""
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -8,16 +7,18 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from deployments.configuration.file_format import ConfigurationForm, FileForm, FreezeForm
-from deployments.configuration.freezes import build_freeze_requests, deduplicate_freezes
+from deployments.configuration.automatic import AutomaticConfiguration, build_automatic, select_automatic
+from deployments.configuration.file_format import ConfigurationForm, FileForm
+from deployments.configuration.freezes import build_freezes, deduplicate_freezes, iterate_entries
 from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
 from deployments.configuration.time_zones import MACHINE_ZONE
-from flows.request.policies import MAX_REFERENCE_LENGTH, FreezeRequest, NotifyRequest
+from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
-from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.files.text_files import read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
@@ -92,12 +93,13 @@ def load_configurations(path: Path, today: date) -> Configurations:
         _check_names(configurations, problems)
         for one in configurations:
             _check_request(one, problems)
-        if not configurations and not problems:
+        automatic = select_automatic([part.automatic for part in file_contents], common_freezes, problems)
+        if not configurations and automatic is None and not problems:
             problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
         problems.raise_if_any()
     except InvalidInventory as error:
         raise InvalidConfigurations(_sort_problems(error.problems)) from error
-    return Configurations(tuple(configurations), path)
+    return Configurations(tuple(configurations), path, automatic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class _FileContent:
 
     configurations: Sequence[Configuration] = ()
     freezes: Sequence[FreezeRequest] = ()
+    automatic: AutomaticConfiguration | None = None
 
 
 def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
@@ -139,9 +142,20 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
             problems.add(SourceLocation(path), "this file is empty", hint)
         return _FileContent()
     data = located.data
-    if isinstance(data, dict) and ("configurations" in data or ("freezes" in data and "name" not in data)):
+    if isinstance(data, dict) and (_has_file_key(data) or _has_only_freezes(data)):
         return _build_file_content(located, data, today, problems)
     return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])
+
+
+def _has_file_key(data: dict[str, object]) -> bool:
+    """Return whether a file has a key beside those of a configuration, with a typing error or not."""
+    if {"configurations", "automatic"} & data.keys():
+        return True
+    return "name" not in data and any(did_you_mean(key, ("configurations", "automatic")) for key in data)
+
+
+def _has_only_freezes(data: dict[str, object]) -> bool:
+    return "freezes" in data and "name" not in data
 
 
 def _build_file_content(
@@ -150,70 +164,24 @@ def _build_file_content(
     for key in data.keys() - _FILE_KEYS:
         problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(_FILE_KEYS)))
     entries = [
-        _build_configuration(each, today, problems) for each in _iterate_entries(located, "configurations", problems)
+        _build_configuration(each, today, problems) for each in iterate_entries(located, "configurations", problems)
     ]
-    return _FileContent([one for one in entries if one], _build_freezes(located, today, problems))
-
-
-def _build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
-    """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
-    return tuple(
-        freeze
-        for each in _iterate_entries(located, "freezes", problems)
-        if (form := validate_mapping(FreezeForm, each, problems, "its keys"))
-        for freeze in build_freeze_requests(form, each, today, problems)
-    )
-
-
-def _iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:
-    data = located.data.get(key) if isinstance(located.data, dict) else None
-    if data is None:
-        return
-    part = located.get_child(key)
-    if not isinstance(data, list):
-        problems.add(part.locate(), f"`{key}` is a list", "Write each entry after a dash: `- name: ...`.")
-        return
-    yield from (part.get_child(index) for index in range(len(data)))
+    freezes = build_freezes(located, today, problems)
+    automatic = build_automatic(located.get_child("automatic"), today, problems) if "automatic" in data else None
+    return _FileContent([one for one in entries if one], freezes, automatic)
 
 
 def _build_configuration(located: LocatedData, today: date, problems: ProblemCollector) -> Configuration | None:
     form = validate_mapping(ConfigurationForm, located, problems, "`name:`, `window:`")
-    freezes = _build_freezes(located, today, problems)
+    freezes = build_freezes(located, today, problems)
     if form is None:
         return None
     return Configuration(_resolve_paths(form, located, problems), located.locate(("name",)), freezes)
 
 
 def _resolve_paths(form: ConfigurationForm, located: LocatedData, problems: ProblemCollector) -> ConfigurationForm:
-    """Return the form with absolute paths, so that the working directory does not matter."""
-    base = located.locate().file.parent.absolute()
-    paths: dict[str, object] = {}
-    for key in ("inventory", "report_directory"):
-        given: Path | None = getattr(form, key)
-        if given is None:
-            continue
-        try:
-            paths[key] = Path(os.path.normpath(base / expand_home(given)))
-        except InventoryError as error:
-            problems.add(located.locate((key,)), error.message, error.hint)
-    paths["notify"] = [
-        _resolve_notification_path(each, number, base, located, problems) for number, each in enumerate(form.notify)
-    ]
-    return form.model_copy(update=paths)
-
-
-def _resolve_notification_path(
-    notification: NotifyRequest, number: int, base: Path, located: LocatedData, problems: ProblemCollector
-) -> NotifyRequest:
-    """Return the notification with an absolute path. A run starts in its own folder, so a relative path would fail."""
-    kind, _, target = notification.to.partition(":")
-    if kind != "file" or target.startswith(("/", "~")):
-        return notification
-    whole = f"file:{os.path.normpath(base / target)}"
-    if len(whole) > MAX_REFERENCE_LENGTH:
-        message = f"from the folder of this file on, the path has more than {MAX_REFERENCE_LENGTH} characters"
-        problems.add(located.locate(("notify", number, "to")), message, "Move the file to a shorter path.")
-    return notification.model_copy(update={"to": whole})
+    paths = resolve_paths(form, ("inventory", "report_directory"), located, problems)
+    return form.model_copy(update={**paths, "notify": resolve_notifications(form.notify, located, problems)})
 
 
 def _check_names(configurations: Sequence[Configuration], problems: ProblemCollector) -> None:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from deployments.configuration.automatic import AutomaticConfiguration
 from deployments.configuration.file_format import SHARED_FIELDS, ConfigurationForm
 from deployments.configuration.prefect_names import build_slug
 from deployments.configuration.time_zones import MACHINE_ZONE
+from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest
 from inventory.files.problems import SourceLocation
@@ -187,10 +189,17 @@ class Configurations:
     Attributes:
         all_configurations: in the order of the files.
         source_path: the file or folder.
+        automatic_configuration: the key `automatic` of one of the files; None: no file has it.
     """
 
     all_configurations: tuple[Configuration, ...]
     source_path: Path
+    automatic_configuration: AutomaticConfiguration | None = None
+
+    @property
+    def automatic(self) -> AutomaticRequest | None:
+        """The request of automatic patching; None: no file has it."""
+        return self.automatic_configuration.request if self.automatic_configuration is not None else None
 
     @property
     def enabled_configurations(self) -> tuple[Configuration, ...]:

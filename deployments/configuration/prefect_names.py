@@ -6,6 +6,8 @@ configuration, so each name may exist only once.
 
 from collections.abc import Collection
 
+from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
+
 ON_DEMAND_NAME = "on-demand"
 """Name of deployments that people start by hand."""
 SCHEDULED_NAME = "scheduled"
@@ -13,9 +15,10 @@ SCHEDULED_NAME = "scheduled"
 RECONCILE_SLUG = "reconcile"
 ASSESS_SLUG = "assess"
 REFRESH_SLUG = "refresh"
-"""Slugs of the schedules of these deployments."""
+AUTOMATIC_NAME = AUTOMATIC_CONFIGURATION
+"""Slugs of the schedules of these deployments. The last one is the name of its deployment as well."""
 
-RESERVED_NAMES = frozenset({ON_DEMAND_NAME, SCHEDULED_NAME, RECONCILE_SLUG, ASSESS_SLUG, REFRESH_SLUG})
+RESERVED_NAMES = frozenset({ON_DEMAND_NAME, SCHEDULED_NAME, RECONCILE_SLUG, ASSESS_SLUG, REFRESH_SLUG, AUTOMATIC_NAME})
 """Names that a configuration may not have."""
 
 STAGE_SUFFIX = "-stage"

@@ -12,6 +12,7 @@ from prefect.utilities.callables import parameter_schema
 
 from deployments.configuration.prefect_names import (
     ASSESS_SLUG,
+    AUTOMATIC_NAME,
     ON_DEMAND_NAME,
     RECONCILE_SLUG,
     REFRESH_SLUG,
@@ -19,15 +20,18 @@ from deployments.configuration.prefect_names import (
 )
 from deployments.sync.model import CANCEL_NEW_LIMIT, INTERVAL_ANCHOR, Deployment, ScheduleSpec
 from flows.assess import assess_fleet
+from flows.automatic.flow import patch_automatically
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
-from flows.prefect_api.tags import MANAGED_TAG, build_deployment_name, build_fleet_tag
+from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_deployment_name, build_fleet_tag
 from flows.reconcile import reconcile_fleet
+from flows.request.automatic_request import AutomaticRequest
 
 AnyFlow = Flow[..., Any]
 
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
+AUTOMATIC_INTERVAL_SECONDS = 15 * 60
 ASSESS_INTERVAL_SECONDS = 3 * 3600
 """Azure's interval for Linux machines: three hours in its older Automation Update Management."""
 
@@ -98,6 +102,31 @@ def build_refresh_deployment(
         pool,
         parameters=parameters,
         schedules=[build_interval_schedule(REFRESH_SLUG, REFRESH_INTERVAL_SECONDS)],
+        at_once=1,
+    )
+
+
+def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str, inventory: Path) -> Deployment:
+    """Return the deployment that decides every 15 minutes what automatic patching does.
+
+    It has the tag of a configuration, where its runs find freezes that were declared after they began. With
+    ``enabled: false`` it is not paused: it shows what it would do.
+
+    Args:
+        request: the request of each tick.
+        fleet: the name of the fleet.
+        pool: the work pool of the deployment.
+        inventory: the inventory of the machines, absolute: a flow run starts in its own folder.
+    """
+    request = request.model_copy(update={"inventory": inventory})
+    return build_deployment(
+        patch_automatically,
+        build_deployment_name(AUTOMATIC_NAME, fleet),
+        fleet,
+        pool,
+        parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
+        schedules=[build_interval_schedule(AUTOMATIC_NAME, AUTOMATIC_INTERVAL_SECONDS)],
+        tags=[build_configuration_tag(AUTOMATIC_NAME)],
         at_once=1,
     )
 

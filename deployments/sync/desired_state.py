@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
-from deployments.configuration.prefect_names import build_stage_slug
+from deployments.configuration.prefect_names import AUTOMATIC_NAME, build_stage_slug
 from deployments.sync.automations import build_automations
 from deployments.sync.builtin_deployments import (
     AnyFlow,
+    build_automatic_deployment,
     build_builtin_deployments,
     build_deployment,
     build_interval_schedule,
@@ -63,8 +64,8 @@ def build_desired_state(
         configurations: all configurations. Deployments of disabled ones are paused.
         inventories: inventories by the name of the configuration, for the zones of the machines.
         now: the present time.
-        inventory_paths: paths of inventories by the name of the configuration. A run starts in its own folder, so each
-            request has the path.
+        inventory_paths: paths of inventories by the name of the configuration, "automatic" included. A run starts in
+            its own folder, so each request has the path.
         fleet: the name of the fleet.
         pool: the work pool of all deployments.
         inventory: the inventory of the scheduled assessment.
@@ -92,7 +93,12 @@ def build_desired_state(
     ]
     refresh = build_refresh_deployment(refresh_flow, fleet, pool, inventory, configurations.source_path.absolute())
     builtin = (*build_builtin_deployments(fleet, pool, inventory), refresh)
-    made = (*builtin, *window_deployments)
+    automatic = (
+        [build_automatic_deployment(configurations.automatic, fleet, pool, inventory_paths[AUTOMATIC_NAME])]
+        if configurations.automatic is not None
+        else []
+    )
+    made = (*builtin, *automatic, *window_deployments)
     _require_unique_names(made)
     return DeploymentSet(
         made, build_automations(fleet), (WorkPool(pool),), former_names=find_former_names(builtin, fleet)

@@ -14,6 +14,7 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.builtin_deployments import AnyFlow
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run
@@ -44,7 +45,7 @@ class SyncPlan:
     """Desired state, actual state, and the changes between them."""
 
     configurations: Configurations
-    inventories: Mapping[str, Inventory]  # by the name of the configuration
+    inventories: Mapping[str, Inventory]  # by the name of the configuration, "automatic" included
     default_inventory: Path  # for deployments that need no configuration
     desired: DeploymentSet
     actual: DeploymentSet
@@ -59,9 +60,10 @@ class SyncPlan:
 
     def find_blocking_findings(self) -> tuple[ConfigurationFinding, ...]:
         """Return the blocking findings of `config check`."""
-        inventories = Inventories(
-            {each.inventory_path: self.inventories[each.name] for each in self.configurations.all_configurations}
-        )
+        paths = {each.name: each.inventory_path for each in self.configurations.all_configurations}
+        if self.configurations.automatic is not None:
+            paths[AUTOMATIC_NAME] = self.configurations.automatic.inventory
+        inventories = Inventories({path: self.inventories[name] for name, path in paths.items()})
         return find_blocking_findings(self.configurations, inventories, self.now)
 
     def require_no_blocking_findings(self, findings: Sequence[ConfigurationFinding]) -> None:
@@ -74,6 +76,8 @@ class SyncPlan:
             RequestError: there is such a finding, and the plan has changes.
         """
         names = {each.name for each in self.configurations.enabled_configurations}
+        automatic = self.configurations.automatic
+        names |= {AUTOMATIC_NAME} if automatic is not None and automatic.enabled else set()
         affected = sorted({each.configuration for each in findings if each.configuration in names})
         if affected and not self.is_up_to_date:
             raise RequestError(
@@ -154,6 +158,8 @@ def build_plan(
         each.name: find_inventory(each.inventory_path or inventory).absolute()
         for each in configurations.all_configurations
     }
+    if configurations.automatic is not None:
+        inventory_paths[AUTOMATIC_NAME] = find_inventory(configurations.automatic.inventory or inventory).absolute()
     inventories_by_path = {place: load_inventory(place) for place in set(inventory_paths.values())}
     inventories = {name: inventories_by_path[place] for name, place in inventory_paths.items()}
     default_inventory = _find_default_inventory(configurations, inventory)
@@ -273,10 +279,8 @@ def _find_default_inventory(configurations: Configurations, inventory: Path | No
 
     `refresh-schedules` gets it as the named inventory, so it must fit every configuration that names none.
     """
-    own_inventories = [
-        each.inventory_path for each in configurations.all_configurations if each.inventory_path is not None
-    ]
-    has_no_default = (
-        inventory is None and own_inventories and len(own_inventories) == len(configurations.all_configurations)
-    )
+    every = [each.inventory_path for each in configurations.all_configurations]
+    every += [configurations.automatic.inventory] if configurations.automatic is not None else []
+    own_inventories = [each for each in every if each is not None]
+    has_no_default = inventory is None and own_inventories and len(own_inventories) == len(every)
     return (own_inventories[0] if has_no_default else find_inventory(inventory)).absolute()

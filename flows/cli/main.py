@@ -15,11 +15,13 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     doctor,
     fleet_status,
     history,
+    hotpatch,
     inventory,
     patch,
     recovery,
     report,
     runs,
+    sets,
     unlock,
     version,
 )

@@ -141,6 +141,7 @@ _ROWS = (
     RequestOption("as_json", parameter=JsonOption),
     RequestOption("report_directory", "--report", parameter=ReportOption),
     RequestOption("request", parameter=RequestFileOption),
+    RequestOption("only_machines", "--only", "Of the scope, only this machine.", "NAME", panel="Run"),
     RequestOption("updates.classifications", "--classification", short="-c", metavar="NAME"),
     RequestOption("updates.severities", "--severity", metavar="NAME"),
     RequestOption("updates.include", help="Also install, e.g. nginx=1.22*.", metavar="MASK"),
@@ -204,6 +205,9 @@ _ROWS = (
     RequestOption("reboot", metavar="POLICY"),
     RequestOption(
         "reboot_if_live_patched", help="Do not reboot for a new kernel whose security fixes live patches have applied."
+    ),
+    RequestOption(
+        "live_patched_reboot_days", help="Most days that such a reboot may wait. Default: no deadline.", metavar="DAYS"
     ),
     RequestOption("reboot_pending_first", help="First do a reboot that was required before."),
     RequestOption("max_reboots", help="Most reboots of one machine."),

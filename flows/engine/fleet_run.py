@@ -7,10 +7,12 @@ from threading import Lock
 
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.machine_pool import assess_machines, assess_machines_once
+from flows.engine.machine_selection import select_machines
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
 from flows.engine.run_info import build_run_id, build_window, find_run_kind
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
+from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
 from flows.ports.ports import Ports, Runner
@@ -18,7 +20,6 @@ from flows.ports.unavailable_transport import UnavailableTransport
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
-from inventory.scope import Scope
 from tasks.errors import FleetpatchError, InternalError, RecordsError
 from tasks.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.protocols.clock import Deadline
@@ -28,7 +29,7 @@ from tasks.reporting.formatting import format_count
 from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
-from tasks.rules.runs.waves import build_waves
+from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.states import NotificationEvent, OperationState
 from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
@@ -100,7 +101,7 @@ class FleetRun:
             )
         self._run_context = RunContext(
             run=self._run_info,
-            options=request.to_patch_options(pinned_updates)
+            options=request.to_patch_options(pinned_updates, self._run_info.window)
             if isinstance(request, PatchRequest)
             else PatchOptions(refresh=request.refresh),
             clock=ports.clock,
@@ -111,6 +112,7 @@ class FleetRun:
             stop_token=ports.stop_token,
             call_hook=self._call_hook,
             check_failure_budget=lambda: describe_spent_budget(self._failure_counter),
+            send_magic_packet=ports.send_magic_packet,
         )
         self._contexts: list[MachineContext] = []
         self._plan_lock = Lock()
@@ -136,11 +138,10 @@ class FleetRun:
             RequestError: the waves can't be built; no machine was contacted.
             RecordsError: the records are not usable, so nothing more has begun.
         """
-        machines = Scope.parse(self._request.scope).select_machines(self._ports.inventory)
+        machines = select_machines(self._request, self._ports.inventory)
         self._ports.records.save(self._run_info)
-        was_suspended = (
-            self._resume_state is not None and find_suspension(self._resume_state.journal.get("", ())) is not None
-        )
+        earlier = self._resume_state
+        was_suspended = earlier is not None and find_suspension(earlier.journal.get("", ())) is not None
         if was_suspended and not self._ports.stop_token.is_stopping:
             record_resumption(self._ports.records, self.run_id, self._ports.clock.now(), self._run_info.started_by)
         self._ports.listener.on_message(
@@ -187,7 +188,8 @@ class FleetRun:
             self._waves = self._resume_state.waves
             contexts, self._outcomes = self._restore_machines(self._resume_state)
         else:
-            self._waves = build_waves(allowed_machines, request.waves.to_wave_policy())
+            policy = request.waves.to_wave_policy()
+            self._waves = plan_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
             contexts = {work.name: work for work in self._assess_all(allowed_machines, request)}
             for wave in self._waves:
                 for name in wave.machines:
@@ -257,7 +259,7 @@ class FleetRun:
     def _restore_machines(self, resume_state: ResumeState) -> tuple[dict[str, MachineContext], list[Outcome]]:
         """Return the unfinished machines in their recorded state, and the outcomes of the finished ones."""
         done = list(resume_state.outcomes)
-        hooks = self._run_context.options.hooks
+        hooks, sets = self._run_context.options.hooks, index_sets(self._ports.inventory.sets)
         finished = {outcome.machine for outcome in done}
         contexts: dict[str, MachineContext] = {}
         for wave in resume_state.waves:
@@ -274,11 +276,9 @@ class FleetRun:
                 run = MachineState(
                     machine, wave.number, resume_state.assessments.get(name), resume_state.plans.get(name)
                 )
-                run = restore_hook_results(
-                    restore_checkpoint(run, resume_state.journal.get(name, ())),
-                    hooks,
-                    resume_state.journal.get(name, ()),
-                )
+                entries = resume_state.journal.get(name, ())
+                own_hooks = (*hooks, *build_set_hooks(sets.get(name, ())))
+                run = restore_hook_results(restore_checkpoint(run, entries), own_hooks, entries)
                 contexts[name] = MachineContext(self._run_context, self._connect(machine), run)
                 complete_recorded_state(contexts[name])
         return contexts, done
@@ -386,7 +386,7 @@ class FleetRun:
             hooks=merge_hook_results(
                 self._lifecycle.results, [result for work in contexts for result in work.state.hooks]
             ),
-            notes=self._lifecycle.notes,
+            notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes),
         )
 
     def _end_after_error(self, error: BaseException) -> None:

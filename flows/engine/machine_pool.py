@@ -11,6 +11,7 @@ from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken
 from tasks.steps.pipeline import run_steps
+from tasks.steps.wake import is_wake_due
 
 T = TypeVar("T")
 
@@ -43,16 +44,21 @@ def assess_machines_once(
 ) -> None:
     """Assess all machines once, so that machines that answer don't wait for retries of the others.
 
-    If too many machines don't answer for the run to begin, those machines are tried again at once.
+    If too many machines don't answer for the run to begin, those machines are tried again at once. Machines that the
+    run can power on don't count: they are expected to be off, and are powered on when their turn comes.
     """
     for work in contexts:
         work.is_retry_disabled = True
     assess_machines(contexts, at_once, runner, stop_token)
     for work in contexts:
         work.is_retry_disabled = False
-    unreachable_count = sum(is_unreachable(work.state.error) for work in contexts)
+    unreachable_count = sum(is_unreachable(work.state.error) and not is_wake_due(work) for work in contexts)
     if check_unreachable(budget, OutcomeTally(len(contexts), {OutcomeClass.UNREACHABLE: unreachable_count})):
-        machines_to_retry = [work for work in contexts if may_retry_assessment(work) and not stop_token.is_stopping]
+        machines_to_retry = [
+            work
+            for work in contexts
+            if may_retry_assessment(work) and not is_wake_due(work) and not stop_token.is_stopping
+        ]
         for work in machines_to_retry:
             work.forget_assessment()
         assess_machines(machines_to_retry, at_once, runner, stop_token)

@@ -1,4 +1,4 @@
-"""Pinned updates: a run installs only what an earlier run has tested. Find them in the records."""
+"""Pinned updates: a run installs only what an earlier run has tested, or what a rollout contains. Find them."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,19 @@ from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import PinnedUpdates, RunInfo, RunReport
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.records.queries.history import History
 from tasks.states import UNFINISHED_RUN_STATES, OperationState, UpdateState
 
 LAST_RUN_PREFIX = "last:"
 MAX_RUNS_SEARCHED = 1000
 """How many of the newest runs are searched for the last run of a configuration."""
+
+
+def is_rollout_run(request: PatchRequest | AssessRequest) -> bool:
+    """Return whether a run installs the frozen set of a rollout of automatic patching."""
+    return isinstance(request, PatchRequest) and request.updates.as_in_run.startswith(ROLLOUT_PREFIX)
 
 
 def resolve_pinned_updates(
@@ -49,12 +56,14 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
     Args:
         history: the records.
         run_name: the run's id, a unique prefix of it, or ``last:CONFIGURATION``: the newest run of that configuration
-            that is over and began anything.
+            that is over and began anything. ``rollout:ID`` is the frozen set of a rollout of automatic patching.
 
     Raises:
-        RequestError: the run does not exist, is not over, or only assessed machines.
+        RequestError: the run does not exist, is not over, or only assessed machines; or there is no such rollout.
         RecordsError: the records can't be read.
     """
+    if run_name.startswith(ROLLOUT_PREFIX):
+        return _find_rollout_updates(history, run_name.removeprefix(ROLLOUT_PREFIX).strip())
     run = (
         _find_last_run(history, run_name.removeprefix(LAST_RUN_PREFIX).strip())
         if run_name.startswith(LAST_RUN_PREFIX)
@@ -71,6 +80,15 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
             hint=f"Wait for it, or finish it: fleetpatch resume {run.id}",
         )
     return PinnedUpdates(run.id, _collect_updates(history.read_report(run.id)))
+
+
+def _find_rollout_updates(history: History, rollout_id: str) -> PinnedUpdates:
+    rollout = SqlRollouts(history.database).find(rollout_id)
+    if rollout is None:
+        raise RequestError(
+            f"as_in_run: there is no rollout {rollout_id!r}", hint="`fleetpatch automatic` lists the rollouts."
+        )
+    return PinnedUpdates(f"{ROLLOUT_PREFIX}{rollout.id}", rollout.updates)
 
 
 def _collect_updates(report: RunReport) -> frozenset[tuple[str, str]]:

@@ -87,6 +87,10 @@ class RetryingRecords:
                 self._cached_measures[key] = ask()
         return self._cached_measures.get(key)
 
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """See Records."""
+        return self._retry_while_unavailable(lambda: self._inner.read_last_assessment(machine))
+
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "RetryingRecords":
         """See Records."""
         inner = self._inner.with_lease(run_id, holder)

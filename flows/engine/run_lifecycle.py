@@ -6,13 +6,16 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from flows.engine.resume_state import ResumeState
+from flows.engine.set_plan import describe_sets, read_left_slots
 from flows.ports.ports import GateDecision, Ports
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.model import Hook, HookResult, RunReport, Wave
+from tasks.protocols.set_slots import SetSlot
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.runs.hooks import MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
+from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.rules.timing.admission import describe_freeze
 from tasks.states import HookPoint, NotificationEvent, OperationState
 from tasks.steps.context.journal import UNLOCK_ACT
@@ -81,6 +84,13 @@ class RunLifecycle:
         self._started_subjects |= self._find_earlier_subjects()
         self.results: list[HookResult] = []
         self.notes: tuple[str, ...] = ()
+        self._left_slots: tuple[SetSlot, ...] | None = None
+
+    def describe_sets(self, waves: Sequence[Wave]) -> tuple[str, ...]:
+        """Return the notes on machine sets. Members that earlier runs left drained are those of the first call."""
+        if self._left_slots is None and waves:
+            self._left_slots = read_left_slots(self._ports)
+        return describe_sets(self._ports.inventory.sets, waves, self._left_slots or ())
 
     def restore_hook_results(self) -> None:
         """Restore the hook results of an earlier process of the run.
@@ -88,11 +98,11 @@ class RunLifecycle:
         Raises:
             RecordsError: the journal can't be parsed.
         """
-        if self._resume_state is None or not self._hooks:
-            return
-        for name, entries in self._resume_state.journal.items():
+        sets = index_sets(self._ports.inventory.sets)
+        for name, entries in self._resume_state.journal.items() if self._resume_state is not None else ():
             subjects = {name} if name else self._find_earlier_subjects()
             hooks = [hook for hook in self._hooks if (hook.place in MACHINE_PLACES) == bool(name)]
+            hooks += build_set_hooks(sets.get(name, ()))
             for subject in subjects:
                 self.results += find_recorded_results(hooks, subject, entries)
 

@@ -6,8 +6,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 from flows.engine.failure_counter import FailureCounter
+from flows.engine.late_machines import assess_late_machine, recall_wake
 from flows.engine.machine_pool import may_retry_assessment, run_concurrently
 from flows.engine.run_lifecycle import RunLifecycle
+from flows.engine.set_turns import SetTurns
+from flows.engine.turn_queue import MachineActions, TurnQueue
 from flows.ports.ports import Ports, Runner
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsError
@@ -15,8 +18,10 @@ from tasks.model import Outcome, Wave
 from tasks.rules.runs.failure_budget import is_unreachable
 from tasks.states import OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.pipeline import clean_up_machine, run_steps, save_checkpoint
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.pipeline import clean_up_machine, is_turn_over, run_steps, save_checkpoint
 from tasks.steps.report import build_outcome
+from tasks.steps.wake import can_wake, is_wake_due
 
 UNAPPROVED_REASON = "it could not be reached when the plan was made, so what would be done on it was not approved"
 
@@ -60,16 +65,32 @@ class WaveSequence:
         self._record_outcome = record_outcome
         self._save_late_plan = save_late_plan
         self._is_first = True
+        self._turns = SetTurns(ports, {})
+        self._postponed: list[MachineContext] = []
         self.open_machines: set[str] = set()
 
     def run_waves(self, waves: Sequence[Wave], contexts: dict[str, MachineContext], refusal: str) -> None:
         """Run the waves in sequence. If there is a ``refusal``, no further machine begins."""
         lifecycle = self._lifecycle
-        unreachable = [name for name, work in contexts.items() if is_unreachable(work.state.error)]
+        unreachable = [
+            name for name, work in contexts.items() if is_unreachable(work.state.error) and not is_wake_due(work)
+        ]
         self._failure_counter.start_run(waves, self._outcomes, unreachable)
+        self._turns = SetTurns(self._ports, contexts)
+        try:
+            self._run_all(waves, contexts, refusal)
+        finally:
+            self._turns.close()
+            lifecycle.notes = (*lifecycle.notes, *self._turns.notes)
+
+    def _run_all(self, waves: Sequence[Wave], contexts: dict[str, MachineContext], refusal: str) -> None:
+        lifecycle = self._lifecycle
+        self._turns.start_run()
         for wave in waves:
             self._failure_counter.start_wave(wave)
-            wave_contexts = [contexts[name] for name in wave.machines if name in contexts]
+            self._turns.start_wave(wave.number)
+            wave_contexts = [contexts[name] for name in wave.machines if name in contexts] + self._postponed
+            self._postponed = []
             if not refusal and self._failure_counter.stop_reason and not self._ports.stop_token.is_stopping:
                 wave_contexts = self._skip_waiting(wave_contexts, describe_spent_budget(self._failure_counter))
             if wave_contexts and not refusal:
@@ -92,24 +113,51 @@ class WaveSequence:
                 continue  # the hooks after a wave run when all its machines are done
             closed = lifecycle.finish_wave(wave)
             refusal = refusal or closed
+        self._skip_waiting(self._postponed, "the run ended before its turn")
 
     def _run_wave(self, contexts: Sequence[MachineContext]) -> list[Outcome]:
         """Run the machines of one wave. Machines that have not answered come last, so that the others don't wait."""
         answering_first = sorted(contexts, key=lambda work: work.state.error is not None)
-        return run_concurrently(answering_first, self._policy.at_once, self._run_machine, self._ports.stop_token)
+        ports = self._ports
+        if not self._turns.concern([work.name for work in contexts]):
+            return run_concurrently(answering_first, self._policy.at_once, self._run_machine, ports.stop_token)
+        actions = MachineActions(self._prepare_machine, self._execute_steps, self._count_machine, self._check_budget)
+        queue = TurnQueue(answering_first, actions, self._turns, ports.clock, ports.stop_token, ports.listener)
+        outcomes = queue.run(self._policy.at_once)
+        self._postponed = queue.postponed
+        return outcomes
 
     def _run_machine(self, context: MachineContext) -> Outcome:
-        if self._failure_counter.stop_reason and not is_under_way(context) and not self._ports.stop_token.is_stopping:
-            outcome = self._skip_machine(context, describe_spent_budget(self._failure_counter))
+        if why := self._prepare_machine(context):
+            context.state = halt_unless_failed(context, why)
+            clean_up_machine(context)
         else:
-            self._plan_late_machine(context)
-            run_steps(context, self._runner.run_step)
-            outcome = self._finish_machine(context)
+            self._execute_steps(context)
+        return self._count_machine(context)
+
+    def _prepare_machine(self, context: MachineContext) -> str:
+        """Plan a machine that has no plan yet. Return why it may not begin, or ""."""
+        if not is_under_way(context) and (why := self._check_budget()):
+            return why
+        recall_wake(context)
+        self._plan_late_machine(context)
+        return ""
+
+    def _check_budget(self) -> str:
+        """Return how the failure budget is spent, or "". After a stop request the steps report that."""
+        return "" if self._ports.stop_token.is_stopping else describe_spent_budget(self._failure_counter)
+
+    def _execute_steps(self, context: MachineContext) -> None:
+        run_steps(context, self._runner.run_step)
+
+    def _count_machine(self, context: MachineContext) -> Outcome:
+        outcome = self._finish_machine(context)
         self._failure_counter.add_outcome(outcome)
         return outcome
 
     def _finish_machine(self, context: MachineContext) -> Outcome:
         """Return a machine's outcome. Save it, unless the machine is left open."""
+        self._turns.mark_done(context.name)
         if not is_left_open(context):
             return self._record_outcome(context)
         try:
@@ -123,7 +171,7 @@ class WaveSequence:
     def _plan_late_machine(self, context: MachineContext) -> None:
         """Assess and plan a machine that did not answer in the first assessment. It may answer now."""
         left_out = context.state.plan is None and context.state.error is None  # no assessment in a resumed run
-        if not (left_out or may_retry_assessment(context)) or is_under_way(context):
+        if not (left_out or may_retry_assessment(context)) or is_under_way(context) or is_turn_over(context.state):
             return
         if self._must_be_approved:
             if left_out:
@@ -133,8 +181,8 @@ class WaveSequence:
             return
         context.forget_assessment()
         # No retries in later waves: the machine had enough time since its first assessment.
-        context.is_retry_disabled = not self._is_first
-        run_steps(context, self._runner.run_step, last=Step.ASSESS)
+        context.is_retry_disabled = not self._is_first or can_wake(context)
+        assess_late_machine(context, self._runner.run_step)
         if context.state.plan is not None:
             self._save_late_plan(context)
 
@@ -149,10 +197,16 @@ class WaveSequence:
         return [work for work in contexts if is_under_way(work)]
 
     def _skip_machine(self, context: MachineContext, why: str) -> Outcome:
-        if context.state.error is None:
-            context.state = replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+        context.state = halt_unless_failed(context, why)
         clean_up_machine(context)
         return self._finish_machine(context)
+
+
+def halt_unless_failed(context: MachineContext, why: str) -> MachineState:
+    """Return the state of a machine that does not begin. An error that it has already is its reason."""
+    if context.state.error is not None:
+        return context.state
+    return replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
 
 
 def describe_spent_budget(failure_counter: FailureCounter) -> str:

@@ -45,8 +45,8 @@ _PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITIN
 def build_message(occasion: NotificationEvent, report: RunReport) -> Message:
     """Return the message for an event of a run, from the report so far."""
     run = report.run
-    what = _sanitize(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
-    lines = [f"Run {run.id} for {_sanitize(run.scope, 200)}"]
+    what = sanitize_text(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
+    lines = [f"Run {run.id} for {sanitize_text(run.scope, 200)}"]
     if run.window is not None:
         lines.append(f"Window: {describe_window(run.window)}")
     lines += _describe_plan(report) if occasion in _PLAN_OCCASIONS else _describe_results(report, occasion)
@@ -65,7 +65,7 @@ def _describe_plan(report: RunReport) -> list[str]:
     ]
     slowest = describe_slowest_machine(figures)
     if slowest:
-        lines.append(_sanitize(f"{slowest[:1].upper()}{slowest[1:]}", 200))
+        lines.append(sanitize_text(f"{slowest[:1].upper()}{slowest[1:]}", 200))
     unknown = [each.machine for each in report.assessments if each.error is not None]
     return [*lines, f"Not assessed: {_join_names(unknown)}"] if unknown else lines
 
@@ -74,11 +74,11 @@ def _describe_approval(report: RunReport) -> list[str]:
     waits, run = report.run.message, report.run.id
     command = build_approve_command(run, compute_plan_digest(collect_planned_updates(report.plans)))
     how = f"Approve: {command}, or the form of its flow run in the Prefect UI"
-    return [*([f"It {_sanitize(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
+    return [*([f"It {sanitize_text(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
 
 
 def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[str]:
-    lines = [_sanitize(report.run.message, 600)] if report.run.message else []
+    lines = [sanitize_text(report.run.message, 600)] if report.run.message else []
     outcomes = report.outcomes
     if not outcomes:
         return lines
@@ -90,7 +90,7 @@ def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[st
     idle = [outcome for outcome in outcomes if outcome.state is OperationState.NOT_STARTED]
     if idle and occasion is not NotificationEvent.FINISHED:
         lines.append(f"Not begun: {_join_names([outcome.machine for outcome in idle])}")
-        lines.append(f"  {_sanitize(idle[0].reason, _MAX_REASON_LENGTH)}")
+        lines.append(f"  {sanitize_text(idle[0].reason, _MAX_REASON_LENGTH)}")
     return lines
 
 
@@ -110,7 +110,7 @@ def _describe_changes(outcomes: Sequence[Outcome]) -> str:
 def _describe_failures(outcomes: Sequence[Outcome]) -> list[str]:
     failed = [outcome for outcome in outcomes if outcome.state is OperationState.FAILED]
     lines = [
-        f"Failed: {_sanitize(each.machine, 80)}: {_sanitize(each.reason, _MAX_REASON_LENGTH)}"
+        f"Failed: {sanitize_text(each.machine, 80)}: {sanitize_text(each.reason, _MAX_REASON_LENGTH)}"
         for each in failed[:MAX_NAMES]
     ]
     more = len(failed) - MAX_NAMES
@@ -118,9 +118,9 @@ def _describe_failures(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _join_names(names: Sequence[str]) -> str:
-    return join_first_names([_sanitize(name, 80) for name in names], MAX_NAMES)
+    return join_first_names([sanitize_text(name, 80) for name in names], MAX_NAMES)
 
 
-def _sanitize(text: str, limit: int) -> str:
+def sanitize_text(text: str, limit: int) -> str:
     """Return text on one line, without markup, control characters or links."""
     return sanitize_to_one_line(text, limit).translate(_UNSAFE_CHARACTERS).replace("://", ": //")

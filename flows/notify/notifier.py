@@ -46,9 +46,7 @@ class AppriseNotifier:
         self._read_credential = read_credential
         self._print_message = print_message
         self._send = send or send_with_apprise
-        self._queue: queue.SimpleQueue[tuple[NotifyRequest, str, NotificationEvent, Message] | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[tuple[NotifyRequest, str, str, Message] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._unsent_count = 0
         self._lock = threading.Lock()
@@ -57,14 +55,28 @@ class AppriseNotifier:
 
     def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
         """Queue the messages. Return at once, and never raise because of a failure to send."""
+        if self.has_target(occasion):
+            self.send(occasion, build_message(occasion, report), f"that the run {_describe_occasion(occasion)}")
+
+    def has_target(self, occasion: NotificationEvent) -> bool:
+        """Return whether anybody wants to be told of such an event."""
+        return any(occasion.value in each.on for each in self._targets)
+
+    def send(self, occasion: NotificationEvent, message: Message, about: str) -> None:
+        """Queue a message for all who want to be told of such an event. Return at once, and never raise.
+
+        Args:
+            occasion: the event.
+            message: the message.
+            about: what it is about, for the case that it can't be sent: "that the run is failed".
+        """
         mine = [(number, each) for number, each in enumerate(self._targets, 1) if occasion.value in each.on]
         if not mine:
             return
-        message = build_message(occasion, report)
         with self._lock:
             self._unsent_count += len(mine)
         for number, each in mine:
-            self._queue.put((each, _describe_target(each.to, number), occasion, message))
+            self._queue.put((each, _describe_target(each.to, number), about, message))
         if self._thread is None:
             run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks, and its log
             self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
@@ -85,7 +97,7 @@ class AppriseNotifier:
 
     def _send_queued(self) -> None:
         while (item := self._queue.get()) is not None:
-            asked, shown, occasion, told = item
+            asked, shown, about, told = item
             why = self._send_message(asked, told)
             with self._lock:
                 self._unsent_count -= 1
@@ -93,7 +105,7 @@ class AppriseNotifier:
             if over:
                 return
             if why:
-                self._record_failure(f"{shown} was not notified that the run {_describe_occasion(occasion)}: {why}")
+                self._record_failure(f"{shown} was not notified {about}: {why}")
 
     def _send_message(self, target: NotifyRequest, message: Message) -> str:
         """Send a message. Return why that failed, or ""."""

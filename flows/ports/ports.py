@@ -12,13 +12,16 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import Leases
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.records import Records
+from tasks.protocols.set_slots import SetSlots
 from tasks.protocols.transport import Transport
+from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
 from tasks.states import NotificationEvent, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import ProgressListener
 from tasks.steps.context.stop_token import StopToken
+from tasks.transport.wake_on_lan import send_magic_packet
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +58,9 @@ PinnedUpdatesFinder = Callable[[str], PinnedUpdates]
 """Returns the updates of an earlier run by its id or ``last:CONFIGURATION``. Raises RequestError if it can't."""
 
 
+MagicPacketSender = Callable[[str, str, int], None]
+"""Powers a machine on over the network: hardware address, IPv4 address, port. Raises RequestError or TransportError."""
+
 ReportErrorHandler = Callable[[str, FleetpatchError], None]
 """Gets the run id and the error if a report could not be written."""
 
@@ -62,6 +68,14 @@ ReportErrorHandler = Callable[[str, FleetpatchError], None]
 def log_report_error(run_id: str, error: FleetpatchError) -> None:
     """Log why the report of a run could not be written."""
     logger.error("the report of run %s could not be written: %s", run_id, error)
+
+
+RolloutReader = Callable[[RunReport], RolloutProgress | None]
+"""Returns how far the rollout is that a run belongs to; None: it belongs to none. It never raises."""
+
+
+def _read_no_rollout(report: RunReport) -> RolloutProgress | None:  # noqa: ARG001 - the reader's parameter
+    return None
 
 
 def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # noqa: ARG001 - the gate's parameters
@@ -85,8 +99,11 @@ class Ports:
     call_hook: HookCaller
     find_pinned_updates: PinnedUpdatesFinder
     read_declared_freezes: FreezeSource
+    set_slots: SetSlots
     gate: Gate = _allow_run
     handle_report_error: ReportErrorHandler = log_report_error
+    send_magic_packet: MagicPacketSender = send_magic_packet
+    read_rollout: RolloutReader = _read_no_rollout
 
 
 class Runner(Protocol):

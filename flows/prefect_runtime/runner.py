@@ -215,7 +215,9 @@ class PrefectRunner:
         if self._directory is None:
             return
         try:
-            self.written_files = write_report(report, self._directory, logs, self._formats)
+            self.written_files = write_report(
+                report, self._directory, logs, self._formats, rollout=self._ports.read_rollout(report)
+            )
         except FleetpatchError as error:
             self._ports.handle_report_error(report.run.id, error)
         except Exception as error:

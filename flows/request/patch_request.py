@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 
 from flows.request.base import CheckedPath, ReportFormat, ScopeRequest, StrictModel
 from flows.request.policies import ApprovalRequest, FreezeRequest, HooksRequest, NotifyRequest
+from inventory.schema.value_types import MachineName
 from tasks.errors import RequestError
 from tasks.model import PinnedUpdates, Selection, Window
 from tasks.rules.calendar.local_time import localize_time
@@ -179,13 +180,19 @@ class UpdatesRequest(StrictModel):
         max_length=100,
         title="Same As In Run",
         description="Only updates and versions that an earlier run (its id, or `last:` and a configuration's name) has "
-        "installed or planned, e.g. in a test ring.",
+        "installed or planned, e.g. in a test ring; or `rollout:` and the id of a rollout of automatic patching.",
     )
 
 
 class PatchRequest(ScopeRequest):
     """Patch machines inside a window."""
 
+    only_machines: list[MachineName] = Field(
+        default=[],
+        max_length=10_000,
+        title="Only These Machines",
+        description="Of the scope, only these machines, by name. Empty: all of the scope.",
+    )
     dry_run: bool = Field(
         default=False,
         description="Only plan: show waves, updates, skipped updates with reasons, minutes, reboots.",
@@ -210,6 +217,13 @@ class PatchRequest(ScopeRequest):
         default=True,
         description="Reboot also for a new kernel whose security fixes live patches have applied to the running one. "
         "Otherwise such a reboot waits, and the report says so. The policy Always reboots in any case.",
+    )
+    live_patched_reboot_days: float | None = Field(
+        default=None,
+        gt=0,
+        le=365,
+        description="Days that such a reboot may wait. Then the machine reboots although live patches mitigate it. "
+        "They count from when the machine first needed it since its last boot. Empty: no deadline.",
     )
     reboot_pending_first: bool = Field(
         default=False, description="If a reboot is pending, reboot before anything is installed."
@@ -307,8 +321,15 @@ class PatchRequest(ScopeRequest):
             hint="Give `window.start`, schedule the run for a time, or say `outside_window: true` to patch now.",
         )
 
-    def to_patch_options(self, pinned_updates: PinnedUpdates | None = None) -> PatchOptions:
-        """Return the options of the steps. ``pinned_updates`` is the result of ``updates.as_in_run``."""
+    def to_patch_options(
+        self, pinned_updates: PinnedUpdates | None = None, window: Window | None = None
+    ) -> PatchOptions:
+        """Return the options of the steps.
+
+        Args:
+            pinned_updates: the result of ``updates.as_in_run``.
+            window: of the run, if it has one.
+        """
         hooks = tuple(hook for hook in self.hooks.to_hooks() if hook.place in MACHINE_PLACES)
         options = _convert_request(
             self,
@@ -323,6 +344,7 @@ class PatchRequest(ScopeRequest):
                 pinned_updates=pinned_updates,
             ),
             max_unreachable_seconds=DEFAULT_MAX_UNREACHABLE_SECONDS,
+            window=window,
             hooks=hooks,
         )
         return replace(options, **_DOWNLOAD_ONLY) if self.download_only else options

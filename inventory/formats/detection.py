@@ -1,5 +1,6 @@
 """Detects the format of an inventory file: by its name, or else by its content."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,12 +89,7 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
         what = "the configuration of an inventory plugin" if "plugin" in data else "the output of a dynamic inventory"
         problems.add(SourceLocation(path), f"this is {what}, which fleetpatch can't read", DYNAMIC_INVENTORY_HINT)
         return InventoryFragment()
-    if (
-        located
-        and isinstance(data, dict)
-        and looks_like_yaml_inventory(data)
-        and not data.keys() & set(FLEET_FILE_KEYS)
-    ):
+    if located and isinstance(data, dict) and looks_like_yaml_inventory(data) and not _has_fleet_keys(data):
         problems.extend(noted)
         return AnsibleFile(path, located)
     if "!vault" in text or "!unsafe" in text:  # Ansible tags without Ansible's format: an error here
@@ -112,6 +108,11 @@ def _read_yaml(path: Path, text: str, problems: ProblemCollector) -> InventoryFr
             )
         return InventoryFragment()
     return parse_fleet_yaml(located, problems)
+
+
+def _has_fleet_keys(data: Mapping[str, object]) -> bool:
+    """Return whether a document has a key of fleet.yaml. An Ansible group may be named `sets`; a group is a map."""
+    return any(key in FLEET_FILE_KEYS and not (key == "sets" and isinstance(data[key], dict)) for key in data)
 
 
 def _is_unrelated_document(data: object) -> bool:

@@ -11,7 +11,7 @@ from inventory.schema.validation import describe_unknown_key, validate_mapping
 
 _TAG_COLUMN_PREFIX = "tag:"
 _LIMIT_COLUMNS = tuple(LimitsEntry.model_fields)
-_NESTED_KEYS = frozenset({"tags", "limits", "winrm", "pre_checks", "probes"})
+_NESTED_KEYS = frozenset({"tags", "limits", "winrm", "pre_checks", "probes", "wake"})
 COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS), *_LIMIT_COLUMNS)
 
 

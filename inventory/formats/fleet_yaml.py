@@ -1,4 +1,4 @@
-"""Parser for fleet.yaml, fleetpatch's own format: `defaults`, `groups`, `machines`, `host_keys`."""
+"""Parser for fleet.yaml, fleetpatch's own format: `defaults`, `groups`, `machines`, `host_keys`, `sets`."""
 
 from inventory.builder import (
     InventoryFragment,
@@ -10,8 +10,10 @@ from inventory.builder import (
     expand_machine_entries,
 )
 from inventory.files.problems import LocatedData, ProblemCollector, did_you_mean
-from inventory.schema.entries import FleetFile, MachineEntry, MachineSettings
+from inventory.schema.entries import MachineEntry, MachineSettings
+from inventory.schema.fleet_file import FleetFile
 from inventory.schema.validation import describe_unknown_key, validate_mapping
+from inventory.set_builder import read_set_drafts
 
 FLEET_FILE_KEYS = tuple(FleetFile.model_fields)
 
@@ -39,7 +41,8 @@ def parse_fleet_yaml(located: LocatedData, problems: ProblemCollector) -> Invent
     if data.get("defaults") is not None:
         defaults = collect_explicit_fields(validate_mapping(MachineSettings, located.get_child("defaults"), problems))
     groups = _build_group_layers(located, problems)
-    return InventoryFragment(tuple(_build_machine_drafts(located, defaults, groups, problems)), keys)
+    sets = read_set_drafts(located.get_child("sets"), problems) if "sets" in data else ()
+    return InventoryFragment(tuple(_build_machine_drafts(located, defaults, groups, problems)), keys, sets)
 
 
 def _build_group_layers(located: LocatedData, problems: ProblemCollector) -> dict[str, SettingsLayer] | None:
@@ -73,7 +76,8 @@ def _build_machine_drafts(
 ) -> list[MachineDraft]:
     entries = located.data.get("machines") if isinstance(located.data, dict) else None
     if entries is None:
-        if defaults or groups or not (isinstance(located.data, dict) and located.data.get("host_keys")):
+        alone = isinstance(located.data, dict) and (located.data.get("host_keys") or located.data.get("sets"))
+        if defaults or groups or not alone:
             problems.add(located.locate(), "this file has no machines", "Add `machines:` and a list of them under it.")
         return []
     if not isinstance(entries, list):

@@ -1,6 +1,6 @@
 """The schema of inventory files. The public function returns the JSON Schema."""
 
-from inventory.schema.entries import build_json_schema
+from inventory.schema.fleet_file import build_json_schema
 
 json_schema = build_json_schema  # former public name
 

@@ -4,7 +4,7 @@ Errors of these models have a message and a hint. inventory/schema/validation.py
 """
 
 from collections import Counter
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -20,6 +20,7 @@ from inventory.machine import (
     WinrmScheme,
 )
 from inventory.network_targets import parse_tcp_target, parse_url
+from inventory.schema.power_values import ControllerCommand, MacAddress, validate_ipv4
 from inventory.schema.value_types import (
     Label,
     MachineName,
@@ -117,6 +118,25 @@ class WinrmEntry(StrictModel):
     """Host name in the machine's service principal, if it is not its address."""
 
 
+class WakeEntry(StrictModel):
+    """How a machine that is powered off is started. An empty value resets the value of a weaker level."""
+
+    mac: MacAddress | None = None
+    """Its hardware address, for Wake-on-LAN."""
+    broadcast: Annotated[str, AfterValidator(validate_ipv4)] | None = None
+    """IPv4 address to which the magic packet goes. Default: 255.255.255.255."""
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    """UDP port of the magic packet. Default: 9."""
+    command: ControllerCommand | None = None
+    """A command on the controller that powers it on."""
+    off_command: ControllerCommand | None = None
+    """A command on the controller that powers it off again. Default: a shutdown on the machine."""
+    off_again: bool | None = None
+    """Whether a machine that fleetpatch powered on is powered off after its turn. Default: true."""
+    minutes: Annotated[float, Field(gt=0, le=240, allow_inf_nan=False)] | None = None
+    """How long it may take until a login works. Default: 10."""
+
+
 def _validate_unique_names(checks: list[CheckEntry]) -> list[CheckEntry]:
     for name, count in Counter(check.name for check in checks).items():
         if count > 1:
@@ -148,7 +168,9 @@ class MachineSettings(StrictModel):
     """IANA time zone of the machine's own windows."""
     environment: Label | None = None
     location: Label | None = None
-    """Site or availability zone; waves keep apart what must not fail together."""
+    """Site or region; waves keep apart what must not fail together."""
+    availability_zone: Label | None = None
+    """Part of the location that fails by itself. Automatic patching never patches two of them at the same time."""
     tags: dict[Annotated[str, AfterValidator(validate_tag_key)], Label] | None = None
     owner: Owner | None = None
     """Who may patch it: fleetpatch (or schedules, which is the same), managed, os or manual."""
@@ -159,6 +181,8 @@ class MachineSettings(StrictModel):
     limits: LimitsEntry | None = None
     pre_checks: CheckList | None = None
     probes: CheckList | None = None
+    wake: WakeEntry | None = None
+    """How it is started for its turn if it is powered off. It has `mac` or `command`."""
 
 
 class MachineEntry(MachineSettings):
@@ -185,20 +209,3 @@ class HostKeysEntry(StrictModel):
     policy: HostKeyPolicy = HostKeyPolicy.PINNED
     known_hosts: Annotated[str, Field(min_length=1)] | None = None
     """Path, relative to the inventory. Default: ~/.ssh/known_hosts."""
-
-
-class FleetFile(StrictModel):
-    """An inventory of fleetpatch."""
-
-    defaults: MachineSettings | None = None
-    """What holds for every machine of this file."""
-    groups: dict[MachineName, MachineSettings | None] | None = None
-    """What holds for every machine of a group. Where this stands, a machine can be in no other groups."""
-    machines: list[MachineEntry] | None = None
-    host_keys: HostKeysEntry | None = None
-
-
-def build_json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of fleet.yaml, for editors."""
-    schema = FleetFile.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "fleetpatch inventory"}

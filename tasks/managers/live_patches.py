@@ -15,6 +15,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 from tasks.managers.script_output import ScriptSection, require_text
 from tasks.model import LivePatching, RebootNeed
@@ -31,6 +32,7 @@ _KSPLICE_DETECTION_TEXT = "known exploit detection"  # such an update reports at
 _KLP_ACTIVE_PATTERN = re.compile(r"^[ \t]+active: *1 *$", re.MULTILINE)
 _CANONICAL_GOOD_STATES = frozenset({"applied", "nothing-to-apply"})
 _KERNEL_PATCHED_ANSWER = "yes-kernel-livepatches-applied"
+_MAX_EPOCH_SECONDS = 10**11  # in the year 5138: a later time is no time of an installation
 _TIME_OVER_CODES = frozenset({124, 137})  # timeout(1): it ended the tool, or had to kill it
 
 
@@ -94,6 +96,16 @@ def mitigate_reboot(need: RebootNeed, live: LivePatching | None, *, only_kernel:
             need, mitigated_by=f"{live.provider}: {names} fixes all CVEs that the newer kernel's changelog names"
         )
     return need
+
+
+def date_newer_kernel(installed: Iterable[int | None]) -> datetime | None:
+    """Return when the first of the newer kernels was installed; None when that is not known of any.
+
+    Args:
+        installed: for each kernel that is newer than the running one, seconds since 1970, or None.
+    """
+    known = [seconds for seconds in installed if seconds is not None and 0 < seconds < _MAX_EPOCH_SECONDS]
+    return datetime.fromtimestamp(min(known), UTC) if known else None
 
 
 def _is_active(record: ScriptRecord) -> bool:

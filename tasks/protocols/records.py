@@ -65,6 +65,9 @@ class Records(Protocol):
         ``reboot_seconds``. None when there is no value yet.
         """
 
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """Return a machine's newest assessment that has an answer; None: it has none. Its updates may be missing."""
+
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "Records":
         """Return these records, limited to writes while this holder has the lease of the run.
 

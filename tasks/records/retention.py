@@ -8,10 +8,11 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from tasks.model import READ_ONLY_RUN_KINDS
 from tasks.records import schema
+from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.retention import Retention
 
@@ -28,6 +29,7 @@ _TABLES_BY_RUN = (
 _RUNS_KEY, _ASSESSMENTS_KEY = "runs", "assessments"
 _BATCH_SIZE = 500  # assessments in one transaction: a larger one would delay journal entries
 _APPLY_INTERVAL = timedelta(hours=20)
+_KEPT_ROLLOUTS = 20  # as many as a decision reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     """Delete runs that began before a time, with all their data, and assessments made before it.
 
     Some data is kept at any age: each machine's newest assessment, its newest assessment with an answer, the measures,
-    and runs whose lease is held. Each run is deleted in one transaction. Other writers can write between transactions.
+    runs whose lease is held, unfinished runs that have a member of a machine set out of service, and which members are
+    drained. Each run is deleted in one transaction. Other writers can write between transactions.
 
     Args:
         records: the records to delete from.
@@ -128,8 +131,11 @@ def _always_continue() -> bool:
 def _prune_runs(
     records: SqlRecords, before: datetime, kinds: Collection[str] | None, may_continue: Callable[[], bool]
 ) -> int:
-    runs, windows = schema.runs, schema.occurrences
+    runs, windows, slots = schema.runs, schema.occurrences, schema.set_slots
     old = select(runs.c.id).where(runs.c.started_at < before).order_by(runs.c.started_at)
+    # Without its run a slot would end, and the next run would take another member of that set out of service.
+    holds_slots = runs.c.state.in_(UNFINISHED_STATES) & exists().where(slots.c.run_id == runs.c.id)
+    old = old.where(~holds_slots)
     if kinds is not None:
         old = old.where(runs.c.kind.in_(kinds))
     with records.database.begin_read("look for old runs") as connection:
@@ -145,11 +151,30 @@ def _prune_runs(
         with records.database.begin_write("forget an old run") as connection:
             for table in _TABLES_BY_RUN:
                 connection.execute(delete(table).where(table.c.run_id == run_id))
+            # A drained member is out of service until it is brought back, whatever becomes of its run.
+            connection.execute(delete(slots).where(slots.c.run_id == run_id, ~slots.c.drained))
             deleted += connection.execute(delete(runs).where(runs.c.id == run_id)).rowcount
     if kinds is None:
         with records.database.begin_write("forget old windows") as connection:
             connection.execute(delete(windows).where(windows.c.starts_at < before))
+        _prune_automatic_patching(records, before)
     return deleted
+
+
+def _prune_automatic_patching(records: SqlRecords, before: datetime) -> None:
+    """Delete what automatic patching no longer needs. The newest rollouts are kept: they give the next one its number.
+
+    The first sight of an update is kept while any machine lacks a fix of its name: deadlines count from it.
+    """
+    rollouts, sightings, opt_outs = schema.rollouts, schema.update_sightings, schema.opt_outs
+    newest = select(rollouts.c.id).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc()).limit(_KEPT_ROLLOUTS)
+    is_missing = exists().where(schema.missing_fixes.c.name == sightings.c.name)
+    with records.database.begin_write("forget old automatic patching") as connection:
+        for table in (schema.announcements, schema.automatic_runs):
+            connection.execute(delete(table).where(table.c.at < before))
+        connection.execute(delete(opt_outs).where(opt_outs.c.until < before))
+        connection.execute(delete(sightings).where(sightings.c.first_seen < before, ~is_missing))
+        connection.execute(delete(rollouts).where(rollouts.c.ended_at < before, rollouts.c.id.not_in(newest)))
 
 
 def _prune_assessments(records: SqlRecords, before: datetime, may_continue: Callable[[], bool]) -> int:

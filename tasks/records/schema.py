@@ -259,3 +259,105 @@ retention = Table(
 
 ``what`` is "assessments" (assessments, and runs that change no machine) or "runs" (all other runs).
 """
+
+set_slots = Table(
+    "set_slots",
+    metadata,
+    Column("set_name", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("run_id", KeyType, nullable=False, index=True),
+    Column("domain", KeyType, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("drained", Boolean, nullable=False),
+)
+"""Members of machine sets that are out of service, or may be. A row counts while its run is unfinished; that of a
+drained member until it is brought back, also without its run.
+"""
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", KeyType, primary_key=True),
+    Column("state", KeyType, nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    Column("document", Text, nullable=False),
+    Column("updates", LargeBinary, nullable=False),
+)
+"""Rollouts of automatic patching. ``updates`` is the frozen set of names and versions, compressed."""
+
+automatic_runs = Table(
+    "automatic_runs",
+    metadata,
+    Column("key", KeyType, primary_key=True),
+    Column("rollout_id", KeyType, nullable=False, index=True),
+    Column("flow_run_id", KeyType, nullable=False),
+    Column("window_start", UtcDateTime, nullable=False),
+    Column("window_end", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("document", Text, nullable=False),
+)
+"""The runs that automatic patching has started, or is about to start: then ``flow_run_id`` is ""."""
+
+update_sightings = Table(
+    "update_sightings",
+    metadata,
+    Column("name", KeyType, primary_key=True),
+    Column("version", KeyType, primary_key=True),
+    Column("first_seen", UtcDateTime, nullable=False),
+    Column("published", UtcDateTime),
+)
+"""When an update was first seen pending on any machine, and its publication if that is known."""
+
+missing_fixes = Table(
+    "missing_fixes",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("name", KeyType, primary_key=True),
+    Column("since", UtcDateTime, nullable=False),
+)
+"""Since when a machine lacks a fix of an update of this name. A newer version of the update does not change it."""
+
+opt_outs = Table(
+    "opt_outs",
+    metadata,
+    Column("scope", TextType, nullable=False),
+    Column("digest", KeyType, primary_key=True),
+    Column("who", TextType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("until", UtcDateTime),
+)
+"""Scopes that people have taken out of automatic patching. ``digest`` is the digest of the scope."""
+
+held_updates = Table(
+    "held_updates",
+    metadata,
+    Column("name", KeyType, primary_key=True),
+    Column("version", KeyType, primary_key=True),
+    Column("rollout_id", KeyType, nullable=False),
+    Column("reason", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("released_by", TextType, nullable=False),
+    Column("released_at", UtcDateTime),
+)
+
+announcements = Table(
+    "announcements",
+    metadata,
+    Column("key", KeyType, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("message", TextType, nullable=False),
+)
+"""What automatic patching has told people. Each is told once."""
+
+hotpatch_enrolments = Table(
+    "hotpatch_enrolments",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("status", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("document", Text, nullable=False),
+)
+"""The last enrolment for hotpatches or live patches that people asked for, by machine."""

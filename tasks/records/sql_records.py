@@ -148,6 +148,17 @@ class SqlRecords:
             newest_first = connection.execute(statements.build_samples_query(MAX_SAMPLES), wanted).scalars().all()
         return compute_weighted_mean(newest_first[::-1])
 
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """Return the newest assessment of a machine that has an answer. See the Records protocol.
+
+        Raises:
+            RecordsError: the history cannot be read.
+        """
+        query = statements.build_last_assessment_query()
+        with self.database.begin_read("read the last assessment") as connection:
+            document = connection.execute(query, {"of_machine": machine}).scalar_one_or_none()
+        return decode(Assessment, document) if document is not None else None
+
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "SqlRecords":
         """Return records that write only while this holder has the run lease. See the Records protocol."""
         return SqlRecords(self.database, (run_id, holder))

@@ -107,6 +107,14 @@ def build_samples_query(limit: int) -> Select[tuple[float]]:
 
 
 @cache
+def build_last_assessment_query() -> Select[tuple[str]]:
+    """Return a query for the newest assessment of ``of_machine`` that has an answer, without its pending updates."""
+    table = schema.assessments
+    known = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
+    return known.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
+
+
+@cache
 def build_newer_assessment_query() -> Select[tuple[bool]]:
     """Return a query whether ``of_machine`` has an assessment with an answer that is newer than ``after``."""
     table = schema.assessments

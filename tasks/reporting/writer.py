@@ -22,6 +22,7 @@ from tasks.reporting.export.json_document import render_json_lines
 from tasks.reporting.html.renderer import render_html
 from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name
 from tasks.reporting.report_directory import build_report_error, ensure_private_directory
+from tasks.rules.automatic.progress import RolloutProgress
 
 FORMATS: Final = ("html", "csv", "parquet", "json")
 
@@ -33,6 +34,7 @@ def write_report(
     formats: Collection[str] = FORMATS,
     *,
     now: datetime | None = None,
+    rollout: RolloutProgress | None = None,
 ) -> dict[str, Path]:
     """Write the report into ``directory``/<run id>. Overwrite the files of an earlier call for that run.
 
@@ -42,6 +44,7 @@ def write_report(
         logs: machine → raw output of its jobs. Each log is sanitized and becomes logs/<machine>.log.
         formats: one or more of "html", "csv", "parquet", "json".
         now: the time of the page, see render_html.
+        rollout: how far the rollout is that the run belongs to; None: it belongs to none.
 
     Returns:
         Paths by key: "directory", and for the requested formats "html", "json", "logs" (a directory), and
@@ -59,7 +62,7 @@ def write_report(
     written = {"directory": report_directory}
     try:
         ensure_private_directory(report_directory)
-        for key, relative, content in _build_files(report, tables, logs or {}, formats, now):
+        for key, relative, content in _build_files(report, tables, logs or {}, formats, now, rollout):
             _write_file(report_directory / relative, content, durable=not key.startswith("log:"))
             written[key] = report_directory / relative
     except OSError as error:
@@ -70,7 +73,12 @@ def write_report(
 
 
 def _build_files(
-    report: RunReport, tables: Tables, logs: Mapping[str, str], formats: Collection[str], now: datetime | None
+    report: RunReport,
+    tables: Tables,
+    logs: Mapping[str, str],
+    formats: Collection[str],
+    now: datetime | None,
+    rollout: RolloutProgress | None,
 ) -> Iterator[tuple[str, str, bytes | Iterator[bytes]]]:
     """Yield (key, path below the report's directory, content) of each file, one at a time: files can be large."""
     for machine, text in logs.items():
@@ -85,7 +93,7 @@ def _build_files(
         yield "json", "report.json", (line.encode() for line in render_json_lines(tables))
     if "html" in formats:
         sibling_formats = {*formats, *(("logs",) if logs else ())} - {"html"}
-        page = render_html(report, logs=logs, now=now, sibling_formats=sibling_formats, tables=tables)
+        page = render_html(report, logs=logs, now=now, sibling_formats=sibling_formats, tables=tables, rollout=rollout)
         yield "html", "report.html", page.encode()
 
 

@@ -23,6 +23,7 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.other_patchers import explain_left_out
+from tasks.steps.machine.package_state import date_reboot
 from tasks.steps.start_checks import is_visit_needed
 
 _REBOOT_WORDS = {
@@ -40,6 +41,7 @@ def assess(context: MachineContext) -> MachineState:
     manager = context.run_context.find_manager(facts)
     deadline = Deadline.after(clock, manager.default_rates.read_timeout_seconds)
     packages = manager.assess(context.transport, refresh=context.run_context.options.refresh, deadline=deadline)
+    packages = date_reboot(packages, facts, _read_previous_assessment(context, packages), began)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
         machine=context.name,
@@ -51,6 +53,13 @@ def assess(context: MachineContext) -> MachineState:
     )
     context.run_context.records.save(assessment)
     return replace(machine_state, assessment=assessment)
+
+
+def _read_previous_assessment(context: MachineContext, packages: PackageState) -> Assessment | None:
+    """Return the machine's newest assessment in the records, if it needs a reboot now."""
+    if packages.reboot.answer is not YesNoUnknown.YES:
+        return None
+    return context.run_context.records.read_last_assessment(context.name)
 
 
 def plan_updates(context: MachineContext) -> MachineState:
@@ -80,6 +89,7 @@ def plan_updates(context: MachineContext) -> MachineState:
         reboot_expected=_apply_reboot_policy(options.reboot, expected),
         notes=(
             *_describe_package_state(packages),
+            *_describe_put_off_reboot(packages, options),
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
             *(finding.message for finding in check_vendor_changes(chosen)),
@@ -118,6 +128,9 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         repair=options.repair,
         reboot_first=options.reboot_pending_first,
         reboot_may_wait=options.may_reboot_wait(packages.reboot),
+        reboot_due=options.live_patch_policy.describe_deadline(packages.reboot)
+        if options.is_reboot_overdue(packages.reboot)
+        else "",
         updaters_paused=options.pauses_updaters,
         patched_by_others=options.patched_by_others,
     )
@@ -159,6 +172,12 @@ def _describe_expected_reboot(plan: MachinePlan) -> list[str]:
     """Return a note on why a reboot is expected, possible or not expected, if the updates say so."""
     lead = _REBOOT_WORDS[predict_reboot(plan)]
     return [f"{lead}{reason}" for reason in [explain_reboot(plan)] if reason]
+
+
+def _describe_put_off_reboot(packages: PackageState, options: PatchOptions) -> list[str]:
+    """Return a note on how long the pending reboot may wait, or since when it is due, if there is a deadline."""
+    deadline = options.live_patch_policy.describe_deadline(packages.reboot)
+    return [f"the pending reboot is {deadline}"] if deadline else []
 
 
 def _describe_service_restarts(packages: PackageState, options: PatchOptions) -> list[str]:

@@ -23,6 +23,7 @@ from tasks.model import (
     ValidationResult,
 )
 from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.rules.runs.power import POWER_OFF_ACT, restore_power_cycle
 from tasks.states import OperationState, Step
 from tasks.steps.context.journal import MACHINE_CHANGING_ACTS, record_end
 from tasks.steps.context.machine_context import MachineContext
@@ -124,7 +125,21 @@ def restore_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry,
         was_started=was_started,
         may_have_paused_updaters=may_have_paused_updaters,
         may_hold_lock=True,
+        power=restore_power_cycle(entries),
     )
+    return _restore_halt(_restore_last_checkpoint(machine_state, entries), entries)
+
+
+def _restore_halt(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
+    """Return the state with the halt of a machine that may be off by now: its turn was over, nothing is repeated."""
+    off = [entry for entry in entries if entry.act == POWER_OFF_ACT and entry.mark is JournalMark.BEFORE]
+    if not off or not off[-1].detail.get("halted"):
+        return machine_state
+    halted_as = OperationState(str(off[-1].detail.get("halted_as", OperationState.NOT_STARTED)))
+    return replace(machine_state, halted=str(off[-1].detail["halted"]), halted_as=halted_as)
+
+
+def _restore_last_checkpoint(machine_state: MachineState, entries: tuple[JournalEntry, ...]) -> MachineState:
     checkpoints = [entry for entry in entries if entry.act == CHECKPOINT_ACT and entry.mark is JournalMark.AFTER]
     if not checkpoints:
         return machine_state

@@ -9,16 +9,18 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter, ValidationError
 
 from tasks.errors import FleetpatchError, RecordsError, WindowClosed
-from tasks.model import ErrorInfo, Hook, HookResult
+from tasks.model import ErrorInfo, Finding, Hook, HookResult
 from tasks.protocols.clock import Deadline
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.rules.runs.hooks import BEFORE_PLACES, MACHINE_PLACES, describe_blocking_failure, is_blocking_failure
+from tasks.rules.runs.set_hooks import find_forgotten_drains
 from tasks.rules.url_redaction import redact_url_path, redact_url_secrets
-from tasks.states import HookKind, HookPoint, OperationState, Step
+from tasks.states import FindingLevel, HookKind, HookPoint, OperationState, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.machine.auto_updaters import PAUSE_ACT as PAUSE
+from tasks.steps.machine.set_member import explain_left_drained
 from tasks.steps.report import build_outcome
 from tasks.steps.start_checks import check_may_start, check_stop_requested, check_time_left, find_machine_cut_off
 
@@ -206,8 +208,11 @@ def restore_hook_results(
     before_hooks_ran = any(
         entry.mark is JournalMark.BEFORE and entry.act in ACTS_AFTER_BEFORE_HOOKS for entry in entries
     )
-    results = find_recorded_results(hooks, machine_state.machine.name, entries)
-    return replace(machine_state, before_hooks_ran=before_hooks_ran, hooks=results)
+    hooks, name = tuple(hooks), machine_state.machine.name
+    results = find_recorded_results(hooks, name, entries)
+    known = {build_hook_key(hook, name) for hook in hooks}
+    findings = (*machine_state.findings, *find_forgotten_drains(known, entries))
+    return replace(machine_state, before_hooks_ran=before_hooks_ran, hooks=results, findings=findings)
 
 
 def run_before_hooks(context: MachineContext) -> bool:
@@ -216,8 +221,10 @@ def run_before_hooks(context: MachineContext) -> bool:
     Call it just before the first change of the machine. If the machine may not be changed, it is halted: as Failed when
     a hook that must succeed has failed, as NotStarted when a stop was requested or the window is over.
     """
-    if not context.run_context.options.hooks:
+    if not context.has_hooks:
         return True
+    if not context.state.before_hooks_ran and (why := context.check_first_change()):
+        return _halt_machine(context, why, OperationState.NOT_STARTED)
     ran = False
     for hook in _find_hooks(context, HookPoint.BEFORE_MACHINE):
         result = _find_hook_result(context, hook)
@@ -260,7 +267,10 @@ def run_after_hooks(context: MachineContext) -> None:
         if _find_hook_result(context, hook) is not None:
             continue
         try:
-            _run_machine_hook(context, hook, None)
+            if hook in context.set_hooks and (why := explain_left_drained(context)):
+                context.add_finding(_build_left_drained_finding(context, hook, why))
+            else:
+                _run_machine_hook(context, hook, None)
         except RecordsError as error:
             stop_token.request_stop(f"the records failed: {error.message}")
             info = ErrorInfo.from_error(error)
@@ -268,8 +278,39 @@ def run_after_hooks(context: MachineContext) -> None:
             return
 
 
+def run_undrains(context: MachineContext) -> str:
+    """Run the undrain actions of a machine's sets that this run has not run yet. Return which failed and why, or "".
+
+    For a machine that an earlier run left drained, and on which this run has nothing else to do.
+
+    Raises:
+        RecordsError: the journal can't be written.
+    """
+    undrains = [hook for hook in context.set_hooks if hook.place is HookPoint.AFTER_MACHINE]
+    for hook in undrains:
+        if not _may_run_again(hook):
+            why = f"hook {hook.name} is not marked as repeatable, and the earlier run may have run it"
+            context.add_finding(_build_left_drained_finding(context, hook, why))
+            return why
+    for hook in undrains:
+        result = _find_hook_result(context, hook) or _run_machine_hook(context, hook, None)
+        if is_blocking_failure(result):
+            return f"hook {hook.name} failed: {result.message}"
+    return ""
+
+
+def _build_left_drained_finding(context: MachineContext, hook: Hook, why: str) -> Finding:
+    what = f"{hook.kind} {redact_hook(hook).target}"
+    release = f"fleetpatch sets release {context.name}"
+    remedy = f"Look at {context.name}. When it is healthy, bring it back into its set ({what}), and say `{release}`."
+    return Finding(hook.name, FindingLevel.WARN, f"not run, so the machine stays out of service: {why}", remedy)
+
+
 def _find_hooks(context: MachineContext, place: HookPoint) -> list[Hook]:
-    return [hook for hook in context.run_context.options.hooks if hook.place is place]
+    """Return the hooks at a point. Those of the machine's sets come first before it, and last after it."""
+    own = [hook for hook in context.run_context.options.hooks if hook.place is place]
+    of_sets = [hook for hook in context.set_hooks if hook.place is place]
+    return [*of_sets, *own] if place is HookPoint.BEFORE_MACHINE else [*own, *of_sets]
 
 
 def _find_hook_result(context: MachineContext, hook: Hook) -> HookResult | None:

@@ -260,7 +260,7 @@ def _prepare_round(
     if _skip_all_if_stopping(context, install_log, pending):
         return ()
     options = context.run_context.options
-    if options.hooks or is_pause_wanted(context) or options.patched_by_others != "warn":
+    if context.has_hooks or is_pause_wanted(context) or options.patched_by_others != "warn":
         parts = _divide_into_transactions(context, install_log, pending, number)
         if not parts or not _may_be_changed(context, install_log):
             return ()

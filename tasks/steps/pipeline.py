@@ -19,6 +19,7 @@ from tasks.steps.hooks import run_after_hooks
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
 from tasks.steps.machine.machine_lock import release_lock
+from tasks.steps.power_off import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
 from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed
@@ -83,6 +84,9 @@ def run_steps(
         last: stop after this step. REPORT: execute all.
     """
     try:
+        if is_turn_over(context.state):
+            power_off_again(context)
+            return context.state
         while (step := find_next_step(context.state, context.run_context.options)) is not Step.REPORT:
             run_step(context, step, execute)
             if step is last or context.state.halted:
@@ -91,17 +95,25 @@ def run_steps(
             restore_updaters(context)
             run_after_hooks(context)
             release_lock(context)
+            power_off_again(context)
     finally:
         context.transport.close()
     return context.state
 
 
+def is_turn_over(machine_state: MachineState) -> bool:
+    """Return whether an earlier process has begun to power the machine off: only that is left to do."""
+    return machine_state.power is not None and machine_state.power.off_began
+
+
 def clean_up_machine(context: MachineContext) -> None:
     """Restore updaters, run the hooks after, and release the lock, on a machine that executes no more steps."""
     try:
-        restore_updaters(context)
-        run_after_hooks(context)
-        release_lock(context)
+        if not is_turn_over(context.state):
+            restore_updaters(context)
+            run_after_hooks(context)
+            release_lock(context)
+        power_off_again(context)
     finally:
         context.transport.close()
 

@@ -159,7 +159,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
             zone=window.zone,
         ),
         reboots_since_install=0,
-        reboot_if_live_patched=options.reboot_if_live_patched,
+        live_patch_policy=options.live_patch_policy,
     )
 
 

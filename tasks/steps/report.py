@@ -9,6 +9,8 @@ from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_conc
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.runs.hooks import is_blocking_failure, to_finding
 from tasks.rules.runs.outcome import determine_outcome_state
+from tasks.rules.runs.power import describe_power_cycle
+from tasks.rules.runs.reboot_decision import describe_wait
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.states import FindingLevel, HookPoint, OperationState, RebootPolicy, RebootState, UpdateState, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
@@ -29,7 +31,7 @@ def build_outcome(context: MachineContext) -> Outcome:
     machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
     updates = build_update_results(machine_state)
     of_hooks = tuple(to_finding(result) for result in machine_state.hooks)
-    found = (*machine_state.findings, *_check_pending_reboot(context))
+    found = (*machine_state.findings, *_check_pending_reboot(context), *describe_power_cycle(machine_state.power))
     findings = (*found, *(machine_state.validation.findings if machine_state.validation else ()), *of_hooks)
     final = machine_state.reboots[-1] if machine_state.reboots else None
     state, reason = determine_outcome_state(
@@ -142,7 +144,7 @@ def _check_pending_reboot(context: MachineContext) -> tuple[Finding, ...]:
         return ()
     because = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
     if context.run_context.options.may_reboot_wait(packages.reboot):
-        why = f"the machine asks for a reboot{because}, and the request lets such a reboot wait"
+        why = describe_wait(packages.reboot, context.run_context.options.live_patch_policy)
         return (Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, why),)
     why_not = (
         "nothing was installed, and without an installation this run does not do a reboot that was already pending"

@@ -57,6 +57,7 @@ def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
     return (
         bool(machine_state.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
         or is_pending_reboot_first(machine_state, options)
+        or (packages is not None and options.is_reboot_overdue(packages.reboot))
         or _has_services_to_restart(machine_state, options)
     )
 

@@ -21,7 +21,12 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health_since
-from tasks.steps.machine.package_state import build_package_wait_deadline, read_package_state, wait_for_idle_packages
+from tasks.steps.machine.package_state import (
+    build_package_wait_deadline,
+    date_reboot,
+    read_package_state,
+    wait_for_idle_packages,
+)
 
 POLL_SECONDS = 2.0
 LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: each poll reads all facts
@@ -50,6 +55,7 @@ def validate(context: MachineContext) -> MachineState:
             facts, findings = _wait_for_services(
                 context, context.run_context.options.settle_seconds if changed_by_others else 0
             )
+    packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
         context.name, began, seconds, facts=facts, packages=packages, run_id=context.run_context.run.id

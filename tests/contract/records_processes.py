@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
 from multiprocessing.synchronize import Barrier
 
@@ -10,8 +11,10 @@ from sqlalchemy import Connection as Database
 
 from tasks.errors import LeaseHeld
 from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.set_slots import SetSlot, SlotRule
 from tasks.records import setup
 from tasks.records.queries.history import History
+from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.support import builders as make
@@ -35,6 +38,24 @@ def race_for_leases(answers: Connection, url: str, number: int, runs: int, toget
                 if error.holder.id == me.id:
                     raise
     answers.send(won)
+
+
+def race_for_slots(answers: Connection, url: str, number: int, rounds: int, together: Barrier) -> None:
+    """Ask for the one place of each set at the same moment as others do, each for another member; say what was won."""
+    won = []
+    with open_records(url) as records:
+        slots = SqlSetSlots(records.database)
+        for turn in range(rounds):
+            name = f"set-{turn}"
+            wanted = SetSlot(name, f"m{number}", f"run-{number}", datetime.now(UTC))
+            together.wait(TOGETHER_SECONDS)
+            if not slots.take([wanted], _refuse_second):
+                won.append(name)
+    answers.send(won)
+
+
+def _refuse_second(name: str) -> SlotRule:
+    return lambda present: "it is full" if any(each.set_name == name for each in present) else ""
 
 
 def hold_lease(answers: Connection, url: str) -> None:

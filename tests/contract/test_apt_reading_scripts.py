@@ -1,5 +1,7 @@
 """What apt_assess.sh and apt_installed.sh make of packages that somebody changes as they are read, over stand-ins."""
 
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.errors import ScriptFailed
 from tasks.managers.apt.manager import ASSESS_SCRIPT, AptManager
+from tasks.managers.apt.reboot_need import find_reboot_need
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import ScriptResult
 from tasks.transport.local_channel import LocalShellChannel
@@ -91,6 +94,24 @@ def test_a_database_that_can_not_be_read_for_a_moment_is_read_again(machine: Mac
 def test_an_assessment_reads_such_a_database_again(machine: Machine) -> None:
     machine.reads(failures=3)
     assert machine.assess().exit_code == 0
+
+
+def test_the_time_at_which_a_kernel_was_installed_is_told(machine: Machine) -> None:
+    info = machine.place / "database/info"
+    info.mkdir()
+    for name, seconds in (("linux-image-6.1.0-41-amd64", 1_700_000_000), ("linux-image-6.1.0-42-amd64", 1_710_000_000)):
+        (info / f"{name}.list").write_text("/boot\n")
+        os.utime(info / f"{name}.list", (seconds, seconds))
+    (record,) = machine.assess().find_records("reboot")
+    assert len(str(record["kernel_times"]).splitlines()) == len(list(info.iterdir()))
+    images = "6.1.0-40-amd64 6.1.0-41-amd64 6.1.0-42-amd64"
+    need = find_reboot_need({**record, "container": False, "kernel": "6.1.0-40-amd64", "images": images}, None)
+    assert need.since == datetime.fromtimestamp(1_700_000_000, UTC)
+
+
+def test_a_machine_without_kernels_is_assessed(machine: Machine) -> None:
+    (record,) = machine.assess().find_records("reboot")
+    assert record["kernel_times"] == ""
 
 
 def test_a_package_that_is_not_known_is_no_failure(machine: Machine) -> None:

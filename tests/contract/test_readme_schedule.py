@@ -28,7 +28,7 @@ def written(folder: Path) -> set[str]:
 
 
 def test_the_files_are_right_and_the_window_opens_for_both_machines(tmp_path: Path) -> None:
-    assert written(tmp_path) == {"fleet.yaml", "configurations/web.yaml"}
+    assert written(tmp_path) == {"fleet.yaml", "configurations/web.yaml", "configurations/automatic.yaml"}
     configurations = load_configurations(tmp_path / "configurations", NOW.date())
     fleets = load_inventories(configurations, tmp_path / "fleet.yaml")
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import JobOutput
+from tasks.model import JobOutput, RebootNeed
 from tasks.protocols.records import JournalMark, Records
 from tasks.records.measures import compute_measures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
-from tasks.states import OperationState, Step, UpdateState
+from tasks.states import OperationState, Step, UpdateState, YesNoUnknown
 from tests.contract.records_subjects import BOTH, opened
 from tests.support import builders as make
 from tests.support.fake_records import FakeHistory, FakeRecords
@@ -118,6 +118,24 @@ class TestLearning:
         assert records.read_measure("web-1", "reboot_seconds") == pytest.approx(130.0)
         assert records.read_measure("web-2", "reboot_seconds") is None
         assert records.read_measure("web-1", "transaction_seconds") is None
+
+    def test_the_last_assessment_is_the_newest_with_an_answer(self, records: AnyRecords) -> None:
+        assert records.read_last_assessment("web-1") is None
+        need = RebootNeed(YesNoUnknown.YES, ("a kernel",), "a live patch", make.START - timedelta(days=9))
+        packages = make.make_package_state(reboot=need)
+        for days, machine, found in (
+            (2, "web-1", packages),
+            (1, "web-1", make.make_package_state()),
+            (3, "web-1", None),
+        ):
+            at = make.START + timedelta(days=days)
+            error = None if found else make.make_error()
+            records.save(make.make_assessment(machine=machine, at=at, packages=found, error=error))
+        records.save(make.make_assessment(machine="web-2", at=make.START + timedelta(days=4)))
+        last = records.read_last_assessment("web-1")
+        assert last is not None
+        assert last.packages is not None
+        assert (last.at, last.packages.reboot) == (make.START + timedelta(days=2), need)
 
     def test_an_outcome_saved_again_counts_once_with_its_last_value(self, records: AnyRecords) -> None:
         self._save_reboot(records, 1, 100.0)

@@ -1,6 +1,7 @@
 """The page of a report in a real browser: on a phone, a tablet, a desk and on A4 paper it can be read, all of it."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,9 +10,12 @@ from playwright.sync_api import Browser, Page
 
 from tasks.model import RunReport
 from tasks.reporting.html.renderer import render_html
+from tasks.rules.automatic.model import RolloutState
+from tasks.rules.automatic.progress import RolloutProgress
 from tests.support.browser import browser
 from tests.support.fake_packages import lab_packages
 from tests.support.fleet import SimFleet, copies
+from tests.support.rollouts import make_progress, make_rollout
 from tests.unit.reporting import samples, ugly
 
 __all__ = ["browser"]
@@ -29,6 +33,7 @@ def by_a_run() -> RunReport:
     return fleet.patch(waves={"canary_count": 1, "failure_budget_count": 3})
 
 
+ROLLOUT = "forty, of a rollout"
 REPORTS: dict[str, Callable[[], RunReport]] = {
     "by a run": by_a_run,
     "forty": lambda: samples.forty()[0],
@@ -37,12 +42,24 @@ REPORTS: dict[str, Callable[[], RunReport]] = {
     "ugly assessment": lambda: ugly.ugly(samples.assessment()[0]),
     "nobody": lambda: samples.empty()[0],
     "200 ugly machines": ugly.fleet_of_200,
+    ROLLOUT: lambda: samples.forty()[0],
 }
 
 
-def html_of(report: RunReport) -> str:
+def html_of(report: RunReport, rollout: RolloutProgress | None = None) -> str:
     logs = {outcome.machine: f"{ugly.PACKAGE} " * 30 for outcome in report.outcomes[:9]}
-    return render_html(report, logs=logs, sibling_formats={"csv", "logs"})
+    return render_html(report, logs=logs, sibling_formats={"csv", "logs"}, rollout=rollout)
+
+
+def make_ugly_progress() -> RolloutProgress:
+    """Return a faulted rollout with a location whose name is longer than a phone is wide."""
+    rollout = make_rollout(RolloutState.FAULTED, f"phase 2 missed its share: {ugly.PACKAGE} failed on 9 of 14 machines")
+    found = make_progress(rollout)
+    first = found.phases[0]
+    long_name = "the-old-data-centre-beside-the-river-" * 3
+    machines = tuple(replace(each, location=long_name) for each in first.machines)
+    renamed = replace(first, phase=replace(first.phase, locations=(long_name, "")), machines=machines)
+    return replace(found, phases=(renamed, *found.phases[1:]))
 
 
 @pytest.fixture(scope="module", params=REPORTS)
@@ -55,7 +72,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def page(browser: Browser, name: str) -> Iterator[Page]:
     """A page that shows the report, with its first and last rows opened."""
     shown = browser.new_page()
-    shown.set_content(html_of(REPORTS[name]()))
+    shown.set_content(html_of(REPORTS[name](), make_ugly_progress() if name == ROLLOUT else None))
     shown.eval_on_selector_all(
         "details", "all => [...all.slice(0, 9), ...all.slice(-6)].forEach(each => { each.open = true })"
     )

@@ -218,8 +218,10 @@ def test_two_ways_share_a_jump_host_only_when_they_reach_it_alike(name: str):
     else:
         assert name in {"transport", "os", "jump", "privilege", "privilege_password", "zone", "environment"} | {
             "location",
+            "availability_zone",
             "owner",
             "winrm",
+            "wake",
         }, f"does {name} decide who is trusted at a jump host, and as whom?"
 
 

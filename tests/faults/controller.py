@@ -213,6 +213,10 @@ class RecordsLine:
         """See Records. Answered at once: it is asked four times at every turn, and changes nothing."""
         return self._outage.ask(lambda: self._records.read_measure(machine, measure))
 
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        """See Records. Answered at once, as a measure is."""
+        return self._outage.ask(lambda: self._records.read_last_assessment(machine))
+
     def _ask(self, name: str, act: Callable[[], T]) -> T:
         return self._of.call("records", name, lambda: self._outage.ask(act))
 

@@ -137,7 +137,7 @@ class FaultyMachine(SimMachine):
 
     def mend(self) -> None:
         """Let somebody mend all that is wrong with it, but not its packages."""
-        self._away_until, self._off = None, False
+        self._away_until, self.is_off = None, False
         self.stranger = self.refuses_login = self.read_only = self.booted_read_only = False
         self.asks_after_boot = ""
         self.after_boot.clear()
@@ -165,7 +165,7 @@ class FaultyMachine(SimMachine):
     def on_line(self) -> bool:
         """Whether it is up, and its network too."""
         away = self._away_until is not None and self.fake_clock.now() < self._away_until
-        return not (away or self._off)
+        return not (away or self.is_off)
 
     @property
     def busy(self) -> str:

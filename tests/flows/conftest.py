@@ -9,6 +9,7 @@ from tempfile import mkdtemp
 
 import certifi
 import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.events.worker import EventsWorker
 from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
@@ -37,6 +38,21 @@ SERVER_SETTINGS = {
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
 }
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The records of the flows in one test."""
+    address = f"sqlite:///{tmp_path / 'records.db'}"
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", address)
+    return address
+
+
+@pytest.fixture
+def client() -> Iterator[SyncPrefectClient]:
+    """A client of Prefect's server."""
+    with get_client(sync_client=True) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

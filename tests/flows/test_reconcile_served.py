@@ -1,12 +1,11 @@
 """Runs that were abandoned, and what a reconcile-fleet that was deployed does about them: a flow run for each, once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterTags
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.responses import DeploymentResponse
@@ -28,19 +27,6 @@ from tests.support.builders import make_run
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("prefect_server")]
 
 ANNE = LeaseHolder("x", "hilltop", 1, "anne")
-
-
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    address = f"sqlite:///{tmp_path / 'records.db'}"
-    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", address)
-    return address
-
-
-@pytest.fixture
-def client() -> Iterator[SyncPrefectClient]:
-    with get_client(sync_client=True) as made:
-        yield made
 
 
 @pytest.fixture
@@ -218,7 +204,9 @@ def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
     client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def takes_up(*fleets: str) -> str | None:
-        monkeypatch.setattr("flows.reconcile.read_own_fleet_tags", lambda: frozenset(map(build_fleet_tag, fleets)))
+        monkeypatch.setattr(
+            "flows.recovery.fleet_deployments.read_own_fleet_tags", lambda: frozenset(map(build_fleet_tag, fleets))
+        )
         found = _find_resume_deployment()
         return found.name if found is not None else None
 

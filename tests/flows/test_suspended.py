@@ -162,9 +162,9 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
                 replace(mine, stop_token=who.stop_token, notify=tell), request, SqlApprovals(records.database)
             )
 
-    def write(*args: Any) -> Any:
+    def write(*args: Any, **more: Any) -> Any:
         made.reporting()
-        return write_report(*args)
+        return write_report(*args, **more)
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
     monkeypatch.setattr("flows.prefect_runtime.runner.write_report", write)

@@ -23,13 +23,6 @@ from tests.support.fleet import SimFleet, outcome_of
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
 
-@pytest.fixture
-def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    address = f"sqlite:///{tmp_path / 'records.db'}"
-    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", address)
-    return address
-
-
 def test_staging_downloads_and_nothing_else(fleet: SimFleet) -> None:
     web = fleet.add("web", [FakePackage("a", asks_reboot=True), FakePackage("b")])
     boot = web.boot_id

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.fleet import BootHosts, Flavour, Lab, LabHost
+from tests.lab.fleet import BootHosts, Kind, Lab, LabHost
 
 _HERE = Path(__file__).parent
 
@@ -35,10 +35,10 @@ def lab() -> Iterator[Lab]:
 
 @pytest.fixture
 def hosts(lab: Lab) -> Iterator[BootHosts]:
-    """`hosts(n)` boots n fresh hosts, `hosts(n, "dnf")` of another flavour; they are gone after the test."""
+    """`hosts(n)` boots n fresh hosts, `hosts(n, "dnf")` of another kind; they are gone after the test."""
     made: list[LabHost] = []
 
-    def boot(count: int, flavour: Flavour = "apt") -> list[LabHost]:
+    def boot(count: int, flavour: Kind = "apt") -> list[LabHost]:
         new = lab.up(count, flavour)
         made.extend(new)
         return new

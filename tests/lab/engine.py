@@ -55,7 +55,7 @@ class Fleet:
         """Of the records."""
         return f"sqlite:///{self.place / 'records.db'}"
 
-    def describe(self, **changes: dict[str, Any]) -> None:
+    def describe(self, sets: Sequence[dict[str, Any]] = (), /, **changes: dict[str, Any]) -> None:
         """Write the inventory; ``changes`` are merged into the machine of that name (``-`` written as ``_``)."""
         wanted = {host.name for host in self.hosts}
         data = yaml.safe_load(self.hosts[0].lab.inventory_text())
@@ -63,6 +63,8 @@ class Fleet:
         for machine in data["machines"]:
             machine.update(changes.get(machine["name"].replace("-", "_"), {}))
             machine.update(changes.get("every", {}))
+        if sets:
+            data["sets"] = list(sets)
         self.inventory.write_text(yaml.safe_dump(data))
 
     def patch(

@@ -15,6 +15,7 @@ from typing import Literal, Protocol, Self
 
 SCRIPT = Path(__file__).with_name("lab.sh")
 Flavour = Literal["apt", "dnf", "zypper"]  # a host's package manager: it has this one and no other
+Kind = Flavour | Literal["cluster"]  # a cluster's members are hosts with apt that have HAProxy and PostgreSQL, too
 
 SSH_FAILED = 255  # ssh's own exit code; commands of tests don't end with it
 REFUSED = re.compile(r"Connection refused|kex_exchange_identification|banner exchange")
@@ -37,9 +38,9 @@ _PENDING_SECURITY: dict[Flavour, str] = {
 
 
 class BootHosts(Protocol):
-    """Boots fresh hosts of one flavour."""
+    """Boots fresh hosts of one kind."""
 
-    def __call__(self, count: int, flavour: Flavour = "apt") -> list["LabHost"]: ...
+    def __call__(self, count: int, flavour: Kind = "apt") -> list["LabHost"]: ...
 
 
 class LabError(RuntimeError):
@@ -69,13 +70,13 @@ class Lab:
             return error.output.strip() or str(error)
         return None
 
-    def up(self, count: int = 1, flavour: Flavour = "apt") -> list["LabHost"]:
+    def up(self, count: int = 1, flavour: Kind = "apt") -> list["LabHost"]:
         """Boot that many more hosts, and return when a login on each of them works."""
         made = []
         for line in self.script("up", str(count), flavour).splitlines():
             number, name, address = line.split()
             root = Path(self.script("root", number).strip())
-            made.append(LabHost(self, int(number), name, address, root, flavour))
+            made.append(LabHost(self, int(number), name, address, root, "apt" if flavour == "cluster" else flavour))
         return made
 
     def down(self) -> None:
@@ -195,6 +196,10 @@ class LabHost:
     def off(self) -> None:
         """Cut its power and leave it off."""
         self.lab.script("off", str(self.number))
+
+    def stay_off(self) -> None:
+        """Let it not come back from its next reboot."""
+        (self.root.parent / "off").touch()
 
     def on(self) -> None:
         self.lab.script("on", str(self.number))

@@ -1,5 +1,6 @@
 # shellcheck shell=bash disable=SC2154
-# The images that hosts share, each with the repository its hosts get updates from: one of Debian, one for RPM's flavours.
+# The images that hosts share, each with the repository its hosts get updates from: one of Debian, one for RPM's flavours;
+# and a layer over Debian's, for hosts that are members of a cluster.
 # Sourced by lab.sh.
 
 system() { # folder, packages, options of mmdebstrap: a Debian that boots, with the users and services of every host
@@ -40,7 +41,8 @@ UNIT
 
 image() { # kind: the folder of the image that this recipe makes with this mirror
   local from=${SELF%/*}
-  { cat "$from/image.sh" "$from/image_$1.sh" "$from"/mirror.py; [ "$1" != rpm ] || cat "$from"/rpm/*; mirror; echo "$ARCH"; } |
+  { cat "$from/image.sh" "$from/image_$1.sh" "$from"/mirror.py; [ "$1" != rpm ] || cat "$from"/rpm/*
+    [ "$1" != cluster ] || image apt; mirror; echo "$ARCH"; } |
     sha256sum | cut -c1-12 | sed "s,^,$TOP/images/$1-,"
 }
 
@@ -56,7 +58,7 @@ build() { # kind: its image, unless it is there; it is made elsewhere and moved 
 
 build_all() { # kinds: side by side
   local kind pids=() pid
-  for kind; do case $kind in apt | rpm) ;; *) die "there is no image '$kind' (apt, rpm)" ;; esac; done
+  for kind; do case $kind in apt | rpm | cluster) ;; *) die "there is no image '$kind' (apt, rpm, cluster)" ;; esac; done
   for kind; do build "$kind" & pids+=($!); done
   for pid in "${pids[@]}"; do wait "$pid"; done
 }

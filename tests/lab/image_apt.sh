@@ -26,18 +26,21 @@ made() { # version, folder, names: packages that each have a behaviour in versio
   done
 }
 
+apt_of() { # image, folder, words: this machine's apt (so with its proxy and certificates) looks at the image's packages, not its own
+  local base=$1/base work=$2; shift 2; mkdir -p "$work"/state/lists/partial "$work"/cache/archives/partial
+  apt-get -qq -o "Dir::State=$work/state" -o "Dir::Cache=$work/cache" -o "Dir::Cache::archives=$work/cache/archives" \
+    -o "Dir::State::status=$base/var/lib/dpkg/status" -o "Dir::State::extended_states=$base/var/lib/apt/extended_states" \
+    -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null \
+    -o Dir::Etc::PreferencesParts=/dev/null -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none \
+    -o APT::Get::List-Cleanup=false "$@"
+}
+
 publish() { # image, suite, label: a repository of what the image lacks from that suite and isn't published yet
   local image=$1 suite=$2 label=$3 work=$1/work pool=pool/$2 dist=dists/$2 deb real
-  mkdir -p "$work"/state/lists/partial "$work"/cache/archives/partial "$image/repo/$pool" "$image/repo/$dist/main/binary-$ARCH"
+  mkdir -p "$work" "$image/repo/$pool" "$image/repo/$dist/main/binary-$ARCH"
   mirror | if [ "$suite" = bookworm-security ]; then grep -v bookworm-updates; else cat; fi > "$work/sources.list"
-  # This machine's apt (so with its proxy and certificates) looks at the image's packages instead of its own.
-  local apt=(apt-get -qq -o "Dir::State=$work/state" -o "Dir::Cache=$work/cache" -o "Dir::Cache::archives=$work/cache/archives"
-    -o "Dir::State::status=$image/base/var/lib/dpkg/status" -o "Dir::State::extended_states=$image/base/var/lib/apt/extended_states"
-    -o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null -o Dir::Etc::Preferences=/dev/null
-    -o Dir::Etc::PreferencesParts=/dev/null -o APT::Default-Release= -o APT::Sandbox::User=root -o Acquire::Languages=none
-    -o APT::Get::List-Cleanup=false)
-  "${apt[@]}" update
-  "${apt[@]}" -y --download-only dist-upgrade >/dev/null
+  apt_of "$image" "$work" update
+  apt_of "$image" "$work" -y --download-only dist-upgrade >/dev/null
   for deb in "$work"/cache/archives/*.deb; do
     [ ! -e "$deb" ] || [ -n "$(find "$image/repo/pool" -name "${deb##*/}")" ] || cp "$deb" "$image/repo/$pool/"
   done

@@ -6,8 +6,9 @@
 #   lab.sh can             exit 0 if the lab can run here; otherwise print the one reason why not
 #   lab.sh deps            install what it needs (as root), or say what is lacking
 #   lab.sh build [KIND…]   make the images and the update repositories (about a minute, once for all labs of this machine);
-#                          kinds: apt, rpm; both when none is named
-#   lab.sh up N [FLAVOUR]  boot N more hosts (apt, dnf or zypper; apt when none is named); prints "NUMBER NAME ADDRESS" for each
+#                          kinds: apt, rpm, cluster; all when none is named
+#   lab.sh up N [FLAVOUR]  boot N more hosts (apt, dnf, zypper, or cluster: apt with HAProxy and PostgreSQL; apt when none is
+#                          named); prints "NUMBER NAME ADDRESS" for each
 #   lab.sh down            end everything of this lab and remove it
 #   lab.sh status          the lab's hosts and how they are
 #   lab.sh inventory       the hosts as a fleetpatch inventory
@@ -39,7 +40,7 @@ TOOLS=(sysctl:procps mmdebstrap:mmdebstrap systemd-nspawn:systemd-container ssh:
 
 die() { echo "lab: $*" >&2; exit 1; }
 # shellcheck source=/dev/null
-for part in image image_apt image_rpm; do source "${SELF%/*}/$part.sh"; done
+for part in image image_apt image_rpm image_cluster; do source "${SELF%/*}/$part.sh"; done
 
 # ---------------------------------------------------------------- may it run here?
 
@@ -169,12 +170,12 @@ next_number() { # numbers go up, so that a dropped host's isn't taken for anothe
   die "a lab has room for 240 hosts"
 }
 
-kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; *) die "there is no flavour '$1' (apt, dnf, zypper)" ;; esac; }
+kind() { case $1 in apt) echo apt ;; dnf | zypper) echo rpm ;; cluster) echo cluster ;; *) die "there is no flavour '$1' (apt, dnf, zypper, cluster)" ;; esac; }
 
 play() { # flavour, root: the distribution with that package manager, and none of the others
   local root=$2 url repos; url=http://$(net).1:$PORT
   case $1 in
-    apt) printf "deb [trusted=yes] $url/apt %s main\n" bookworm-security bookworm-updates > "$root/etc/apt/sources.list"; return ;;
+    apt | cluster) printf "deb [trusted=yes] $url/apt %s main\n" bookworm-security bookworm-updates > "$root/etc/apt/sources.list"; return ;;
     dnf)
       repos=$root/etc/yum.repos.d; rm -rf "$root"/etc/zypp "$root"/usr/{,s}bin/zyp*; ln -s dnf "$root/usr/bin/yum"
       printf '%s\n' 'NAME="Rocky Linux"' 'VERSION="9.4 (Blue Onyx)"' 'ID="rocky"' 'ID_LIKE="rhel centos fedora"' 'VERSION_ID="9.4"' \
@@ -191,6 +192,7 @@ play() { # flavour, root: the distribution with that package manager, and none o
 create() { # host I, flavour: its disk, its network
   local i=$1 flavour=$2 d=$STATE/hosts/$1 user lower
   lower=$(cat "$STATE/image-$(kind "$flavour")")/base
+  [ "$flavour" != cluster ] || lower=$lower:$(cat "$STATE/image-apt")/base
   mkdir -p "$d"/{upper,work,root}; echo "$flavour" > "$d/flavour"
   # volatile: what a host syncs needn't reach this machine's disk (dpkg syncs all the time, a dropped host's disk never)
   mount -t overlay overlay -o "volatile,lowerdir=$lower,upperdir=$d/upper,workdir=$d/work" "$d/root"
@@ -244,6 +246,12 @@ wait_login() { # a host is up when a login works: sshd answers before pam_nologi
   die "no login on lab-$i (its console: $STATE/hosts/$i/console.log)"
 }
 
+choose_image() { # kind: one image for all the lab's hosts of a kind, until down
+  [ ! -e "$STATE/image-$1" ] || return 0
+  build "$1" 9>&-; mkdir -p "$STATE/repositories"; ln -sfn "$(image "$1")/repo" "$STATE/repositories/$1"
+  image "$1" > "$STATE/image-$1"
+}
+
 up() {
   local count=$1 flavour=$2 why='' kind i new=()
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
@@ -254,10 +262,8 @@ up() {
   echo "$OWNER" > "$STATE/owner"
   for i in $(leftovers); do destroy "$i"; done
   [ -e "$KEY" ] || ssh-keygen -q -t ed25519 -N '' -C "$NAME" -f "$KEY"
-  if [ ! -e "$STATE/image-$kind" ]; then # one image for all the lab's hosts of a kind, until down
-    build "$kind" 9>&-; mkdir -p "$STATE/repositories"; ln -sfn "$(image "$kind")/repo" "$STATE/repositories/$kind"
-    image "$kind" > "$STATE/image-$kind"
-  fi
+  [ "$kind" != cluster ] || choose_image apt  # what its layer lies upon, and whose repository its hosts use
+  choose_image "$kind"
   bridge
   for (( ; count > 0; count-- )); do i=$(next_number); new+=("$i"); create "$i" "$flavour"; power_on "$i"; done
   for i in "${new[@]}"; do
@@ -297,7 +303,7 @@ case $verb in ssh | wait | root | cut | mend | crash | off | on | drop) known "$
 case $verb in
   can) why=$(reason); [ -z "$why" ] || { echo "$why"; exit 1; } ;;
   deps) deps ;;
-  build) why=$(reason); [ -z "$why" ] || die "$why"; if [ $# = 0 ]; then set -- apt rpm; fi; build_all "$@" ;;
+  build) why=$(reason); [ -z "$why" ] || die "$why"; if [ $# = 0 ]; then set -- apt rpm cluster; fi; build_all "$@" ;;
   up) up "${1:?how many hosts}" "${2:-apt}" ;;
   down) [ "$(id -u)" = 0 ] || die "not root"; down ;;
   status) status ;;

@@ -94,6 +94,12 @@ class FakeRecords:
             ]
         return compute_weighted_mean([value for _, _, value in sorted(found)][-MAX_SAMPLES:])
 
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        with self._turn:
+            self._be_there()
+            known = [each for each in self.assessments.values() if each.machine == machine and each.packages]
+        return max(known, key=lambda each: each.at, default=None)
+
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self, run_id, holder)
 
@@ -134,6 +140,9 @@ class HeldRecords:
 
     def read_measure(self, machine: str, measure: str) -> float | None:
         return self.records.read_measure(machine, measure)
+
+    def read_last_assessment(self, machine: str) -> Assessment | None:
+        return self.records.read_last_assessment(machine)
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "HeldRecords":
         return HeldRecords(self.records, run_id, holder)

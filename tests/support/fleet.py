@@ -32,6 +32,7 @@ from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager, PackageWorld
 from tests.support.fake_packages import FakePackage
+from tests.support.fake_power import PowerSupply
 from tests.support.fake_records import FakeRecords
 from tests.support.fake_transport import Call, FakeTransport
 from tests.support.fake_updaters import Updaters
@@ -110,7 +111,7 @@ class SimMachine(FakeTransport):
         self.trouble: list[tuple[datetime, Callable[[], None]]] = []
         self._plans_by_work: list[tuple[str, float, Callable[[], None]]] = []
         self._away_until: datetime | None = None
-        self._off = False
+        self.is_off = False
         self._boot = 1
         self._booted_at = clock.now() - timedelta(days=10)
         self.claimed_by: tuple[str, str, float] | None = None
@@ -123,6 +124,8 @@ class SimMachine(FakeTransport):
         self.updaters = Updaters()
         self.answer("claim", self._claim)
         self.answer("fake_updaters", self._order_updaters)
+        self.power = PowerSupply(self)
+        self.answer("power", self.power.answer)
         self.answer("probe", {"kind": "probe", "exit_code": 0, "text": ""})
 
     @property
@@ -146,7 +149,7 @@ class SimMachine(FakeTransport):
         boot, _, base = str(script.params.get("clock", "")).rpartition(" ")
         return float(base) - self._booted_at.timestamp() if boot == self.boot_id else float("-inf")
 
-    def _new_boot(self) -> None:
+    def begin_boot(self) -> None:
         self._boot += 1
         self._booted_at = self.fake_clock.now()
 
@@ -158,7 +161,7 @@ class SimMachine(FakeTransport):
     def power_cut(self) -> None:
         """What runs is lost half-way, and it boots anew at once."""
         self.world.crash(self)
-        self._new_boot()
+        self.begin_boot()
 
     def on_start(self, work: str, seconds: float, then: Callable[[], None]) -> None:
         """So many seconds after the next job of that work was started, do this."""
@@ -205,7 +208,7 @@ class SimMachine(FakeTransport):
     def _begin(self, call: Call, deadline: Deadline) -> FleetpatchError | None:
         self._let_trouble_come()
         away = self._away_until is not None and self.fake_clock.now() < self._away_until
-        if self._off or away:
+        if self.is_off or away:
             self.calls.append(call)
             self._is_open = False
             self._pass(min(KNOCK_SECONDS, max(0.1, deadline.remaining_seconds(self.clock))), deadline)
@@ -251,13 +254,7 @@ class SimMachine(FakeTransport):
         epoch = self.fake_clock.now().timestamp() + self.world.skew_seconds
         return [
             {"kind": "os", "id": "fake", "version": "1", "name": "Fake 1"},
-            {
-                "kind": "kernel",
-                "release": "6.1",
-                "arch": "x86_64",
-                "boot_id": self.boot_id,
-                "uptime": self.uptime,
-            },
+            {"kind": "kernel", "release": "6.1", "arch": "x86_64", "boot_id": self.boot_id, "uptime": self.uptime},
             {"kind": "clock", "epoch": epoch},
             {"kind": "privilege", "way": "root"},
             {"kind": "runner", "name": "systemd", "can_reboot": self.boots.can},
@@ -305,11 +302,11 @@ class SimMachine(FakeTransport):
         boots.count += 1
         self.world.crash(self)
         if boots.up_after is None:
-            self._off = True
+            self.is_off = True
             return
         self.cut(boots.up_after)
         if not boots.same_id:
-            self._new_boot()
+            self.begin_boot()
             self.world.rebooted()
         self.listening = tuple(name for name in self.listening if name not in self.gone_after_reboot)
 

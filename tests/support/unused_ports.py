@@ -5,6 +5,7 @@ from typing import Any, NoReturn
 from tasks.errors import RequestError
 from tasks.model import Hook, RunReport
 from tasks.protocols.clock import Deadline
+from tests.support.fake_set_slots import FakeSetSlots
 
 
 def _refuse_pinned_updates(run: str) -> NoReturn:
@@ -21,4 +22,5 @@ UNUSED_PORTS: dict[str, Any] = {
     "call_hook": _refuse_hook,
     "find_pinned_updates": _refuse_pinned_updates,
     "read_declared_freezes": tuple,
+    "set_slots": FakeSetSlots(),
 }

@@ -19,7 +19,9 @@ from inventory.machine import (
     WinrmAuthentication,
     WinrmScheme,
 )
-from inventory.schema.entries import WinrmEntry
+from inventory.machine_sets import SetActionKind
+from inventory.schema.entries import WakeEntry, WinrmEntry
+from inventory.schema.set_entries import SetEntry
 from tasks.rules.child_environment import PASSED_VARIABLES
 from tests.ci import tree
 
@@ -56,8 +58,20 @@ def test_the_authentications_of_winrm() -> None:
 
 
 def test_the_keys_of_winrm() -> None:
-    section = read(INVENTORY, "### WinRM", "\n## ")
+    section = read(INVENTORY, "### WinRM", "\n### ")
     assert find_first_cells(section) == set(WinrmEntry.model_fields)
+
+
+def test_the_keys_of_wake() -> None:
+    section = read(INVENTORY, "### Machines that are powered off", "\n### ")
+    assert find_first_cells(section) == set(WakeEntry.model_fields)
+
+
+def test_the_keys_of_a_set() -> None:
+    section = read(INVENTORY, "### Machine sets", "\n## ")
+    assert find_first_cells(section) == set(SetEntry.model_fields)
+    kinds = read(INVENTORY, "have `kind` and `target` as", ". They").partition(":")[2]
+    assert find_words(kinds) == {each.value for each in SetActionKind}
 
 
 def test_the_checks() -> None:

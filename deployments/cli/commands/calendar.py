@@ -1,11 +1,15 @@
 """calendar: the next windows of all configurations."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, app, parse_path
+from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+
+if TYPE_CHECKING:
+    from deployments.preview.hotpatch_forecast import HotpatchForecast
+    from deployments.preview.window_calendar import WindowCalendar
 
 
 @app.command("calendar", rich_help_panel="Schedule")
@@ -25,20 +29,46 @@ def show_calendar(
         ),
     ] = None,
     inventory: InventoryOption = None,
+    records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """List the next windows, when their runs start, and what prevents them. Changes nothing."""
+    """List the next windows, when their runs start, what prevents them, and expected reboots. Changes nothing."""
     from deployments.cli.views.calendar import build_calendar_json, print_calendar
     from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import find_configurations, load_configurations
+    from deployments.preview.automatic_summary import describe_off_peak
     from deployments.preview.window_calendar import build_calendar
-    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.output import print_json, print_to_stdout
     from tasks.protocols.clock import SystemClock
 
     now = SystemClock().now()
     configurations = load_configurations(find_configurations(config), now.date())
     window_calendar = build_calendar(configurations, load_inventories(configurations, inventory), now, count, machine)
+    forecast = _read_forecast(window_calendar, records)
     if as_json:
-        print_json(build_calendar_json(window_calendar))
+        print_json(build_calendar_json(window_calendar, forecast))
     else:
-        print_calendar(window_calendar)
+        print_calendar(window_calendar, forecast)
+        if configurations.automatic is not None and configurations.automatic.enabled and machine is None:
+            hours = describe_off_peak(configurations.automatic)
+            print_to_stdout(f"automatic patching: {hours}. `fleetpatch automatic` shows its next runs.")
+
+
+def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "HotpatchForecast":
+    """Return what is expected of hotpatches, as far as the records tell. A calendar needs no records."""
+    from deployments.preview.hotpatch_forecast import HotpatchForecast, build_forecast
+    from flows.cli.commands.hotpatch import read_requests
+    from flows.cli.runtime.run_lookup import open_history
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from flows.hotpatch.overview import build_overview
+    from tasks.errors import RecordsError
+
+    calendar, now = load_baseline_calendar(), window_calendar.now
+    names = sorted({name for each in window_calendar.windows for name in each.zone_schedule.machines})
+    try:
+        latest = open_history(records).read_latest_assessments(names, answered=True)
+        overview = build_overview(names, latest, read_requests(names, records), calendar, now.date())
+    except RecordsError as error:
+        return HotpatchForecast(remark=f"hotpatches are not known: {error.message}")
+    enrolled = {name: row.enrolment.product for name, row in overview.items() if row.baseline and row.enrolment}
+    return build_forecast(window_calendar.windows, enrolled, calendar, now)

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from rich.text import Text
 
 from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
@@ -17,14 +19,17 @@ from tasks.rules.calendar.time_format import format_duration
 
 _WIDE_TERMINAL_COLUMNS = 100
 _MAX_NAMES = 8
+_BASELINE_MARK, _HOTPATCH_MARK = "■", "·"
 
 
-def build_calendar_json(window_calendar: WindowCalendar) -> dict[str, object]:
+def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> dict[str, object]:
     """Return the calendar as JSON data."""
     return {
         "at": format_iso_utc(window_calendar.now),
         "machine": window_calendar.machine or None,
-        "windows": [_build_window_json(each) for each in window_calendar.windows],
+        "windows": [
+            _build_window_json(each, baseline) for each, baseline in _with_baselines(window_calendar, forecast)
+        ],
         "gaps": [
             {"name": each.name, "start": format_iso_utc(each.start), "end": format_iso_utc(each.end)}
             for each in window_calendar.gaps
@@ -33,10 +38,25 @@ def build_calendar_json(window_calendar: WindowCalendar) -> dict[str, object]:
         "switchedOff": list(window_calendar.disabled_configurations),
         "unknown": list(window_calendar.unresolved_configurations),
         "inventoryFaults": list(window_calendar.inventory_errors),
+        "hotpatchDays": [
+            {
+                "date": day.isoformat(),
+                "baseline": baseline is not None,
+                "unplannedReason": (baseline.reason or None) if baseline else None,
+            }
+            for day, baseline in forecast.days
+        ],
+        "hotpatchRemark": forecast.remark or None,
     }
 
 
-def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
+def _with_baselines(
+    window_calendar: WindowCalendar, forecast: HotpatchForecast
+) -> Iterator[tuple[UpcomingWindow, WindowBaseline | None]]:
+    return zip_longest(window_calendar.windows, forecast.windows)
+
+
+def _build_window_json(upcoming: UpcomingWindow, expected: WindowBaseline | None) -> dict[str, object]:
     freeze = upcoming.freeze
     return {
         "configuration": upcoming.zone_schedule.configuration.name,
@@ -53,15 +73,19 @@ def _build_window_json(upcoming: UpcomingWindow) -> dict[str, object]:
         "overlaps": list(upcoming.overlapping_configurations),
         "openNow": upcoming.is_open,
         "note": upcoming.window.note,
+        "baseline": {"date": expected.baseline.day.isoformat(), "machineNames": list(expected.machines)}
+        if expected
+        else None,
     }
 
 
-def print_calendar(window_calendar: WindowCalendar) -> None:
+def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> None:
     """Print the calendar."""
     for fault in window_calendar.inventory_errors:
         print_to_stderr(Text.assemble(("machines are unknown: ", "yellow"), to_safe_text(fault)))
     if window_calendar.windows:
-        _print_windows(window_calendar)
+        _print_windows(window_calendar, forecast)
+        _print_hotpatch_days(forecast)
     else:
         print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
     for gap in window_calendar.gaps:
@@ -81,7 +105,26 @@ def print_calendar(window_calendar: WindowCalendar) -> None:
         )
 
 
-def _print_windows(window_calendar: WindowCalendar) -> None:
+def _print_hotpatch_days(forecast: HotpatchForecast) -> None:
+    """Print the next days with hotpatches and baselines, as a line of months."""
+    if forecast.days:
+        parts = [
+            Text.assemble(
+                (_BASELINE_MARK if baseline else _HOTPATCH_MARK, "yellow" if baseline else "green"), f" {day:%d %b}"
+            )
+            for day, baseline in forecast.days
+        ]
+        legend = f"{_BASELINE_MARK} baseline with a reboot, {_HOTPATCH_MARK} hotpatch without one"
+        print_to_stdout(Text.assemble("hotpatches: ", Text("  ").join(parts)), Text(legend, style="dim"))
+        for day, baseline in forecast.days:
+            if baseline is not None and baseline.reason:
+                words = f"unplanned baseline of {day:%Y-%m-%d}: {sanitize_to_one_line(baseline.reason, 120)}"
+                print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(words)))
+    if forecast.remark:
+        print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(forecast.remark)))
+
+
+def _print_windows(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> None:
     is_wide = get_stdout_console().width >= _WIDE_TERMINAL_COLUMNS
     zone_differs = [
         each.window.start.astimezone().replace(tzinfo=None)
@@ -94,13 +137,13 @@ def _print_windows(window_calendar: WindowCalendar) -> None:
         build_unwrapped_column("run starts"),
         "configuration",
     )
-    for each in window_calendar.windows:
+    for each, baseline in _with_baselines(window_calendar, forecast):
         style = "dim" if each.freeze else ""
         cells = [Text(_format_window(each), style=style)]
         if any(zone_differs):
             cells.append(Text(_format_local_start(each.window.start.astimezone(), each, is_wide), style=style))
         run = NO_FIGURE if each.freeze else _format_run_start(each)
-        grid.add_row(*cells, Text(run, style=style), _render_configuration(each, style))
+        grid.add_row(*cells, Text(run, style=style), _render_configuration(each, baseline, style))
     print_to_stdout(grid, "")
     frozen = sum(each.freeze is not None for each in window_calendar.windows)
     overlapping = sum(bool(each.overlapping_configurations) for each in window_calendar.windows)
@@ -140,7 +183,7 @@ def _format_run_start(upcoming: UpcomingWindow) -> str:
     return f"{run:%H:%M}" if run.date() == start.date() else f"{run:%a %H:%M}"
 
 
-def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
+def _render_configuration(upcoming: UpcomingWindow, expected: WindowBaseline | None, style: str) -> Text:
     configuration = upcoming.zone_schedule.configuration
     name = configuration.name
     # A style of the whole text would also apply to the text after it.
@@ -149,9 +192,15 @@ def _render_configuration(upcoming: UpcomingWindow, style: str) -> Text:
         text.append_text(Text.assemble(" ", to_safe_text(f"({upcoming.zone_schedule.schedule.zone})", style="dim")))
     if upcoming.zone_schedule.machines:
         text.append_text(Text(f", {format_count(len(upcoming.zone_schedule.machines), 'machine')}", style="dim"))
-    for line, colour in _iterate_remarks(upcoming):
+    for line, colour in (*_iterate_remarks(upcoming), *_describe_baseline(expected)):
         text.append_text(Text.assemble("\n", to_safe_text(line, style=colour)))
     return text
+
+
+def _describe_baseline(expected: WindowBaseline | None) -> Iterator[tuple[str, str]]:
+    if expected is not None:
+        count = format_count(len(expected.machines), "machine")
+        yield f"baseline of {expected.baseline.day:%Y-%m-%d}: a reboot is expected on {count} with hotpatches", "yellow"
 
 
 def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:

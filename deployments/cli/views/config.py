@@ -10,7 +10,9 @@ from deployments.checks.finding import ConfigurationFinding
 from deployments.checks.window_checks import find_known_zones
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.configuration.time_zones import MACHINE_ZONE
+from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
@@ -46,6 +48,7 @@ def build_faulty_check_json(place: Path, problems: Sequence[InventoryError]) -> 
         "valid": False,
         "problems": build_problems_json(problems),
         "configurations": [],
+        "automatic": None,
         "findings": [],
     }
 
@@ -61,6 +64,7 @@ def build_check_json(
         "configurations": [
             _build_configuration_json(one, inventories, now) for one in configurations.all_configurations
         ],
+        "automatic": _build_automatic_json(configurations, inventories),
         "findings": [
             {
                 "configuration": each.configuration,
@@ -97,6 +101,23 @@ def _build_configuration_json(
     }
 
 
+def _build_automatic_json(configurations: Configurations, inventories: Inventories) -> dict[str, object] | None:
+    automatic = configurations.automatic_configuration
+    if automatic is None:
+        return None
+    request = automatic.request
+    return {
+        "file": str(automatic.source_location.file),
+        "line": automatic.source_location.line,
+        "enabled": request.enabled,
+        "scope": request.scope,
+        "inventory": str(request.inventory) if request.inventory else None,
+        "machineCount": count_managed_machines(request, inventories.by_path.get(request.inventory)),
+        "when": describe_off_peak(request),
+        "windowMinutes": request.off_peak.window_minutes,
+    }
+
+
 def print_check_result(
     configurations: Configurations, inventories: Inventories, findings: Sequence[ConfigurationFinding], now: datetime
 ) -> None:
@@ -116,6 +137,14 @@ def print_check_result(
             to_safe_text(describe_windows(one, inventories)),
             Text(NO_FIGURE if count is None else str(count), justify="right"),
             Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "disabled" if not one.is_enabled else NO_FIGURE),
+        )
+    if (request := configurations.automatic) is not None:
+        managed = count_managed_machines(request, inventories.by_path.get(request.inventory))
+        grid.add_row(
+            to_safe_text(AUTOMATIC_NAME, style="" if request.enabled else "dim"),
+            to_safe_text(describe_off_peak(request)),
+            Text(NO_FIGURE if managed is None else str(managed), justify="right"),
+            Text(NO_FIGURE if request.enabled else "disabled"),
         )
     print_to_stdout(grid, "")
     for finding in findings:
@@ -145,7 +174,10 @@ def _print_check_summary(
     warned = len(findings) - blocked + len(inventories.errors)
     parts = [f"{format_count(blocked, 'fault')}"] * bool(blocked) + [format_count(warned, "warning")] * bool(warned)
     mark = ("✗ ", "bold red") if blocked else ("✓ ", "green")
-    counts = ": " + ", ".join((format_count(len(configurations.all_configurations), "configuration"), *parts))
+    automatic = ["automatic patching"] if configurations.automatic is not None else []
+    count = len(configurations.all_configurations)
+    found = [format_count(count, "configuration")] if count or not automatic else []
+    counts = ": " + ", ".join((*found, *automatic, *parts))
     if findings or inventories.errors:
         print_to_stdout("")
     print_to_stdout(Text.assemble(mark, to_safe_text(str(configurations.source_path)), counts))

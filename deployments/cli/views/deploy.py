@@ -10,6 +10,8 @@ from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.cli.views.config import print_finding
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
 from deployments.sync.model import Change, ChangeAction
 from deployments.sync.next_windows import NextWindows
 from deployments.sync.plan import SyncPlan
@@ -25,6 +27,8 @@ from flows.cli.runtime.output import (
     to_safe_text,
 )
 from flows.cli.runtime.table import build_table
+from flows.request.automatic_request import AutomaticRequest
+from inventory.machine import Inventory
 from tasks.errors import RequestError
 from tasks.reporting.formatting import format_count
 from tasks.rules.calendar.local_time import get_time_zone
@@ -117,6 +121,8 @@ def print_next_windows(
     for configuration in plan.configurations.all_configurations:
         if not configuration.is_enabled:
             print_to_stdout(to_safe_text(f"{configuration.name}: disabled, its windows do not open", style="dim"))
+    if (automatic := plan.configurations.automatic) is not None:
+        print_to_stdout(_render_automatic(automatic, plan.inventories.get(AUTOMATIC_NAME)))
     date_ends = [line.until for each in plan.desired.deployments for line in each.schedules if line.until is not None]
     if date_ends:
         print_to_stdout(
@@ -168,6 +174,15 @@ def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: 
     if not windows:
         windows.append("no window is left" if next_windows.due_window is None else "no later window")
     return text.append_text(to_safe_text("; ".join(windows)))
+
+
+def _render_automatic(request: AutomaticRequest, inventory: Inventory | None) -> Text:
+    managed = count_managed_machines(request, inventory)
+    count = f", {format_count(managed, 'managed machine')}" if managed is not None else ""
+    what = f"{describe_off_peak(request)}; decides every 15 minutes: fleetpatch automatic"
+    if not request.enabled:
+        what = "disabled: it shows what it would do, and starts nothing"
+    return Text.assemble(to_safe_text(AUTOMATIC_NAME, style="bold"), to_safe_text(f"{count}: {what}"))
 
 
 def _print_missed_run(next_windows: NextWindows, window: Occurrence) -> None:

@@ -1,8 +1,9 @@
 """machines and updates: the state of the fleet by the latest assessments. Contacts no machine."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -10,6 +11,9 @@ from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOpti
 from flows.cli.runtime.output import print_json
 from inventory.machine import Machine
 from tasks.model import Assessment
+
+if TYPE_CHECKING:
+    from flows.hotpatch.overview import HotpatchRow
 
 PANEL = "Look"
 
@@ -25,10 +29,12 @@ def list_machines(
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
     found, latest = _read_assessments(scope, inventory, records)
+    hotpatches = _read_hotpatches(found, latest, records)
     if as_json:
-        print_json({"machines": [build_machine_status_json(each, latest.get(each.name)) for each in found]})
+        rows = [build_machine_status_json(each, latest.get(each.name), hotpatches[each.name]) for each in found]
+        print_json({"machines": rows})
     else:
-        print_machine_statuses(found, latest)
+        print_machine_statuses(found, latest, hotpatches)
 
 
 @app.command("updates", rich_help_panel=PANEL)
@@ -59,6 +65,19 @@ def list_updates(
         print_missing_by_machine(missing_updates, found, latest)
     else:
         print_missing_by_update(missing_updates, found, latest)
+
+
+def _read_hotpatches(
+    machines: Sequence[Machine], latest: Mapping[str, Assessment], records: str | None
+) -> "Mapping[str, HotpatchRow]":
+    """Return the enrolment of machines for hotpatches."""
+    from flows.cli.commands.hotpatch import read_requests
+    from flows.hotpatch.baseline_file import load_baseline_calendar
+    from flows.hotpatch.overview import build_overview
+
+    names = [machine.name for machine in machines]
+    requests, today = read_requests(names, records), datetime.now(UTC).date()
+    return build_overview(names, latest, requests, load_baseline_calendar(), today)
 
 
 def _read_assessments(

@@ -40,12 +40,17 @@ def write_run_report(
 ) -> None:
     """Write the report of a recorded run again, as HTML, CSV, Parquet and JSON."""
     from flows.cli.runtime.run_lookup import find_run, open_history, read_full_report
+    from tasks.protocols.clock import SystemClock
+    from tasks.records.automatic.rollout_progress import read_rollout_progress
+    from tasks.records.setup import open_records
     from tasks.reporting.writer import write_report
 
     history = open_history(records)
     found = read_full_report(history, find_run(history, run).id)
     logs = history.open_job_logs(found.run.id)
-    written = write_report(found, to, logs, [each.value for each in formats or ReportFormat])
+    with open_records(records) as database:
+        rollout = read_rollout_progress(database.database, found, SystemClock().now())
+    written = write_report(found, to, logs, [each.value for each in formats or ReportFormat], rollout=rollout)
     if as_json:
         print_json({"maintenanceRunId": found.run.id, "files": {key: str(path) for key, path in written.items()}})
     for key in ("html", "json", "directory") if not as_json else ():

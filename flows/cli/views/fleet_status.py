@@ -8,8 +8,10 @@ from rich.text import Text
 from flows.cli.runtime.output import print_to_stdout, render_count, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_number_column, build_table, build_unwrapped_column
 from flows.cli.views.doctor import render_readiness
+from flows.cli.views.hotpatch import build_row_json, format_short_status
 from flows.cli.views.plan import render_classification, render_update_name, render_version_change
 from flows.doctor import check_assessment, find_worst_level
+from flows.hotpatch.overview import HotpatchRow
 from inventory.machine import Machine
 from tasks.model import Assessment, Update
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
@@ -22,7 +24,9 @@ MAX_NAMES = 5
 MissingUpdates = Sequence[tuple[Machine, Update]]
 
 
-def build_machine_status_json(machine: Machine, assessment: Assessment | None) -> dict[str, object]:
+def build_machine_status_json(
+    machine: Machine, assessment: Assessment | None, hotpatch: HotpatchRow
+) -> dict[str, object]:
     """Return a machine and its state as JSON data."""
     facts = assessment.facts if assessment else None
     packages = assessment.packages if assessment else None
@@ -32,6 +36,7 @@ def build_machine_status_json(machine: Machine, assessment: Assessment | None) -
         "address": machine.address,
         "environment": machine.environment,
         "location": machine.location,
+        "availabilityZone": machine.availability_zone,
         "groups": list(machine.groups),
         "tags": dict(machine.tags),
         "owner": machine.owner.value,
@@ -42,14 +47,18 @@ def build_machine_status_json(machine: Machine, assessment: Assessment | None) -
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "rebootMitigatedBy": (packages.reboot.mitigated_by or None) if packages else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
+        **build_row_json(hotpatch),
         "readiness": find_worst_level(check_assessment(assessment)).value if assessment else None,
         "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
         "error": assessment.error.message if assessment and assessment.error else None,
     }
 
 
-def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Assessment]) -> None:
-    """Print machines as a table."""
+def print_machine_statuses(
+    machines: Sequence[Machine], latest: Mapping[str, Assessment], hotpatches: Mapping[str, HotpatchRow]
+) -> None:
+    """Print machines as a table. Without any enrolment for hotpatches, their column is left out."""
+    has_hotpatches = any(row.status is not None for row in hotpatches.values())
     now, names = datetime.now(UTC), [machine.name for machine in machines]
     grid = build_table(
         build_unwrapped_column("machine"),
@@ -59,6 +68,7 @@ def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Ass
         build_number_column("crit+sec"),
         build_number_column("other"),
         build_number_column("restart"),
+        *([build_unwrapped_column("hotpatch")] if has_hotpatches else []),
         build_unwrapped_column("readiness"),
         build_number_column("assessed"),
     )
@@ -76,6 +86,7 @@ def print_machine_statuses(machines: Sequence[Machine], latest: Mapping[str, Ass
             render_count(len(assessment.packages.services_to_restart), "yellow")
             if assessment and assessment.packages
             else Text(NO_FIGURE),
+            *([format_short_status(hotpatches[machine.name], now.date())] if has_hotpatches else []),
             render_readiness(find_worst_level(check_assessment(assessment))) if assessment else Text(NO_FIGURE),
             _format_assessment_age(assessment, now),
         )

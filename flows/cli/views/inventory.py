@@ -9,7 +9,7 @@ from rich.text import Text
 from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from inventory.errors import InventoryError
-from inventory.machine import Inventory, Machine
+from inventory.machine import Inventory, Machine, WakeSettings
 from tasks.reporting.formatting import NO_FIGURE, format_count
 
 
@@ -21,6 +21,7 @@ def build_inventory_check_json(
         "inventory": str(path),
         "valid": inventory is not None,
         "machineCount": len(inventory.machines) if inventory else None,
+        "setCount": len(inventory.sets) if inventory else None,
         "problems": build_problems_json(problems),
     }
 
@@ -62,6 +63,8 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
     others = sum(not machine.owner.is_patchable for machine in inventory.machines)
     if others:
         print_to_stdout(f"  {others} of them: another tool patches, fleetpatch only assesses")
+    if inventory.sets:
+        print_to_stdout(f"  {format_count(len(inventory.sets), 'machine set')}")
     keys = inventory.host_keys
     print_to_stdout(
         Text.assemble("  host keys: ", keys.policy, ", ", to_safe_text(str(keys.known_hosts or "~/.ssh/known_hosts")))
@@ -70,6 +73,10 @@ def print_valid_inventory(path: Path, inventory: Inventory) -> None:
 
 def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine]) -> dict[str, object]:
     """Return machines as JSON data. It has references to secrets, and no secret."""
+    sets_of: dict[str, list[str]] = {}
+    for each_set in inventory.sets:
+        for name in each_set.members:
+            sets_of.setdefault(name, []).append(each_set.name)
     return {
         "inventory": str(inventory.source) if inventory.source else None,
         "machines": [
@@ -86,13 +93,23 @@ def build_inventory_list_json(inventory: Inventory, machines: Sequence[Machine])
                 "zone": each.zone,
                 "environment": each.environment,
                 "location": each.location,
+                "availabilityZone": each.availability_zone,
                 "tags": dict(each.tags),
                 "groups": list(each.groups),
                 "owner": each.owner.value,
+                "sets": sets_of.get(each.name, []),
+                "wake": _build_wake_json(each.wake),
             }
             for each in machines
         ],
     }
+
+
+def _build_wake_json(wake: WakeSettings | None) -> dict[str, object] | None:
+    """Return how a machine is started. The commands stay away: they may contain what only their owner may read."""
+    if wake is None:
+        return None
+    return {"mac": wake.mac or None, "command": bool(wake.command), "offAgain": wake.off_again, "minutes": wake.minutes}
 
 
 def print_inventory_machines(machines: Sequence[Machine]) -> None:

@@ -14,6 +14,7 @@ from tasks.managers.apt.package_lists import find_refresh_problems, require_pack
 from tasks.managers.apt.pending_updates import AptState, build_pending_updates, is_security_release
 from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
+from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.native_updaters import find_named_updaters
@@ -97,6 +98,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
         repository_problems=repository_problems,
         live_patching=live,
+        hotpatch=parse_live_patch_enrolment(result, sections),
     )
 
 

@@ -117,7 +117,14 @@ def _build_upgrade(policy: PackagePolicy, apt_state: AptState, stanzas: _Stanzas
         changes_boot=is_boot_package(name),
         security_version="" if secure is None or secure.version == wanted.version else secure.version,
         vendor_change=_describe_vendor_change(policy, wanted, apt_state),
+        older_versions=_list_older_versions(policy, wanted),
     )
+
+
+def _list_older_versions(policy: PackagePolicy, wanted: AvailableVersion) -> tuple[str, ...]:
+    """Return the versions between the installed one and the wanted one that index files still offer, newest first."""
+    newer = policy.newer_versions  # newest first
+    return tuple(offer.version for offer in newer[newer.index(wanted) + 1 :] if offer.index_files)
 
 
 def _describe_vendor_change(policy: PackagePolicy, wanted: AvailableVersion, apt_state: AptState) -> str:

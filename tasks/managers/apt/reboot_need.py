@@ -18,10 +18,12 @@ looked. Otherwise the answer is unknown.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import datetime
 
 from tasks.managers.apt.debian_version import DebianVersion
-from tasks.managers.live_patches import mitigate_reboot
+from tasks.managers.live_patches import date_newer_kernel, mitigate_reboot
 from tasks.managers.outdated_programs import find_outdated_services, without_own_jobs
 from tasks.managers.script_output import require_boolean, require_text
 from tasks.model import LivePatching, RebootNeed
@@ -31,17 +33,19 @@ from tasks.states import YesNoUnknown
 _FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
 _KERNEL_PACKAGE_PATTERN = re.compile(r"linux-base|linux-image-[a-z0-9.+~-]+")
 """The packages that ask for a reboot only for a new kernel."""
+_KERNEL_TIME_PATTERN = re.compile(r"^\S*/linux-image-(?:unsigned-)?(\S+)\.list ([0-9]{1,12})$", re.MULTILINE)
 _DEBIAN_BUILD_PATTERN = re.compile(r"\bDebian (\S+)")
 _NEEDRESTART_PATTERN = re.compile(r"^NEEDRESTART-(\w+): *(.*)$", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class _RebootIndication:
-    """The answer of one source. UNKNOWN without a reason: it has no answer."""
+    """The answer of one source. UNKNOWN without a reason: it has no answer. ``since``: see RebootNeed."""
 
     answer: YesNoUnknown
     reason: str = ""
     is_kernel: bool = False
+    since: datetime | None = None
 
 
 def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePatching | None = None) -> RebootNeed:
@@ -59,7 +63,8 @@ def find_reboot_need(record: ScriptRecord, needrestart: str | None, live: LivePa
         if view.answer is YesNoUnknown.YES
     ]
     if views:
-        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(view.reason for view in views)))
+        since = next((view.since for view in views if view.since is not None), None)
+        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(view.reason for view in views)), since=since)
         return mitigate_reboot(need, live, only_kernel=all(view.is_kernel for view in views))
     kernel = _check_kernel(record)
     if kernel.answer is YesNoUnknown.NO or states.get("KSTA") == "1":
@@ -110,16 +115,21 @@ def _check_kernel(record: ScriptRecord) -> _RebootIndication:
     peers = [name for name in _find_kernel_images(record) if _parse_flavour(name) == _parse_flavour(running)]
     if running not in peers:
         return _RebootIndication(YesNoUnknown.UNKNOWN, f"the running kernel {running} is none of those in /boot")
-    newest = max(peers, key=DebianVersion)
-    if DebianVersion(newest) > DebianVersion(running):
-        return _RebootIndication(
-            YesNoUnknown.YES, f"kernel {newest} is installed, {running} is running", is_kernel=True
-        )
+    if newer := [name for name in peers if DebianVersion(name) > DebianVersion(running)]:
+        reason = f"kernel {max(newer, key=DebianVersion)} is installed, {running} is running"
+        return _RebootIndication(YesNoUnknown.YES, reason, is_kernel=True, since=_date_kernels(record, newer))
     build, package = _DEBIAN_BUILD_PATTERN.search(require_text(record, "build")), require_text(record, "package")
     if build and package and DebianVersion(package) > DebianVersion(build[1]):
         reason = f"kernel {running} is installed as {package}, {build[1]} is running"
-        return _RebootIndication(YesNoUnknown.YES, reason, is_kernel=True)
+        return _RebootIndication(YesNoUnknown.YES, reason, is_kernel=True, since=_date_kernels(record, [running]))
     return _RebootIndication(YesNoUnknown.NO)
+
+
+def _date_kernels(record: ScriptRecord, kernels: Iterable[str]) -> datetime | None:
+    """Return when the first of these kernels was installed, by dpkg's list of the package's files."""
+    listed = record.get("kernel_times")
+    times = dict(_KERNEL_TIME_PATTERN.findall(listed)) if isinstance(listed, str) else {}
+    return date_newer_kernel(int(times[name]) for name in kernels if name in times)
 
 
 def _parse_flavour(kernel: str) -> str:

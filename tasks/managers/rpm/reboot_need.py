@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.managers.live_patches import mitigate_reboot
+from tasks.managers.live_patches import date_newer_kernel, mitigate_reboot
 from tasks.managers.rpm.packages import InstalledPackage
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.script_output import require_boolean, require_text
@@ -101,14 +101,16 @@ def find_reboot_need(
         live: the live patches, which may mitigate a reboot for a newer kernel.
     """
     reasons = ["/run/reboot-needed"] if facts.flag else []
-    kernel_is_known, newer_kernel = True, list[str]()
+    kernel_is_known, newer_kernels = True, list[InstalledPackage]()
     if not facts.container and (kernels := [each for each in installed if is_kernel_package(each.name)]):
         peers = _find_running_flavour(kernels, facts.kernel)
-        newer_kernel = _describe_newer_kernel(peers, facts.kernel)
+        newer_kernels = _find_newer_kernels(peers, facts.kernel)
         kernel_is_known = bool(peers)
     reasons += _describe_updates_since_boot(facts, installed, suggested, extra_names)
-    if newer_kernel or reasons:
-        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys((*newer_kernel, *reasons))))
+    if newer_kernels or reasons:
+        told = (*_describe_newer_kernel(newer_kernels, facts.kernel), *reasons)
+        since = date_newer_kernel(each.installed_at for each in newer_kernels)
+        need = RebootNeed(YesNoUnknown.YES, tuple(dict.fromkeys(told)), since=since)
         return mitigate_reboot(need, live, only_kernel=not reasons and facts.boot_time is not None)
     if facts.boot_time is None or not installed:
         missing = "the time of the boot" if facts.boot_time is None else "the package database"
@@ -161,11 +163,15 @@ def _is_running(package: InstalledPackage, running: str) -> bool:
     return is_flavour and (version == release or version.startswith(f"{release}."))
 
 
-def _describe_newer_kernel(peers: Sequence[InstalledPackage], running: str) -> list[str]:
+def _find_newer_kernels(peers: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
     if not peers:
         return []
-    newest = max(peers, key=lambda package: RpmVersion(package.version))
-    current = [package for package in peers if _is_running(package, running)]
-    if RpmVersion(newest.version) <= max(RpmVersion(package.version) for package in current):
+    current = max(RpmVersion(package.version) for package in peers if _is_running(package, running))
+    return [package for package in peers if RpmVersion(package.version) > current]
+
+
+def _describe_newer_kernel(newer: Sequence[InstalledPackage], running: str) -> list[str]:
+    if not newer:
         return []
+    newest = max(newer, key=lambda package: RpmVersion(package.version))
     return [f"kernel {newest.version.rpartition(':')[2]} is installed, {running} is running"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.native_updaters import find_named_updaters
@@ -26,7 +27,15 @@ from tasks.managers.script_output import (
     require_text,
 )
 from tasks.managers.settled_state import JUST_ENDED_PROCESS
-from tasks.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, UnfinishedPackage, Update
+from tasks.model import (
+    HotpatchEnrolment,
+    LivePatching,
+    PackageState,
+    RebootNeed,
+    RepositoryProblem,
+    UnfinishedPackage,
+    Update,
+)
 from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 _CHANGE_LOCK_NAMES: Final = (".rpm.lock", "rpmdb_lock.pid", "rpmtransaction.lock")
@@ -57,6 +66,7 @@ class RpmSystem:
     services_to_restart: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     live_patching: LivePatching | None = None
+    hotpatch: HotpatchEnrolment | None = None
 
 
 def build_package_state(
@@ -85,6 +95,7 @@ def build_package_state(
         at_work=system.at_work,
         updater_units=UPDATER_UNITS,
         live_patching=system.live_patching,
+        hotpatch=system.hotpatch,
         repository_problems=tuple(repository_problems),
         unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
         non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
@@ -120,6 +131,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
         services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
         auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
         live_patching=parse_live_patches(result, sections),
+        hotpatch=parse_live_patch_enrolment(result, sections),
     )
 
 

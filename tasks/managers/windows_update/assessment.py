@@ -8,6 +8,7 @@ from tasks.errors import ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.windows_update.classifications import classify, explain_optional
 from tasks.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
 from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
+from tasks.managers.windows_update.hotpatch_enrolment import find_enrolment
 from tasks.managers.windows_update.hresults import RetryClass, explain_code
 from tasks.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
@@ -113,6 +114,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         updater_units=UPDATER_SERVICES,
         warnings=(*others.warnings, *find_repeated_updates(offered, history)),
         live_patching=find_hotpatching(hotpatch, system, history),
+        hotpatch=find_enrolment(hotpatch, system, history),
         repository_problems=problems,
     )
 

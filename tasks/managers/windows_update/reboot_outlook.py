@@ -10,16 +10,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.managers.windows_update.hotpatch import (
-    BASELINE_MONTHS,
-    HotpatchRecord,
-    find_hotpatching,
-    find_next_baseline,
-    find_release_month,
-    is_eligible,
-)
+from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching, is_eligible
 from tasks.managers.windows_update.records import OfferedUpdate, SystemRecord
 from tasks.managers.windows_update.transaction_order import is_cumulative, is_hotpatch
+from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_release_month
 
 _NEVER: Final = 0
 _ALWAYS: Final = 1

@@ -36,7 +36,12 @@ def is_servicing_stack(update: OfferedUpdate) -> bool:
 
 def is_cumulative(update: OfferedUpdate) -> bool:
     """Return whether it is the cumulative update of the system, which needs a reboot. A hotpatch is not."""
-    return bool(_CUMULATIVE_PATTERN.search(update.title)) and not is_hotpatch(update.title)
+    return is_cumulative_title(update.title)
+
+
+def is_cumulative_title(title: str) -> bool:
+    """Return whether a title is that of the cumulative update of the system."""
+    return bool(_CUMULATIVE_PATTERN.search(title)) and not is_hotpatch(title)
 
 
 def is_hotpatch(title: str) -> bool:

@@ -68,11 +68,15 @@ class JobLogs(Mapping[str, str]):
 
 
 class History:
-    """Read access to the records. Every method raises RecordsError if the records cannot be read."""
+    """Read access to the records. Every method raises RecordsError if the records cannot be read.
+
+    Attributes:
+        database: the database of the records.
+    """
 
     def __init__(self, records: SqlRecords) -> None:
         self._records = records
-        self._database = records.database
+        self.database = self._database = records.database
 
     def read_runs(self, limit: int = 20, *, kind: str | None = None) -> tuple[RunInfo, ...]:
         """Return the newest runs, newest first. ``kind`` is "patch", "stage", "assess", "plan", or None for all."""

@@ -31,9 +31,11 @@ from tasks.reporting.data.machine_reports import MachineReport, build_machine_re
 from tasks.reporting.data.rows import HookRow, MachineRow, RunRow, StepRow, Tables, TransactionRow, UpdateRow, WaveRow
 from tasks.reporting.descriptions import RUN_KIND_TITLES
 from tasks.reporting.formatting import format_known_duration, format_moment, load_zone_or_utc
+from tasks.reporting.html.phases import PhasesPicture, build_phases_picture
 from tasks.reporting.html.tiles import Tile, build_tiles
 from tasks.reporting.html.timeline import Timeline, build_timeline
 from tasks.reporting.log_files import sanitize_log
+from tasks.rules.automatic.progress import RolloutProgress
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +179,7 @@ class Page:
     facts: tuple[tuple[str, str, str], ...]
     tiles: tuple[Tile, ...]
     error_groups: list[ErrorGroup]
+    phases: PhasesPicture | None
     timeline: Timeline | None
     waves: tuple[WaveRow, ...]
     hooks: tuple[HookRow, ...]
@@ -204,9 +207,17 @@ class PageSource:
     reason_groups: list[ReasonGroup]
     error_groups: list[ErrorGroup]
     updates_by_machine: dict[str, list[UpdateRow]]
+    rollout: RolloutProgress | None = None
 
     @classmethod
-    def build(cls, report: RunReport, tables: Tables, logs: Mapping[str, str], now: datetime | None) -> "PageSource":
+    def build(
+        cls,
+        report: RunReport,
+        tables: Tables,
+        logs: Mapping[str, str],
+        now: datetime | None,
+        rollout: RolloutProgress | None = None,
+    ) -> "PageSource":
         """Build the data that does not depend on the level of detail."""
         return cls(
             report=report,
@@ -217,6 +228,7 @@ class PageSource:
             reason_groups=group_by_reason(tables.updates),
             error_groups=group_by_error(tables.machines, report.run.kind),
             updates_by_machine=group_by_machine(tables),
+            rollout=rollout,
         )
 
 
@@ -242,6 +254,7 @@ def build_page(source: PageSource, detail: DetailLimits) -> Page:
         facts=_build_facts(run, zone),
         tiles=build_tiles(source.report, source.tables),
         error_groups=source.error_groups,
+        phases=build_phases_picture(source.rollout, zone, limit=min(60, detail.groups)) if source.rollout else None,
         timeline=build_timeline(source.report, zone, now=source.now, limit=detail.timeline_rows),
         waves=source.tables.waves,
         hooks=_sort_failed_hooks_first(source.tables.hooks)[: detail.groups],

@@ -32,6 +32,7 @@ from tasks.reporting.formatting import (
 from tasks.reporting.html.page import DETAIL_LEVELS, Page, PageSource, build_page
 from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
+from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.runs.figures import REBOOT_LABELS
 
 MAX_PAGE_BYTES: Final = 1_000_000
@@ -47,6 +48,7 @@ def render_html(
     now: datetime | None = None,
     sibling_formats: Collection[str] = (),
     tables: Tables | None = None,
+    rollout: RolloutProgress | None = None,
 ) -> str:
     """Return the page as HTML.
 
@@ -57,8 +59,9 @@ def render_html(
         sibling_formats: formats in the same directory ("csv", "parquet", "json", "logs"). If the page leaves something
             out, it refers to these files.
         tables: the report's tables, if the caller already has them.
+        rollout: how far the rollout is that the run belongs to; None: it belongs to none.
     """
-    source = PageSource.build(report, tables or build_tables(report), logs or {}, now)
+    source = PageSource.build(report, tables or build_tables(report), logs or {}, now, rollout)
     html = ""
     for detail in DETAIL_LEVELS:
         html = _render_page(build_page(source, detail), sibling_formats)

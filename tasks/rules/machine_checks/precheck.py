@@ -24,6 +24,7 @@ def check_machine_state(
     repair: bool = False,
     reboot_first: bool = False,
     reboot_may_wait: bool = False,
+    reboot_due: str = "",
     updaters_paused: bool = False,
     patched_by_others: OthersPolicy = "warn",
 ) -> list[Finding]:
@@ -36,6 +37,7 @@ def check_machine_state(
         repair: whether the run may finish an interrupted transaction.
         reboot_first: whether the run executes a pending reboot before the installation.
         reboot_may_wait: whether the run leaves a pending reboot for later because live patches mitigate it.
+        reboot_due: why the run does a pending reboot after the installation although live patches mitigate it, or "".
         updaters_paused: whether the run pauses the system's own updaters before the installation.
         patched_by_others: what the run does with a machine that others patch.
     """
@@ -52,7 +54,7 @@ def check_machine_state(
         *(
             finding for finding in of_packages if finding.check != PENDING_REBOOT_CHECK
         ),  # _check_pending_reboot reports it, with the action of this run
-        _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait),
+        _check_pending_reboot(packages.reboot, first=reboot_first, may_wait=reboot_may_wait, due=reboot_due),
     ]
 
 
@@ -66,7 +68,7 @@ def find_relevant_settings(facts: Facts, chosen: Sequence[Update]) -> list[Findi
     return [each for each in facts.findings if (is_large if each.check == "disk" else each.level is FindingLevel.BLOCK)]
 
 
-def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool) -> Finding:
+def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:
     reasons = need.explanation
     match need.answer:
         case YesNoUnknown.NO:
@@ -75,6 +77,8 @@ def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool) -> F
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a reboot is pending, and may wait: {reasons}")
         case YesNoUnknown.YES if first:
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"the pending reboot is done first: {reasons}")
+        case YesNoUnknown.YES if due:
+            return Finding(PENDING_REBOOT_CHECK, FindingLevel.GOOD, f"a reboot is pending: {reasons}; {due}")
         case YesNoUnknown.YES:
             remedy = "Reboot it, or allow fleetpatch to do pending reboots first."
             return Finding(PENDING_REBOOT_CHECK, FindingLevel.WARN, f"a reboot was pending already: {reasons}", remedy)

@@ -1,10 +1,9 @@
 """The effect of a hook's result on its run, wave or machine. Pure."""
 
-import re
-import shlex
 from collections.abc import Iterable
 
-from inventory.network_targets import parse_url
+from inventory.action_targets import find_action_target_fault
+from inventory.machine_sets import SetActionKind
 from tasks.model import Finding, HookResult
 from tasks.states import FindingLevel, HookKind, HookMode, HookPoint, OperationState
 
@@ -13,7 +12,6 @@ BEFORE_PLACES = frozenset({HookPoint.BEFORE_RUN, HookPoint.BEFORE_WAVE, HookPoin
 MACHINE_PLACES = frozenset({HookPoint.BEFORE_MACHINE, HookPoint.AFTER_MACHINE})
 """The points that occur once for each machine."""
 
-_FUNCTION_PATTERN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _FINDING_LEVELS = {
     HookMode.MUST_SUCCEED: FindingLevel.BLOCK,
     HookMode.WARN: FindingLevel.WARN,
@@ -73,38 +71,10 @@ def determine_state_with_hooks(
 
 def check_hook_target(kind: HookKind, target: str, place: HookPoint) -> str:
     """Return what is wrong with a hook's target, or "". The text never contains the URL: it may have a password."""
-    if "\x00" in target:
-        return "its target contains NUL"
-    if not target.strip():
-        return "its target is empty"
-    fault = ""
-    match kind:
-        case HookKind.MACHINE_COMMAND if place not in MACHINE_PLACES:
-            fault = f"a machine-command has no machine {_render_place(place)}: use before_machine or after_machine"
-        case HookKind.CONTROLLER_COMMAND:
-            fault = _check_command(target)
-        case HookKind.HTTP:
-            fault = _check_url(target)
-        case HookKind.PYTHON if not _FUNCTION_PATTERN.fullmatch(target):
-            fault = f"its target is not package.module:function: {target!r}"
-        case HookKind.DEPLOYMENT if len([part for part in target.split("/") if part.strip()]) != 2:
-            fault = f"its target is not flow/deployment: {target!r}"
+    fault = find_action_target_fault(SetActionKind(kind.value), target)
+    if not fault and kind is HookKind.MACHINE_COMMAND and place not in MACHINE_PLACES:
+        return f"a machine-command has no machine {_render_place(place)}: use before_machine or after_machine"
     return fault
-
-
-def _check_url(target: str) -> str:
-    try:
-        parse_url(target)
-    except ValueError as error:
-        return f"its target is not a usable http or https URL: {error}"
-    return ""
-
-
-def _check_command(target: str) -> str:
-    try:
-        return "" if shlex.split(target) else "its target is empty"
-    except ValueError as error:  # an open quote
-        return f"its target can't be split into words: {error}"
 
 
 def _render_place(place: HookPoint) -> str:

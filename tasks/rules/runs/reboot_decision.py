@@ -1,8 +1,11 @@
 """Decides whether a machine is rebooted now, and its reboot state if it is not."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 
-from tasks.model import RebootNeed
+from tasks.model import Assessment, Facts, RebootNeed, Window
+from tasks.rules.calendar.local_time import get_time_zone
+from tasks.rules.calendar.time_format import format_time_with_zone
 from tasks.rules.timing.time_fit import TimeFit
 from tasks.states import RebootPolicy, RebootState, YesNoUnknown
 
@@ -38,10 +41,82 @@ class RebootDecision:
     mitigated_by: str = ""
 
 
-def may_reboot_wait(need: RebootNeed, policy: RebootPolicy, *, reboot_if_live_patched: bool) -> bool:
-    """Return whether a required reboot is left for later because live patches mitigate it. Always never waits."""
-    is_mitigated = need.answer is YesNoUnknown.YES and bool(need.mitigated_by)
-    return is_mitigated and not reboot_if_live_patched and policy is not RebootPolicy.ALWAYS
+@dataclass(frozen=True, slots=True)
+class LivePatchPolicy:
+    """What a run does with a required reboot that live patches mitigate.
+
+    Attributes:
+        reboot: reboot all the same. False: the reboot waits.
+        max_days: the days that it may wait since the machine first needed it; None: no deadline.
+        window: of the run. A deadline that its opening has not reached is for a later run, so that a run decides as its
+            plan says.
+    """
+
+    reboot: bool = True
+    max_days: float | None = None
+    window: Window | None = None
+
+    def may_wait(self, need: RebootNeed, policy: RebootPolicy) -> bool:
+        """Return whether a required reboot is left for later. The policy Always never waits."""
+        is_left = self._covers(need) and policy is not RebootPolicy.ALWAYS
+        return is_left and not self.is_overdue(need)
+
+    def is_overdue(self, need: RebootNeed) -> bool:
+        """Return whether a reboot that was put off may wait no longer."""
+        deadline = self._find_deadline(need)
+        return deadline is not None and self.window is not None and self.window.start >= deadline
+
+    def describe_deadline(self, need: RebootNeed) -> str:
+        """Return until when a reboot is put off, or since when it is due; "" when there is no deadline."""
+        deadline = self._find_deadline(need)
+        if deadline is None or need.since is None or self.window is None:
+            return ""
+        local = deadline.astimezone(get_time_zone(self.window.zone)).replace(second=0, microsecond=0)
+        when = f"{local:%Y-%m-%d} {format_time_with_zone(local)}"
+        if not self.is_overdue(need):
+            return f"put off until {when}"
+        waited = (self.window.start - need.since).days
+        waits = f"it has waited {waited} days, and may wait {self.max_days:g}"
+        return f"due since {when}: live patches mitigate it, but {waits}"
+
+    def _covers(self, need: RebootNeed) -> bool:
+        return need.answer is YesNoUnknown.YES and bool(need.mitigated_by) and not self.reboot
+
+    def _find_deadline(self, need: RebootNeed) -> datetime | None:
+        if not self._covers(need) or self.max_days is None or need.since is None:
+            return None
+        return need.since + timedelta(days=self.max_days)
+
+
+def date_reboot_need(need: RebootNeed, facts: Facts | None, previous: Assessment | None, now: datetime) -> RebootNeed:
+    """Return a reboot need with the time since when the machine has it: the earliest that anything says.
+
+    The machine may have removed the first newer kernel when it installed the next ones. So an earlier assessment of the
+    same boot counts too. Nothing before the boot counts.
+
+    Args:
+        need: as the package manager reports it.
+        facts: the facts of the machine, if it has some.
+        previous: the machine's assessment before this one, if it has one.
+        now: the time of this assessment.
+    """
+    if need.answer is not YesNoUnknown.YES:
+        return need
+    found = [now] if need.since is None else [need.since, now]
+    if previous is not None and previous.packages is not None and _is_same_boot(facts, previous.facts):
+        earlier = previous.packages.reboot
+        found += [earlier.since or previous.at] if earlier.answer is YesNoUnknown.YES else []
+    since = min(found)
+    if facts is not None and facts.boot_epoch is not None:
+        since = min(max(since, datetime.fromtimestamp(max(facts.boot_epoch, 0), UTC)), now)
+    return replace(need, since=since)
+
+
+def _is_same_boot(facts: Facts | None, earlier: Facts | None) -> bool:
+    return facts is not None and earlier is not None and bool(facts.boot_id) and facts.boot_id == earlier.boot_id
+
+
+_NO_WAIT = LivePatchPolicy()
 
 
 def decide_reboot(
@@ -54,7 +129,7 @@ def decide_reboot(
     max_reboots: int,
     time_fit: TimeFit,
     reboots_since_install: int | None = None,
-    reboot_if_live_patched: bool = True,
+    live_patch_policy: LivePatchPolicy = _NO_WAIT,
 ) -> RebootDecision:
     """Return whether to reboot a machine after the installation.
 
@@ -70,16 +145,16 @@ def decide_reboot(
         max_reboots: allowed number of reboots in one run.
         time_fit: whether a reboot fits into the window.
         reboots_since_install: number of ``reboots_so_far`` since the installation; None: all of them.
-        reboot_if_live_patched: False: a reboot that live patches mitigate waits, unless the policy is Always.
+        live_patch_policy: whether and how long a reboot that live patches mitigate waits.
     """
     since = reboots_so_far if reboots_since_install is None else reboots_since_install
     state = _determine_reboot_state(need, reboots_so_far)
-    if may_reboot_wait(need, policy, reboot_if_live_patched=reboot_if_live_patched):
-        reason = f"the machine asks for a reboot{_render_reasons(need)}, and the request lets such a reboot wait"
+    if live_patch_policy.may_wait(need, policy):
+        reason = describe_wait(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason, mitigated_by=need.mitigated_by)
-    why = _find_reboot_reason(policy, need, since)
+    why = _find_reboot_reason(policy, need, since, live_patch_policy)
     if not why:
-        reason = _describe_no_reboot(policy, need, installed, reboots_so_far)
+        reason = _describe_no_reboot(policy, need, installed, reboots_so_far) + _render_due(need, live_patch_policy)
         return RebootDecision(reboot=False, state_without_reboot=state, reason=reason)
     obstacle = _find_obstacle(can_reboot, reboots_so_far, max_reboots, time_fit)
     if obstacle:
@@ -87,6 +162,17 @@ def decide_reboot(
             reboot=False, state_without_reboot=state, reason=f"not rebooted although {why}: {obstacle}"
         )
     return RebootDecision(reboot=True, state_without_reboot=state, reason=why)
+
+
+def describe_wait(need: RebootNeed, live_patch_policy: LivePatchPolicy) -> str:
+    """Return why a required reboot waits, and until when."""
+    deadline = live_patch_policy.describe_deadline(need)
+    until = f"; {deadline}" if deadline else ""
+    return f"the machine asks for a reboot{_render_reasons(need)}, and the request lets such a reboot wait{until}"
+
+
+def _render_due(need: RebootNeed, live_patch_policy: LivePatchPolicy) -> str:
+    return f"; {live_patch_policy.describe_deadline(need)}" if live_patch_policy.is_overdue(need) else ""
 
 
 def _find_obstacle(can_reboot: bool, reboots_so_far: int, max_reboots: int, time_fit: TimeFit) -> str:
@@ -106,12 +192,12 @@ def _determine_reboot_state(need: RebootNeed, reboots_so_far: int) -> RebootStat
     return RebootState.COMPLETED if reboots_so_far else RebootState.NOT_NEEDED
 
 
-def _find_reboot_reason(policy: RebootPolicy, need: RebootNeed, since_install: int) -> str:
+def _find_reboot_reason(policy: RebootPolicy, need: RebootNeed, since_install: int, live: LivePatchPolicy) -> str:
     """Return why a reboot is wanted, or ""."""
     if policy is RebootPolicy.NEVER:
         return ""
     if need.answer is YesNoUnknown.YES:
-        return f"the machine asks for a reboot{_render_reasons(need)}"
+        return f"the machine asks for a reboot{_render_reasons(need)}{_render_due(need, live)}"
     if policy is RebootPolicy.ALWAYS and since_install == 0:
         return "the reboot policy is Always"
     return ""

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil
+from types import MappingProxyType
 
-from inventory.machine import Machine, TransportKind
+from inventory.machine import Machine
+from inventory.machine_sets import MachineSet
 from tasks.errors import RequestError
 from tasks.model import Wave
 from tasks.rules.runs.failure_budget import DEFAULT_FAILURE_PERCENT, DEFAULT_UNREACHABLE_PERCENT, FailureBudget
+from tasks.rules.runs.wave_levels import KnownRoles, compute_wave_levels, find_members_of_later_roles
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +75,35 @@ class WavePolicy:
         )
 
 
-def build_waves(machines: Sequence[Machine], policy: WavePolicy) -> tuple[Wave, ...]:
+def build_waves(
+    machines: Sequence[Machine],
+    policy: WavePolicy,
+    sets: Sequence[MachineSet] = (),
+    roles: KnownRoles = MappingProxyType({}),
+) -> tuple[Wave, ...]:
     """Return the waves, numbered from 1. Each machine is in one wave. The same input gives the same waves.
 
     Canaries come from each location in turn. A jump host is in a later wave than all machines that are reached through
-    it, because its reboot would interrupt their connections. The controller itself is in the last wave.
+    it, because its reboot would interrupt their connections. The controller itself is in the last wave. In a set with
+    an order of roles, a member is in a later wave than the members whose role has its turn before, and no canary.
+
+    Args:
+        machines: the machines of the run.
+        policy: how they are divided.
+        sets: machine sets of the inventory.
+        roles: the roles of members that were asked. Of others only the tags tell the role.
 
     Raises:
         RequestError: two machines have the same name, or the jump hosts form a circle.
     """
-    levels = _compute_jump_depths(machines)
+    levels = compute_wave_levels(machines, sets, roles)
+    no_canaries = find_members_of_later_roles(machines, sets, roles)
     size = policy.size or _compute_share(len(machines), policy.percent)
     canaries = count_canaries(len(machines), policy)
     found: list[Wave] = []
     for level in sorted(set(levels.values())):
         here = [machine for machine in machines if levels[machine.name] == level]
-        early = _interleave_locations(here)[:canaries]
+        early = _interleave_locations([each for each in here if each.name not in no_canaries])[:canaries]
         canaries -= len(early)
         early_names = {machine.name for machine in early}
         rest = [machine for machine in here if machine.name not in early_names]
@@ -132,32 +148,3 @@ def _split_by_location(machines: Sequence[Machine], policy: WavePolicy) -> list[
     if not machines:
         return []
     return _group_by_location(machines) if policy.keep_locations_apart else [list(machines)]
-
-
-def _compute_jump_depths(machines: Sequence[Machine]) -> dict[str, int]:
-    """Return the length of the longest jump chain behind each machine; 0 when it is no jump host.
-
-    Local machines get the highest value, so that they come last.
-    """
-    behind: dict[str, set[str]] = {machine.name: set() for machine in machines}
-    if len(behind) != len(machines):
-        raise RequestError("two machines have the same name", hint="Give each machine a name of its own.")
-    for machine in machines:
-        for jump in machine.jump:
-            if jump in behind:
-                behind[jump].add(machine.name)
-    levels: dict[str, int] = {}
-    waiting = dict(behind)
-    while waiting:
-        ready = [name for name, others in waiting.items() if all(other in levels for other in others)]
-        if not ready:
-            circle = ", ".join(sorted(waiting)[:10])
-            raise RequestError(
-                f"machines are reached through each other in a circle: {circle}",
-                hint="Correct their jump hosts in the inventory.",
-            )
-        for name in ready:
-            levels[name] = 1 + max((levels[other] for other in behind[name]), default=-1)
-            del waiting[name]
-    last = max(levels.values(), default=0) + 1
-    return levels | {machine.name: last for machine in machines if machine.transport is TransportKind.LOCAL}

@@ -28,12 +28,16 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``.
 
-    With ``pinned_updates``, only their names and versions are chosen.
+    With ``pinned_updates``, only their names and versions are chosen: the newest of them that is still offered, also
+    when there is a newer version by now.
     """
     chosen: list[Update] = []
     skipped: dict[str, UpdateResult] = {}
     held = frozenset(packages.held)
-    pending = tuple(_pin_to_security_version(update, selection) for update in packages.updates)
+    pending = tuple(
+        _pin_to_tested_version(_pin_to_security_version(update, selection), selection.pinned_updates)
+        for update in packages.updates
+    )
     for update in pending:
         skip_result = _find_skip_result(update, held, selection)
         if skip_result is None:
@@ -101,7 +105,21 @@ def _pin_to_security_version(update: Update, selection: Selection) -> Update:
         return update
     if any(has_matching_name(mask, update) for mask in selection.include):
         return update
-    return replace(update, available=update.security_version, security_version="", vendor_change="")
+    older = update.older_versions
+    known = older.index(update.security_version) + 1 if update.security_version in older else len(older)
+    secure = replace(update, available=update.security_version, security_version="", vendor_change="")
+    return replace(secure, older_versions=older[known:])
+
+
+def _pin_to_tested_version(update: Update, frozen: PinnedUpdates | None) -> Update:
+    """Return an update in the newest version that pinned updates have and that is still offered, if there is one."""
+    if frozen is None or (update.name, update.available) in frozen.updates:
+        return update
+    for number, version in enumerate(update.older_versions, start=1):
+        if (update.name, version) in frozen.updates:
+            rest = update.older_versions[number:]
+            return replace(update, available=version, security_version="", older_versions=rest)
+    return update
 
 
 def _find_skip_result(update: Update, held: frozenset[str], selection: Selection) -> UpdateResult | None:

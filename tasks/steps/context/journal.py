@@ -11,6 +11,8 @@ MACHINE_CHANGING_ACTS = frozenset({"stage", "install", "repair", "reboot", "rest
 """Acts that may have changed a machine if the journal has them."""
 UNLOCK_ACT = "unlock"
 """The act of entries that say who removed a run's machine lock. The run itself has changed nothing then."""
+SET_RELEASE_ACT = "set-release"
+"""The act of entries that say who has brought back a member of a machine set that the run had left drained."""
 
 _UNSAFE_ID_CHARACTERS = re.compile(r"[^A-Za-z0-9_-]+")
 

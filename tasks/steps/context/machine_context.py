@@ -1,11 +1,12 @@
 """The parameter of every step: the run context, the transport of one machine, and the machine's state."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from tasks.model import (
     Facts,
     Finding,
+    Hook,
     MachinePlan,
     PackageState,
 )
@@ -21,6 +22,10 @@ READ_TIMEOUT_SECONDS = 300.0
 """The timeout of a read-only call, but for questions to the package manager."""
 
 
+def _allow_change() -> str:
+    return ""
+
+
 class MachineContext:
     """The parameter of a step function, for one machine.
 
@@ -28,15 +33,27 @@ class MachineContext:
 
     Attributes:
         is_retry_disabled: if true, the runner does not retry a read-only step that fails.
+        set_hooks: the hooks of the machine's sets: they take it out of service, and bring it back.
+        check_first_change: returns why the machine may not be changed now, or "". Called just before its first change.
     """
 
-    __slots__ = ("_learned_measures", "is_retry_disabled", "run_context", "state", "transport")
+    __slots__ = (
+        "_learned_measures",
+        "check_first_change",
+        "is_retry_disabled",
+        "run_context",
+        "set_hooks",
+        "state",
+        "transport",
+    )
 
     def __init__(self, run_context: RunContext, transport: Transport, state: MachineState) -> None:
         self.run_context = run_context
         self.transport = transport
         self.state = state
         self.is_retry_disabled = False
+        self.set_hooks: tuple[Hook, ...] = ()
+        self.check_first_change: Callable[[], str] = _allow_change
         self._learned_measures: dict[str, float | None] = {}
 
     def __repr__(self) -> str:
@@ -55,6 +72,16 @@ class MachineContext:
     def forget_assessment(self) -> None:
         """Remove a failed assessment, so that the machine can be assessed again."""
         self.state = replace(self.state, assessment=None, error=None)
+
+    @property
+    def has_hooks(self) -> bool:
+        """Whether hooks of the request or of a set run around the machine, or a set looks before its first change."""
+        return bool(self.run_context.options.hooks or self.set_hooks or self.is_set_member)
+
+    @property
+    def is_set_member(self) -> bool:
+        """Whether the machine has a turn as a member of machine sets."""
+        return self.check_first_change is not _allow_change
 
     @property
     def facts(self) -> Facts:

@@ -17,6 +17,7 @@ from tasks.model import (
     StepRecord,
     ValidationResult,
 )
+from tasks.rules.runs.power import PowerCycle
 from tasks.states import OperationState
 
 
@@ -36,6 +37,7 @@ class MachineState:
         before_hooks_ran: the hooks before it have run, or there are none. The hooks after it are due.
         may_have_paused_updaters: this run may have paused the system's own updaters. It restores them at the end.
         may_hold_lock: this run may have the machine lock, acquired here or by an earlier process.
+        power: how this run powered it on; None: it did not.
         halted: why no further step begins on the machine, or "".
         halted_as: the state of a halted machine: Failed if something is wrong with it, else NotStarted.
     """
@@ -59,6 +61,7 @@ class MachineState:
     before_hooks_ran: bool = False
     may_have_paused_updaters: bool = False
     may_hold_lock: bool = False
+    power: PowerCycle | None = None
     halted: str = ""
     halted_as: OperationState = OperationState.FAILED
     error: ErrorInfo | None = None

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tasks.model import Hook, RebootNeed, Selection
+from tasks.model import Hook, RebootNeed, Selection, Window
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy
-from tasks.rules.runs.reboot_decision import may_reboot_wait
+from tasks.rules.runs.reboot_decision import LivePatchPolicy
 from tasks.states import RebootPolicy
 
 DEFAULT_MAX_UNREACHABLE_SECONDS = 900.0
@@ -21,6 +21,8 @@ class PatchOptions:
         coming_up_seconds: the maximum time from then until a login works.
         max_reboots: in one run. A machine that requires more is not rebooted, and is reported.
         reboot_if_live_patched: reboot also if live patches mitigate the pending reboot. False: such a reboot waits.
+        live_patched_reboot_days: the days that such a reboot may wait; None: no deadline.
+        window: of the run; None: it has none. It decides which of those days are over.
         reboot_pending_first: do a reboot that was pending before the run before anything is installed.
         repair: finish a package transaction that was interrupted before the run.
         native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
@@ -42,6 +44,8 @@ class PatchOptions:
     coming_up_seconds: float = 1800.0
     max_reboots: int = 2
     reboot_if_live_patched: bool = True
+    live_patched_reboot_days: float | None = None
+    window: Window | None = None
     reboot_pending_first: bool = False
     allow_removals: bool = False
     repair: bool = False
@@ -63,4 +67,13 @@ class PatchOptions:
 
     def may_reboot_wait(self, need: RebootNeed) -> bool:
         """Return whether a required reboot is left for later because live patches mitigate it."""
-        return may_reboot_wait(need, self.reboot, reboot_if_live_patched=self.reboot_if_live_patched)
+        return self.live_patch_policy.may_wait(need, self.reboot)
+
+    def is_reboot_overdue(self, need: RebootNeed) -> bool:
+        """Return whether a reboot that live patches mitigate has waited too long, and this run may do it."""
+        return self.live_patch_policy.is_overdue(need) and self.reboot is not RebootPolicy.NEVER
+
+    @property
+    def live_patch_policy(self) -> LivePatchPolicy:
+        """Whether and how long a reboot that live patches mitigate waits."""
+        return LivePatchPolicy(self.reboot_if_live_patched, self.live_patched_reboot_days, self.window)

@@ -26,6 +26,10 @@ def _refuse_hook(hook: Hook, subject: str, deadline: Deadline) -> NoReturn:  # n
     raise RequestError(f"hook {hook.name!r} of kind {hook.kind} can't be run here")
 
 
+def _refuse_magic_packet(mac: str, broadcast: str, port: int) -> NoReturn:  # noqa: ARG001 - the call's parameters
+    raise RequestError(f"no magic packet for {mac} can be sent here")
+
+
 @dataclass(frozen=True, slots=True)
 class RunContext:
     """The ports and options of one run, the same for all its machines.
@@ -33,6 +37,7 @@ class RunContext:
     Attributes:
         call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
         check_failure_budget: returns why no further machine may begin after too many failures, or "".
+        send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
     """
 
     run: RunInfo
@@ -45,6 +50,7 @@ class RunContext:
     stop_token: StopToken = field(default_factory=StopToken)
     call_hook: Callable[[Hook, str, Deadline], HookResult] = _refuse_hook
     check_failure_budget: Callable[[], str] = lambda: ""
+    send_magic_packet: Callable[[str, str, int], None] = _refuse_magic_packet
 
     @property
     def window(self) -> Window:

@@ -251,7 +251,7 @@ def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
     run_context = context.run_context
     until = _find_lock_end(context)
     # without hooks, the lock may be short: hooks may take long before anything is ordered
-    if not (context.state.was_started or run_context.options.hooks):
+    if not (context.state.was_started or context.has_hooks):
         checks = (*context.state.machine.pre_checks, *context.state.machine.probes)
         until = min(
             until,

@@ -1,9 +1,12 @@
 """Reads the state of a machine's packages, and waits while another process changes them."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
 
-from tasks.model import PackageState
+from tasks.model import Assessment, Facts, PackageState
 from tasks.protocols.clock import Deadline
+from tasks.rules.runs.reboot_decision import date_reboot_need
 from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import retry_transient
@@ -15,7 +18,15 @@ POLL_SECONDS = 10.0  # reading all packages costs the machine some seconds
 
 def read_package_state(context: MachineContext) -> PackageState:
     """Read the package state once, without a refresh of the package lists."""
-    return context.manager.assess(context.transport, refresh=False, deadline=context.build_package_deadline())
+    packages = context.manager.assess(context.transport, refresh=False, deadline=context.build_package_deadline())
+    return date_reboot(packages, context.known_facts, context.state.assessment, context.run_context.clock.now())
+
+
+def date_reboot(
+    packages: PackageState, facts: Facts | None, previous: Assessment | None, now: datetime
+) -> PackageState:
+    """Return a package state that tells since when the machine needs its reboot. See date_reboot_need."""
+    return replace(packages, reboot=date_reboot_need(packages.reboot, facts, previous, now))
 
 
 def read_package_state_with_retry(context: MachineContext) -> PackageState:

@@ -47,6 +47,7 @@ class Stage:
     capture: pytest.CaptureFixture[str]
     fleet: SimFleet = field(default_factory=SimFleet)
     life: Life = field(default_factory=Life)
+    defaults: dict[str, str] = field(default_factory=dict)
 
     @property
     def inventory(self) -> Path:
@@ -62,7 +63,7 @@ class Stage:
     def run(self, *words: str) -> Said:
         """Run the command as a person would, from its arguments to its exit code."""
         entries = [{"name": m.name, "address": f"192.0.2.{n}"} for n, m in enumerate(self.fleet.described, 1)]
-        self.inventory.write_text(json.dumps({"machines": entries}))
+        self.inventory.write_text(json.dumps({"defaults": self.defaults, "machines": entries}))
         self.capture.readouterr()
         if isinstance(self.fleet.clock, FakeClock):
             self.fleet.clock.advance(0.001)  # nobody types two commands at the very same moment: the latest run is one

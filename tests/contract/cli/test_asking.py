@@ -45,6 +45,7 @@ def test_nothing_given_is_the_default_request() -> None:
         ({"keep_locations_apart": True}, "waves.keep_locations_apart", True),
         ({"reboot": RebootPolicy.NEVER}, "reboot", RebootPolicy.NEVER),
         ({"no_reboot_if_live_patched": True}, "reboot_if_live_patched", False),
+        ({"live_patched_reboot_days": 30.0}, "live_patched_reboot_days", 30),
         ({"reboot_pending_first": True}, "reboot_pending_first", True),
         ({"max_reboots": 0}, "max_reboots", 0),
         ({"allow_removals": True}, "allow_removals", True),

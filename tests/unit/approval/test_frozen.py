@@ -45,6 +45,21 @@ class TestSelecting:
         assert len(chosen) + len(skipped) == len(updates)
         assert all(each.state is UpdateState.NOT_SELECTED and "run-1" in each.reason for each in skipped)
 
+    def test_a_tested_version_is_chosen_although_a_newer_one_is_offered(self) -> None:
+        curl = make.make_update(name="curl", available="4", older_versions=("3", "2", "1"))
+        updates = make.make_package_state(updates=(curl,))
+        (chosen,), _ = select_updates(updates, selection(("curl", "1"), ("curl", "2")))
+        assert (chosen.available, chosen.older_versions) == ("2", ("1",))
+        assert select_updates(updates, selection(("curl", "5")))[0] == ()
+        assert select_updates(updates, selection(pinned_updates=None))[0] == (curl,)
+
+    def test_versions_newer_than_the_security_fix_are_not_older_ones(self) -> None:
+        curl = make.make_update(name="curl", available="4", older_versions=("3", "2", "1"), security_version="2")
+        (chosen,), _ = select_updates(make.make_package_state(updates=(curl,)), selection(("curl", "1")))
+        assert (chosen.available, chosen.older_versions) == ("1", ())
+        (newest,), _ = select_updates(make.make_package_state(updates=(curl,)), selection(pinned_updates=None))
+        assert (newest.available, newest.older_versions) == ("2", ("1",))
+
     def test_it_says_why(self) -> None:
         updates = (make.make_update(name="curl", available="3"), make.make_update(name="zlib", available="1"))
         _, skipped = select_updates(make.make_package_state(updates=updates), selection(("curl", "1"), ("curl", "2")))

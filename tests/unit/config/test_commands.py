@@ -238,3 +238,25 @@ def test_azures_that_make_no_sense(run: Run, tmp_path: Path, text: str, words: s
 
 def test_only_what_is_no_guest_ends_with_2(run: Run) -> None:
     assert run("config", "import-azure", str(EXAMPLES / "list.json")).code == 2
+
+
+def test_a_check_shows_automatic_patching(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "configurations.yaml").write_text("automatic: {scope: env=prod, enabled: false}\n")
+    (tmp_path / "fleet.yaml").write_text(FLEET.replace("defaults: {", "defaults: {owner: managed, "))
+    said = run("config", "check")
+    assert said.code == 0
+    assert "automatic" in said.out
+    assert "22:00 to 06:00 by each machine's clock" in said.out
+    assert "disabled" in said.out
+    assert "configurations.yaml: automatic patching" in " ".join(said.out.split())
+    told = run("config", "check", "--json").json["automatic"]
+    assert (told["machineCount"], told["enabled"], told["scope"], told["line"]) == (3, False, "env=prod", 1)
+
+
+def test_a_check_of_automatic_patching_ends_with_its_worst_finding(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "configurations.yaml").write_text("automatic: {scope: env=prod}\n")
+    said = run("config", "check")
+    assert said.code == 3
+    assert "automatic: scope: none of its 3 machines has the owner `managed`" in said.out
+    (tmp_path / "configurations.yaml").write_text("automatic: {off_peak: {window_minutes: 12}}\n")
+    assert run("config", "check").code == 2

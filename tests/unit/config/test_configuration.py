@@ -31,6 +31,7 @@ approval: {required: true, changed: refuse}
 notify: [{to: "env:CHAT", on: [failed]}]
 freezes: [{date: 2026-12-24, reason: eve}]
 reboot_if_live_patched: false
+live_patched_reboot_days: 30
 reboot_pending_first: true
 native_updaters: pause
 patched_by_others: skip
@@ -71,7 +72,7 @@ def test_a_run_is_asked_everything(folder: Folder) -> None:
 def test_no_question_of_a_run_is_left_out() -> None:
     """Whoever adds a field to the request sees here that configurations need it."""
     otherwise = {"scope", "inventory", "window", "freezes", "configuration"}
-    not_of_windows = {"dry_run", "download_only", "outside_window"}
+    not_of_windows = {"dry_run", "download_only", "outside_window", "only_machines"}
     assert set(PatchRequest.model_fields) - set(SHARED_FIELDS) - otherwise - not_of_windows == set()
 
 

@@ -9,12 +9,14 @@ import pytest
 import yaml
 
 from deployments.configuration.file_format import (
+    AutomaticForm,
     ConfigurationForm,
     FreezeForm,
     WindowForm,
     build_json_schema,
 )
 from deployments.configuration.loader import InvalidConfigurations, load_configurations
+from flows.request.automatic_request import OffPeakRequest, PhasesRequest, RiskRuleRequest
 from flows.request.patch_request import UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HookRequest, HooksRequest, NotifyRequest
 from tasks.rules.recurrence.parser import parse_recurrence
@@ -23,7 +25,7 @@ from tests.unit.config.folder import TODAY, Folder
 
 DOCS = Path(__file__).parents[3] / "docs" / "reference"
 TEXT = (DOCS / "configuration.md").read_text(encoding="utf-8")
-SMALL, WHOLE = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
+SMALL, WHOLE, AUTOMATIC = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)
 SECTIONS = {
     ConfigurationForm: "## Keys",
     WindowForm: "### The window",
@@ -33,6 +35,10 @@ SECTIONS = {
     HookRequest: "### Hooks",
     ApprovalRequest: "### Hooks",
     NotifyRequest: "### Hooks",
+    AutomaticForm: "## Automatic patching",
+    OffPeakRequest: "## Automatic patching",
+    PhasesRequest: "## Automatic patching",
+    RiskRuleRequest: "## Automatic patching",
 }
 
 
@@ -54,6 +60,14 @@ def test_the_examples_load(folder: Folder) -> None:
     assert [len(one.freezes) for one in found.all_configurations] == [2, 3, 2]
     for one in found.all_configurations:
         assert one.build_request("UTC").configuration == one.name
+
+
+def test_the_example_of_automatic_patching_loads(folder: Folder) -> None:
+    request = folder.read(AUTOMATIC).automatic
+    assert request is not None
+    assert (request.inventory, request.feeds) == (folder.path / "fleet.yaml", folder.path / "feeds")
+    # Its keys are all there are, with the defaults of the table where the table has one.
+    assert set(yaml.safe_load(AUTOMATIC)["automatic"]) == set(AutomaticForm.model_fields)
 
 
 def test_the_recipes_for_live_patches_load(folder: Folder) -> None:
@@ -100,7 +114,7 @@ def test_the_schema_is_current() -> None:
     assert json.loads((DOCS / "configuration.schema.json").read_text(encoding="utf-8")) == build_json_schema()
 
 
-@pytest.mark.parametrize("text", [SMALL, WHOLE], ids=["small", "whole"])
+@pytest.mark.parametrize("text", [SMALL, WHOLE, AUTOMATIC], ids=["small", "whole", "automatic"])
 def test_the_examples_fit_the_schema(text: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.Draft202012Validator(build_json_schema()).validate(yaml.load(text, Loader=Words))
@@ -116,9 +130,11 @@ def test_the_examples_fit_the_schema(text: str) -> None:
         WHOLE.replace("reboot: IfRequired", "reboot: Perhaps"),
         WHOLE.replace("- {date:", "- {dat:"),
         WHOLE.replace("kind: http", "kind: htp"),
+        AUTOMATIC.replace("due_days: 30", "due_day: 30"),
+        AUTOMATIC.replace("soak_hours", "soak"),
     ],
 )
 def test_an_editor_sees_what_does_not_fit(text: str) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    assert text not in {SMALL, WHOLE}
+    assert text not in {SMALL, WHOLE, AUTOMATIC}
     assert not jsonschema.Draft202012Validator(build_json_schema()).is_valid(yaml.load(text, Loader=Words))

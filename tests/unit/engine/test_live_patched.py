@@ -1,11 +1,17 @@
 """A reboot that live patches mitigate: taken as ever, or left for later when the request says so."""
 
+from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from flows.approval.plan_rendering import render_plan_markdown
-from tasks.model import LivePatching, Outcome, PackageState
+from flows.engine.fleet_run import FleetRun
+from flows.engine.run_info import build_run_id
+from flows.local_run import LocalRunner
+from tasks.model import LivePatching, Outcome, PackageState, RebootNeed, RunReport
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.html.renderer import render_html
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
@@ -151,6 +157,87 @@ def test_a_report_has_the_live_patches_that_the_validation_found(fleet: SimFleet
     (row,) = build_tables(fleet.patch(reboot_if_live_patched=False)).machines
 
     assert (row.live_patches, row.reboot_mitigated_by) == ("kpatch: enabled; kpatch_1", BY)
+
+
+def wait_days(fleet: SimFleet, days: float) -> None:
+    fleet.clock.sleep(timedelta(days=days).total_seconds())
+
+
+def patch_again(fleet: SimFleet, **fields: Any) -> RunReport:
+    """A run of its own, beside earlier ones in the records."""
+    request = fleet.request(**fields)
+    return FleetRun(request, fleet.ports(), LocalRunner(), run_id=build_run_id(fleet.clock.now())).execute()
+
+
+PUT_OFF: Mapping[str, Any] = {"reboot_if_live_patched": False, "live_patched_reboot_days": 30}
+
+
+def test_a_put_off_reboot_is_done_after_its_days_though_nothing_is_to_be_installed(
+    fleet: SimFleet, pending: SimMachine
+) -> None:
+    for days in (0.0, 29.0):
+        wait_days(fleet, days)
+        (plan,) = patch_again(fleet, dry_run=True, **PUT_OFF).plans
+        assert (plan.reboot_expected, [note for note in plan.notes if "pending reboot is" in note]) == (
+            YesNoUnknown.NO,
+            ["the pending reboot is put off until 2026-04-09 01:00 UTC"],
+        )
+        outcome = outcome_of(patch_again(fleet, **PUT_OFF), "web")
+        assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.REQUIRED)
+        assert "put off until 2026-04-09 01:00 UTC" in str(outcome.findings)
+    wait_days(fleet, 1)
+    (plan,) = patch_again(fleet, dry_run=True, **PUT_OFF).plans
+    assert plan.reboot_expected is YesNoUnknown.YES
+    due = "due since 2026-04-09 01:00 UTC: live patches mitigate it, but it has waited 30 days, and may wait 30"
+    assert f"the pending reboot is {due}" in plan.notes
+    outcome = outcome_of(patch_again(fleet, **PUT_OFF), "web")
+    assert (outcome.state, outcome.reboot, pending.boots.count) == (
+        OperationState.SUCCEEDED,
+        RebootState.COMPLETED,
+        1,
+    ), outcome.reason
+    assert outcome.reboot_result is not None
+    assert outcome.reboot_result.reason.endswith(due)
+    assert levels(outcome) == [FindingLevel.GOOD]
+
+
+def test_the_days_begin_anew_with_each_boot(fleet: SimFleet, web: SimMachine) -> None:
+    assert outcome_of(patch_again(fleet, reboot=RebootPolicy.ALWAYS), "web").reboot is RebootState.COMPLETED
+    wait_days(fleet, 100)
+    web.world.packages.append(FakePackage("kernel-2", asks_reboot=True))
+    outcome = outcome_of(patch_again(fleet, **PUT_OFF), "web")
+    assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.REQUIRED)
+    wait_days(fleet, 31)
+    assert outcome_of(patch_again(fleet, **PUT_OFF), "web").reboot is RebootState.COMPLETED
+
+
+def test_a_machine_that_boots_its_old_kernel_again_may_wait_as_long_again(
+    fleet: SimFleet, pending: SimMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = pending.world.state
+    monkeypatch.setattr(
+        pending.world, "state", lambda: replace(state(), reboot=RebootNeed(YesNoUnknown.YES, ("kernel",), BY))
+    )
+    patch_again(fleet, **PUT_OFF)
+    wait_days(fleet, 31)
+    assert patch_again(fleet, **PUT_OFF).outcomes[0].reboot_result is not None
+    assert pending.boots.count == 1
+    last = fleet.records.read_last_assessment("web")
+    assert last is not None
+    assert last.packages is not None
+    assert last.packages.reboot.since is not None
+    assert fleet.clock.now() - last.packages.reboot.since < timedelta(days=1), "it counts from the boot"
+    wait_days(fleet, 1)
+    (plan,) = patch_again(fleet, dry_run=True, **PUT_OFF).plans
+    assert plan.reboot_expected is YesNoUnknown.NO
+    assert "the pending reboot is put off until 2026-05-10" in str(plan.notes)
+
+
+def test_never_makes_an_overdue_reboot_a_warning(fleet: SimFleet, pending: SimMachine) -> None:
+    patch_again(fleet, **PUT_OFF)
+    wait_days(fleet, 31)
+    outcome = outcome_of(patch_again(fleet, reboot=RebootPolicy.NEVER, **PUT_OFF), "web")
+    assert (outcome.state, pending.boots.orders) == (OperationState.COMPLETED_WITH_WARNINGS, [])
 
 
 @pytest.mark.parametrize(("wanted", "expected"), [(True, YesNoUnknown.YES), (False, YesNoUnknown.NO)])

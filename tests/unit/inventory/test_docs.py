@@ -8,7 +8,8 @@ import pytest
 from inventory.errors import InvalidInventory
 from inventory.formats.ansible.mapping.machine_mapper import MACHINE_KEYS as ANSIBLE_KEYS
 from inventory.loader import load_inventory
-from inventory.schema.entries import MachineEntry
+from inventory.schema.entries import MachineEntry, StrictModel
+from inventory.schema.set_entries import SetActionEntry, SetRoleEntry
 from inventory.scope import SCOPE_KEYS, Scope
 
 TEXT = (Path(__file__).parents[3] / "docs" / "reference" / "inventory.md").read_text(encoding="utf-8")
@@ -18,7 +19,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
 
 
-@pytest.mark.parametrize(("language", "machines"), [("yaml", [21, 2]), ("csv", [9])])
+@pytest.mark.parametrize(("language", "machines"), [("yaml", [21, 2, 2, 7]), ("csv", [9])])
 def test_examples_load(tmp_path: Path, language: str, machines: list[int]) -> None:
     name = f"fleet.{language}"
     found = []
@@ -26,6 +27,15 @@ def test_examples_load(tmp_path: Path, language: str, machines: list[int]) -> No
         (tmp_path / name).write_text(block, encoding="utf-8")
         found.append(len(load_inventory(tmp_path / name).machines))
     assert found == machines
+
+
+def test_recipes_for_sets_load(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "docs" / "how-to" / "machine-sets.md").read_text(encoding="utf-8")
+    found = []
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        (tmp_path / "fleet.yaml").write_text(block, encoding="utf-8")
+        found += [(each.name, len(each.members)) for each in load_inventory(tmp_path / "fleet.yaml").sets]
+    assert found == [("shop", 8), ("shop", 4), ("orders", 3), ("k8s-nodes", 12), ("k8s-control", 3), ("files", 3)]
 
 
 def test_scopes_parse() -> None:
@@ -45,6 +55,11 @@ def test_faults_look_as_shown(tmp_path: Path) -> None:
         load_inventory(tmp_path / "fleet.yaml")
     shown = next(block for block in blocks("text") if block.startswith("2 faults"))
     assert str(caught.value).replace(f"{tmp_path}/", "") == shown.rstrip()
+
+
+@pytest.mark.parametrize("model", [SetActionEntry, SetRoleEntry])
+def test_every_key_of_a_map_is_documented(model: type[StrictModel]) -> None:
+    assert [key for key in model.model_fields if f"`{key}" not in TEXT] == []
 
 
 def test_every_key_is_documented() -> None:

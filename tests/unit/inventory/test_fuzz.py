@@ -18,6 +18,26 @@ from tests.support.fuzzing import ODD, bounded, damaged, fuzzed, judge, paths, p
 ROOT = Path(__file__).parents[3]
 DATA = ROOT / "tests" / "data" / "inventories"
 FLEET = (ROOT / "inventory" / "fleet.example.yaml").read_text(encoding="utf-8")
+SETS = """\
+defaults: {wake: {broadcast: 192.0.2.255, minutes: 3}}
+machines:
+  - {name: db-1, availability_zone: a, tags: {cluster: db, role: primary, rack: a}, wake: {mac: "52:54:00:ab:cd:ef"}}
+  - {name: db-2, tags: {cluster: db, role: replica}, wake: {command: power on, off_command: power off, off_again: no}}
+  - {name: "web-[1:4]", wake: }
+sets:
+  - name: db
+    scope: tag.cluster=db
+    max_unavailable: 1
+    update_domain: rack
+    role: {tag: role, timeout_seconds: 5}
+    order: [replica, primary]
+    quorum: 1
+    drain: {kind: controller-command, target: drain, timeout_minutes: 2, repeatable: false}
+    undrain: {kind: http, target: "https://lb/undrain"}
+    healthy: [{name: up, kind: tcp, target: "5432"}]
+    healthy_minutes: 2.5
+  - {name: web, scope: name=web-*, max_unavailable: 25%, role: {command: role}, order: b a}
+"""
 CSV = "name,address,port,user,groups,tag:ring,max_reboots\nweb-[1:3],,22,patch,web;db,broad,2\nb,192.0.2.1,,,,,\n"
 INI = tuple(file.read_text() for file in [DATA / "ansible_ini" / "hosts.ini", DATA / "ansible_dir" / "production"])
 YAML = tuple(file.read_text() for file in [DATA / "ansible_yaml" / "hosts.yml", DATA / "ansible_dir" / "02-owners.yml"])
@@ -77,7 +97,7 @@ def one_file(name: str, texts: tuple[str, ...]) -> Callable[[], None]:
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
-        ("x.yaml", (FLEET,)),
+        ("x.yaml", (FLEET, SETS)),
         ("x.csv", (CSV,)),
         ("x.ini", INI),
         ("hosts.yml", YAML),
@@ -93,7 +113,7 @@ def test_a_damaged_file(name: str, texts: tuple[str, ...]) -> None:
 @fuzzed(0.3)
 @given(st.data())
 def test_a_fleet_with_another_value_somewhere(data: st.DataObject) -> None:
-    tree: Any = yaml.safe_load(FLEET)
+    tree: Any = yaml.safe_load(data.draw(st.sampled_from([FLEET, SETS])))
     for _ in range(data.draw(st.integers(1, 3))):
         tree = put(tree, data.draw(st.sampled_from(paths(tree))), data.draw(ODD))
     look({"x.yaml": as_bytes(yaml.safe_dump(tree, allow_unicode=True), "utf-8")}, "x.yaml")
@@ -134,6 +154,8 @@ BAD: dict[str, tuple[str, str]] = {
     "deep children": ("x.ini", DEEP_CHILDREN),
     "crosswise children": ("x.ini", CROSSWISE),
     "many circles": ("x.ini", "".join(f"[a{n}:children]\nb{n}\n[b{n}:children]\na{n}\n" for n in range(20_000))),
+    "quorum of many digits": ("x.yaml", f"machines: [a]\nsets: [{{name: s, scope: '*', quorum: {NINES}}}]\n"),
+    "share of many digits": ("x.yaml", f"machines: [a]\nsets: [{{name: s, scope: '*', max_unavailable: {NINES}}}]\n"),
     "port of many digits": ("x.ini", f"h ansible_port={NINES}\n"),
     "port of many digits in hexadecimal": ("x.ini", f"h ansible_port=0x{'f' * 5000}\n"),
     "port of many digits behind a name": ("x.ini", f"h:{NINES}\n"),

@@ -8,7 +8,7 @@ import pytest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import HostKeyPolicy, Limits
-from inventory.schema.entries import build_json_schema
+from inventory.schema.fleet_file import build_json_schema
 
 DATA = Path(__file__).parents[2] / "data" / "inventories"
 
@@ -132,7 +132,7 @@ def test_home_in_known_hosts_is_expanded(elsewhere: Path, monkeypatch: pytest.Mo
 def test_json_schema_for_editors() -> None:
     schema = build_json_schema()
     assert json.loads(json.dumps(schema)) == schema
-    assert set(schema["properties"]) == {"defaults", "groups", "machines", "host_keys"}
+    assert set(schema["properties"]) == {"defaults", "groups", "machines", "host_keys", "sets"}
     machine = schema["$defs"]["MachineEntry"]
     assert machine["additionalProperties"] is False
     assert machine["required"] == ["name"]

@@ -1,5 +1,6 @@
 """Whether a reboot is needed: every witness, and what their silence means."""
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -25,6 +26,35 @@ def record(**changes: Any) -> dict[str, Any]:
         "images": OLD,
     }
     return base | changes
+
+
+def listed(*kernels: tuple[str, int]) -> str:
+    return "\n".join(f"/var/lib/dpkg/info/linux-image-{name}.list {seconds}" for name, seconds in kernels)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seconds"),
+    [
+        ({"images": f"{NEW}\n{OLD}", "kernel_times": listed((OLD, 100), (NEW, 300), ("amd64", 50))}, 300),
+        (
+            {
+                "images": f"{NEW}\n6.1.0-30-amd64\n{OLD}",
+                "kernel_times": listed((NEW, 300), ("unsigned-6.1.0-30-amd64", 200), (OLD, 100)),
+            },
+            200,
+        ),
+        ({"package": "6.1.123-1", "kernel_times": listed((OLD, 400))}, 400),
+        ({"images": f"{NEW}\n{OLD}", "kernel_times": listed((OLD, 100))}, None),
+        ({"images": f"{NEW}\n{OLD}", "kernel_times": listed((NEW, 999_999_999_999))}, None),
+        ({"images": f"{NEW}\n{OLD}"}, None),
+    ],
+)
+def test_a_newer_kernel_tells_when_the_first_of_them_was_installed(
+    changes: dict[str, Any], seconds: int | None
+) -> None:
+    need = find_reboot_need(record(**changes), None)
+    assert need.answer is YesNoUnknown.YES
+    assert need.since == (None if seconds is None else datetime.fromtimestamp(seconds, UTC))
 
 
 CONTAINER = {"container": True, "kernel": "6.18.44-other", "images": "", "package": ""}

@@ -1,5 +1,7 @@
 """When a machine with RPM packages needs a reboot."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tasks.errors import ProtocolViolation
@@ -117,6 +119,20 @@ def test_a_live_patch_mitigates_a_newer_kernel_and_nothing_else() -> None:
     assert find_reboot_need(running(), more, live=live).mitigated_by == ""
     blind = find_reboot_need(running(boot_time=None), installed, live=live)
     assert blind.mitigated_by == "", "nobody knows what else was replaced since the boot"
+
+
+def test_a_newer_kernel_tells_when_the_first_of_them_was_installed() -> None:
+    older = package("kernel-core", "5.14.0-362.el9", BOOT - 90)
+    newer = [
+        package("kernel-core", f"5.14.0-{build}.el9", at)
+        for build, at in ((611, None), (503, BOOT + 7), (570, BOOT + 9))
+    ]
+    need = find_reboot_need(running(), [CURRENT, older, *newer])
+    assert need.reasons == (f"kernel 5.14.0-611.el9 is installed, {EL9}.x86_64 is running",)
+    assert need.since == datetime.fromtimestamp(BOOT + 7, UTC)
+    assert find_reboot_need(running(), [CURRENT, older, newer[0]]).since is None
+    odd = package("kernel-core", "5.14.0-503.el9", 10**30)
+    assert find_reboot_need(running(), [CURRENT, odd]).since is None
 
 
 @pytest.mark.parametrize("value", [None, "1", True, -5, 10**30, 1.5])

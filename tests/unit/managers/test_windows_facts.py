@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.hotpatch import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
 from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
 from tasks.managers.windows_update.records import parse_record
 from tasks.model import LivePatching, PackageState, RebootNeed
+from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
 from tasks.states import YesNoUnknown
 from tests.unit.managers.windows_records import ENROLLED, NOW, assessment, history_record, policy_record, system_record
 

@@ -1,13 +1,16 @@
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import RebootNeed
-from tasks.rules.runs.reboot_decision import decide_reboot, may_reboot_wait
+from tasks.model import Assessment, RebootNeed, Window
+from tasks.rules.runs.reboot_decision import LivePatchPolicy, date_reboot_need, decide_reboot
 from tasks.rules.timing.time_fit import TimeFit
 from tasks.states import RebootPolicy, RebootState, YesNoUnknown
+from tests.support.builders import make_facts, make_package_state
 
 FITS, FULL = (
     TimeFit(fits=True, explanation="plenty"),
@@ -58,7 +61,7 @@ MITIGATED = RebootNeed(YesNoUnknown.YES, ("a new kernel",), "kpatch: all fixes")
 @pytest.mark.parametrize("need", [YES, NO, UNKNOWN, MITIGATED])
 @pytest.mark.parametrize("wanted", [True, False])
 def test_only_a_mitigated_reboot_waits_and_only_when_asked_to(policy, need, wanted):
-    usual, found = ask(policy, need), ask(policy, need, reboot_if_live_patched=wanted)
+    usual, found = ask(policy, need), ask(policy, need, live_patch_policy=LivePatchPolicy(reboot=wanted))
     if need is not MITIGATED or wanted or policy is RebootPolicy.ALWAYS:
         assert found == usual
         assert found.mitigated_by == ""
@@ -72,9 +75,86 @@ def test_only_a_mitigated_reboot_waits_and_only_when_asked_to(policy, need, want
 
 
 def test_a_mitigated_reboot_without_reasons_or_without_need_is_none():
-    assert not may_reboot_wait(
-        RebootNeed(YesNoUnknown.NO, (), "x"), RebootPolicy.IF_REQUIRED, reboot_if_live_patched=False
-    )
+    assert not LivePatchPolicy(reboot=False).may_wait(RebootNeed(YesNoUnknown.NO, (), "x"), RebootPolicy.IF_REQUIRED)
+
+
+OPENS = datetime(2026, 12, 20, 1, tzinfo=UTC)
+DAY = timedelta(days=1)
+
+
+def put_off(days: float | None, *, reboot: bool = False) -> LivePatchPolicy:
+    return LivePatchPolicy(reboot, days, Window(OPENS, OPENS + DAY / 12, "Europe/Berlin"))
+
+
+def test_a_put_off_reboot_says_until_when_and_then_why_it_is_done():
+    waiting = replace(MITIGATED, since=OPENS - 29 * DAY)
+    found = ask(RebootPolicy.IF_REQUIRED, waiting, live_patch_policy=put_off(30))
+    assert (found.reboot, found.mitigated_by) == (False, MITIGATED.mitigated_by)
+    assert found.reason.endswith("the request lets such a reboot wait; put off until 2026-12-21 02:00 CET")
+    due = replace(MITIGATED, since=OPENS - 34 * DAY)
+    found = ask(RebootPolicy.IF_REQUIRED, due, live_patch_policy=put_off(30))
+    words = "due since 2026-12-16 02:00 CET: live patches mitigate it, but it has waited 34 days, and may wait 30"
+    assert (found.reboot, found.mitigated_by) == (True, "")
+    assert found.reason.endswith(f"(a new kernel; mitigated by kpatch: all fixes); {words}")
+    never = ask(RebootPolicy.NEVER, due, live_patch_policy=put_off(30))
+    assert (never.reboot, never.mitigated_by) == (False, "")
+    assert never.reason.endswith(f"and the reboot policy is Never; {words}")
+
+
+@given(
+    st.sampled_from(RebootPolicy),
+    st.sampled_from((YES, NO, UNKNOWN, MITIGATED)),
+    st.none() | st.timedeltas(timedelta(0), 400 * DAY),
+    st.none() | st.floats(0, 365, exclude_min=True),
+    st.booleans(),
+)
+def test_a_mitigated_reboot_waits_exactly_until_its_deadline(policy, need, waited, days, wanted):
+    dated = replace(need, since=None if waited is None else OPENS - waited)
+    found = ask(policy, dated, live_patch_policy=put_off(days, reboot=wanted))
+    over = days is not None and waited is not None and OPENS - waited + timedelta(days=days) <= OPENS
+    waits = need is MITIGATED and not wanted and policy is not RebootPolicy.ALWAYS and not over
+    assert bool(found.mitigated_by) is waits
+    if waits:
+        assert not found.reboot
+        assert ("put off until" in found.reason) is (days is not None and waited is not None)
+    else:
+        assert found.reboot is ask(policy, need).reboot
+        assert "put off" not in found.reason
+
+
+FACTS = make_facts(boot_id="b1", boot_epoch=(OPENS - 50 * DAY).timestamp())
+
+
+def assessed(since: datetime | None, *, boot: str = "b1", answer: YesNoUnknown = YesNoUnknown.YES) -> Assessment:
+    packages = make_package_state(reboot=RebootNeed(answer, since=since))
+    return Assessment("web", OPENS - 10 * DAY, 1, replace(FACTS, boot_id=boot), packages)
+
+
+@pytest.mark.parametrize(
+    ("told", "previous", "days"),
+    [
+        (None, None, 0),
+        (OPENS - 3 * DAY, None, 3),
+        (OPENS - 3 * DAY, assessed(OPENS - 20 * DAY), 20),  # the first newer kernel was removed since
+        (OPENS - 30 * DAY, assessed(OPENS - 20 * DAY), 30),
+        (None, assessed(None), 10),  # recorded by an earlier version
+        (None, assessed(OPENS - 20 * DAY, boot="b0"), 0),
+        (None, assessed(None, answer=YesNoUnknown.NO), 0),
+        (OPENS - 90 * DAY, None, 50),  # installed before the boot, which chose an older kernel
+        (OPENS + DAY, None, 0),
+    ],
+)
+def test_a_reboot_is_needed_since_the_earliest_time_of_this_boot(told, previous, days):
+    need = date_reboot_need(replace(MITIGATED, since=told), FACTS, previous, OPENS)
+    assert need == replace(MITIGATED, since=OPENS - days * DAY)
+
+
+def test_what_is_not_needed_has_no_time():
+    assert date_reboot_need(NO, FACTS, assessed(OPENS - DAY), OPENS) == NO
+
+
+def test_the_boot_of_a_machine_without_facts_is_not_known():
+    assert date_reboot_need(YES, None, assessed(OPENS - DAY), OPENS).since == OPENS
 
 
 def test_always_reboots_even_when_nothing_was_installed():

@@ -28,7 +28,7 @@ VARIABLE_PREFIX = "fleetpatch_"
 TAG_VARIABLE_PREFIX = "fleetpatch_tag_"
 MACHINE_KEYS = (*MachineSettings.model_fields, "address")
 
-_NESTED_KEYS = frozenset({"limits", "winrm", "pre_checks", "probes"})
+_NESTED_KEYS = frozenset({"limits", "winrm", "pre_checks", "probes", "wake"})
 _VAULT_HINT = (
     "Encrypt single values (ansible-vault encrypt_string) so that the names can be read; or, when nothing in it says "
     f"who is patched or how machines are reached, set {VAULTED_FILE_VARIABLE}=ignore for these hosts."

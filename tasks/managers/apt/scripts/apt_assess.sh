@@ -5,6 +5,7 @@
 # lists).
 # apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
 # Requires: manager_environment, package_locks, dpkg_query, outdated_programs, live_patches
+# Requires: live_patch_enrolment
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))
@@ -81,6 +82,7 @@ for file in /usr/share/update-notifier/notify-reboot-required /etc/kernel/postin
 # shellcheck disable=SC2012  # only names that a kernel package made matter
 fp_emit reboot container:=$container flag:=$flag hook:=$hook kernel="$(uname -r)" build="$(uname -v)" \
   package="$(dpkg-query -W -f '${Version}' "linux-image-$(uname -r)" 2>/dev/null)" \
+  kernel_times="$(stat -c '%n %Y' /var/lib/dpkg/info/linux-image-*.list 2>/dev/null)" \
   asked_by="$(cat /run/reboot-required.pkgs 2>/dev/null)" images="$(ls /boot 2>/dev/null | sed -n 's/^vmlinu[xz]-//p')"
 if command -v needrestart >/dev/null; then fp_section needrestart needs_restart
 elif [ -d /run/systemd/system ]; then fp_section outdated fp_outdated; fi
@@ -93,6 +95,7 @@ if command -v pro >/dev/null; then
   fp_section installed said "$(said "$packages" | awk -F '\t' '$4 == "installed" { sub(/:.*/, "", $1); print $1 "\t" $5 }')"
 fi
 assess_live_patches "$container"
+assess_live_patch_enrolment "$container"
 fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/apt/lists/lock /var/cache/apt/archives/lock
 # last: a process that released its locks before they were checked has written the database by now, so the data is
 # from two states

@@ -86,6 +86,7 @@ def _build_upgrade(
     secure = [offer.version for offer in newer if offer.version in view.security_versions]
     security_version = max(secure, key=RpmVersion, default="")
     vendors = (current.vendor, wanted.vendor)
+    older = {offer.version for offer in newer} - {wanted.version}
     return Update(
         id=wanted.id,
         name=wanted.name,
@@ -105,6 +106,7 @@ def _build_upgrade(
         vendor_change=f"{vendors[0]} -> {vendors[1]}" if all(vendors) and vendors[0] != vendors[1] else "",
         changes_boot=is_boot_package(wanted.name),
         advisories=view.ids,
+        older_versions=tuple(sorted(older, key=RpmVersion, reverse=True)),
     )
 
 

@@ -5,12 +5,12 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool).
 # Records: state {native, changed, at}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name}, sections
 # "installed", "duplicates", "outdated", "update" with refresh, those of the tool, and
-# what assess_updaters and assess_live_patches write.
+# what assess_updaters, assess_live_patches and assess_live_patch_enrolment write.
 # The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
 # process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
 # A query of the tool goes through fp_until_unlocked, if the tool needs its lock for it.
 # Requires: manager_environment, package_locks, unfinished_packages, rpm_query, outdated_programs, updater_facts
-# Requires: live_patches, tool_lock, package_queries
+# Requires: live_patches, live_patch_enrolment, tool_lock, package_queries
 
 read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
@@ -42,6 +42,7 @@ flag=false; [ ! -e /run/reboot-needed ] || flag=true
 fp_emit reboot container:=$container flag:=$flag kernel="$(uname -r)" boot_time:="$(boot_time)"
 assess_updaters
 assess_live_patches "$container"
+assess_live_patch_enrolment "$container"
 # shellcheck disable=SC2086  # lists of paths
 fp_each_holder holder "$rpm_home/.rpm.lock" $lock_files
 for file in $pid_files; do pid_holder "$file"; done

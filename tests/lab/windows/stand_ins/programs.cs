@@ -43,7 +43,7 @@ namespace FleetPatch.StandIns
         [Program("shutdown.exe")]
         public static int Shutdown(List<string> arguments, Printed printed)
         {
-            bool restart = false, abort = false;
+            bool restart = false, off = false, abort = false;
             var seconds = 30;
             string reason = "", comment = "";
             for (var i = 0; i < arguments.Count; i++)
@@ -51,6 +51,7 @@ namespace FleetPatch.StandIns
                 switch (arguments[i].ToLowerInvariant())
                 {
                     case "/r": restart = true; break;
+                    case "/s": off = true; break;
                     case "/a": abort = true; break;
                     case "/f": break;
                     case "/t": seconds = int.Parse(Next("shutdown.exe", arguments, ref i),
@@ -60,12 +61,13 @@ namespace FleetPatch.StandIns
                     default: throw Unknown("shutdown.exe", arguments[i]);
                 }
             }
-            if (abort == restart) throw new StandInException("shutdown.exe: either /r or /a");
+            if (new[] { restart, off, abort }.Count(each => each) != 1)
+                throw new StandInException("shutdown.exe: either /r, /s or /a");
             if (comment.Length > 512) { printed.Error("The comment is too long."); return 87; }
             if (reason != "" && !System.Text.RegularExpressions.Regex.IsMatch(reason,
                 "^([pu]:)?[0-9]{1,3}:[0-9]{1,5}$", System.Text.RegularExpressions.RegexOptions.IgnoreCase))
                 throw Unknown("shutdown.exe", "/d " + reason);
-            return abort ? PowerSwitch.Abort(printed) : PowerSwitch.Schedule(seconds, reason, comment, printed);
+            return abort ? PowerSwitch.Abort(printed) : PowerSwitch.Schedule(seconds, restart, reason, comment, printed);
         }
 
         [Program("WindowsPowerShell/v1.0/powershell.exe")]
@@ -114,7 +116,7 @@ namespace FleetPatch.StandIns
                 throw ComError.Of(0x8007045B, "A system shutdown is in progress. (Exception from HRESULT: 0x8007045B)");
         }
 
-        public static int Schedule(int seconds, string reason, string comment, Printed printed)
+        public static int Schedule(int seconds, bool restart, string reason, string comment, Printed printed)
         {
             var broken = (int)Json.Number(Machine.Current.Scenario, "shutdown_exit_code");
             if (broken != 0) { printed.Error("The system could not be shut down.(" + broken + ")"); return broken; }
@@ -123,11 +125,12 @@ namespace FleetPatch.StandIns
                 if (Pending(state) != null) return (bool)Pending(state)["in_progress"] ? 1115 : 1190;
                 state["shutdown"] = new JsonObject
                 {
-                    ["at"] = Machine.Now + seconds, ["restart"] = true, ["reason"] = reason, ["comment"] = comment,
+                    ["at"] = Machine.Now + seconds, ["restart"] = restart, ["reason"] = reason, ["comment"] = comment,
                         ["in_progress"] = false,
                 };
                 Events.Add(state, "System", "User32", 1074,
-                    "The process shutdown.exe has initiated the restart of computer: " + comment);
+                    "The process shutdown.exe has initiated the " + (restart ? "restart" : "power off")
+                        + " of computer: " + comment);
                 return 0;
             });
             if (code == 1115) printed.Error("A system shutdown is in progress.(1115)");
@@ -174,8 +177,9 @@ namespace FleetPatch.StandIns
             if (!due) { Resume(); return; } // aborted; or the timer's clock is ahead of the machine's
             // Windows prepares updates before the network goes down: requests are still answered meanwhile.
             Machine.Wait(Json.Real(Machine.Current.Scenario, "shutdown_seconds"), "");
-            Machine.Current.Change(state => { state["power"] = "restarting"; });
-            Host.Answer(new JsonObject { ["event"] = "restarting" });
+            var power = Machine.Current.Read(s => (bool)Pending(s)["restart"]) ? "restarting" : "off";
+            Machine.Current.Change(state => { state["power"] = power; });
+            Host.Answer(new JsonObject { ["event"] = power });
             Environment.Exit(0);
         }
     }

@@ -1,0 +1,122 @@
+"""Checks of automatic patching that find errors before the first night. They read no files."""
+
+from collections.abc import Iterator
+from datetime import date, datetime, timedelta
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configurations
+from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from flows.request.automatic_request import AutomaticRequest
+from flows.request.patch_request import PatchRequest
+from inventory.errors import EmptyScopeError, InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.name_lists import join_first_names
+from inventory.scope import Scope
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.calendar.time_format import format_duration
+from tasks.states import NotificationEvent
+
+_MAX_NAMES = 5
+_REBOOT_RESERVE_MINUTES: float = PatchRequest.model_fields["reboot_reserve_minutes"].default
+
+
+def check_automatic(configurations: Configurations, inventories: Inventories) -> Iterator[ConfigurationFinding]:
+    """Yield the findings about automatic patching."""
+    request = configurations.automatic
+    if request is None:
+        return
+    yield from _check_hours(request)
+    yield from _check_rules(request)
+    inventory = inventories.by_path.get(request.inventory)
+    if inventory is not None:
+        yield from _check_machines(request, inventory)
+
+
+def _check_hours(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
+    hours, window = compute_off_peak_minutes(request), request.off_peak.window_minutes
+    off_peak = f"{request.off_peak.start:%H:%M} to {request.off_peak.end:%H:%M}"
+    if min(hours, window) <= _REBOOT_RESERVE_MINUTES:
+        kept = format_duration(_REBOOT_RESERVE_MINUTES * 60)
+        message = f"a window has at most {format_duration(min(hours, window) * 60)}, and a reboot may need {kept} of it"
+        yield _build_finding(
+            FindingSeverity.BLOCKS, "off_peak", message, "Make `window_minutes` and the off-peak hours longer."
+        )
+    elif hours < window:
+        message = (
+            f"the off-peak hours ({off_peak}) have {format_duration(hours * 60)}: no window gets its "
+            f"{format_duration(window * 60)}"
+        )
+        yield _build_warning("off_peak", message, "Make `window_minutes` smaller, or the off-peak hours longer.")
+
+
+def compute_off_peak_minutes(request: AutomaticRequest) -> float:
+    """Return the length of the off-peak hours of an ordinary day. The same start and end: all day."""
+    day = date(2026, 1, 1)
+    start, end = (datetime.combine(day, each) for each in (request.off_peak.start, request.off_peak.end))
+    return ((end - start) % timedelta(days=1) or timedelta(days=1)).total_seconds() / 60
+
+
+def _check_rules(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
+    needing = [
+        number
+        for number, rule in enumerate(request.risk_rules, 1)
+        if rule.known_exploited or rule.epss is not None or rule.cvss is not None
+    ]
+    if needing and request.feeds is None:
+        message = f"{'rule' if len(needing) == 1 else 'rules'} {', '.join(map(str, needing))} never applies: no `feeds`"
+        yield _build_warning("risk_rules", message, "Name the folder of the feed files under `feeds`.")
+    for number, rule in enumerate(request.risk_rules, 1):
+        if rule.due_days >= request.due_days:
+            message = f"rule {number} has no effect: every update is due after {request.due_days:g} days anyway"
+            yield _build_warning("risk_rules", message, "Make its `due_days` smaller.")
+    if request.notify and not any(NotificationEvent.FAILED.value in each.on for each in request.notify):
+        message = "nobody is told what automatic patching can't do: no entry has the event `failed`"
+        yield _build_warning("notify", message, "Add `failed` to `on`.")
+
+
+def _check_machines(request: AutomaticRequest, inventory: Inventory) -> Iterator[ConfigurationFinding]:
+    try:
+        machines = Scope.parse(request.scope).select_machines(inventory)
+    except EmptyScopeError as error:
+        yield _build_warning("scope", error.message, error.hint)
+        return
+    except InventoryError as error:
+        yield _build_finding(FindingSeverity.BLOCKS, "scope", error.message, error.hint)
+        return
+    managed = [machine for machine in machines if machine.owner is PatchOwner.MANAGED]
+    if not managed:
+        message = f"none of its {len(machines)} machines has the owner `managed`: nothing is patched automatically"
+        yield _build_warning("scope", message, "Write `owner: managed` in the inventory, for machines or as a default.")
+        return
+    yield from _check_locations(request, managed)
+
+
+def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Iterator[ConfigurationFinding]:
+    here = sorted({machine.location for machine in managed})
+    without = [machine.name for machine in managed if not machine.location]
+    if without and len(here) > 1:
+        names = join_first_names(without, _MAX_NAMES)
+        message = f"managed machines have no `location`, so together they count as one location: {names}"
+        yield _build_warning("phases", message, "Write their `location` in the inventory.")
+    for name in request.phases.canary_locations:
+        if name not in here:
+            message = f"no managed machine is in the canary location {name!r}: it protects no other location"
+            remedy = f"{did_you_mean(name, here)}Correct the name, or remove it."
+            yield _build_warning("phases", message, remedy)
+    if set(request.phases.canary_locations) >= set(here) and len(here) > 1:
+        message = "all locations are canary locations: they protect no other location"
+        yield _build_warning("phases", message, "Leave one of them out of `canary_locations`.")
+    for name in dict.fromkeys(name for group in request.phases.paired_locations for name in group):
+        if name not in here:
+            remedy = f"{did_you_mean(name, here)}Correct the name, or remove it."
+            yield _build_warning("phases", f"no managed machine is in the paired location {name!r}", remedy)
+
+
+def _build_warning(key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return _build_finding(FindingSeverity.WARNS, key, message, remedy)
+
+
+def _build_finding(severity: FindingSeverity, key: str, message: str, remedy: str) -> ConfigurationFinding:
+    return ConfigurationFinding(AUTOMATIC_NAME, severity, key, message, remedy)

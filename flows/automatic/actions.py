@@ -1,0 +1,223 @@
+"""Carries out what was decided. A process that dies in between, and runs again, does exactly the rest.
+
+Each step is stored before the next one, and each may be repeated: people are told and updates are held before the
+state of a rollout changes, because a later decision would not see any more why. A run is recorded before it is started
+in Prefect, under the same key; only then its flow run is recorded.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from flows.automatic.announcer import Announcer
+from flows.automatic.fleet_view import select_managed_machines
+from flows.automatic.requests import ASSESSMENT_WAIT, build_assess_request, build_patch_request
+from flows.automatic.run_starter import ASSESS_DEPLOYMENT, PATCH_DEPLOYMENT, RunStarter
+from flows.automatic.wording import describe_plan
+from flows.engine.rollout_admission import find_opted_out
+from flows.request.automatic_request import AutomaticRequest
+from inventory.machine import Inventory
+from inventory.name_lists import join_first_names
+from tasks.errors import PatchError, RequestError
+from tasks.records.automatic.announcements import SqlAnnouncements
+from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
+from tasks.records.automatic.held_updates import SqlHeldUpdates
+from tasks.records.automatic.opt_outs import SqlOptOuts
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.model import (
+    AssessMachines,
+    ChangeRollout,
+    CreateRollout,
+    Decision,
+    HoldUpdate,
+    RolloutState,
+    RunPlan,
+    StartRun,
+    Tell,
+)
+
+_NO_WORKER = "no worker started it in"
+
+LOOK_BACK = timedelta(days=3)
+"""How far back a tick looks for runs that were decided and never began."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickWorld:
+    """What a tick needs from outside.
+
+    Attributes:
+        still_holds_lease: whether no other tick has begun meanwhile; asked before each action.
+    """
+
+    database: Database
+    inventory: Inventory
+    request: AutomaticRequest
+    starter: RunStarter
+    announcer: Announcer
+    print_message: Callable[[str], None]
+    now: datetime
+    still_holds_lease: Callable[[], bool] = field(default=lambda: True)
+
+
+class ActionRunner:
+    """Carries out decisions, and completes what an earlier tick has left.
+
+    Args:
+        world: what it needs from outside.
+    """
+
+    def __init__(self, world: TickWorld) -> None:
+        self._world = world
+        self._runs = SqlAutomaticRuns(world.database)
+        self._refusals: list[RequestError] = []
+
+    def complete_earlier(self) -> None:
+        """Complete what an earlier tick has left, and find out which runs never began.
+
+        Raises:
+            PatchError: Prefect does not answer.
+            RecordsError: the records can't be read or written.
+        """
+        now = self._world.now
+        for each in self._runs.read_since(now - LOOK_BACK):
+            run = each.run
+            if each.state is not None or run.never_began:
+                continue
+            self._require_lease()
+            if now >= run.window_end:
+                self._give_up(run)
+            elif not run.flow_run_id:
+                self._start_left_run(run)
+            elif end := self._world.starter.describe_end(run.flow_run_id):
+                self._world.print_message(f"{run.key} has not begun: {end}")
+                self._runs.set_never_began(run.key, end)
+        self._tell_of_runs_that_never_began()
+
+    def carry_out(self, decision: Decision) -> None:
+        """Carry a decision out. A repeated call changes nothing.
+
+        A run that Prefect refuses does not keep the others from it; the error comes at the end.
+
+        Raises:
+            PatchError: Prefect does not answer. What is left is done by the next tick.
+            RecordsError: the records can't be read or written.
+            RequestError: Prefect has refused a run of this decision, or one that an earlier tick has left.
+        """
+        actions = decision.actions
+        self._tell([each for each in actions if isinstance(each, Tell)])
+        for action in actions:
+            if isinstance(action, HoldUpdate):
+                self._require_lease()
+                SqlHeldUpdates(self._world.database).add(action.update)
+        for action in actions:
+            if isinstance(action, CreateRollout | ChangeRollout):
+                self._require_lease()
+                SqlRollouts(self._world.database).save(action.rollout)
+        self._start_runs([each.plan for each in actions if isinstance(each, StartRun)])
+        self._assess([each for each in actions if isinstance(each, AssessMachines)])
+        if self._refusals:
+            raise self._refusals[0]
+
+    def _tell(self, tells: Sequence[Tell]) -> None:
+        if not tells:
+            return
+        self._require_lease()
+        if not self._world.announcer.tell(tells):
+            self._world.print_message("nobody could be told; the next tick tries it again")
+            return
+        announcements = SqlAnnouncements(self._world.database)
+        for each in tells:
+            announcements.add(each.key, each.message, self._world.now)
+
+    def _start_runs(self, plans: Sequence[RunPlan]) -> None:
+        for plan in plans:
+            window_end = plan.window_start + timedelta(minutes=plan.window_minutes)
+            run = AutomaticRun(plan.key, plan.machines, plan.window_start, window_end, self._world.now, plan)
+            why = self._find_obstacle(run)
+            if why:
+                self._world.print_message(f"not started: {describe_plan(plan)}: {why}")
+            else:
+                self._start_each(run)
+
+    def _assess(self, actions: Sequence[AssessMachines]) -> None:
+        """Start assessments, without machines whose assessment waits for a worker or is under way."""
+        now = self._world.now
+        asked = {name for each in self._runs.read_open(now) if each.run.plan is None for name in each.run.machines}
+        for action in actions:
+            names = tuple(name for name in action.machines if name not in asked)
+            if names:
+                self._start_each(AutomaticRun(action.key, names, now, now + ASSESSMENT_WAIT, now))
+
+    def _start_each(self, run: AutomaticRun) -> None:
+        self._require_lease()
+        if self._runs.add(run):  # otherwise this decision was carried out before
+            self._start(run)
+
+    def _start_left_run(self, run: AutomaticRun) -> None:
+        """Start a run that an earlier tick has recorded, unless it did start it, or it may not begin any more."""
+        why = "" if self._world.starter.find(run.key) else self._find_obstacle(run)
+        if why:
+            self._runs.set_never_began(run.key, why)
+        else:
+            self._start(run)
+
+    def _start(self, run: AutomaticRun) -> None:
+        request, starter = self._world.request, self._world.starter
+        if run.plan is None:
+            name = _describe_run(run)
+            body = build_assess_request(request, run.machines)
+            start = functools.partial(starter.start, ASSESS_DEPLOYMENT, run.key, name, body)
+        else:
+            plan = run.plan
+            place = " ".join(part for part in (plan.location, plan.availability_zone) if part)
+            name = f"{plan.rollout_id} phase {plan.phase} {place}".strip()
+            start = functools.partial(
+                starter.start, PATCH_DEPLOYMENT, run.key, name, build_patch_request(request, plan)
+            )
+        try:
+            self._runs.set_flow_run(run.key, start())
+        except RequestError as error:
+            self._refusals.append(error)  # the others may start; the next tick tries this one again
+
+    def _find_obstacle(self, run: AutomaticRun) -> str:
+        """Return why a run may not start although it was decided; "" if it may. People may have acted meanwhile."""
+        if run.plan is None:
+            return ""
+        rollout = SqlRollouts(self._world.database).find(run.plan.rollout_id)
+        if rollout is None or rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
+            return f"{run.plan.rollout_id} is {rollout.state if rollout is not None else 'unknown'}"
+        paused = self._find_paused(run.machines)
+        return f"paused meanwhile: {', '.join(paused)}" if paused else ""
+
+    def _find_paused(self, names: Iterable[str]) -> tuple[str, ...]:
+        world, wanted = self._world, frozenset(names)
+        machines = select_managed_machines(world.request.scope, world.inventory)
+        opt_outs = SqlOptOuts(world.database).read_active(world.now)
+        return tuple(sorted(wanted & find_opted_out(machines, opt_outs).keys()))
+
+    def _give_up(self, run: AutomaticRun) -> None:
+        span = "its window" if run.plan is not None else f"{ASSESSMENT_WAIT.total_seconds() / 3600:g} hours"
+        self._runs.set_never_began(run.key, f"{_NO_WORKER} {span}")
+
+    def _tell_of_runs_that_never_began(self) -> None:
+        """Tell people in one message: without a worker nothing is patched at all. What is not sent is sent later."""
+        runs = [each.run for each in self._runs.read_since(self._world.now - LOOK_BACK)]
+        # What was not started because people paused it or cancelled its rollout is no news.
+        lost = [each for each in runs if each.never_began and (each.flow_run_id or _NO_WORKER in each.never_began)]
+        told = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()
+        tells = [
+            Tell(f"never-began/{each.key}", f"a run never began, because {each.never_began}: {_describe_run(each)}")
+            for each in lost
+        ]
+        self._tell([each for each in tells if each.key not in told])
+
+    def _require_lease(self) -> None:
+        if not self._world.still_holds_lease():
+            raise PatchError("another tick of automatic patching has taken over: it does the rest")
+
+
+def _describe_run(run: AutomaticRun) -> str:
+    return describe_plan(run.plan) if run.plan is not None else f"assess {join_first_names(list(run.machines), 3)}"

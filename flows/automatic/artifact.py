@@ -1,0 +1,60 @@
+"""The page of a tick in Prefect's UI: phases, who is next, who waits for what and why, and a progress bar."""
+
+import logging
+from datetime import datetime
+
+from prefect.artifacts import create_markdown_artifact, create_progress_artifact
+
+from flows.request.automatic_request import AutomaticRequest
+from tasks.reporting.export.rollout_markdown import compute_done_percent, render_rollout
+from tasks.rules.automatic.model import Decision, FleetView
+from tasks.rules.automatic.next_runs import find_next_runs
+from tasks.rules.automatic.progress import RolloutProgress, find_shown_rollout, measure_rollout
+
+logger = logging.getLogger(__name__)
+
+ARTIFACT_KEY = "automatic-patching"  # one key for all ticks: Prefect keeps a history for each key
+PROGRESS_KEY = "automatic-patching-progress"
+
+
+def publish_decision(request: AutomaticRequest, view: FleetView, decision: Decision, now: datetime) -> None:
+    """Publish what was decided as artifacts. A failure is logged and costs nothing else."""
+    try:
+        progress = measure_shown_rollout(request, view, now)
+        create_markdown_artifact(
+            render_decision(request, view, decision, progress, now),
+            key=ARTIFACT_KEY,
+            description="What automatic patching does and why",
+        )
+        if progress is not None:
+            create_progress_artifact(
+                round(compute_done_percent(progress), 1),
+                key=PROGRESS_KEY,
+                description=f"Machines of {progress.rollout.id} that are done, in percent",
+            )
+    except Exception as error:  # noqa: BLE001 - a page that is missing must not keep machines from their updates
+        logger.warning("Prefect did not get the page of automatic patching: %s", type(error).__name__)
+
+
+def measure_shown_rollout(request: AutomaticRequest, view: FleetView, now: datetime) -> RolloutProgress | None:
+    """Return the progress of the rollout that is shown; None without one."""
+    rollout = find_shown_rollout(view)
+    return None if rollout is None else measure_rollout(request.to_policy(), view, rollout, now)
+
+
+def render_decision(
+    request: AutomaticRequest, view: FleetView, decision: Decision, progress: RolloutProgress | None, now: datetime
+) -> str:
+    """Return the page. Pure.
+
+    Args:
+        request: the policy.
+        view: what is known of the fleet.
+        decision: what was decided.
+        progress: of the rollout that is shown; None without one.
+        now: the present time.
+    """
+    switched_off = "" if request.enabled else "Automatic patching is switched off: nothing is started.\n\n"
+    return switched_off + render_rollout(
+        progress, decision.waiting, find_next_runs(request.to_policy(), view, now), now, len(view.machines)
+    )

@@ -1,0 +1,265 @@
+"""Everything that a decision of automatic patching depends on, read from the records and the inventory."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from flows.automatic.health import judge_health
+from flows.automatic.later_records import drop_later_results, find_later_records
+from flows.automatic.missing_fixes import MissingFixes, compute_missing_fixes
+from flows.automatic.pending_updates import PendingReader, PendingRow
+from flows.engine.rollout_admission import find_opted_out
+from flows.request.policies import FreezeRequest
+from inventory.errors import EmptyScopeError, InventoryError
+from inventory.machine import Inventory, Machine, PatchOwner
+from inventory.scope import Scope
+from tasks.records.automatic.announcements import SqlAnnouncements
+from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
+from tasks.records.automatic.held_updates import SqlHeldUpdates
+from tasks.records.automatic.newest_assessments import (
+    NewestAssessments,
+    find_later_assessments,
+    read_newest_assessments,
+)
+from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.automatic.sightings import SqlSightings
+from tasks.records.automatic.tries import RolloutResults, read_rollout_results
+from tasks.records.queries.history import History
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.automatic.fleet_index import CLOCK_TOLERANCE
+from tasks.rules.automatic.model import (
+    ActiveRun,
+    AutomaticPolicy,
+    CveRisk,
+    FleetView,
+    MachineView,
+    PendingUpdate,
+    Rollout,
+    RolloutState,
+    Try,
+)
+from tasks.rules.calendar.freezes import Freeze
+from tasks.states import OperationState
+
+RECENT_TURNS = timedelta(days=2)
+"""Turns of rollouts that ended in this time are read completely."""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetSnapshot:
+    """What the newest assessments say of the machines that automatic patching takes care of.
+
+    Attributes:
+        machines: in the order of the inventory.
+        newest: by machine, without machines that were never assessed.
+        rows: pending updates by machine.
+        missing: since when they are missing.
+        later: machines with assessments that are later than now, which were left out, and the time of the newest one.
+    """
+
+    machines: tuple[Machine, ...]
+    newest: Mapping[str, NewestAssessments]
+    rows: Mapping[str, tuple[PendingRow, ...]]
+    missing: MissingFixes
+    later: Mapping[str, datetime] = field(default_factory=dict)
+
+    @property
+    def cves(self) -> frozenset[str]:
+        """The CVEs that pending updates fix: those that feeds are asked about."""
+        return frozenset(cve for own in self.rows.values() for row in own for cve in row.cves)
+
+
+def read_snapshot(records: SqlRecords, inventory: Inventory, policy: AutomaticPolicy, now: datetime) -> FleetSnapshot:
+    """Read the newest assessments of the machines in the policy's scope. This changes nothing.
+
+    Raises:
+        InventoryError: the scope of the policy can't be parsed.
+        RecordsError: the records can't be read.
+    """
+    machines = select_managed_machines(policy.scope, inventory)
+    names = [machine.name for machine in machines]
+    limit = now + CLOCK_TOLERANCE
+    newest = read_newest_assessments(records.database, names, limit)
+    later = find_later_assessments(records.database, names, limit)
+    reader, sightings = PendingReader(policy), SqlSightings(records.database)
+    rows = {name: reader.list_pending(each.answered) for name, each in newest.items() if each.answered is not None}
+    missing = compute_missing_fixes(rows, sightings.read_sightings(), sightings.read_missing(names), rows, now)
+    return FleetSnapshot(machines, newest, rows, missing, later)
+
+
+def build_fleet_view(
+    records: SqlRecords,
+    inventory: Inventory,
+    policy: AutomaticPolicy,
+    now: datetime,
+    risks: Mapping[str, CveRisk] | None = None,
+    *,
+    freezes: Sequence[FreezeRequest] = (),
+    snapshot: FleetSnapshot | None = None,
+) -> FleetView:
+    """Return what is known of the machines that automatic patching takes care of. This changes nothing.
+
+    Args:
+        records: the records.
+        inventory: all machines and sets.
+        policy: its scope selects the machines; of these, those whose owner is ``managed`` count.
+        now: the present time, aware.
+        risks: what feeds say of vulnerabilities, by CVE id.
+        freezes: times in which nothing is changed. Without an offset a freeze holds in every zone of the machines.
+        snapshot: what ``read_snapshot`` returned a moment ago; None: it is read now.
+
+    Raises:
+        InventoryError: the scope of the policy can't be parsed.
+        RecordsError: the records can't be read.
+        RequestError: a freeze is not valid.
+    """
+    snapshot = snapshot or read_snapshot(records, inventory, policy, now)
+    rollouts = SqlRollouts(records.database).read_newest()
+    current = _select_current(rollouts, now)
+    found = read_rollout_results(records.database, current)
+    limit = now + CLOCK_TOLERANCE
+    results = drop_later_results(found, limit)
+    earlier = [each for each in rollouts if each not in current]
+    failures = drop_later_results(read_rollout_results(records.database, earlier, only_failed=True), limit)
+    lost = tuple(_list_lost_turns(records, current, found, now))
+    return FleetView(
+        machines=_build_machine_views(snapshot, inventory, SqlOptOuts(records.database).read_active(now), results),
+        rollouts=rollouts,
+        tries=(*failures.tries, *results.tries, *(each for each in lost if each.ended_at <= limit)),
+        active_runs=_read_active_runs(records, inventory, now),
+        held_updates=SqlHeldUpdates(records.database).read_held(),
+        freezes=convert_freezes(freezes, {machine.zone for machine in snapshot.machines}),
+        announced=SqlAnnouncements(records.database).read_keys(),
+        set_sizes={each.name: len(each.members) for each in inventory.sets},
+        risks=dict(risks or {}),
+        later_records=find_later_records(snapshot.later, found.tries, limit),
+    )
+
+
+def select_managed_machines(scope: str, inventory: Inventory) -> tuple[Machine, ...]:
+    """Return the machines of a scope whose owner is ``managed``; none is no error.
+
+    Raises:
+        InventoryError: the scope can't be parsed.
+    """
+    return tuple(each for each in _select(scope, inventory) if each.owner is PatchOwner.MANAGED)
+
+
+def convert_freezes(freezes: Sequence[FreezeRequest], zones: set[str]) -> tuple[Freeze, ...]:
+    """Return freezes as instants. One without an offset becomes one freeze for each zone.
+
+    Raises:
+        RequestError: a freeze is not valid.
+    """
+    made = (each.to_freeze(zone) for each in freezes for zone in sorted(zones or {"UTC"}))
+    return tuple(dict.fromkeys(made))
+
+
+def _select(scope: str, inventory: Inventory) -> tuple[Machine, ...]:
+    parsed = Scope.parse(scope)
+    try:
+        return parsed.select_machines(inventory)
+    except EmptyScopeError:
+        return ()
+
+
+def _select_current(rollouts: Sequence[Rollout], now: datetime) -> tuple[Rollout, ...]:
+    """Return the rollouts that are not over or ended lately, the last one, and the last one that is complete.
+
+    One that ended lately had turns of this night: a machine has one turn in a night, whatever rollout it was for. Of
+    all others, a decision needs only which machines have failed how often.
+    """
+    complete = [each for each in rollouts if each.state is RolloutState.COMPLETED]
+    chosen = {each.id for each in (*complete[-1:], *rollouts[-1:])}
+    since = now - RECENT_TURNS
+    return tuple(each for each in rollouts if each.ended_at is None or each.ended_at > since or each.id in chosen)
+
+
+def _list_lost_turns(
+    records: SqlRecords, rollouts: Sequence[Rollout], results: RolloutResults, now: datetime
+) -> Iterator[Try]:
+    """Yield a turn of each machine whose run is over and has no outcome of it: the run never began, or was refused.
+
+    Without these, a rollout would wait for ever for machines whose runs can't begin.
+    """
+    known = {(each.run_id, each.machine) for each in results.tries}
+    for each in SqlAutomaticRuns(records.database).read_of_rollouts([rollout.id for rollout in rollouts]):
+        plan = each.run.plan
+        if plan is None or each.is_open(now):
+            continue
+        run_id, reason = each.run_id or each.run.key, each.run.never_began or "its run ended before its turn"
+        for name in each.run.machines:
+            if (run_id, name) not in known:
+                rollout, at, place = each.run.rollout_id, each.run.window_start, plan.location
+                state = OperationState.NOT_STARTED
+                yield Try(rollout, run_id, name, state, at, began=False, reason=reason, location=place)
+
+
+def _build_machine_views(
+    snapshot: FleetSnapshot, inventory: Inventory, opt_outs: Sequence[OptOut], results: RolloutResults
+) -> tuple[MachineView, ...]:
+    paused, sets = find_opted_out(snapshot.machines, opt_outs), _find_sets(inventory)
+    return tuple(
+        MachineView(
+            name=machine.name,
+            location=machine.location,
+            availability_zone=machine.availability_zone,
+            zone=machine.zone,
+            sets=sets.get(machine.name, ()),
+            opted_out=paused.get(machine.name, ""),
+            last_seen=known.assessed_at if (known := snapshot.newest.get(machine.name)) is not None else None,
+            assessed_at=known.assessed_at if known is not None else None,
+            asked_at=known.asked_at if known is not None else None,
+            is_healthy=judge_health(
+                answers=known is not None and not known.error_kind,
+                assessment=known.answered if known is not None else None,
+                outcome=results.last_outcomes.get(machine.name),
+            ),
+            pending=tuple(
+                PendingUpdate(
+                    row.name,
+                    row.version,
+                    row.classification,
+                    snapshot.missing.since[machine.name, row.name],
+                    row.severity,
+                    row.cves,
+                    row.held,
+                )
+                for row in snapshot.rows.get(machine.name, ())
+            ),
+            can_wake=machine.wake is not None,
+        )
+        for machine in snapshot.machines
+    )
+
+
+def _find_sets(inventory: Inventory) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for each in inventory.sets:
+        for name in each.members:
+            found[name] = (*found.get(name, ()), each.name)
+    return found
+
+
+def _read_active_runs(records: SqlRecords, inventory: Inventory, now: datetime) -> tuple[ActiveRun, ...]:
+    """Return runs of automatic patching that are under way or may still begin, and all other unfinished runs."""
+    open_runs = [each for each in SqlAutomaticRuns(records.database).read_open(now) if each.run.plan is not None]
+    mine = [ActiveRun(each.run_id or each.run.key, each.run.machines, each.run.plan) for each in open_runs]
+    known = {each.run_id for each in mine}
+    others = [
+        ActiveRun(run.id, _find_machines(run.scope, run.request, inventory))
+        for run in History(records).read_unfinished_runs()
+        if run.may_change_machines and run.id not in known
+    ]
+    return (*mine, *others)
+
+
+def _find_machines(scope: str, request: Mapping[str, object], inventory: Inventory) -> tuple[str, ...]:
+    """Return the machines of another run. A scope that can't be resolved any more could mean every machine."""
+    try:
+        names = tuple(machine.name for machine in _select(scope, inventory))
+    except InventoryError:
+        names = tuple(machine.name for machine in inventory.machines)
+    only = request.get("only_machines")
+    return tuple(name for name in names if name in only) if isinstance(only, list) and only else names

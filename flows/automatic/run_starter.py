@@ -1,0 +1,117 @@
+"""Starts flow runs for automatic patching, each once."""
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any, Protocol
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterIdempotencyKey
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound, PrefectException
+
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.recovery.fleet_deployments import find_fleet_deployment
+from flows.request.base import StrictModel
+from tasks.errors import PatchError, RequestError
+
+PATCH_DEPLOYMENT = "patch-fleet/on-demand"
+ASSESS_DEPLOYMENT = "assess-fleet/on-demand"
+AUTOMATIC_TAG = "fleetpatch:automatic"
+"""The tag of every flow run that automatic patching starts."""
+
+
+class RunStarter(Protocol):
+    """Starts flow runs. Every method raises PatchError if Prefect does not answer, and RequestError if it refuses."""
+
+    def start(self, deployment: str, key: str, name: str, request: StrictModel) -> str:
+        """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one."""
+
+    def find(self, key: str) -> str:
+        """Return the id of the flow run that was started with this key; "" if there is none."""
+
+    def describe_end(self, flow_run_id: str) -> str:
+        """Return how a flow run ended; "" while it waits, starts or runs."""
+
+
+class PrefectRunStarter:
+    """Starts flow runs on Prefect's server. Prefect's idempotency keys make each of them unique."""
+
+    def __init__(self) -> None:
+        self._deployments: dict[str, DeploymentResponse] = {}
+
+    def start(self, deployment: str, key: str, name: str, request: StrictModel) -> str:
+        """Start a flow run of a deployment, and return its id. A repeated call returns that of the first one.
+
+        Raises:
+            PatchError: Prefect does not answer.
+            RequestError: Prefect refuses it, or the deployment does not exist.
+        """
+        # The words of JSON only: Prefect would send the defaults of a newer release to an older one as well.
+        parameters: Mapping[str, Any] = {"request": json.loads(request.model_dump_json(exclude_defaults=True))}
+        try:
+            with open_fail_fast_client() as client:
+                found = self._find_deployment(client, deployment)
+                made = client.create_flow_run_from_deployment(
+                    found.id,
+                    name=name,
+                    parameters=dict(parameters),
+                    tags=[*found.tags, AUTOMATIC_TAG],
+                    idempotency_key=f"fleetpatch/automatic/{key}",
+                )
+        except (*NO_ANSWER_ERRORS, PrefectException) as error:
+            raise _build_error(f"start {name}", error) from error
+        return str(made.id)
+
+    def find(self, key: str) -> str:
+        """Return the id of the flow run that was started with this key; "" if there is none.
+
+        Raises:
+            PatchError: Prefect does not answer.
+        """
+        keys = FlowRunFilterIdempotencyKey(any_=[f"fleetpatch/automatic/{key}"])
+        try:
+            with open_fail_fast_client() as client:
+                found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
+        except (*NO_ANSWER_ERRORS, PrefectException) as error:
+            raise _build_error(f"look for the run {key}", error) from error
+        return str(found[0].id) if found else ""
+
+    def describe_end(self, flow_run_id: str) -> str:
+        """Return how a flow run ended; "" while it waits, starts or runs.
+
+        Raises:
+            PatchError: Prefect does not answer.
+        """
+        try:
+            with open_fail_fast_client() as client, suppress(ObjectNotFound):
+                state = client.read_flow_run(UUID(flow_run_id)).state
+                if state is None or not state.is_final():
+                    return ""
+                more = f": {state.message}" if state.message else ""
+                return f"its flow run ended {state.name}{more}"
+        except (*NO_ANSWER_ERRORS, PrefectException) as error:
+            raise _build_error("look at a flow run", error) from error
+        return "its flow run was deleted"
+
+    def _find_deployment(self, client: SyncPrefectClient, name: str) -> DeploymentResponse:
+        if name not in self._deployments:
+            found = find_fleet_deployment(client, name)
+            if found is None:
+                raise RequestError(f"there is no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
+            self._deployments[name] = found
+        return self._deployments[name]
+
+
+def _build_error(action: str, error: Exception) -> PatchError:
+    if isinstance(error, httpx.HTTPStatusError) and error.response.is_client_error:
+        return RequestError(
+            f"can't {action}: Prefect refuses it: {error.response.text[:300]}",
+            hint="Its deployment may be of another release: `fleetpatch deploy` brings it up to date.",
+        )
+    return PatchError(
+        f"can't {action}: Prefect does not answer ({type(error).__name__})",
+        hint="Nothing is lost: the next tick does the rest. Look at the server: fleetpatch doctor",
+    )

@@ -1,0 +1,156 @@
+"""One tick of automatic patching: look at the fleet, decide, carry it out. It needs no flow run of its own."""
+
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from flows.automatic.actions import ActionRunner, TickWorld
+from flows.automatic.announcer import Announcer
+from flows.automatic.fleet_view import build_fleet_view, read_snapshot
+from flows.automatic.foreign_rollout import find_foreign_rollout, leave_alone
+from flows.automatic.run_starter import RunStarter
+from flows.automatic.wording import describe_decision
+from flows.engine.lease_renewer import LeaseRenewer, build_holder
+from flows.ports.caller import Caller, find_starter_name
+from flows.request.automatic_request import AutomaticRequest
+from inventory.credentials import Credential
+from inventory.errors import InventoryError
+from inventory.loader import find_inventory, load_inventory
+from tasks.errors import RecordsError, RequestError
+from tasks.feeds.risk_feeds import RiskFeeds, describe_idle_rules, load_risk_feeds
+from tasks.protocols.clock import Clock
+from tasks.records.automatic.announcements import SqlAnnouncements
+from tasks.records.automatic.sightings import SqlSightings
+from tasks.records.setup import open_records
+from tasks.rules.automatic.decision import decide
+from tasks.rules.automatic.model import AutomaticPolicy, Decision, FleetView, Tell
+from tasks.steps.context.stop_token import StopToken
+
+TICK_LEASE: Final = "automatic-patching"
+"""The lease that a tick holds, in the table of run leases: of two ticks at the same time, one works."""
+
+
+@dataclass(frozen=True, slots=True)
+class TickResult:
+    """What a tick has seen and decided."""
+
+    view: FleetView
+    decision: Decision
+    at: datetime
+
+
+def run_tick(
+    request: AutomaticRequest,
+    caller: Caller,
+    starter: RunStarter,
+    clock: Clock,
+    read_credential: Callable[[str], Credential],
+) -> TickResult:
+    """Decide what automatic patching does now, and carry it out; with ``enabled`` off, only decide.
+
+    A tick that runs twice, or that another one has died before, changes nothing more than one tick.
+
+    Args:
+        request: how the fleet is patched.
+        caller: the caller, with the URL of the records. Its listener gets what was decided and why.
+        starter: starts flow runs.
+        clock: the clock.
+        read_credential: resolves the references of notifications.
+
+    Raises:
+        InventoryError: the inventory or the scope is not usable.
+        LeaseHeld: another tick is at work.
+        PatchError: Prefect does not answer.
+        RecordsError: the records are not usable.
+        RequestError: a freeze is not valid, or a deployment does not exist.
+    """
+    try:
+        return _run_tick(request, caller, starter, clock, read_credential)
+    except (InventoryError, RequestError) as error:
+        if request.enabled:
+            _tell_of_failure(request, caller, clock.now(), read_credential, error)
+        raise
+
+
+def _tell_of_failure(
+    request: AutomaticRequest,
+    caller: Caller,
+    now: datetime,
+    read_credential: Callable[[str], Credential],
+    error: InventoryError | RequestError,
+) -> None:
+    """Tell people once a day that ticks fail: until somebody corrects the file, deadlines pass."""
+    message = f"automatic patching can't go on: {error.message}"
+    tell = Tell(f"tick-failed/{now:%Y%m%d}/{_build_digest(message)}", message)
+    announcer = Announcer(request.notify, read_credential, caller.listener.on_message)
+    with suppress(RecordsError), open_records(caller.records_url) as records:
+        announcements = SqlAnnouncements(records.database)
+        if tell.key not in announcements.read_keys() and announcer.tell([tell]):
+            announcements.add(tell.key, tell.message, now)
+
+
+def _run_tick(
+    request: AutomaticRequest,
+    caller: Caller,
+    starter: RunStarter,
+    clock: Clock,
+    read_credential: Callable[[str], Credential],
+) -> TickResult:
+    inventory = load_inventory(find_inventory(request.inventory))
+    say = caller.listener.on_message
+    with ExitStack() as stack:
+        records = stack.enter_context(open_records(caller.records_url))
+        still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a tick that only shows needs no lease
+        if request.enabled:
+            lease = LeaseRenewer(records.leases, TICK_LEASE, StopToken(), build_holder(find_starter_name(caller)))
+            still_holds_lease = stack.enter_context(lease).still_holds_lease
+        now = clock.now()
+        announcer = Announcer(request.notify, read_credential, say)
+        world = TickWorld(
+            records.database, inventory, request, starter, announcer, say, now, still_holds_lease=still_holds_lease
+        )
+        actions = ActionRunner(world)
+        # What would happen is shown also while it is switched off.
+        policy = replace(request.to_policy(), enabled=True)
+        if request.enabled:
+            actions.complete_earlier()
+        snapshot = read_snapshot(records, inventory, policy, now)
+        if request.enabled:
+            SqlSightings(records.database).save(snapshot.missing.changes)
+        feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
+        freezes = request.freezes
+        view = build_fleet_view(records, inventory, policy, now, feeds.risks, freezes=freezes, snapshot=snapshot)
+        decision = decide(policy, view, now)
+        foreign = find_foreign_rollout(records.database, view)
+        if foreign is not None:
+            decision = leave_alone(decision, view, foreign)
+        decision = _add_feed_problems(decision, policy, view, feeds)
+        say("automatic patching is switched off; it would:" if not request.enabled else _describe_view(view))
+        for line in describe_decision(decision):
+            say(line)
+        if request.enabled:
+            actions.carry_out(decision)
+    return TickResult(view, decision, now)
+
+
+def _add_feed_problems(decision: Decision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds) -> Decision:
+    """Return the decision, with the feed files that could not be used and the rules without their feed told once."""
+    problems = [*map(str, feeds.problems), *describe_idle_rules(policy.risk_rules, feeds)]
+    tells = (Tell(_build_feed_key(each), f"risk feed: {each}") for each in problems)
+    return replace(decision, actions=(*decision.actions, *(each for each in tells if each.key not in view.announced)))
+
+
+def _build_feed_key(problem: str) -> str:
+    return f"feed/{_build_digest(problem)}"
+
+
+def _build_digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _describe_view(view: FleetView) -> str:
+    pending, unfinished = sum(bool(machine.pending) for machine in view.machines), len(view.active_runs)
+    return f"{len(view.machines)} managed machines, {pending} with pending updates, {unfinished} unfinished runs"

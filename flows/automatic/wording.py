@@ -1,0 +1,99 @@
+"""What a tick decided, in a few lines for people. Pure."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from inventory.name_lists import join_first_names
+from tasks.model import Window
+from tasks.reporting.formatting import format_count
+from tasks.rules.automatic.model import (
+    Action,
+    AssessMachines,
+    ChangeRollout,
+    CreateRollout,
+    Decision,
+    HoldUpdate,
+    Phase,
+    Rollout,
+    RunPlan,
+    StartRun,
+    Tell,
+    Waiting,
+)
+from tasks.rules.timing.maintenance_window import describe_window
+
+MAX_NAMES = 8
+_MAX_REASONS = 12
+
+
+def describe_decision(decision: Decision) -> tuple[str, ...]:
+    """Return what a decision says: its actions, and who waits for what."""
+    lines = [describe_action(action) for action in decision.actions]
+    if not lines:
+        lines.append("nothing to do now")
+    return (*lines, *_describe_waiting(decision.waiting))
+
+
+def describe_action(action: Action) -> str:
+    """Return an action in one line."""
+    match action:
+        case CreateRollout():
+            return f"new {describe_rollout(action.rollout)}"
+        case ChangeRollout():
+            return describe_rollout(action.rollout)
+        case StartRun():
+            return f"start: {describe_plan(action.plan)}"
+        case AssessMachines():
+            return f"assess {format_count(len(action.machines), 'machine')}: {_join(action.machines)}"
+        case HoldUpdate():
+            return f"hold {action.update.name}={action.update.version}: {action.update.reason}"
+        case Tell():
+            return f"tell people: {action.message}"
+
+
+def describe_plan(plan: RunPlan) -> str:
+    """Return which machines a run patches, where, with what, and when."""
+    window = Window(plan.window_start, plan.window_start + timedelta(minutes=plan.window_minutes), plan.zone)
+    where = plan.location or "no location"
+    where += f", availability zone {plan.availability_zone}" if plan.availability_zone else ""
+    return (
+        f"{format_count(len(plan.machines), 'machine')} ({where}; phase {plan.phase} of {plan.rollout_id}), "
+        f"{describe_window(window)}: {_join(plan.machines)}"
+    )
+
+
+def describe_rollout(rollout: Rollout) -> str:
+    """Return a rollout's state, its size and its phases in one line."""
+    phases = "; ".join(
+        f"phase {each.number} ({', '.join(name or 'no location' for name in each.locations)}) {_describe_times(each)}"
+        for each in rollout.phases
+    )
+    why = f": {rollout.message}" if rollout.message else ""
+    return f"{rollout.id} ({format_count(len(rollout.updates), 'update')}) {rollout.state}{why}; {phases}"
+
+
+def _describe_times(phase: Phase) -> str:
+    if phase.ended_at is not None:
+        return f"ended {phase.ended_at:%Y-%m-%d %H:%M} UTC"
+    return f"began {phase.started_at:%Y-%m-%d %H:%M} UTC" if phase.started_at is not None else "has not begun"
+
+
+def _describe_waiting(waiting: Sequence[Waiting]) -> Iterator[str]:
+    by_reason: dict[tuple[str, datetime | None], list[str]] = {}
+    for each in waiting:
+        by_reason.setdefault((each.reason, each.until), []).append(each.machine)
+    yield from _describe_reasons(dict(sorted(by_reason.items(), key=lambda item: -len(item[1]))))
+
+
+def _describe_reasons(by_reason: Mapping[tuple[str, datetime | None], Sequence[str]]) -> Iterator[str]:
+    for number, ((reason, until), names) in enumerate(by_reason.items()):
+        if number == _MAX_REASONS:
+            rest = sum(len(each) for each in list(by_reason.values())[number:])
+            yield f"{format_count(rest, 'machine')} wait for other reasons: fleetpatch automatic"
+            return
+        when = f", until {until:%Y-%m-%d %H:%M} UTC" if until is not None else ""
+        yield f"{format_count(len(names), 'machine')} wait: {reason}{when}: {_join(names)}"
+
+
+def _join(names: Sequence[str]) -> str:
+    return join_first_names(list(names), MAX_NAMES)

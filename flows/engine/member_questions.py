@@ -1,0 +1,133 @@
+"""Asks the members of machine sets for their health and their role, each with a connection of its own."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from datetime import datetime, timedelta
+from typing import Final
+
+from inventory.machine import Inventory, Machine
+from inventory.machine_sets import MachineSet
+from tasks.errors import FleetpatchError
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.machine.set_member import ask_role, build_member_context, check_member
+
+FRESH: Final = timedelta(seconds=10)
+"""How long an answer about a member's health is used for other members that wait."""
+FRESH_BEFORE_CHANGE: Final = timedelta(seconds=5)
+"""The same just before a change: many members of a large set may arrive there together."""
+_MAX_ASKED_AT_ONCE: Final = 16
+
+
+class MemberQuestions:
+    """Questions to the members of machine sets. Safe for use by many threads.
+
+    Args:
+        inventory: has the members.
+        run_context: of the run.
+    """
+
+    def __init__(self, inventory: Inventory, run_context: RunContext) -> None:
+        self._machines = {machine.name: machine for machine in inventory.machines}
+        self._run_context = run_context
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._asked: dict[tuple[str, str], Future[str]] = {}
+        self._health: dict[tuple[str, str], tuple[datetime, str]] = {}
+        self._roles: dict[tuple[str, str], str] = {}
+
+    def close(self) -> None:
+        """End the threads."""
+        with self._lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
+
+    def find_machine(self, name: str) -> Machine:
+        """Return a member."""
+        return self._machines[name]
+
+    def find_down(self, machine_set: MachineSet, names: Sequence[str], *, fresh: bool = False) -> Mapping[str, str]:
+        """Return which of these members are not healthy, with the reason.
+
+        A member is asked only once at a time: who needs the same answer meanwhile gets it, too.
+
+        Args:
+            machine_set: the set, whose checks count.
+            names: the members.
+            fresh: a change follows, so only very new answers count.
+        """
+        oldest = self._run_context.clock.now() - (FRESH_BEFORE_CHANGE if fresh else FRESH)
+        answers, asked = {}, {}
+        with self._lock:
+            for name in names:
+                known = self._health.get((machine_set.name, name))
+                if known is not None and known[0] >= oldest:
+                    answers[name] = known[1]
+                else:
+                    asked[name] = self._ask_once(machine_set, name)
+        answers |= {name: future.result() for name, future in asked.items()}
+        return {name: answers[name] for name in names if answers[name]}
+
+    def _ask_once(self, machine_set: MachineSet, name: str) -> Future[str]:
+        """Return the answer that is under way, or begin to ask. Call it with the lock held."""
+        key = (machine_set.name, name)
+        if key not in self._asked:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(_MAX_ASKED_AT_ONCE, thread_name_prefix="health")
+            self._asked[key] = self._pool.submit(copy_context().run, self._ask_health, machine_set, name)
+        return self._asked[key]
+
+    def _ask_health(self, machine_set: MachineSet, name: str) -> str:
+        key = (machine_set.name, name)
+        try:
+            why = self._check_health(machine_set, name)
+            with self._lock:
+                self._health[key] = (self._run_context.clock.now(), why)
+        finally:
+            with self._lock:
+                self._asked.pop(key, None)
+        return why
+
+    def _check_health(self, machine_set: MachineSet, name: str) -> str:
+        try:
+            context = build_member_context(self._run_context, self._machines[name])
+        except FleetpatchError as error:
+            return error.message
+        try:
+            return check_member(context, machine_set.healthy)
+        finally:
+            context.transport.close()
+
+    def ask_own_role(self, machine_set: MachineSet, context: MachineContext) -> str:
+        """Ask a member for its role, with its own connection.
+
+        Raises:
+            FleetpatchError: it can't be asked.
+        """
+        role = "" if machine_set.role is None else ask_role(context, machine_set.role)
+        with self._lock:
+            self._roles[machine_set.name, context.name] = role
+        return role
+
+    def find_role(self, machine_set: MachineSet, name: str, is_enough: Callable[[str], bool]) -> str:
+        """Return the role of another member: the known one if that is enough, otherwise its answer now.
+
+        If it can't be asked, its last known role counts; "" if there is none.
+        """
+        with self._lock:
+            known = self._roles.get((machine_set.name, name))
+        if known is not None and is_enough(known):
+            return known
+        try:
+            context = build_member_context(self._run_context, self._machines[name])
+        except FleetpatchError:
+            return known or ""
+        try:
+            return self.ask_own_role(machine_set, context)
+        except FleetpatchError:
+            return known or ""
+        finally:
+            context.transport.close()

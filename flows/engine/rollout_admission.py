@@ -1,0 +1,61 @@
+"""Whether a run of automatic patching may still begin. It may have waited for a worker: people have acted meanwhile."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from flows.request.patch_request import PatchRequest
+from inventory.errors import InventoryError
+from inventory.machine import Machine
+from inventory.scope import Scope
+from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.model import RolloutState
+
+
+def find_opted_out(machines: Sequence[Machine], opt_outs: Sequence[OptOut]) -> dict[str, str]:
+    """Return the words of each paused machine's opt-out; of several, the oldest counts."""
+    found: dict[str, str] = {}
+    for each in opt_outs:
+        until = f", until {each.until:%Y-%m-%d %H:%M} UTC" if each.until is not None else ""
+        reason = f": {each.reason}" if each.reason else ""
+        scope = _parse_leniently(each.scope)
+        for machine in machines:
+            if scope is None or scope.matches(machine):
+                found.setdefault(machine.name, f"paused by {each.who}{until}{reason}")
+    return found
+
+
+def _parse_leniently(scope: str) -> Scope | None:
+    """Return a scope; None for one that can't be parsed: then it pauses every machine, as its writer wanted a pause."""
+    try:
+        return Scope.parse(scope)
+    except InventoryError:
+        return None
+
+
+def limit_rollout_run(
+    database: Database, request: PatchRequest, read_machines: Callable[[], Sequence[Machine]], now: datetime
+) -> tuple[PatchRequest, str]:
+    """Return the request of a rollout's run without machines that were paused meanwhile, or why it may not begin.
+
+    Args:
+        database: the database of the records.
+        request: of a run whose machines are named in ``only_machines``.
+        read_machines: returns those of the inventory; called only if anybody has paused something.
+        now: the present time.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    rollout = SqlRollouts(database).find(request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip())
+    if rollout is not None and rollout.state in {RolloutState.CANCELLED, RolloutState.FAULTED}:
+        return request, f"{rollout.id} is {rollout.state}: {rollout.message}"
+    opt_outs = SqlOptOuts(database).read_active(now)
+    paused = find_opted_out(read_machines(), opt_outs) if opt_outs else {}
+    left = [name for name in request.only_machines if name not in paused]
+    if request.only_machines and not left:
+        name = request.only_machines[0]
+        return request, f"all its machines are paused; {name}: {paused[name]}"
+    return request.model_copy(update={"only_machines": left}), ""

@@ -1,0 +1,102 @@
+"""Machine sets in the plan of a run: the order of its waves by roles, and the notes for people who read the plan."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Final
+
+from flows.engine.member_questions import MemberQuestions
+from flows.ports.ports import Ports
+from inventory.machine import Inventory, Machine
+from inventory.machine_sets import MachineSet
+from inventory.name_lists import join_first_names
+from tasks.errors import RecordsError
+from tasks.model import Wave
+from tasks.protocols.set_slots import SetSlot
+from tasks.rules.runs.set_capacity import describe_left_drained
+from tasks.rules.runs.waves import WavePolicy, build_waves
+from tasks.steps.context.run_context import RunContext
+
+logger = logging.getLogger(__name__)
+
+_MAX_ASKED_AT_ONCE: Final = 16
+_MAX_NAMES_SHOWN: Final = 20
+
+
+def plan_waves(
+    machines: Sequence[Machine], policy: WavePolicy, inventory: Inventory, run_context: RunContext
+) -> tuple[Wave, ...]:
+    """Return the waves of a run. Members of sets with an order of roles are asked for their roles first.
+
+    So a member of a late role is neither a canary nor in an early wave, in which it would only wait.
+
+    Raises:
+        RequestError: the waves can't be built; no machine was contacted.
+    """
+    waves = build_waves(machines, policy, inventory.sets)
+    names = {machine.name for machine in machines}
+    asked = {
+        each: members
+        for each in inventory.sets
+        if each.order and each.role and each.role.command and len(members := names.intersection(each.members)) > 1
+    }
+    if run_context.options.download_only or not asked:
+        return waves
+    questions = MemberQuestions(inventory, run_context)
+    roles = {each.name: _ask_roles(each, sorted(members), questions) for each, members in asked.items()}
+    return build_waves(machines, policy, inventory.sets, roles)
+
+
+def _ask_roles(machine_set: MachineSet, names: Sequence[str], questions: MemberQuestions) -> Mapping[str, str]:
+    with ThreadPoolExecutor(min(_MAX_ASKED_AT_ONCE, len(names)), thread_name_prefix="role") as pool:
+        futures = [
+            pool.submit(copy_context().run, questions.find_role, machine_set, name, lambda _: True) for name in names
+        ]
+        return {name: future.result() for name, future in zip(names, futures, strict=True)}
+
+
+def read_left_slots(ports: Ports) -> tuple[SetSlot, ...]:
+    """Return the slots of members that earlier runs left drained. Without an answer of the records: none."""
+    if not ports.inventory.sets:
+        return ()
+    try:
+        return tuple(slot for slot in ports.set_slots.find() if slot.is_left)
+    except RecordsError as error:
+        logger.warning("which members of sets are drained can't be read: %s", error.message)
+        return ()
+
+
+def describe_sets(
+    sets: Sequence[MachineSet], waves: Sequence[Wave], left_slots: Sequence[SetSlot] = ()
+) -> tuple[str, ...]:
+    """Return a note for each set with members in these waves: its limits, and the expected order of their turns. Pure.
+
+    Other runs, the health of members and a change of roles may change the order. Further notes name members that
+    earlier runs left drained.
+    """
+    notes = []
+    places = {name: number for number, name in enumerate(name for wave in waves for name in wave.machines)}
+    for each in sets:
+        names = sorted((name for name in each.members if name in places), key=places.__getitem__)
+        if names:
+            notes.append(f"set {each.name}: {_describe_limits(each)}; {join_first_names(names, _MAX_NAMES_SHOWN)}")
+            left = {slot.machine: slot for slot in left_slots if slot.machine in each.members}
+            notes += [
+                f"set {each.name}: run {slot.run_id} left {name} drained: this run brings it back first"
+                if name in places
+                else f"set {each.name}: {describe_left_drained(slot)}"
+                for name, slot in left.items()
+            ]
+    return tuple(notes)
+
+
+def _describe_limits(machine_set: MachineSet) -> str:
+    limits = [f"at most {machine_set.allowed_unavailable} of {len(machine_set.members)} members at a time"]
+    if machine_set.update_domain:
+        limits.append(f"one {machine_set.update_domain} at a time")
+    if machine_set.quorum is not None:
+        limits.append(f"{machine_set.quorum} must be healthy")
+    if machine_set.order:
+        limits.append(f"roles in the order {', '.join(machine_set.order)}")
+    return ", ".join(limits)

@@ -1,0 +1,400 @@
+"""The turns of members of machine sets: who may go out of service now, and when it is back.
+
+A member's turn begins when all its sets allow it. The slots are in the records, so they hold for all runs and all
+controllers. Just before the first change the run looks again at the member's role and at the health of the others. The
+turn ends when the member is healthy again. If it is not, its slots stay until the end of the run; if it is drained,
+until it is brought back: it may look healthy while nobody sends it requests.
+"""
+
+import functools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from flows.engine.member_questions import MemberQuestions
+from flows.engine.run_slots import RunSlots
+from flows.engine.set_roles import SetRoles
+from flows.ports.ports import Ports
+from inventory.machine_sets import MachineSet
+from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.model import Finding
+from tasks.protocols.clock import Deadline
+from tasks.protocols.set_slots import SetSlot, SlotRule
+from tasks.rules.runs.hooks import is_blocking_failure
+from tasks.rules.runs.set_capacity import Refusal, SetSituation, WaitsFor, check_capacity, find_domain, select_slots
+from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
+from tasks.rules.runs.slot_decisions import describe_left
+from tasks.states import FindingLevel, HookPoint, Step
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.hooks import run_undrains
+from tasks.steps.machine.set_member import (
+    add_health_finding,
+    check_member,
+    explain_left_drained,
+    find_drained_sets,
+)
+from tasks.steps.pipeline import find_next_step
+
+HEALTH_POLL_SECONDS: Final = 5.0
+
+
+class SetTurns:
+    """The turns of the members of machine sets in one run. Safe for use by many threads.
+
+    Args:
+        ports: the connections to the outside.
+        contexts: the machines that this run has still to finish, by name.
+    """
+
+    def __init__(self, ports: Ports, contexts: Mapping[str, MachineContext]) -> None:
+        self._clock, self._stop_token, self._listener = ports.clock, ports.stop_token, ports.listener
+        self._contexts = contexts
+        self._sets = {name: sets for name, sets in index_sets(ports.inventory.sets).items() if name in contexts}
+        self._done: set[str] = set()
+        self._in_turn: set[str] = set()
+        self._taken_over: dict[str, str] = {}  # member -> how an earlier run left it
+        self._wave_number = 0
+        self._states_at_begin: dict[str, MachineState] = {}
+        self._again: dict[str, Refusal] = {}
+        self._unhealthy_since: dict[str, datetime] = {}
+        self._notes: dict[str, str] = {}
+        self._domains: dict[str, Mapping[str, str]] = {}
+        for name in self._sets:
+            contexts[name].set_hooks = build_set_hooks(self._sets[name])
+            self._run_context = contexts[name].run_context
+        if self._sets:
+            self._slots = RunSlots(ports, self._run_context, self._is_to_come)
+            self._questions = questions = MemberQuestions(ports.inventory, self._run_context)
+            self._roles = SetRoles(self._sets, questions, self._is_left, self._is_later, self._note)
+            self._domains = {
+                each.name: {name: find_domain(each, questions.find_machine(name)) for name in each.members}
+                for each in ports.inventory.sets
+                if each.update_domain
+            }
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What people have to know of the sets after the run."""
+        return tuple(self._notes.values())
+
+    def close(self) -> None:
+        """End the threads that ask members."""
+        if self._sets:
+            self._questions.close()
+
+    def find_neighbours(self, name: str) -> Collection[str]:
+        """Return the machines that share a set with a machine."""
+        return {member for each in self._sets.get(name, ()) for member in each.members}
+
+    def concern(self, names: Collection[str]) -> bool:
+        """Return whether one of these machines is a member of a set."""
+        return any(name in self._sets for name in names)
+
+    def start_run(self) -> None:
+        """End the slots that an earlier process of this run took for machines that it did not touch."""
+        if self._sets:
+            self._slots.release_untouched(
+                lambda name: name in self._contexts and not is_out_of_service(self._contexts[name])
+            )
+
+    def start_wave(self, number: int) -> None:
+        """Begin a wave. Members in later waves are not waited for."""
+        self._wave_number = number
+
+    def mark_done(self, name: str) -> None:
+        """Record that a machine has its outcome. No role waits for it any more."""
+        self._done.add(name)
+
+    def needs_turn(self, context: MachineContext) -> bool:
+        """Return whether a machine is a member of a set, and is changed by this run."""
+        if context.name not in self._sets or context.run_context.run.kind != "patch":
+            return False
+        return self.goes_first(context) or _has_work(context)
+
+    def goes_first(self, context: MachineContext) -> bool:
+        """Return whether a machine is out of service already, by this run or by an earlier one."""
+        return is_out_of_service(context) or (context.name in self._sets and self._find_left(context.name) is not None)
+
+    def _find_left(self, name: str) -> SetSlot | None:
+        try:
+            return self._slots.find_left(name)
+        except RecordsError:
+            return None  # the question for its turn waits for the records
+
+    def begin(self, context: MachineContext) -> Refusal | None:
+        """Take a member's slots. Return why it must wait; None: its turn has begun.
+
+        A machine that an earlier process of this run has taken out of service gets its slots in any case: it is out of
+        service, whether they allow it or not. So does one that an earlier run has left drained.
+        """
+        name = context.name
+        self._states_at_begin[name] = context.state
+        try:
+            if is_out_of_service(context):
+                self._in_turn.add(name)
+                self._take(context, lambda _: lambda _slots: "")
+                return None
+            refusal = self._check_and_take(context)
+        except RecordsUnavailable as error:
+            if name in self._in_turn:
+                return None  # its slots are still there from the earlier process
+            refusal = Refusal(f"the slots of its sets can't be read: {error.message}", WaitsFor.TURN)
+        except RecordsError as error:
+            self._stop_token.request_stop(f"the records failed: {error.message}")
+            if name in self._in_turn:
+                return None
+            refusal = Refusal(error.message, WaitsFor.NOTHING)
+        if refusal is None:
+            self._in_turn.add(name)
+            self._unhealthy_since.pop(name, None)
+            context.check_first_change = functools.partial(self._check_first_change, context)
+            return None
+        context.transport.close()
+        return self._limit_patience(name, refusal)
+
+    def end(self, context: MachineContext) -> Refusal | None:
+        """End a member's turn. Return why it must have another one; None: its turn is over.
+
+        If it is not healthy, its slots stay until the end of the run. If it is drained, they stay until it is brought
+        back. The report says why.
+        """
+        try:
+            return self._end(context)
+        finally:
+            self._in_turn.discard(context.name)
+
+    def _end(self, context: MachineContext) -> Refusal | None:
+        name = context.name
+        if self._stop_token.is_lease_lost:
+            return None
+        refusal = self._again.pop(name, None)
+        if refusal is not None and not is_out_of_service(context) and name not in self._taken_over:
+            self._slots.release(name)
+            if context.state.halted == refusal.reason:
+                context.state = self._states_at_begin[name]
+                return self._limit_patience(name, refusal)
+            return None
+        left = self._taken_over.get(name)
+        why = self._bring_back(context) if left and not is_out_of_service(context) else self._find_trouble(context)
+        if not self._stop_token.still_holds_lease():
+            return None  # another process has this run, and this turn
+        if why:
+            self._slots.keep(name, why, drained := self._find_drained(context))
+            remedy = f"; patch it again, or bring it back and say `fleetpatch sets release {name}`"
+            stays = f"{name} stays drained" if drained else f"{name} counts as out of service until the end of this run"
+            self._note(name, f"{stays}: {why:.300}{remedy if drained else ''}")
+            return None
+        self._slots.release(name)
+        if left:
+            sets = ", ".join(each.name for each in self._sets[name])
+            context.add_finding(Finding(f"set {sets}", FindingLevel.GOOD, f"brought back into set {sets}: {left}"))
+            self._note(name, f"{name} was brought back into set {sets}: {left}")
+        return None
+
+    def _check_and_take(self, context: MachineContext) -> Refusal | None:
+        name = context.name
+        if left := self._slots.find_left(name):
+            why = self._take(context, lambda _: functools.partial(_require_left, name))
+            if not why:
+                self._taken_over[name] = describe_left(left)
+            return Refusal(why, WaitsFor.TURN) if why else None
+        if refusal := self._check_sets(name, {}):
+            return refusal  # without a look at any machine: others have their turns
+        if refusal := self._roles.check(context):
+            return refusal
+        down = self._find_down(name, fresh=False)
+        if refusal := self._check_sets(name, down):
+            return refusal
+        why = self._take(context, lambda set_name: self._build_rule(name, set_name, down))
+        return Refusal(why, WaitsFor.TURN) if why else None
+
+    def _check_first_change(self, context: MachineContext) -> str:
+        """Return why a member may not be changed now, or "". Roles and health may have changed since it began.
+
+        If it may, it is recorded as drained before the drain begins. It is out of service from now on.
+        """
+        name = context.name
+        is_first = name in self._taken_over  # it is out of service whatever its role
+        refusal = self._slots.retry(
+            lambda: (None if is_first else self._roles.check(context)) or self._check_others(name)
+        )
+        if refusal is None:
+            self._slots.mark_drained(name, [each.name for each in self._sets[name] if each.drain])
+            return ""
+        self._again[name] = refusal
+        return refusal.reason
+
+    def _check_others(self, name: str) -> Refusal | None:
+        self._slots.forget()
+        return self._check_sets(name, self._find_down(name, fresh=True))
+
+    def _take(self, context: MachineContext, may_take: Callable[[str], SlotRule]) -> str:
+        machine, now, drained = context.state.machine, self._clock.now(), self._find_drained(context)
+        wanted = [
+            SetSlot(
+                each.name,
+                machine.name,
+                self._run_context.run.id,
+                now,
+                find_domain(each, machine),
+                drained=each.name in drained,
+            )
+            for each in self._sets[machine.name]
+        ]
+        return self._slots.take(wanted, may_take)
+
+    def _find_drained(self, context: MachineContext) -> Collection[str]:
+        was_left = context.name in self._taken_over
+        if not is_out_of_service(context) and not was_left:
+            return ()
+        return find_drained_sets(context, [each.name for each in self._sets[context.name] if each.drain or was_left])
+
+    def _build_rule(self, name: str, set_name: str, down: Mapping[str, Mapping[str, str]]) -> SlotRule:
+        (machine_set,) = [each for each in self._sets[name] if each.name == set_name]
+
+        def decide(slots: Sequence[SetSlot]) -> str:
+            refusal = self._check_set(machine_set, name, slots, down.get(set_name, {}))
+            return refusal.reason if refusal is not None else ""
+
+        return decide
+
+    def _check_sets(self, name: str, down: Mapping[str, Mapping[str, str]]) -> Refusal | None:
+        """Return why a set does not allow a member to begin. What can't be helped by waiting comes first."""
+        slots, run_id = self._slots.read(), self._run_context.run.id
+        is_other_open = any(slot.run_id != run_id and not slot.is_left for slot in slots)
+        abandoned = self._slots.find_abandoned() if is_other_open else ()
+        checked = (self._check_set(each, name, slots, down.get(each.name, {}), abandoned) for each in self._sets[name])
+        refusals = [refusal for refusal in checked if refusal is not None]
+        refusals.sort(key=lambda refusal: refusal.waits_for is not WaitsFor.NOTHING)
+        return refusals[0] if refusals else None
+
+    def _check_set(
+        self,
+        machine_set: MachineSet,
+        name: str,
+        slots: Sequence[SetSlot],
+        down: Mapping[str, str],
+        abandoned: Collection[str] = (),
+    ) -> Refusal | None:
+        domains = self._domains.get(machine_set.name, {})
+        slots = self._slots.judge(select_slots(machine_set, slots, domains))
+        held = {slot.machine for slot in slots}
+        situation = SetSituation(
+            machine_set,
+            slots,
+            {member: why for member, why in down.items() if member not in held},
+            domains,
+            returning={member for member in held if self._is_to_come(member)},
+            later={member for member in held if self._is_to_come(member) and self._is_later(member)},
+            abandoned=abandoned,
+        )
+        return check_capacity(situation, name, self._run_context.run.id)
+
+    def _find_down(self, name: str, *, fresh: bool) -> Mapping[str, Mapping[str, str]]:
+        """Return the members of each set that are not healthy. Members with a slot count anyway, and are not asked."""
+        held = {slot.machine for slot in self._slots.read()}
+        found = {}
+        for each in self._sets[name]:
+            others = [member for member in each.members if member != name and member not in held]
+            found[each.name] = self._questions.find_down(each, others, fresh=fresh)
+        return found
+
+    def _is_left(self, name: str) -> bool:
+        """Return whether this run has still to change a member."""
+        context = self._contexts.get(name)
+        return name in self._in_turn or (context is not None and name not in self._done and _has_work(context))
+
+    def _is_to_come(self, name: str) -> bool:
+        """Return whether this run has still to finish a machine."""
+        return name in self._contexts and name not in self._done
+
+    def _is_later(self, name: str) -> bool:
+        return (self._contexts[name].state.wave or 0) > self._wave_number
+
+    def _note(self, key: str, text: str) -> None:
+        """Tell people something once: now, and in the report."""
+        if key not in self._notes:
+            self._notes[key] = text
+            self._listener.on_message(text)
+
+    def _limit_patience(self, name: str, refusal: Refusal) -> Refusal:
+        """Return the refusal. Members that are not healthy are waited for only as long as one may take after a turn."""
+        if refusal.waits_for is not WaitsFor.HEALTH:
+            self._unhealthy_since.pop(name, None)
+            return refusal
+        now = self._clock.now()
+        since = self._unhealthy_since.setdefault(name, now)
+        patience = max(each.healthy_seconds for each in self._sets[name])
+        return replace(refusal, waits_for=WaitsFor.NOTHING) if now - since >= timedelta(seconds=patience) else refusal
+
+    def _bring_back(self, context: MachineContext) -> str:
+        """Bring back a member that an earlier run left drained. Return why it stays out of service, or ""."""
+        name = context.name
+        try:
+            for each in self._sets[name]:
+                if why := check_member(context, each.healthy):
+                    why = f"{self._taken_over[name]}; it is not brought back, because it is not healthy: {why}"
+                    remedy = f"Look at {name}. When it is back, say `fleetpatch sets release {name}`."
+                    context.add_finding(Finding(f"set {each.name}", FindingLevel.WARN, why, remedy))
+                    return why
+            return run_undrains(context) or self._await_health(context)
+        except RecordsError as error:
+            self._stop_token.request_stop(f"the records failed: {error.message}")
+            return f"{self._taken_over[name]}; it is not brought back: {error.message}"
+        finally:
+            context.transport.close()
+
+    def _find_trouble(self, context: MachineContext) -> str:
+        """Return why a member stays out of service after its turn, or "". Wait until it is healthy."""
+        try:
+            left = explain_left_drained(context)
+        except RecordsError as error:
+            return f"it is not known what was done to it: {error.message}"
+        if left:
+            return left
+        failed = [
+            result
+            for result in context.state.hooks
+            if result.hook.place is HookPoint.AFTER_MACHINE and is_blocking_failure(result)
+        ]
+        names = {hook.name for hook in context.set_hooks}
+        for result in failed:
+            if result.hook.name in names:
+                return f"hook {result.hook.name} failed: {result.message}"
+        if not is_out_of_service(context) and context.state.install is None and not context.state.reboots:
+            return ""  # nothing was done to it
+        try:
+            return self._await_health(context)
+        finally:
+            context.transport.close()
+
+    def _await_health(self, context: MachineContext) -> str:
+        """Return why a member is not healthy in the time that its sets give it, or ""."""
+        for each in self._sets[context.name]:
+            deadline, is_told = Deadline.after(self._clock, each.healthy_seconds), False
+            while why := check_member(context, each.healthy):
+                if deadline.has_passed(self._clock) or self._stop_token.is_lease_lost:
+                    why = f"it is not healthy {each.healthy_seconds:.0f} s after its turn: {why}"
+                    add_health_finding(context, f"set {each.name}", why)
+                    return why
+                if not is_told:
+                    self._listener.on_progress(context.name, Step.VALIDATE, None, f"waiting until it is healthy: {why}")
+                is_told = True
+                self._clock.sleep(min(HEALTH_POLL_SECONDS, max(0.1, deadline.remaining_seconds(self._clock))))
+        return ""
+
+
+def is_out_of_service(context: MachineContext) -> bool:
+    """Return whether a machine is out of service or may be: its drain hooks or its first change have begun."""
+    return context.state.before_hooks_ran
+
+
+def _require_left(name: str, slots: Sequence[SetSlot]) -> str:
+    is_left = any(slot.machine == name and slot.is_left for slot in slots)
+    return "" if is_left else "another run has just brought it back"
+
+
+def _has_work(context: MachineContext) -> bool:
+    return find_next_step(context.state, context.run_context.options) is not Step.REPORT

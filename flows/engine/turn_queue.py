@@ -1,0 +1,228 @@
+"""The machines of a wave with members of machine sets: a worker takes the next machine that may begin.
+
+A member that must wait for its turn occupies no worker, so machines of other sets, and of none, go on.
+"""
+
+import contextvars
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from flows.engine.set_turns import SetTurns, is_out_of_service
+from tasks.model import Outcome
+from tasks.protocols.clock import Clock
+from tasks.rules.runs.set_capacity import Refusal, WaitsFor
+from tasks.states import OperationState
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.progress_listener import ProgressListener
+from tasks.steps.context.stop_token import StopToken
+from tasks.steps.start_checks import check_stop_requested, check_time_left
+
+ASK_AGAIN: Final = timedelta(seconds=10)
+"""How often the records are asked for a member that waits. The end of a turn in this run wakes it at once."""
+POLL_SECONDS: Final = 1.0  # how often a worker without a machine looks at its stop token and the clock
+
+
+@dataclass(frozen=True, slots=True)
+class MachineActions:
+    """What is done with a machine of the wave.
+
+    Attributes:
+        prepare: plans a machine that has no plan yet; returns why it may not begin, or "".
+        execute: executes its steps.
+        finish: returns and saves its outcome.
+        check_budget: returns why no further machine may begin, or "".
+    """
+
+    prepare: Callable[[MachineContext], str]
+    execute: Callable[[MachineContext], None]
+    finish: Callable[[MachineContext], Outcome]
+    check_budget: Callable[[], str]
+
+
+@dataclass(eq=False, slots=True)
+class _Place:
+    """The place of a machine in the queue."""
+
+    context: MachineContext
+    variables: contextvars.Context
+    is_prepared: bool = False
+    refusal: Refusal | None = None
+    ask_at: datetime | None = None
+    told: str = ""
+
+
+class TurnQueue:
+    """Runs the machines of one wave, each when its sets allow it.
+
+    Args:
+        contexts: the machines, in the order in which they begin if they may.
+        actions: what is done with each.
+        turns: the turns of members of machine sets.
+        clock: the clock of the run.
+        stop_token: of the run.
+        listener: is told why a machine waits.
+
+    Attributes:
+        postponed: machines that wait for members in later waves of this run; they have no outcome yet.
+    """
+
+    def __init__(
+        self,
+        contexts: Sequence[MachineContext],
+        actions: MachineActions,
+        turns: SetTurns,
+        clock: Clock,
+        stop_token: StopToken,
+        listener: ProgressListener,
+    ) -> None:
+        first = sorted(contexts, key=lambda each: not turns.goes_first(each))
+        # each machine gets a copy of this context, which holds Prefect's flow run
+        self._numbers = {each.name: number for number, each in enumerate(contexts)}
+        self._waiting = [_Place(each, contextvars.copy_context()) for each in first]
+        self._actions, self._turns = actions, turns
+        self._clock, self._stop_token, self._listener = clock, stop_token, listener
+        self._changed = threading.Condition()
+        self._in_hand = 0
+        self._has_sleeper = False
+        self._error: BaseException | None = None
+        self._outcomes: list[Outcome] = []
+        self.postponed: list[MachineContext] = []
+
+    def run(self, at_once: int) -> list[Outcome]:
+        """Run all machines, and return the outcomes in the order of the machines.
+
+        If a body raises, ask the run to stop, wait for the other bodies, and raise the error.
+        """
+        count = min(at_once, len(self._waiting))
+        with ThreadPoolExecutor(count, thread_name_prefix="machine") as pool:
+            futures = [pool.submit(self._work) for _ in range(count)]
+            try:
+                for future in futures:
+                    future.result()
+            except BaseException as error:  # noqa: BLE001 - raised below; the exit of the pool waits for the others
+                self._break_off(error)
+        if self._error is not None:
+            raise self._error
+        return sorted(self._outcomes, key=lambda outcome: self._numbers[outcome.machine])
+
+    def _work(self) -> None:
+        while (place := self._take_next()) is not None:
+            outcome: Outcome | None = None
+            try:
+                outcome = place.variables.run(self._advance, place)
+            except BaseException as error:  # noqa: BLE001 - run() raises it at the end
+                self._break_off(error)
+                place.refusal = None
+            with self._changed:
+                self._in_hand -= 1
+                self._put_back(place, outcome)
+                self._changed.notify_all()
+
+    def _put_back(self, place: _Place, outcome: Outcome | None) -> None:
+        """Keep the outcome of a machine; or put it back into the queue, or among the postponed ones."""
+        if outcome is not None:
+            self._outcomes.append(outcome)
+            self._wake_neighbours(place)
+        elif place.refusal is None:
+            self._wake_neighbours(place)  # its body has raised
+        elif place.refusal.waits_for is WaitsFor.LATER_WAVE:
+            self.postponed.append(place.context)
+        else:
+            self._waiting.append(place)
+
+    def _wake_neighbours(self, place: _Place) -> None:
+        """A turn has ended: each machine that waits in one of its sets may be the next one."""
+        neighbours = self._turns.find_neighbours(place.context.name)
+        for each in self._waiting if neighbours else ():
+            if each.context.name in neighbours:
+                each.ask_at = None
+
+    def _break_off(self, error: BaseException) -> None:
+        self._stop_token.request_stop(f"the run broke off: {type(error).__name__}: {error}")
+        with self._changed:
+            self._error = self._error or error
+            self._changed.notify_all()
+
+    def _take_next(self) -> _Place | None:
+        """Return the next machine that may have its turn; None when no machine is left. Wait for it."""
+        with self._changed:
+            while True:
+                place = self._find_due()
+                if place is not None:
+                    self._waiting.remove(place)
+                    self._in_hand += 1
+                    return place
+                if not self._waiting and not self._in_hand:
+                    self._changed.notify_all()
+                    return None
+                self._wait()
+
+    def _find_due(self) -> _Place | None:
+        now, is_stopping = self._clock.now(), self._stop_token.is_stopping
+        due = (each for each in self._waiting if is_stopping or each.ask_at is None or each.ask_at <= now)
+        return next(due, None)
+
+    def _wait(self) -> None:
+        """Wait, with the lock held before and after. While machines are in hand, the end of each wakes this worker."""
+        if self._in_hand or self._has_sleeper:
+            self._changed.wait(POLL_SECONDS)
+            return
+        self._has_sleeper = True
+        self._changed.release()
+        try:
+            self._clock.sleep(POLL_SECONDS)
+        finally:
+            self._changed.acquire()
+            self._has_sleeper = False
+            self._changed.notify_all()
+
+    def _advance(self, place: _Place) -> Outcome | None:
+        """Do what can be done with a machine now. Return its outcome; None if it must wait."""
+        context = place.context
+        if not place.is_prepared:
+            place.is_prepared = True
+            if why := self._actions.prepare(context):
+                return self._leave(context, why)
+        if not self._turns.needs_turn(context):
+            self._actions.execute(context)
+            return self._actions.finish(context)
+        if not is_out_of_service(context) and (why := self._explain_no_wait(place)):
+            return self._leave(context, why)
+        place.refusal = self._turns.begin(context)
+        if place.refusal is None:
+            self._actions.execute(context)
+            place.refusal = self._turns.end(context)
+            if place.refusal is None:
+                return self._actions.finish(context)
+        return self._keep_waiting(place, place.refusal)
+
+    def _keep_waiting(self, place: _Place, refusal: Refusal) -> Outcome | None:
+        if refusal.waits_for is WaitsFor.NOTHING:
+            return self._leave(place.context, refusal.reason)
+        place.ask_at = self._clock.now() + ASK_AGAIN
+        if place.told != refusal.reason:
+            self._listener.on_message(f"{place.context.name} waits: {refusal.reason}")
+            place.told = refusal.reason
+        return None
+
+    def _explain_no_wait(self, place: _Place) -> str:
+        """Return why a member neither begins nor waits any longer, or ""."""
+        why = check_stop_requested(place.context) or self._actions.check_budget()
+        if place.refusal is None:
+            return why
+        why = why or check_time_left(place.context)
+        return f"it waited for its turn: {place.refusal.reason}; {why}" if why else ""
+
+    def _leave(self, context: MachineContext, why: str) -> Outcome:
+        """Return the outcome of a machine that does not begin."""
+        if context.state.was_started:
+            # an earlier process began a download there: its steps look after that, and change nothing
+            context.check_first_change = lambda: why
+        elif context.state.error is None:
+            context.state = replace(context.state, halted=why, halted_as=OperationState.NOT_STARTED)
+        self._actions.execute(context)
+        return self._actions.finish(context)

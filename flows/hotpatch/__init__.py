@@ -1,0 +1,1 @@
+"""Enrols machines for hotpatches or live patches, and ends that: the engine of ``fleetpatch hotpatch``."""

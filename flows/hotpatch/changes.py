@@ -1,0 +1,298 @@
+"""Carries out a request for hotpatches on many machines: assess, decide, lock, change, assess again, record."""
+
+import contextvars
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from typing import Protocol
+
+from flows.hotpatch.licence_provider import Licence, LicenceProvider
+from flows.hotpatch.machine_order import MachineOrder
+from flows.ports.ports import Ports
+from inventory.machine import Machine
+from tasks.errors import FleetpatchError, InternalError, ScriptFailed
+from tasks.managers.enrolment_commands import find_commands
+from tasks.managers.windows_update.manager import PACKAGE as WINDOWS_PACKAGE
+from tasks.model import Finding, HotpatchEnrolment, RunInfo
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Script, ScriptRecord
+from tasks.rules.hotpatch.baselines import BaselineCalendar
+from tasks.rules.hotpatch.change_plan import ChangePlan, plan_change
+from tasks.rules.hotpatch.status import (
+    EnrolmentRequest,
+    HotpatchAction,
+    find_first_day,
+    find_hotpatch_status,
+)
+from tasks.states import HotpatchStatus, OperationState, Step
+from tasks.steps.assess import assess
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.context.run_context import RunContext
+
+logger = logging.getLogger(__name__)
+
+PROVIDER_SECONDS = 180.0
+"""How long all requests to a licence provider for one machine may take together."""
+
+
+class ChangeState(StrEnum):
+    """What became of a request on one machine."""
+
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"  # it was so already
+    PLANNED = "planned"  # a dry run
+    REFUSED = "refused"  # nothing was changed: people have to act first
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """What became of a request on one machine.
+
+    Attributes:
+        status: its status afterwards; None when it can't have hotpatches, or is not known.
+        message: what was done, or why not.
+        remedy: what people can do.
+    """
+
+    machine: str
+    state: ChangeState
+    status: HotpatchStatus | None = None
+    message: str = ""
+    remedy: str = ""
+    steps: tuple[str, ...] = ()
+    prerequisites: tuple[Finding, ...] = ()
+
+
+class EnrolmentStore(Protocol):
+    """Where the last request of each machine is kept."""
+
+    def read_requests(self, machines: Sequence[str]) -> Mapping[str, EnrolmentRequest]:
+        """Return the last request of each of these machines that has one."""
+
+    def save_request(self, machine: str, request: EnrolmentRequest, status: HotpatchStatus | None) -> None:
+        """Store the request of a machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeOrder:
+    """What is asked for, and by what means.
+
+    Attributes:
+        provider: the licence provider, if one was named.
+        calendar: the baselines, for machines that were unenrolled.
+        dry_run: tell what would be done. Machines are only read.
+    """
+
+    action: HotpatchAction
+    by: str
+    store: EnrolmentStore
+    calendar: BaselineCalendar
+    provider: LicenceProvider | None = None
+    dry_run: bool = False
+    at_once: int = 20
+
+
+def change_enrolments(machines: Sequence[Machine], ports: Ports, order: ChangeOrder) -> tuple[ChangeResult, ...]:
+    """Carry out a request on machines, several at once. An error of one machine is its result.
+
+    An interruption begins nothing more. It waits for changes that have begun, so that their locks are released.
+    """
+    earlier = order.store.read_requests([machine.name for machine in machines])
+    with ThreadPoolExecutor(max(1, min(order.at_once, len(machines))), thread_name_prefix="hotpatch") as pool:
+        change = functools.partial(_change_safely, ports, order, earlier)
+        futures = [pool.submit(contextvars.copy_context().run, change, machine) for machine in machines]
+        try:
+            return tuple(future.result() for future in futures)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _change_safely(
+    ports: Ports, order: ChangeOrder, earlier: Mapping[str, EnrolmentRequest], machine: Machine
+) -> ChangeResult:
+    ports.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
+    try:
+        result = _change(ports, order, earlier.get(machine.name), machine)
+    except FleetpatchError as error:
+        result = ChangeResult(machine.name, ChangeState.FAILED, message=error.message, remedy=error.hint)
+    except Exception as error:  # an unexpected error of one machine must not hide the results of the others
+        logger.exception("%s: the change failed unexpectedly", machine.name)
+        fault = InternalError(f"{type(error).__name__}: {error}", hint="This is a fault in fleetpatch.")
+        result = ChangeResult(machine.name, ChangeState.FAILED, message=fault.message, remedy=fault.hint)
+    is_bad = result.state is ChangeState.FAILED
+    state = OperationState.FAILED if is_bad else OperationState.SUCCEEDED
+    ports.listener.on_step_finished(machine.name, Step.ASSESS, state.value, result.message if is_bad else "")
+    return result
+
+
+def _change(ports: Ports, order: ChangeOrder, previous: EnrolmentRequest | None, machine: Machine) -> ChangeResult:
+    if not machine.owner.is_patchable:
+        message = f"fleetpatch may not change it: its owner is {machine.owner}"
+        return ChangeResult(machine.name, ChangeState.REFUSED, message=message, remedy="Set owner in the inventory.")
+    with closing(ports.connect(machine)) as transport:
+        context = MachineContext(_build_run_context(ports), transport, MachineState(machine))
+        return _EnrolmentChange(context, order, previous).carry_out()
+
+
+def _build_run_context(ports: Ports) -> RunContext:
+    now = ports.clock.now()
+    return RunContext(
+        run=RunInfo(id="", kind="hotpatch", started_at=now, state=OperationState.IN_PROGRESS),
+        options=PatchOptions(refresh=False),
+        clock=ports.clock,
+        records=ports.records,
+        connect=ports.connect,
+        find_manager=ports.find_manager,
+        listener=ports.listener,
+        stop_token=ports.stop_token,
+    )
+
+
+class _EnrolmentChange:
+    """One request on one machine."""
+
+    def __init__(self, context: MachineContext, order: ChangeOrder, previous: EnrolmentRequest | None) -> None:
+        self._context = context
+        self._machine = context.state.machine
+        self._order = order
+        self._previous = previous
+        self._clock = context.run_context.clock
+
+    def carry_out(self) -> ChangeResult:
+        enrolment = self._read()
+        build = enrolment.product if enrolment is not None and enrolment.provider == "hotpatch" else ""
+        first_day = None
+        if build:
+            following = self._order.calendar.find_next(self._today(), build).day
+            first_day = find_first_day(self._order.action, self._previous, following)
+        plan = plan_change(
+            self._order.action,
+            enrolment,
+            has_provider=self._order.provider is not None,
+            commands=find_commands(enrolment, self._order.action),
+            first_day=first_day,
+        )
+        prerequisites = enrolment.prerequisites if enrolment else ()
+        if plan.refusal:
+            return self._build_result(ChangeState.REFUSED, enrolment, self._previous, plan.refusal, plan.remedy)
+        request = EnrolmentRequest(self._order.action, self._clock.now(), self._order.by, first_day)
+        if self._order.dry_run:
+            result = self._build_result(ChangeState.PLANNED, enrolment, self._previous, plan.note)
+            return replace(result, steps=plan.steps, prerequisites=prerequisites)
+        if not plan.steps:
+            self._save(request, enrolment)
+            return self._build_result(ChangeState.UNCHANGED, enrolment, request, "it was so already")
+        return self._change(plan, request, enrolment)
+
+    def _change(self, plan: ChangePlan, request: EnrolmentRequest, enrolment: HotpatchEnrolment | None) -> ChangeResult:
+        # first the request: if this process ends in between, the status tells that something was asked for
+        self._save(request, enrolment)
+        licence = None
+        try:
+            order = MachineOrder(self._context, self._order.by)
+            with order.hold_lock():
+                self._change_machine(plan, order)
+                if plan.asks_provider and self._order.provider is not None:
+                    deadline = Deadline.after(self._clock, PROVIDER_SECONDS)
+                    licence = self._order.provider.change_licence(self._machine, request.action, deadline=deadline)
+            enrolment = self._read()
+        except FleetpatchError as error:
+            kept = replace(request, failure=error.message)
+            self._save(kept, enrolment)
+            result = self._build_result(ChangeState.FAILED, enrolment, kept, error.message, error.hint)
+            return replace(result, steps=plan.steps)
+        enrolment = apply_licence(enrolment, licence)
+        self._save(request, enrolment)
+        result = self._build_result(ChangeState.CHANGED, enrolment, request, plan.note)
+        return replace(result, steps=plan.steps)
+
+    def _change_machine(self, plan: ChangePlan, order: MachineOrder) -> None:
+        self._context.run_context.listener.on_progress(self._context.name, Step.INSTALL, None, "changing")
+        if plan.registry_values:
+            params = {"values": tuple(plan.registry_values)}
+            script = Script("enrol_hotpatch", params, read_only=False, package=WINDOWS_PACKAGE)
+            _require_set(order.run_script(script), self._context.name)
+        if plan.runs_job:
+            found = self._context.packages.hotpatch
+            script = Script(
+                "enrol_live_patches",
+                {
+                    "provider": found.provider if found else "",
+                    "action": self._order.action.value,
+                    "product": found.product if found else "",
+                },
+                read_only=False,
+                package=self._context.manager.script_package,
+            )
+            _require_success(order.run_job(script), self._context.name)
+
+    def _read(self) -> HotpatchEnrolment | None:
+        """Assess the machine, and return what it says now. The assessment is recorded, as any other."""
+        self._context.forget_assessment()
+        self._context.state = assess(self._context)
+        return self._context.packages.hotpatch
+
+    def _save(self, request: EnrolmentRequest, enrolment: HotpatchEnrolment | None) -> None:
+        status = find_hotpatch_status(enrolment, request, self._today())
+        self._order.store.save_request(self._context.name, request, status)
+
+    def _today(self) -> date:
+        return self._clock.now().date()
+
+    def _build_result(
+        self,
+        state: ChangeState,
+        enrolment: HotpatchEnrolment | None,
+        request: EnrolmentRequest | None,
+        message: str = "",
+        remedy: str = "",
+    ) -> ChangeResult:
+        status = find_hotpatch_status(enrolment, request, self._today())
+        prerequisites = enrolment.prerequisites if enrolment else ()
+        return ChangeResult(self._context.name, state, status, message, remedy, prerequisites=prerequisites)
+
+
+def apply_licence(enrolment: HotpatchEnrolment | None, licence: Licence | None) -> HotpatchEnrolment | None:
+    """Return an enrolment with what the licence provider says, which the machine itself learns later. Pure."""
+    if enrolment is None or licence is None:
+        return enrolment
+    receives = licence.is_enrolled and licence.is_enabled is not False and not licence.is_changing
+    return replace(enrolment, enrolled=licence.is_enrolled, receives=receives and enrolment.receives is not False)
+
+
+def read_licences(
+    machines: Sequence[Machine], provider: LicenceProvider, build_deadline: Callable[[], Deadline]
+) -> Mapping[str, Licence | FleetpatchError]:
+    """Return what a licence provider says of machines, one after the other; the error of those it can't tell."""
+    found: dict[str, Licence | FleetpatchError] = {}
+    for machine in machines:
+        try:
+            found[machine.name] = provider.read_licence(machine, deadline=build_deadline())
+        except FleetpatchError as error:
+            found[machine.name] = error
+    return found
+
+
+def _require_set(records: Sequence[ScriptRecord], machine: str) -> None:
+    failed = [each for each in records if each.get("kind") == "failed"]
+    if failed:
+        words = "; ".join(f"{each.get('value')}: {each.get('why')}" for each in failed)
+        raise ScriptFailed(f"registry values could not be set: {words}", exit_code=0, machine=machine)
+
+
+def _require_success(records: Sequence[ScriptRecord], machine: str) -> None:
+    ended = next((each for each in records if each.get("kind") == "enrolment_ended"), {})
+    code = ended.get("exit_code")
+    if code != 0:
+        step = next((each.get("command") for each in reversed(records) if each.get("kind") == "enrolment_step"), "")
+        words = f"{step} failed (exit code {code}): {ended.get('error') or 'no message'}"
+        raise ScriptFailed(words, exit_code=code if isinstance(code, int) else 1, machine=machine)

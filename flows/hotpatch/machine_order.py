@@ -1,0 +1,125 @@
+"""One change of a machine outside of a run, under the machine lock: no run changes the machine at the same time."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+from flows.engine.run_info import build_run_id
+from tasks.errors import ConnectionLost, DeadlineExceeded, FleetpatchError, LockLost, ManagerBusy, ScriptFailed
+from tasks.protocols.clock import Deadline
+from tasks.protocols.transport import Job, JobPhase, Script, ScriptRecord
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.jobs.package_job import submit_job
+from tasks.steps.jobs.watch import watch_job
+
+LOCK_DURATION = timedelta(minutes=45)
+"""How long the lock lasts if nobody releases it: longer than a change is watched."""
+CHANGE_SECONDS = 1_800.0
+_SCRIPT_SECONDS = 60.0
+_ATTEMPT = "1"
+
+
+class MachineOrder:
+    """Orders to one machine under its lock.
+
+    Args:
+        context: of the machine, which was assessed.
+        by: who asks, for other runs' messages.
+    """
+
+    def __init__(self, context: MachineContext, by: str) -> None:
+        self._context = context
+        self._by = by
+        self._run_id = build_run_id(context.run_context.clock.now())
+        self._may_still_run = False
+
+    @contextmanager
+    def hold_lock(self) -> Iterator[None]:
+        """Hold the machine lock in the block. It is kept, and expires, if a job may still run.
+
+        Raises:
+            ManagerBusy: a run has the lock.
+            ScriptFailed: the machine can't be locked.
+        """
+        answer = self._claim({"until": self._until(), "by": self._by, "kind": "", "preempts": ""})
+        if answer.get("kind") == "taken":
+            holder = f"run {answer.get('run') or 'unknown'}"
+            raise ManagerBusy(
+                f"{holder} ({answer.get('by') or 'unknown'}) has locked the machine",
+                machine=self._context.name,
+                hint=f"Try again after it, or look at it: fleetpatch unlock {self._context.name}",
+            )
+        if answer.get("kind") != "claimed":
+            why = answer.get("why") or "the machine gave no answer"
+            raise ScriptFailed(f"the machine can't be locked: {why}", exit_code=0, machine=self._context.name)
+        try:
+            yield
+        finally:
+            if not self._may_still_run:
+                self._release()
+
+    def run_script(self, script: Script) -> Sequence[ScriptRecord]:
+        """Run a script that compares the lock, and return its records.
+
+        Raises:
+            LockLost: the machine refused it.
+        """
+        deadline = Deadline.after(self._context.run_context.clock, _SCRIPT_SECONDS)
+        records = self._context.transport.run_script(self._with_token(script), deadline=deadline).records
+        refused = next((each for each in records if each.get("kind") == "refused"), None)
+        if refused is not None:
+            message = f"the machine refused the order: {refused.get('why')}"
+            raise LockLost(message, exit_code=0, machine=self._context.name)
+        return records
+
+    def run_job(self, script: Script) -> Sequence[ScriptRecord]:
+        """Run a script detached, wait for its end, and return its records. The job is never ended from here.
+
+        Raises:
+            JobLost: it ended without a result.
+            ConnectionLost, DeadlineExceeded: it may still run; the lock stays.
+        """
+        job_id = f"{self._run_id}-enrol"
+        deadline = Deadline.after(self._context.run_context.clock, CHANGE_SECONDS)
+        try:
+            submit_job(self._context, Job(job_id, self._with_token(script)))
+            ended = watch_job(self._context, job_id, self._report, deadline)
+        except (ConnectionLost, DeadlineExceeded):
+            self._may_still_run = True
+            raise
+        if ended.phase is not JobPhase.FINISHED:
+            message = "the job ended without a result: the machine lost its power, or somebody ended it"
+            raise ScriptFailed(message, exit_code=0, machine=self._context.name)
+        return ended.events
+
+    def _report(self, record: ScriptRecord) -> None:
+        if record.get("kind") == "enrolment_step":
+            run_context = self._context.run_context
+            run_context.listener.on_message(f"{self._context.name}: {record.get('command')}")
+
+    def _with_token(self, script: Script) -> Script:
+        token = {
+            "claim_run": self._run_id,
+            "claim_attempt": _ATTEMPT,
+            "claim_until": self._until(),
+        }
+        return replace(script, params={**script.params, **token})
+
+    def _until(self) -> str:
+        now = self._context.run_context.clock.now()
+        return f"{(now + LOCK_DURATION).timestamp() + self._context.facts.clock_skew_seconds:.0f}"
+
+    def _claim(self, params: dict[str, str]) -> ScriptRecord:
+        script = Script("claim", {"run": self._run_id, "attempt": _ATTEMPT, **params})
+        deadline = Deadline.after(self._context.run_context.clock, _SCRIPT_SECONDS)
+        records = self._context.transport.run_script(script, deadline=deadline).records
+        return records[-1] if records else {}
+
+    def _release(self) -> None:
+        """Release the lock. If that fails it expires, and nothing else depends on it."""
+        try:
+            self._claim({"release": "yes"})
+        except FleetpatchError as error:
+            message = f"{self._context.name}: its lock could not be released, so it expires: {error.message}"
+            self._context.run_context.listener.on_message(message)

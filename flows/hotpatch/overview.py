@@ -1,0 +1,68 @@
+"""The enrolment of machines for hotpatches by their latest assessments and the last requests. Contacts no machine."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from tasks.model import Assessment, HotpatchEnrolment
+from tasks.rules.hotpatch.baselines import Baseline, BaselineCalendar
+from tasks.rules.hotpatch.status import EnrolmentRequest, find_hotpatch_status
+from tasks.states import HotpatchStatus
+
+WINDOWS_PROVIDER = "hotpatch"
+_RECEIVING = frozenset({HotpatchStatus.ENABLED, HotpatchStatus.PENDING})
+
+
+@dataclass(frozen=True, slots=True)
+class HotpatchRow:
+    """The enrolment of one machine.
+
+    Attributes:
+        status: None when it can't have hotpatches, or does not say enough.
+        enrolment: what it said at its latest assessment; None when it said nothing of it.
+        request: what people last asked for, if anything.
+        baseline: the next baseline, with an expected reboot: of a Windows machine that receives hotpatches.
+        provider_words: what a licence provider says, if one was asked.
+    """
+
+    machine: str
+    status: HotpatchStatus | None = None
+    enrolment: HotpatchEnrolment | None = None
+    request: EnrolmentRequest | None = None
+    baseline: Baseline | None = None
+    provider_words: str = ""
+
+
+def build_row(
+    machine: str,
+    enrolment: HotpatchEnrolment | None,
+    request: EnrolmentRequest | None,
+    calendar: BaselineCalendar,
+    today: date,
+    provider_words: str = "",
+) -> HotpatchRow:
+    """Return the row of one machine. Pure."""
+    status = find_hotpatch_status(enrolment, request, today)
+    baseline = None
+    if enrolment is not None and enrolment.provider == WINDOWS_PROVIDER and status in _RECEIVING:
+        baseline = calendar.find_next(today, enrolment.product)
+    return HotpatchRow(machine, status, enrolment, request, baseline, provider_words)
+
+
+def build_overview(
+    machines: Sequence[str],
+    latest: Mapping[str, Assessment],
+    last_requests: Mapping[str, EnrolmentRequest],
+    calendar: BaselineCalendar,
+    today: date,
+) -> Mapping[str, HotpatchRow]:
+    """Return the row of each machine, by its name. Pure."""
+    return {
+        name: build_row(name, find_enrolment(latest.get(name)), last_requests.get(name), calendar, today)
+        for name in machines
+    }
+
+
+def find_enrolment(assessment: Assessment | None) -> HotpatchEnrolment | None:
+    """Return what a machine said of its enrolment at an assessment."""
+    return assessment.packages.hotpatch if assessment and assessment.packages else None

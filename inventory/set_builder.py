@@ -1,0 +1,207 @@
+"""Builds machine sets from their entries: finds the members, and checks a set against them."""
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from operator import itemgetter
+
+from inventory.errors import InventoryError
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.machine import Check, Inventory, Machine
+from inventory.machine_sets import MachineSet, SetAction, SetRole
+from inventory.schema.set_entries import SetActionEntry, SetEntry, SetRoleEntry, split_share
+from inventory.schema.validation import validate_mapping
+from inventory.scope import Scope
+
+logger = logging.getLogger(__name__)
+
+Rule = tuple[str, str, str]
+"""The key at fault, the message and the hint."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetDraft:
+    """A set from one file. Its members are not yet known."""
+
+    entry: SetEntry
+    source: LocatedData
+
+
+def read_set_drafts(located: LocatedData, problems: ProblemCollector) -> tuple[SetDraft, ...]:
+    """Return the sets under `sets:` of a file."""
+    if located.data is None:
+        return ()
+    if not isinstance(located.data, list):
+        problems.add(located.locate(), "`sets` is a list", "Write each set as `- name: ...`.")
+        return ()
+    parts = [located.get_child(index) for index in range(len(located.data))]
+    entries = [(validate_mapping(SetEntry, part, problems, "`name:` and `scope:`"), part) for part in parts]
+    return tuple(SetDraft(entry, part) for entry, part in entries if entry is not None)
+
+
+def build_sets(drafts: Sequence[SetDraft], inventory: Inventory, problems: ProblemCollector) -> tuple[MachineSet, ...]:
+    """Return the sets with their members.
+
+    Args:
+        drafts: the sets of all files.
+        inventory: all machines.
+        problems: collects everything that is wrong with a set.
+    """
+    by_name = {machine.name: machine for machine in inventory.machines}
+    found = []
+    for draft in _leave_out_duplicates(drafts, problems):
+        members = _find_members(draft, inventory, problems)
+        if not members:
+            continue
+        machine_set = _build_set(draft.entry, members)
+        for key, message, hint in _find_faults(machine_set, [by_name[name] for name in members]):
+            problems.add(draft.source.locate((key,)), f"the set {machine_set.name!r}: {message}", hint)
+        if machine_set.drain is not None and machine_set.undrain is None:
+            logger.warning("the set %s has `drain` and no `undrain`: nothing brings its members back", machine_set.name)
+        if machine_set.drain is not None and not machine_set.healthy:
+            logger.warning(
+                "the set %s has `drain` and no `healthy`: no run sees a member that stays drained", machine_set.name
+            )
+        found.append(machine_set)
+    ordered = [each for each in found if each.order and each.role and each.role.tag]
+    places = {draft.entry.name: draft.source.locate(("order",)) for draft in drafts}
+    for one, other in _find_pairs(ordered):
+        if (pair := _find_contradiction(one, other, by_name)) is not None:
+            first, later = pair
+            message = f"the set {other.name!r}: {later} comes before {first}, and in the set {one.name!r} after it"
+            problems.add(places[other.name], message, "Neither could ever begin. Correct one of the two orders.")
+    return tuple(found)
+
+
+def _leave_out_duplicates(drafts: Sequence[SetDraft], problems: ProblemCollector) -> Iterator[SetDraft]:
+    lower: dict[str, SetDraft] = {}
+    for draft in drafts:
+        twin = lower.setdefault(draft.entry.name.lower(), draft)
+        if twin is draft:
+            yield draft
+            continue
+        what = "stands here twice" if twin.entry.name == draft.entry.name else "differs from another only in case"
+        message = f"the set {draft.entry.name!r} {what}, first in {_describe(twin.source.locate())}"
+        problems.add(draft.source.locate(("name",)), message, "Remove or rename one of the two.")
+
+
+def _describe(location: SourceLocation) -> str:
+    return f"{location.file.name}:{location.line}" if location.line else location.file.name
+
+
+def _find_members(draft: SetDraft, inventory: Inventory, problems: ProblemCollector) -> tuple[str, ...]:
+    try:
+        return tuple(machine.name for machine in Scope.parse(draft.entry.scope).select_machines(inventory))
+    except InventoryError as error:
+        message = f"the set {draft.entry.name!r}: {error.message}"
+        problems.add(draft.source.locate(("scope",)), message, error.hint)
+        return ()
+
+
+def _build_set(entry: SetEntry, members: tuple[str, ...]) -> MachineSet:
+    count, percent = split_share(entry.max_unavailable) if entry.max_unavailable is not None else (None, None)
+    return MachineSet(
+        name=entry.name,
+        scope=entry.scope,
+        members=members,
+        max_unavailable=count,
+        max_unavailable_percent=percent,
+        update_domain=entry.update_domain or "",
+        role=_to_role(entry.role),
+        order=tuple(entry.order or ()),
+        quorum=entry.quorum,
+        drain=_to_action(entry.drain),
+        undrain=_to_action(entry.undrain),
+        healthy=tuple(Check(**check.model_dump()) for check in entry.healthy or ()),
+        healthy_seconds=entry.healthy_minutes * 60,
+    )
+
+
+def _to_action(entry: SetActionEntry | None) -> SetAction | None:
+    return SetAction(entry.kind, entry.target, entry.timeout_minutes * 60, entry.repeatable) if entry else None
+
+
+def _to_role(entry: SetRoleEntry | None) -> SetRole | None:
+    return SetRole(entry.tag or "", entry.command or "", entry.timeout_seconds) if entry else None
+
+
+def _find_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:
+    yield from _find_limit_faults(machine_set)
+    yield from _find_tag_faults("update_domain", machine_set.update_domain, members)
+    if machine_set.role is not None:
+        yield from _find_tag_faults("role", machine_set.role.tag, members)
+    yield from _find_order_faults(machine_set, members)
+
+
+def _find_pairs(ordered: Sequence[MachineSet]) -> list[tuple[MachineSet, MachineSet]]:
+    """Return the pairs of sets that share a member."""
+    of_machine: dict[str, list[int]] = {}
+    for number, each in enumerate(ordered):
+        for name in each.members:
+            of_machine.setdefault(name, []).append(number)
+    pairs = {pair for numbers in of_machine.values() for pair in combinations(numbers, 2)}
+    return [(ordered[one], ordered[other]) for one, other in sorted(pairs)]
+
+
+def _find_contradiction(one: MachineSet, other: MachineSet, by_name: Mapping[str, Machine]) -> tuple[str, str] | None:
+    """Return two machines of which the first comes first in one set, and the second in the other set."""
+    shared = set(other.members)
+    ranked = sorted(
+        (_find_rank(one, by_name[name]), _find_rank(other, by_name[name]), name)
+        for name in one.members
+        if name in shared
+    )
+    last: tuple[int, str] | None = None  # of the earlier roles of the first set, the one that comes last in the other
+    for _, group in groupby(ranked, key=itemgetter(0)):
+        members = [(rank, name) for _, rank, name in group]
+        earliest = min(members)
+        if last is not None and earliest[0] < last[0]:
+            return last[1], earliest[1]
+        last = max([*members, *filter(None, [last])])
+    return None
+
+
+def _find_rank(machine_set: MachineSet, machine: Machine) -> int:
+    role = machine_set.role.find_in_tags(machine.tags) if machine_set.role else ""
+    return machine_set.order.index(role) if role in machine_set.order else -1
+
+
+def _find_limit_faults(machine_set: MachineSet) -> Iterator[Rule]:
+    count, quorum = len(machine_set.members), machine_set.quorum
+    if quorum is not None and quorum >= count:
+        message = f"with a quorum of {quorum} and {count} members, none could ever be patched"
+        yield "quorum", message, "Give fewer than there are members, or correct `scope`."
+
+
+def _find_tag_faults(key: str, tag: str, members: Sequence[Machine]) -> Iterator[Rule]:
+    """Yield a fault if no member has the tag. Otherwise a typing error would switch the rule off."""
+    if not tag:
+        return
+    known = sorted({name for machine in members for name in machine.tags})
+    without = [machine.name for machine in members if not machine.tags.get(tag)]
+    if len(without) == len(members):
+        hint = f"{did_you_mean(tag, known)}Tags of its members are {', '.join(known) or 'none'}."
+        yield key, f"no member has a tag {tag!r}", hint
+
+
+def _find_order_faults(machine_set: MachineSet, members: Sequence[Machine]) -> Iterator[Rule]:
+    if not machine_set.order:
+        return
+    twice = next((role for role in machine_set.order if machine_set.order.count(role) > 1), None)
+    if twice is not None:
+        yield "order", f"the role {twice!r} stands here twice", "Remove one of the two."
+    if machine_set.role is None:
+        hint = "Say with `role` how the role of a member is found: `role: {tag: role}` or `role: {command: ...}`."
+        yield "order", "an order of roles, and no role", hint
+    elif machine_set.role.tag:
+        yield from _find_unknown_roles(machine_set.order, machine_set.role, members)
+
+
+def _find_unknown_roles(order: Iterable[str], source: SetRole, members: Iterable[Machine]) -> Iterator[Rule]:
+    """Yield roles that no member has. With a typing error in the last role, its members would come first."""
+    known = sorted({role for machine in members if (role := source.find_in_tags(machine.tags))})
+    for role in order:
+        if known and role not in known:
+            hint = f"{did_you_mean(role, known)}Roles of its members are {', '.join(known)}."
+            yield "order", f"no member has the role {role!r}", hint

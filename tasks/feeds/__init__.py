@@ -1,0 +1,1 @@
+"""Risk feeds: files about vulnerabilities that people drop into a folder. Nothing here uses the network."""

@@ -1,0 +1,53 @@
+"""Stores what automatic patching has told people, so that each is told once. On SQLite and PostgreSQL."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from tasks.records import schema
+from tasks.records.statements import build_insert
+from tasks.records.storage.database import Database
+
+_ANNOUNCEMENTS = schema.announcements
+
+
+@dataclass(frozen=True, slots=True)
+class Announcement:
+    """A message to people."""
+
+    key: str
+    at: datetime
+    message: str
+
+
+class SqlAnnouncements:
+    """Announcements in a database. All threads of one process may share an object.
+
+    Every method raises RecordsError when the database cannot be reached.
+
+    Args:
+        database: the database of the records.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, key: str, message: str, at: datetime) -> bool:
+        """Record that people were told. Return whether it is new."""
+        with self._database.begin_write("record what people were told") as connection:
+            statement = build_insert(connection.dialect.name, _ANNOUNCEMENTS).values(key=key, message=message, at=at)
+            statement = statement.on_conflict_do_nothing(index_elements=["key"])
+            return connection.execute(statement.returning(_ANNOUNCEMENTS.c.key)).first() is not None
+
+    def read_keys(self) -> frozenset[str]:
+        """Return the keys of all announcements."""
+        with self._database.begin_read("read what people were told") as connection:
+            return frozenset(connection.execute(select(_ANNOUNCEMENTS.c.key)).scalars())
+
+    def read_newest(self, limit: int = 20) -> tuple[Announcement, ...]:
+        """Return the newest announcements, newest first."""
+        query = select(_ANNOUNCEMENTS).order_by(_ANNOUNCEMENTS.c.at.desc(), _ANNOUNCEMENTS.c.key).limit(limit)
+        with self._database.begin_read("read what people were told") as connection:
+            rows = connection.execute(query).all()
+        return tuple(Announcement(row.key, row.at, row.message) for row in rows)

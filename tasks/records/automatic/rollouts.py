@@ -1,0 +1,79 @@
+"""Stores rollouts of automatic patching, on SQLite and PostgreSQL."""
+
+from dataclasses import dataclass, replace
+
+from sqlalchemy import Row, select
+
+from tasks.records import schema
+from tasks.records.encoding.codec import decode, encode
+from tasks.records.encoding.rows import compress_text, decompress_text
+from tasks.records.statements import build_insert
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.model import Rollout, RolloutState, UpdateKey
+
+_ROLLOUTS = schema.rollouts
+
+
+@dataclass(frozen=True, slots=True)
+class _FrozenUpdates:
+    """The frozen set of a rollout: about 90 percent of it, so it has its own column, compressed."""
+
+    updates: tuple[UpdateKey, ...]
+
+
+class SqlRollouts:
+    """Rollouts in a database. All threads of one process may share an object.
+
+    Every method raises RecordsError when the database cannot be reached.
+
+    Args:
+        database: the database of the records.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, rollout: Rollout) -> bool:
+        """Store a rollout or its new state. A rollout that is over is never changed again.
+
+        A person may cancel a rollout while a decision about it is carried out: then the decision does not undo that.
+
+        Returns:
+            Whether it was stored.
+        """
+        row = {
+            "id": rollout.id,
+            "state": rollout.state.value,
+            "created_at": rollout.created_at,
+            "ended_at": rollout.ended_at,
+            "document": encode(replace(rollout, updates=frozenset())),
+            "updates": compress_text(encode(_FrozenUpdates(tuple(sorted(rollout.updates))))),
+        }
+        with self._database.begin_write(f"save rollout {rollout.id}") as connection:
+            statement = build_insert(connection.dialect.name, _ROLLOUTS).values(row)
+            statement = statement.on_conflict_do_update(
+                index_elements=["id"],
+                set_={name: value for name, value in row.items() if name != "id"},
+                where=_ROLLOUTS.c.state == RolloutState.ROLLING_FORWARD.value,
+            )
+            return connection.execute(statement.returning(_ROLLOUTS.c.id)).first() is not None
+
+    def find(self, rollout_id: str) -> Rollout | None:
+        """Return the rollout with this id; None if there is none."""
+        query = select(_ROLLOUTS.c.document, _ROLLOUTS.c.updates).where(_ROLLOUTS.c.id == rollout_id)
+        with self._database.begin_read("look up a rollout") as connection:
+            row = connection.execute(query).one_or_none()
+        return _to_rollout(row) if row is not None else None
+
+    def read_newest(self, limit: int = 20) -> tuple[Rollout, ...]:
+        """Return the newest rollouts, the newest last."""
+        query = select(_ROLLOUTS.c.document, _ROLLOUTS.c.updates)
+        query = query.order_by(_ROLLOUTS.c.created_at.desc(), _ROLLOUTS.c.id.desc()).limit(limit)
+        with self._database.begin_read("read the rollouts") as connection:
+            rows = connection.execute(query).all()
+        return tuple(_to_rollout(row) for row in reversed(rows))
+
+
+def _to_rollout(row: Row[tuple[str, bytes]]) -> Rollout:
+    frozen = decode(_FrozenUpdates, decompress_text(row.updates, "frozen set of a rollout"))
+    return replace(decode(Rollout, row.document), updates=frozenset(frozen.updates))

@@ -1,0 +1,106 @@
+"""Stores when updates were first seen, and since when machines lack a fix, on SQLite and PostgreSQL."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, bindparam, delete, select
+
+from tasks.records import schema
+from tasks.records.statements import build_insert
+from tasks.records.storage.database import Database
+from tasks.rules.automatic.deadlines import Sighting
+from tasks.rules.automatic.model import UpdateKey
+
+_SIGHTINGS, _MISSING = schema.update_sightings, schema.missing_fixes
+
+MissingKey = tuple[str, str]
+"""Names of a machine and of an update."""
+
+
+@dataclass(frozen=True, slots=True)
+class SightingChanges:
+    """What is to be stored after new assessments.
+
+    Attributes:
+        sightings: new updates, and those whose publication was not known before.
+        missing: since when a machine lacks a fix of an update: new rows and changed ones.
+        fixed: rows of ``missing`` that end: the machine does not lack the fix any more.
+    """
+
+    sightings: Mapping[UpdateKey, Sighting]
+    missing: Mapping[MissingKey, datetime]
+    fixed: Sequence[MissingKey] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to store."""
+        return not (self.sightings or self.missing or self.fixed)
+
+
+class SqlSightings:
+    """Sightings and missing fixes in a database. All threads of one process may share an object.
+
+    Every method raises RecordsError when the database cannot be reached.
+
+    Args:
+        database: the database of the records.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def read_sightings(self) -> dict[UpdateKey, Sighting]:
+        """Return all sightings."""
+        with self._database.begin_read("read when updates were first seen") as connection:
+            rows = connection.execute(select(_SIGHTINGS)).tuples().all()
+        return {(name, version): Sighting(first_seen, published) for name, version, first_seen, published in rows}
+
+    def read_missing(self, machines: Collection[str] | None = None) -> dict[MissingKey, datetime]:
+        """Return since when machines lack fixes; of all machines if no names are given."""
+        with self._database.begin_read("read which fixes are missing") as connection:
+            rows = connection.execute(select(_MISSING)).tuples().all()
+        wanted = None if machines is None else frozenset(machines)
+        return {(machine, name): since for machine, name, since in rows if wanted is None or machine in wanted}
+
+    def save(self, changes: SightingChanges) -> None:
+        """Store changes in one transaction."""
+        if changes.is_empty:
+            return
+        with self._database.begin_write("record which fixes are missing") as connection:
+            _save_sightings(connection, changes.sightings)
+            _save_missing(connection, changes.missing)
+            if changes.fixed:
+                gone = delete(_MISSING).where(
+                    _MISSING.c.machine == bindparam("of_machine"), _MISSING.c.name == bindparam("of_name")
+                )
+                rows = [{"of_machine": machine, "of_name": name} for machine, name in sorted(changes.fixed)]
+                connection.execute(gone, rows)
+
+
+def _save_sightings(connection: Connection, sightings: Mapping[UpdateKey, Sighting]) -> None:
+    if not sightings:
+        return
+    insertion = build_insert(connection.dialect.name, _SIGHTINGS)
+    insertion = insertion.on_conflict_do_update(
+        index_elements=["name", "version"],
+        set_={"first_seen": insertion.excluded.first_seen, "published": insertion.excluded.published},
+        # A sighting that a wrong clock has dated later than it can be is replaced.
+        where=_SIGHTINGS.c.published.is_(None) | (_SIGHTINGS.c.first_seen > insertion.excluded.first_seen),
+    )
+    rows = [
+        {"name": name, "version": version, "first_seen": seen.first_seen, "published": seen.published}
+        for (name, version), seen in sorted(sightings.items())  # a fixed order prevents deadlocks
+    ]
+    connection.execute(insertion, rows)
+
+
+def _save_missing(connection: Connection, missing: Mapping[MissingKey, datetime]) -> None:
+    if not missing:
+        return
+    insertion = build_insert(connection.dialect.name, _MISSING)
+    insertion = insertion.on_conflict_do_update(
+        index_elements=["machine", "name"], set_={"since": insertion.excluded.since}
+    )
+    rows = [{"machine": machine, "name": name, "since": since} for (machine, name), since in sorted(missing.items())]
+    connection.execute(insertion, rows)

@@ -1,0 +1,169 @@
+"""Decides which machines are assessed now, and what people are told. Pure."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from hashlib import sha256
+
+from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
+from tasks.rules.automatic.machine_progress import PATIENCE
+from tasks.rules.automatic.model import (
+    AssessMachines,
+    HeldUpdate,
+    MachineView,
+    Rollout,
+    RolloutState,
+    Tell,
+)
+from tasks.rules.automatic.phase_progress import list_outdated
+
+ASK_AGAIN = timedelta(hours=1)
+"""A machine that did not answer is asked again after this time, so that one that is back is assessed at once."""
+
+TELL_LATER = timedelta(days=7)
+"""So long people are told of a faulted rollout if they could not be told at once."""
+
+BATCH_SIZE = 200
+
+MAX_NAMES = 8
+
+WARN_BEFORE = timedelta(days=7)
+"""People are told so long before a deadline, or when half of its time is over, whichever is later."""
+
+
+def find_assessments(index: FleetIndex) -> tuple[AssessMachines, ...]:
+    """Return the machines that are asked for an assessment now, in batches.
+
+    A key names its machines and the hour, so a tick that runs twice asks once.
+    """
+    first = _list_first_machines(index)
+    asked = sorted(
+        machine.name
+        for machine in index.view.machines
+        if _is_assessment_due(index, machine) or (machine.name in first and _may_be_asked(index, machine))
+    )
+    batches = (asked[start : start + BATCH_SIZE] for start in range(0, len(asked), BATCH_SIZE))
+    return tuple(AssessMachines(_build_key(index.now, batch), tuple(batch)) for batch in batches)
+
+
+def _build_key(now: datetime, names: Iterable[str]) -> str:
+    return f"assess/{now:%Y%m%dT%HZ}/{sha256(chr(0).join(names).encode()).hexdigest()[:16]}"
+
+
+def _list_first_machines(index: FleetIndex) -> frozenset[str]:
+    """Return machines of the first phase that are assessed before the rollout begins, so that canaries go first."""
+    rollout = index.rolling
+    if rollout is None:
+        return frozenset()
+    phase = next((each for each in rollout.phases if not has_run(each)), None)
+    if phase is None or any(has_run(each) for each in rollout.phases):
+        return frozenset()
+    return frozenset(machine.name for machine in list_outdated(index, rollout, phase))
+
+
+def _may_be_asked(index: FleetIndex, machine: MachineView) -> bool:
+    if machine.name in index.run_of:  # its run assesses it
+        return False
+    return machine.asked_at is None or index.now - machine.asked_at >= ASK_AGAIN
+
+
+def _is_assessment_due(index: FleetIndex, machine: MachineView) -> bool:
+    if not _may_be_asked(index, machine):
+        return False
+    assessed = machine.assessed_at
+    if assessed is None or not index.is_seen(machine):
+        return True
+    if machine.name in index.tries_of and any(
+        each.began and each.ended_at > assessed for each in index.tries_of[machine.name]
+    ):
+        return True
+    limit = timedelta(hours=index.policy.max_assessment_age_hours)
+    return index.now - assessed >= limit - min(limit / 4, ASK_AGAIN)  # so that no tick is too late
+
+
+def find_news(index: FleetIndex, rollout: Rollout | None, held: Iterable[HeldUpdate]) -> tuple[Tell, ...]:
+    """Return what people are told now, each thing once.
+
+    Args:
+        index: the fleet.
+        rollout: the rollout that was under way, with its new state; None: there is none.
+        held: the updates that are held from now on.
+    """
+    tells = [*_tell_of_later_records(index), *_tell_of_rollout(rollout, held), *_tell_of_faults(index, rollout)]
+    tells += _tell_of_tries(index, (rollout, index.completed))
+    for machine in index.view.machines:
+        tells += _tell_of_machine(index, machine)
+    return tuple(tell for tell in tells if tell.key not in index.view.announced)
+
+
+def _tell_of_later_records(index: FleetIndex) -> Iterator[Tell]:
+    """Tell that the controller's clock was wrong, or is wrong now."""
+    found = index.view.later_records
+    if found:
+        names, latest = sorted(found), max(found.values())
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        message = (
+            f"assessments or runs of {', '.join(names[:MAX_NAMES])}{more} are ignored: they are dated until "
+            f"{latest:%Y-%m-%d %H:%M} UTC, and now it is {index.now:%Y-%m-%d %H:%M} UTC. The controller's clock was "
+            "ahead then, or is behind now"
+        )
+        yield Tell(f"later/{latest:%Y%m%dT%H%M%S}", message)
+
+
+def _tell_of_rollout(rollout: Rollout | None, held: Iterable[HeldUpdate]) -> Iterator[Tell]:
+    held = tuple(held)
+    names = ", ".join(f"{each.name}={each.version} ({each.reason})" for each in held)
+    if rollout is not None and rollout.state is RolloutState.FAULTED:
+        tail = f"; held from now on: {names}" if names else ""
+        yield Tell(f"faulted/{rollout.id}", f"{rollout.id} is faulted: {rollout.message}{tail}")
+    elif held and rollout is not None:
+        digest = _build_digest(f"{each.name}={each.version}" for each in held)
+        yield Tell(f"held/{rollout.id}/{digest}", f"{rollout.id}: updates that failed are held from now on: {names}")
+
+
+def _tell_of_faults(index: FleetIndex, rollout: Rollout | None) -> Iterator[Tell]:
+    """Tell of rollouts that were faulted lately: when they were, nobody could be told."""
+    for each in index.view.rollouts:
+        is_told = each.ended_at is None or index.now - each.ended_at > TELL_LATER or each == rollout
+        if each.state is RolloutState.FAULTED and not is_told:
+            yield from _tell_of_rollout(each, (one for one in index.view.held_updates if one.rollout_id == each.id))
+
+
+def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Iterator[Tell]:
+    for rollout in rollouts:
+        if rollout is None or rollout.state is RolloutState.CANCELLED:
+            continue
+        for name in sorted({each.machine for each in index.view.tries if each.rollout_id == rollout.id}):
+            machine = index.machines.get(name)
+            if (
+                machine is None
+                or not index.is_out_of_tries(rollout, name)
+                or not index.find_remaining(rollout, machine)
+            ):
+                continue
+            last = index.list_tries(rollout, name)[-1]
+            yield Tell(
+                f"out-of-tries/{rollout.id}/{name}",
+                f"{name} was tried {index.policy.max_tries} times in {rollout.id}: {last.reason or last.state}",
+            )
+
+
+def _build_digest(words: Iterable[str]) -> str:
+    return sha256(chr(0).join(words).encode()).hexdigest()[:16]
+
+
+def _tell_of_machine(index: FleetIndex, machine: MachineView) -> Iterator[Tell]:
+    worst = index.find_worst(machine)
+    if worst is not None and index.now >= worst[1] - (worst[1] - worst[0].since) / 2:
+        update, due = worst
+        stamp = f"{machine.name}/{update.name}/{due:%Y%m%dT%H%M}"
+        what = f"{machine.name}: {update.name} {update.version}"
+        if index.now >= due:
+            yield Tell(f"breached/{stamp}", f"{what} was due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
+        elif index.now >= due - WARN_BEFORE:
+            yield Tell(f"breach-soon/{stamp}", f"{what} is due on {due:%Y-%m-%d %H:%M} UTC and is not installed")
+    seen = find_last_answer(machine)
+    is_missed = machine.asked_at is not None and not index.is_seen(machine) and not machine.opted_out
+    if is_missed and (seen is None or index.now - seen >= PATIENCE):
+        when = "has never been assessed" if seen is None else f"was last seen on {seen:%Y-%m-%d %H:%M} UTC"
+        stamp = "never" if seen is None else f"{seen:%Y%m%dT%H%M}"
+        yield Tell(f"unseen/{machine.name}/{stamp}", f"{machine.name} {when}")

@@ -1,0 +1,77 @@
+"""Computes until when an update must be installed, and since when a machine lacks it. Pure."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+
+from tasks.rules.automatic.model import AutomaticPolicy, CveRisk, PendingUpdate, RiskRule, UpdateKey
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """When an update was first seen pending on any machine, and its publication if that is known."""
+
+    first_seen: datetime
+    published: datetime | None = None
+
+    @property
+    def released(self) -> datetime:
+        """Its publication, or else its first sight: its deadline counts from here."""
+        return self.published or self.first_seen
+
+
+def compute_due(policy: AutomaticPolicy, update: PendingUpdate, risks: Mapping[str, CveRisk]) -> datetime:
+    """Return the deadline of an update on its machine: the earliest that applies.
+
+    A rule for exploited vulnerabilities counts from the day on which the catalogue took one in, if that is later than
+    ``since``: nobody can keep a deadline that is over before anybody knows of it.
+    """
+    found = [update.since + timedelta(days=policy.due_days)]
+    known = [risks[cve] for cve in update.cves if cve in risks] if policy.risk_rules else []
+    rules = (rule for rule in policy.risk_rules if _applies(rule, known))
+    found += [_find_rule_start(rule, update, known) + timedelta(days=rule.due_days) for rule in rules]
+    return min(found)
+
+
+def _applies(rule: RiskRule, risks: Collection[CveRisk]) -> bool:
+    return (
+        (not rule.known_exploited or any(risk.exploited_since is not None for risk in risks))
+        and (rule.epss is None or any(risk.epss is not None and risk.epss >= rule.epss for risk in risks))
+        and (rule.cvss is None or any(risk.cvss is not None and risk.cvss >= rule.cvss for risk in risks))
+    )
+
+
+def _find_rule_start(rule: RiskRule, update: PendingUpdate, risks: Iterable[CveRisk]) -> datetime:
+    if not rule.known_exploited:
+        return update.since
+    days = [risk.exploited_since for risk in risks if risk.exploited_since is not None]
+    return max(update.since, datetime.combine(min(days), time(), UTC))
+
+
+def find_missing_since(
+    known: Mapping[str, datetime],
+    pending: Iterable[UpdateKey],
+    sightings: Mapping[UpdateKey, Sighting],
+    now: datetime,
+    installed: Collection[str] = (),
+) -> dict[str, datetime]:
+    """Return since when a machine lacks a fix, for each name of its pending updates.
+
+    A newer version of an update that was pending already does not change the time, so it never postpones a deadline.
+    A name that is no longer pending is left out: the machine has its fix.
+
+    Args:
+        known: the result of the last time, for this machine.
+        pending: the updates that are pending on the machine now.
+        sightings: of these updates; one without a sighting is seen for the first time now.
+        now: the current time, aware.
+        installed: names of which the machine has installed a version since the last time. What is still pending of
+            them was missing since the publication of that version only.
+    """
+    found: dict[str, datetime] = {}
+    for name, version in pending:
+        sighting = sightings.get((name, version))
+        since = now if sighting is None else sighting.released
+        before = None if name in installed else known.get(name)
+        found[name] = min(each for each in (since, before, found.get(name)) if each is not None)
+    return found

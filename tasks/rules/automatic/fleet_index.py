@@ -1,0 +1,279 @@
+"""Answers the questions that all decisions of automatic patching ask about the fleet. Pure."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from fnmatch import fnmatchcase
+from functools import cached_property
+
+from tasks.model import Window
+from tasks.rules.automatic.deadlines import compute_due
+from tasks.rules.automatic.model import (
+    ActiveRun,
+    AutomaticPolicy,
+    FleetView,
+    MachineView,
+    PendingUpdate,
+    Phase,
+    Rollout,
+    RolloutState,
+    Try,
+    UpdateKey,
+)
+from tasks.rules.automatic.off_peak import find_next_off_peak, find_off_peak
+from tasks.states import Classification
+
+CLOCK_TOLERANCE = timedelta(minutes=10)
+"""What is dated so much later than now was made while the controller's clock was wrong, and is ignored."""
+
+ANSWER_GRACE = timedelta(minutes=30)
+"""A machine has answered an assessment if it was seen at most so long before it was asked."""
+
+SEEN_GRACE = timedelta(hours=6)
+"""A machine counts as seen for so long after its next assessment was due. Assessments may wait for each other."""
+
+
+class FleetIndex:
+    """A fleet view with answers that are computed once.
+
+    Args:
+        policy: how the fleet is patched.
+        view: what is known.
+        now: aware.
+    """
+
+    def __init__(self, policy: AutomaticPolicy, view: FleetView, now: datetime) -> None:
+        self.policy, self.view, self.now = policy, view, now
+        self.machines = {machine.name: machine for machine in view.machines}
+        self.held = {(each.name, each.version) for each in view.held_updates}
+        self._selected: dict[int, tuple[PendingUpdate, ...]] = {}
+        self._keys: dict[int, frozenset[UpdateKey]] = {}
+        self._excluded: dict[str, bool] = {}
+        self._seen: dict[str, bool] = {}
+        self._shown_at: dict[frozenset[UpdateKey], datetime | None] = {}
+        self._worst: dict[int, tuple[PendingUpdate, datetime] | None] = {}
+        self._off_peak: dict[str, Window | None] = {}
+        self._next_off_peak: dict[str, Window] = {}
+
+    @cached_property
+    def by_location(self) -> dict[str, list[MachineView]]:
+        """The machines of each location."""
+        found: dict[str, list[MachineView]] = defaultdict(list)
+        for machine in self.view.machines:
+            found[machine.location].append(machine)
+        return found
+
+    @cached_property
+    def run_of(self) -> dict[str, ActiveRun]:
+        """The unfinished run of each machine that is in one."""
+        return {name: run for run in self.view.active_runs for name in run.machines}
+
+    @cached_property
+    def _tries(self) -> dict[tuple[str, str], list[Try]]:
+        found: dict[tuple[str, str], list[Try]] = defaultdict(list)
+        for each in sorted(self.view.tries, key=lambda each: each.ended_at):
+            found[each.rollout_id, each.machine].append(each)
+        return found
+
+    @cached_property
+    def tries_of(self) -> dict[str, list[Try]]:
+        """The tries of each machine in all rollouts."""
+        found: dict[str, list[Try]] = defaultdict(list)
+        for each in self.view.tries:
+            found[each.machine].append(each)
+        return found
+
+    def list_tries(self, rollout: Rollout, machine: str) -> Sequence[Try]:
+        """Return the tries of a machine in a rollout, the oldest first."""
+        return self._tries.get((rollout.id, machine), ())
+
+    def count_used_tries(self, rollout: Rollout, machine: str) -> int:
+        """Return how many tries of a rollout a machine has used."""
+        return sum(each.began for each in self.list_tries(rollout, machine))
+
+    def list_phase_tries(self, rollout: Rollout, phase: Phase, name: str) -> Sequence[Try]:
+        """Return the tries of a machine that count for a phase of a rollout, the oldest first."""
+        machine = self.machines.get(name)
+        present = machine.location if machine is not None else None
+        tries = self.list_tries(rollout, name)
+        return [each for each in tries if (present if each.location is None else each.location) in phase.locations]
+
+    @cached_property
+    def _leavers(self) -> dict[tuple[str, str], dict[str, None]]:
+        """The machines that were tried, or have a run, in a location where they are no more: by rollout and location.
+
+        Some have left the inventory as well.
+        """
+        places = [(each.rollout_id, each.location, each.machine) for each in self.view.tries if each.began]
+        plans = ((run.plan, run.machines) for run in self.view.active_runs if run.plan is not None)
+        places += [(plan.rollout_id, plan.location, name) for plan, names in plans for name in names]
+        found: dict[tuple[str, str], dict[str, None]] = defaultdict(dict)
+        for rollout_id, location, name in places:
+            machine = self.machines.get(name)
+            if location is not None and (machine is None or machine.location != location):
+                found[rollout_id, location][name] = None
+        return found
+
+    def list_leavers(self, rollout: Rollout, phase: Phase) -> list[MachineView]:
+        """Return the machines that were tried in a phase, or have a run there, and are in none of its locations now."""
+        names = {name: None for each in phase.locations for name in self._leavers.get((rollout.id, each), ())}
+        machines = (self.machines.get(name, MachineView(name)) for name in names)
+        return [each for each in machines if each.name not in self.machines or each.location not in phase.locations]
+
+    def is_out_of_tries(self, rollout: Rollout, machine: str) -> bool:
+        """Return whether a machine has used all its tries of a rollout."""
+        return self.count_used_tries(rollout, machine) >= self.policy.max_tries
+
+    @cached_property
+    def rolling(self) -> Rollout | None:
+        """The rollout that is under way, or None."""
+        return next((each for each in self.view.rollouts if each.state is RolloutState.ROLLING_FORWARD), None)
+
+    def is_later(self, moment: datetime | None) -> bool:
+        """Return whether a time is later than now, more than clocks may differ."""
+        return moment is not None and moment > self.now + CLOCK_TOLERANCE
+
+    @cached_property
+    def completed(self) -> Rollout | None:
+        """The newest completed rollout in which anything ran, or None. Machines that were off catch up with it."""
+        known = (each for each in reversed(self.view.rollouts) if not self.is_later(each.created_at))
+        done = (each for each in known if each.state is RolloutState.COMPLETED)
+        return next((each for each in done if any(has_run(phase) for phase in each.phases)), None)
+
+    def list_selected(self, machine: MachineView) -> tuple[PendingUpdate, ...]:
+        """Return the pending updates that the policy selects, those included that can't be installed now."""
+        place = id(machine.pending)  # many machines share one tuple in forecasts and simulations
+        if place not in self._selected:
+            self._selected[place] = tuple(each for each in machine.pending if self._is_selected(each))
+        return self._selected[place]
+
+    def get_keys(self, machine: MachineView) -> frozenset[UpdateKey]:
+        """Return the selected updates that the machine itself would install, those included that are held for all."""
+        place = id(machine.pending)
+        if place not in self._keys:
+            self._keys[place] = frozenset(each.key for each in self.list_selected(machine) if not each.held)
+        return self._keys[place]
+
+    def find_remaining(self, rollout: Rollout, machine: MachineView) -> frozenset[UpdateKey]:
+        """Return the updates of a rollout that a machine still lacks. What its last runs installed is left out."""
+        left = self.get_keys(machine) & rollout.updates
+        if not left:
+            return left
+        assessed = machine.assessed_at
+        tries = self.tries_of.get(machine.name, ())
+        fresh = (each for each in tries if assessed is None or each.ended_at >= assessed)
+        done = {name for each in fresh for name, _ in each.installed}  # of several versions, one was installed
+        return frozenset(key for key in left if key[0] not in done) if done else left
+
+    def find_worst(self, machine: MachineView) -> tuple[PendingUpdate, datetime] | None:
+        """Return the selected update of a machine with the earliest deadline, and the deadline, or None."""
+        place = id(machine.pending)
+        if place not in self._worst:
+            updates = self.list_selected(machine)
+            dues = ((compute_due(self.policy, each, self.view.risks), each.key, each) for each in updates)
+            found = min(dues, key=lambda each: each[:2], default=None)
+            self._worst[place] = None if found is None else (found[2], found[0])
+        return self._worst[place]
+
+    def find_due(self, machine: MachineView, among: Iterable[UpdateKey] | None = None) -> datetime | None:
+        """Return the earliest deadline of the selected updates of a machine, or of some of them, or None."""
+        wanted = None if among is None else frozenset(among)
+        dues = (
+            compute_due(self.policy, each, self.view.risks)
+            for each in self.list_selected(machine)
+            if wanted is None or each.key in wanted
+        )
+        return min(dues, default=None)
+
+    def _is_selected(self, update: PendingUpdate) -> bool:
+        wanted = self.policy.classifications
+        esm = update.classification is Classification.SECURITY_ESM and Classification.SECURITY in wanted
+        if update.classification not in wanted and not esm:
+            return False
+        if update.name not in self._excluded:
+            masks = (mask.partition("=")[0].strip().lower() for mask in self.policy.exclude)
+            self._excluded[update.name] = any(mask and fnmatchcase(update.name.lower(), mask) for mask in masks)
+        return not self._excluded[update.name]
+
+    def is_outdated(self, machine: MachineView, updates: frozenset[UpdateKey]) -> bool:
+        """Return whether a machine may lack some of these updates without anybody knowing.
+
+        It was assessed before other machines showed one of them.
+        """
+        if updates not in self._shown_at:
+            self._shown_at[updates] = self._find_shown_at(updates)
+        shown = self._shown_at[updates]
+        return shown is not None and (machine.assessed_at is None or machine.assessed_at < shown)
+
+    def _find_shown_at(self, updates: frozenset[UpdateKey]) -> datetime | None:
+        first: dict[UpdateKey, datetime] = {}
+        for machine in self.view.machines:
+            if machine.assessed_at is not None:
+                for key in self.get_keys(machine) & updates:
+                    first[key] = min(machine.assessed_at, first.get(key, machine.assessed_at))
+        return max(first.values(), default=None)
+
+    def is_seen(self, machine: MachineView) -> bool:
+        """Return whether a machine was seen lately: it answered when it was asked last, and that is not long ago."""
+        found = self._seen.get(machine.name)
+        if found is None:
+            found = self._seen[machine.name] = self._find_seen(machine)
+        return found
+
+    def _find_seen(self, machine: MachineView) -> bool:
+        seen = find_last_answer(machine)
+        if seen is None or (machine.asked_at is not None and machine.asked_at > seen + ANSWER_GRACE):
+            return False
+        return self.now - seen <= timedelta(hours=self.policy.max_assessment_age_hours) + SEEN_GRACE
+
+    def is_unhealthy(self, machine: MachineView) -> bool:
+        """Return whether a machine is unhealthy or was not seen lately."""
+        return machine.is_healthy is False or not self.is_seen(machine)
+
+    @cached_property
+    def unhealthy_sets(self) -> dict[str, str]:
+        """The sets that are left alone, with the reason."""
+        total: Counter[str] = Counter()
+        bad: Counter[str] = Counter()
+        for machine in self.view.machines:
+            if machine.sets:
+                total.update(machine.sets)
+                if self.is_unhealthy(machine):
+                    bad.update(machine.sets)
+        return {
+            name: f"{count} of {size} members of the set {name} are unhealthy or not seen"
+            for name, count in bad.items()
+            if (size := self.view.set_sizes.get(name, total[name])) * self.policy.max_unhealthy_percent < count * 100
+        }
+
+    def find_unhealthy_set(self, machine: MachineView) -> str:
+        """Return why a machine is left alone because of one of its sets, or ""."""
+        return next((self.unhealthy_sets[name] for name in machine.sets if name in self.unhealthy_sets), "")
+
+    def find_off_peak(self, zone: str) -> Window | None:
+        """Return the off-peak hours of a zone that it has now, or None."""
+        if zone not in self._off_peak:
+            policy = self.policy
+            self._off_peak[zone] = find_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
+        return self._off_peak[zone]
+
+    def find_next_off_peak(self, zone: str) -> Window:
+        """Return the next off-peak hours of a zone."""
+        if zone not in self._next_off_peak:
+            policy = self.policy
+            found = find_next_off_peak(self.now, zone, policy.off_peak_start, policy.off_peak_end)
+            self._next_off_peak[zone] = found
+        return self._next_off_peak[zone]
+
+
+def has_run(phase: Phase) -> bool:
+    """Return whether anything ran in a phase. One in which nothing ran begins and ends at the same instant."""
+    return phase.started_at is not None and (phase.ended_at is None or phase.started_at < phase.ended_at)
+
+
+def find_last_answer(machine: MachineView) -> datetime | None:
+    """Return when a machine last answered; None: never."""
+    seen, assessed = machine.last_seen, machine.assessed_at
+    if seen is None or assessed is None:
+        return seen or assessed
+    return max(seen, assessed)

@@ -1,0 +1,189 @@
+"""Foretells when each machine is patched at the present pace, and which deadlines are missed. Pure.
+
+A forecast takes the same decisions as automatic patching itself, on a coarse clock. It assumes that runs succeed, that
+machines that are off stay off, and that nothing new is published.
+"""
+
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from tasks.rules.automatic.deadlines import compute_due
+from tasks.rules.automatic.decision import Steps, decide_steps
+from tasks.rules.automatic.fleet_index import FleetIndex
+from tasks.rules.automatic.model import (
+    ActiveRun,
+    AutomaticPolicy,
+    CreateRollout,
+    FleetView,
+    MachineView,
+    PendingUpdate,
+    Rollout,
+    Try,
+    UpdateKey,
+)
+from tasks.rules.automatic.rollout import find_next_creation
+from tasks.states import OperationState
+
+_LONGEST_STEP, _SHORTEST_STEP = timedelta(hours=2), timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineForecast:
+    """What is foretold for one machine.
+
+    Attributes:
+        update: the selected update whose deadline is missed first, or else the one with the earliest deadline; None:
+            nothing is pending that the policy selects.
+        due: the deadline of that update.
+        patched_at: when all selected updates are installed; None: not in the time that was looked at.
+        breaches_at: when it misses its first deadline, or has missed it; None: it keeps all of them, as far as is seen.
+        reason: what it waits for, if it is not patched in time or not at all; or "".
+    """
+
+    machine: str
+    update: PendingUpdate | None = None
+    due: datetime | None = None
+    patched_at: datetime | None = None
+    breaches_at: datetime | None = None
+    reason: str = ""
+
+
+def forecast(
+    policy: AutomaticPolicy, view: FleetView, now: datetime, days: float = 30.0
+) -> tuple[MachineForecast, ...]:
+    """Return what is foretold for each machine, in the order of the view.
+
+    Args:
+        policy: how the fleet is patched.
+        view: everything that is known.
+        now: aware.
+        days: how far to look.
+    """
+    index = FleetIndex(policy, view, now)
+    future = _Future(index, now + timedelta(days=days))
+    future.run()
+    return tuple(_foretell(index, future, machine) for machine in view.machines)
+
+
+def _foretell(index: FleetIndex, future: "_Future", machine: MachineView) -> MachineForecast:
+    updates = index.list_selected(machine)
+    if not updates:
+        return MachineForecast(machine.name)
+    dues = sorted(
+        ((compute_due(index.policy, each, index.view.risks), each) for each in updates),
+        key=lambda item: (item[0], item[1].key),
+    )
+    times = [future.installed.get((machine.name, each.key)) for each in updates]
+    known = [each for each in times if each is not None]
+    patched_at = max(known) if len(known) == len(times) else None
+    missed = (
+        (due, update) for due, update in dues if due <= (future.installed.get((machine.name, update.key)) or future.end)
+    )
+    breach = next(missed, None)
+    due, update = breach or dues[0]
+    reason = ""
+    if breach is not None or patched_at is None:
+        reason = future.last_reasons.get(machine.name) or future.first_reasons.get(machine.name, "")
+    return MachineForecast(machine.name, update, due, patched_at, breach[0] if breach else None, reason)
+
+
+class _Future:
+    """The fleet as it goes on.
+
+    Attributes:
+        installed: when each update is installed on its machine.
+        first_reasons: what machines wait for now.
+        last_reasons: what machines wait for at the end.
+    """
+
+    def __init__(self, index: FleetIndex, end: datetime) -> None:
+        policy, view = index.policy, index.view
+        self.policy, self.now, self.end = replace(policy, enabled=True), index.now, end
+        self.step = max(_SHORTEST_STEP, min(_LONGEST_STEP, _find_off_peak_length(policy) / 4))
+        self.idle = {each.name for each in view.machines if each.opted_out or not index.is_seen(each)}
+        self.machines = {each.name: self._show(index, each) for each in view.machines}
+        self.view = replace(view, machines=tuple(self.machines.values()))
+        self.runs = [(self._find_end(run), run) for run in view.active_runs]
+        self.installed: dict[tuple[str, UpdateKey], datetime] = {}
+        self.first_reasons: dict[str, str] = {}
+        self.last_reasons: dict[str, str] = {}
+        self._count = 0
+
+    def _show(self, index: FleetIndex, machine: MachineView) -> MachineView:
+        """Return a machine that answers now as one that always does."""
+        if not index.is_seen(machine):
+            return machine
+        return replace(machine, last_seen=self.end, assessed_at=self.end, asked_at=None)
+
+    def _find_end(self, run: ActiveRun) -> datetime:
+        if run.plan is None:
+            return self.now + timedelta(minutes=self.policy.window_minutes)
+        return max(self.now, run.plan.window_start) + timedelta(minutes=run.plan.window_minutes / 2)
+
+    def run(self) -> None:
+        """Go on until the end, or until nothing is left to do."""
+        while self.now <= self.end:
+            self._end_runs()
+            index = FleetIndex(self.policy, self.view, self.now)
+            steps = decide_steps(index)
+            self.last_reasons = {each.machine: each.reason for each in steps.starts.waiting}
+            self.first_reasons = self.first_reasons or self.last_reasons
+            rollouts = self.view.rollouts
+            for action in steps.rollouts:
+                rollouts = _store(rollouts, action.rollout, is_new=isinstance(action, CreateRollout))
+            held = self.view.held_updates + (steps.found.held if steps.found else ())
+            for plan in steps.starts.plans:
+                self._count += 1
+                run = ActiveRun(f"foretold-{self._count}", plan.machines, plan)
+                self.runs.append((self._find_end(run), run))
+            runs = tuple(run for _, run in self.runs)
+            self.view = replace(self.view, rollouts=rollouts, held_updates=held, active_runs=runs)
+            if not self.runs and (self._is_nobody_left(steps) or self._is_at_rest(index, steps)):
+                return
+            self.now += self.step
+
+    def _is_nobody_left(self, steps: Steps) -> bool:
+        """Return whether only machines wait that are never patched: off, or opted out."""
+        return all(each.machine in self.idle for each in steps.starts.waiting)
+
+    def _is_at_rest(self, index: FleetIndex, steps: Steps) -> bool:
+        """Return whether nothing happens any more: no rollout is under way or begins, and nobody waits for a time."""
+        soonest = find_next_creation(index)
+        if index.rolling is not None or steps.rollouts or (soonest is not None and soonest > self.now):
+            return False
+        return all(each.until is None for each in steps.starts.waiting)
+
+    def _end_runs(self) -> None:
+        over = [(end, run) for end, run in self.runs if end <= self.now]
+        if not over:
+            return
+        self.runs = [each for each in self.runs if each not in over]
+        tries = self.view.tries
+        for end, run in over:
+            rollout = next((each for each in self.view.rollouts if run.plan and each.id == run.plan.rollout_id), None)
+            if rollout is not None:
+                tries += tuple(self._patch(name, run, rollout, end) for name in run.machines if name in self.machines)
+        runs = tuple(run for _, run in self.runs)
+        self.view = replace(self.view, machines=tuple(self.machines.values()), tries=tries, active_runs=runs)
+
+    def _patch(self, name: str, run: ActiveRun, rollout: Rollout, end: datetime) -> Try:
+        machine = self.machines[name]
+        done = tuple(each.key for each in machine.pending if each.key in rollout.updates and not each.held)
+        self.installed |= {(name, key): end for key in done}
+        left = tuple(each for each in machine.pending if each.key not in done)
+        place = run.plan.location if run.plan is not None else None
+        self.machines[name] = replace(machine, pending=left)
+        return Try(rollout.id, run.run_id, name, OperationState.SUCCEEDED, end, installed=done, location=place)
+
+
+def _store(rollouts: tuple[Rollout, ...], rollout: Rollout, *, is_new: bool) -> tuple[Rollout, ...]:
+    if is_new:
+        return (*rollouts, rollout)
+    return tuple(rollout if each.id == rollout.id else each for each in rollouts)
+
+
+def _find_off_peak_length(policy: AutomaticPolicy) -> timedelta:
+    start = timedelta(hours=policy.off_peak_start.hour, minutes=policy.off_peak_start.minute)
+    end = timedelta(hours=policy.off_peak_end.hour, minutes=policy.off_peak_end.minute)
+    length = (end - start) % timedelta(days=1)
+    return length or timedelta(days=1)

@@ -1,0 +1,295 @@
+"""Decides when a phase of a rollout is over, has soaked, or is faulted. Pure."""
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from tasks.rules.automatic.canaries import find_canary_fault, lacks_canary_success
+from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
+from tasks.rules.automatic.machine_progress import (
+    PATIENCE,
+    Progress,
+    find_open_since,
+    find_soak_end,
+    is_gone_for_long,
+    list_progress,
+)
+from tasks.rules.automatic.model import HeldUpdate, MachineView, Phase, Rollout, RolloutState, Try, UpdateKey
+
+_People = Sequence[tuple[MachineView, Progress]]
+
+_SETTLED = frozenset({Progress.DONE, Progress.FAILED, Progress.AWAY, Progress.OPTED_OUT})
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """A rollout after a look at its phases.
+
+    Attributes:
+        open_phases: machines of so many phases may be patched; 0: none.
+        held: updates that later rollouts leave out.
+        pause: why nothing of the rollout starts at present, or "".
+    """
+
+    rollout: Rollout
+    open_phases: int
+    held: tuple[HeldUpdate, ...] = ()
+    pause: str = ""
+
+
+def advance(index: FleetIndex, rollout: Rollout) -> Advance:
+    """Return the rollout with the phases ended that are over, and with its new state."""
+    if _is_dated_later(index, rollout):
+        fault = "its times are later than now: the controller's clock was ahead then, or is behind now"
+        return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0)
+    held: dict[UpdateKey, HeldUpdate] = {}
+    for number in range(1, len(rollout.phases) + 1):
+        if _is_passed(rollout, number):
+            continue
+        people = list_progress(index, rollout, rollout.phases[number - 1])
+        phase = _open_again(rollout.phases[number - 1], people)
+        fault, pause = _find_fault(index, rollout, phase, people), _find_pause(index, rollout, phase, people)
+        if fault:
+            blamed = _blame(index, rollout, phase, people, everything=True)
+            return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0, blamed)
+        if phase.ended_at is None:
+            if not _is_over(index, rollout, phase, people):
+                return Advance(_store(rollout, phase), number, tuple(held.values()), pause)
+            if lacks_canary_success(index, rollout, phase):
+                return _wait_for_canaries(index, _store(rollout, phase), phase, pause)
+            held |= {
+                (each.name, each.version): each for each in _blame(index, rollout, phase, people, everything=False)
+            }
+            phase = _end_phase(index, rollout, phase, people)
+            rollout = _store(rollout, phase)
+        soak_end = find_soak_end(index, phase)
+        if pause or soak_end is None or index.now < soak_end:
+            return Advance(rollout, number, tuple(held.values()), pause)
+    completed = _end(index, rollout, RolloutState.COMPLETED, "")
+    return Advance(completed, len(rollout.phases), tuple(held.values()))
+
+
+def _is_dated_later(index: FleetIndex, rollout: Rollout) -> bool:
+    times = (moment for phase in rollout.phases for moment in (phase.started_at, phase.ended_at))
+    return any(index.is_later(moment) for moment in (rollout.created_at, *times))
+
+
+def _wait_for_canaries(index: FleetIndex, rollout: Rollout, phase: Phase, pause: str) -> Advance:
+    """Return a rollout that waits for its first success, or that has waited for too long."""
+    fault = find_canary_fault(index, rollout, phase)
+    return (
+        Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0)
+        if fault
+        else Advance(rollout, phase.number, (), pause)
+    )
+
+
+def _is_passed(rollout: Rollout, number: int) -> bool:
+    """Return whether anything ran in a later phase: then this one was judged."""
+    return any(has_run(each) for each in rollout.phases[number:])
+
+
+def _open_again(phase: Phase, people: _People) -> Phase:
+    """Return a phase in which nothing ran as one that has not begun, if there is something to do in it now.
+
+    So machines of the canary location that are back in time go first after all.
+    """
+    if phase.ended_at is None or has_run(phase):
+        return phase
+    idle = (Progress.AWAY, Progress.OPTED_OUT, Progress.BLOCKED)
+    is_idle = all(progress in idle for _, progress in people)
+    return phase if is_idle else replace(phase, started_at=None, ended_at=None)
+
+
+def _store(rollout: Rollout, phase: Phase) -> Rollout:
+    return replace(rollout, phases=tuple(phase if each.number == phase.number else each for each in rollout.phases))
+
+
+def _end_phase(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> Phase:
+    ended = (each.ended_at for machine, _ in people for each in index.list_phase_tries(rollout, phase, machine.name))
+    return replace(phase, started_at=phase.started_at or min(ended, default=index.now), ended_at=index.now)
+
+
+def _end(index: FleetIndex, rollout: Rollout, state: RolloutState, message: str) -> Rollout:
+    return replace(rollout, state=state, ended_at=index.now, message=message)
+
+
+def _is_over(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> bool:
+    """Return whether a phase waits for nobody any more.
+
+    It does not wait for machines that are off, unless nothing was installed in the phase so far: then for machines that
+    were seen in the last days, so that an outage of the canary location does not let the others go without canaries.
+    For the same reason the first phase does not end before its machines were assessed again.
+    """
+    late = index.now - find_open_since(index, rollout, phase) > PATIENCE
+    if any(progress not in _SETTLED and not (late and progress is Progress.BLOCKED) for _, progress in people):
+        return False
+    if any(progress is Progress.DONE for _, progress in people):
+        failed = _count(people, Progress.FAILED) + len(_list_lapsed(index, rollout, phase, people))
+        return _is_enough(index, _count(people, Progress.DONE), failed)
+    if any(progress is Progress.AWAY and not is_gone_for_long(index, machine) for machine, progress in people):
+        return False
+    is_first = not any(has_run(each) for each in rollout.phases[: phase.number - 1])
+    return not (is_first and list_outdated(index, rollout, phase))
+
+
+def list_outdated(index: FleetIndex, rollout: Rollout, phase: Phase) -> list[MachineView]:
+    """Return the machines of a phase that may lack updates of the rollout without anybody knowing, if they answer."""
+    return [
+        machine
+        for location in phase.locations
+        for machine in index.by_location.get(location, ())
+        if not machine.opted_out
+        and index.is_outdated(machine, rollout.updates)
+        and not is_gone_for_long(index, machine)
+    ]
+
+
+def _find_fault(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> str:
+    """Return why a rollout must not go on, or ""."""
+    where = f"phase {phase.number} ({', '.join(phase.locations)})"
+    lapsed = _list_lapsed(index, rollout, phase, people)
+    hopeful = _count_hopeful(index, lapsed, is_late=index.now - find_open_since(index, rollout, phase) > PATIENCE)
+    possible = _count(people, Progress.DONE, Progress.READY, Progress.RUNNING) + hopeful
+    failed = _count(people, Progress.FAILED) + len(lapsed) - hopeful
+    if failed and not _is_enough(index, possible, failed):
+        share = f"{index.policy.success_percent:g} % must succeed"
+        return f"{where}: {failed} of {possible + failed} machines failed; {share}"
+    patched = _list_patched(index, rollout, phase, people)
+    bad = [machine for machine in patched if machine.is_healthy is False or _is_gone(index, machine)]
+    if _is_too_many(index, len(bad), people, len(patched)):
+        return f"{where}: {len(bad)} of the {len(patched)} machines that were patched are unhealthy or not seen since"
+    return ""
+
+
+def _count(people: _People, *wanted: Progress) -> int:
+    return sum(progress in wanted for _, progress in people)
+
+
+def _is_enough(index: FleetIndex, good: int, failed: int) -> bool:
+    return good * 100 >= index.policy.success_percent * (good + failed)
+
+
+def _list_lapsed(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> _People:
+    """Return machines that failed and have not been tried again, because they are off, opted out or blocked."""
+    idle = (Progress.AWAY, Progress.OPTED_OUT, Progress.BLOCKED)
+    return [
+        (machine, progress)
+        for machine, progress in people
+        if progress in idle and _has_begun(index, rollout, phase, machine)
+    ]
+
+
+def _count_hopeful(index: FleetIndex, lapsed: _People, *, is_late: bool) -> int:
+    """Return how many of these machines may be back, and succeed."""
+    if is_late:
+        return 0
+    left = (machine for machine, progress in lapsed if progress is not Progress.OPTED_OUT)
+    return sum(not is_gone_for_long(index, machine) for machine in left)
+
+
+def _find_pause(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> str:
+    """Return why a rollout waits although nothing is proven yet, or ""."""
+    patched = _list_patched(index, rollout, phase, people)
+    bad = sum(index.is_unhealthy(machine) for machine in patched)
+    if _is_too_many(index, bad, people, len(patched)):
+        return f"{bad} of the {len(patched)} machines that were patched are unhealthy or do not answer"
+    return ""
+
+
+def _list_patched(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> list[MachineView]:
+    """Return the machines that were patched. Nobody can say how those are that have left the inventory."""
+    return [
+        machine
+        for machine, progress in people
+        if machine.name in index.machines
+        and progress is not Progress.RUNNING
+        and _has_begun(index, rollout, phase, machine)
+    ]
+
+
+def _has_begun(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> bool:
+    return any(each.began for each in index.list_phase_tries(rollout, phase, machine.name))
+
+
+def _is_too_many(index: FleetIndex, bad: int, people: _People, patched: int) -> bool:
+    """Return whether bad machines are too large a share of a phase. Machines that are off or opted out don't count."""
+    idle = sum(progress in (Progress.AWAY, Progress.OPTED_OUT) for _, progress in people)
+    return bad * 100 > index.policy.max_unhealthy_percent * max(patched, len(people) - idle)
+
+
+def _is_gone(index: FleetIndex, machine: MachineView) -> bool:
+    seen = find_last_answer(machine)
+    return seen is None or index.now - seen > PATIENCE
+
+
+def _blame(
+    index: FleetIndex, rollout: Rollout, phase: Phase, people: _People, *, everything: bool
+) -> tuple[HeldUpdate, ...]:
+    """Return the updates that failed on more machines, of those that tried them, than may fail.
+
+    With ``everything`` the rollout is faulted. So what failed less often counts as well if nothing failed so often, and
+    so does what was installed on machines that failed, or became unhealthy, for no fault of an update.
+    """
+    tries = [
+        each for machine, _ in people for each in index.list_phase_tries(rollout, phase, machine.name) if each.began
+    ]
+    failed_for_good = {machine.name for machine, progress in people if progress is Progress.FAILED}
+    failures = _find_last_failures(tries, failed_for_good if not everything else None)
+    good = Counter(key for each in tries for key in each.installed)
+    allowed = 100 - index.policy.success_percent
+    reasons = {
+        key: next(iter(by_machine.values()))
+        for key, by_machine in failures.items()
+        if len(by_machine) * 100 > allowed * (len(by_machine) + good[key])
+    }
+    if everything:
+        reasons = reasons or {key: next(iter(by_machine.values())) for key, by_machine in failures.items()}
+        reasons |= _blame_installed(index, rollout, phase, people, failures)
+    return tuple(
+        HeldUpdate(name, version, reason, index.now, rollout.id)
+        for (name, version), reason in sorted(reasons.items())
+        if (name, version) not in index.held
+    )
+
+
+def _find_last_failures(tries: Iterable[Try], among: Collection[str] | None) -> dict[UpdateKey, dict[str, str]]:
+    """Return which updates failed and were not installed later: update -> machine -> reason."""
+    found: dict[UpdateKey, dict[str, str]] = {}
+    for each in tries:
+        for key in each.installed:
+            found.get(key, {}).pop(each.machine, None)
+        if among is None or each.machine in among:
+            for name, version, reason in each.failed_updates:
+                found.setdefault((name, version), {})[each.machine] = reason
+    return {key: by_machine for key, by_machine in found.items() if by_machine}
+
+
+def _blame_installed(
+    index: FleetIndex, rollout: Rollout, phase: Phase, people: _People, failures: dict[UpdateKey, dict[str, str]]
+) -> dict[UpdateKey, str]:
+    failing = {name for by_machine in failures.values() for name in by_machine}
+    found: dict[UpdateKey, str] = {}
+    for machine, progress in people:
+        is_bad = machine.name in index.machines and (machine.is_healthy is False or _is_gone(index, machine))
+        if machine.name in failing or not (is_bad or progress is Progress.FAILED):
+            continue
+        for each in index.list_phase_tries(rollout, phase, machine.name):
+            why = each.reason or "the machine was unhealthy afterwards"
+            found |= dict.fromkeys(each.installed, f"{machine.name} had it installed: {why}")
+    return found
+
+
+def find_phase_of(rollout: Rollout, location: str) -> Phase | None:
+    """Return the phase of a location, or None: the location was not there when the rollout was made."""
+    return next((phase for phase in rollout.phases if location in phase.locations), None)
+
+
+def mark_started(rollout: Rollout, numbers: Collection[int], now: datetime) -> Rollout:
+    """Return a rollout in which phases with these numbers have begun."""
+    phases = (
+        replace(phase, started_at=now) if phase.number in numbers and phase.started_at is None else phase
+        for phase in rollout.phases
+    )
+    return replace(rollout, phases=tuple(phases))

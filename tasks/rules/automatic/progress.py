@@ -1,0 +1,210 @@
+"""How far a rollout is: each phase, and each of its machines. Pure; for the command, the report and artifacts."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from tasks.rules.automatic.fleet_index import FleetIndex
+from tasks.rules.automatic.machine_progress import Progress, list_progress
+from tasks.rules.automatic.model import (
+    AutomaticPolicy,
+    FleetView,
+    MachineView,
+    Phase,
+    Rollout,
+    RolloutState,
+    RunPlan,
+    Try,
+)
+from tasks.states import OperationState
+
+_GOOD_STATES = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
+
+
+class MachineStage(StrEnum):
+    """Where a machine is in a rollout."""
+
+    DONE = "done"
+    RUNNING = "running"
+    FAILED = "failed"  # its last try failed; it may be tried again
+    WAITING = "waiting"
+    LEFT_OUT = "left out"  # opted out, or not seen: its phase does not wait for it
+
+
+_STAGES: Mapping[Progress, MachineStage] = {
+    Progress.READY: MachineStage.WAITING,
+    Progress.RUNNING: MachineStage.RUNNING,
+    Progress.DONE: MachineStage.DONE,
+    Progress.FAILED: MachineStage.FAILED,
+    Progress.AWAY: MachineStage.LEFT_OUT,
+    Progress.OPTED_OUT: MachineStage.LEFT_OUT,
+    Progress.BLOCKED: MachineStage.WAITING,
+}
+
+
+class PhaseStage(StrEnum):
+    """Where a phase is in its rollout."""
+
+    DONE = "done"
+    RUNNING = "running"
+    SOAKING = "soaking"
+    WAITING = "waiting"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True, slots=True)
+class MachineProgress:
+    """A machine that a rollout concerns.
+
+    Attributes:
+        tries: windows in which something was begun on it.
+        reason: of its last try, or "".
+    """
+
+    machine: str
+    location: str
+    stage: MachineStage
+    tries: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseProgress:
+    """A phase and its machines.
+
+    Attributes:
+        soaks_until: the earliest begin of the next phase; None: unknown, or not yet known.
+    """
+
+    phase: Phase
+    stage: PhaseStage
+    machines: tuple[MachineProgress, ...] = ()
+    soaks_until: datetime | None = None
+
+    def count(self, stage: MachineStage) -> int:
+        """Return how many of its machines are there."""
+        return sum(each.stage is stage for each in self.machines)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutProgress:
+    """A rollout and its phases."""
+
+    rollout: Rollout
+    phases: tuple[PhaseProgress, ...]
+
+
+def find_shown_rollout(view: FleetView) -> Rollout | None:
+    """Return the rollout that people want to see: the one that is under way, or else the last one."""
+    rolling = (each for each in view.rollouts if each.state is RolloutState.ROLLING_FORWARD)
+    return next(rolling, view.rollouts[-1] if view.rollouts else None)
+
+
+def measure_rollout(policy: AutomaticPolicy, view: FleetView, rollout: Rollout, now: datetime) -> RolloutProgress:
+    """Return how far a rollout is, from what is known of the fleet."""
+    index = FleetIndex(policy, view, now)
+    machines = [
+        MachineProgress(
+            machine.name,
+            _find_place(index, rollout, phase, machine),
+            _find_stage_of_machine(progress, index.list_tries(rollout, machine.name)),
+            index.count_used_tries(rollout, machine.name),
+            _find_last_reason(index.list_tries(rollout, machine.name)),
+        )
+        for phase in rollout.phases
+        for machine, progress in list_progress(index, rollout, phase)
+    ]
+    return build_progress(rollout, machines, now, policy.soak_hours)
+
+
+def _find_place(index: FleetIndex, rollout: Rollout, phase: Phase, machine: MachineView) -> str:
+    """Return the location in which a machine belongs to a phase. It may have been moved since it was tried there."""
+    tries = index.list_phase_tries(rollout, phase, machine.name)
+    was = next((each.location for each in reversed(tries) if each.location is not None), phase.locations[0])
+    return machine.location if machine.location in phase.locations else was
+
+
+def measure_recorded_rollout(
+    rollout: Rollout, tries: Sequence[Try], plans: Mapping[str, RunPlan], running: Collection[str], now: datetime
+) -> RolloutProgress:
+    """Return how far a rollout is, from the records of its runs alone. Machines without a run yet are not in it.
+
+    Args:
+        rollout: the rollout.
+        tries: of this rollout.
+        plans: the newest run of each machine that was in one.
+        running: machines whose run is not over.
+        now: the present time.
+    """
+    by_machine: dict[str, list[Try]] = {}
+    for each in sorted(tries, key=lambda one: one.ended_at):
+        by_machine.setdefault(each.machine, []).append(each)
+    machines = [
+        MachineProgress(
+            name,
+            plan.location,
+            _find_recorded_stage(by_machine.get(name, ()), is_running=name in running),
+            sum(each.began for each in by_machine.get(name, ())),
+            _find_last_reason(by_machine.get(name, ())),
+        )
+        for name, plan in plans.items()
+    ]
+    return build_progress(rollout, machines, now, None)
+
+
+def _find_stage_of_machine(progress: Progress, tries: Sequence[Try]) -> MachineStage:
+    """Return the stage. A machine that is tried again counts as failed until then."""
+    stage = _STAGES[progress]
+    began = [each for each in tries if each.began]
+    has_failed = stage is MachineStage.WAITING and bool(began) and began[-1].state not in _GOOD_STATES
+    return MachineStage.FAILED if has_failed else stage
+
+
+def _find_recorded_stage(tries: Sequence[Try], *, is_running: bool) -> MachineStage:
+    began = [each for each in tries if each.began]
+    if is_running:
+        return MachineStage.RUNNING
+    if not began:
+        return MachineStage.WAITING
+    return MachineStage.DONE if began[-1].state in _GOOD_STATES else MachineStage.FAILED
+
+
+def _find_last_reason(tries: Sequence[Try]) -> str:
+    began = [each for each in tries if each.began]
+    return began[-1].reason if began else ""
+
+
+def build_progress(
+    rollout: Rollout, machines: Sequence[MachineProgress], now: datetime, soak_hours: float | None
+) -> RolloutProgress:
+    """Return the phases of a rollout with their machines.
+
+    Args:
+        rollout: the rollout.
+        machines: all machines that it concerns, as far as they are known.
+        now: the present time.
+        soak_hours: of the policy; None: unknown.
+    """
+    phases = []
+    for number, phase in enumerate(rollout.phases):
+        after = rollout.phases[number + 1] if number + 1 < len(rollout.phases) else None
+        ends = None
+        if phase.ended_at is not None and soak_hours is not None and after is not None:
+            ends = phase.ended_at + timedelta(hours=soak_hours)
+        stage = _find_stage(rollout, phase, after, ends, now)
+        inside = tuple(each for each in machines if each.location in phase.locations)
+        phases.append(PhaseProgress(phase, stage, inside, ends if stage is PhaseStage.SOAKING else None))
+    return RolloutProgress(rollout, tuple(phases))
+
+
+def _find_stage(
+    rollout: Rollout, phase: Phase, after: Phase | None, soaks_until: datetime | None, now: datetime
+) -> PhaseStage:
+    if phase.ended_at is not None:
+        is_followed = after is None or after.started_at is not None
+        is_over = is_followed or rollout.state is not RolloutState.ROLLING_FORWARD
+        return PhaseStage.DONE if is_over or (soaks_until is not None and soaks_until <= now) else PhaseStage.SOAKING
+    if rollout.state is not RolloutState.ROLLING_FORWARD:
+        return PhaseStage.STOPPED
+    return PhaseStage.RUNNING if phase.started_at is not None else PhaseStage.WAITING

@@ -1,0 +1,141 @@
+"""Decides which updates go into a new rollout, and when a new rollout is created. Pure."""
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from tasks.rules.automatic.canaries import count_canary_phases
+from tasks.rules.automatic.deadlines import compute_due
+from tasks.rules.automatic.fleet_index import FleetIndex, has_run
+from tasks.rules.automatic.machine_progress import is_gone_for_long
+from tasks.rules.automatic.model import MachineView, Rollout, UpdateKey
+from tasks.rules.automatic.phases import build_phases, find_canaries
+
+_NIGHT = timedelta(days=1)
+
+
+def freeze_updates(index: FleetIndex) -> frozenset[UpdateKey]:
+    """Return all updates that a rollout would install: selected, held neither for all nor on every machine."""
+    found: set[UpdateKey] = set()
+    for machine in index.view.machines:
+        if not machine.opted_out:
+            found |= index.get_keys(machine)
+    return frozenset(found - index.held)
+
+
+def create_rollout(index: FleetIndex) -> Rollout | None:
+    """Return a new rollout, or None: one is under way, there is nothing to install, or it is too early."""
+    if index.rolling is not None:
+        return None
+    reasons = [(machine, keys) for machine in index.view.machines if (keys := _find_reasons(index, machine))]
+    known = (each for each in index.view.rollouts if not index.is_later(each.created_at))
+    last = max(known, key=lambda each: each.created_at, default=None)
+    if not reasons or (last is not None and not _is_time(index, last, reasons)):
+        return None
+    return build_rollout(index, _build_next_id(index.view.rollouts), index.now)
+
+
+def build_rollout(index: FleetIndex, rollout_id: str, created_at: datetime, waits_for: Collection[str] = ()) -> Rollout:
+    """Return a rollout of all that could be installed now.
+
+    Args:
+        index: the fleet.
+        rollout_id: its id.
+        created_at: when it was created.
+        waits_for: locations whose machines count also if they were not seen for long.
+    """
+    updates = freeze_updates(index)
+    locations = {machine.location for machine in index.view.machines}
+    there = [
+        each
+        for each in index.view.machines
+        if not each.opted_out and (each.location in waits_for or not is_gone_for_long(index, each))
+    ]
+    concerned = {each.location for each in there if index.get_keys(each) & updates}
+    for canary in find_canaries(index.policy, locations):
+        if any(each.location == canary and index.is_outdated(each, updates) for each in there):
+            concerned.add(canary)  # it goes first, unless a new assessment shows that it lacks nothing
+    return Rollout(rollout_id, created_at, updates, build_phases(index.policy, locations, concerned))
+
+
+def freeze_again(index: FleetIndex, rollout: Rollout) -> Rollout:
+    """Return a rollout with the updates of today, unless its first run has begun.
+
+    Its canary locations stay what they are while their machines are off: the rollout waits for them.
+    """
+    if any(phase.started_at is not None for phase in rollout.phases) or any(
+        each.rollout_id == rollout.id for each in index.view.tries
+    ):
+        return rollout
+    if any(run.plan is not None and run.plan.rollout_id == rollout.id for run in index.view.active_runs):
+        return rollout
+    canaries = rollout.phases[: count_canary_phases(index.policy, rollout)]
+    waits_for = {location for phase in canaries for location in phase.locations}
+    fresh = build_rollout(index, rollout.id, rollout.created_at, waits_for)
+    return replace(rollout, updates=fresh.updates, phases=fresh.phases)
+
+
+def find_next_creation(index: FleetIndex) -> datetime | None:
+    """Return from when on a new rollout may be created; None: one is under way, or there has been none."""
+    known = [each.created_at for each in index.view.rollouts if not index.is_later(each.created_at)]
+    if index.rolling is not None or not known:
+        return None
+    return max(known) + timedelta(hours=index.policy.new_rollout_hours)
+
+
+def can_catch_up(index: FleetIndex, machine: MachineView) -> bool:
+    """Return whether a machine gets what it lacks of the newest completed rollout without a new rollout.
+
+    Only where its phase has run. Otherwise all locations that were paused or off meanwhile would go in one night.
+    """
+    done = index.completed
+    if done is None or index.is_out_of_tries(done, machine.name):
+        return False
+    if not any(machine.location in phase.locations and has_run(phase) for phase in done.phases):
+        return False
+    remaining = index.find_remaining(done, machine)
+    return bool(remaining) and not remaining & index.held
+
+
+def _find_reasons(index: FleetIndex, machine: MachineView) -> frozenset[UpdateKey]:
+    """Return the updates for which a machine needs a new rollout.
+
+    A machine that is off needs none. Neither does one that can catch up, or that has used its tries: of what it has
+    tried often enough, people are told.
+    """
+    if machine.opted_out or not (index.is_seen(machine) or machine.can_wake):
+        return frozenset()
+    keys = index.get_keys(machine) - index.held
+    if not keys:
+        return keys
+    if can_catch_up(index, machine) and index.completed is not None:
+        keys -= index.completed.updates
+    for rollout in index.view.rollouts:
+        if keys and index.is_out_of_tries(rollout, machine.name):
+            keys -= rollout.updates
+    return keys
+
+
+def _is_time(index: FleetIndex, last: Rollout, reasons: Iterable[tuple[MachineView, frozenset[UpdateKey]]]) -> bool:
+    """Return whether enough time has passed, or a deadline would be missed otherwise."""
+    regular = last.created_at + timedelta(hours=index.policy.new_rollout_hours)
+    if index.now >= regular:
+        return True
+    latest_end = regular + estimate_duration(index, len(last.phases))
+    return any(
+        update.key in keys - last.updates and compute_due(index.policy, update, index.view.risks) < latest_end
+        for machine, keys in reasons
+        for update in index.list_selected(machine)
+    )
+
+
+def estimate_duration(index: FleetIndex, phases: int) -> timedelta:
+    """Return how long a rollout takes without failures: a night and the soak time for each phase."""
+    return phases * (_NIGHT + timedelta(hours=index.policy.soak_hours))
+
+
+def _build_next_id(rollouts: Iterable[Rollout]) -> str:
+    """Return the next number, so that two ticks that see the same rollouts give the same id."""
+    numbers = (each.id.rpartition("-")[2] for each in rollouts)
+    last = max((int(number) for number in numbers if number.isascii() and number.isdigit()), default=0)
+    return f"rollout-{last + 1:04}"

@@ -1,0 +1,267 @@
+"""Decides which runs start now, and why the other machines wait. Pure."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from urllib.parse import quote
+
+from tasks.model import Window
+from tasks.rules.automatic.fleet_index import FleetIndex
+from tasks.rules.automatic.machine_progress import Progress, find_progress
+from tasks.rules.automatic.model import MachineView, Phase, Rollout, RunPlan, Waiting
+from tasks.rules.automatic.phase_progress import Advance, find_phase_of
+from tasks.rules.automatic.rollout import can_catch_up
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.states import OperationState
+
+LEAST_MINUTES = 60.0
+"""Nothing starts with less time left in the off-peak hours, unless the window is shorter."""
+
+_SUCCESSFUL = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A machine that could be patched now if its availability zone has its turn."""
+
+    machine: MachineView
+    rollout: Rollout
+    phase: Phase
+    off_peak: Window
+    due: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Starts:
+    """The runs that start now, and who waits."""
+
+    plans: tuple[RunPlan, ...] = ()
+    waiting: tuple[Waiting, ...] = ()
+
+
+def find_starts(index: FleetIndex, found: Advance | None) -> Starts:
+    """Return the runs that start now, the machines with the earliest deadline first, and who waits for what.
+
+    Args:
+        index: the fleet.
+        found: the rollout that is under way; None: there is none.
+    """
+    turns: list[Turn] = []
+    waiting: list[Waiting] = []
+    for machine in index.view.machines:
+        if index.get_keys(machine) or index.list_selected(machine):
+            turn = find_turn(index, found, machine)
+            (turns if isinstance(turn, Turn) else waiting).append(turn)  # type: ignore[arg-type]  # each in its list
+    plans: list[RunPlan] = []
+    busy = {run.plan.location for run in index.view.active_runs if run.plan is not None}
+    for location, theirs in _group_by_location(turns):
+        zone, reason = _choose_zone(index, found, location, theirs)
+        reason = _find_busy_pair(index, location, busy) or reason
+        chosen = [turn for turn in theirs if turn.machine.availability_zone == zone and not reason]
+        plans += _build_plans(index, chosen)
+        busy.update(turn.machine.location for turn in chosen)
+        why = reason or f"availability zone {zone or '(none)'} of its location is first"
+        left = (turn.machine.name for turn in theirs if reason or turn.machine.availability_zone != zone)
+        waiting += [Waiting(name, why) for name in left]
+    return Starts(tuple(plans), tuple(sorted(waiting, key=lambda each: each.machine)))
+
+
+def _group_by_location(turns: Iterable[Turn]) -> list[tuple[str, list[Turn]]]:
+    """Return the machines of each location, the location with the earliest deadline first."""
+    found: dict[str, list[Turn]] = defaultdict(list)
+    for turn in turns:
+        found[turn.machine.location].append(turn)
+    return sorted(found.items(), key=lambda item: (min(turn.due for turn in item[1]), item[0]))
+
+
+def _find_busy_pair(index: FleetIndex, location: str, busy: Collection[str]) -> str:
+    """Return why a location waits for one that it is paired with, or "".
+
+    Their phases differ, but machines that were off catch up later than their phase.
+    """
+    paired = (set(group) - {location} for group in index.policy.paired_locations if location in group)
+    found = sorted(other for group in paired for other in group if other in busy)
+    return f"the paired location {found[0]} is being patched" if found else ""
+
+
+def find_turn(index: FleetIndex, found: Advance | None, machine: MachineView) -> Turn | Waiting:
+    """Return that a machine could be patched now, or why it waits."""
+    offered = _find_obstacle(index, machine) or _find_offer(index, found, machine)
+    if isinstance(offered, Waiting):
+        return offered
+    rollout, phase = offered
+    off_peak = _find_silence(index, machine) or _find_window(index, machine)
+    if isinstance(off_peak, Waiting):
+        return off_peak
+    due = index.find_due(machine, index.find_remaining(rollout, machine))
+    return Turn(machine, rollout, phase, off_peak, due or index.now)
+
+
+def _find_obstacle(index: FleetIndex, machine: MachineView) -> Waiting | None:
+    if machine.name in index.run_of:
+        return Waiting(machine.name, f"run {index.run_of[machine.name].run_id} has it")
+    if machine.opted_out:
+        return Waiting(machine.name, f"it is not patched automatically: {machine.opted_out}")
+    return None
+
+
+def _find_silence(index: FleetIndex, machine: MachineView) -> Waiting | None:
+    if not index.is_seen(machine) and not machine.can_wake:
+        return Waiting(machine.name, "it does not answer; it is asked every hour")
+    blocked = index.find_unhealthy_set(machine)
+    return Waiting(machine.name, blocked) if blocked else None
+
+
+def _find_offer(index: FleetIndex, found: Advance | None, machine: MachineView) -> tuple[Rollout, Phase] | Waiting:
+    """Return the rollout whose updates a machine gets next, and its phase there, or why there is none now."""
+    reason, until = "the next rollout has its updates", None
+    if found is not None:
+        phase = find_phase_of(found.rollout, machine.location)
+        if phase is not None and index.find_remaining(found.rollout, machine):
+            if index.is_out_of_tries(found.rollout, machine.name):
+                return Waiting(machine.name, f"it was tried {index.policy.max_tries} times in {found.rollout.id}")
+            if phase.number <= found.open_phases:
+                offer = (found.rollout, phase)
+                return Waiting(machine.name, f"{found.rollout.id} pauses: {found.pause}") if found.pause else offer
+            reason = f"phase {phase.number} of {found.rollout.id} has not begun; phase {found.open_phases} is under way"
+    if index.completed is not None and can_catch_up(index, machine):
+        phase = find_phase_of(index.completed, machine.location)
+        if phase is not None:
+            return index.completed, phase
+    keys = index.get_keys(machine)
+    if not keys:
+        held = index.list_selected(machine)[0].held
+        return Waiting(machine.name, f"the machine does not install its updates: {held}")
+    if keys <= index.held:
+        reason = "its updates are held, because they failed elsewhere"
+    return Waiting(machine.name, reason, until)
+
+
+def _find_window(index: FleetIndex, machine: MachineView) -> Window | Waiting:
+    """Return the off-peak hours in which a machine can be patched now, or why it can't."""
+    off_peak = index.find_off_peak(machine.zone)
+    following = index.find_next_off_peak(machine.zone).start
+    if off_peak is None:
+        return Waiting(machine.name, "its off-peak hours have not begun", following)
+    if any(each.ended_at >= off_peak.start for each in index.tries_of.get(machine.name, ())):
+        return Waiting(machine.name, "it had its turn in these off-peak hours", following)
+    left = (off_peak.end - index.now).total_seconds() / 60
+    whole = (off_peak.end - off_peak.start).total_seconds() / 60
+    if left < min(LEAST_MINUTES, index.policy.window_minutes, whole / 2):
+        return Waiting(machine.name, "too little is left of its off-peak hours", following)
+    freeze = find_freeze(_cut_window(index, off_peak), index.view.freezes)
+    if freeze is not None:
+        return Waiting(machine.name, f"nothing may be changed: {freeze.reason or 'a freeze'}", freeze.end)
+    return off_peak
+
+
+def _cut_window(index: FleetIndex, off_peak: Window) -> Window:
+    end = min(off_peak.end, index.now + timedelta(minutes=index.policy.window_minutes))
+    return Window(index.now, end, off_peak.zone)
+
+
+def _choose_zone(index: FleetIndex, found: Advance | None, location: str, turns: Sequence[Turn]) -> tuple[str, str]:
+    """Return the availability zone of a location that has its turn, or why none has."""
+    running = {
+        run.plan.availability_zone
+        for run in index.view.active_runs
+        if run.plan is not None and run.plan.location == location
+    }
+    zones = {turn.machine.availability_zone for turn in turns}
+    if running:
+        zones = zones & running if len(running) == 1 else set()
+        if not zones:
+            return "", f"availability zone {min(running) or '(none)'} of its location is being patched"
+    begun, reason = _find_begun_zones(index, found, location)
+    allowed = zones if not reason else zones & begun
+    if not allowed:
+        return "", reason
+    earliest = {
+        zone: min(turn.due for turn in turns if turn.machine.availability_zone == zone) for zone in sorted(allowed)
+    }
+    return min(allowed, key=lambda zone: (zone not in begun, earliest[zone], zone)), ""
+
+
+def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -> tuple[set[str], str]:
+    """Return the zones that the rollout has reached, and why no other zone may begin, or ""."""
+    if found is None:
+        return set(), ""
+    begun: set[str] = set()
+    untried: dict[str, int] = defaultdict(int)
+    results: dict[str, list[bool]] = defaultdict(list)
+    open_still: set[str] = set()
+    for machine in index.by_location[location]:
+        zone, tries = machine.availability_zone, index.list_tries(found.rollout, machine.name)
+        progress = find_progress(index, found.rollout, machine)
+        if progress is Progress.READY:
+            open_still.add(zone)
+            untried[zone] += not tries
+        if tries:
+            begun.add(zone)
+            began = [each for each in tries if each.began]
+            is_good = bool(began) and began[-1].state in _SUCCESSFUL and machine.is_healthy is not False
+            results[zone] += [is_good] if began else []
+    for zone in sorted(begun):
+        if untried[zone]:
+            return begun, f"availability zone {zone or '(none)'} of its location is not through"
+        bad = results[zone].count(False)
+        if zone in open_still and bad * 100 > index.policy.failure_budget_percent * len(results[zone]):
+            return begun, f"{bad} machines of availability zone {zone or '(none)'} failed; they are tried again first"
+    return begun, ""
+
+
+def _build_plans(index: FleetIndex, turns: Iterable[Turn]) -> list[RunPlan]:
+    groups: dict[tuple[str, str], list[Turn]] = defaultdict(list)
+    for turn in turns:
+        groups[turn.rollout.id, turn.machine.zone].append(turn)
+    return [_build_plan(index, theirs) for _, theirs in sorted(groups.items())]
+
+
+def _build_plan(index: FleetIndex, turns: Sequence[Turn]) -> RunPlan:
+    first = turns[0]
+    machine, window = first.machine, _cut_window(index, first.off_peak)
+    parts = (machine.location, machine.availability_zone, machine.zone)
+    attempt = 1 + _count_runs(index, first)
+    key = "/".join(
+        (
+            first.rollout.id,
+            str(first.phase.number),
+            *(quote(part, safe="") or "-" for part in parts),
+            f"{first.off_peak.start:%Y%m%dT%H%MZ}",
+            str(attempt),
+        )
+    )
+    return RunPlan(
+        key=key,
+        rollout_id=first.rollout.id,
+        phase=first.phase.number,
+        location=machine.location,
+        availability_zone=machine.availability_zone,
+        zone=machine.zone,
+        machines=tuple(turn.machine.name for turn in sorted(turns, key=lambda turn: (turn.due, turn.machine.name))),
+        window_start=index.now,
+        window_minutes=(window.end - window.start).total_seconds() / 60,
+    )
+
+
+def _count_runs(index: FleetIndex, turn: Turn) -> int:
+    """Return how many runs of this rollout and these machines are known in these off-peak hours."""
+    place = (turn.machine.location, turn.machine.availability_zone, turn.machine.zone)
+    ended = {
+        each.run_id
+        for each in index.view.tries
+        if each.rollout_id == turn.rollout.id
+        and each.ended_at >= turn.off_peak.start
+        and (other := index.machines.get(each.machine)) is not None
+        and (other.location, other.availability_zone, other.zone) == place
+    }
+    unfinished = {
+        run.run_id
+        for run in index.view.active_runs
+        if (plan := run.plan) is not None
+        and plan.rollout_id == turn.rollout.id
+        and (plan.location, plan.availability_zone, plan.zone) == place
+        and plan.window_start >= turn.off_peak.start
+    }
+    return len(ended | unfinished)

@@ -1,0 +1,182 @@
+"""Whether another member of a machine set may go out of service now. Pure.
+
+A member is out of service while a run has a slot for it, and while it is known not to be healthy. The rule counts both
+together, so a set in which a member is down anyway gives that many fewer turns.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from inventory.machine import Machine
+from inventory.machine_sets import MachineSet
+from tasks.protocols.set_slots import SetSlot
+
+_MAX_NAMED = 3
+
+
+class WaitsFor(StrEnum):
+    """What may change so that a refused member may begin."""
+
+    TURN = "turn"  # the turn of another member, or another run, ends
+    HEALTH = "health"  # a member gets healthy again
+    LATER_WAVE = "later wave"  # members of an earlier role are in a later wave of this run
+    NOTHING = "nothing"  # it never may in this run
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a member may not begin now.
+
+    Attributes:
+        reason: names the set, and who is out of service.
+        waits_for: whether waiting can help.
+    """
+
+    reason: str
+    waits_for: WaitsFor
+
+
+@dataclass(frozen=True, slots=True)
+class SetSituation:
+    """Who of a machine set is out of service.
+
+    Attributes:
+        slots: the slots of its members that count; see ``select_slots``.
+        down: members that are known not to be healthy, with the reason. Members with a slot may be among them.
+        domains: the update domains of all members; empty if the set has none.
+        returning: members that an earlier run left drained and that this run brings back.
+        later: members that have their turn in a later wave of this run.
+        abandoned: unfinished runs that no process executes.
+    """
+
+    machine_set: MachineSet
+    slots: Sequence[SetSlot]
+    down: Mapping[str, str]
+    domains: Mapping[str, str]
+    returning: Collection[str] = ()
+    later: Collection[str] = ()
+    abandoned: Collection[str] = ()
+
+
+def select_slots(machine_set: MachineSet, slots: Sequence[SetSlot], domains: Mapping[str, str]) -> tuple[SetSlot, ...]:
+    """Return one slot for each member that is out of service, of whatever set.
+
+    Another inventory may know the same machines by another name of their set, or use the name for other machines. So
+    the machine decides, and its update domain is that of this inventory.
+    """
+    found: dict[str, SetSlot] = {}
+    for slot in slots:
+        if slot.machine in machine_set.members and (
+            slot.machine not in found or (slot.set_name == machine_set.name and not slot.is_left)
+        ):
+            found[slot.machine] = replace(slot, domain=domains.get(slot.machine, ""))
+    return tuple(found.values())
+
+
+def find_domain(machine_set: MachineSet, machine: Machine) -> str:
+    """Return the update domain of a member. Members without the tag are one domain together."""
+    return machine.tags.get(machine_set.update_domain, "") if machine_set.update_domain else ""
+
+
+def check_capacity(situation: SetSituation, machine: str, run_id: str) -> Refusal | None:
+    """Return why a member may not go out of service now; None if it may.
+
+    Args:
+        situation: of the set.
+        machine: the member.
+        run_id: the run that wants to change it.
+    """
+    if not _find_obstacle(situation, machine, run_id, situation.slots, situation.down):
+        return None
+    reason = _describe(situation, machine, run_id)
+    lasting = [slot for slot in situation.slots if slot.run_id == run_id and slot.reason]
+    if _find_obstacle(situation, machine, run_id, lasting, {}):
+        return Refusal(reason, WaitsFor.NOTHING)
+    lasting += [slot for slot in situation.slots if slot.is_left and slot.machine not in situation.returning]
+    if _find_obstacle(situation, machine, run_id, lasting, situation.down):
+        return Refusal(reason, WaitsFor.HEALTH)
+    lasting += [
+        slot for slot in situation.slots if slot.machine in situation.later and (slot.is_left or slot.run_id == run_id)
+    ]
+    if _find_obstacle(situation, machine, run_id, lasting, situation.down):
+        return Refusal(reason, WaitsFor.LATER_WAVE)
+    return Refusal(reason, WaitsFor.TURN)
+
+
+def _find_obstacle(
+    situation: SetSituation, machine: str, run_id: str, slots: Sequence[SetSlot], down: Mapping[str, str]
+) -> str:
+    """Return the limit that does not allow a member to go out of service beside these slots and members, or ""."""
+    machine_set = situation.machine_set
+    if any(slot.machine == machine and slot.run_id != run_id and not slot.is_left for slot in slots):
+        return "the machine itself"
+    others = {slot.machine for slot in slots} | set(down)
+    others.discard(machine)
+    if machine_set.update_domain:
+        own = situation.domains.get(machine, "")
+        of_slots = {slot.domain for slot in slots if slot.machine != machine}
+        of_down = {situation.domains.get(name, "") for name in others & set(down)}
+        if any(domain != own for domain in of_slots | of_down):
+            return "one update domain at a time"
+    allowed = machine_set.allowed_unavailable
+    if len(others) + 1 > allowed:
+        return f"{allowed} of {len(machine_set.members)} may be out of service"
+    if machine_set.quorum is not None and len(machine_set.members) - len(others) - 1 < machine_set.quorum:
+        return f"{machine_set.quorum} of {len(machine_set.members)} must be healthy"
+    return ""
+
+
+def _describe(situation: SetSituation, machine: str, run_id: str) -> str:
+    limit = _find_obstacle(situation, machine, run_id, situation.slots, situation.down)
+    slots = [slot for slot in situation.slots if slot.machine != machine or slot.run_id != run_id]
+    held = {slot.machine for slot in slots}
+    parts = [_describe_slot(slot, run_id, situation) for slot in slots]
+    parts += [f"{name} is not healthy: {why}" for name, why in situation.down.items() if name not in {*held, machine}]
+    more = [f"{len(parts) - _MAX_NAMED} more are out of service"] if len(parts) > _MAX_NAMED else []
+    named = "; ".join([*parts[:_MAX_NAMED], *more])
+    return f"set {situation.machine_set.name}: {f'{named} ({limit})' if named else limit}"
+
+
+def _describe_slot(slot: SetSlot, run_id: str, situation: SetSituation) -> str:
+    why = f": {slot.reason}" if slot.reason else ""
+    if slot.is_left:
+        return describe_left_drained(slot)
+    if slot.run_id == run_id:
+        return f"{slot.machine} is still out of service{why}" if why else f"{slot.machine} has its turn"
+    if slot.run_id in situation.abandoned:
+        remedy = f"`fleetpatch resume {slot.run_id}`, or `fleetpatch resume {slot.run_id} --finalize`"
+        return f"run {slot.run_id} has {slot.machine}{why}, and no process executes it: {remedy}"
+    return f"run {slot.run_id} has {slot.machine}{why}"
+
+
+def describe_left_drained(slot: SetSlot) -> str:
+    """Return which run left a member drained, and what people do about it."""
+    name = slot.machine
+    remedy = f"patch {name} again, or bring it back and say `fleetpatch sets release {name}`"
+    return f"run {slot.run_id} left {name} drained: {remedy}"
+
+
+def find_rank(machine_set: MachineSet, role: str) -> int:
+    """Return the place of a role in the order of a set. Roles that are not listed come first."""
+    return machine_set.order.index(role) + 1 if role in machine_set.order else 0
+
+
+def check_role_order(
+    machine_set: MachineSet, role: str, left: Mapping[str, str], in_later_waves: Collection[str]
+) -> Refusal | None:
+    """Return why the turn of a member's role has not come yet; None if it has.
+
+    Args:
+        machine_set: the set.
+        role: of the member.
+        left: the roles of the other members that this run has still to change.
+        in_later_waves: those of them that begin only in a later wave.
+    """
+    earlier = [name for name, other in left.items() if find_rank(machine_set, other) < find_rank(machine_set, role)]
+    if not earlier:
+        return None
+    named = ", ".join(f"{name} ({left[name] or 'no listed role'})" for name in earlier[:_MAX_NAMED])
+    more = f" and {len(earlier) - _MAX_NAMED} more" if len(earlier) > _MAX_NAMED else ""
+    waits_for = WaitsFor.LATER_WAVE if all(name in in_later_waves for name in earlier) else WaitsFor.TURN
+    return Refusal(f"set {machine_set.name}: it is {role}, and first come {named}{more}", waits_for)

@@ -1,0 +1,114 @@
+"""A member of machine sets: its role, its health, and whether it may be brought back into its sets."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Final
+
+from inventory.addresses import DEFAULT_PORTS, WINRM_PORTS
+from inventory.machine import Check, CheckKind, Machine, TransportKind
+from inventory.machine_sets import SetRole
+from tasks.errors import FleetpatchError, RequestError
+from tasks.model import Finding
+from tasks.protocols.clock import Deadline
+from tasks.protocols.records import JournalMark
+from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.runs.set_hooks import build_hook_name
+from tasks.states import FindingLevel, HookPoint, RebootState
+from tasks.steps.context.journal import MACHINE_CHANGING_ACTS
+from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_state import MachineState
+from tasks.steps.context.run_context import RunContext
+from tasks.steps.machine.custom_checks import COMMAND_GRACE_SECONDS, run_check
+
+_ACTS_OUT_OF_SERVICE: Final = MACHINE_CHANGING_ACTS - {"stage"}  # a download changes nothing that serves
+_ANSWER_SECONDS: Final = 10.0
+
+
+def ask_role(context: MachineContext, role: SetRole) -> str:
+    """Return the role of a member: its tag, or the first word that its command says. "": none.
+
+    Raises:
+        PatchError: the member can't be asked, or its command failed.
+    """
+    if not role.command:
+        return role.find_in_tags(context.state.machine.tags)
+    deadline = Deadline.after(context.run_context.clock, role.timeout_seconds + COMMAND_GRACE_SECONDS)
+    parameters = {"command": role.command, "timeout": f"{role.timeout_seconds:.0f}"}
+    script = context.build_shared_script("probe", parameters)
+    answer = context.transport.run_script(script, deadline=deadline).find_records("probe")
+    code = answer[0].get("exit_code") if answer else None
+    text = str(answer[0].get("text", "")).strip() if answer else ""
+    if code != 0:
+        raise RequestError(f"the command for its role ended with {code}: {text[-300:]}", machine=context.name)
+    return text.split(maxsplit=1)[0] if text else ""
+
+
+def build_member_context(run_context: RunContext, machine: Machine) -> MachineContext:
+    """Return a context to ask a member with a connection of its own. Close its transport after that.
+
+    Raises:
+        FleetpatchError: there is no way to connect.
+    """
+    return MachineContext(run_context, run_context.connect(machine), MachineState(machine))
+
+
+def check_member(context: MachineContext, checks: Sequence[Check]) -> str:
+    """Return why a member is not healthy, or "". Without checks: whether it answers at its port."""
+    for check in checks or _build_default_checks(context.state.machine):
+        try:
+            finding = run_check(context, check)
+        except FleetpatchError as error:
+            return f"{check.name}: {error.message}"
+        if finding.level is FindingLevel.BLOCK:
+            return f"{finding.check}: {finding.message}"
+    return ""
+
+
+def _build_default_checks(machine: Machine) -> tuple[Check, ...]:
+    if machine.transport is TransportKind.LOCAL:
+        return ()
+    if machine.jump:  # its port can't be reached from here
+        return (Check("login", CheckKind.COMMAND, "exit 0", timeout_seconds=_ANSWER_SECONDS),)
+    is_winrm = machine.transport is TransportKind.WINRM
+    port = machine.port or (WINRM_PORTS[machine.winrm.scheme] if is_winrm else DEFAULT_PORTS[machine.transport])
+    return (Check("port", CheckKind.TCP, str(port), timeout_seconds=_ANSWER_SECONDS),)
+
+
+def explain_left_drained(context: MachineContext) -> str:
+    """Return why a member may not be brought back into its sets, or "".
+
+    A member that was changed comes back only if its validation found it healthy. Otherwise users would meet a machine
+    that is dead or half-patched. A member on which nothing has begun comes back.
+
+    Raises:
+        RecordsError: the journal can't be read.
+    """
+    validation = context.state.validation
+    if validation is not None:
+        return "" if validation.is_healthy else f"validation: {describe_blocking_findings(validation.findings)}"
+    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    if not any(entry.mark is JournalMark.BEFORE and entry.act in _ACTS_OUT_OF_SERVICE for entry in entries):
+        return ""
+    state = context.state
+    failed = [f"the reboot failed: {each.reason}" for each in state.reboots if each.state is RebootState.FAILED]
+    why = state.error.message if state.error else failed[-1] if failed else state.halted
+    return f"it was changed, and it is not known to be healthy{f': {why}' if why else ''}"
+
+
+def find_drained_sets(context: MachineContext, set_names: Sequence[str]) -> Collection[str]:
+    """Return of which of these sets a drained member still is drained: no undrain has succeeded in this run."""
+    back = {
+        each.hook.name for each in context.state.hooks if each.succeeded and each.hook.place is HookPoint.AFTER_MACHINE
+    }
+    return {name for name in set_names if build_hook_name(name, "undrain") not in back}
+
+
+def add_health_finding(context: MachineContext, check: str, why: str) -> None:
+    """Report that a member is not healthy after its turn: as a fault of the validation, if there was one."""
+    remedy = "Look at the machine. No more members of its set begin in this run than its limits allow."
+    validation = context.state.validation
+    if validation is None:
+        context.add_finding(Finding(check, FindingLevel.WARN, why, remedy))
+        return
+    findings = (*validation.findings, Finding(check, FindingLevel.BLOCK, why, remedy))
+    context.state = replace(context.state, validation=replace(validation, findings=findings))
