@@ -30,6 +30,7 @@ TOOLS = {
         'case $1 in list-sessions) ls "$place/sessions" | sed "s/$/ 1000 x/" ;;\n'
         'show-session) cat "$place/sessions/$2" ;; esac\n'
     ),
+    "sync": "",  # it waits for all that this whole computer writes
     "who": 'cat "$(dirname "$0")/../who" 2>/dev/null\n',
     "busctl": 'cat "$(dirname "$0")/inhibitors" 2>/dev/null\n',
     "dpkg-query": 'cat "$(dirname "$0")/packages" 2>/dev/null\n',
@@ -94,10 +95,11 @@ class Machine:
         pytest.fail("the order is not over")
 
     def was_powered_off(self) -> bool:
-        note, until = self.place / "orders", time.monotonic() + 60
-        while not note.exists() and time.monotonic() < until:
+        """Whether it is ordered once, waited for until the words stand there: the file is made before they are."""
+        note, until = self.place / "orders", time.monotonic() + 300
+        while not (said := note.read_text() if note.exists() else "") and time.monotonic() < until:
             time.sleep(0.02)
-        return note.exists() and note.read_text() == "poweroff\n"
+        return said == "poweroff\n"
 
     def refused(self, about: str, work: str = "off") -> str:
         power, answer = self.run(work)
