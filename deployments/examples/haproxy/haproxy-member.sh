@@ -12,7 +12,8 @@
 #   undrain  HAProxy's own health check must first pass anew; then the server gets requests again
 #   healthy  succeed if the server gets requests. "level user" is enough for this
 #
-# All may run twice. A server that somebody else has put into maintenance is brought back, too. WAIT_SECONDS (120) limits each wait, per HAProxy. Exit code 0: done; 1: not done; 2: wrong words.
+# All may run twice. `undrain` also brings back a server that a person has put into maintenance.
+# WAIT_SECONDS (120) limits each wait, per HAProxy. Exit code 0: done; 1: not done; 2: wrong words.
 set -euo pipefail
 
 die() { echo "haproxy-member: $*" >&2; exit 1; }

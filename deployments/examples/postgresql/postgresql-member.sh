@@ -9,8 +9,8 @@
 #   postgresql-member.sh rejoin    for people: make a former primary that went another way a standby (pg_rewind). What
 #                                  only this member has is lost
 #
-# All may run twice: a switchover that was interrupted is taken up where it was. Nothing is promoted before the old primary
-# has stopped cleanly and the standby has all it wrote. Settings, as lines of sh, in /etc/postgresql-member.conf:
+# All may run twice: the next call finishes an interrupted switchover. The standby is promoted only after the old
+# primary has stopped cleanly and the standby has all that it wrote. Settings, as lines of sh, in /etc/postgresql-member.conf:
 #
 #   MEMBERS="10.0.0.11 10.0.0.12 10.0.0.13"    # addresses of all members, this one included
 #   DATA=/var/lib/postgresql/15/main  SERVICE=postgresql@15-main  PROGRAMS=/usr/lib/postgresql/15/bin
