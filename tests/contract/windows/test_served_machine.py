@@ -1,6 +1,7 @@
 """A whole Windows machine of the tests: a real PowerShell, reached by pywinrm; its power and its network agree."""
 
 import base64
+import contextlib
 import time
 
 import pytest
@@ -48,7 +49,9 @@ def test_a_script_gets_its_input_and_its_output_errors_and_exit_code_come_back(s
 def test_a_restart_ordered_on_the_machine_closes_its_ports_and_loses_its_shells(served):
     protocol = client(served.host)
     shell = protocol.open_shell()
-    assert run(client(served.host), powershell(SHUTDOWN), b"").exit_code == 0
+    # The machine may go off before the answer is out, and be on again before the client closes its shell.
+    with contextlib.suppress(requests.exceptions.RequestException, WSManFaultError):
+        assert run(client(served.host), powershell(SHUTDOWN), b"").exit_code == 0
     wait_until_on(served, 2)
     assert served.host.boots == 2
     again = client(served.host)
