@@ -85,7 +85,8 @@ members() { # the processes in host I's cgroups
   for group in $(hierarchies); do find "$group/$NAME-$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
 }
 
-cut_power() { local all; all=$(members "$1"); xargs -r kill -9 <<<"$all" 2>/dev/null || true; }  # all of host I at once
+# All processes of host I end at once: each is stopped first. Else a program whose child was killed first would go on.
+cut_power() { local all signal; all=$(members "$1"); for signal in STOP KILL; do xargs -r kill -"$signal" <<<"$all" 2>/dev/null || true; done; }
 
 reap() { # end what is left in host I's cgroups, and remove them
   local group
