@@ -31,7 +31,8 @@ def count_failures(report: Path) -> int:
 
 def run_alone(test: str) -> bool:
     """Run one test without any beside it; return whether it passed."""
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]).returncode == 0
+    words = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    return subprocess.run(words, check=False).returncode == 0
 
 
 def rerun(failures: int, tests: Sequence[str], run: Run = run_alone) -> list[str]:

@@ -29,7 +29,7 @@ def client(host: WindowsHost, transport: str = "ntlm", *, https: bool = False, *
         "username": host.user,
         "password": host.password,
         "ca_trust_path": str(host.ca_file),
-        "proxy": None,
+        "proxy": "",  # with None, each message changes the environment for a moment, in all threads
         "operation_timeout_sec": 20,
         "read_timeout_sec": 60,
     }

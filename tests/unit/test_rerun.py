@@ -10,8 +10,13 @@ REPORT = '<testsuites><testsuite errors="{errors}" failures="{failures}" tests="
 
 
 def test_a_test_that_passes_each_time_by_itself_is_fragile():
-    runs = []
-    assert rerun.rerun(1, ["a"], lambda test: runs.append(test) is None) == ["a"]
+    runs: list[str] = []
+
+    def run(test: str) -> bool:
+        runs.append(test)
+        return True
+
+    assert rerun.rerun(1, ["a"], run) == ["a"]
     assert runs == ["a"] * rerun.TIMES
 
 

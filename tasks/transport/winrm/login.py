@@ -206,7 +206,9 @@ def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
             cert_key_pem=str(key) if key else None,
             message_encryption="auto" if is_https else "always",
             kerberos_hostname_override=settings.kerberos_hostname,
-            proxy=None,
+            # No proxy. With None, requests changes the environment of the process for a moment at each login: threads
+            # that log in at the same time then fail (KeyError: 'no_proxy'), or leave the variable set for all others.
+            proxy="",
         )
     except WinRMError as error:
         raise CredentialError(f"this login can't be used: {error}", hint=_REFUSED_HINTS[how]) from error

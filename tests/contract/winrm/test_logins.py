@@ -1,5 +1,7 @@
 """Logins to a Windows host on loopback: what is proven, what is refused, and how often a password is sent."""
 
+import os
+
 import pytest
 
 from inventory.machine import WinrmAuthentication
@@ -29,6 +31,25 @@ def test_a_password_logs_in_once_for_many_scripts(host, how, https):
     assert {login.outcome for login in host.accounts.logins} == {"ok"}
     assert len(host.accounts.logins) == 1 or how is BASIC  # which is sent with each message
     assert host.shells.open == []
+
+
+@pytest.mark.parametrize(("how", "https"), [(NTLM, True), (NTLM, False), (BASIC, True)])
+def test_no_login_changes_or_follows_the_environment(host, how, https, monkeypatch):
+    """Machines log in side by side, in threads of one process: a change of its environment would reach the others."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")  # where nothing listens
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    changed = set()
+    set_item = type(os.environ).__setitem__
+
+    def record(environment, name, value):
+        changed.add(name)
+        set_item(environment, name, value)
+
+    monkeypatch.setattr(type(os.environ), "__setitem__", record)
+    with session(machine(host, how, https=https), host.password) as it:
+        records = it.run_script(ask("say", text="here"), deadline=soon()).records
+    assert records == ({"kind": "said", "text": "here"},)
+    assert changed <= {"NTLM_USER_FILE"}  # of the host, which is in this process and changes it one by one
 
 
 def test_a_client_certificate_logs_in(host):

@@ -26,3 +26,9 @@ def run(machine: WindowsMachine, script: str, logon: Logon = "network") -> list[
     done = machine.powershell.run_script(strict + script, logon=logon)
     assert (done.exit_code, done.stderr) == (0, b""), (done.stdout + done.stderr).decode()
     return done.stdout.decode().replace("\r\n", "\n").splitlines()
+
+
+def order_restart(machine: WindowsMachine, arguments: str = "/r /t 0") -> None:
+    """Restart it with shutdown.exe. The machine may be off before the answer is out: then there is no exit code."""
+    done = machine.powershell.run_script(f"shutdown.exe {arguments}; exit $LASTEXITCODE", logon="network")
+    assert done.exit_code in {0, None}, (done.stdout + done.stderr).decode()

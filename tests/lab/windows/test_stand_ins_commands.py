@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from tests.lab.windows.machine import WindowsMachine, add_event
-from tests.lab.windows.running import MakeMachine, run
+from tests.lab.windows.running import MakeMachine, order_restart, run
 from tests.lab.windows.scenario import SERVICES, Disk, Scenario, Service
 from tests.lab.windows.state import change_state
 
@@ -126,7 +126,7 @@ def test_a_shutdown_is_scheduled_once_can_be_aborted_and_reboots_the_machine(mac
     assert shutdown("/r /t 600 /d p:2:17 /c 'updates'") == "0"
     assert shutdown("/r /t 600") == "1190"
     assert shutdown("/a") == "0"
-    assert shutdown("/r /t 0 /d p:2:17") == "0"
+    order_restart(machine, "/r /t 0 /d p:2:17")
     machine.wait_for_boot(2)
 
     assert run(machine, "(Get-CimInstance Win32_OperatingSystem).LastBootUpTime.ToFileTimeUtc()") != old

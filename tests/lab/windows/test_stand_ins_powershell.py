@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab.windows.machine import WindowsMachine
-from tests.lab.windows.running import ID, MakeMachine, run
+from tests.lab.windows.running import ID, MakeMachine, order_restart, run
 from tests.lab.windows.scenario import Scenario, Update
 
 
@@ -125,7 +125,7 @@ def test_a_machine_keeps_its_files_and_stable_keys_over_a_power_cut(machine: Win
 
 def test_a_machine_that_hangs_at_its_boot_does_not_come_back(make_machine: MakeMachine) -> None:
     machine = make_machine(Scenario(hangs_at_boot=True))
-    assert run(machine, "shutdown.exe /r /t 0; $LASTEXITCODE")[-1] == "0"
+    order_restart(machine)
 
     machine.wait_until(lambda state: state["power"] == "restarting")
     with pytest.raises(AssertionError, match="boot 2 did not come"):
