@@ -3,14 +3,14 @@
 import base64
 import binascii
 import contextlib
-import os
 import struct
-import threading
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Literal
 
 import spnego
+import spnego._ntlm as spnego_ntlm  # its store is looked up in one place
 from spnego import ContextProxy, NegotiateOptions
 from spnego.channel_bindings import GssChannelBindings
 from spnego.exceptions import SpnegoError
@@ -22,21 +22,28 @@ from tests.lab.windows.http_messages import Request
 Method = Literal["negotiate", "credssp", "basic", "certificate"]
 MUTUAL = "http://schemas.dmtf.org/wbem/wsman/1/wsman/secprofile/https/mutual"
 _NTLM = b"NTLMSSP\x00"
-_STORE = threading.Lock()
-"""NTLM reads accounts from the file that an environment variable names: one host at a time."""
+_STORE: ContextVar[str | None] = ContextVar("store of accounts", default=None)
+_find_credential_file = spnego_ntlm._get_credential_file
+
+
+def _find_store() -> str | None:
+    """Return the host's own accounts. NTLM reads them from the file that a variable of the environment names.
+
+    Hosts are threads of one process with their clients: a change of its environment would reach all of them.
+    """
+    return _STORE.get() or _find_credential_file()
+
+
+spnego_ntlm._get_credential_file = _find_store
 
 
 @contextlib.contextmanager
 def _store_of(accounts: Accounts) -> Iterator[None]:
-    with _STORE:
-        before = os.environ.get("NTLM_USER_FILE")
-        os.environ["NTLM_USER_FILE"] = str(accounts.store)
-        try:
-            yield
-        finally:
-            del os.environ["NTLM_USER_FILE"]
-            if before is not None:
-                os.environ["NTLM_USER_FILE"] = before
+    token = _STORE.set(str(accounts.store))
+    try:
+        yield
+    finally:
+        _STORE.reset(token)
 
 
 class _NoLogin(Exception):
