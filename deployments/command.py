@@ -18,7 +18,8 @@ import deployments.cli.commands.calendar
 import deployments.cli.commands.automatic
 import deployments.cli.commands.compliance
 import deployments.cli.commands.deploy
-import deployments.cli.commands.server  # noqa: F401
+import deployments.cli.commands.server
+import deployments.cli.commands.web  # noqa: F401
 
 restore_interrupt_handler()
 

@@ -17,6 +17,7 @@ from tasks.records import schema, statements
 from tasks.records.encoding import rows
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
+from tasks.records.machine_states import save_machine_state
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
@@ -251,6 +252,7 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     number = cast(
         "int", _upsert_row(connection, table, rows.build_assessment_row(assessment), ("machine", "at", "run_id"))
     )
+    save_machine_state(connection, assessment)
     if assessment.packages is None:
         return
     named = {"of_machine": assessment.machine, "after": assessment.at}

@@ -1,0 +1,47 @@
+"""What every page uses: settings, records, and the templates."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from fastapi import Request
+
+from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.settings import WebSettings
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.queries.history import History
+from tasks.records.sql_records import SqlRecords
+
+
+@dataclass
+class WebContext:
+    """The shared objects of a web process. All threads use them.
+
+    Attributes:
+        records: open until the process ends.
+        clock: the present time of pages.
+    """
+
+    settings: WebSettings
+    records: SqlRecords
+    clock: Clock
+
+    @cached_property
+    def history(self) -> History:
+        """Read access to the records."""
+        return History(self.records)
+
+    @cached_property
+    def fleet(self) -> FleetReader:
+        """The machines with their state, and the configurations."""
+        return FleetReader(self.settings, self.records.database, self.clock)
+
+
+def get_context(request: Request) -> WebContext:
+    """Return the shared objects."""
+    context: WebContext = request.app.state.context
+    return context
+
+
+def build_context(settings: WebSettings, records: SqlRecords, clock: Clock | None = None) -> WebContext:
+    """Return the shared objects for records that are open."""
+    return WebContext(settings, records, clock or SystemClock())

@@ -1,0 +1,65 @@
+"""Divides long lists into parts that have URLs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from fastapi import Request
+
+Item = TypeVar("Item")
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Item]):
+    """One part of a long list.
+
+    Attributes:
+        number: the number of the part, from 1.
+        total: how many items the whole list has.
+        previous_url: the URL of the part before this one, with the same filters; "" for none.
+        next_url: the URL of the part after this one; "" for none.
+    """
+
+    items: Sequence[Item]
+    number: int
+    size: int
+    total: int
+    previous_url: str
+    next_url: str
+
+    @property
+    def first(self) -> int:
+        """The position of the first item, from 1; 0 in an empty list."""
+        return (self.number - 1) * self.size + 1 if self.total else 0
+
+    @property
+    def last(self) -> int:
+        """The position of the last item."""
+        return min(self.number * self.size, self.total)
+
+
+def build_page(request: Request, items: Sequence[Item], number: int, size: int = PAGE_SIZE) -> Page[Item]:
+    """Return one part of a list. A number that is too large gives the last part.
+
+    Args:
+        request: the request; its filters stay in the URLs.
+        items: the whole list.
+        number: the number of the part, from 1.
+        size: the number of items in a part.
+    """
+    last = max(1, -(-len(items) // size))
+    number = min(max(1, number), last)
+    return Page(
+        items=items[(number - 1) * size : number * size],
+        number=number,
+        size=size,
+        total=len(items),
+        previous_url=_build_url(request, number - 1) if number > 1 else "",
+        next_url=_build_url(request, number + 1) if number < last else "",
+    )
+
+
+def _build_url(request: Request, number: int) -> str:
+    url = request.url.include_query_params(page=number)
+    return f"{url.path}?{url.query}"

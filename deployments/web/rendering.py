@@ -1,0 +1,74 @@
+"""Renders the templates. Every value is escaped and sanitized, because texts come from machines that may be hostile."""
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from deployments.web.access.identity import get_identity
+from deployments.web.context import get_context
+from deployments.web.navigation import PAGES
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, load_zone_or_utc
+from tasks.reporting.sanitizing import sanitize
+
+
+def render_page(request: Request, template: str, *, status: int = 200, **values: object) -> HTMLResponse:
+    """Return a page.
+
+    Args:
+        request: the request: the page shows who is logged in, and marks its place in the navigation.
+        template: the name of the template, in deployments/web/templates.
+        status: the HTTP status.
+        values: the template's values.
+    """
+    context = get_context(request)
+    html = (
+        build_environment()
+        .get_template(template)
+        .render(
+            request=request,
+            identity=get_identity(request),
+            settings=context.settings,
+            now=context.clock.now(),
+            navigation=PAGES,
+            **values,
+        )
+    )
+    return HTMLResponse(html, status_code=status)
+
+
+@cache
+def build_environment() -> Environment:
+    """Return the environment of the templates."""
+    environment = Environment(
+        loader=PackageLoader("deployments.web"),
+        autoescape=True,  # not select_autoescape: it does not know .j2
+        undefined=StrictUndefined,
+        finalize=_sanitize_value,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "count": format_count,
+        "duration": format_known_duration,
+        "moment": show_moment,
+        "iso": lambda moment: moment.isoformat(timespec="seconds"),
+    }
+    return environment
+
+
+def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as an HTML element that programs can read; a dash without a time."""
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    text = f"{local:%a %d %b %Y %H:%M} {local:%Z}"
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes
+    return sanitize(value) if isinstance(value, str) and not isinstance(value, Markup) else value

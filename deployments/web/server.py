@@ -1,0 +1,39 @@
+"""Serves the application."""
+
+import uvicorn
+
+from deployments.web.app import build_app
+from deployments.web.context import WebContext, build_context
+from deployments.web.settings import WebSettings
+from tasks.records.setup import open_records
+
+SHUTDOWN_SECONDS = 5
+"""How long a stop waits for requests. Live parts of pages never end by themselves."""
+
+
+def serve(settings: WebSettings) -> None:
+    """Serve the pages until SIGINT or SIGTERM.
+
+    Raises:
+        RecordsError: the records can't be opened.
+    """
+    with open_records(settings.records_url) as records:
+        build_server(build_context(settings, records)).run()
+
+
+def build_server(context: WebContext) -> uvicorn.Server:
+    """Return a server of the application. Its records must stay open while it serves."""
+    settings = context.settings
+    config = uvicorn.Config(
+        build_app(context),
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certificate,
+        ssl_keyfile=settings.tls_key,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    return uvicorn.Server(config)

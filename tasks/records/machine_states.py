@@ -1,0 +1,122 @@
+"""Keeps the present state of each machine in columns, and its state on each day.
+
+Lists and pages of a whole fleet read these rows instead of thousands of documents.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC
+from typing import Any
+
+from sqlalchemy import Connection, select
+
+from tasks.model import Assessment, PackageState, Update
+from tasks.records import page_tables as tables
+from tasks.records import statements
+from tasks.records.encoding.rows import RowValues
+from tasks.states import Classification, FindingLevel
+
+_UNKNOWN_STATE: RowValues = {
+    "answered_at": None,
+    "compliance": "NotAssessed",
+    "critical": 0,
+    "security": 0,
+    "other": 0,
+    "withheld": 0,
+    "reboot": "unknown",
+    "reboot_since": None,
+    "services_to_restart": 0,
+    "problems": 0,
+    "findings": 0,
+    "os_id": "",
+    "os_version": "",
+    "os_name": "",
+    "manager": "",
+}
+
+
+def save_machine_state(connection: Connection, assessment: Assessment) -> None:
+    """Bring the row of a machine up to date. An assessment that is older than the row's changes nothing of it.
+
+    Args:
+        connection: a connection in a transaction, with the lock of the machine's assessments.
+        assessment: an assessment of the machine, with or without an answer.
+    """
+    table = tables.machine_states
+    stored = connection.execute(select(table).where(table.c.machine == assessment.machine)).mappings().one_or_none()
+    row: dict[str, Any] = dict(stored) if stored is not None else {"machine": assessment.machine, **_UNKNOWN_STATE}
+    is_newest = stored is None or stored["at"] <= assessment.at
+    if is_newest:
+        row |= _build_attempt(assessment)
+    answered_at = row["answered_at"]
+    if assessment.packages is not None and (answered_at is None or answered_at <= assessment.at):
+        row |= _build_answer(assessment, assessment.packages)
+        _save_day(connection, assessment, row)
+        _save_cves(connection, assessment.packages)
+    elif not is_newest:
+        return
+    statement = statements.build_upsert(connection.dialect.name, table, ("machine",))
+    connection.execute(statement, row)
+
+
+def _build_attempt(assessment: Assessment) -> RowValues:
+    error = assessment.error
+    return {
+        "run_id": assessment.run_id,
+        "at": assessment.at,
+        "error_kind": error.kind if error else "",
+        "error_message": error.message if error else "",
+    }
+
+
+def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
+    facts, counts = assessment.facts, _count_updates(packages.updates)
+    findings = facts.findings if facts else ()
+    return {
+        "answered_at": assessment.at,
+        "compliance": assessment.compliance.value,
+        **counts,
+        "reboot": packages.reboot.answer.value,
+        "reboot_since": packages.reboot.since,
+        "services_to_restart": len(packages.services_to_restart),
+        "problems": len(packages.problems) + len(packages.repository_problems),
+        "findings": sum(each.level is not FindingLevel.GOOD for each in findings),
+        "os_id": facts.os_id if facts else "",
+        "os_version": facts.os_version if facts else "",
+        "os_name": facts.os_name if facts else "",
+        "manager": packages.manager,
+    }
+
+
+def _count_updates(updates: tuple[Update, ...]) -> RowValues:
+    critical = sum(update.classification is Classification.CRITICAL for update in updates)
+    security = sum(update.classification in _SECURITY for update in updates)
+    return {
+        "critical": critical,
+        "security": security,
+        "other": len(updates) - critical - security,
+        "withheld": sum(bool(update.remark) for update in updates),
+    }
+
+
+_SECURITY = frozenset({Classification.SECURITY, Classification.SECURITY_ESM})
+
+
+def _save_day(connection: Connection, assessment: Assessment, row: RowValues) -> None:
+    table = tables.machine_days
+    names = ("machine", "compliance", "critical", "security", "other", "reboot")
+    values = {"day": assessment.at.astimezone(UTC).date(), **{name: row[name] for name in names}}
+    connection.execute(statements.build_upsert(connection.dialect.name, table, ("day", "machine")), values)
+
+
+def _save_cves(connection: Connection, packages: PackageState) -> None:
+    rows = list(_iterate_cves(packages))
+    if not rows:
+        return
+    statement = statements.build_insert(connection.dialect.name, tables.update_cves).on_conflict_do_nothing()
+    connection.execute(statement, rows)
+
+
+def _iterate_cves(packages: PackageState) -> Iterator[RowValues]:
+    for update in packages.updates:
+        for cve in update.cves or ():
+            yield {"name": update.name, "version": update.available, "cve": cve}

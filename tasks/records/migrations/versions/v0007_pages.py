@@ -1,0 +1,149 @@
+"""Adds the tables of the pages: the state of each machine, its days, progress of runs, logins and the audit log.
+
+``machine_states`` is filled from the newest assessments. Existing rows are not changed.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+KEY = sa.String(255)
+TIME = sa.DateTime(timezone=True)
+NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+
+def upgrade() -> None:
+    """Add the tables."""
+    _add_machine_states()
+    _add_days_and_cves()
+    _add_progress()
+    _add_logins()
+    _fill_machine_states()
+
+
+def _add_machine_states() -> None:
+    op.create_table(
+        "machine_states",
+        sa.Column("machine", KEY, nullable=False),
+        sa.Column("run_id", KEY, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("error_kind", KEY, nullable=False),
+        sa.Column("error_message", sa.Text, nullable=False),
+        sa.Column("answered_at", TIME),
+        sa.Column("compliance", KEY, nullable=False),
+        sa.Column("critical", sa.Integer, nullable=False),
+        sa.Column("security", sa.Integer, nullable=False),
+        sa.Column("other", sa.Integer, nullable=False),
+        sa.Column("withheld", sa.Integer, nullable=False),
+        sa.Column("reboot", KEY, nullable=False),
+        sa.Column("reboot_since", TIME),
+        sa.Column("services_to_restart", sa.Integer, nullable=False),
+        sa.Column("problems", sa.Integer, nullable=False),
+        sa.Column("findings", sa.Integer, nullable=False),
+        sa.Column("os_id", KEY, nullable=False),
+        sa.Column("os_version", KEY, nullable=False),
+        sa.Column("os_name", KEY, nullable=False),
+        sa.Column("manager", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("machine", name="pk_machine_states"),
+    )
+
+
+def _add_days_and_cves() -> None:
+    op.create_table(
+        "machine_days",
+        sa.Column("day", sa.Date, nullable=False),
+        sa.Column("machine", KEY, nullable=False),
+        sa.Column("compliance", KEY, nullable=False),
+        sa.Column("critical", sa.Integer, nullable=False),
+        sa.Column("security", sa.Integer, nullable=False),
+        sa.Column("other", sa.Integer, nullable=False),
+        sa.Column("reboot", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("day", "machine", name="pk_machine_days"),
+    )
+    op.create_table(
+        "update_cves",
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("version", KEY, nullable=False),
+        sa.Column("cve", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("name", "version", "cve", name="pk_update_cves"),
+    )
+    op.create_index("ix_update_cves_cve", "update_cves", ["cve"])
+
+
+def _add_progress() -> None:
+    op.create_table(
+        "run_progress",
+        sa.Column("run_id", KEY, nullable=False),
+        sa.Column("machine", KEY, nullable=False),
+        sa.Column("step", KEY, nullable=False),
+        sa.Column("state", KEY, nullable=False),
+        sa.Column("fraction", sa.Float),
+        sa.Column("message", sa.Text, nullable=False),
+        sa.Column("since", TIME, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("run_id", "machine", name="pk_run_progress"),
+    )
+
+
+def _add_logins() -> None:
+    op.create_table(
+        "access_tokens",
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("digest", KEY, nullable=False),
+        sa.Column("roles", KEY, nullable=False),
+        sa.Column("created_by", sa.Text, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME),
+        sa.Column("used_at", TIME),
+        sa.PrimaryKeyConstraint("name", name="pk_access_tokens"),
+    )
+    op.create_index("ix_access_tokens_digest", "access_tokens", ["digest"], unique=True)
+    op.create_table(
+        "web_sessions",
+        sa.Column("digest", KEY, nullable=False),
+        sa.Column("name", KEY, nullable=False),
+        sa.Column("created_at", TIME, nullable=False),
+        sa.Column("expires_at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("digest", name="pk_web_sessions"),
+    )
+    op.create_index("ix_web_sessions_name", "web_sessions", ["name"])
+    op.create_table(
+        "audit_log",
+        sa.Column("number", NUMBER, primary_key=True, autoincrement=True),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("who", sa.Text, nullable=False),
+        sa.Column("address", sa.Text, nullable=False),
+        sa.Column("act", KEY, nullable=False),
+        sa.Column("subject", sa.Text, nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("result", KEY, nullable=False),
+        sa.Column("message", sa.Text, nullable=False),
+        sqlite_autoincrement=True,
+    )
+    op.create_index("ix_audit_log_at", "audit_log", ["at"])
+
+
+def _fill_machine_states() -> None:
+    op.execute(
+        """
+        INSERT INTO machine_states (machine, run_id, at, error_kind, error_message, answered_at, compliance, critical,
+          security, other, withheld, reboot, reboot_since, services_to_restart, problems, findings, os_id, os_version,
+          os_name, manager)
+        SELECT newest.machine, newest.run_id, newest.at, newest.error_kind, newest.error_message, answered.at,
+          COALESCE(answered.compliance, newest.compliance),
+          (SELECT COUNT(*) FROM assessment_updates u
+            WHERE u.assessment = answered.number AND u.classification = 'Critical'),
+          COALESCE(answered.urgent, 0) - (SELECT COUNT(*) FROM assessment_updates u
+            WHERE u.assessment = answered.number AND u.classification = 'Critical'),
+          COALESCE(answered.other, 0), 0, COALESCE(answered.reboot, 'unknown'), NULL, 0, 0, 0,
+          COALESCE(answered.os_id, ''), COALESCE(answered.os_version, ''), '', ''
+        FROM assessments newest
+        LEFT JOIN assessments answered ON answered.number = (
+          SELECT a.number FROM assessments a WHERE a.machine = newest.machine AND a.known
+          ORDER BY a.at DESC, a.number DESC LIMIT 1)
+        WHERE newest.number = (
+          SELECT a.number FROM assessments a WHERE a.machine = newest.machine ORDER BY a.at DESC, a.number DESC LIMIT 1)
+        """
+    )

@@ -1,0 +1,114 @@
+"""The tables of the pages: the present state of machines, their days, the progress of runs, logins, the audit log."""
+
+from sqlalchemy import Column, Date, Float, Index, Integer, Table
+
+from tasks.records.schema import RowNumber, metadata
+from tasks.records.storage.column_types import KeyType, TextType, UtcDateTime
+
+machine_states = Table(
+    "machine_states",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("run_id", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("error_kind", KeyType, nullable=False),
+    Column("error_message", TextType, nullable=False),
+    Column("answered_at", UtcDateTime),
+    Column("compliance", KeyType, nullable=False),
+    Column("critical", Integer, nullable=False),
+    Column("security", Integer, nullable=False),
+    Column("other", Integer, nullable=False),
+    Column("withheld", Integer, nullable=False),
+    Column("reboot", KeyType, nullable=False),
+    Column("reboot_since", UtcDateTime),
+    Column("services_to_restart", Integer, nullable=False),
+    Column("problems", Integer, nullable=False),
+    Column("findings", Integer, nullable=False),
+    Column("os_id", KeyType, nullable=False),
+    Column("os_version", KeyType, nullable=False),
+    Column("os_name", KeyType, nullable=False),
+    Column("manager", KeyType, nullable=False),
+)
+"""The state of each machine by its newest assessment, in columns: lists of machines read no documents.
+
+``run_id``, ``at`` and the error are of the newest assessment. All else is of the newest one with an answer, from
+``answered_at``; None: it has never answered. ``withheld`` counts updates that are held or blocked, ``problems`` faults
+of packages and repositories, ``findings`` warnings and worse.
+"""
+
+machine_days = Table(
+    "machine_days",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("compliance", KeyType, nullable=False),
+    Column("critical", Integer, nullable=False),
+    Column("security", Integer, nullable=False),
+    Column("other", Integer, nullable=False),
+    Column("reboot", KeyType, nullable=False),
+)
+"""The state of each machine at its last assessment with an answer of each day (UTC). Days without one have no row."""
+
+update_cves = Table(
+    "update_cves",
+    metadata,
+    Column("name", KeyType, primary_key=True),
+    Column("version", KeyType, primary_key=True),
+    Column("cve", KeyType, primary_key=True),
+    Index(None, "cve"),
+)
+"""The CVEs that an update fixes, by its name and available version."""
+
+run_progress = Table(
+    "run_progress",
+    metadata,
+    Column("run_id", KeyType, primary_key=True),
+    Column("machine", KeyType, primary_key=True),
+    Column("step", KeyType, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("fraction", Float),
+    Column("message", TextType, nullable=False),
+    Column("since", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""What each machine of an unfinished run does now. The machine "" is the run itself. Only for display."""
+
+access_tokens = Table(
+    "access_tokens",
+    metadata,
+    Column("name", KeyType, primary_key=True),
+    Column("digest", KeyType, nullable=False),
+    Column("roles", KeyType, nullable=False),
+    Column("created_by", TextType, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime),
+    Column("used_at", UtcDateTime),
+    Index(None, "digest", unique=True),
+)
+"""The logins of pages and programs. ``digest`` is the token's SHA-256: the token itself is shown once, and not kept."""
+
+web_sessions = Table(
+    "web_sessions",
+    metadata,
+    Column("digest", KeyType, primary_key=True),
+    Column("name", KeyType, nullable=False, index=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+)
+"""The browsers that are logged in, by the SHA-256 of their cookie. ``name`` is the access token's."""
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("at", UtcDateTime, nullable=False, index=True),
+    Column("who", TextType, nullable=False),
+    Column("address", TextType, nullable=False),
+    Column("act", KeyType, nullable=False),
+    Column("subject", TextType, nullable=False),
+    Column("detail", TextType, nullable=False),
+    Column("result", KeyType, nullable=False),
+    Column("message", TextType, nullable=False),
+    sqlite_autoincrement=True,
+)
+"""Every act of people and programs through the pages and the API: "begun", then "done", "failed" or "refused"."""

@@ -1,0 +1,83 @@
+"""The pages for tests: the real server on a loopback port, over records in a folder."""
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from deployments.web.context import WebContext, build_context
+from deployments.web.server import build_server
+from deployments.web.settings import WebSettings
+from tasks.protocols.clock import Clock
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+
+START_SECONDS = 30.0
+
+
+@dataclass
+class Site:
+    """Pages that are served.
+
+    Attributes:
+        url: the address, without a slash at its end.
+        client: a browser without cookies, for that address.
+        records: the same records, for the test.
+        context: the shared objects of the server.
+    """
+
+    url: str
+    client: httpx.Client
+    records: SqlRecords
+    context: WebContext
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """Return an answer. Redirects are not followed."""
+        return self.client.get(path, **options)
+
+
+@contextmanager
+def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> Iterator[Site]:
+    """Serve pages over records in a folder, until the end of the block.
+
+    Args:
+        place: an empty folder. ``fleet.yaml`` and ``configurations`` in it are used, if they are there.
+        clock: the present time of the pages.
+        settings: fields of WebSettings.
+    """
+    url = f"sqlite:///{place / 'records.db'}"
+    inventory, configurations = place / "fleet.yaml", place / "configurations"
+    found = WebSettings(
+        port=0,
+        records_url=url,
+        inventory=inventory if inventory.exists() else None,
+        configurations=configurations if configurations.exists() else None,
+    )
+    found = replace(found, **settings)
+    with open_records(url) as records, socket.create_server((found.host, 0)) as listener:
+        context = build_context(found, records, clock)
+        server = build_server(context)
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
+        thread.start()
+        try:
+            _wait_until_started(server)
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            with httpx.Client(base_url=address, trust_env=False, timeout=30.0) as client:
+                yield Site(address, client, records, context)
+        finally:
+            server.should_exit = True
+            thread.join(START_SECONDS)
+
+
+def _wait_until_started(server: Any) -> None:
+    until = time.monotonic() + START_SECONDS
+    while not server.started:
+        if time.monotonic() > until:
+            raise TimeoutError("the pages are not served")
+        time.sleep(0.01)
