@@ -224,7 +224,7 @@ def save_waiting_run(records: SqlRecords, now: datetime) -> str:
     items = collect_planned_updates(plans)
     digest = compute_plan_digest(items)
     detail: dict[str, object] = {machine: dict(each) for machine, each in items.items()}
-    shown = {"shown": detail}
+    shown: dict[str, object] = {"shown": detail}
     records.append_entry(JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, digest, at, shown))
     row = {
         "run_id": run_id,
