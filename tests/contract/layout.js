@@ -7,7 +7,9 @@
     if (found[kind].length < 8) found[kind].push(`${path}: ${what}`);
   };
   const onPaper = matchMedia("print").matches;
-  const seen = (element) => element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
+  const forReaders = (element) => element.closest(".hidden") !== null; // text for screen readers only
+  const seen = (element) => !forReaders(element)
+    && element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
   const scroller = (element) => {
     for (let e = element; e && e !== document.body; e = e.parentElement) {
       if (["auto", "scroll"].includes(getComputedStyle(e).overflowX)) return e;
