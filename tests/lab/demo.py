@@ -2,7 +2,8 @@
 
     python -m tests.lab.demo [--keep]
 
-Its pages are served meanwhile: open their address and watch the run. Where the lab can't run, this machine is planned for instead, through the same flow; nothing is changed on it.
+Its pages are served meanwhile: open their address and watch the run. Where the lab can't run, this machine is planned
+for instead, through the same flow; nothing is changed on it.
 """
 
 import argparse

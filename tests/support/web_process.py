@@ -18,6 +18,12 @@ START_SECONDS = 120.0  # on cores that others use, imports take long
 STOP_SECONDS = 20.0
 
 
+def _find_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+    return port
+
+
 @dataclass
 class WebProcess:
     """The pages over records, on one port of the loopback at every start.
@@ -31,7 +37,7 @@ class WebProcess:
     environment: Mapping[str, str]
     log: Path
     options: tuple[str, ...] = ()
-    port: int = field(default_factory=lambda: _find_free_port())
+    port: int = field(default_factory=_find_free_port)
     process: "subprocess.Popen[bytes] | None" = None
 
     @property
@@ -93,9 +99,3 @@ def web_process(environment: Mapping[str, str], log: Path, *options: str) -> Ite
         yield web
     finally:
         web.stop()
-
-
-def _find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
