@@ -6,6 +6,7 @@ from functools import cached_property
 from fastapi import Request
 
 from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.queries.history import History
@@ -34,6 +35,11 @@ class WebContext:
     def fleet(self) -> FleetReader:
         """The machines with their state, and the configurations."""
         return FleetReader(self.settings, self.records.database, self.clock)
+
+    @cached_property
+    def plans(self) -> PlanReader:
+        """The plans of runs that wait for approval."""
+        return PlanReader(self.history)
 
 
 def get_context(request: Request) -> WebContext:
