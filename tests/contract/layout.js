@@ -7,8 +7,9 @@
     if (found[kind].length < 8) found[kind].push(`${path}: ${what}`);
   };
   const onPaper = matchMedia("print").matches;
-  const forReaders = (element) => element.closest(".hidden") !== null; // text for screen readers only
-  const seen = (element) => !forReaders(element)
+  // Texts for screen readers only.
+  const forReaders = [...document.body.querySelectorAll("*")].filter((e) => getComputedStyle(e).clipPath === "inset(50%)");
+  const seen = (element) => !forReaders.some((hidden) => hidden.contains(element))
     && element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
   const scroller = (element) => {
     for (let e = element; e && e !== document.body; e = e.parentElement) {
