@@ -8,6 +8,7 @@ from fastapi import Request
 from deployments.web.fleet.fleet_reader import FleetReader
 from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
+from deployments.web.updates.pending_reader import PendingReader
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
@@ -40,6 +41,11 @@ class WebContext:
     def plans(self) -> PlanReader:
         """The plans of runs that wait for approval."""
         return PlanReader(self.history)
+
+    @cached_property
+    def pending(self) -> PendingReader:
+        """The pending updates of the fleet."""
+        return PendingReader(self.records.database, self.clock)
 
 
 def get_context(request: Request) -> WebContext:

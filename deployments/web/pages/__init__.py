@@ -1,5 +1,5 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
-from deployments.web.pages import approvals, overview
+from deployments.web.pages import approvals, overview, updates
 
-ROUTERS = (approvals.router, overview.router)
+ROUTERS = (approvals.router, overview.router, updates.router)

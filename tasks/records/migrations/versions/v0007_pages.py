@@ -1,6 +1,7 @@
 """Adds the tables of the pages: the state of each machine, its days, progress of runs, logins and the audit log.
 
-``machine_states`` is filled from the newest assessments. Existing rows are not changed.
+``machine_states`` is filled from the newest assessments. Pending updates get their title and since when they are
+pending; other existing rows are not changed.
 """
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ def upgrade() -> None:
     _add_progress()
     _add_logins()
     _fill_machine_states()
+    _add_columns_of_pending_updates()
 
 
 def _add_machine_states() -> None:
@@ -145,5 +147,18 @@ def _fill_machine_states() -> None:
           ORDER BY a.at DESC, a.number DESC LIMIT 1)
         WHERE newest.number = (
           SELECT a.number FROM assessments a WHERE a.machine = newest.machine ORDER BY a.at DESC, a.number DESC LIMIT 1)
+        """
+    )
+
+
+def _add_columns_of_pending_updates() -> None:
+    op.add_column("assessment_updates", sa.Column("title", sa.Text))
+    op.add_column("assessment_updates", sa.Column("since", TIME))
+    op.execute(
+        """
+        UPDATE assessment_updates SET since = COALESCE(
+          (SELECT m.since FROM missing_fixes m
+            WHERE m.machine = assessment_updates.machine AND m.name = assessment_updates.name),
+          (SELECT a.at FROM assessments a WHERE a.number = assessment_updates.assessment))
         """
     )
