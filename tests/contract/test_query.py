@@ -4,10 +4,12 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
 
+from inventory.machine import Inventory
 from tasks.records.queries.tables import QueryTables
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -27,47 +29,16 @@ from tests.support.builders import (
 )
 
 NOW = datetime.now(UTC).replace(microsecond=0)
-EXAMPLES = re.findall(
-    r"^```sql\n(.*?)^```", (tree.TOP / "docs/reference/query.md").read_text(), re.DOTALL | re.MULTILINE
-)
+PAGE = (tree.TOP / "docs/reference/query.md").read_text()
+EXAMPLES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
 COUNTS = "updateRollup featurePack servicePack definition security critical updates tools other"
+INSTALLATIONS = "installedPatchCount failedPatchCount pendingPatchCount excludedPatchCount notSelectedPatchCount"
+STATE = "classifications installationState"
 AZURE_COLUMNS = [  # as Azure's sample queries project them, in the order of the page
     ["lastTime", "id", "OS", *(f"{name}Count" for name in COUNTS.split())],
-    [
-        "lTime",
-        "RunID",
-        "machineName",
-        "rgName",
-        "resourceType",
-        "OS",
-        "installedPatchCount",
-        "failedPatchCount",
-        "pendingPatchCount",
-        "excludedPatchCount",
-        "notSelectedPatchCount",
-    ],
-    [
-        "lTime",
-        "RunID",
-        "machineName",
-        "rgName",
-        "resourceType",
-        "patchName",
-        "kbId",
-        "classifications",
-        "installationState",
-    ],
-    [
-        "lTime",
-        "RunID",
-        "machineName",
-        "rgName",
-        "resourceType",
-        "patchName",
-        "version",
-        "classifications",
-        "installationState",
-    ],
+    f"lTime RunID machineName rgName resourceType OS {INSTALLATIONS}".split(),
+    f"lTime RunID machineName rgName resourceType patchName kbId {STATE}".split(),
+    f"lTime RunID machineName rgName resourceType patchName version {STATE}".split(),
 ]
 
 
@@ -101,7 +72,6 @@ def records(tmp_path: Path) -> SqlRecords:
 
 def _frame(records: SqlRecords, sql: str) -> pd.DataFrame:
     machines = (make_machine(environment="prod", tags={"role": "web"}), make_machine(name="new-1"))
-    from inventory.machine import Inventory
 
     tables = QueryTables(records, NOW - timedelta(days=30), Inventory(machines), [("web-1", "web")])
     with open_query(tables) as query:
@@ -123,10 +93,10 @@ def test_every_documented_query_has_an_answer(records: SqlRecords) -> None:
 def test_available_updates_are_counted_by_category(records: SqlRecords) -> None:
     frame = _frame(records, EXAMPLES[0]).set_index("id")
     prefix = "/subscriptions/fleetpatch/resourceGroups/{}/providers/Microsoft.Compute/virtualMachines/{}"
-    linux = frame.loc[prefix.format("prod", "web-1") + "/patchAssessmentResults/latest"]
+    linux: Any = frame.loc[prefix.format("prod", "web-1") + "/patchAssessmentResults/latest"]
     assert (linux.securityCount, linux.otherCount, linux.criticalCount, linux.OS) == (2, 1, 0, "Linux")
-    windows = frame.loc[prefix.format("none", "win-1") + "/patchAssessmentResults/latest"]
-    assert (windows.securityCount, windows.criticalCount, windows.OS) == (0, 1, "Windows")
+    win: Any = frame.loc[prefix.format("none", "win-1") + "/patchAssessmentResults/latest"]
+    assert (win.securityCount, win.criticalCount, win.OS) == (0, 1, "Windows")
 
 
 def test_installations_have_the_figures_of_their_outcomes(records: SqlRecords) -> None:

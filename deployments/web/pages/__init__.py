@@ -1,5 +1,6 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
+from deployments.web import metrics
 from deployments.web.pages import overview
 
-ROUTERS = (overview.router,)
+ROUTERS = (metrics.router, overview.router)

@@ -65,7 +65,7 @@ class QueryTables:
     def _stream(self, action: str, query: Select[Any]) -> Iterator[Batch]:
         with self._database.begin_read(action) as connection:
             rows = connection.execution_options(yield_per=BATCH_ROWS).execute(query)
-            yield from rows.partitions()  # type: ignore[misc]  # a row of the database is a sequence of its values
+            yield from rows.partitions()
 
     def _read_machines(self) -> Iterable[Batch]:
         table = page_tables.machine_states
