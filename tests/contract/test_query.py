@@ -101,8 +101,8 @@ def test_available_updates_are_counted_by_category(records: SqlRecords) -> None:
 
 def test_installations_have_the_figures_of_their_outcomes(records: SqlRecords) -> None:
     frame = _frame(records, EXAMPLES[1]).set_index("machineName")
-    assert frame.loc["web-1", ["RunID", "rgName", "installedPatchCount"]].tolist() == ["run-1", "prod", 2]
-    assert frame.loc["win-1", ["installedPatchCount", "failedPatchCount"]].tolist() == [1, 1]
+    assert list(frame.loc["web-1", ["RunID", "rgName", "installedPatchCount"]]) == ["run-1", "prod", 2]
+    assert list(frame.loc["win-1", ["installedPatchCount", "failedPatchCount"]]) == [1, 1]
     assert set(frame.index) == {"web-1", "web-2", "win-1"}  # and nothing of the old run
 
 
