@@ -1,5 +1,11 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
+from deployments.web import metrics
 from deployments.web.pages import approvals, overview, updates
 
-ROUTERS = (approvals.router, overview.router, updates.router)
+ROUTERS = (
+    approvals.router,
+    metrics.router,
+    overview.router,
+    updates.router,
+)
