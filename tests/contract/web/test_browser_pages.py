@@ -107,7 +107,7 @@ def list_routes(routes: Iterable[BaseRoute]) -> set[str]:
     """Return the paths that GET answers, with * for each parameter."""
     found: set[str] = set()
     for route in routes:
-        if isinstance(route, APIRoute) and "GET" in route.methods:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
             found.add(re.sub(r"{.*?}", "*", route.path))
         included = getattr(route, "original_router", None)  # FastAPI keeps the routers that an application includes
         found |= list_routes(included.routes) if included is not None else set()
