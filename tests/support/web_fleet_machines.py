@@ -24,7 +24,7 @@ from tests.unit.reporting.machines import updates
 
 XSS = "<script>window.__xss=1;alert(1)</script>"
 XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3'
-BIDI = "invoice\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
+BIDI = "invoice-of-november\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
 HOSTILE_MACHINES = (XSS, XSS_ATTRIBUTE, BIDI, "../../etc/passwd", "a b/c%2Fd?x=1#y", "w" * 120)
 GONE = "gone-9"
 PATCHED_AT = timedelta(days=3, hours=7, minutes=30)  # before the present moment: the run of samples.forty()
