@@ -23,7 +23,7 @@ from tests.support.builders import make_facts, make_update
 from tests.unit.reporting.machines import updates
 
 XSS = "<script>window.__xss=1;alert(1)</script>"
-XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3'
+XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3;alert(3)'
 BIDI = "invoice-of-november\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
 HOSTILE_MACHINES = (XSS, XSS_ATTRIBUTE, BIDI, "../../etc/passwd", "a b/c%2Fd?x=1#y", "w" * 120)
 GONE = "gone-9"
