@@ -1,5 +1,9 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
-from deployments.web.pages import overview
+from deployments.web.pages import machine, machines, overview
 
-ROUTERS = (overview.router,)
+ROUTERS = (
+    machines.router,
+    machine.router,
+    overview.router,
+)

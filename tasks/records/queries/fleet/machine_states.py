@@ -101,6 +101,18 @@ def read_machine_states(database: Database, after: int | None = None) -> dict[st
     return {row[0]: MachineState(*row) for row in rows}
 
 
+def read_machine_state(database: Database, machine: str) -> MachineState | None:
+    """Return the state of one machine; None if it was never assessed.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    query = select(*_COLUMNS).where(machine_states.c.machine == machine)
+    with database.begin_read("read the state of a machine") as connection:
+        row = connection.execute(query).tuples().one_or_none()
+    return MachineState(*row) if row is not None else None
+
+
 def read_last_runs(database: Database) -> dict[str, LastRun]:
     """Return the newest run of each machine, of those that may have changed it.
 
