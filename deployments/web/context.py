@@ -6,7 +6,9 @@ from functools import cached_property
 from fastapi import Request
 
 from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
+from deployments.web.updates.pending_reader import PendingReader
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
@@ -34,6 +36,16 @@ class WebContext:
     def fleet(self) -> FleetReader:
         """The machines with their state, and the configurations."""
         return FleetReader(self.settings, self.records.database, self.clock)
+
+    @cached_property
+    def plans(self) -> PlanReader:
+        """The plans of runs that wait for approval."""
+        return PlanReader(self.history)
+
+    @cached_property
+    def pending(self) -> PendingReader:
+        """The pending updates of the fleet."""
+        return PendingReader(self.records.database, self.clock)
 
 
 def get_context(request: Request) -> WebContext:

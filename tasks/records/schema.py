@@ -113,8 +113,14 @@ assessment_updates = Table(
     Column("held", Boolean, nullable=False),
     Column("blocked", TextType, nullable=False),
     Column("published", UtcDateTime),
+    Column("title", TextType),
+    Column("since", UtcDateTime),
 )
-"""Pending updates of each machine's newest assessment that has an answer. Older assessments have only documents."""
+"""Pending updates of each machine's newest assessment that has an answer. Older assessments have only documents.
+
+``since`` is when an assessment first saw an update of this name pending (see pending_updates.py). ``title`` is None in
+rows from before schema revision 0007.
+"""
 
 outcomes = Table(
     "outcomes",

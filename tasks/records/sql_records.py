@@ -19,6 +19,7 @@ from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
 from tasks.records.machine_states import SavedUpdates, save_cves, save_last_run, save_machine_state
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
+from tasks.records.pending_updates import replace_pending_updates
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -253,7 +254,7 @@ def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowV
 
 
 def _save_assessment(connection: Connection, assessment: Assessment) -> None:
-    table, pending = schema.assessments, schema.assessment_updates
+    table = schema.assessments
     number = cast(
         "int", _upsert_row(connection, table, rows.build_assessment_row(assessment), ("machine", "at", "run_id"))
     )
@@ -263,8 +264,7 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     named = {"of_machine": assessment.machine, "after": assessment.at}
     if connection.execute(statements.build_newer_assessment_query(), named).scalar_one():
         return
-    connection.execute(statements.build_delete(pending.c.machine), {"of": assessment.machine})
-    _insert_rows(connection, pending, rows.build_pending_update_rows(assessment, number))
+    replace_pending_updates(connection, assessment, number)
 
 
 def _save_outcome(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:

@@ -70,6 +70,7 @@ def build_pending_update_rows(assessment: Assessment, number: int) -> list[RowVa
             "held": update.held,
             "blocked": update.blocked,
             "published": update.published,
+            "title": update.title,
         }
         for update in (assessment.packages.updates if assessment.packages else ())
     ]

@@ -1,6 +1,7 @@
 """Adds the tables of the pages: the state of each machine, its days, progress of runs, logins and the audit log.
 
-``machine_states`` is filled from the newest assessments, and ``machine_last_runs`` from the newest outcomes. Existing rows are not changed.
+``machine_states`` is filled from the newest assessments, and ``machine_last_runs`` from the newest outcomes. Pending
+updates get their title and since when they are pending; other existing rows are not changed.
 """
 
 import sqlalchemy as sa
@@ -23,6 +24,7 @@ def upgrade() -> None:
     _add_logins()
     _fill_machine_states()
     _fill_last_runs()
+    _add_columns_of_pending_updates()
 
 
 def _add_machine_states() -> None:
@@ -175,5 +177,18 @@ def _fill_last_runs() -> None:
           WHERE p.machine = m.machine AND q.kind NOT IN ('assess', 'plan')
           ORDER BY COALESCE(p.started_at, p.ended_at, q.started_at) DESC, p.number DESC LIMIT 1)
         JOIN runs r ON r.id = o.run_id
+        """
+    )
+
+
+def _add_columns_of_pending_updates() -> None:
+    op.add_column("assessment_updates", sa.Column("title", sa.Text))
+    op.add_column("assessment_updates", sa.Column("since", TIME))
+    op.execute(
+        """
+        UPDATE assessment_updates SET since = COALESCE(
+          (SELECT m.since FROM missing_fixes m
+            WHERE m.machine = assessment_updates.machine AND m.name = assessment_updates.name),
+          (SELECT a.at FROM assessments a WHERE a.number = assessment_updates.assessment))
         """
     )

@@ -10,7 +10,7 @@ from sqlalchemy import Column, Connection, FromClause, func, select
 from tasks.records import schema
 from tasks.records.storage.database import Database
 
-_PENDING, _SIGHTINGS, _MISSING = schema.assessment_updates, schema.update_sightings, schema.missing_fixes
+_PENDING, _MISSING = schema.assessment_updates, schema.missing_fixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +19,8 @@ class OldUpdate:
 
     Attributes:
         since: since when it could have been installed.
-        basis: how that is known: "missing" (the machine has lacked a fix of it since then), "published" (by its
-            publisher), or "seen" (first found pending on any machine).
+        basis: how that is known: "missing" (the machine has lacked a fix of it since then), "seen" (an assessment first
+            found it pending then), or "published" (by its publisher).
     """
 
     machine: str
@@ -40,15 +40,12 @@ def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> Old
         RecordsError: the records can't be read.
     """
     is_missing = (_PENDING.c.machine == _MISSING.c.machine) & (_PENDING.c.name == _MISSING.c.name)
-    is_seen = (_SIGHTINGS.c.name == _PENDING.c.name) & (_SIGHTINGS.c.version == _PENDING.c.available)
     with database.begin_read("look for the oldest missing update") as connection:
         found = [
             _find_oldest(connection, "missing", _MISSING.c.since, _PENDING.join(_MISSING, is_missing), counts),
+            _find_oldest(connection, "seen", _PENDING.c.since, _PENDING, counts),
             _find_oldest(connection, "published", _PENDING.c.published, _PENDING, counts),
         ]
-        if not any(found):
-            seen = _PENDING.join(_SIGHTINGS, is_seen)
-            found = [_find_oldest(connection, "seen", _SIGHTINGS.c.first_seen, seen, counts)]
     return min((each for each in found if each), key=lambda each: (each.since, each.machine, each.name), default=None)
 
 

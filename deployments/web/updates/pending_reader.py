@@ -1,0 +1,70 @@
+"""Keeps the index of pending updates up to date: it reads again only the machines that were assessed since."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from deployments.web.updates.pending_index import PendingIndex
+from tasks.protocols.clock import Clock
+from tasks.records.queries.fleet.updates import (
+    PendingMark,
+    PendingUpdateRow,
+    count_cve_rows,
+    read_pending_marks,
+    read_pending_updates,
+    read_update_cves,
+)
+from tasks.records.storage.database import Database
+
+MAX_AGE: Final = timedelta(seconds=2)
+_WHOLE: Final = 0.3
+"""With more than this share of machines to read again, the whole table is read at once."""
+
+
+class PendingReader:
+    """The index of pending updates. All threads may share it; one uses the index at a time."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._index = PendingIndex()
+        self._marks: dict[str, PendingMark] = {}
+        self._cve_rows = -1
+        self._read_at: datetime | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[PendingIndex]:
+        """Yield the index. It does not change before the end of the block.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self._lock:
+            now = self._clock.now()
+            if self._read_at is None or not timedelta(0) <= now - self._read_at < MAX_AGE:
+                self._refresh()
+                self._read_at = now
+            yield self._index
+
+    def _refresh(self) -> None:
+        marks = read_pending_marks(self._database)
+        changed = {name for name, mark in marks.items() if self._marks.get(name) != mark}
+        gone = self._marks.keys() - marks.keys()
+        if changed:
+            wanted = None if len(changed) > _WHOLE * len(marks) else changed
+            rows: dict[str, list[PendingUpdateRow]] = {}
+            for row in read_pending_updates(self._database, wanted):
+                rows.setdefault(row.machine, []).append(row)
+            for name in changed:
+                self._index.replace_machine(name, rows.get(name, ()))
+        for name in gone:
+            self._index.replace_machine(name, ())
+        # A machine may be assessed between the two queries: its new mark makes the next page read it again.
+        self._marks = marks
+        cve_rows = count_cve_rows(self._database)
+        if cve_rows != self._cve_rows:
+            self._index.replace_cves(read_update_cves(self._database))
+            self._cve_rows = cve_rows

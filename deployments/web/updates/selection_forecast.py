@@ -1,0 +1,158 @@
+"""Says in which window a machine will get an update, or why in none: by the request of its next window."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
+from inventory.machine import PatchOwner
+from tasks.errors import FleetpatchError
+from tasks.model import PackageState, RebootNeed, Selection, Update
+from tasks.records.queries.fleet.updates import HeldVersion, LastResult, PendingUpdateRow
+from tasks.rules.automatic.model import Rollout, RolloutState
+from tasks.rules.updates.selection import select_updates
+from tasks.states import SUCCESSFUL_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
+
+_OWNERS = {
+    PatchOwner.OS: "the updater of its own system patches it, not fleetpatch",
+    PatchOwner.MANUAL: "people patch it, not fleetpatch",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateForecast:
+    """What comes next of an update on a machine.
+
+    Attributes:
+        why: why it is not installed.
+        run_id: the run that says so, or "".
+        window_start: the start of the window that will install it; None: none is known.
+        window: the configuration of that window, or the phase of automatic patching.
+        zone: the zone of the window.
+    """
+
+    why: str
+    run_id: str = ""
+    window_start: datetime | None = None
+    window: str = ""
+    zone: str = "UTC"
+
+
+class Forecaster:
+    """Forecasts for one page.
+
+    Args:
+        fleet: the fleet.
+        held: versions of the update that automatic patching holds.
+        results: the last result of the update on each machine.
+        rollout: the newest rollout of automatic patching, or None.
+    """
+
+    def __init__(
+        self,
+        fleet: FleetSnapshot,
+        held: tuple[HeldVersion, ...],
+        results: dict[str, LastResult],
+        rollout: Rollout | None,
+    ) -> None:
+        self._fleet = fleet
+        self._held = {each.version: each.reason for each in held}
+        self._results = results
+        self._rollout = rollout
+        configurations = fleet.configurations.all_configurations if fleet.configurations is not None else ()
+        self._configurations = {each.name: each for each in configurations}
+        self._selections: dict[tuple[str, str], Selection | None] = {}
+        self._reasons: dict[tuple[object, ...], str] = {}
+
+    def forecast(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
+        """Return what comes next of a pending update."""
+        owner = machine.machine.owner
+        if owner in _OWNERS:
+            return self._build_past(row, _OWNERS[owner])
+        if owner is PatchOwner.MANAGED:
+            return self._forecast_automatic(row, machine)
+        window = machine.next_window
+        if window is None:
+            return self._build_past(row, "no configuration with a window selects this machine")
+        why = self._find_objection(row, window.configuration, window.zone)
+        if why:
+            return self._build_past(row, f"{window.configuration} will not install it: {why}")
+        past = self._build_past(row, "waits for its window")
+        return UpdateForecast(past.why, past.run_id, window.start, window.configuration, window.zone)
+
+    def _forecast_automatic(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
+        zone = machine.machine.zone
+        if row.held or row.blocked:
+            return self._build_past(row, "")
+        if row.available in self._held:
+            return UpdateForecast(f"held by automatic patching: {self._held[row.available]}")
+        automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
+        if automatic is None or not automatic.enabled:
+            return self._build_past(row, "automatic patching is not on")
+        past = self._build_past(row, "automatic patching will choose its night")
+        return UpdateForecast(past.why, past.run_id, None, self._describe_phase(machine), zone)
+
+    def _describe_phase(self, machine: MachineRow) -> str:
+        rollout = self._rollout
+        if rollout is None or rollout.state is not RolloutState.ROLLING_FORWARD:
+            return "automatic patching, in its next rollout"
+        for phase in rollout.phases:
+            if machine.machine.location in phase.locations:
+                return f"automatic patching, phase {phase.number} of {len(rollout.phases)}"
+        return "automatic patching"
+
+    def _build_past(self, row: PendingUpdateRow, otherwise: str) -> UpdateForecast:
+        """Return why it is pending: what the machine says first, then the last run, then what is known otherwise."""
+        if row.blocked:
+            return UpdateForecast(f"blocked: {row.blocked}")
+        if row.held:
+            return UpdateForecast("an administrator holds it on the machine")
+        last = self._results.get(row.machine)
+        if otherwise.startswith(("waits", "automatic patching will")) and _says_why(last) and last is not None:
+            return UpdateForecast(f"{last.state}: {last.reason}" if last.reason else last.state, last.run_id)
+        return UpdateForecast(otherwise)
+
+    def _find_objection(self, row: PendingUpdateRow, configuration: str, zone: str) -> str:
+        """Return why the request of a configuration would not select an update, or ""."""
+        selection = self._find_selection(configuration, zone)
+        if selection is None:
+            return ""
+        key = (configuration, zone, row.name, row.arch, row.available, row.classification, row.severity, row.held)
+        key = (*key, row.blocked, row.kb, row.title, row.published)
+        if key not in self._reasons:
+            packages = PackageState("", (_build_update(row),), RebootNeed(YesNoUnknown.UNKNOWN))
+            _, skipped = select_updates(packages, selection)
+            self._reasons[key] = skipped[0].reason if skipped else ""
+        return self._reasons[key]
+
+    def _find_selection(self, configuration: str, zone: str) -> Selection | None:
+        key = (configuration, zone)
+        if key not in self._selections:
+            found = self._configurations.get(configuration)
+            try:
+                self._selections[key] = found.build_request(zone).to_patch_options().selection if found else None
+            except FleetpatchError:  # checks of configurations report it
+                self._selections[key] = None
+        return self._selections[key]
+
+
+def _says_why(last: LastResult | None) -> bool:
+    return last is not None and last.state not in {each.value for each in SUCCESSFUL_UPDATE_STATES} | {
+        UpdateState.PENDING.value
+    }
+
+
+def _build_update(row: PendingUpdateRow) -> Update:
+    return Update(
+        id=row.name,
+        name=row.name,
+        arch=row.arch,
+        installed=row.installed,
+        available=row.available,
+        classification=Classification(row.classification),
+        severity=row.severity,
+        held=row.held,
+        blocked=row.blocked,
+        kb=row.kb,
+        published=row.published,
+        title=row.title or "",
+    )

@@ -1,0 +1,31 @@
+"""People at the pages, without a login: a header says who makes a request. Only tests can put it in place."""
+
+from typing import Any
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from deployments.web.access.identity import Identity
+from deployments.web.access.middleware import AccessMiddleware
+from deployments.web.access.roles import Role
+
+_HEADER = "x-test-person"
+
+
+def admit_people(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From now on requests come from whom ``person`` names; others may only look."""
+
+    async def call(self: Any, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = {name.decode(): value.decode() for name, value in scope["headers"]}
+            name, _, roles = headers.get(_HEADER, ":view").partition(":")
+            identity = Identity(name, frozenset(Role(each) for each in roles.split(",")), "token")
+            scope.setdefault("state", {})["identity"] = identity
+        await self._app(scope, receive, send)
+
+    monkeypatch.setattr(AccessMiddleware, "__call__", call)
+
+
+def person(name: str, *roles: Role) -> dict[str, str]:
+    """The headers of a request of somebody with these roles."""
+    return {_HEADER: f"{name}:{','.join(roles or (Role.VIEW,))}"}
