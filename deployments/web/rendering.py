@@ -56,6 +56,7 @@ def build_environment() -> Environment:
         "count": format_count,
         "duration": format_known_duration,
         "moment": show_moment,
+        "short_moment": show_short_moment,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
     }
     return environment
@@ -68,6 +69,15 @@ def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     local = moment.astimezone(load_zone_or_utc(zone))
     text = f"{local:%a %d %b %Y %H:%M} {local:%Z}"
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+def show_short_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as ``show_moment`` does, in a form for lists. The title says all of it."""
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    text, title = f"{local:%d %b %Y %H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
 
 
 def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes

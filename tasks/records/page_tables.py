@@ -36,6 +36,17 @@ machine_states = Table(
 of packages and repositories, ``findings`` warnings and worse.
 """
 
+machine_last_runs = Table(
+    "machine_last_runs",
+    metadata,
+    Column("machine", KeyType, primary_key=True),
+    Column("run_id", KeyType, nullable=False, index=True),
+    Column("kind", KeyType, nullable=False),
+    Column("state", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+)
+"""The newest run of each machine that may have changed it, with the machine's state in it. ``at`` is its start there."""
+
 machine_days = Table(
     "machine_days",
     metadata,
