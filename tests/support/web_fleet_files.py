@@ -3,8 +3,8 @@
 from pathlib import Path
 
 LONG_NAME = "batch-" + "x" * 57 + ".with.a.very-long-host-name.in-the-data-centre.example.net"
-HOSTILE_TAG = "<script>alert(1)</script>"
-HOSTILE_PLACE = '"><script>alert(2)</script>'
+HOSTILE_TAG = "<script>alert(document.domain)</script>"
+HOSTILE_PLACE = '"><script>alert(document.domain)</script>'
 ODD_PLACE = "rack 7-A / 50 % &amp; #1"
 
 _FLEET = """\
