@@ -1,12 +1,14 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
-from deployments.web.pages import approvals, machine, machines, overview, updates
+from deployments.web.pages import approvals, calendar, calendar_feed, machine, machines, overview, updates
 
 ROUTERS = (
     approvals.router,
-    machines.router,
+    calendar.router,
+    calendar_feed.router,
     machine.router,
+    machines.router,
     metrics.router,
     overview.router,
     updates.router,
