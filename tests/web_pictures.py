@@ -37,7 +37,7 @@ PICTURES = {
 
 def take_pictures(folder: Path) -> None:
     """Take the pictures for the documents."""
-    with sample_site() as (site, fleet), chromium() as browser:
+    with sample_site(hostile=False) as (site, fleet), chromium() as browser:
         for name, (url, width, height) in PICTURES.items():
             _take(browser, site.url + url.format(**fleet.runs), folder / f"{name}.png", width, height, "light")
 
@@ -45,7 +45,7 @@ def take_pictures(folder: Path) -> None:
 def take_all(folder: Path) -> None:
     """Take pictures of all pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    with sample_site() as (site, fleet), chromium() as browser:
+    with sample_site(hostile=True) as (site, fleet), chromium() as browser:
         for url in [url for urls in PAGES.values() for url in urls]:
             name = re.sub(r"\W+", "-", url).strip("-") or "overview"
             for theme, width, height in (("light", 1280, 1000), ("dark", 1280, 1000), ("light", 390, 844)):
@@ -54,10 +54,10 @@ def take_all(folder: Path) -> None:
 
 
 @contextmanager
-def sample_site() -> Iterator[tuple[Site, SampleFleet]]:
+def sample_site(*, hostile: bool) -> Iterator[tuple[Site, SampleFleet]]:
     """Serve the sample fleet."""
     with tempfile.TemporaryDirectory() as place:
-        fleet = fill_site(Path(place))
+        fleet = fill_site(Path(place), hostile=hostile)
         with serve_site(Path(place), clock=FakeClock(NOW), zone="Europe/Berlin") as site:
             yield site, fleet
 

@@ -98,7 +98,8 @@ def open_page(context: BrowserContext, sample: Sample, url: str) -> Iterator[tup
 
 
 def look_at_layout(page: Page) -> dict[str, list[str]]:
-    """Return the faults of the layout by kind."""
+    """Return the faults of the layout by kind. Charts are drawn again in the frames after a change of the width."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
     found: dict[str, list[str]] = page.evaluate(LAYOUT)
     return {kind: faults for kind, faults in found.items() if faults}
 
