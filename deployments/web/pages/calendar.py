@@ -83,9 +83,7 @@ def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:
 
 def select_schedules(fleet: FleetSnapshot, configuration: str) -> tuple[ZoneSchedule, ...]:
     """Return the windows of one configuration; of all without a name."""
-    return tuple(
-        each for each in fleet.zone_schedules if not configuration or each.configuration.name == configuration
-    )
+    return tuple(each for each in fleet.zone_schedules if not configuration or each.configuration.name == configuration)
 
 
 def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:
@@ -107,5 +105,3 @@ def _list_disabled(fleet: FleetSnapshot) -> list[str]:
     if fleet.configurations is None:
         return []
     return [each.name for each in fleet.configurations.all_configurations if not each.is_enabled]
-
-

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from deployments.web.access.identity import require_role
@@ -191,9 +191,7 @@ def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str
     return sorted({state.os_id for state in states if state is not None and state.os_id})
 
 
-def _find_lacking(
-    context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]
-) -> Lacking:
+def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]) -> Lacking:
     if not pending:
         return Lacking((), 0)
     database = context.records.database

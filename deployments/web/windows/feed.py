@@ -1,8 +1,8 @@
 """The windows as an iCalendar feed (RFC 5545), for calendar programs. Pure.
 
 All times are in UTC, so the feed needs no VTIMEZONE, and a clock change can't move a window in a program that knows
-other rules. An event keeps its UID: configuration, zone and start make it. SEQUENCE counts minutes from 1970 to the last
-change of the window (of the configurations' files, or what became of it), so it never falls.
+other rules. An event keeps its UID: configuration, zone and start make it. SEQUENCE counts minutes from 1970 to the
+last change of the window (of the configurations' files, or what became of it), so it never falls.
 """
 
 import hashlib

@@ -195,10 +195,11 @@ def _mark_overlaps(
     for window, number in found:
         machines = frozenset(zone_schedules[number].machines)
         names = []
-        for name in () if window.is_void or window.end is None else sorted(partners.get(window.configuration, ())):
+        end = window.end or window.start
+        for name in () if window.is_void else sorted(partners.get(window.configuration, ())):
             others = open_windows.get(name, [])
             first = bisect_left(starts.get(name, []), window.start - longest)
-            last = bisect_left(starts.get(name, []), window.end)
+            last = bisect_left(starts.get(name, []), end)
             if any(each.end > window.start and not machines.isdisjoint(each.machines) for each in others[first:last]):
                 names.append(name)
         yield replace(window, overlaps=tuple(names)) if names else window
@@ -231,9 +232,7 @@ def list_freezes(
         last = found[-1] if found else None
         if last is not None and last.reason == reason and start <= last.end:
             names.add(name)
-            found[-1] = CalendarFreeze(
-                last.start, max(last.end, end), reason, tuple(sorted(names)), names == everybody
-            )
+            found[-1] = CalendarFreeze(last.start, max(last.end, end), reason, tuple(sorted(names)), names == everybody)
         else:
             names = {name}
             found.append(CalendarFreeze(start, end, reason, (name,), names == everybody))

@@ -63,7 +63,8 @@ def later(site: Site) -> None:
 
 def row_of(text: str, name: str) -> str:
     """The row of a table in which a link has this text."""
-    (found,) = [row for row in re.findall(r"<tr>.*?</tr>", text, re.DOTALL) if f">{name}</a>" in row]
+    rows: list[str] = re.findall(r"<tr>.*?</tr>", text, re.DOTALL)
+    (found,) = [row for row in rows if f">{name}</a>" in row]
     return found
 
 
@@ -84,7 +85,7 @@ class TestTheList:
         assert row["Withheld"] == "1"
         assert row["CVEs"] == "1"
         assert row["Newest version"] == "2"
-        assert cells(row_of(site.get("/updates").text, "tzdata"))["CVEs"] == "–"
+        assert cells(row_of(site.get("/updates").text, "tzdata"))["CVEs"] == "\N{EN DASH}"
 
     def test_an_update_that_was_installed_is_gone_and_missing_anew_when_it_comes_back(self, site: Site) -> None:
         assess(site, WEB, make.make_update(), days=9)
