@@ -18,7 +18,16 @@ from tasks.rules.compliance.figures import (
     compute_weeks,
     find_until,
 )
-from tasks.rules.compliance.model import ComplianceData, Fix, MachineDay, Month, PendingFix, ScopeMachine, Sight
+from tasks.rules.compliance.model import (
+    ComplianceData,
+    ComplianceDocument,
+    Fix,
+    MachineDay,
+    Month,
+    PendingFix,
+    ScopeMachine,
+    Sight,
+)
 
 MONTH = Month(2026, 11)
 STATES = ("Compliant", "NonCompliant", "NotAssessed")
@@ -138,7 +147,7 @@ def test_less_than_all_is_never_shown_as_all() -> None:
     assert format_share(None) == "–"  # noqa: RUF001 - the sign for no figure
 
 
-def _document(now: datetime, **changes: object):  # type: ignore[no-untyped-def]
+def _document(now: datetime, **changes: object) -> ComplianceDocument:
     values: dict[str, object] = {
         "sights": (),
         "installations": (),

@@ -14,12 +14,13 @@ def day(number: float) -> datetime:
 
 def sight(at: float, *pending: str, machine: str = "web-1") -> Sight:
     """A sight: "openssl 2" is version 2 of openssl."""
-    fixes = tuple(PendingFix(*each.split(), kind="security") for each in pending)
-    return Sight(machine, day(at), fixes)
+    parts = [each.split() for each in pending]
+    return Sight(machine, day(at), tuple(PendingFix(name, version, "security") for name, version in parts))
 
 
 def installed(at: float, what: str, machine: str = "web-1") -> Installation:
-    return Installation(machine, *what.split(), at=day(at))
+    name, version = what.split()
+    return Installation(machine, name, version, day(at))
 
 
 def only(fixes: tuple[Fix, ...]) -> Fix:
