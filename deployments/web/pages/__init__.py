@@ -1,12 +1,13 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
-from deployments.web.pages import approvals, calendar, calendar_feed, machine, machines, overview, updates
+from deployments.web.pages import approvals, calendar, calendar_feed, compliance, machine, machines, overview, updates
 
 ROUTERS = (
     approvals.router,
     calendar.router,
     calendar_feed.router,
+    compliance.router,
     machine.router,
     machines.router,
     metrics.router,

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 
 from tasks.errors import RequestError
 
-_MONTH = re.compile(r"(\d{4})-(\d{2})")
+_MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
 
 SlaDays = Mapping[str, float]
 """Days until a fix must be installed, by "critical" and "security"."""
