@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from deployments.web.access.middleware import install_access
+from deployments.web.api.api_app import API_PATH, build_api
 from deployments.web.context import WebContext
 from deployments.web.errors import install_error_pages
 from deployments.web.pages import ROUTERS
@@ -17,6 +18,7 @@ def build_app(context: WebContext) -> FastAPI:
     app = FastAPI(title="fleetpatch", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.context = context
     app.mount("/static", StaticFiles(directory=str(files("deployments.web") / "static")), name="static")
+    app.mount(API_PATH, build_api(context))
     for router in ROUTERS:
         app.include_router(router)
     install_error_pages(app)

@@ -1,6 +1,5 @@
 """Approvals: what waits for a person, the whole plan of it, and the decision."""
 
-import re
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -8,19 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from deployments.web.access.audit import record_act
 from deployments.web.access.identity import Identity, require_act, require_role
 from deployments.web.access.roles import Role
+from deployments.web.acts.decisions import approve_plan, get_shared_clock, reject_plan
 from deployments.web.context import WebContext, get_context
 from deployments.web.pages.paging import build_page
 from deployments.web.plans.plan_view import PlanView
 from deployments.web.rendering import render_page
-from flows.approval.decisions import approve_run, reject_run
 from flows.approval.wording import describe_approval, find_approval_objection
 from flows.engine.resume_state import parse_recorded_request
 from tasks.errors import RecordsError, RecordsUnavailable, RequestError
 from tasks.model import RunInfo
-from tasks.protocols.clock import Clock, SystemClock
 from tasks.protocols.leases import LeaseStatus
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.queries.fleet.decided_approvals import read_decided_approvals
@@ -29,7 +26,6 @@ from tasks.rules.timing.maintenance_window import describe_window
 from tasks.states import UNFINISHED_RUN_STATES
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
-_DIGEST = re.compile(r"[0-9a-f]{12,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +93,7 @@ def show_approval(request: Request, run_id: str, page: int = 1, part: int = 1) -
 def approve(
     request: Request,
     run_id: str,
-    identity: Annotated[Identity, Depends(require_act(Role.APPROVE))],
+    _: Annotated[Identity, Depends(require_act(Role.APPROVE))],
     plan: Annotated[str, Form()] = "",
     remark: Annotated[str, Form()] = "",
 ) -> Response:
@@ -105,12 +101,7 @@ def approve(
     context = get_context(request)
     run = _require_exact_run(context, run_id)
     try:
-        with record_act(request, "approve", run.id, f"plan {plan[:12]}"):
-            _require_digest(plan)
-            _require_not_stopping(context, run)
-            approve_run(
-                run.id, identity.name, remark, plan=plan, records_url=_get_url(context), clock=_get_clock(context)
-            )
+        approve_plan(request, run, plan, remark)
     except RequestError as error:
         return _show_plan(request, _find_run(context, run.id), refusal=error)
     return RedirectResponse(f"/approvals/{run.id}", 303)
@@ -120,7 +111,7 @@ def approve(
 def reject(
     request: Request,
     run_id: str,
-    identity: Annotated[Identity, Depends(require_act(Role.APPROVE))],
+    _: Annotated[Identity, Depends(require_act(Role.APPROVE))],
     plan: Annotated[str, Form()] = "",
     remark: Annotated[str, Form()] = "",
 ) -> Response:
@@ -128,12 +119,7 @@ def reject(
     context = get_context(request)
     run = _require_exact_run(context, run_id)
     try:
-        with record_act(request, "reject", run.id, f"plan {plan[:12]}" if plan else ""):
-            if plan:
-                _require_digest(plan)
-            reject_run(
-                run.id, identity.name, remark, plan=plan, records_url=_get_url(context), clock=_get_clock(context)
-            )
+        reject_plan(request, run, plan, remark)
     except RequestError as error:
         return _show_plan(request, _find_run(context, run.id), refusal=error)
     return RedirectResponse(f"/approvals/{run.id}", 303)
@@ -223,27 +209,5 @@ def _require_exact_run(context: WebContext, run_id: str) -> RunInfo:
     return run
 
 
-def _require_digest(plan: str) -> None:
-    """Refuse a form without the plan that the person has seen: any plan would be approved."""
-    if not _DIGEST.fullmatch(plan):
-        raise RequestError("the form does not say which plan it is about", hint="Read the plan below, and decide then.")
-
-
-def _require_not_stopping(context: WebContext, run: RunInfo) -> None:
-    lease = context.records.leases.find_lease(run.id)
-    if lease is not None and lease.stop is not None:
-        why = f": {lease.stop.reason}" if lease.stop.reason else ""
-        raise RequestError(f"run {run.id} was cancelled by {lease.stop.who}{why}", hint="Start a new run.")
-
-
 def _get_approvals(context: WebContext) -> SqlApprovals:
-    return SqlApprovals(context.records.database, _get_clock(context))
-
-
-def _get_clock(context: WebContext) -> Clock | None:
-    """Return the clock of tests. Otherwise the clock of the database decides, as everywhere."""
-    return None if isinstance(context.clock, SystemClock) else context.clock
-
-
-def _get_url(context: WebContext) -> str | None:
-    return context.settings.records_url
+    return SqlApprovals(context.records.database, get_shared_clock(context))

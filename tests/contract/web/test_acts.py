@@ -214,3 +214,12 @@ def test_a_form_without_its_key_starts_nothing(site: Site, prefect: Prefect) -> 
 
     assert answer.status_code == 400
     assert prefect.started == []
+
+
+def test_without_a_token_the_api_stays_closed(tmp_path: Path) -> None:
+    with serve_site(tmp_path) as site:
+        answer = site.get("/api/v1/overview")
+
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == "Bearer"
+    assert answer.json()["title"] == "Unauthorized"

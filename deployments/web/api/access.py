@@ -1,0 +1,31 @@
+"""Who may use the API: programs with a bearer token. A browser's cookie and a proxy's header open nothing here."""
+
+from collections.abc import Callable
+
+from fastapi import Depends, HTTPException, Request
+from fastapi.security import HTTPBearer
+
+from deployments.web.access.identity import Identity, get_identity, require_act, require_role
+from deployments.web.access.roles import Role
+
+BEARER = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
+
+
+def require_token(request: Request) -> None:
+    """Refuse requests without a valid bearer token.
+
+    Raises:
+        HTTPException: there is none (401).
+    """
+    if get_identity(request).source != "token":
+        raise HTTPException(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
+
+
+READ = (BEARER, Depends(require_token), Depends(require_role(Role.VIEW)))
+"""The dependencies of routes that read."""
+
+
+def allow_act(role: Role) -> list[object]:
+    """Return the dependencies of a route that does something."""
+    check: Callable[[Request], Identity] = require_act(role)
+    return [BEARER, Depends(require_token), Depends(check)]

@@ -1,0 +1,125 @@
+"""The API's routes that do something. Each needs its role, and is in the audit log."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, HTTPException, Request
+
+from deployments.web.access.roles import Role
+from deployments.web.acts.decisions import approve_plan, reject_plan
+from deployments.web.acts.run_acts import MAX_KEY_LENGTH, request_cancel, start_assessment, start_patch, start_resume
+from deployments.web.acts.scope_preview import preview_scope
+from deployments.web.api import models
+from deployments.web.api.access import allow_act
+from deployments.web.api.problems import describe_problems
+from deployments.web.api.run_reading import build_approval
+from deployments.web.context import get_context
+from deployments.web.pages.acts import find_exact_run
+from flows.request.assess_request import AssessRequest
+from flows.request.base import StrictModel
+from flows.request.patch_request import PatchRequest
+from tasks.errors import RequestError
+
+router = APIRouter(responses=describe_problems(404, 409))
+Key = Annotated[
+    str,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=MAX_KEY_LENGTH,
+        description="Unique for each wanted run. The same key again starts nothing, and gives the same answer.",
+    ),
+]
+_NOT_BY_TOKEN = ("hooks", "inventory", "notify", "report_directory")
+"""What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
+files that administrators write.
+"""
+RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
+
+
+@router.post("/assess", status_code=202, dependencies=RUN, tags=["Acts"])
+def assess(request: Request, wanted: AssessRequest, idempotency_key: Key) -> models.StartedRun:
+    """Assess machines now."""
+    _check_fields(wanted)
+    _check_scope(request, wanted.scope)
+    return _describe_started(request, start_assessment(request, wanted, idempotency_key))
+
+
+@router.post("/plan", status_code=202, dependencies=RUN, tags=["Acts"])
+def plan(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models.StartedRun:
+    """Plan a patch run. Nothing is changed, whatever `dry_run` says."""
+    dry = wanted.model_copy(update={"dry_run": True})
+    _check(request, dry)
+    return _describe_started(request, start_patch(request, dry, idempotency_key))
+
+
+@router.post("/patch", status_code=202, dependencies=RUN, tags=["Acts"])
+def patch(request: Request, wanted: PatchRequest, idempotency_key: Key) -> models.StartedRun:
+    """Patch machines inside a window that opens now, or at its start."""
+    _check(request, wanted)
+    return _describe_started(request, start_patch(request, wanted, idempotency_key))
+
+
+@router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])
+def cancel(request: Request, run_id: str, body: models.CancelBody | None = None) -> models.Cancelled:
+    """Ask a run to begin nothing more. Nothing is killed."""
+    run = find_exact_run(get_context(request), run_id)
+    asked = request_cancel(request, run, body.reason.strip() if body is not None else "")
+    return models.Cancelled(
+        maintenance_run_id=run.id,
+        stop_requested_by=asked.stop_request.who,
+        stop_reason=asked.stop_request.reason,
+        stop_requested_date_time=asked.stop_request.at,
+        carried=asked.has_active_holder,
+        carried_by=str(asked.lease.holder) if asked.lease is not None and asked.has_active_holder else None,
+    )
+
+
+@router.post("/runs/{run_id}/resume", status_code=202, dependencies=RUN, tags=["Acts"])
+def resume(request: Request, run_id: str) -> models.StartedRun:
+    """Resume a run that no process executes. Asked twice at once, it is resumed once."""
+    run = find_exact_run(get_context(request), run_id)
+    return _describe_started(request, start_resume(request, run), run.id)
+
+
+@router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
+def approve(request: Request, run_id: str, decision: models.Decision) -> models.Approval:
+    """Approve exactly the plan of the digest. Who started the run may not."""
+    run = find_exact_run(get_context(request), run_id)
+    return build_approval(approve_plan(request, run, decision.plan, decision.remark))
+
+
+@router.post("/approvals/{run_id}/reject", dependencies=APPROVE, tags=["Approvals"])
+def reject(request: Request, run_id: str, decision: models.Decision) -> models.Approval:
+    """Reject a plan, so that its run begins nothing."""
+    run = find_exact_run(get_context(request), run_id)
+    return build_approval(reject_plan(request, run, decision.plan, decision.remark))
+
+
+def _check_fields(wanted: StrictModel) -> None:
+    refused = sorted(wanted.model_fields_set & set(_NOT_BY_TOKEN))
+    if refused:
+        raise HTTPException(400, f"{', '.join(refused)}: this can't be set through the API; use a configuration")
+
+
+def _check(request: Request, wanted: PatchRequest) -> None:
+    _check_fields(wanted)
+    now = get_context(request).clock.now()
+    if wanted.window.to_window(now).end <= now:
+        raise RequestError("this window is over", hint="Leave the start out for a window that opens now.")
+    _check_scope(request, wanted.scope)
+
+
+def _check_scope(request: Request, scope: str) -> None:
+    snapshot = get_context(request).fleet.read()
+    preview = preview_scope(snapshot, scope)
+    if preview.error and snapshot.inventory is not None:
+        raise HTTPException(400, f"scope: {preview.error}")
+
+
+def _describe_started(request: Request, flow_run_id: str, run_id: str = "") -> models.StartedRun:
+    run = get_context(request).history.find_run_by_flow_run(flow_run_id)
+    return models.StartedRun(
+        flow_run_id=flow_run_id,
+        maintenance_run_id=run_id or (run.id if run is not None else None),
+        status=f"/api/v1/flow-runs/{flow_run_id}",
+    )

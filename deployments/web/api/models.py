@@ -1,0 +1,272 @@
+"""The answers and requests of the API. The words are those of the command's --json, and so of Azure Resource Graph."""
+
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+Item = TypeVar("Item")
+
+
+class ApiModel(BaseModel):
+    """An object of the API, with names in camel case."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="forbid")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457), as application/problem+json."""
+
+    type: str = Field(default="about:blank", description="The kind of the problem.")
+    title: str = Field(description="The kind in words.")
+    status: int = Field(description="The HTTP status.")
+    detail: str = Field(description="What is wrong.")
+    hint: str = Field(default="", description="The remedy.")
+    errors: dict[str, str] = Field(default={}, description="What is wrong with each field of the request.")
+
+
+class Part(ApiModel, Generic[Item]):
+    """A part of a long list."""
+
+    items: list[Item]
+    page: int = Field(description="The number of this part, from 1.")
+    total: int = Field(description="How many items the whole list has.")
+    next: str | None = Field(description="The path of the next part; null at the end.")
+
+
+class Window(ApiModel):
+    """A window of a configuration."""
+
+    configuration: str
+    start_date_time: datetime
+    end_date_time: datetime | None
+    time_zone: str
+
+
+class CalendarEntry(Window):
+    """A window in the calendar, and what became of it."""
+
+    status: str = Field(description="coming, open now, run, missed, frozen, cancelled, or no run recorded.")
+    machines: int
+    reason: str
+    maintenance_run_id: str | None
+    run_status: str | None
+    overlaps: list[str]
+
+
+class LastRun(ApiModel):
+    """The newest run that may have changed a machine. ``status`` is the machine's in it."""
+
+    maintenance_run_id: str
+    kind: str
+    status: str
+    start_date_time: datetime
+
+
+class Machine(ApiModel):
+    """A machine with its state by its newest answer."""
+
+    machine_name: str
+    address: str
+    environment: str
+    location: str
+    availability_zone: str
+    groups: list[str]
+    tags: dict[str, str]
+    owner: str
+    compliance_state: str
+    os_name: str
+    critical_and_security_patch_count: int | None
+    other_patch_count: int | None
+    services_to_restart_count: int | None
+    reboot_required: str = Field(description="yes, no or unknown.")
+    readiness: str = Field(description="Ready, Not ready or Unknown: whether fleetpatch can patch it.")
+    readiness_reason: str
+    patch_mode: str
+    configurations: list[str]
+    assessed_date_time: datetime | None
+    error: str | None
+    last_run: LastRun | None
+    next_window: Window | None
+
+
+class MissingPatch(ApiModel):
+    """An update that a machine lacks."""
+
+    patch_name: str
+    patch_title: str | None
+    version_before: str | None
+    version: str
+    classifications: list[str]
+    severity: str
+    cves: list[str] | None
+    since_date_time: datetime | None
+    reason: str = Field(description="Why it is not installed.")
+    maintenance_run_id: str | None = Field(description="The run that says so.")
+
+
+class MachineDetails(Machine):
+    """A machine, with the updates that it lacks."""
+
+    patches: list[MissingPatch]
+
+
+class PatchSummary(ApiModel):
+    """An update that some machines lack."""
+
+    patch_name: str
+    patch_title: str
+    kb_id: str
+    version: str
+    classifications: list[str]
+    severity: str
+    machines: int
+    cve_count: int | None
+    since_date_time: datetime | None
+    published_date_time: datetime | None
+    withheld: int = Field(description="On how many machines it is held or blocked.")
+
+
+class Cve(ApiModel):
+    """A CVE, and which machines lack a fix of it."""
+
+    cve: str
+    patches: list[str]
+    machines: list[str]
+
+
+class Overview(ApiModel):
+    """The fleet in numbers. Answers that are older than a week do not count."""
+
+    machines: int
+    compliant: int
+    non_compliant: int
+    not_assessed: int
+    critical_patch_count: int
+    security_patch_count: int
+    other_patch_count: int
+    reboot_required: int
+    services_to_restart: int
+    unreachable: int
+    runs_in_progress: list[str]
+    waiting_approvals: int
+    next_windows: list[Window]
+    problems: list[str]
+
+
+class Run(ApiModel):
+    """A run."""
+
+    maintenance_run_id: str
+    kind: str
+    status: str
+    scope: str
+    started_by: str
+    start_date_time: datetime
+    end_date_time: datetime | None
+    flow_run_id: str
+    message: str
+
+
+class Report(ApiModel):
+    """The report of a run, as ``fleetpatch report`` writes it."""
+
+    model_config = ConfigDict(extra="allow", alias_generator=None)
+
+    schema_version: int
+    run: dict[str, Any]
+    waves: list[dict[str, Any]]
+    hooks: list[dict[str, Any]]
+    machines: list[dict[str, Any]]
+
+
+class MachineProgress(ApiModel):
+    """What a machine of an unfinished run does now."""
+
+    machine_name: str = Field(description='"" is the run itself.')
+    step: str
+    status: str
+    fraction: float | None
+    message: str
+    since_date_time: datetime
+    date_time: datetime
+
+
+class Progress(ApiModel):
+    """The progress of a run."""
+
+    run: Run
+    carried: bool = Field(description="Whether a live process executes the run.")
+    carried_by: str | None
+    stop_requested_by: str | None
+    machines: list[MachineProgress]
+
+
+class Approval(ApiModel):
+    """A plan that waits for a decision, or was decided."""
+
+    maintenance_run_id: str
+    approval: str
+    plan: str
+    asked_date_time: datetime
+    expires_date_time: datetime
+    decided_by: str | None
+    decided_date_time: datetime | None
+    remark: str
+
+
+class AuditEntry(ApiModel):
+    """An act of a person or a program: "begun", then "done", "failed" or "refused"."""
+
+    number: int
+    date_time: datetime
+    who: str
+    address: str
+    act: str
+    subject: str
+    detail: str
+    result: str
+    message: str
+
+
+class StartedRun(ApiModel):
+    """A run that Prefect was asked to start."""
+
+    flow_run_id: str
+    maintenance_run_id: str | None = Field(description="null until a worker has begun it: ask `status` again.")
+    status: str = Field(description="The path that says how it goes on.")
+
+
+class FlowRun(ApiModel):
+    """How a run that was asked for comes to its worker."""
+
+    flow_run_id: str
+    maintenance_run_id: str | None
+    state: str
+    message: str
+    is_over: bool
+
+
+class CancelBody(ApiModel):
+    """Why a run is cancelled."""
+
+    reason: str = Field(default="", max_length=500, description="For the report.")
+
+
+class Cancelled(ApiModel):
+    """A run that was asked to stop. Nothing is killed: what runs is finished."""
+
+    maintenance_run_id: str
+    stop_requested_by: str
+    stop_reason: str
+    stop_requested_date_time: datetime
+    carried: bool
+    carried_by: str | None
+
+
+class Decision(ApiModel):
+    """A decision on exactly one plan."""
+
+    plan: str = Field(default="", max_length=64, description="The digest of the plan; to approve, it is needed.")
+    remark: str = Field(default="", max_length=2000, description="For the report.")

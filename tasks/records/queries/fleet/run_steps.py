@@ -1,0 +1,62 @@
+"""Reads what the machines of an unfinished run do now, and the audit log."""
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from tasks.records.page_tables import audit_log, run_progress
+from tasks.records.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class RunStep:
+    """A row of ``run_progress``."""
+
+    machine: str
+    step: str
+    state: str
+    fraction: float | None
+    message: str
+    since: datetime
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """A row of ``audit_log``."""
+
+    number: int
+    at: datetime
+    who: str
+    address: str
+    act: str
+    subject: str
+    detail: str
+    result: str
+    message: str
+
+
+def read_run_steps(database: Database, run_id: str) -> tuple[RunStep, ...]:
+    """Return what the machines of a run do now, by name. "" is the run itself.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    columns = [run_progress.columns[each.name] for each in fields(RunStep)]
+    query = select(*columns).where(run_progress.c.run_id == run_id).order_by(run_progress.c.machine)
+    with database.begin_read(f"read the progress of run {run_id}") as connection:
+        return tuple(RunStep(*row) for row in connection.execute(query).tuples())
+
+
+def read_audit_rows(database: Database, offset: int, limit: int) -> tuple[tuple[AuditRow, ...], int]:
+    """Return a part of the audit log, the newest first, and how many rows it has.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    columns = [audit_log.columns[each.name] for each in fields(AuditRow)]
+    query = select(*columns).order_by(audit_log.c.number.desc()).offset(offset).limit(limit)
+    with database.begin_read("read the audit log") as connection:
+        total = connection.execute(select(func.count()).select_from(audit_log)).scalar_one()
+        return tuple(AuditRow(*row) for row in connection.execute(query).tuples()), total

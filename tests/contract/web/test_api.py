@@ -1,0 +1,239 @@
+"""The REST API: every answer is as its OpenAPI document says, errors are problems, and each act needs its role."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import jsonschema
+import pytest
+
+from deployments.web.access.roles import Role
+from deployments.web.acts import run_acts
+from tests.contract.web.test_acts import BOB, Prefect
+from tests.support.fake_clock import FakeClock
+from tests.support.web_fleet import SampleFleet, fill_site
+from tests.support.web_people import admit_people, person
+from tests.support.web_site import Site, serve_site
+
+VIEWER = person("vera", Role.VIEW)
+APPROVER = person("anna", Role.VIEW, Role.APPROVE)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, SampleFleet]]:
+    place = tmp_path_factory.mktemp("api")
+    with pytest.MonkeyPatch.context() as patch:
+        admit_people(patch)
+        fleet = fill_site(place)
+        with serve_site(place, clock=FakeClock(fleet.now)) as site:
+            yield site, fleet
+
+
+@pytest.fixture
+def site(sample: tuple[Site, SampleFleet]) -> Site:
+    return sample[0]
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
+    made = Prefect()
+    monkeypatch.setattr(run_acts, "start_flow_run", made.start)
+    return made
+
+
+def read_document(site: Site) -> dict[str, Any]:
+    found: dict[str, Any] = site.get("/api/v1/openapi.json", headers=VIEWER).json()
+    return found
+
+
+def check(site: Site, method: str, path: str, answer: httpx.Response) -> Any:
+    """Check an answer by the schema of its route, and return it."""
+    document = read_document(site)
+    content = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+    kind = answer.headers["content-type"].partition(";")[0]
+    schema = {**content[kind]["schema"], "components": document["components"]}
+    jsonschema.validate(answer.json(), schema, cls=jsonschema.Draft202012Validator)
+    return answer.json()
+
+
+def test_the_document_says_what_each_route_gives_and_needs(site: Site) -> None:
+    document = read_document(site)
+
+    assert document["openapi"].startswith("3.1")
+    for path, routes in document["paths"].items():
+        for method, route in routes.items():
+            where = f"{method} {path}"
+            assert route["security"] == [{"HTTPBearer": []}], where
+            assert route["summary"] and route["description"], where
+            assert {"400", "401", "403", "503"} <= set(route["responses"]), where
+            for status, answer in route["responses"].items():
+                kind = "application/json" if status < "300" else "application/problem+json"
+                assert answer["content"][kind]["schema"], f"{where}: {status}"
+    for name, schema in document["components"]["schemas"].items():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        assert "422" not in name
+    text = str(document)
+    used = {part.split("'")[0] for part in text.split("#/components/schemas/")[1:]}
+    assert used <= set(document["components"]["schemas"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/overview", "/machines", "/updates", "/windows", "/runs", "/approvals", "/audit"],
+)
+def test_every_list_is_as_its_schema_says(site: Site, path: str) -> None:
+    answer = site.get(f"/api/v1{path}", headers=VIEWER)
+
+    assert answer.status_code == 200, answer.text
+    assert check(site, "get", path, answer)
+
+
+def test_every_machine_and_run_and_cve_can_be_read(sample: tuple[Site, SampleFleet]) -> None:
+    site, fleet = sample
+    machines = site.get("/api/v1/machines", headers=VIEWER).json()["items"]
+    assert any(each["complianceState"] == "NonCompliant" for each in machines)
+    lacking: set[str] = set()
+    for each in machines[:6]:
+        answer = site.get(f"/api/v1/machines/{each['machineName']}", headers=VIEWER)
+        found = check(site, "get", "/machines/{name}", answer)
+        lacking |= {cve for patch in found["patches"] for cve in patch["cves"] or ()}
+    assert lacking
+    cve = sorted(lacking)[0]
+    answer = site.get(f"/api/v1/cves/{cve}", headers=VIEWER)
+    assert check(site, "get", "/cves/{cve}", answer)["machines"]
+    for run_id in fleet.runs.values():
+        answer = site.get(f"/api/v1/runs/{run_id}", headers=VIEWER)
+        assert check(site, "get", "/runs/{run_id}", answer)["run"]["maintenanceRunId"] == run_id
+        answer = site.get(f"/api/v1/runs/{run_id}/progress", headers=VIEWER)
+        check(site, "get", "/runs/{run_id}/progress", answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/machines/nobody", 404),
+        ("/runs/nothing", 404),
+        ("/nowhere", 404),
+        ("/machines?scope=name%3Dnobody", 400),
+        ("/machines?page=0", 400),
+        ("/windows?since=2026-11-01T00:00:00", 400),
+    ],
+)
+def test_errors_are_problems(site: Site, path: str, status: int) -> None:
+    answer = site.get(f"/api/v1{path}", headers=VIEWER)
+
+    assert answer.status_code == status
+    assert answer.headers["content-type"] == "application/problem+json"
+    found = answer.json()
+    assert (found["status"], found["type"]) == (status, "about:blank")
+    assert found["detail"]
+
+
+ACTS = [
+    ("/assess", {"scope": "*"}, Role.RUN),
+    ("/plan", {"scope": "*"}, Role.RUN),
+    ("/patch", {"scope": "*"}, Role.RUN),
+    ("/runs/x/cancel", {}, Role.RUN),
+    ("/runs/x/resume", {}, Role.RUN),
+    ("/approvals/x/approve", {"plan": "0" * 64}, Role.APPROVE),
+    ("/approvals/x/reject", {}, Role.APPROVE),
+]
+
+
+@pytest.mark.parametrize(("path", "body", "role"), ACTS)
+def test_each_act_needs_its_role(
+    site: Site, prefect: Prefect, path: str, body: dict[str, str], role: Role
+) -> None:
+    others = [each for each in Role if each is not role]
+    answer = site.client.post(
+        f"/api/v1{path}", json=body, headers={**person("eve", *others), "Idempotency-Key": "k"}
+    )
+
+    assert answer.status_code == 403, answer.text
+    assert answer.json()["status"] == 403
+    assert prefect.started == []
+
+
+def test_a_plan_starts_once_for_each_key(site: Site, prefect: Prefect) -> None:
+    def post(key: str, **body: object) -> httpx.Response:
+        return site.client.post("/api/v1/plan", json={"scope": "*", **body}, headers={**BOB, "Idempotency-Key": key})
+
+    first, again, other, changed = post("a"), post("a"), post("b"), post("a", reboot="Never")
+
+    assert check(site, "post", "/plan", first) == again.json()
+    assert other.json()["flowRunId"] != first.json()["flowRunId"]
+    assert changed.status_code == 409
+    assert check(site, "post", "/plan", changed)["hint"]
+    assert [each.parameters["request"]["dry_run"] for each in prefect.started] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"scope": "*", "hooks": {"before_run": [{"name": "x", "kind": "controller", "target": "id"}]}},
+        {"scope": "*", "inventory": "/etc/passwd"},
+        {"scope": "*", "report_directory": "/tmp/x"},
+        {"scope": "*", "window": {"minutes": 0}},
+        {"scope": "*", "window": {"zone": "Nowhere/Here"}},
+        {"scope": "name=nobody"},
+        {"scope": "*", "mintues": 4},
+        {},
+    ],
+)
+def test_a_wrong_request_starts_nothing(site: Site, prefect: Prefect, body: dict[str, object]) -> None:
+    answer = site.client.post("/api/v1/patch", json=body, headers={**BOB, "Idempotency-Key": "w"})
+
+    assert answer.status_code == 400, answer.text
+    assert prefect.started == []
+
+
+def test_a_live_run_is_cancelled_with_the_name_and_the_reason(sample: tuple[Site, SampleFleet]) -> None:
+    site, fleet = sample
+    answer = site.client.post(
+        f"/api/v1/runs/{fleet.runs['live']}/cancel", json={"reason": "wrong day"}, headers=BOB
+    )
+
+    found = check(site, "post", "/runs/{run_id}/cancel", answer)
+    assert (found["stopRequestedBy"], found["stopReason"]) == ("bob", "wrong day")
+    progress = site.get(f"/api/v1/runs/{fleet.runs['live']}/progress", headers=VIEWER).json()
+    assert progress["stopRequestedBy"] == "bob"
+
+
+def test_a_dead_run_is_resumed_once_by_two_people(sample: tuple[Site, SampleFleet], prefect: Prefect) -> None:
+    site, fleet = sample
+    dead = fleet.runs["dead"]
+    answers = [
+        site.client.post(f"/api/v1/runs/{dead}/resume", headers=person(name, Role.VIEW, Role.RUN))
+        for name in ("bob", "carol")
+    ]
+
+    assert [each.status_code for each in answers] == [202, 202], answers[0].text
+    assert answers[0].json() == answers[1].json()
+    (made,) = prefect.started
+    assert (made.flow, made.parameters) == ("resume-fleet", {"run_id": dead})
+    prefect.over.add(answers[0].json()["flowRunId"])  # that one failed: the next person's is another one
+    again = site.client.post(f"/api/v1/runs/{dead}/resume", headers=BOB)
+    assert again.json()["flowRunId"] != answers[0].json()["flowRunId"]
+
+
+def test_a_run_that_is_over_is_neither_cancelled_nor_resumed(sample: tuple[Site, SampleFleet], prefect: Prefect) -> None:
+    site, fleet = sample
+    for act in ("cancel", "resume"):
+        answer = site.client.post(f"/api/v1/runs/{fleet.runs['succeeded']}/{act}", headers=BOB)
+        assert answer.status_code == 400
+        page = site.client.post(f"/runs/{fleet.runs['succeeded']}/{act}", headers=BOB)
+        assert page.status_code == 409
+        assert "is over" in page.text
+    assert prefect.started == []
+
+
+def test_a_plan_is_approved_only_by_its_digest(sample: tuple[Site, SampleFleet]) -> None:
+    site, _ = sample
+    (waiting,) = site.get("/api/v1/approvals", headers=VIEWER).json()
+    path = f"/api/v1/approvals/{waiting['maintenanceRunId']}/approve"
+
+    assert site.client.post(path, json={}, headers=APPROVER).status_code == 400
+    assert site.client.post(path, json={"plan": "f" * 64}, headers=APPROVER).status_code == 400
+    answer = site.client.post(path, json={"plan": waiting["plan"], "remark": "go"}, headers=APPROVER)
+    found = check(site, "post", "/approvals/{run_id}/approve", answer)
+    assert (found["approval"], found["decidedBy"], found["remark"]) == ("approved", "anna", "go")
