@@ -10,11 +10,13 @@ from typing import Final
 
 from prefect.context import FlowRunContext
 
-from flows.admission import retry_while_records_unavailable
+from flows.engine.retrying_records import RETRY_INTERVAL
 from flows.ports.caller import Caller
-from tasks.protocols.clock import SystemClock
+from tasks.errors import RecordsUnavailable
+from tasks.protocols.clock import Deadline, SystemClock
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
+from tasks.retry import retry
 
 REQUEST_KEY_PREFIX: Final = "fleetpatch/web/"
 """The beginning of the idempotency keys of flow runs that the pages start."""
@@ -41,5 +43,12 @@ def name_starter(caller: Caller) -> Caller:
             return SqlRequestedRuns(records.database).claim(key, flow_name, flow_run_id)
 
     clock = SystemClock()
-    who = retry_while_records_unavailable(claim_name, caller, clock, clock.now() + _WAIT)
+    who = retry(
+        claim_name,
+        RecordsUnavailable,
+        clock=clock,
+        deadline=Deadline(clock.now() + _WAIT),
+        wait=RETRY_INTERVAL,
+        on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
+    )
     return replace(caller, name=who) if who else caller

@@ -54,7 +54,7 @@ class SqlRequestedRuns:
             insertion = build_insert(connection.dialect.name, requested_runs).values(row)
             connection.execute(insertion.on_conflict_do_nothing(index_elements=["key"]))
             found = connection.execute(select(requested_runs).where(requested_runs.c.key == run.key)).one()
-            return RequestedRun(**found._mapping)
+            return RequestedRun(found.key, found.flow, found.request_digest, found.who, found.at, found.flow_run_id)
 
     def claim(self, key: str, flow: str, flow_run_id: str) -> str:
         """Return who asked for the flow run that begins now; "" if nobody did through the pages.

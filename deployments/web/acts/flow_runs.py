@@ -46,9 +46,7 @@ class FlowRunStatus:
     is_over: bool
 
 
-def start_flow_run(
-    flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str
-) -> tuple[str, bool]:
+def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str) -> tuple[str, bool]:
     """Start a flow run of the fleet's on-demand deployment of a flow. A repeated key starts nothing.
 
     Args:
@@ -142,9 +140,8 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
             hint="`fleetpatch deploy` creates it, and a worker (fleetpatch worker) executes its runs.",
         )
     if len(found) > 1:
-        fleets = sorted(
-            tag.removeprefix(FLEET_TAG_PREFIX) for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX)
-        )
+        tags = sorted(tag for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX))
+        fleets = [tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags]
         raise CannotRun(
             f"Prefect has several fleets: {', '.join(fleets)}", hint="Start fleetpatch web with the name of its fleet."
         )

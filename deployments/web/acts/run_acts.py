@@ -131,9 +131,7 @@ def _start_request(request: Request, act: str, flow: str, parameters: Mapping[st
         return _start(request, flow, parameters, whole_key, f"{act} {scope[:80]} for {who or 'somebody'}")[0]
 
 
-def _start(
-    request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str
-) -> tuple[str, bool]:
+def _start(request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str) -> tuple[str, bool]:
     """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
     context = get_context(request)
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()

@@ -1,14 +1,13 @@
 """Who may use the API: programs with a bearer token. A browser's cookie and a proxy's header open nothing here."""
 
-from collections.abc import Callable
-
 from fastapi import Depends, HTTPException, Request
+from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPBearer
 
-from deployments.web.access.identity import Identity, get_identity, require_act, require_role
+from deployments.web.access.identity import get_identity, require_act, require_role
 from deployments.web.access.roles import Role
 
-BEARER = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
+BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
 
 
 def require_token(request: Request) -> None:
@@ -21,11 +20,10 @@ def require_token(request: Request) -> None:
         raise HTTPException(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
 
 
-READ = (BEARER, Depends(require_token), Depends(require_role(Role.VIEW)))
+READ: tuple[Dependency, ...] = (BEARER, Depends(require_token), Depends(require_role(Role.VIEW)))
 """The dependencies of routes that read."""
 
 
-def allow_act(role: Role) -> list[object]:
+def allow_act(role: Role) -> list[Dependency]:
     """Return the dependencies of a route that does something."""
-    check: Callable[[Request], Identity] = require_act(role)
-    return [BEARER, Depends(require_token), Depends(check)]
+    return [BEARER, Depends(require_token), Depends(require_act(role))]

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
 
@@ -178,7 +178,7 @@ def list_calendar(
     return models.Part(items=items, page=part.page, total=part.total, next=part.next)
 
 
-def _describe_machine(entry: MachineEntry) -> dict[str, object]:
+def _describe_machine(entry: MachineEntry) -> dict[str, Any]:
     machine, state, last, window = entry.row.machine, entry.row.state, entry.row.last_run, entry.row.next_window
     has_answered = state is not None and state.answered_at is not None
     return {
@@ -204,9 +204,7 @@ def _describe_machine(entry: MachineEntry) -> dict[str, object]:
         "error": (state.error_message or None) if state is not None else None,
         "last_run": None
         if last is None
-        else models.LastRun(
-            maintenance_run_id=last.run_id, kind=last.kind, status=last.state, start_date_time=last.at
-        ),
+        else models.LastRun(maintenance_run_id=last.run_id, kind=last.kind, status=last.state, start_date_time=last.at),
         "next_window": None
         if window is None
         else models.Window(

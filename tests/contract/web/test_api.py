@@ -141,13 +141,9 @@ ACTS = [
 
 
 @pytest.mark.parametrize(("path", "body", "role"), ACTS)
-def test_each_act_needs_its_role(
-    site: Site, prefect: Prefect, path: str, body: dict[str, str], role: Role
-) -> None:
+def test_each_act_needs_its_role(site: Site, prefect: Prefect, path: str, body: dict[str, str], role: Role) -> None:
     others = [each for each in Role if each is not role]
-    answer = site.client.post(
-        f"/api/v1{path}", json=body, headers={**person("eve", *others), "Idempotency-Key": "k"}
-    )
+    answer = site.client.post(f"/api/v1{path}", json=body, headers={**person("eve", *others), "Idempotency-Key": "k"})
 
     assert answer.status_code == 403, answer.text
     assert answer.json()["status"] == 403
@@ -189,9 +185,7 @@ def test_a_wrong_request_starts_nothing(site: Site, prefect: Prefect, body: dict
 
 def test_a_live_run_is_cancelled_with_the_name_and_the_reason(sample: tuple[Site, SampleFleet]) -> None:
     site, fleet = sample
-    answer = site.client.post(
-        f"/api/v1/runs/{fleet.runs['live']}/cancel", json={"reason": "wrong day"}, headers=BOB
-    )
+    answer = site.client.post(f"/api/v1/runs/{fleet.runs['live']}/cancel", json={"reason": "wrong day"}, headers=BOB)
 
     found = check(site, "post", "/runs/{run_id}/cancel", answer)
     assert (found["stopRequestedBy"], found["stopReason"]) == ("bob", "wrong day")
@@ -216,7 +210,9 @@ def test_a_dead_run_is_resumed_once_by_two_people(sample: tuple[Site, SampleFlee
     assert again.json()["flowRunId"] != answers[0].json()["flowRunId"]
 
 
-def test_a_run_that_is_over_is_neither_cancelled_nor_resumed(sample: tuple[Site, SampleFleet], prefect: Prefect) -> None:
+def test_a_run_that_is_over_is_neither_cancelled_nor_resumed(
+    sample: tuple[Site, SampleFleet], prefect: Prefect
+) -> None:
     site, fleet = sample
     for act in ("cancel", "resume"):
         answer = site.client.post(f"/api/v1/runs/{fleet.runs['succeeded']}/{act}", headers=BOB)
