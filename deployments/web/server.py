@@ -18,7 +18,9 @@ def serve(settings: WebSettings) -> None:
         RecordsError: the records can't be opened.
     """
     with open_records(settings.records_url) as records:
-        build_server(build_context(settings, records)).run()
+        context = build_context(settings, records)
+        context.pending.warm_up()
+        build_server(context).run()
 
 
 def build_server(context: WebContext) -> uvicorn.Server:

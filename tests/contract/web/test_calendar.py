@@ -10,6 +10,7 @@ import pytest
 import yaml
 from icalendar import Calendar, Component
 
+from deployments.web.pages import calendar_feed
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import OperationState
@@ -246,6 +247,13 @@ class TestTheFeed:
         site.context.clock.advance(60)  # type: ignore[attr-defined]
         assert site.get("/calendar.ics").status_code == 503
         assert "nonsense" in site.get("/calendar").text or "problem" in site.get("/calendar").text
+
+    def test_too_many_windows_are_refused_instead_of_cut(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calendar_feed, "MAX_WINDOWS", 40)
+        answer = site.get("/calendar.ics")
+        assert answer.status_code == 413
+        assert "?configuration=" in answer.text
+        assert self.events(site, "?configuration=databases")
 
     def test_lines_are_of_75_octets_and_end_as_the_format_says(self, site: Site) -> None:
         body = site.get("/calendar.ics").content
