@@ -36,6 +36,8 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
 """``{failed}`` and so on are runs of the sample fleet (see tests/support/web_fleet.py)."""
 
 NO_PAGES: Final[Mapping[str, str]] = {
+    "/machines.csv": "a file",
+    "/compliance/files": "files",
     "/calendar.ics": "a file for calendars",
     "/health": "for programs",
     "/metrics": "for programs",
