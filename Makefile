@@ -28,12 +28,12 @@ help:  ## say what there is to make
 setup:  ## make .venv from requirements.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
 
-demo: setup  ## patch a small fleet of real machines, made here and removed afterwards (root, Debian)
+demo: setup  ## patch a small fleet of real machines, made here, with its pages; ARGS=--keep keeps both (root, Debian)
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 
 test: setup  ## run all tests, JOBS=7 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
-	@$(PACKAGES) lab postgresql browser shells
+	@$(PACKAGES) lab postgresql browser prometheus shells
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 # All units, and the command on a simulated fleet, but for tests that start programs or read huge files (marker: slow).

@@ -1,5 +1,6 @@
 """What every page uses: settings, records, and the templates."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,6 +32,11 @@ class WebContext:
     def history(self) -> History:
         """Read access to the records."""
         return History(self.records)
+
+    @cached_property
+    def machine_counts(self) -> dict[str, Mapping[str, int]]:
+        """How many machines have each state, of runs that are over, by run id."""
+        return {}
 
     @cached_property
     def fleet(self) -> FleetReader:

@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from deployments.web.access.identity import get_identity
@@ -56,6 +57,7 @@ def build_environment() -> Environment:
         "count": format_count,
         "duration": format_known_duration,
         "moment": show_moment,
+        "short_moment": show_short_moment,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
     }
     return environment
@@ -68,6 +70,20 @@ def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     local = moment.astimezone(load_zone_or_utc(zone))
     text = f"{local:%a %d %b %Y %H:%M} {local:%Z}"
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+@pass_context
+def show_short_moment(context: Context, moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as ``show_moment`` does, in a form for lists: the year only if it is another one than now.
+
+    The title has all of it.
+    """
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    year = "" if local.year == context["now"].year else f" {local.year}"
+    text, title = f"{local:%d %b}{year} {local:%H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
 
 
 def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes

@@ -6,12 +6,14 @@ from inventory.lazy_names import build_name_loader
 
 __all__ = [
     "History",
+    "QueryTables",
     "open_records",
     "prune_history",
 ]
 
 if TYPE_CHECKING:
     from tasks.records.queries.history import History
+    from tasks.records.queries.tables import QueryTables
     from tasks.records.retention import prune_history
     from tasks.records.setup import open_records
 else:
@@ -19,6 +21,7 @@ else:
         __name__,
         {
             "History": ("queries.history", "History"),
+            "QueryTables": ("queries.tables", "QueryTables"),
             "open_records": ("setup", "open_records"),
             "prune_history": ("retention", "prune_history"),
         },

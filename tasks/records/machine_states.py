@@ -1,17 +1,17 @@
-"""Keeps the present state of each machine in columns, and its state on each day.
+"""Keeps the present state of each machine in columns, its newest run, and its state on each day.
 
 Lists and pages of a whole fleet read these rows instead of thousands of documents.
 """
 
-from collections.abc import Iterator
-from datetime import UTC
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from tasks.model import Assessment, PackageState, Update
+from tasks.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo, Update
 from tasks.records import page_tables as tables
-from tasks.records import statements
+from tasks.records import schema, statements
 from tasks.records.encoding.rows import RowValues
 from tasks.states import Classification, FindingLevel
 
@@ -34,6 +34,10 @@ _UNKNOWN_STATE: RowValues = {
 }
 
 
+SavedUpdates = set[tuple[str, str]]
+"""Names and versions of updates whose CVEs are stored."""
+
+
 def save_machine_state(connection: Connection, assessment: Assessment) -> None:
     """Bring the row of a machine up to date. An assessment that is older than the row's changes nothing of it.
 
@@ -42,20 +46,49 @@ def save_machine_state(connection: Connection, assessment: Assessment) -> None:
         assessment: an assessment of the machine, with or without an answer.
     """
     table = tables.machine_states
-    stored = connection.execute(select(table).where(table.c.machine == assessment.machine)).mappings().one_or_none()
-    row: dict[str, Any] = dict(stored) if stored is not None else {"machine": assessment.machine, **_UNKNOWN_STATE}
-    is_newest = stored is None or stored["at"] <= assessment.at
+    before = connection.execute(select(table).where(table.c.machine == assessment.machine)).mappings().one_or_none()
+    row: dict[str, Any] = dict(before) if before is not None else {"machine": assessment.machine, **_UNKNOWN_STATE}
+    is_newest = before is None or before["at"] <= assessment.at
     if is_newest:
         row |= _build_attempt(assessment)
     answered_at = row["answered_at"]
     if assessment.packages is not None and (answered_at is None or answered_at <= assessment.at):
         row |= _build_answer(assessment, assessment.packages)
         _save_day(connection, assessment, row)
-        _save_cves(connection, assessment.packages)
     elif not is_newest:
         return
     statement = statements.build_upsert(connection.dialect.name, table, ("machine",))
     connection.execute(statement, row)
+
+
+def save_last_run(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:
+    """Store that a run is the newest of a machine, unless a later one is known or the run only reads.
+
+    Args:
+        connection: a connection in a transaction.
+        outcome: what the run did on the machine.
+        run: the run, if its row may not be stored yet; None: the row counts.
+    """
+    kind, began = (run.kind, run.started_at) if run is not None else _find_run(connection, outcome.run_id)
+    at = outcome.started_at or outcome.ended_at or began
+    if kind in READ_ONLY_RUN_KINDS or at is None:
+        return
+    row = {
+        "machine": outcome.machine,
+        "run_id": outcome.run_id,
+        "kind": kind,
+        "state": outcome.state.value,
+        "at": at,
+    }
+    table = tables.machine_last_runs
+    connection.execute(statements.build_upsert(connection.dialect.name, table, ("machine",), newest_by="at"), row)
+
+
+def _find_run(connection: Connection, run_id: str) -> tuple[str, datetime | None]:
+    table = schema.runs
+    query = select(table.c.kind, table.c.started_at).where(table.c.id == run_id)
+    found = connection.execute(query).tuples().one_or_none()
+    return found or ("", None)
 
 
 def _build_attempt(assessment: Assessment) -> RowValues:
@@ -108,15 +141,27 @@ def _save_day(connection: Connection, assessment: Assessment, row: RowValues) ->
     connection.execute(statements.build_upsert(connection.dialect.name, table, ("day", "machine")), values)
 
 
-def _save_cves(connection: Connection, packages: PackageState) -> None:
-    rows = list(_iterate_cves(packages))
-    if not rows:
-        return
-    statement = statements.build_insert(connection.dialect.name, tables.update_cves).on_conflict_do_nothing()
-    connection.execute(statement, rows)
+def save_cves(connection: Connection, assessments: Iterable[Assessment], stored: SavedUpdates) -> SavedUpdates:
+    """Store the CVEs of the updates of all assessments of a transaction.
 
+    Args:
+        connection: a connection in a transaction.
+        assessments: all assessments that the transaction stores.
+        stored: updates whose CVEs are stored. All machines of a fleet lack the same updates, so most are.
 
-def _iterate_cves(packages: PackageState) -> Iterator[RowValues]:
-    for update in packages.updates:
-        for cve in update.cves or ():
-            yield {"name": update.name, "version": update.available, "cve": cve}
+    Returns:
+        The updates whose CVEs this transaction stores.
+    """
+    updates = (each for one in assessments if one.packages is not None for each in one.packages.updates)
+    fresh = {(each.name, each.available): each.cves for each in updates if each.cves}
+    found = fresh.keys() - stored
+    # The order is fixed: two transactions that wait for each other's rows in different orders would be a deadlock.
+    rows = [
+        {"name": name, "version": version, "cve": cve}
+        for name, version in sorted(found)
+        for cve in sorted(set(fresh[name, version] or ()))
+    ]
+    if rows:
+        statement = statements.build_insert(connection.dialect.name, tables.update_cves).on_conflict_do_nothing()
+        connection.execute(statement, rows)
+    return found

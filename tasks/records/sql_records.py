@@ -17,7 +17,7 @@ from tasks.records import schema, statements
 from tasks.records.encoding import rows
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.leases import SqlLeases, require_lease
-from tasks.records.machine_states import save_machine_state
+from tasks.records.machine_states import SavedUpdates, save_cves, save_last_run, save_machine_state
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
 from tasks.records.pending_updates import replace_pending_updates
 from tasks.records.storage.column_types import to_index_key
@@ -62,6 +62,7 @@ class SqlRecords:
         self.database = database
         self._lease_holder = lease_holder
         self._saved_parts: dict[_CacheKey, _CachedPart] = {}
+        self._updates_with_cves: SavedUpdates = set()
 
     @property
     def display_name(self) -> str:
@@ -106,12 +107,16 @@ class SqlRecords:
         Raises:
             RecordsError: the item cannot be stored.
         """
+        run = item.run if isinstance(item, RunReport) else None
         for portion in _split_into_batches(item, self._is_changed):
+            assessments = [part for part in portion if isinstance(part, Assessment)]
             with self._begin_write(f"save {_describe_item(item)}") as connection:
-                acquire_assessment_locks(connection, [part.machine for part in portion if isinstance(part, Assessment)])
+                acquire_assessment_locks(connection, [each.machine for each in assessments])
                 for part in portion:
-                    _save_part(connection, part)
+                    _save_part(connection, part, run)
+                stored = save_cves(connection, assessments, self._updates_with_cves)
             self._cache_parts(portion)
+            self._updates_with_cves |= stored
         if isinstance(item, RunReport):
             self._save_run_and_plans(item)
 
@@ -220,14 +225,14 @@ def _split_into_batches(
         yield parts[start : start + _BATCH_SIZE]
 
 
-def _save_part(connection: Connection, item: _SavedPart) -> None:
+def _save_part(connection: Connection, item: _SavedPart, run: RunInfo | None = None) -> None:
     match item:
         case RunInfo():
             _upsert_row(connection, schema.runs, rows.build_run_row(item), ("id",))
         case Assessment():
             _save_assessment(connection, item)
         case Outcome():
-            _save_outcome(connection, item)
+            _save_outcome(connection, item, run)
         case JobOutput():
             _upsert_row(
                 connection, schema.job_outputs, rows.build_job_output_row(item), ("run_id", "machine", "job_id")
@@ -262,7 +267,7 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     replace_pending_updates(connection, assessment, number)
 
 
-def _save_outcome(connection: Connection, outcome: Outcome) -> None:
+def _save_outcome(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:
     results = schema.update_results
     number = cast(
         "int", _upsert_row(connection, schema.outcomes, rows.build_outcome_row(outcome), ("run_id", "machine"))
@@ -270,6 +275,7 @@ def _save_outcome(connection: Connection, outcome: Outcome) -> None:
     connection.execute(statements.build_delete(results.c.outcome), {"of": number})
     _insert_rows(connection, results, rows.build_update_result_rows(outcome, number))
     _save_measures(connection, outcome)
+    save_last_run(connection, outcome, run)
 
 
 def _save_measures(connection: Connection, outcome: Outcome) -> None:

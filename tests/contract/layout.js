@@ -7,7 +7,10 @@
     if (found[kind].length < 8) found[kind].push(`${path}: ${what}`);
   };
   const onPaper = matchMedia("print").matches;
-  const seen = (element) => element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
+  // Texts for screen readers only.
+  const forReaders = [...document.body.querySelectorAll("*")].filter((e) => getComputedStyle(e).clipPath === "inset(50%)");
+  const seen = (element) => !forReaders.some((hidden) => hidden.contains(element))
+    && element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
   const scroller = (element) => {
     for (let e = element; e && e !== document.body; e = e.parentElement) {
       if (["auto", "scroll"].includes(getComputedStyle(e).overflowX)) return e;

@@ -2,7 +2,8 @@
 
     python -m tests.lab.demo [--keep]
 
-Where the lab can't run, this machine is planned for instead, through the same flow; nothing is changed on it.
+Its pages are served meanwhile: open their address and watch the run. Where the lab can't run, this machine is planned
+for instead, through the same flow; nothing is changed on it.
 """
 
 import argparse
@@ -10,6 +11,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +20,13 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.runtime.exit_codes import ExitCode
-from tests.lab.fleet import Flavour, Lab, LabHost
+from tests.lab.fleet import SCRIPT, Flavour, Lab, LabHost
+from tests.support.web_process import WebProcess
 
 HERE = Path(__file__).resolve().parents[2]
 PLACE = HERE / "reports" / "demo"
 COMMAND = Path(sys.executable).with_name("fleetpatch")
+RECORDS = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}"}
 FAMILIES: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot: the one with dnf
 console = Console()
@@ -38,21 +43,38 @@ class Look:
 def main() -> int:
     """Run the demonstration; the exit code is 0 when the hosts themselves say that all went well."""
     parser = argparse.ArgumentParser(description="Watch fleetpatch patch a real machine of each family.")
-    parser.add_argument("--keep", action="store_true", help="leave the machines running afterwards")
+    parser.add_argument("--keep", action="store_true", help="leave the machines and the pages up afterwards")
     asked = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     lab = Lab("demo")
     reason = lab.reason_it_cannot_run()
     if reason:
-        return plan_this_machine(reason)
+        return plan_this_machine(reason, keep=asked.keep)
     try:
-        return patch_the_lab(lab)
+        return patch_the_lab(lab, keep=asked.keep)
     finally:
-        if not asked.keep:
+        if asked.keep:
+            console.print(f"The machines stay up. To end them: FLEETPATCH_LAB={lab.name} {SCRIPT} down", soft_wrap=True)
+        else:
             lab.down()
 
 
-def patch_the_lab(lab: Lab) -> int:
+@contextmanager
+def serve_pages(inventory: Path, *, keep: bool) -> Iterator[None]:
+    """Serve the pages of the demonstration's records during a block, and afterwards if they are kept."""
+    web = WebProcess({**RECORDS, "FLEETPATCH_INVENTORY": str(inventory)}, PLACE / "web.log")
+    web.start()
+    console.print(f"[bold]Pages: {web.url}[/]  (open them now: they show the run while it goes)")
+    try:
+        yield
+    finally:
+        if keep and web.process is not None:
+            console.print(f"The pages stay up: {web.url}  To end them: kill {web.process.pid}", soft_wrap=True)
+        else:
+            web.stop()
+
+
+def patch_the_lab(lab: Lab, *, keep: bool) -> int:
     """Boot a host of each family, patch them, and ask them what became of it."""
     lab.down()
     console.print("[bold]Building the machines' images and their update repositories[/] (once; needs downloads) …")
@@ -66,7 +88,8 @@ def patch_the_lab(lab: Lab) -> int:
     before = {host.name: look(host) for host in hosts}
     show("Before", hosts, before, before)
     words = ["patch", "*", "--inventory", str(inventory), "--minutes", "60", "--canary", "1", "--wave-size", "2"]
-    code = fleetpatch(*words, "--reboot", "IfRequired", "--report", str(PLACE), "--yes")
+    with serve_pages(inventory, keep=keep):
+        code = fleetpatch(*words, "--reboot", "IfRequired", "--report", str(PLACE), "--yes")
     after = {host.name: look(host) for host in hosts}
     show("After, as the machines themselves say", hosts, before, after)
     faults = judge(hosts, before, after)
@@ -114,7 +137,7 @@ def show(title: str, hosts: list[LabHost], before: dict[str, Look], now: dict[st
     console.print(table)
 
 
-def plan_this_machine(reason: str) -> int:
+def plan_this_machine(reason: str, *, keep: bool) -> int:
     """Plan for this machine through the same flow, dry."""
     console.print(f"[yellow]The lab can't run here: {reason}[/]")
     console.print("So this machine itself is planned for. [bold]Nothing on it is changed.[/]")
@@ -123,7 +146,8 @@ def plan_this_machine(reason: str) -> int:
     inventory.write_text(f"machines:\n  - {{name: this-machine, transport: local, address: localhost{privilege}}}\n")
     words = ["--inventory", str(inventory), "--minutes", "60"]
     unread = not any(Path("/var/lib/apt/lists").glob("*_Packages*"))
-    code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
+    with serve_pages(inventory, keep=keep):
+        code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
     console.print("To apply it, as root:", style="bold")
     console.print(f"  {COMMAND} patch '*' {' '.join(words)}", soft_wrap=True)
     if unread:  # then nothing can be known of what is pending, and reading them now would change the machine
@@ -136,8 +160,7 @@ def plan_this_machine(reason: str) -> int:
 def fleetpatch(*words: str) -> int:
     """Run the command as a person would."""
     console.print(f"[bold]$ fleetpatch {' '.join(words)}[/]", soft_wrap=True)
-    records = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}"}
-    return subprocess.run([COMMAND, *words], env={**os.environ, **records}, check=False).returncode
+    return subprocess.run([COMMAND, *words], env={**os.environ, **RECORDS}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -1,27 +1,63 @@
 """Keeps the newest snapshot of the fleet in memory, so that pages wait for no file."""
 
+import logging
 import threading
-from datetime import timedelta
+import time
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
-from deployments.web.fleet.snapshot import FleetSnapshot, build_snapshot
+from deployments.web.fleet.costly_value import CostlyValue
+from deployments.web.fleet.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_windows
+from deployments.web.fleet.sources import FleetSources, SourceReader
+from deployments.web.fleet.trends import TrendsReader
 from deployments.web.settings import WebSettings
 from tasks.protocols.clock import Clock
-from tasks.records.queries.fleet.machine_states import read_machine_states
+from tasks.records.queries.fleet.machine_states import (
+    ChangeMarker,
+    LastRun,
+    MachineState,
+    read_change_marker,
+    read_last_runs,
+    read_machine_states,
+)
+from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
+from tasks.records.queries.fleet.trends import DayTotals
 from tasks.records.storage.database import Database
 
-MAX_AGE: Final = timedelta(seconds=2)
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS: Final = 1.0
+"""How often files and the states of unfinished runs are looked at."""
+WAIT_SECONDS: Final = 0.15
+"""How long a request waits for news. A large fleet takes longer: the next request shows it."""
+WINDOWS_AGE: Final = timedelta(minutes=1)
+FULL_READ_SECONDS: Final = 300.0
+"""How often the states of all machines are read again, not only of those with new assessments."""
 
 
 class FleetReader:
-    """Reads the fleet at most once in two seconds. All threads may share it."""
+    """Reads only what has changed. All threads may share it.
+
+    The first request builds the snapshot. Later ones have it built in the background, and wait a moment for it.
+    """
 
     def __init__(self, settings: WebSettings, database: Database, clock: Clock) -> None:
-        self._settings = settings
         self._database = database
         self._clock = clock
-        self._lock = threading.Lock()
+        self._sources = SourceReader(settings)
+        self._trends = TrendsReader(database)
+        self._oldest: CostlyValue[OldUpdate | None] = CostlyValue()
+        self._building = threading.Lock()
+        self._starting = threading.Lock()
+        self._done: threading.Event | None = None
         self._snapshot: FleetSnapshot | None = None
+        self._marker: ChangeMarker | None = None
+        self._states: dict[str, MachineState] = {}
+        self._last_runs: Mapping[str, LastRun] = {}
+        self._windows: FleetWindows | None = None
+        self._windows_of: FleetSources | None = None
+        self._looked_at = self._read_all_at = 0.0
 
     def read(self) -> FleetSnapshot:
         """Return the fleet.
@@ -29,8 +65,85 @@ class FleetReader:
         Raises:
             RecordsError: the records can't be read.
         """
-        with self._lock:
-            now = self._clock.now()
-            if self._snapshot is None or not timedelta(0) <= now - self._snapshot.at < MAX_AGE:
-                self._snapshot = build_snapshot(self._settings, read_machine_states(self._database), now)
-            return self._snapshot
+        if self._snapshot is None:
+            with self._building:
+                if self._snapshot is None:
+                    self._build()
+        elif not self._is_current():
+            self._start_build().wait(WAIT_SECONDS)
+        assert self._snapshot is not None  # noqa: S101 - for the type checker
+        return self._snapshot
+
+    def read_trends(self, days: int) -> dict[date, DayTotals]:
+        """Return the fleet on each of the last days, oldest first. Today is the last one.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        marker = self._marker or read_change_marker(self._database)
+        return self._trends.read(self._clock.now().astimezone(UTC).date(), days, marker.assessment)
+
+    def warm_up(self) -> None:
+        """Read everything that the first requests need, in the background."""
+        threading.Thread(target=self._warm_up, name="fleet", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        try:
+            self.read()
+            self.read_trends(366)
+        except Exception:
+            logger.exception("the fleet can't be read yet")
+
+    def _is_current(self) -> bool:
+        if time.monotonic() - self._looked_at > LOOK_SECONDS or self._are_windows_old(self._clock.now()):
+            return False
+        return read_change_marker(self._database) == self._marker
+
+    def _are_windows_old(self, now: datetime) -> bool:
+        return self._windows is None or not timedelta(0) <= now - self._windows.at < WINDOWS_AGE
+
+    def _start_build(self) -> threading.Event:
+        """Start a build if none is under way. Return what its end sets."""
+        with self._starting:
+            if self._done is None or self._done.is_set():
+                self._done = threading.Event()
+                threading.Thread(target=self._build_in_background, args=(self._done,), name="fleet", daemon=True).start()
+            return self._done
+
+    def _build_in_background(self, done: threading.Event) -> None:
+        try:
+            with self._building:
+                self._build()
+        except Exception:
+            # Pages show the last snapshot. A request fails by itself if the records can't be read.
+            logger.exception("the state of the fleet can't be read")
+        finally:
+            done.set()
+
+    def _build(self) -> None:
+        now, looked_at = self._clock.now(), time.monotonic()
+        sources = self._sources.read(now)
+        marker = read_change_marker(self._database)
+        is_new = self._read_records(marker)
+        if self._windows is None or self._windows_of is not sources or self._are_windows_old(now):
+            self._windows, self._windows_of, is_new = find_windows(sources.zone_schedules, now), sources, True
+        if is_new or self._snapshot is None:
+            names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
+            oldest = self._oldest.read(
+                (marker.assessment, sources), lambda: find_oldest_update(self._database, names.__contains__)
+            )
+            self._snapshot = build_snapshot(sources, self._windows, self._states, self._last_runs, oldest, now)
+        self._marker, self._looked_at = marker, looked_at
+
+    def _read_records(self, marker: ChangeMarker) -> bool:
+        """Read what has changed. Return whether anything may have."""
+        before, now = self._marker, time.monotonic()
+        reads_all = before is None or now - self._read_all_at > FULL_READ_SECONDS
+        if before == marker and not marker.unfinished_runs and not reads_all:
+            return False
+        if before is None or reads_all or marker.assessment < before.assessment:
+            self._states, self._read_all_at = read_machine_states(self._database), now
+        elif marker.assessment > before.assessment:
+            self._states = self._states | read_machine_states(self._database, before.assessment)
+        self._last_runs = read_last_runs(self._database)
+        return True

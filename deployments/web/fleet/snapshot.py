@@ -2,18 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from deployments.configuration.inventories import Inventories, load_inventories
-from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
-from deployments.preview.upcoming_windows import find_upcoming_windows
-from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
-from deployments.web.settings import WebSettings
-from inventory.errors import FleetpatchError
-from inventory.loader import find_inventory, load_inventory
+from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
+from deployments.preview.zone_schedules import ZoneSchedule
+from deployments.web.fleet.sources import FleetSources
 from inventory.machine import Inventory, Machine
-from tasks.records.queries.fleet.machine_states import MachineState
+from tasks.records.queries.fleet.machine_states import LastRun, MachineState
+from tasks.records.queries.fleet.oldest_updates import OldUpdate
+from tasks.rules.calendar.freezes import find_freeze
+from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
+
+SEARCH_HORIZON = timedelta(days=400)
+UPCOMING_COUNT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +34,21 @@ class MachineRow:
 
     Attributes:
         state: None if it was never assessed.
-        next_window: None if it has none, or if it is not known.
+        next_window: the next one that no freeze cancels; None if it has none, or if it is not known.
         configurations: names of the configurations that select it.
+        last_run: the newest run that may have changed it.
     """
 
     machine: Machine
     state: MachineState | None
     next_window: NextWindow | None
     configurations: tuple[str, ...]
+    last_run: LastRun | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FleetSnapshot:
-    """The fleet at one moment.
+    """The fleet at one moment. Two of them are never equal, so they can be keys of caches.
 
     Attributes:
         at: when it was read.
@@ -53,6 +57,8 @@ class FleetSnapshot:
         configurations: None if there are none, or if they can't be read.
         zone_schedules: the windows of the enabled configurations.
         problems: what could not be read, for the pages.
+        upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
+        oldest: the update that any machine of the inventory has lacked for the longest time.
     """
 
     at: datetime
@@ -61,59 +67,80 @@ class FleetSnapshot:
     configurations: Configurations | None
     zone_schedules: tuple[ZoneSchedule, ...]
     problems: tuple[str, ...]
+    upcoming: tuple[UpcomingWindow, ...] = ()
+    oldest: OldUpdate | None = None
 
 
-def build_snapshot(settings: WebSettings, states: Mapping[str, MachineState], now: datetime) -> FleetSnapshot:
-    """Read inventory and configurations, and join them with the states of machines."""
-    problems: list[str] = []
-    inventory = _load_inventory(settings, problems)
-    configurations = _load_configurations(settings, now, problems)
-    zone_schedules: tuple[ZoneSchedule, ...] = ()
-    if configurations is not None:
-        inventories: Inventories = load_inventories(configurations, settings.inventory)
-        zone_schedules = build_zone_schedules(configurations, inventories)
-    windows = _find_next_windows(zone_schedules, now)
-    names = _list_configurations(zone_schedules)
-    machines = inventory.machines if inventory is not None else ()
-    rows = {
-        each.name: MachineRow(each, states.get(each.name), windows.get(each.name), names.get(each.name, ()))
-        for each in machines
-    }
-    return FleetSnapshot(now, rows, inventory, configurations, zone_schedules, tuple(problems))
+@dataclass(frozen=True, slots=True)
+class FleetWindows:
+    """The next window of each machine, and of the whole fleet. ``at`` is the moment for which that is so."""
+
+    at: datetime
+    by_machine: Mapping[str, NextWindow]
+    upcoming: tuple[UpcomingWindow, ...]
 
 
-def _load_inventory(settings: WebSettings, problems: list[str]) -> Inventory | None:
-    try:
-        return load_inventory(find_inventory(settings.inventory))
-    except FleetpatchError as error:
-        problems.append(f"inventory: {error.message}")
-        return None
-
-
-def _load_configurations(settings: WebSettings, now: datetime, problems: list[str]) -> Configurations | None:
-    try:
-        return load_configurations(find_configurations(settings.configurations), now.date())
-    except FleetpatchError as error:
-        if settings.configurations is not None:
-            problems.append(f"configurations: {error.message}")
-        return None
-
-
-def _find_next_windows(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> dict[str, NextWindow]:
+def find_windows(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> FleetWindows:
+    """Find the next windows."""
     found: dict[str, NextWindow] = {}
     for each in zone_schedules:
-        for upcoming in find_upcoming_windows([each], now, 1):
-            window = upcoming.window
-            mine = NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end)
-            for name in each.machines:
-                if name not in found or mine.start < found[name].start:
-                    found[name] = mine
-    return found
-
-
-def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, dict[str, None]] = {}
-    for each in zone_schedules:
+        window = _find_next_window(each, now)
+        if window is None:
+            continue
+        mine = NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end)
         for name in each.machines:
-            found.setdefault(name, {})[each.configuration.name] = None
-    return {name: tuple(names) for name, names in found.items()}
+            if name not in found or mine.start < found[name].start:
+                found[name] = mine
+    return FleetWindows(now, found, tuple(_list_upcoming(zone_schedules, now)))
+
+
+def _list_upcoming(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> list[UpcomingWindow]:
+    starts = []
+    for number, each in enumerate(zone_schedules):
+        begin = now - timedelta(minutes=each.schedule.minutes)
+        windows = iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON)
+        window = next((one for one in windows if one.end > now), None)
+        starts += [(window.start, number)] if window is not None else []
+    chosen = (zone_schedules[number] for _, number in sorted(starts)[:UPCOMING_COUNT])
+    return [window for each in chosen for window in find_upcoming_windows([each], now, 1)]
+
+
+def build_snapshot(
+    sources: FleetSources,
+    windows: FleetWindows,
+    states: Mapping[str, MachineState],
+    last_runs: Mapping[str, LastRun],
+    oldest: OldUpdate | None,
+    now: datetime,
+) -> FleetSnapshot:
+    """Join what the files say with the states of machines."""
+    inventory, names = sources.inventory, sources.configurations_by_machine
+    rows = {
+        each.name: MachineRow(
+            each,
+            states.get(each.name),
+            windows.by_machine.get(each.name),
+            names.get(each.name, ()),
+            last_runs.get(each.name),
+        )
+        for each in (inventory.machines if inventory is not None else ())
+    }
+    return FleetSnapshot(
+        at=now,
+        rows=rows,
+        inventory=inventory,
+        configurations=sources.configurations,
+        zone_schedules=sources.zone_schedules,
+        problems=sources.problems,
+        upcoming=windows.upcoming,
+        oldest=oldest,
+    )
+
+
+def _find_next_window(zone_schedule: ZoneSchedule, now: datetime) -> Occurrence | None:
+    schedule, freezes = zone_schedule.schedule, zone_schedule.freezes
+    length = timedelta(minutes=schedule.minutes)
+    for window in iterate_occurrences(schedule, now - length, until=now + SEARCH_HORIZON):
+        if window.end > now and find_freeze(window, freezes) is None:
+            return window
+    return None

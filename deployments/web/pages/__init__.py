@@ -1,5 +1,16 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
-from deployments.web.pages import approvals, calendar, calendar_feed, overview, updates
+from deployments.web import metrics
+from deployments.web.pages import approvals, calendar, calendar_feed, compliance, machine, machines, overview, updates
 
-ROUTERS = (approvals.router, calendar.router, calendar_feed.router, overview.router, updates.router)
+ROUTERS = (
+    approvals.router,
+    calendar.router,
+    calendar_feed.router,
+    compliance.router,
+    machine.router,
+    machines.router,
+    metrics.router,
+    overview.router,
+    updates.router,
+)

@@ -1,16 +1,99 @@
 """The overview: the state of the whole fleet."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
+from deployments.web.context import WebContext, get_context
+from deployments.web.fleet.totals import count_fleet
 from deployments.web.rendering import render_page
+from tasks.records.queries.fleet.recent_runs import (
+    RecentRun,
+    count_machines_by_state,
+    count_waiting_approvals,
+    read_recent_runs,
+)
+from tasks.records.queries.fleet.trends import DayTotals
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
+SPANS = (30, 90, 365)
+RUNS_COUNT = 8
+WINDOWS_COUNT = 8
+_MAX_POINTS = 92
+"""So many days are drawn at most: of a year each fourth one."""
+
+OLDEST_BASES = {
+    "missing": "missing since then, as automatic patching has found",
+    "seen": "first found pending there then",
+    "published": "its publisher released it then",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TrendDay:
+    """The fleet on one day, for the charts."""
+
+    day: date
+    totals: DayTotals
+
+    @property
+    def share(self) -> float | None:
+        """Percentage of compliant machines among those that were assessed; None if none was."""
+        return round(100 * self.totals.compliant / self.totals.assessed, 1) if self.totals.assessed else None
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run, and how many machines have each state in it."""
+
+    run: RecentRun
+    machines: Mapping[str, int]
+
 
 @router.get("/")
-def show_overview(request: Request) -> HTMLResponse:
-    """Show the overview."""
-    return render_page(request, "overview.html.j2")
+def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
+    """Show the overview, with the trends of the last days."""
+    context = get_context(request)
+    snapshot, now = context.fleet.read(), context.clock.now()
+    span = days if days in SPANS else SPANS[0]
+    return render_page(
+        request,
+        "overview.html.j2",
+        snapshot=snapshot,
+        totals=count_fleet(snapshot),
+        oldest=snapshot.oldest,
+        oldest_bases=OLDEST_BASES,
+        runs=list_runs(context),
+        windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
+        approvals=count_waiting_approvals(context.records.database, now),
+        span=span,
+        spans=SPANS,
+        trend=choose_days(context.fleet.read_trends(span)),
+    )
+
+
+def list_runs(context: WebContext) -> list[RunLine]:
+    """Return the newest runs. The machines of runs that are over are counted once."""
+    database = context.records.database
+    found = read_recent_runs(database, RUNS_COUNT)
+    known = context.machine_counts
+    missing = [each.run_id for each in found if each.run_id not in known]
+    counted = count_machines_by_state(database, missing) if missing else {}
+    known.update({each.run_id: counted[each.run_id] for each in found if each.is_over and each.run_id in counted})
+    return [RunLine(each, counted.get(each.run_id) or known.get(each.run_id, {})) for each in found]
+
+
+def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
+    """Return the days that are drawn: not more than a chart can show, and always the newest one."""
+    listed = [TrendDay(day, totals) for day, totals in sorted(trend.items())]
+    first = next((number for number, each in enumerate(listed) if each.totals.assessed), len(listed))
+    known = listed[first:]
+    step = -(-len(known) // _MAX_POINTS) or 1
+    return known[(len(known) - 1) % step :: step] if known else []
+

@@ -1,6 +1,6 @@
 """Divides long lists into parts that have URLs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -39,7 +39,9 @@ class Page(Generic[Item]):
         return min(self.number * self.size, self.total)
 
 
-def build_page(request: Request, items: Sequence[Item], number: int, size: int = PAGE_SIZE) -> Page[Item]:
+def build_page(
+    request: Request, items: Sequence[Item], number: int, size: int = PAGE_SIZE, *, parameter: str = "page"
+) -> Page[Item]:
     """Return one part of a list. A number that is too large gives the last part.
 
     Args:
@@ -47,19 +49,49 @@ def build_page(request: Request, items: Sequence[Item], number: int, size: int =
         items: the whole list.
         number: the number of the part, from 1.
         size: the number of items in a part.
+        parameter: the parameter of the URL that has the number.
     """
-    last = max(1, -(-len(items) // size))
-    number = min(max(1, number), last)
-    return Page(
-        items=items[(number - 1) * size : number * size],
-        number=number,
-        size=size,
+    return build_part(
+        request,
+        lambda offset, limit: items[offset : offset + limit],
+        number,
         total=len(items),
-        previous_url=_build_url(request, number - 1) if number > 1 else "",
-        next_url=_build_url(request, number + 1) if number < last else "",
+        size=size,
+        parameter=parameter,
     )
 
 
-def _build_url(request: Request, number: int) -> str:
-    url = request.url.include_query_params(page=number)
+def build_part(  # noqa: PLR0913 - as build_page
+    request: Request,
+    read: Callable[[int, int], Sequence[Item]],
+    number: int,
+    *,
+    total: int,
+    size: int = PAGE_SIZE,
+    parameter: str = "page",
+) -> Page[Item]:
+    """Return one part of a list as ``build_page`` does, and read only this part.
+
+    Args:
+        request: the request; its filters stay in the URLs.
+        read: returns the items from an offset on, not more than a limit.
+        number: the number of the part, from 1.
+        total: the number of items in the whole list.
+        size: the number of items in a part.
+        parameter: the parameter of the URL that has the number.
+    """
+    last = max(1, -(-total // size))
+    number = min(max(1, number), last)
+    return Page(
+        items=read((number - 1) * size, size),
+        number=number,
+        size=size,
+        total=total,
+        previous_url=_build_url(request, parameter, number - 1) if number > 1 else "",
+        next_url=_build_url(request, parameter, number + 1) if number < last else "",
+    )
+
+
+def _build_url(request: Request, parameter: str, number: int) -> str:
+    url = request.url.include_query_params(**{parameter: number})
     return f"{url.path}?{url.query}"

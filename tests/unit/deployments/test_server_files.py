@@ -15,7 +15,8 @@ from flows.prefect_api.server_settings import SettingTarget
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
-WORKERS = [path for path in UNITS if "server" not in path.name]
+WORKERS = [path for path in UNITS if re.match(r"fleetpatch-(serve\.|worker)", path.name)]
+WEB = tree.TOP / "deployments/units/fleetpatch-web.service"
 COMPOSE = tree.TOP / "deployments/compose/compose.yaml"
 SERVICES: dict[str, Any] = yaml.safe_load(COMPOSE.read_text())["services"]
 SENSITIVE = re.compile(r"PASSWORD|AUTH")
@@ -35,7 +36,7 @@ class Unit:
 
 def test_there_are_units() -> None:
     assert [path.name for path in UNITS] == [
-        "fleetpatch-serve.service", "fleetpatch-server.service", "fleetpatch-worker@.service",
+        "fleetpatch-serve.service", "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
     ]  # fmt: skip
 
 
@@ -52,7 +53,7 @@ def test_a_unit_is_ended_and_guarded_as_it_should_be(path: Path) -> None:
     assert unit.service["User"] not in {"", "root"}
     # there root keeps jobs of a machine that is patched: who owns the folder could replace them
     assert "/var/lib/fleetpatch/" not in unit.text
-    assert unit.service["StateDirectory"] in {"fleetpatch-server", "fleetpatch-controller"}
+    assert unit.service["StateDirectory"] in {"fleetpatch-server", "fleetpatch-controller", "fleetpatch-web"}
     assert not [name for name in unit.environment if SENSITIVE.search(name)]
 
 
@@ -63,8 +64,27 @@ def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
 
 
 def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
-    (server,) = [path for path in UNITS if path not in WORKERS]
+    (server,) = [path for path in UNITS if path not in {*WORKERS, WEB}]
     assert set(Unit(server).environment) == {"HOME"}
+
+
+def test_the_pages_have_a_user_of_their_own_without_keys() -> None:
+    unit = Unit(WEB)
+    assert unit.service["User"] not in {Unit(path).service["User"] for path in UNITS if path != WEB}
+    assert unit.service["StateDirectory"] == "fleetpatch-web"
+    assert "worker.env" not in unit.text
+    told = {name: value for name, value in unit.environment.items() if name not in {"HOME", "PREFECT_HOME"}}
+    assert told == build_environment(SettingTarget.BOTH)
+
+
+def test_pages_are_there_while_the_server_is_not() -> None:
+    assert "ExecStartPre" not in Unit(WEB).service
+    assert set(SERVICES["web"]["depends_on"]) == {"postgres"}
+
+
+def test_every_user_of_a_unit_is_created() -> None:
+    created = set(re.findall(r"^u (\S+) ", (WEB.parent / "fleetpatch.sysusers.conf").read_text(), re.MULTILINE))
+    assert {Unit(path).service["User"] for path in UNITS} == created
 
 
 @pytest.mark.slow
@@ -77,7 +97,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     files = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(files) == 3
+    assert len(files) == 4
 
 
 # ---------------------------------------------------------------- compose
@@ -98,10 +118,18 @@ def test_every_service_that_can_tell_is_asked_for_its_health() -> None:
     assert {each["condition"] for each in SERVICES["worker"]["depends_on"].values()} == {"service_healthy"}
 
 
-def test_only_the_server_is_reached_from_outside_and_only_by_its_own_machine() -> None:
+def test_only_the_server_and_the_pages_are_reached_from_outside_and_only_by_their_own_machine() -> None:
     ports = {name: each["ports"] for name, each in SERVICES.items() if "ports" in each}
-    assert list(ports) == ["server"]
-    assert all(port.startswith("127.0.0.1:") for port in ports["server"])
+    assert list(ports) == ["server", "web"]
+    assert all(port.startswith("127.0.0.1:") for each in ports.values() for port in each)
+
+
+def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None:
+    web = SERVICES["web"]
+    mounted = [each.split(":")[-2] for each in web["volumes"] if "/etc/fleetpatch" in each]
+    assert mounted == ["/etc/fleetpatch/fleet.yaml", "/etc/fleetpatch/configurations"]
+    assert build_environment(SettingTarget.BOTH).items() <= web["environment"].items()
+    assert web["environment"]["FLEETPATCH_RECORDS_URL"] == SERVICES["worker"]["environment"]["FLEETPATCH_RECORDS_URL"]
 
 
 @pytest.mark.parametrize("name", ["worker", "serve"])
@@ -146,7 +174,7 @@ def test_server_and_workers_have_a_role_each_and_none_is_the_superuser() -> None
     assert holders == {
         "POSTGRES_PASSWORD": {"postgres"},
         "PREFECT_DB_PASSWORD": {"postgres", "server"},
-        "RECORDS_DB_PASSWORD": {"postgres", "worker", "serve"},
+        "RECORDS_DB_PASSWORD": {"postgres", "web", "worker", "serve"},
         "REDIS_PASSWORD": {"redis", "server"},
     }
 

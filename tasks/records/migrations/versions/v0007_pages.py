@@ -1,7 +1,7 @@
 """Adds the tables of the pages: the state of each machine, its days, progress of runs, logins and the audit log.
 
-``machine_states`` is filled from the newest assessments. Pending updates get their title and since when they are
-pending; other existing rows are not changed.
+``machine_states`` is filled from the newest assessments, and ``machine_last_runs`` from the newest outcomes. Pending
+updates get their title and since when they are pending; other existing rows are not changed.
 """
 
 import sqlalchemy as sa
@@ -18,10 +18,13 @@ NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 def upgrade() -> None:
     """Add the tables."""
     _add_machine_states()
+    _add_last_runs()
     _add_days_and_cves()
     _add_progress()
     _add_logins()
+    _add_requested_runs()
     _fill_machine_states()
+    _fill_last_runs()
     _add_columns_of_pending_updates()
 
 
@@ -50,6 +53,19 @@ def _add_machine_states() -> None:
         sa.Column("manager", KEY, nullable=False),
         sa.PrimaryKeyConstraint("machine", name="pk_machine_states"),
     )
+
+
+def _add_last_runs() -> None:
+    op.create_table(
+        "machine_last_runs",
+        sa.Column("machine", KEY, nullable=False),
+        sa.Column("run_id", KEY, nullable=False),
+        sa.Column("kind", KEY, nullable=False),
+        sa.Column("state", KEY, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.PrimaryKeyConstraint("machine", name="pk_machine_last_runs"),
+    )
+    op.create_index("ix_machine_last_runs_run_id", "machine_last_runs", ["run_id"])
 
 
 def _add_days_and_cves() -> None:
@@ -127,6 +143,19 @@ def _add_logins() -> None:
     op.create_index("ix_audit_log_at", "audit_log", ["at"])
 
 
+def _add_requested_runs() -> None:
+    op.create_table(
+        "requested_runs",
+        sa.Column("key", KEY, nullable=False),
+        sa.Column("flow", KEY, nullable=False),
+        sa.Column("request_digest", KEY, nullable=False),
+        sa.Column("who", sa.Text, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("flow_run_id", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_requested_runs"),
+    )
+
+
 def _fill_machine_states() -> None:
     op.execute(
         """
@@ -147,6 +176,21 @@ def _fill_machine_states() -> None:
           ORDER BY a.at DESC, a.number DESC LIMIT 1)
         WHERE newest.number = (
           SELECT a.number FROM assessments a WHERE a.machine = newest.machine ORDER BY a.at DESC, a.number DESC LIMIT 1)
+        """
+    )
+
+
+def _fill_last_runs() -> None:
+    op.execute(
+        """
+        INSERT INTO machine_last_runs (machine, run_id, kind, state, at)
+        SELECT o.machine, o.run_id, r.kind, o.state, COALESCE(o.started_at, o.ended_at, r.started_at)
+        FROM (SELECT DISTINCT machine FROM outcomes) m
+        JOIN outcomes o ON o.number = (
+          SELECT p.number FROM outcomes p JOIN runs q ON q.id = p.run_id
+          WHERE p.machine = m.machine AND q.kind NOT IN ('assess', 'plan')
+          ORDER BY COALESCE(p.started_at, p.ended_at, q.started_at) DESC, p.number DESC LIMIT 1)
+        JOIN runs r ON r.id = o.run_id
         """
     )
 

@@ -1,11 +1,13 @@
-"""Reads the present state of all machines, from columns."""
+"""Reads the present state and the newest run of all machines, from columns."""
 
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from tasks.records.page_tables import machine_states
+from tasks.records import schema
+from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.page_tables import machine_last_runs, machine_states
 from tasks.records.storage.database import Database
 
 
@@ -35,15 +37,90 @@ class MachineState:
     manager: str
 
 
+@dataclass(frozen=True, slots=True)
+class LastRun:
+    """The newest run that may have changed a machine. ``state`` is the machine's in it; ``at`` when it began there."""
+
+    run_id: str
+    kind: str
+    state: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeMarker:
+    """Changes with the records: pages read them again if it differs.
+
+    Attributes:
+        assessment: the newest assessment's number.
+        outcome: the newest outcome's number.
+        unfinished_runs: runs under way. Their outcomes change without a new number.
+    """
+
+    assessment: int
+    outcome: int
+    unfinished_runs: int
+
+
 _COLUMNS = [machine_states.columns[each.name] for each in fields(MachineState)]
 
 
-def read_machine_states(database: Database) -> dict[str, MachineState]:
-    """Return the state of each machine that was ever assessed.
+def read_change_marker(database: Database) -> ChangeMarker:
+    """Return the marker of the records as they are. It costs three look-ups.
 
     Raises:
         RecordsError: the records can't be read.
     """
+    unfinished = select(func.count()).where(schema.runs.c.state.in_(UNFINISHED_STATES)).scalar_subquery()
+    query = select(
+        select(func.max(schema.assessments.c.number)).scalar_subquery(),
+        select(func.max(schema.outcomes.c.number)).scalar_subquery(),
+        unfinished,
+    )
+    with database.begin_read("look for changes of the records") as connection:
+        assessment, outcome, runs = connection.execute(query).tuples().one()
+    return ChangeMarker(assessment or 0, outcome or 0, runs)
+
+
+def read_machine_states(database: Database, after: int | None = None) -> dict[str, MachineState]:
+    """Return the state of each machine that was ever assessed.
+
+    Args:
+        database: the database of the records.
+        after: only of machines that have an assessment with a higher number.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    query = select(*_COLUMNS)
+    if after is not None:
+        table = schema.assessments
+        query = query.where(machine_states.c.machine.in_(select(table.c.machine).where(table.c.number > after)))
     with database.begin_read("read the state of the fleet") as connection:
-        rows = connection.execute(select(*_COLUMNS)).tuples().all()
+        rows = connection.execute(query).tuples().all()
     return {row[0]: MachineState(*row) for row in rows}
+
+
+def read_machine_state(database: Database, machine: str) -> MachineState | None:
+    """Return the state of one machine; None if it was never assessed.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    query = select(*_COLUMNS).where(machine_states.c.machine == machine)
+    with database.begin_read("read the state of a machine") as connection:
+        row = connection.execute(query).tuples().one_or_none()
+    return MachineState(*row) if row is not None else None
+
+
+def read_last_runs(database: Database) -> dict[str, LastRun]:
+    """Return the newest run of each machine, of those that may have changed it.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = machine_last_runs
+    query = select(table.c.machine, table.c.run_id, table.c.kind, table.c.state, table.c.at)
+    with database.begin_read("read the last runs of the fleet") as connection:
+        rows = connection.execute(query).tuples().all()
+    return {machine: LastRun(*rest) for machine, *rest in rows}

@@ -1,0 +1,35 @@
+"""Keeps a value that takes long to compute."""
+
+import time
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+PAUSE_FACTOR = 20
+"""How long a value is kept although it may have changed, as a multiple of the time that it took to compute."""
+
+
+class CostlyValue(Generic[Value]):
+    """Computes a value again if its key has changed, but spends at most a twentieth of the time on it.
+
+    Only one thread may use it at a time.
+    """
+
+    def __init__(self) -> None:
+        self._kept: tuple[Hashable, Value] | None = None
+        self._not_before = 0.0
+
+    def read(self, key: Hashable, compute: Callable[[], Value]) -> Value:
+        """Return the value.
+
+        Args:
+            key: changes when the value may have changed.
+            compute: computes it.
+        """
+        began = time.monotonic()
+        if self._kept is not None and (self._kept[0] == key or began < self._not_before):
+            return self._kept[1]
+        value = compute()
+        ended = time.monotonic()
+        self._kept, self._not_before = (key, value), ended + PAUSE_FACTOR * (ended - began)
+        return value

@@ -1,0 +1,72 @@
+"""Judges a machine by its newest answer: what counts, and whether fleetpatch can patch it. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from deployments.web.fleet.snapshot import MachineRow
+from inventory.machine import PatchOwner
+from tasks import errors
+from tasks.assessment import ErrorInfo
+from tasks.records.queries.fleet.machine_states import MachineState
+from tasks.reporting.formatting import format_count
+from tasks.states import Compliance
+
+MAX_ANSWER_AGE: Final = timedelta(days=7)
+"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
+
+READY, NOT_READY, UNKNOWN = "Ready", "Not ready", "Unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether fleetpatch can patch a machine: READY, NOT_READY or UNKNOWN, and why."""
+
+    word: str
+    reason: str
+
+
+def get_answer(row: MachineRow, now: datetime) -> MachineState | None:
+    """Return the state of a machine if its answer is new enough to count."""
+    state = row.state
+    if state is None or state.answered_at is None or now - state.answered_at > MAX_ANSWER_AGE:
+        return None
+    return state
+
+
+def find_compliance(row: MachineRow, now: datetime) -> Compliance:
+    """Return whether a machine is compliant by an answer that counts."""
+    answer = get_answer(row, now)
+    return Compliance(answer.compliance) if answer is not None else Compliance.NOT_ASSESSED
+
+
+def is_unreachable(state: MachineState | None) -> bool:
+    """Return whether the last try could not log in to the machine."""
+    return state is not None and ErrorInfo(state.error_kind, "").is_a(errors.TransportError)
+
+
+def assess_readiness(row: MachineRow) -> Readiness:
+    """Return whether fleetpatch can patch a machine."""
+    state, owner = row.state, row.machine.owner
+    if not owner.is_patchable:
+        return Readiness(NOT_READY, f"patched {describe_patch_mode(row)}, so fleetpatch only assesses it")
+    if state is None:
+        return Readiness(UNKNOWN, "never assessed")
+    if state.error_kind:
+        return Readiness(NOT_READY, f"the last try failed: {state.error_message}")
+    if state.problems:
+        return Readiness(NOT_READY, f"{format_count(state.problems, 'problem')} of packages or repositories")
+    return Readiness(READY, "")
+
+
+def describe_patch_mode(row: MachineRow) -> str:
+    """Return who patches a machine, and when, in a few words that follow on "patched"."""
+    match row.machine.owner:
+        case PatchOwner.FLEETPATCH:
+            return "in its windows" if row.configurations else "when a person starts a run"
+        case PatchOwner.MANAGED:
+            return "automatically"
+        case PatchOwner.OS:
+            return "by its own updater"
+        case PatchOwner.MANUAL:
+            return "by people"

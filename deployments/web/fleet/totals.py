@@ -1,0 +1,54 @@
+"""Counts the whole fleet for the overview. Pure."""
+
+from dataclasses import dataclass
+
+from deployments.web.fleet.machine_list import list_entries
+from deployments.web.fleet.snapshot import FleetSnapshot
+from deployments.web.fleet.standing import is_unreachable
+from tasks.states import Compliance, YesNoUnknown
+
+
+@dataclass(slots=True)
+class FleetTotals:
+    """The fleet in numbers. Only answers that are new enough count, except for ``unreachable``.
+
+    Attributes:
+        critical: pending critical updates; one that ten machines lack counts ten times. So ``security`` and ``other``.
+        urgent_machines: machines that lack critical or security updates.
+        reboot: machines that need a reboot.
+        services: machines with services that use replaced files.
+        unreachable: machines where the last try could not log in.
+    """
+
+    machines: int = 0
+    compliant: int = 0
+    non_compliant: int = 0
+    not_assessed: int = 0
+    critical: int = 0
+    security: int = 0
+    other: int = 0
+    urgent_machines: int = 0
+    reboot: int = 0
+    services: int = 0
+    unreachable: int = 0
+
+
+def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
+    """Return the fleet in numbers."""
+    found = FleetTotals()
+    for entry in list_entries(snapshot):
+        answer = entry.answer
+        found.machines += 1
+        found.compliant += entry.compliance is Compliance.COMPLIANT
+        found.non_compliant += entry.compliance is Compliance.NON_COMPLIANT
+        found.not_assessed += entry.compliance is Compliance.NOT_ASSESSED
+        found.unreachable += is_unreachable(entry.row.state)
+        if answer is None:
+            continue
+        found.critical += answer.critical
+        found.security += answer.security
+        found.other += answer.other
+        found.urgent_machines += bool(answer.critical + answer.security)
+        found.reboot += entry.reboot is YesNoUnknown.YES
+        found.services += bool(answer.services_to_restart)
+    return found

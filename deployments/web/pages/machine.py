@@ -1,0 +1,157 @@
+"""The page of one machine: what it lacks and why, its past, and what comes next."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import Response
+
+from deployments.web.access.identity import require_role
+from deployments.web.access.roles import Role
+from deployments.web.context import WebContext, get_context
+from deployments.web.errors import show_message
+from deployments.web.fleet.machine_list import MachineEntry, build_entry
+from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_updates
+from deployments.web.fleet.snapshot import FleetSnapshot
+from deployments.web.pages.paging import build_page, build_part
+from deployments.web.rendering import render_page
+from inventory.errors import InventoryError
+from inventory.files.problems import did_you_mean
+from inventory.machine import PatchOwner
+from inventory.scope import Scope
+from tasks.model import Assessment
+from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
+from tasks.records.queries.fleet import machine_history
+from tasks.records.queries.fleet.machine_states import MachineState, read_machine_state
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
+from tasks.rules.hotpatch.status import find_hotpatch_status
+from tasks.states import HotpatchStatus
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+EXPLAINED_RUNS = 3
+RUNS_SIZE = 50
+WINDOWS_COUNT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ComingWindow:
+    """A window of a machine, and the freeze that cancels it."""
+
+    configuration: str
+    zone: str
+    window: Occurrence
+    freeze: Freeze | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDetails:
+    """What the records know of a machine.
+
+    Attributes:
+        newest: the newest assessment, with an answer or not; None if it was never assessed.
+        answered: the newest assessment with an answer.
+        pending: what it lacks by that answer.
+        hotpatch: the status of its enrolment for hotpatches; None if it can't have them, or does not say enough.
+    """
+
+    state: MachineState | None
+    newest: Assessment | None
+    answered: Assessment | None
+    pending: tuple[PendingUpdate, ...]
+    hotpatch: HotpatchStatus | None
+
+
+@router.get("/machines/{name:path}")
+def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -> Response:
+    """Show a machine. ``page`` is the part of its runs, ``updates`` the part of the updates that it lacks."""
+    context = get_context(request)
+    database, snapshot = context.records.database, context.fleet.read()
+    row = snapshot.rows.get(name)
+    details = read_details(context, name)
+    total = machine_history.count_machine_runs(database, name)
+    if row is None and details.state is None and not total:
+        return _show_unknown(request, context, snapshot, name)
+    history = build_part(
+        request,
+        lambda offset, limit: machine_history.read_machine_runs(database, name, offset, limit),
+        page,
+        total=total,
+        size=RUNS_SIZE,
+    )
+    entry: MachineEntry | None = build_entry(row, snapshot.at) if row is not None else None
+    return render_page(
+        request,
+        "machine.html.j2",
+        name=name,
+        entry=entry,
+        details=details,
+        pending=build_page(request, details.pending, updates, parameter="updates"),
+        history=history,
+        occupation=machine_history.find_occupation(database, name),
+        drained=machine_history.find_drained_sets(database, name),
+        windows=list_windows(snapshot, name, context.clock.now()),
+        automatic=_is_automatic(snapshot, name),
+        problems=snapshot.problems,
+    )
+
+
+def read_details(context: WebContext, name: str) -> MachineDetails:
+    """Read what the records know of a machine.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    history, database = context.history, context.records.database
+    newest = history.read_latest_assessments([name]).get(name)
+    answered = newest
+    if newest is None or newest.packages is None:
+        answered = history.read_latest_assessments([name], answered=True).get(name)
+    pending = list_pending_updates(
+        history.explain_updates(name, runs=EXPLAINED_RUNS), machine_history.read_missing_since(database, name)
+    )
+    return MachineDetails(
+        state=read_machine_state(database, name),
+        newest=newest,
+        answered=answered,
+        pending=pending,
+        hotpatch=_find_hotpatch(context, name, answered),
+    )
+
+
+def _find_hotpatch(context: WebContext, name: str, answered: Assessment | None) -> HotpatchStatus | None:
+    if answered is None or answered.packages is None:
+        return None
+    request = SqlHotpatchEnrolments(context.records.database).read_requests([name]).get(name)
+    return find_hotpatch_status(answered.packages.hotpatch, request, context.clock.now().date())
+
+
+def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[ComingWindow]:
+    """Return the next windows of each configuration that selects a machine, also those that a freeze cancels."""
+    found = []
+    for each in snapshot.zone_schedules:
+        if name not in each.machines:
+            continue
+        for window in iterate_occurrences(each.schedule, now, limit=WINDOWS_COUNT):
+            freeze = find_freeze(window, each.freezes)
+            found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
+    return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]
+
+
+def _is_automatic(snapshot: FleetSnapshot, name: str) -> bool:
+    row, configurations = snapshot.rows.get(name), snapshot.configurations
+    if row is None or configurations is None or configurations.automatic is None:
+        return False
+    try:
+        scope = Scope.parse(configurations.automatic.scope)
+    except InventoryError:
+        return False
+    return row.machine.owner is PatchOwner.MANAGED and scope.matches(row.machine)
+
+
+def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:
+    known = {*snapshot.rows, *machine_history.read_recorded_names(context.records.database)}
+    hint = did_you_mean(name, known) or "The list of machines shows all of the inventory."
+    return show_message(request, 404, f"There is no machine {name!r}, in the inventory or in the records.", hint)
+

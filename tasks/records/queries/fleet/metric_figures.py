@@ -1,0 +1,88 @@
+"""Reads the figures for metrics: of runs, windows and approvals, from columns."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Select, and_, func, select
+
+from tasks.records import schema
+from tasks.records.approvals import SqlApprovals
+from tasks.records.leases import UNFINISHED_STATES
+from tasks.records.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class LastWindow:
+    """The newest window of a configuration in the records.
+
+    Attributes:
+        what: "run", "missed", "frozen" or "cancelled".
+        state: the state of its run; "" if it had none.
+        started_at: the start of its run; None if it had none.
+        ended_at: the end of its run; None while it is in progress.
+    """
+
+    configuration: str
+    starts_at: datetime
+    what: str
+    state: str
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricFigures:
+    """The figures of metrics that are not of single machines.
+
+    Attributes:
+        runs_in_progress: the number of unfinished runs by kind.
+        last_windows: the newest window of each configuration.
+        approvals_waiting: plans of unfinished runs that wait for a decision.
+        oldest_missing_since: since when any machine lacks a fix; None if none does, or without automatic patching.
+    """
+
+    runs_in_progress: Mapping[str, int]
+    last_windows: tuple[LastWindow, ...]
+    approvals_waiting: int
+    oldest_missing_since: datetime | None
+
+
+def read_metric_figures(database: Database) -> MetricFigures:
+    """Return the figures.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    runs, missing = schema.runs, schema.missing_fixes
+    unfinished = runs.c.state.in_(UNFINISHED_STATES)
+    by_kind = select(runs.c.kind, func.count()).where(unfinished).group_by(runs.c.kind)
+    waiting = SqlApprovals(database).find_pending_approvals()
+    with database.begin_read("read the figures of metrics") as connection:
+        in_progress = dict(connection.execute(by_kind).tuples().all())
+        last = connection.execute(_build_last_windows_query()).tuples().all()
+        oldest = connection.execute(select(missing.c.since).order_by(missing.c.since).limit(1)).scalar()
+    return MetricFigures(in_progress, tuple(LastWindow(*row) for row in last), len(waiting), oldest)
+
+
+def _build_last_windows_query() -> Select[Any]:
+    windows, runs = schema.occurrences, schema.runs
+    newest = (
+        select(windows.c.configuration, func.max(windows.c.starts_at).label("starts_at"))
+        .group_by(windows.c.configuration)
+        .subquery()
+    )
+    own = and_(windows.c.configuration == newest.c.configuration, windows.c.starts_at == newest.c.starts_at)
+    return (
+        select(
+            windows.c.configuration,
+            windows.c.starts_at,
+            windows.c.what,
+            func.coalesce(runs.c.state, ""),
+            runs.c.started_at,
+            runs.c.ended_at,
+        )
+        .select_from(windows.join(newest, own).outerjoin(runs, runs.c.id == windows.c.run_id))
+        .order_by(windows.c.configuration)
+    )

@@ -1,0 +1,195 @@
+"""Reads the tables of the records as plain rows, for queries in SQL and for frames."""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, time
+from typing import Any, Final
+
+from sqlalchemy import Select, and_, select
+
+from inventory.machine import Inventory, Machine
+from tasks.protocols.tables import TABLES, Batch
+from tasks.records import page_tables, schema
+from tasks.records.sql_records import SqlRecords
+
+BATCH_ROWS: Final = 20_000
+
+_STATE_COLUMNS = tuple(TABLES["machines"])[9:]
+"""The columns of ``machines`` that come from assessments. All before them come from the inventory."""
+
+
+class QueryTables:
+    """The tables of the records. Each read gives the present rows.
+
+    Args:
+        records: the records, open.
+        since: runs that began before it are left out, with their results; windows and days as well. None: all are read.
+        inventory: the machines' environments, locations and tags; None: these stay unknown.
+        assignments: which configurations select which machines, as (machine, configuration).
+    """
+
+    def __init__(
+        self,
+        records: SqlRecords,
+        since: datetime | None = None,
+        inventory: Inventory | None = None,
+        assignments: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self._database = records.database
+        self._since = since
+        self._inventory = inventory
+        self._assignments = tuple(assignments)
+        self._readers: Mapping[str, Callable[[], Iterable[Batch]]] = {
+            "machines": self._read_machines,
+            "updates": lambda: self._stream("read the pending updates", _select_updates()),
+            "update_cves": lambda: self._stream("read the CVEs", select(page_tables.update_cves)),
+            "runs": self._read_runs,
+            "outcomes": self._read_outcomes,
+            "update_results": self._read_update_results,
+            "windows": self._read_windows,
+            "machine_days": self._read_days,
+            "assignments": lambda: [self._assignments],
+        }
+
+    def read_table(self, name: str) -> Iterable[Batch]:
+        """Return the rows of a table, in batches.
+
+        Args:
+            name: a key of ``tasks.protocols.tables.TABLES``.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        return self._readers[name]()
+
+    def _stream(self, action: str, query: Select[Any]) -> Iterator[Batch]:
+        with self._database.begin_read(action) as connection:
+            rows = connection.execution_options(yield_per=BATCH_ROWS).execute(query)
+            yield from rows.partitions()
+
+    def _read_machines(self) -> Iterable[Batch]:
+        table = page_tables.machine_states
+        names = {"tried_at": "at"}
+        columns = [table.c[names.get(each, each)] for each in _STATE_COLUMNS]
+        states = {
+            row[0]: tuple(row[1:])
+            for batch in self._stream("read the state of the fleet", select(table.c.machine, *columns))
+            for row in batch
+        }
+        unknown = _build_unknown_state()
+        machines = self._inventory.machines if self._inventory is not None else ()
+        known = {machine.name for machine in machines}
+        rows = [(*_build_machine(machine), *states.get(machine.name, unknown)) for machine in machines]
+        rows += [
+            (*_build_absent_machine(name, self._inventory is not None), *state)
+            for name, state in states.items()
+            if name not in known
+        ]
+        yield rows
+
+    def _read_runs(self) -> Iterator[Batch]:
+        table, windows = schema.runs, schema.occurrences
+        query = select(
+            table.c.id,
+            table.c.kind,
+            table.c.state,
+            table.c.scope,
+            windows.c.configuration,
+            table.c.started_by,
+            table.c.started_at,
+            table.c.ended_at,
+            table.c.flow_run_id,
+            table.c.message,
+            table.c.document,
+        ).select_from(table.outerjoin(windows, and_(windows.c.run_id == table.c.id, windows.c.what == "run")))
+        if self._since is not None:
+            query = query.where(table.c.started_at >= self._since)
+        for batch in self._stream("read the runs", query.order_by(table.c.started_at)):
+            yield [_build_run(row) for row in batch]
+
+    def _read_outcomes(self) -> Iterator[Batch]:
+        table = schema.outcomes
+        names = ["run_id", "machine", "state", "reason", "reboot", "wave", "started_at", "ended_at"]
+        names += ["window_exceeded_seconds", "updates_installed", "updates_failed", "counts", "error_kind"]
+        query = self._limit_to_runs(select(*(table.c[name] for name in names)), table.c.run_id)
+        for batch in self._stream("read the results of machines", query):
+            yield [(*row[:11], *_read_counts(row[11]), row[12]) for row in batch]
+
+    def _read_update_results(self) -> Iterator[Batch]:
+        table = schema.update_results
+        query = select(*(table.c[name] for name in TABLES["update_results"]))
+        return self._stream("read the results of updates", self._limit_to_runs(query, table.c.run_id))
+
+    def _limit_to_runs(self, query: Select[Any], run_id: Any) -> Select[Any]:  # noqa: ANN401 - a column
+        if self._since is None:
+            return query
+        recent = select(schema.runs.c.id).where(schema.runs.c.started_at >= self._since)
+        return query.where(run_id.in_(recent))
+
+    def _read_windows(self) -> Iterator[Batch]:
+        table = schema.occurrences
+        query = select(
+            table.c.configuration, table.c.starts_at, table.c.run_id, table.c.what, table.c.reason, table.c.at
+        ).order_by(table.c.starts_at, table.c.configuration)
+        if self._since is not None:
+            query = query.where(table.c.starts_at >= self._since)
+        return self._stream("read the windows", query)
+
+    def _read_days(self) -> Iterator[Batch]:
+        table = page_tables.machine_days
+        query = select(*(table.c[name] for name in TABLES["machine_days"])).order_by(table.c.day, table.c.machine)
+        if self._since is not None:
+            query = query.where(table.c.day >= self._since.astimezone(UTC).date())
+        for batch in self._stream("read the days of machines", query):
+            yield [(datetime.combine(row[0], time(), UTC), *row[1:]) for row in batch]
+
+
+def _select_updates() -> Select[Any]:
+    table, states, missing = schema.assessment_updates, page_tables.machine_states, schema.missing_fixes
+    names = list(TABLES["updates"])[:-2]
+    joined = table.outerjoin(states, states.c.machine == table.c.machine).outerjoin(
+        missing, and_(missing.c.machine == table.c.machine, missing.c.name == table.c.name)
+    )
+    return select(*(table.c[name] for name in names), states.c.answered_at, missing.c.since).select_from(joined)
+
+
+def _build_machine(machine: Machine) -> tuple[object, ...]:
+    return (
+        machine.name,
+        True,
+        machine.os.value,
+        machine.environment,
+        machine.location,
+        machine.availability_zone,
+        machine.owner.value,
+        machine.zone,
+        list(machine.tags.items()),
+    )
+
+
+def _build_absent_machine(name: str, is_known: bool) -> tuple[object, ...]:
+    """Return a machine that has records, but is not in the inventory, or of which no inventory is given."""
+    return (name, False if is_known else None, None, None, None, None, None, None, None)
+
+
+def _build_unknown_state() -> tuple[object, ...]:
+    return tuple("NotAssessed" if name == "compliance" else None for name in _STATE_COLUMNS)
+
+
+def _build_run(row: Sequence[Any]) -> tuple[object, ...]:
+    """Return a row of ``runs``. The document has the window, and the configuration if no window was claimed."""
+    document = json.loads(row[10])
+    window = document.get("window") or {}
+    request = document.get("request") or {}
+    configuration = row[4] or str(request.get("configuration") or "") or None
+    times = [datetime.fromisoformat(window[key]) if key in window else None for key in ("start", "end")]
+    return (*row[:4], configuration, *row[5:8], *times, *row[8:10])
+
+
+def _read_counts(document: str | None) -> tuple[int | None, int | None, int | None]:
+    """Return the numbers of pending, excluded and not selected updates; None in results of earlier versions."""
+    if document is None:
+        return None, None, None
+    states = json.loads(document).get("states", {})
+    pending = states.get("Pending", 0) + states.get("NotAttempted", 0)
+    return pending, states.get("Excluded", 0), states.get("NotSelected", 0)

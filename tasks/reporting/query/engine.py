@@ -1,0 +1,266 @@
+"""Answers questions in SQL about the records, in a database in memory that can reach nothing else.
+
+DuckDB runs the SQL. Only tables that the question names are read from the records. Files, the network, extensions,
+settings and Python variables are out of reach, and a question can only read.
+"""
+
+import contextlib
+import difflib
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from tasks.errors import RequestError
+from tasks.protocols.tables import TABLES, ColumnKind, TableSource
+from tasks.reporting.query.azure_views import SOURCES, VIEWS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+DEFAULT_SECONDS: Final = 120.0
+"""How long a question may take."""
+
+MEMORY_LIMIT: Final = "2GB"
+_SETTINGS: Final = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "python_enable_replacements": "false",  # a table name would otherwise find a variable of this program
+    "temp_directory": "",  # nothing goes to the disk
+    "memory_limit": MEMORY_LIMIT,
+}
+_WORD: Final = re.compile(r"[a-z_][a-z0-9_]*", re.IGNORECASE)
+NAMES: Final = (*VIEWS, *TABLES)
+"""The tables that a question can name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The rows of an answer, with typed columns.
+
+    Attributes:
+        table: the rows, as an Arrow table. Times are in UTC.
+    """
+
+    table: "pa.Table"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(self.table.column_names)
+
+    def list_rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows as Python values: structs are dicts, times are aware."""
+        columns = [column.to_pylist() for column in self.table.columns]
+        return list(zip(*columns, strict=True)) if columns else []
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return the rows as a pandas frame. Columns of integers that lack values stay integers."""
+        import pandas as pd  # noqa: PLC0415 - loads slowly
+
+        dtypes = _build_frame_dtypes()
+        frame: pd.DataFrame = self.table.to_pandas(types_mapper=dtypes.get)
+        return frame
+
+
+class FleetQuery:
+    """A database in memory for questions about one state of the records. Each table is read once, when it is named.
+
+    Only one thread may use it.
+
+    Args:
+        source: reads the tables.
+        seconds: how long a question may take, without the time for reading the tables.
+    """
+
+    def __init__(self, source: TableSource, seconds: float = DEFAULT_SECONDS) -> None:
+        import duckdb  # noqa: PLC0415 - loads slowly
+
+        self._source = source
+        self._seconds = seconds
+        self._loaded: set[str] = set()
+        self._connection = duckdb.connect(":memory:", config=dict(_SETTINGS))
+        self._connection.execute("SET TimeZone = 'UTC'")
+        self._connection.execute("SET lock_configuration = true")
+        for name in TABLES:
+            self._register(name, _build_empty_table(name))
+        for statement in VIEWS.values():
+            self._connection.execute(statement)
+
+    def ask(self, sql: str) -> Answer:
+        """Return the answer to one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE statement.
+
+        Args:
+            sql: the statement, in DuckDB's SQL.
+
+        Raises:
+            RequestError: it is not one statement that only reads, it is not valid, or it takes too long.
+            RecordsError: the records can't be read.
+        """
+        self._require_reading(sql)
+        self._load(find_tables(sql))
+        with self._limit_time(), _translate_errors():
+            return Answer(self._connection.sql(sql).to_arrow_table())
+
+    def read_frame(self, sql: str) -> "pd.DataFrame":
+        """Return the answer as a pandas frame. Raises as ``ask`` does."""
+        return self.ask(sql).to_frame()
+
+    def close(self) -> None:
+        """Free the memory."""
+        self._connection.close()
+
+    def _require_reading(self, sql: str) -> None:
+        import duckdb  # noqa: PLC0415 - loaded by now
+
+        with _translate_errors():
+            statements = self._connection.extract_statements(sql)
+        allowed = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+        if len(statements) != 1 or statements[0].type not in allowed:
+            raise RequestError(
+                "the query must be one statement that only reads",
+                hint="Begin it with SELECT, WITH, DESCRIBE, SHOW TABLES or SUMMARIZE, and have no second one.",
+            )
+
+    def _load(self, names: frozenset[str]) -> None:
+        for name in sorted(names - self._loaded):
+            self._connection.unregister(name)
+            self._register(name, _read_arrow_table(self._source, name))
+            self._loaded.add(name)
+
+    def _register(self, name: str, table: "pa.Table") -> None:
+        self._connection.register(name, table)
+
+    @contextlib.contextmanager
+    def _limit_time(self) -> Iterator[None]:
+        timer = threading.Timer(self._seconds, self._connection.interrupt)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+@contextlib.contextmanager
+def open_query(source: TableSource, seconds: float = DEFAULT_SECONDS) -> Iterator[FleetQuery]:
+    """Give a database for questions about the records.
+
+    Args:
+        source: reads the tables: ``QueryTables`` of tasks.records.
+        seconds: how long a question may take.
+    """
+    query = FleetQuery(source, seconds)
+    try:
+        yield query
+    finally:
+        query.close()
+
+
+def find_tables(sql: str) -> frozenset[str]:
+    """Return the tables of the records that a statement may read: those whose names are words of it.
+
+    A table that is named only in a comment or in text is included. That costs time, and is never wrong.
+    """
+    words = {word.lower() for word in _WORD.findall(sql)}
+    direct = frozenset(TABLES) & words
+    return direct.union(*(SOURCES[name] for name in SOURCES if name in words))
+
+
+@contextlib.contextmanager
+def _translate_errors() -> Iterator[None]:
+    import duckdb  # noqa: PLC0415 - loaded by now
+
+    try:
+        yield
+    except duckdb.InterruptException as error:
+        raise RequestError(
+            "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
+        ) from error
+    except duckdb.OutOfMemoryException as error:
+        raise RequestError(
+            f"the query needs more than {MEMORY_LIMIT} of memory", hint="Ask for fewer columns, or for fewer days."
+        ) from error
+    except duckdb.Error as error:
+        raise RequestError(f"the query is not valid: {_shorten(str(error))}", hint=_build_hint(str(error))) from error
+
+
+def _shorten(message: str) -> str:
+    """Return the first line of DuckDB's message, without its own guess about names, which may be of system tables."""
+    first, *rest = [line.strip() for line in message.splitlines() if line.strip()]
+    candidates = [line for line in rest if line.startswith("Candidate")]
+    return " ".join([first, *candidates[:1]])
+
+
+def _build_hint(message: str) -> str:
+    missing = re.search(r"Table with name (\S+) does not exist", message)
+    if missing:
+        near = difflib.get_close_matches(missing[1].lower(), NAMES, n=3, cutoff=0.5)
+        found = f"Did you mean {' or '.join(near)}? " if near else ""
+        return f"{found}The tables are: {', '.join(NAMES)}."
+    if "permission" in message.lower() or "disabled" in message.lower():
+        return "A query reads the records only: no files, no network, no extensions."
+    return '`fleetpatch query "DESCRIBE machines"` shows the columns of a table.'
+
+
+def _get_arrow_type(kind: ColumnKind) -> "pa.DataType":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    types = {
+        "text": pa.string(),
+        "integer": pa.int64(),
+        "number": pa.float64(),
+        "boolean": pa.bool_(),
+        "time": pa.timestamp("us", tz="UTC"),
+        "map": pa.map_(pa.string(), pa.string()),
+        "texts": pa.list_(pa.string()),
+    }
+    return types[kind]
+
+
+def _build_schema(name: str) -> "pa.Schema":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    return pa.schema([(column, _get_arrow_type(kind)) for column, kind in TABLES[name].items()])
+
+
+def _build_empty_table(name: str) -> "pa.Table":
+    return _build_schema(name).empty_table()
+
+
+def _read_arrow_table(source: TableSource, name: str) -> "pa.Table":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    schema = _build_schema(name)
+    batches = []
+    for rows in source.read_table(name):
+        columns = list(zip(*rows, strict=True))
+        if columns:
+            arrays = [_build_array(column, field.type) for column, field in zip(columns, schema, strict=True)]
+            batches.append(pa.record_batch(arrays, schema=schema))
+    return pa.Table.from_batches(batches, schema=schema)
+
+
+def _build_array(values: tuple[Any, ...], arrow_type: "pa.DataType") -> "pa.Array":
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    try:
+        return pa.array(values, arrow_type)
+    except UnicodeEncodeError:  # lone surrogates in a machine's text
+        clean = [each.encode("utf-8", "replace").decode() if isinstance(each, str) else each for each in values]
+        return pa.array(clean, arrow_type)
+
+
+def _build_frame_dtypes() -> dict[Any, Any]:
+    import pandas as pd  # noqa: PLC0415 - loads slowly
+    import pyarrow as pa  # noqa: PLC0415 - loads slowly
+
+    return {
+        pa.int64(): pd.Int64Dtype(),
+        pa.int32(): pd.Int32Dtype(),
+        pa.bool_(): pd.BooleanDtype(),
+        pa.string(): pd.StringDtype(),
+    }

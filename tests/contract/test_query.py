@@ -1,0 +1,147 @@
+"""Azure's sample queries in SQL, and all others that the documents show, on records of a run."""
+
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from inventory.machine import Inventory
+from tasks.records.queries.tables import QueryTables
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.reporting.query.engine import open_query
+from tasks.states import Classification, OperationState, UpdateState
+from tests.ci import tree
+from tests.support.builders import (
+    make_assessment,
+    make_facts,
+    make_failed_outcome,
+    make_machine,
+    make_outcome,
+    make_package_state,
+    make_run,
+    make_update,
+    make_update_result,
+)
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+PAGE = (tree.TOP / "docs/reference/query.md").read_text()
+EXAMPLES = re.findall(r"^```sql\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+COUNTS = "updateRollup featurePack servicePack definition security critical updates tools other"
+INSTALLATIONS = "installedPatchCount failedPatchCount pendingPatchCount excludedPatchCount notSelectedPatchCount"
+STATE = "classifications installationState"
+AZURE_COLUMNS = [  # as Azure's sample queries project them, in the order of the page
+    ["lastTime", "id", "OS", *(f"{name}Count" for name in COUNTS.split())],
+    f"lTime RunID machineName rgName resourceType OS {INSTALLATIONS}".split(),
+    f"lTime RunID machineName rgName resourceType patchName kbId {STATE}".split(),
+    f"lTime RunID machineName rgName resourceType patchName version {STATE}".split(),
+]
+
+
+@pytest.fixture
+def records(tmp_path: Path) -> SqlRecords:
+    found = open_records(f"sqlite:///{tmp_path / 'records.db'}")
+    kb = make_update(name="KB5034441", id="8f2e", kb="KB5034441", classification=Classification.CRITICAL)
+    results = (make_update_result(update=kb), make_update_result(update=make_update(), state=UpdateState.FAILED))
+    start = NOW - timedelta(days=2)
+    found.save(make_run(id="run-1", started_at=start, request={"configuration": "web"}))
+    found.save(make_assessment(at=NOW))
+    windows = make_package_state(manager="windows-update", updates=(kb,))
+    found.save(make_assessment(machine="win-1", at=NOW, packages=windows, facts=make_facts(os_id="windows")))
+    found.save(make_outcome(run_id="run-1", started_at=start, ended_at=start + timedelta(minutes=9)))
+    found.save(
+        make_outcome(
+            run_id="run-1",
+            machine="win-1",
+            state=OperationState.COMPLETED_WITH_WARNINGS,
+            updates=results,
+            started_at=start,
+            ended_at=start + timedelta(minutes=9),
+            window_exceeded_seconds=30.0,
+        )
+    )
+    found.save(make_failed_outcome(run_id="run-1", started_at=start, ended_at=start))
+    found.save(make_run(id="old", started_at=NOW - timedelta(days=90)))
+    found.save(make_outcome(run_id="old", started_at=NOW - timedelta(days=90), ended_at=NOW - timedelta(days=90)))
+    return found
+
+
+def _frame(records: SqlRecords, sql: str) -> pd.DataFrame:
+    machines = (make_machine(environment="prod", tags={"role": "web"}), make_machine(name="new-1"))
+
+    tables = QueryTables(records, NOW - timedelta(days=30), Inventory(machines), [("web-1", "web")])
+    with open_query(tables) as query:
+        return query.read_frame(sql)
+
+
+@pytest.mark.parametrize(("sql", "columns"), list(zip(EXAMPLES, AZURE_COLUMNS, strict=False)))
+def test_azures_sample_queries_give_azures_columns(records: SqlRecords, sql: str, columns: list[str]) -> None:
+    frame = _frame(records, sql)
+    assert list(frame.columns) == columns
+    assert len(frame)
+
+
+def test_every_documented_query_has_an_answer(records: SqlRecords) -> None:
+    assert len(EXAMPLES) == 8
+    assert [bool(len(_frame(records, sql))) for sql in EXAMPLES] == [True] * 8
+
+
+def test_available_updates_are_counted_by_category(records: SqlRecords) -> None:
+    frame = _frame(records, EXAMPLES[0]).set_index("id")
+    prefix = "/subscriptions/fleetpatch/resourceGroups/{}/providers/Microsoft.Compute/virtualMachines/{}"
+    linux: Any = frame.loc[prefix.format("prod", "web-1") + "/patchAssessmentResults/latest"]
+    assert (linux.securityCount, linux.otherCount, linux.criticalCount, linux.OS) == (2, 1, 0, "Linux")
+    win: Any = frame.loc[prefix.format("none", "win-1") + "/patchAssessmentResults/latest"]
+    assert (win.securityCount, win.criticalCount, win.OS) == (0, 1, "Windows")
+
+
+def test_installations_have_the_figures_of_their_outcomes(records: SqlRecords) -> None:
+    frame = _frame(records, EXAMPLES[1]).set_index("machineName")
+    assert list(frame.loc["web-1", ["RunID", "rgName", "installedPatchCount"]]) == ["run-1", "prod", 2]
+    assert list(frame.loc["win-1", ["installedPatchCount", "failedPatchCount"]]) == [1, 1]
+    assert set(frame.index) == {"web-1", "web-2", "win-1"}  # and nothing of the old run
+
+
+def test_updates_of_windows_and_linux_are_apart(records: SqlRecords) -> None:
+    windows, linux = _frame(records, EXAMPLES[2]), _frame(records, EXAMPLES[3])
+    assert windows["kbId"].tolist() == ["KB5034441"]
+    assert [list(each) for each in windows["classifications"]] == [["Critical"]]
+    assert set(linux["machineName"]) == {"web-1", "win-1"}
+    assert set(linux["installationState"]) == {"Installed", "NotSelected", "Failed"}
+
+
+def test_status_window_and_reboot_have_azures_words(records: SqlRecords) -> None:
+    frame = _frame(
+        records,
+        "SELECT split_part(id, '/', 9) AS machine, properties.status AS status, properties.rebootStatus AS reboot, "
+        "properties.maintenanceWindowExceeded AS exceeded FROM patchinstallationresources "
+        "WHERE type NOT LIKE '%softwarepatches' ORDER BY ALL",
+    )
+    assert frame.to_numpy().tolist() == [
+        ["web-1", "Succeeded", "Completed", False],
+        ["web-2", "Failed", "Unknown", False],
+        ["win-1", "CompletedWithWarnings", "Completed", True],
+    ]
+
+
+def test_maintenance_has_runs_and_assignments(records: SqlRecords) -> None:
+    frame = _frame(records, "SELECT type, properties.maintenanceConfigurationId AS c FROM maintenanceresources")
+    types = frame["type"].value_counts().to_dict()
+    assert types == {"microsoft.maintenance/applyupdates": 3, "microsoft.maintenance/configurationassignments": 1}
+    assert set(frame["c"]) == {
+        "/subscriptions/fleetpatch/resourceGroups/none/providers/Microsoft.Maintenance/maintenanceConfigurations/web"
+    }
+
+
+def test_machines_of_inventory_and_records_are_joined(records: SqlRecords) -> None:
+    frame = _frame(records, "SELECT name, in_inventory, compliance, tags['role'] AS role FROM machines ORDER BY name")
+    rows = json.loads(frame.to_json(orient="values"))
+    assert rows == [
+        ["new-1", True, "NotAssessed", None],
+        ["web-1", True, "NonCompliant", "web"],
+        ["win-1", False, "NonCompliant", None],
+    ]

@@ -1,0 +1,52 @@
+"""The pages that the browser looks at, by route. A page without an entry fails a test."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from tests.support.web_fleet_machines import XSS
+
+PAGES: Final[Mapping[str, tuple[str, ...]]] = {
+    "/": ("/",),
+    "/machines": ("/machines", "/machines?compliance=NonCompliant&q=db&sort=-security", "/machines?q=nothing"),
+    "/machines/{name}": ("/machines/web-07", "/machines/app-08", "/machines/fresh-1", "/machines/odd-1"),
+    "/updates": ("/updates", "/updates?q=openssl"),
+    "/updates/{name}": ("/updates/openssl",),
+    "/cves/{cve}": ("/cves/CVE-2025-9230",),
+    "/runs": ("/runs",),
+    "/runs/{run_id}": (
+        "/runs/{failed}",
+        "/runs/{live}",
+        "/runs/{dead}",
+        "/runs/{waiting}",
+        "/runs/{plan}",
+        "/runs/{missed}",
+        "/runs/{hostile}",
+        "/runs/{assessed}",
+    ),
+    "/runs/{run_id}/machines/{name}": ("/runs/{failed}/machines/web-15", "/runs/{hostile}/machines/odd-1"),
+    "/runs/compare": ("/runs/compare?left={warnings}&right={failed}",),
+    "/calendar": ("/calendar?month=2026-11", "/calendar?month=2026-12"),
+    "/approvals": ("/approvals",),
+    "/approvals/{run_id}": ("/approvals/{waiting}",),
+    "/patch": ("/patch",),
+    "/login": ("/login",),
+    "/audit": ("/audit",),
+    "/compliance": ("/compliance",),
+}
+"""``{failed}`` and so on are runs of the sample fleet (see tests/support/web_fleet.py)."""
+
+NO_PAGES: Final[Mapping[str, str]] = {
+    "/machines.csv": "a file",
+    "/compliance/files": "files",
+    "/calendar.ics": "a file for calendars",
+    "/health": "for programs",
+    "/metrics": "for programs",
+    "/live/runs": "a stream of events",
+    "/live/runs/{run_id}": "a stream of events",
+    "/runs/{run_id}/report": "the report, a page of its own with tests of its own",
+}
+"""What GET answers that is no page, and why."""
+
+NO_PAGES_BELOW: Final = ("/api/", "/static", "/parts/")
+
+HOSTILE_MACHINE: Final = XSS

@@ -1,0 +1,200 @@
+"""Every page in a real browser: phone and desk, dark and light, on paper, by keyboard alone, without JavaScript.
+
+The fleet of the sample has hostile names and texts everywhere. tests/contract/web/page_urls.py lists the pages.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from fastapi.routing import APIRoute
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, ViewportSize
+from starlette.routing import BaseRoute
+
+from deployments.web.app import build_app
+from tests.contract.web.page_urls import NO_PAGES, NO_PAGES_BELOW, PAGES
+from tests.support.browser import browser  # noqa: F401 - a fixture
+from tests.support.fake_clock import FakeClock
+from tests.support.web_fleet import SampleFleet, fill_site
+from tests.support.web_site import Site, serve_site
+
+HERE = Path(__file__).parent
+LAYOUT = (HERE.parent / "layout.js").read_text()
+KEYBOARD = (HERE / "keyboard.js").read_text()
+AXE = HERE.parents[1] / "data" / "web" / "axe.min.js"
+DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
+PAPER = ViewportSize(width=720, height=1000)
+THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
+LOOKS = (("desk", DESK, THEMES[0]), ("desk", DESK, THEMES[1]), ("phone", PHONE, THEMES[0]), ("phone", PHONE, THEMES[1]))
+MOST_TABS = 120  # long tables repeat the same links
+MOST_PARTS = 8
+WATCH = """
+window.__csp = [];
+document.addEventListener("securitypolicyviolation", (e) => {
+  window.__csp.push(`${e.violatedDirective} ${e.blockedURI}`);
+});
+"""
+URLS = [url for urls in PAGES.values() for url in urls]
+
+
+@dataclass
+class Sample:
+    """Pages over the sample fleet."""
+
+    site: Site
+    fleet: SampleFleet
+
+    def find(self, url: str) -> str:
+        """Return a page's address."""
+        return self.site.url + url.format(**self.fleet.runs)
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sample]:
+    place = tmp_path_factory.mktemp("site")
+    fleet = fill_site(place)
+    with serve_site(place, clock=FakeClock(fleet.now), zone="Europe/Berlin") as site:
+        yield Sample(site, fleet)
+
+
+@contextmanager
+def open_context(browser: Browser, **options: Any) -> Iterator[BrowserContext]:  # noqa: F811
+    context = browser.new_context(viewport=DESK, reduced_motion="reduce", **options)
+    context.set_default_timeout(10_000)
+    try:
+        yield context
+    finally:
+        context.close()
+
+
+@contextmanager
+def open_page(context: BrowserContext, sample: Sample, url: str) -> Iterator[tuple[Page, list[str]]]:
+    """Open a page. What goes wrong in it is added to the list."""
+    page = context.new_page()
+    faults: list[str] = []
+
+    def dismiss(dialog: Dialog) -> None:
+        faults.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    own = (sample.site.url, "data:")
+    page.on("console", lambda m: faults.append(f"console: {m.text}") if m.type in {"error", "warning"} else None)
+    page.on("pageerror", lambda error: faults.append(f"script: {error}"))
+    page.on("dialog", dismiss)
+    page.on("request", lambda r: None if r.url.startswith(own) else faults.append(f"elsewhere: {r.url}"))
+    page.on("requestfailed", lambda r: faults.append(f"not loaded: {r.url} {r.failure}"))
+    page.on("response", lambda r: faults.append(f"{r.status} {r.url}") if r.status >= 400 else None)
+    answer = page.goto(sample.find(url), wait_until="load")
+    assert answer is not None
+    assert answer.status == 200, f"{url}: {answer.status}"
+    try:
+        yield page, faults
+    finally:
+        page.close()
+
+
+def look_at_layout(page: Page) -> dict[str, list[str]]:
+    """Return the faults of the layout by kind. Charts are drawn again in the frames after a change of the width."""
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+    found: dict[str, list[str]] = page.evaluate(LAYOUT)
+    return {kind: faults for kind, faults in found.items() if faults}
+
+
+def list_routes(routes: Iterable[BaseRoute]) -> set[str]:
+    """Return the paths that GET answers, with * for each parameter."""
+    found: set[str] = set()
+    for route in routes:
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ()):
+            found.add(re.sub(r"{.*?}", "*", route.path))
+        included = getattr(route, "original_router", None)  # FastAPI keeps the routers that an application includes
+        found |= list_routes(included.routes) if included is not None else set()
+    return found
+
+
+def test_no_page_is_forgotten(sample: Sample) -> None:
+    routes = list_routes(build_app(sample.site.context).routes)
+    pages = {path for path in routes if not path.startswith(NO_PAGES_BELOW)}
+    known = {re.sub(r"{.*?}", "*", path) for path in PAGES}
+    assert pages - known - {re.sub(r"{.*?}", "*", path) for path in NO_PAGES} == set()
+    assert known - pages == set()
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_page_has_no_fault_at_any_width(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    found: dict[str, Any] = {}
+    with open_context(browser) as context:
+        context.add_init_script(WATCH)
+        with open_page(context, sample, url) as (page, faults):
+            assert page.locator("h1").count() == 1
+            for name, size, theme in LOOKS:
+                page.set_viewport_size(size)
+                page.emulate_media(color_scheme=theme)
+                found[f"{name}, {theme}"] = look_at_layout(page)
+            page.set_viewport_size(PAPER)
+            page.emulate_media(media="print", color_scheme="light")
+            found["paper"] = look_at_layout(page)
+            assert page.evaluate("window.__csp") == []
+            assert page.evaluate("window.__xss") is None
+            assert faults == []
+    assert {what: each for what, each in found.items() if each} == {}
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_page_is_accessible(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    found: dict[str, list[str]] = {}
+    with open_context(browser, bypass_csp=True) as context, open_page(context, sample, url) as (page, _):
+        page.add_script_tag(path=AXE)
+        for name, size, theme in LOOKS[:3]:
+            page.set_viewport_size(size)
+            page.emulate_media(color_scheme=theme)
+            told = page.evaluate("() => axe.run(document, {resultTypes: ['violations']}).then(r => r.violations)")
+            bad = [
+                f"{each['id']} ({each['impact']}): {node['html'][:160]} {node['failureSummary'][:300]}"
+                for each in told
+                if each["impact"] in {"serious", "critical"}
+                for node in each["nodes"][:3]
+            ]
+            found |= {f"{name}, {theme}": bad} if bad else {}
+    assert found == {}, json.dumps(found, indent=1)
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_page_is_used_by_keyboard_alone(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    with open_context(browser) as context, open_page(context, sample, url) as (page, _):
+        page.evaluate(KEYBOARD)
+        page.keyboard.press("Tab")
+        assert page.locator(".skip").evaluate("e => e === document.activeElement && e.getBoundingClientRect().top >= 0")
+        count = min(page.evaluate("window.__keys.wanted.length"), MOST_TABS)
+        for _ in range(count - 1):
+            page.keyboard.press("Tab")
+        for _ in range(MOST_PARTS):  # a field for a date or a month is several stops
+            if page.evaluate("window.__keys.reached.length") < count:
+                page.keyboard.press("Tab")
+        keys = page.evaluate("window.__keys")
+        assert keys["reached"] == keys["wanted"][:count]
+        assert keys["unseen"] == []
+        page.locator(".skip").focus()
+        page.keyboard.press("Enter")
+        page.keyboard.press("Tab")
+        assert page.evaluate("location.hash") == "#main"
+        if page.locator("main :is(a[href], button, select, summary)").count():
+            assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_page_says_the_same_without_javascript(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    """Everything that is named with scripts is named without; tables behind charts are only shown without."""
+    told = []
+    for has_scripts in (True, False):
+        with (
+            open_context(browser, java_script_enabled=has_scripts) as context,
+            open_page(context, sample, url) as (p, _),
+        ):
+            told.append(p.locator("main :is(h1, h2, h3, th, dt, label, legend):visible").all_inner_texts())
+    assert told[0]
+    assert [each for each in told[0] if each not in told[1]] == []

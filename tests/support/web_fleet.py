@@ -1,0 +1,134 @@
+"""A sample fleet in records, for tests of the pages and for pictures: machines and runs of all kinds, hostile texts.
+
+    fleet = fill_site(tmp_path)
+    with serve_site(tmp_path, clock=FakeClock(fleet.now)) as site: ...
+
+    python -m tests.support.web_fleet /tmp/sample          # fills a folder and serves it, to look at it
+
+The present moment of the sample is fixed, so that pages do not change.
+"""
+
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from inventory.loader import load_inventory
+from tasks.model import Assessment, JobOutput, RunReport
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
+from tasks.states import OperationState
+from tests.support import web_fleet_runs as runs
+from tests.support.fake_clock import FakeClock
+from tests.support.web_fleet_files import write_files
+from tests.support.web_fleet_machines import list_assessments, list_hostile_assessments
+from tests.unit.reporting import samples
+
+NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
+DAYS = 90
+
+
+@dataclass(frozen=True, slots=True)
+class SampleFleet:
+    """What ``fill_site`` has written.
+
+    Attributes:
+        now: the present moment of the sample; pages need a clock that says so.
+        runs: the ids of runs by what they show: "succeeded", "failed", "warnings", "cancelled", "missed", "plan",
+            "waiting", "live", "dead", "hostile", "assessed".
+    """
+
+    now: datetime
+    runs: Mapping[str, str]
+
+
+def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> SampleFleet:
+    """Write an inventory, configurations and records (``records.db``) into a folder.
+
+    Args:
+        place: an empty folder.
+        now: the present moment of the sample.
+        hostile: whether texts attack the pages; pictures are without them.
+    """
+    write_files(place, hostile=hostile)
+    machines = load_inventory(place / "fleet.yaml").machines
+    with open_records(f"sqlite:///{place / 'records.db'}") as records:
+        for found in list_assessments(machines, now, DAYS):
+            _save_assessments(records, found)
+        if hostile:
+            _save_assessments(records, list_hostile_assessments(now))
+        stories = {what: story for what, story in runs.list_finished_runs(now).items() if hostile or what != "hostile"}
+        for report, logs in stories.values():
+            _save_run(records, report, logs)
+        ids = {what: report.run.id for what, (report, _) in stories.items()}
+        for what, tell in (
+            ("waiting", runs.save_waiting_run),
+            ("live", runs.save_live_run),
+            ("dead", runs.save_dead_run),
+        ):
+            ids[what] = tell(records, now)
+        _save_claims(records, ids, now)
+    return SampleFleet(now, ids)
+
+
+def _save_assessments(records: SqlRecords, found: list[Assessment]) -> None:
+    at, run_id = found[0].at, f"{found[0].at:%Y%m%d-%H%M%S}-{len(found):06x}"
+    run = runs.build_run(
+        "assess", run_id, OperationState.SUCCEEDED, at, minutes=2, scope="*", by="the schedule of daily"
+    )
+    if any(each.error for each in found):
+        run = replace(run, state=OperationState.COMPLETED_WITH_WARNINGS)
+    records.save(RunReport(run, (), assessments=tuple(replace(each, run_id=run_id) for each in found)))
+
+
+def _save_run(records: SqlRecords, report: RunReport, logs: Mapping[str, str]) -> None:
+    records.save(report)
+    for machine, text in logs.items():
+        records.save(JobOutput(report.run.id, machine, "install-0", text))
+
+
+def _save_claims(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> None:
+    claims = SqlWindowClaims(records.database)
+    friday = now.replace(hour=1, minute=0) - timedelta(days=3)
+    claims.claim_window("production-weekly", friday, ids["failed"], "flow-1", friday)
+    claims.claim_window("production-weekly", friday - timedelta(days=7), ids["warnings"], "flow-2", friday)
+    for days in range(2, 20):
+        _save_daily_run(records, claims, now.replace(hour=11, minute=30) - timedelta(days=days))
+    late = "the run started 2 h 10 min after the window's end: Prefect's server was down"
+    for configuration, at, status, reason in (
+        ("production-weekly", friday - timedelta(days=14), WindowStatus.MISSED, late),
+        ("databases-monthly", now.replace(day=17, hour=22, minute=0), WindowStatus.FROZEN, "freeze: sale <week>"),
+        ("staging-daily", now.replace(day=22, hour=11, minute=30), WindowStatus.CANCELLED, "cancelled by <b>ada</b>"),
+    ):
+        claims.record_window_without_run(WindowClaim(configuration, at, status, ids["missed"], reason, at))
+
+
+def _save_daily_run(records: SqlRecords, claims: SqlWindowClaims, at: datetime) -> None:
+    run_id = f"{at:%Y%m%d-%H%M%S}-da1170"
+    report, _ = runs.rename(samples.three(), run_id, at, "staging-daily")
+    records.save(report)
+    claims.claim_window("staging-daily", at, run_id, "flow-3", at)
+
+
+def main(place: Path) -> None:
+    """Fill a folder, and serve its pages until the process is ended."""
+    from tests.support.web_site import serve_site
+
+    place.mkdir(parents=True, exist_ok=True)
+    (place / "records.db").unlink(missing_ok=True)
+    fleet = fill_site(place)
+    with serve_site(place, clock=FakeClock(fleet.now), zone="Europe/Berlin", public_url="") as site:
+        sys.stdout.write(
+            f"{site.url}\n" + "".join(f"{what}: {site.url}/runs/{id_}\n" for what, id_ in fleet.runs.items())
+        )
+        sys.stdout.flush()
+        while True:
+            time.sleep(3600)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

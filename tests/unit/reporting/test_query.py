@@ -1,0 +1,123 @@
+"""Questions in SQL reach the tables and nothing else, and what is wrong with them is said."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from tasks.errors import RequestError
+from tasks.protocols.tables import TABLES, Batch
+from tasks.reporting.query.azure_views import SOURCES, VIEWS
+from tasks.reporting.query.engine import FleetQuery, find_tables, open_query
+
+
+class Rows:
+    """A source with one machine. ``read`` has the tables that were asked for."""
+
+    def __init__(self, name: str = "web-1") -> None:
+        self.read: list[str] = []
+        self._name = name
+
+    def read_table(self, name: str) -> Iterable[Batch]:
+        self.read.append(name)
+        if name != "machines":
+            return []
+        values = {"name": self._name, "critical": 2, "tags": [("role", "web")]}
+        return [[[values.get(column) for column in TABLES["machines"]]]]
+
+
+def _ask(sql: str, seconds: float = 60.0) -> list[tuple[object, ...]]:
+    with open_query(Rows(), seconds) as query:
+        return query.ask(sql).list_rows()
+
+
+def test_only_named_tables_are_read_and_each_once() -> None:
+    source = Rows()
+    query = FleetQuery(source)
+    assert query.ask("WITH mine AS (SELECT * FROM Machines) SELECT name FROM mine").list_rows() == [("web-1",)]
+    query.ask("SELECT count(*) FROM machines")
+    assert source.read == ["machines"]
+    query.ask("FROM patchassessmentresources")
+    assert sorted(source.read) == ["machines", "updates"]
+    query.close()
+
+
+def test_every_view_says_what_it_reads() -> None:
+    assert set(SOURCES) == set(VIEWS)
+    for name, statement in VIEWS.items():
+        assert SOURCES[name] == find_tables(statement) - {"windows"}  # a word in a mask
+
+
+def test_maps_and_numbers_keep_their_types() -> None:
+    assert _ask("SELECT tags['role'], critical + 1, security FROM machines") == [("web", 3, None)]
+
+
+def test_frames_keep_integers_that_are_missing() -> None:
+    with open_query(Rows()) as query:
+        frame = query.read_frame("SELECT critical, security, name FROM machines")
+    assert str(frame["security"].dtype) == "Int64"
+    assert frame["critical"].tolist() == [2]
+
+
+def test_text_that_is_no_unicode_is_read() -> None:
+    with open_query(Rows("a\udcffb")) as query:
+        assert query.ask("SELECT name FROM machines").list_rows() == [("a?b",)]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1; SELECT 2",
+        "DROP VIEW machines",
+        "CREATE TABLE mine (a INT)",
+        "INSERT INTO machines VALUES (1)",
+        "ATTACH 'other.db'",
+        "COPY machines TO 'out.csv'",
+        "EXPORT DATABASE 'out'",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET memory_limit = '100GB'",
+        "PRAGMA database_list",
+        "CALL pragma_version()",
+        "",
+    ],
+)
+def test_what_does_more_than_read_is_refused(sql: str) -> None:
+    with pytest.raises(RequestError):
+        _ask(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/etc/*')",
+        "SELECT * FROM 'https://example.org/a.parquet'",
+        "SELECT * FROM sql",  # a variable of this program
+        "SELECT getenv('HOME')",
+    ],
+)
+def test_files_the_network_and_the_program_are_out_of_reach(sql: str) -> None:
+    with pytest.raises(RequestError):
+        _ask(sql)
+
+
+def test_a_wrong_name_gets_the_near_ones() -> None:
+    with pytest.raises(RequestError) as caught:
+        _ask("SELECT * FROM machins")
+    assert caught.value.hint.startswith("Did you mean machines")
+    with pytest.raises(RequestError, match="compliance"):
+        _ask("SELECT complience FROM machines")
+
+
+def test_a_query_that_takes_too_long_ends() -> None:
+    with pytest.raises(RequestError, match="too long"):
+        _ask("SELECT sum(a.range * b.range) FROM range(10000000) a, range(10000000) b", seconds=0.3)
+
+
+@pytest.mark.parametrize(
+    "sql", ["DESCRIBE machines", "SHOW TABLES", "SUMMARIZE machines", "VALUES (1)", "FROM machines"]
+)
+def test_all_that_reads_is_allowed(sql: str) -> None:
+    assert _ask(sql)
