@@ -86,7 +86,10 @@ NO_VALUE: Final = "(none)"
 """Stands for an empty environment or location in filters: "" would be no filter."""
 
 SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineEntry], bool]]]] = {
-    "urgent": ("lack critical or security updates", lambda one: bool(_count(one, "critical") + _count(one, "security"))),
+    "urgent": (
+        "lack critical or security updates",
+        lambda one: bool(_count(one, "critical") + _count(one, "security")),
+    ),
     "critical": ("lack critical updates", lambda one: bool(_count(one, "critical"))),
     "security": ("lack security updates", lambda one: bool(_count(one, "security"))),
     "services": ("need a restart of services", lambda one: bool(_count(one, "services_to_restart"))),
