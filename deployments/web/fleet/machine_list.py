@@ -29,7 +29,7 @@ class MachineEntry:
     Attributes:
         answer: its state, if its answer is new enough to count.
         compliance: by that answer.
-        os: the distribution and its version if they are known, else the family.
+        os: the distribution and its version if they are known, else the family and that it is not seen yet.
         reboot: whether it needs a reboot, by that answer.
         mode: who patches it, and when.
     """
@@ -124,10 +124,10 @@ def build_entry(row: MachineRow, now: datetime) -> MachineEntry:
 
 
 def describe_os(row: MachineRow) -> str:
-    """Return the distribution and its version; the family of the inventory if they are not known."""
+    """Return the distribution and its version; the family of the inventory, marked as such, if they are not known."""
     state = row.state
     known = f"{state.os_id} {state.os_version}".strip() if state is not None else ""
-    return known or row.machine.os.value
+    return known or f"{row.machine.os}, not seen yet"
 
 
 FACETS: Final[Mapping[str, Callable[[MachineEntry], str]]] = {
