@@ -179,7 +179,9 @@ def test_the_url_fills_the_form_and_hostile_values_stay_text(site: Site) -> None
     assert ">web-1\nweb-2</textarea>" in found
 
 
-@pytest.mark.parametrize("path", ["/plan", "/patch", "/assess", "/runs/x/cancel", "/runs/x/resume", "/starting/x/cancel"])
+@pytest.mark.parametrize(
+    "path", ["/plan", "/patch", "/assess", "/runs/x/cancel", "/runs/x/resume", "/starting/x/cancel"]
+)
 @pytest.mark.parametrize("roles", [(Role.VIEW,), (Role.VIEW, Role.APPROVE)])
 def test_every_act_needs_its_role(site: Site, prefect: Prefect, path: str, roles: tuple[Role, ...]) -> None:
     answer = site.client.post(path, data=values(confirmed="1"), headers=person("eve", *roles))
