@@ -135,6 +135,16 @@ class TestTheMonth:
         )
         assert "overlaps" not in day_of(page, 17)
 
+    def test_windows_at_the_same_time_on_other_machines_are_no_overlap(self, tmp_path: Path) -> None:
+        """Both configurations share a machine in Berlin, and none in Tokyo."""
+        window = {"start": "2026-11-07 19:30", "length": "1h", "zone": "Europe/Berlin", "recurrence": "8Hours"}
+        write_fleet(tmp_path, [CONFIGURATIONS[2], {"name": "often", "scope": "name=branch-0", "window": window}])
+        with serve_site(tmp_path, clock=FakeClock(NOW), zone="Europe/Berlin") as served:
+            page = served.get("/calendar?month=2026-11").text
+        saturday = "19:30-21:30 1 branches no run recorded 19:30-20:30 1 often no run recorded"
+        assert day_of(page, 7) == saturday
+        assert "branches 2 zones no run recorded overlaps often" in day_of(page, 8)
+
     def test_windows_of_machines_own_zones_are_one_entry_for_each_day(self, site: Site) -> None:
         text = day_of(site.get("/calendar?month=2026-11").text, 8)
         assert text == "03:30-11:30 2 branches 2 zones no run recorded"  # that in Tokyo is on Saturday in Berlin
