@@ -21,7 +21,6 @@ from flows.notify.notifier import send_with_apprise
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
 from tasks.errors import RequestError
-from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reporting.compliance.files import (
     TABLE_TYPES,
@@ -33,6 +32,7 @@ from tasks.reporting.compliance.files import (
 )
 from tasks.reporting.compliance.sections import build_sections, build_tiles
 from tasks.rules.compliance.model import ComplianceDocument, Month, SlaDays
+from tests.contract.records_subjects import BOTH, opened
 from tests.support.browser import CHROMIUM
 from tests.support.builders import make_outcome, make_run, make_update_result
 from tests.support.compliance_month import FLEET, HOSTILE, NOW, SSL, at, fill
@@ -41,10 +41,10 @@ MONTH = Month(2026, 11)
 SLA: tuple[SlaDays, str] = ({"critical": 7.0, "security": 30.0}, "the default")
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> Iterator[SqlRecords]:
+@pytest.fixture(params=BOTH)
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
     (tmp_path / "fleet.yaml").write_text(FLEET)
-    with open_records(f"sqlite:///{tmp_path / 'records.db'}") as found:
+    with opened(request.param, tmp_path) as found:
         fill(found)
         yield found
 
