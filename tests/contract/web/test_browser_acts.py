@@ -107,3 +107,18 @@ def test_a_wrong_form_starts_nothing_and_leads_to_the_field(desk: Desk) -> None:
     desk.page.get_by_role("alert").get_by_role("link").first.click()
     assert desk.page.url.endswith("#f-scope")
     assert desk.prefect.started == []
+
+
+def test_a_run_is_cancelled_by_click_after_a_question(desk: Desk) -> None:
+    run_id = desk.fleet.runs["live"]
+    desk.open("/runs/{live}/cancel")
+    leases = desk.site.records.leases
+    assert (before := leases.find_lease(run_id)) is not None
+    assert before.stop is None
+    desk.page.get_by_label("Why, for the report").fill("wrong <i>night</i>")
+    desk.page.get_by_role("button", name="Cancel the run").click()
+
+    desk.page.wait_for_url(f"**/runs/{run_id}")
+    assert (after := leases.find_lease(run_id)) is not None
+    assert after.stop is not None
+    assert (after.stop.who, after.stop.reason) == ("anna", "wrong <i>night</i>")
