@@ -17,6 +17,7 @@ import deployments.cli.commands.config
 import deployments.cli.commands.calendar
 import deployments.cli.commands.automatic
 import deployments.cli.commands.compliance
+import deployments.cli.commands.compliance_report
 import deployments.cli.commands.query
 import deployments.cli.commands.deploy
 import deployments.cli.commands.server

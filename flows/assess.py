@@ -5,6 +5,7 @@ from prefect.runtime import flow_run
 
 from flows.execution import execute
 from flows.ports.caller import current_caller
+from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.request.assess_request import AssessRequest
@@ -28,7 +29,10 @@ def assess_fleet(request: AssessRequest) -> RunReport:
         InventoryError: the inventory or the scope is not usable.
     """
     report = execute(
-        request, log_to_flow_run(current_caller()), build_prefect_runner, flow_run_id=str(flow_run.get_id() or "")
+        request,
+        name_starter(log_to_flow_run(current_caller())),
+        build_prefect_runner,
+        flow_run_id=str(flow_run.get_id() or ""),
     )
     failed = report.count_machines(OperationState.FAILED)
     if failed:

@@ -13,6 +13,7 @@ from flows.flow_execution import (
     wait_for_earlier_process,
 )
 from flows.ports.caller import Caller, current_caller
+from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.recovery.reconciliation import recover_if_abandoned
@@ -53,7 +54,7 @@ def patch_fleet(request: PatchRequest) -> RunReport:
         LeaseHeld: the flow run was started again, and another process executes its run.
         RequestError: the flow run was started again and its run is over, or the window is not valid.
     """
-    return begin_in_flow(request, log_to_flow_run(current_caller()))
+    return begin_in_flow(request, name_starter(log_to_flow_run(current_caller())))
 
 
 @flow(
@@ -82,7 +83,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
         LeaseHeld: another process executes the run.
         RequestError: the run is over, or it only assessed machines.
     """
-    caller = log_to_flow_run(current_caller())
+    caller = name_starter(log_to_flow_run(current_caller()))
     if settle:
         caller.stop_token.request_stop("the run is only finalized")
     run = _find_run_to_resume(run_id, caller)

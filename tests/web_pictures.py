@@ -23,12 +23,13 @@ from tests.support.web_fleet import NOW, SampleFleet, fill_site
 from tests.support.web_site import Site, serve_site
 
 PICTURES = {
-    "pages-overview": ("/", 1280, 900),
+    "pages-overview": ("/", 1280, 820),
     "pages-machines": ("/machines", 1280, 800),
-    "pages-machine": ("/machines/web-07", 1280, 900),
+    "pages-machine": ("/machines/web-07", 1280, 860),
+    "pages-update": ("/updates/openssl", 1280, 800),
     "pages-live": ("/runs/{live}", 1280, 900),
     "pages-run": ("/runs/{failed}", 1280, 900),
-    "pages-calendar": ("/calendar?month=2026-11", 1280, 900),
+    "pages-calendar": ("/calendar?month=2026-11", 1100, 720),
     "pages-approval": ("/approvals/{waiting}", 1280, 800),
     "pages-patch": ("/patch", 1280, 800),
     "pages-phone": ("/", 390, 844),
@@ -37,7 +38,7 @@ PICTURES = {
 
 def take_pictures(folder: Path) -> None:
     """Take the pictures for the documents."""
-    with sample_site() as (site, fleet), chromium() as browser:
+    with sample_site(hostile=False) as (site, fleet), chromium() as browser:
         for name, (url, width, height) in PICTURES.items():
             _take(browser, site.url + url.format(**fleet.runs), folder / f"{name}.png", width, height, "light")
 
@@ -45,7 +46,7 @@ def take_pictures(folder: Path) -> None:
 def take_all(folder: Path) -> None:
     """Take pictures of all pages."""
     folder.mkdir(parents=True, exist_ok=True)
-    with sample_site() as (site, fleet), chromium() as browser:
+    with sample_site(hostile=True) as (site, fleet), chromium() as browser:
         for url in [url for urls in PAGES.values() for url in urls]:
             name = re.sub(r"\W+", "-", url).strip("-") or "overview"
             for theme, width, height in (("light", 1280, 1000), ("dark", 1280, 1000), ("light", 390, 844)):
@@ -54,10 +55,10 @@ def take_all(folder: Path) -> None:
 
 
 @contextmanager
-def sample_site() -> Iterator[tuple[Site, SampleFleet]]:
+def sample_site(*, hostile: bool) -> Iterator[tuple[Site, SampleFleet]]:
     """Serve the sample fleet."""
     with tempfile.TemporaryDirectory() as place:
-        fleet = fill_site(Path(place))
+        fleet = fill_site(Path(place), hostile=hostile)
         with serve_site(Path(place), clock=FakeClock(NOW), zone="Europe/Berlin") as site:
             yield site, fleet
 
@@ -74,7 +75,9 @@ def chromium() -> Iterator[Browser]:
 def _take(browser: Browser, url: str, path: Path, width: int, height: int, theme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
-    page.goto(url)
+    answer = page.goto(url)
+    assert answer is not None
+    assert answer.status == 200, f"{url}: {answer.status}"
     page.wait_for_timeout(300)  # charts are drawn
     page.screenshot(path=path)
     page.close()

@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [browser] [shells]
+#   packages.sh [lab] [postgresql] [browser] [prometheus] [shells]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -49,6 +49,20 @@ browser() {
   fi
 }
 
+prometheus() {
+  command -v prometheus >/dev/null && return
+  if may_install; then
+    say "installing Debian's prometheus (its programs: a test starts one that reads the metrics)"
+    # a masked unit: do not start a server
+    local unit=/etc/systemd/system/prometheus.service
+    mkdir -p "${unit%/*}"
+    [ -e "$unit" ] || [ -L "$unit" ] || ln -s /dev/null "$unit"
+    install prometheus
+  else
+    say "without Prometheus, as it isn't here: metrics are not tested with it"
+  fi
+}
+
 shells() {
   local tool lacking=()
   for tool in busybox gawk mawk mksh original-awk; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
@@ -63,7 +77,7 @@ shells() {
 
 for what; do
   case $what in
-    lab | postgresql | browser | shells) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, browser and shells, not '$what'"; exit 2 ;;
+    lab | postgresql | browser | prometheus | shells) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, browser, prometheus and shells, not '$what'"; exit 2 ;;
   esac
 done

@@ -21,6 +21,7 @@ from deployments.configuration.prefect_names import (
 from deployments.sync.model import CANCEL_NEW_LIMIT, INTERVAL_ANCHOR, Deployment, ScheduleSpec
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
+from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_deployment_name, build_fleet_tag
@@ -54,6 +55,7 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
         build_deployment(resume_fleet, on_demand_name, fleet, pool),
         build_deployment(stage_fleet, on_demand_name, fleet, pool),
         build_deployment(report_fleet, on_demand_name, fleet, pool),
+        build_deployment(report_compliance, on_demand_name, fleet, pool),  # its owner adds a monthly schedule
         build_deployment(prune_records, on_demand_name, fleet, pool),  # has a schedule only if its owner adds one
         build_deployment(
             reconcile_fleet,

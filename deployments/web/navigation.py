@@ -18,5 +18,6 @@ PAGES = (
     NavigationEntry("Runs", "/runs"),
     NavigationEntry("Calendar", "/calendar"),
     NavigationEntry("Approvals", "/approvals"),
+    NavigationEntry("Compliance", "/compliance"),
     NavigationEntry("Patch", "/patch"),
 )

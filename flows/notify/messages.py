@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunReport
@@ -22,11 +23,17 @@ _UNSAFE_CHARACTERS = str.maketrans("<>[]`&@", "()()'+\N{FULLWIDTH COMMERCIAL AT}
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message. ``is_failure``: a person should look at the run."""
+    """A message.
+
+    Attributes:
+        is_failure: a person should look at the run.
+        attachments: files that are sent with it, where the service supports that.
+    """
 
     title: str
     body: str
     is_failure: bool
+    attachments: tuple[Path, ...] = ()
 
 
 _TITLES = {

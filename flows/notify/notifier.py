@@ -169,4 +169,5 @@ def send_with_apprise(url: str, message: Message) -> bool:
         raise CredentialError("its reference does not lead to a URL that Apprise knows")
     kind = apprise.NotifyType.FAILURE if message.is_failure else apprise.NotifyType.INFO
     text = apprise.NotifyFormat.TEXT
-    return bool(service.notify(body=message.body, title=message.title, notify_type=kind, body_format=text))
+    attach = [str(path) for path in message.attachments] or None
+    return bool(service.notify(message.body, message.title, notify_type=kind, body_format=text, attach=attach))

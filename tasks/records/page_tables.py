@@ -130,3 +130,19 @@ audit_log = Table(
     sqlite_autoincrement=True,
 )
 """Every act of people and programs through the pages and the API: "begun", then "done", "failed" or "refused"."""
+
+requested_runs = Table(
+    "requested_runs",
+    metadata,
+    Column("key", KeyType, primary_key=True),
+    Column("flow", KeyType, nullable=False),
+    Column("request_digest", KeyType, nullable=False),
+    Column("who", TextType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("flow_run_id", KeyType, nullable=False),
+)
+"""Flow runs that people start through the pages or the API, by Prefect's idempotency key: who started each.
+
+Prefect does not know who started a flow run, and who may use Prefect could write any name there. ``flow_run_id`` is the
+first flow run that began with the key, and "" before: no other one gets the name.
+"""

@@ -26,6 +26,7 @@ from tests.support import web_fleet_runs as runs
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_files import write_files
 from tests.support.web_fleet_machines import list_assessments, list_hostile_assessments
+from tests.unit.reporting import samples
 
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 DAYS = 90
@@ -45,15 +46,22 @@ class SampleFleet:
     runs: Mapping[str, str]
 
 
-def fill_site(place: Path, now: datetime = NOW) -> SampleFleet:
-    """Write an inventory, configurations and records (``records.db``) into a folder."""
-    write_files(place)
+def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> SampleFleet:
+    """Write an inventory, configurations and records (``records.db``) into a folder.
+
+    Args:
+        place: an empty folder.
+        now: the present moment of the sample.
+        hostile: whether texts attack the pages; pictures are without them.
+    """
+    write_files(place, hostile=hostile)
     machines = load_inventory(place / "fleet.yaml").machines
     with open_records(f"sqlite:///{place / 'records.db'}") as records:
         for found in list_assessments(machines, now, DAYS):
             _save_assessments(records, found)
-        _save_assessments(records, list_hostile_assessments(now))
-        stories = runs.list_finished_runs(now)
+        if hostile:
+            _save_assessments(records, list_hostile_assessments(now))
+        stories = {what: story for what, story in runs.list_finished_runs(now).items() if hostile or what != "hostile"}
         for report, logs in stories.values():
             _save_run(records, report, logs)
         ids = {what: report.run.id for what, (report, _) in stories.items()}
@@ -88,6 +96,8 @@ def _save_claims(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> 
     friday = now.replace(hour=1, minute=0) - timedelta(days=3)
     claims.claim_window("production-weekly", friday, ids["failed"], "flow-1", friday)
     claims.claim_window("production-weekly", friday - timedelta(days=7), ids["warnings"], "flow-2", friday)
+    for days in range(2, 20):
+        _save_daily_run(records, claims, now.replace(hour=11, minute=30) - timedelta(days=days))
     late = "the run started 2 h 10 min after the window's end: Prefect's server was down"
     for configuration, at, status, reason in (
         ("production-weekly", friday - timedelta(days=14), WindowStatus.MISSED, late),
@@ -95,6 +105,13 @@ def _save_claims(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> 
         ("staging-daily", now.replace(day=22, hour=11, minute=30), WindowStatus.CANCELLED, "cancelled by <b>ada</b>"),
     ):
         claims.record_window_without_run(WindowClaim(configuration, at, status, ids["missed"], reason, at))
+
+
+def _save_daily_run(records: SqlRecords, claims: SqlWindowClaims, at: datetime) -> None:
+    run_id = f"{at:%Y%m%d-%H%M%S}-da1170"
+    report, _ = runs.rename(samples.three(), run_id, at, "staging-daily")
+    records.save(report)
+    claims.claim_window("staging-daily", at, run_id, "flow-3", at)
 
 
 def main(place: Path) -> None:

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 LONG_NAME = "batch-" + "x" * 57 + ".with.a.very-long-host-name.in-the-data-centre.example.net"
-HOSTILE_TAG = "<script>alert(1)</script>"
-HOSTILE_PLACE = '"><script>alert(2)</script>'
+HOSTILE_TAG = "<script>alert(document.domain)</script>"
+HOSTILE_PLACE = '"><script>alert(document.domain)</script>'
 ODD_PLACE = "rack 7-A / 50 % &amp; #1"
 
 _FLEET = """\
@@ -77,15 +77,15 @@ freezes:
 """
 
 
-def write_files(place: Path) -> None:
-    """Write fleet.yaml and configurations into a folder."""
-    hostile = (
+def write_files(place: Path, *, hostile: bool) -> None:
+    """Write fleet.yaml and configurations into a folder, with hostile texts or without."""
+    odd = (
         f"  - {{name: {LONG_NAME}, address: 10.40.0.4, environment: dev}}\n"
-        f"  - name: odd-1\n    address: 10.40.0.5\n    environment: 'dev {HOSTILE_TAG}'\n"
+        f"  - name: odd-1\n    address: 10.40.0.5\n    environment: '{HOSTILE_TAG}'\n"
         f"    location: '{HOSTILE_PLACE}'\n    tags: {{note: '{HOSTILE_TAG}', 'a/b.c': '50 %'}}\n"
         f"  - {{name: odd-2, address: 10.40.0.6, environment: dev, location: '{ODD_PLACE}'}}\n"
     )
-    (place / "fleet.yaml").write_text(_FLEET + hostile, encoding="utf-8")
+    (place / "fleet.yaml").write_text(_FLEET + (odd if hostile else ""), encoding="utf-8")
     folder = place / "configurations"
     folder.mkdir(exist_ok=True)
     (folder / "all.yaml").write_text(_CONFIGURATIONS, encoding="utf-8")

@@ -23,8 +23,8 @@ from tests.support.builders import make_facts, make_update
 from tests.unit.reporting.machines import updates
 
 XSS = "<script>window.__xss=1;alert(1)</script>"
-XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3'
-BIDI = "invoice\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
+XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3;alert(3)'
+BIDI = "invoice-of-november\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
 HOSTILE_MACHINES = (XSS, XSS_ATTRIBUTE, BIDI, "../../etc/passwd", "a b/c%2Fd?x=1#y", "w" * 120)
 GONE = "gone-9"
 PATCHED_AT = timedelta(days=3, hours=7, minutes=30)  # before the present moment: the run of samples.forty()
@@ -113,9 +113,11 @@ def _mark(update: Update, machine: str) -> Update:
 
 
 def _to_rpm(update: Update) -> Update:
-    return replace(
-        update, id=f"{update.name}.x86_64", arch="x86_64", available=update.available.replace("deb12", "el9")
+    installed = (update.installed or "").replace("deb12", "el9")
+    newer = replace(
+        update, installed=installed, available=update.available.replace("deb12", "el9"), origins=("baseos",)
     )
+    return replace(newer, id=f"{update.name}.x86_64", arch="x86_64")
 
 
 def _list_windows_updates(at: datetime) -> tuple[Update, ...]:

@@ -72,18 +72,18 @@ def build_patch_run(
 def list_finished_runs(now: datetime) -> dict[str, Story]:
     """Return finished runs by what they show."""
     return {
-        "succeeded": _rename(samples.three(), "20261118-113004-3c0001", now - timedelta(days=5), "staging-daily"),
-        "failed": _rename(samples.forty(), "20261120-010004-7f3a01", now - timedelta(days=3), "production-weekly"),
+        "succeeded": rename(samples.three(), "20261118-113004-3c0001", now - timedelta(days=5), "staging-daily"),
+        "failed": rename(samples.forty(), "20261120-010004-7f3a01", now - timedelta(days=3), "production-weekly"),
         "warnings": _tell_warnings(now),
         "cancelled": _tell_cancelled(now),
         "missed": _tell_missed(now),
-        "plan": _rename(samples.plan(), "20261122-150000-9d1a01", now - timedelta(days=1), ""),
-        "assessed": _rename(samples.assessment(), "20261121-160000-a55e01", now - timedelta(days=2), ""),
+        "plan": rename(samples.plan(), "20261122-150000-9d1a01", now - timedelta(days=1), ""),
+        "assessed": rename(samples.assessment(), "20261121-160000-a55e01", now - timedelta(days=2), ""),
         "hostile": _tell_hostile(now),
     }
 
 
-def _rename(story: Story, run_id: str, day: datetime, configuration: str) -> Story:
+def rename(story: Story, run_id: str, day: datetime, configuration: str) -> Story:
     """Give a sample its own id and day. Its times keep their distances."""
     report, logs = story
     started = datetime.strptime(run_id[:15], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)

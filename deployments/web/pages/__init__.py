@@ -1,13 +1,29 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
-from deployments.web.pages import approvals, machine, machines, overview, updates
+from deployments.web.pages import (
+    acts,
+    approvals,
+    calendar,
+    calendar_feed,
+    compliance,
+    machine,
+    machines,
+    overview,
+    patch,
+    updates,
+)
 
 ROUTERS = (
+    acts.router,
     approvals.router,
-    machines.router,
+    calendar.router,
+    calendar_feed.router,
+    compliance.router,
     machine.router,
+    machines.router,
     metrics.router,
     overview.router,
+    patch.router,
     updates.router,
 )

@@ -168,12 +168,14 @@ def _read_state(context: WebContext, run: RunInfo, identity: Identity) -> Approv
     lease = context.records.leases.find_lease(run.id)
     zone = run.window.zone if run.window else "UTC"
     if approval is None:
-        return ApprovalState(run, None, _describe_no_approval(run), False, "", lease, now)
+        return ApprovalState(run, None, _describe_no_approval(run), is_open=False, objection="", lease=lease, now=now)
     is_waiting = approval.decision is ApprovalDecision.WAITING
     is_open = is_waiting and now < approval.expires_at and run.state in UNFINISHED_RUN_STATES
     sentence = describe_approval(approval, zone)
     if is_waiting and not is_open:
-        sentence = f"run {run.id} is over: {run.state}" if now < approval.expires_at else "it expired without a decision"
+        sentence = (
+            f"run {run.id} is over: {run.state}" if now < approval.expires_at else "it expired without a decision"
+        )
     return ApprovalState(run, approval, sentence, is_open, _find_objection(run, identity), lease, now)
 
 

@@ -1,12 +1,13 @@
 """Updates: what the fleet lacks, by update or by CVE, who lacks it, since when, and in which window it will go."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from deployments.web.access.identity import require_role
@@ -27,6 +28,7 @@ from deployments.web.updates.list_filter import (
 from deployments.web.updates.pending_index import rank_classification, rank_severity
 from deployments.web.updates.selection_forecast import Forecaster, UpdateForecast
 from inventory.errors import InventoryError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Update
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.fleet.updates import (
@@ -38,6 +40,8 @@ from tasks.records.queries.fleet.updates import (
     read_versions_with_cve,
 )
 from tasks.states import Classification, Severity
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
@@ -191,9 +195,7 @@ def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str
     return sorted({state.os_id for state in states if state is not None and state.os_id})
 
 
-def _find_lacking(
-    context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]
-) -> Lacking:
+def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]) -> Lacking:
     if not pending:
         return Lacking((), 0)
     database = context.records.database
@@ -245,7 +247,14 @@ def _read_details(context: WebContext, name: str, rows: Sequence[LackingRow]) ->
     if not machines:
         return []
     found: dict[str, Update] = {}
-    for assessment in context.history.read_latest_assessments(machines, answered=True).values():
+    try:
+        assessments = context.history.read_latest_assessments(machines, answered=True)
+    except RecordsUnavailable:
+        raise
+    except RecordsError as error:  # one document is damaged: all else comes from columns
+        logger.warning("details of the update %s can't be read: %s", name, error.message)
+        return []
+    for assessment in assessments.values():
         for update in assessment.packages.updates if assessment.packages else ():
             if update.name == name:
                 found.setdefault(update.available, update)

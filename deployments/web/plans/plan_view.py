@@ -36,7 +36,7 @@ class PlannedMachine:
         reason: why it has no plan, or "".
     """
 
-    wave: int
+    wave: int | None
     is_canary: bool
     name: str
     plan: int
@@ -105,6 +105,7 @@ class PlanView:
     urgent: int
     cves: str
     reboots: str
+    reboot_count: int
     slowest: str
     waves: int
     rows: tuple[PlannedMachine, ...]
@@ -126,6 +127,7 @@ def build_plan_view(report: RunReport) -> PlanView:
         urgent=figures.urgent,
         cves=describe_cves(figures.cves),
         reboots=describe_reboots(figures),
+        reboot_count=figures.reboots,
         slowest=describe_prediction(slowest) if slowest is not None else NO_FIGURE,
         waves=len(report.waves),
         rows=tuple(_iterate_machines(report, numbers)),
@@ -145,18 +147,18 @@ def _iterate_machines(report: RunReport, numbers: dict[str, int]) -> Iterator[Pl
     for name in [*plans, *errors]:
         if name not in seen:
             seen.add(name)
-            yield _build_machine(name, plans.get(name), numbers, (0, False), errors.get(name, ""))
+            yield _build_machine(name, plans.get(name), numbers, (None, False), errors.get(name, ""))
 
 
 def _build_machine(
-    name: str, plan: MachinePlan | None, numbers: dict[str, int], wave: tuple[int, bool], error: str
+    name: str, plan: MachinePlan | None, numbers: dict[str, int], wave: tuple[int | None, bool], error: str
 ) -> PlannedMachine:
     if plan is None:
         return PlannedMachine(*wave, name, 0, reason=sanitize_to_one_line(error, 300) or "it has no plan")
     return PlannedMachine(
         *wave,
-        name=name,
-        plan=numbers[name],
+        name,
+        numbers[name],
         updates=len(plan.chosen),
         urgent=sum(update.classification in URGENT_CLASSIFICATIONS for update in plan.chosen),
         cves=str(count_fixed_cves(plan)),

@@ -1,7 +1,7 @@
 """The pending updates of the fleet in memory, so that a page with 250,000 of them takes milliseconds.
 
-A set of machines is an integer with one bit for each machine: unions, intersections and sizes of such sets are fast, and
-5,000 machines take 625 bytes.
+A set of machines is an integer with one bit for each machine: unions, intersections and sizes of such sets are fast,
+and 5,000 machines take 625 bytes.
 """
 
 from collections.abc import Iterable, Iterator

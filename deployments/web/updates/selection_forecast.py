@@ -116,8 +116,8 @@ class Forecaster:
         selection = self._find_selection(configuration, zone)
         if selection is None:
             return ""
-        key = (configuration, zone, row.name, row.arch, row.available, row.classification, row.severity, row.held)
-        key = (*key, row.blocked, row.kb, row.title, row.published)
+        marks = (row.classification, row.severity, row.held, row.blocked, row.kb, row.title, row.published)
+        key = (configuration, zone, row.name, row.arch, row.available, *marks)
         if key not in self._reasons:
             packages = PackageState("", (_build_update(row),), RebootNeed(YesNoUnknown.UNKNOWN))
             _, skipped = select_updates(packages, selection)

@@ -60,7 +60,7 @@ def build_frames(report: RunReport) -> ReportFrames:
 
 def build_frames_from_tables(tables: Tables) -> ReportFrames:
     """Return the frames of existing tables."""
-    return ReportFrames(**{name: _build_frame(row_type, getattr(tables, name)) for name, row_type in ROW_TYPES.items()})
+    return ReportFrames(**{name: build_frame(row_type, getattr(tables, name)) for name, row_type in ROW_TYPES.items()})
 
 
 def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
@@ -70,7 +70,8 @@ def find_column_dtypes(row_type: type[Row]) -> dict[str, str]:
     return {name: _PANDAS_DTYPES[alternatives[0].__name__] for name, alternatives in types.items()}
 
 
-def _build_frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
+def build_frame(row_type: type[Row], rows: Sequence[Row]) -> "pd.DataFrame":
+    """Return the frame of rows: a column for each field of their class, with its type also without rows."""
     import pandas as pd  # noqa: PLC0415  loaded late, see the module's first lines
 
     return pd.DataFrame(

@@ -27,6 +27,8 @@ from tests.support.builders import (
 from tests.support.prometheus import needs_prometheus, run_prometheus
 from tests.support.web_site import Site, serve_site
 
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
 NOW = datetime.now(UTC).replace(microsecond=0)
 GRAFANA = tree.TOP / "deployments/grafana"
 FLEET = """
@@ -60,9 +62,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield found
 
 
-def _read(
-    site: Site, path: str = "/metrics", accept: str = "text/plain"
-) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+def _read(site: Site, path: str = "/metrics", accept: str = "text/plain") -> Samples:
     answer = site.get(path, headers={"accept": accept})
     assert answer.status_code == 200
     parse = parse_openmetrics if "openmetrics" in answer.headers["content-type"] else parse_text
@@ -70,7 +70,7 @@ def _read(
     return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
 
 
-def _get(samples: dict[tuple[str, frozenset[tuple[str, str]]], float], name: str, **labels: str) -> float:
+def _get(samples: Samples, name: str, **labels: str) -> float:
     return samples[f"fleetpatch_{name}", frozenset(labels.items())]
 
 

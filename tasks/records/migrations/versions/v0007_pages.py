@@ -22,6 +22,7 @@ def upgrade() -> None:
     _add_days_and_cves()
     _add_progress()
     _add_logins()
+    _add_requested_runs()
     _fill_machine_states()
     _fill_last_runs()
     _add_columns_of_pending_updates()
@@ -144,6 +145,19 @@ def _add_logins() -> None:
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_log_at", "audit_log", ["at"])
+
+
+def _add_requested_runs() -> None:
+    op.create_table(
+        "requested_runs",
+        sa.Column("key", KEY, nullable=False),
+        sa.Column("flow", KEY, nullable=False),
+        sa.Column("request_digest", KEY, nullable=False),
+        sa.Column("who", sa.Text, nullable=False),
+        sa.Column("at", TIME, nullable=False),
+        sa.Column("flow_run_id", KEY, nullable=False),
+        sa.PrimaryKeyConstraint("key", name="pk_requested_runs"),
+    )
 
 
 def _fill_machine_states() -> None:

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Select, and_, func, select
 
@@ -94,7 +95,7 @@ def read_pending_updates(database: Database, machines: Collection[str] | None = 
                 yield PendingUpdateRow(*row)
 
 
-def _build_pending_queries(machines: Collection[str] | None) -> Iterator[Select[tuple[object, ...]]]:
+def _build_pending_queries(machines: Collection[str] | None) -> Iterator[Select[Any]]:
     if machines is None:
         yield select(*_ROW_COLUMNS)
         return

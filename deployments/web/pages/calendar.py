@@ -1,0 +1,107 @@
+"""The calendar: the windows of one month, their freezes and overlaps, and what became of past ones."""
+
+import re
+from collections.abc import Sequence
+from datetime import date
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse
+
+from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from deployments.preview.zone_schedules import ZoneSchedule
+from deployments.web.access.identity import require_role
+from deployments.web.access.roles import Role
+from deployments.web.context import get_context
+from deployments.web.fleet.snapshot import FleetSnapshot
+from deployments.web.rendering import render_page
+from deployments.web.windows.month import CalendarDay, build_month, build_weeks, find_today, parse_month
+from deployments.web.windows.window_list import list_freezes, list_windows
+from tasks.errors import RequestError
+from tasks.records.queries.fleet.windows import read_window_results
+from tasks.rules.calendar.local_time import get_time_zone
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+MAX_LISTED = 400
+"""With more entries in a month, the list below the grid has only one day."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}")
+
+
+@router.get("/calendar")
+def show_calendar(
+    request: Request, month: str = "", configuration: str = "", zone: str = "", day: str = ""
+) -> HTMLResponse:
+    """Show the windows of one month."""
+    context = get_context(request)
+    fleet, now = context.fleet.read(), context.clock.now()
+    chosen_zone, problems = choose_zone(zone, context.settings.zone)
+    today = find_today(now, chosen_zone)
+    shown = build_month(parse_month(month, today), chosen_zone)
+    schedules = select_schedules(fleet, configuration)
+    results = read_window_results(context.records.database, shown.since, shown.until)
+    windows = list_windows(schedules, results, shown.since, shown.until, now)
+    weeks = build_weeks(shown, windows, list_freezes(schedules, shown.since, shown.until), now)
+    days = [each for week in weeks for each in week if each.is_in_month and (each.entries or each.freezes)]
+    listed = _list_days(days, day, today)
+    automatic = fleet.configurations.automatic if fleet.configurations is not None else None
+    return render_page(
+        request,
+        "calendar.html.j2",
+        month=shown,
+        weeks=weeks,
+        days=listed,
+        is_one_day=len(listed) < len(days),
+        other_days=[each.day for each in days],
+        max_listed=MAX_LISTED,
+        zone=chosen_zone,
+        zones=_list_zones(fleet, context.settings.zone, chosen_zone),
+        configuration=configuration,
+        configurations=sorted({each.configuration.name for each in fleet.zone_schedules}),
+        scopes={each.configuration.name: each.configuration.scope for each in schedules},
+        disabled=_list_disabled(fleet),
+        overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
+        total=sum(len(each.entries) for each in days),
+        today=today,
+        automatic=automatic if automatic is not None and automatic.enabled else None,
+        off_peak=describe_off_peak(automatic) if automatic is not None else "",
+        managed=count_managed_machines(automatic, fleet.inventory) if automatic is not None else None,
+        problems=[*fleet.problems, *problems],
+    )
+
+
+def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:
+    """Return the zone of the calendar, and why it is not the one that was asked for."""
+    for name in filter(None, (asked, default)):
+        try:
+            get_time_zone(name)
+        except RequestError as error:
+            if name == asked:
+                return choose_zone("", default)[0], [error.message]
+        else:
+            return name, []
+    return "UTC", []
+
+
+def select_schedules(fleet: FleetSnapshot, configuration: str) -> tuple[ZoneSchedule, ...]:
+    """Return the windows of one configuration; of all without a name."""
+    return tuple(each for each in fleet.zone_schedules if not configuration or each.configuration.name == configuration)
+
+
+def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:
+    """Return the days of the list: all of them, or one if there are too many windows."""
+    chosen = [each for each in days if _DAY.fullmatch(day) and each.day.isoformat() == day]
+    if chosen:
+        return chosen
+    if sum(len(each.entries) for each in days) <= MAX_LISTED:
+        return list(days)
+    return [next((each for each in days if each.day >= today), days[0])]
+
+
+def _list_zones(fleet: FleetSnapshot, *others: str) -> list[str]:
+    found = {each.schedule.zone for each in fleet.zone_schedules} | {row.machine.zone for row in fleet.rows.values()}
+    return sorted(found | {"UTC", *others})
+
+
+def _list_disabled(fleet: FleetSnapshot) -> list[str]:
+    if fleet.configurations is None:
+        return []
+    return [each.name for each in fleet.configurations.all_configurations if not each.is_enabled]

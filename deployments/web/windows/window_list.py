@@ -1,0 +1,239 @@
+"""All windows between two moments, with what prevents them and what became of them. Pure."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+
+from deployments.preview.window_overlaps import find_overlaps
+from deployments.preview.zone_schedules import ZoneSchedule
+from tasks.records.queries.fleet.windows import WindowResult
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.calendar.schedule import find_occurrences
+from tasks.rules.timing.admission import WindowStatus
+
+
+class WindowKind(StrEnum):
+    """What a window is now. The values are the words of the calendar."""
+
+    COMING = "coming"
+    OPEN = "open now"
+    RUN = "run"
+    MISSED = "missed"
+    FROZEN = "frozen"
+    CANCELLED = "cancelled"
+    UNKNOWN = "no run recorded"
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarWindow:
+    """One window of a configuration.
+
+    Attributes:
+        zone: the zone of its configuration; "" if the configuration has no such window any more.
+        start: UTC.
+        end: UTC; None: its length is not known any more.
+        machines: number of its machines.
+        reason: why it has no run, or "".
+        note: the effect of a clock change, or "".
+        overlaps: names of configurations with an open window at the same time on the same machines.
+    """
+
+    configuration: str
+    zone: str
+    start: datetime
+    end: datetime | None
+    machines: int
+    kind: WindowKind
+    reason: str = ""
+    note: str = ""
+    run_id: str = ""
+    run_state: str = ""
+    recorded_at: datetime | None = None
+    overlaps: tuple[str, ...] = ()
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it does not open: a freeze or a person has cancelled it."""
+        return self.kind in {WindowKind.FROZEN, WindowKind.CANCELLED}
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarFreeze:
+    """A freeze of some configurations. ``is_general``: of all that the calendar has."""
+
+    start: datetime
+    end: datetime
+    reason: str
+    configurations: tuple[str, ...]
+    is_general: bool
+
+
+_KINDS: Mapping[str, WindowKind] = {
+    WindowStatus.CLAIMED: WindowKind.RUN,
+    WindowStatus.MISSED: WindowKind.MISSED,
+    WindowStatus.FROZEN: WindowKind.FROZEN,
+    WindowStatus.CANCELLED: WindowKind.CANCELLED,
+}
+
+
+def list_windows(
+    zone_schedules: Sequence[ZoneSchedule],
+    results: Iterable[WindowResult],
+    since: datetime,
+    until: datetime,
+    now: datetime,
+) -> tuple[CalendarWindow, ...]:
+    """Return the windows that open between two moments, in the order of their starts.
+
+    Args:
+        zone_schedules: the windows of configurations, each in its zone.
+        results: what became of windows between these moments.
+        since: aware.
+        until: aware, excluded.
+        now: the present time.
+    """
+    by_key = {(each.configuration, each.starts_at): each for each in results}
+    found: list[tuple[CalendarWindow, int]] = []
+    shown: set[tuple[str, datetime]] = set()
+    for number, zone_schedule in enumerate(zone_schedules):
+        for window in _iterate_windows(zone_schedule, by_key, since, until, now):
+            shown.add((window.configuration, window.start))
+            found.append((window, number))
+    marked = _mark_overlaps(found, tuple(zone_schedules), since, until)
+    names = {each.configuration.name for each in zone_schedules}
+    former = (_build_former(each) for key, each in by_key.items() if key not in shown and each.configuration in names)
+    return tuple(sorted([*marked, *former], key=lambda each: (each.start, each.configuration, each.zone)))
+
+
+def _iterate_windows(
+    zone_schedule: ZoneSchedule,
+    results: Mapping[tuple[str, datetime], WindowResult],
+    since: datetime,
+    until: datetime,
+    now: datetime,
+) -> Iterator[CalendarWindow]:
+    name = zone_schedule.configuration.name
+    for each in find_occurrences(zone_schedule.schedule, since.astimezone(UTC), until.astimezone(UTC)):
+        freeze = find_freeze(each, zone_schedule.freezes)
+        result = results.get((name, each.start))
+        kind = _find_kind(result, freeze, each.start, each.end, now)
+        yield CalendarWindow(
+            configuration=name,
+            zone=zone_schedule.schedule.zone,
+            start=each.start,
+            end=each.end,
+            machines=len(zone_schedule.machines),
+            kind=kind,
+            reason=_find_reason(kind, result, freeze),
+            note=each.note,
+            run_id=result.run_id if result is not None and kind is WindowKind.RUN else "",
+            run_state=(result.run_state or "") if result is not None and kind is WindowKind.RUN else "",
+            recorded_at=result.recorded_at if result is not None else None,
+        )
+
+
+def _find_kind(
+    result: WindowResult | None, freeze: Freeze | None, start: datetime, end: datetime, now: datetime
+) -> WindowKind:
+    if result is not None and (result.status != WindowStatus.FROZEN or end <= now):
+        return _KINDS.get(result.status, WindowKind.UNKNOWN)
+    if freeze is not None:
+        return WindowKind.FROZEN
+    if end <= now:
+        return WindowKind.UNKNOWN
+    return WindowKind.OPEN if start <= now else WindowKind.COMING
+
+
+def _find_reason(kind: WindowKind, result: WindowResult | None, freeze: Freeze | None) -> str:
+    if kind is WindowKind.FROZEN and freeze is not None:
+        return freeze.reason or "a freeze"
+    return result.reason if result is not None else ""
+
+
+def _build_former(result: WindowResult) -> CalendarWindow:
+    """Return a window that is recorded, but that the configuration does not have any more."""
+    kind = _KINDS.get(result.status, WindowKind.UNKNOWN)
+    return CalendarWindow(
+        configuration=result.configuration,
+        zone="",
+        start=result.starts_at,
+        end=None,
+        machines=0,
+        kind=kind,
+        reason=result.reason,
+        run_id=result.run_id if kind is WindowKind.RUN else "",
+        run_state=(result.run_state or "") if kind is WindowKind.RUN else "",
+        recorded_at=result.recorded_at,
+    )
+
+
+def _mark_overlaps(
+    found: Sequence[tuple[CalendarWindow, int]],
+    zone_schedules: tuple[ZoneSchedule, ...],
+    since: datetime,
+    until: datetime,
+) -> Iterator[CalendarWindow]:
+    """Yield the windows, each with the configurations that have another one at the same time on its machines."""
+    partners: dict[str, set[str]] = {}
+    for overlap in find_overlaps(zone_schedules, since, until):
+        partners.setdefault(overlap.first, set()).add(overlap.second)
+        partners.setdefault(overlap.second, set()).add(overlap.first)
+    if not partners:
+        yield from (window for window, _ in found)
+        return
+    open_windows: dict[str, list[_OpenWindow]] = {}
+    for window, number in found:
+        if window.configuration in partners and not window.is_void and window.end is not None:
+            mine = _OpenWindow(window.start, window.end, frozenset(zone_schedules[number].machines))
+            open_windows.setdefault(window.configuration, []).append(mine)
+    starts = {name: [each.start for each in sorted(listed)] for name, listed in open_windows.items()}
+    for listed in open_windows.values():
+        listed.sort()
+    longest = max((each.end - each.start for listed in open_windows.values() for each in listed), default=timedelta())
+    for window, number in found:
+        machines = frozenset(zone_schedules[number].machines)
+        names = []
+        end = window.end or window.start
+        for name in () if window.is_void else sorted(partners.get(window.configuration, ())):
+            others = open_windows.get(name, [])
+            first = bisect_left(starts.get(name, []), window.start - longest)
+            last = bisect_left(starts.get(name, []), end)
+            if any(each.end > window.start and not machines.isdisjoint(each.machines) for each in others[first:last]):
+                names.append(name)
+        yield replace(window, overlaps=tuple(names)) if names else window
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _OpenWindow:
+    start: datetime
+    end: datetime
+    machines: frozenset[str] = field(compare=False)
+
+
+def list_freezes(
+    zone_schedules: Sequence[ZoneSchedule], since: datetime, until: datetime
+) -> tuple[CalendarFreeze, ...]:
+    """Return the freezes between two moments, with the configurations that have them.
+
+    A freeze without an offset is another time in each zone: those of one reason that overlap are shown as one.
+    """
+    everybody = {each.configuration.name for each in zone_schedules}
+    spans = {
+        (freeze.reason, freeze.start, freeze.end, each.configuration.name)
+        for each in zone_schedules
+        for freeze in each.freezes
+        if freeze.start < until and freeze.end > since
+    }
+    found: list[CalendarFreeze] = []
+    names: set[str] = set()
+    for reason, start, end, name in sorted(spans):
+        last = found[-1] if found else None
+        if last is not None and last.reason == reason and start <= last.end:
+            names.add(name)
+            found[-1] = CalendarFreeze(last.start, max(last.end, end), reason, tuple(sorted(names)), names == everybody)
+        else:
+            names = {name}
+            found.append(CalendarFreeze(start, end, reason, (name,), names == everybody))
+    return tuple(sorted(found, key=lambda each: (each.start, each.end, each.reason)))

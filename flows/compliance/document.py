@@ -1,0 +1,101 @@
+"""Makes the compliance document of a month from inventory and records."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from inventory.machine import Inventory
+from inventory.scope import Scope
+from tasks.errors import RequestError
+from tasks.records.queries.compliance import read_compliance_data, read_machines_of_month
+from tasks.records.sql_records import SqlRecords
+from tasks.rules.compliance.figures import KINDS, build_document, find_until
+from tasks.rules.compliance.model import (
+    DEFAULT_SLA_DAYS,
+    ComplianceDocument,
+    Month,
+    ScopeMachine,
+    SlaDays,
+)
+
+ALL_MACHINES = "*"
+MAX_SLA_DAYS = 366.0
+
+
+def make_compliance_document(
+    records: SqlRecords,
+    inventory: Inventory | None,
+    scope: str,
+    month: Month,
+    sla: tuple[SlaDays, str],
+    now: datetime,
+) -> ComplianceDocument:
+    """Return the document.
+
+    Args:
+        records: the records, open.
+        inventory: None: the scope can only be all machines of the records.
+        scope: the machines. For "*", also machines that are not in the inventory any more.
+        month: the month, not later than the present one.
+        sla: days until a fix must be installed, and where they come from.
+        now: the present time.
+
+    Raises:
+        InventoryError: the scope is not valid, or selects no machine.
+        RecordsError: the records can't be read.
+        RequestError: the month has not begun, or the scope needs an inventory.
+    """
+    if month.start > now:
+        raise RequestError(f"the month {month} has not begun", hint="Name a month that is over, or the present one.")
+    machines = _select_machines(records, inventory, scope, month)
+    names = [machine.name for machine in machines]
+    data = read_compliance_data(records, names, month, find_until(month, sla[0], now))
+    return build_document(month, scope, machines, data, sla[0], sla[1], now)
+
+
+def _select_machines(
+    records: SqlRecords, inventory: Inventory | None, scope: str, month: Month
+) -> tuple[ScopeMachine, ...]:
+    everything = scope.strip() == ALL_MACHINES
+    if inventory is None and not everything:
+        raise RequestError("a scope needs an inventory", hint="Name the inventory, or ask for all machines.")
+    chosen = Scope.parse(scope).select_machines(inventory) if inventory is not None else ()
+    found = {machine.name: ScopeMachine(machine.name, machine.environment) for machine in chosen}
+    if everything:
+        for name in read_machines_of_month(records, month):
+            found.setdefault(name, ScopeMachine(name, in_inventory=False))
+    return tuple(found[name] for name in sorted(found))
+
+
+def parse_sla_days(text: str) -> tuple[SlaDays, str]:
+    """Return the days of "critical=7,security=30", and where they come from.
+
+    Raises:
+        RequestError: it is not of this form.
+    """
+    days: dict[str, float] = dict(DEFAULT_SLA_DAYS)
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = 0.0
+        if name.strip() not in KINDS or not 0 < number <= MAX_SLA_DAYS:
+            raise RequestError(f"{part[:40]!r} gives no days", hint="Write critical=7,security=30.")
+        days[name.strip()] = number
+    return days, "as asked for" if text.strip() else "the default"
+
+
+def find_sla_days(text: str, policy_days: float | None) -> tuple[SlaDays, str]:
+    """Return the days as asked for, or of automatic patching's policy, or the default, and where they come from.
+
+    Args:
+        text: as for ``parse_sla_days``; "": not asked for.
+        policy_days: `due_days` of automatic patching; None: it is not configured.
+
+    Raises:
+        RequestError: the text is not valid.
+    """
+    if text.strip() or policy_days is None:
+        return parse_sla_days(text)
+    same: Mapping[str, float] = dict.fromkeys(KINDS, policy_days)
+    return same, "the policy of automatic patching"

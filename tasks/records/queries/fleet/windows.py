@@ -1,0 +1,57 @@
+"""Reads what became of the windows of configurations: their runs, or why they have none."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select
+
+from tasks.records.schema import occurrences, runs
+from tasks.records.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class WindowResult:
+    """What became of a window.
+
+    Attributes:
+        status: "run", "missed", "frozen" or "cancelled" (see ``occurrences`` in tasks/records/schema.py).
+        run_state: the state of its run; None if the run was not recorded.
+        reason: why no run has the window; "" for one that a run has.
+    """
+
+    configuration: str
+    starts_at: datetime
+    status: str
+    run_id: str
+    run_state: str | None
+    reason: str
+    recorded_at: datetime
+
+
+def read_window_results(database: Database, since: datetime, until: datetime) -> tuple[WindowResult, ...]:
+    """Return what became of the windows that open from ``since`` (included) to ``until`` (excluded), oldest first.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = occurrences
+    query = (
+        select(table, runs.c.state)
+        .join_from(table, runs, table.c.run_id == runs.c.id, isouter=True)
+        .where(table.c.starts_at >= since, table.c.starts_at < until)
+        .order_by(table.c.starts_at, table.c.configuration)
+    )
+    with database.begin_read("read what became of windows") as connection:
+        rows = connection.execute(query).all()
+    return tuple(
+        WindowResult(
+            row.configuration,
+            row.starts_at,
+            row.what,
+            row.run_id,
+            row.state,
+            "" if row.what == "run" else row.reason,
+            row.at,
+        )
+        for row in rows
+    )

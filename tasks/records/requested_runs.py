@@ -1,0 +1,73 @@
+"""Stores who started a flow run through the pages or the API, on SQLite and PostgreSQL."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import select, update
+
+from tasks.records.page_tables import requested_runs
+from tasks.records.statements import build_insert
+from tasks.records.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class RequestedRun:
+    """A flow run that a person asked for.
+
+    Attributes:
+        key: Prefect's idempotency key of it.
+        flow: the name of its flow. A flow run of another flow with the same key is not it.
+        request_digest: a digest of its parameters: a repeated request is the same one.
+        who: the person or the program.
+        flow_run_id: the flow run that began with this key; "" before one has begun.
+    """
+
+    key: str
+    flow: str
+    request_digest: str
+    who: str
+    at: datetime
+    flow_run_id: str = ""
+
+
+class SqlRequestedRuns:
+    """Requested runs in the database of the records. All threads of a process may share an object."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, run: RequestedRun) -> RequestedRun:
+        """Store who asks for a run, before Prefect knows it. Return what is stored: a repeated key changes nothing.
+
+        Raises:
+            RecordsError: the database cannot be written. Then the run may not be started.
+        """
+        row = {
+            "key": run.key,
+            "flow": run.flow,
+            "request_digest": run.request_digest,
+            "who": run.who,
+            "at": run.at,
+            "flow_run_id": "",
+        }
+        with self._database.begin_write(f"record who starts {run.flow}") as connection:
+            insertion = build_insert(connection.dialect.name, requested_runs).values(row)
+            connection.execute(insertion.on_conflict_do_nothing(index_elements=["key"]))
+            found = connection.execute(select(requested_runs).where(requested_runs.c.key == run.key)).one()
+            return RequestedRun(**found._mapping)
+
+    def claim(self, key: str, flow: str, flow_run_id: str) -> str:
+        """Return who asked for the flow run that begins now; "" if nobody did through the pages.
+
+        The first flow run with a key gets the name, also when it is started again. No other one does.
+
+        Raises:
+            RecordsError: the database cannot be reached.
+        """
+        table = requested_runs
+        mine = (table.c.key == key, table.c.flow == flow)
+        with self._database.begin_write("find who started the flow run") as connection:
+            unclaimed = update(table).where(*mine, table.c.flow_run_id == "")
+            connection.execute(unclaimed.values(flow_run_id=flow_run_id))
+            query = select(table.c.who).where(*mine, table.c.flow_run_id == flow_run_id)
+            return str(connection.execute(query).scalar_one_or_none() or "")

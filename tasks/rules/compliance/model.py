@@ -1,0 +1,351 @@
+"""What the compliance document of a month is computed from, and its figures. Pure.
+
+Times are in UTC, months and days too. The classes of figures are the rows of its tables in every format.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from tasks.errors import RequestError
+
+_MONTH = re.compile(r"([0-9]{4})-([0-9]{2})")
+
+SlaDays = Mapping[str, float]
+"""Days until a fix must be installed, by "critical" and "security"."""
+
+DEFAULT_SLA_DAYS: SlaDays = {"critical": 7.0, "security": 30.0}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Month:
+    """A month in UTC."""
+
+    year: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Month":
+        """Return the month of "2026-11".
+
+        Raises:
+            RequestError: it is no month.
+        """
+        found = _MONTH.fullmatch(text)
+        if not found or not 1 <= int(found[2]) <= 12 or not 2000 <= int(found[1]) <= 9998:
+            raise RequestError(f"{text[:40]!r} is no month", hint="Write year and month, as in 2026-11.")
+        return cls(int(found[1]), int(found[2]))
+
+    @classmethod
+    def of(cls, at: datetime) -> "Month":
+        """Return the month of a time."""
+        day = at.astimezone(UTC)
+        return cls(day.year, day.month)
+
+    @property
+    def start(self) -> datetime:
+        """The first moment."""
+        return datetime(self.year, self.number, 1, tzinfo=UTC)
+
+    @property
+    def end(self) -> datetime:
+        """The first moment after it."""
+        return self.following.start
+
+    @property
+    def following(self) -> "Month":
+        """The month after it."""
+        return Month(self.year + self.number // 12, self.number % 12 + 1)
+
+    @property
+    def previous(self) -> "Month":
+        """The month before it."""
+        return Month(self.year - (self.number == 1), (self.number - 2) % 12 + 1)
+
+    def __str__(self) -> str:
+        return f"{self.year:04d}-{self.number:02d}"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFix:
+    """A critical or security update that an assessment shows as pending.
+
+    Attributes:
+        kind: "critical" or "security".
+        withheld: why it can't be installed (held, blocked), or "".
+    """
+
+    name: str
+    version: str
+    kind: str
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """The critical and security updates that were pending on a machine at one moment."""
+
+    machine: str
+    at: datetime
+    pending: tuple[PendingFix, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """An update that a run installed."""
+
+    machine: str
+    name: str
+    version: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDay:
+    """The state of a machine at its last assessment with an answer of a day."""
+
+    day: date
+    machine: str
+    compliance: str
+    critical: int
+    security: int
+    reboot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fix:
+    """A fix that a machine lacked: from when it became known until the machine had it.
+
+    Attributes:
+        kind: "critical" or "security".
+        known_at: its publication, or else its first sight on any machine.
+        known_at_least: whether it may have become known before ``known_at``: the records don't go back further.
+        ended_at: when the machine had it; None: it lacked it at the last assessment.
+        installed_by_run: whether a run of fleetpatch installed it. If not, ``ended_at`` is the first assessment
+            without it.
+        withheld: why it can't be installed, by the last assessment that shows it; or "".
+    """
+
+    machine: str
+    name: str
+    version: str
+    kind: str
+    known_at: datetime
+    known_at_least: bool
+    ended_at: datetime | None
+    installed_by_run: bool
+    withheld: str
+
+    def is_missing_at(self, at: datetime) -> bool:
+        """Return whether the machine lacked it at that time."""
+        return self.known_at < at and (self.ended_at is None or self.ended_at >= at)
+
+    def count_days(self, until: datetime) -> float:
+        """Return the days from when it became known until the machine had it, or until that time."""
+        return max(timedelta(0), (self.ended_at or until) - self.known_at) / timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class SlaFigure:
+    """How fast the fixes that became known in the month were installed. Each machine that lacked a fix counts.
+
+    Attributes:
+        kind: "critical" or "security".
+        days: within how many days they must be installed.
+        fixes: different updates.
+        machines: machines that lacked at least one.
+        known: pairs of machine and fix: the sum of the next four.
+        in_time: installed within the days.
+        late: installed later.
+        overdue: not installed, and the days are over.
+        not_due: not installed, and the days are not over.
+        share: ``in_time`` of those that are decided; None if none is.
+        median_days: until half of the installed ones were installed; None if none was.
+        p95_days: the same for 95 of 100.
+    """
+
+    kind: str
+    days: float
+    fixes: int
+    machines: int
+    known: int
+    in_time: int
+    late: int
+    overdue: int
+    not_due: int
+    share: float | None
+    median_days: float | None
+    p95_days: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class DayFigure:
+    """The machines that were assessed on a day. ``day`` is its beginning."""
+
+    day: datetime
+    assessed: int
+    compliant: int
+    non_compliant: int
+    unclear: int
+    critical: int
+    security: int
+    reboot_required: int
+
+
+@dataclass(frozen=True, slots=True)
+class WeekFigure:
+    """The state of the machines at the end of a week: each by its last assessment of the month until then.
+
+    Attributes:
+        ends_at: the first moment after it, or the end of the month.
+        share: the compliant ones of all machines; None without machines.
+    """
+
+    ends_at: datetime
+    machines: int
+    compliant: int
+    non_compliant: int
+    not_assessed: int
+    share: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class MachineFigure:
+    """A machine at the end of the month.
+
+    Attributes:
+        in_inventory: whether the present inventory has it.
+        compliance: by its last assessment of the month; NotAssessed without one.
+        assessed_days: days of the month with an assessment.
+        missing: critical and security fixes that it lacked at the end.
+        oldest_days: days since the oldest of them became known; None without one.
+    """
+
+    machine: str
+    in_inventory: bool
+    environment: str
+    compliance: str
+    last_assessed: datetime | None
+    assessed_days: int
+    missing: int
+    oldest_days: float | None
+    reboot: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunFigure:
+    """A run of the month that could change machines of the scope, or a window without a run.
+
+    Attributes:
+        window: "kept", "exceeded", "missed", "frozen" or "cancelled"; "" for a run without a window.
+        run: its id; "" for none.
+        exceeded_seconds: the most that any of its machines exceeded the window.
+        machines: its machines in the scope.
+    """
+
+    run: str
+    configuration: str
+    starts_at: datetime
+    ended_at: datetime | None
+    window: str
+    state: str
+    exceeded_seconds: float
+    machines: int
+    succeeded: int
+    failed: int
+    installed: int
+    reboots: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionFigure:
+    """Why fixes are not installed, although they are pending.
+
+    Attributes:
+        what: "held", "blocked", "rollout" (held by automatic patching) or "paused" (taken out of it).
+        subject: the update, or the scope.
+        since: since when; None if that is not known.
+        until: when it ends by itself; None: it does not, or that is not known.
+    """
+
+    what: str
+    subject: str
+    machines: int
+    reason: str
+    who: str
+    since: datetime | None
+    until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ComplianceData:
+    """What the records know of a month, limited to the machines of the scope.
+
+    Attributes:
+        sights: by machine, then by time: from the last before the month on.
+        first_seen: when an update (name, version) was published or first seen, where automatic patching has stored it.
+        days: of the month, in order.
+        recorded_since: the oldest assessment in the records; None if there is none.
+        assessments_kept_days: how long assessments are kept; None: forever.
+    """
+
+    sights: tuple[Sight, ...]
+    installations: tuple[Installation, ...]
+    first_seen: Mapping[tuple[str, str], datetime]
+    days: tuple[MachineDay, ...]
+    runs: tuple[RunFigure, ...]
+    exceptions: tuple[ExceptionFigure, ...]
+    recorded_since: datetime | None
+    assessments_kept_days: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeMachine:
+    """A machine of the scope."""
+
+    name: str
+    environment: str = ""
+    in_inventory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ComplianceDocument:
+    """The compliance of a scope in a month. All formats show these figures.
+
+    Attributes:
+        ends_at: the end of the month, or the present time if it is not over.
+        until: installations until then are considered: fixes of the last days have their full time.
+        made_at: when it was computed.
+        sla_source: where the days come from.
+        weeks: the last one is the end of the month.
+        fixes: fixes that became known in the month, and those that were missing at its end.
+        gaps: what is not known, as sentences.
+    """
+
+    month: Month
+    scope: str
+    made_at: datetime
+    ends_at: datetime
+    until: datetime
+    sla_source: str
+    sla: tuple[SlaFigure, ...]
+    weeks: tuple[WeekFigure, ...]
+    days: tuple[DayFigure, ...]
+    machines: tuple[MachineFigure, ...]
+    fixes: tuple[Fix, ...]
+    runs: tuple[RunFigure, ...]
+    exceptions: tuple[ExceptionFigure, ...]
+    gaps: tuple[str, ...] = field(default=())
+
+    @property
+    def is_month_over(self) -> bool:
+        """Whether the month was over when it was made."""
+        return self.ends_at >= self.month.end
+
+    @property
+    def open_fixes(self) -> tuple[Fix, ...]:
+        """The fixes that were missing at the end, the oldest first."""
+        found = [each for each in self.fixes if each.is_missing_at(self.ends_at)]
+        return tuple(sorted(found, key=lambda each: (each.known_at, each.machine, each.name)))
