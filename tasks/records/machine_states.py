@@ -39,7 +39,7 @@ SavedUpdates = set[tuple[str, str]]
 """Names and versions of updates whose CVEs are stored."""
 
 
-def save_machine_state(connection: Connection, assessment: Assessment) -> None:
+def save_machine_state(connection: Connection, assessment: Assessment) -> bool:
     """Bring the row of a machine up to date. An assessment that is older than the row's changes nothing of it.
 
     The usual case is one statement per table, because each machine of each run pays for it.
@@ -47,11 +47,14 @@ def save_machine_state(connection: Connection, assessment: Assessment) -> None:
     Args:
         connection: a connection in a transaction, with the lock of the machine's assessments.
         assessment: an assessment of the machine, with or without an answer.
+
+    Returns:
+        Whether the assessment is the machine's newest one with an answer.
     """
     dialect, attempt = connection.dialect.name, _build_attempt(assessment)
     if assessment.packages is None:
         connection.execute(_build_state_upsert(dialect, tuple(attempt)), {**_UNKNOWN_STATE, **attempt})
-        return
+        return False
     answer = _build_answer(assessment, assessment.packages)
     upsert = _build_state_upsert(dialect, (*attempt, *answer))
     is_kept = connection.execute(upsert, {**attempt, **answer}).first() is not None
@@ -60,6 +63,7 @@ def save_machine_state(connection: Connection, assessment: Assessment) -> None:
         is_kept = connection.execute(_build_late_update(tuple(answer)), late).rowcount > 0
     if is_kept:
         _save_day(connection, assessment, answer)
+    return is_kept
 
 
 @cache

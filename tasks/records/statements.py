@@ -16,7 +16,6 @@ from sqlalchemy import (
     TextClause,
     bindparam,
     delete,
-    exists,
     func,
     select,
     text,
@@ -122,14 +121,6 @@ def build_last_assessment_query() -> Select[tuple[str]]:
     table = schema.assessments
     known = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
     return known.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
-
-
-@cache
-def build_newer_assessment_query() -> Select[tuple[bool]]:
-    """Return a query whether ``of_machine`` has an assessment with an answer that is newer than ``after``."""
-    table = schema.assessments
-    newer = exists().where(table.c.machine == bindparam("of_machine"), table.c.at > bindparam("after"))
-    return select(newer.where(table.c.known))
 
 
 @cache

@@ -9,6 +9,7 @@ from tasks.records.sql_records import SqlRecords
 NOW = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
 DAYS = 365
 ASSESSED_DAYS = 90  # as long as assessments are kept by default
+READ_DAYS = 25  # the page of a machine reads its last three runs
 _RUN_COLUMNS = {"started_at", "ended_at", "at"}
 
 
@@ -25,7 +26,8 @@ def inventory(machines: int) -> str:
         lines.append(
             f"  - {{name: {name}, address: 10.{number // 62500}.{number // 250 % 250}.{number % 250}, "
             f"environment: {('prod', 'prod', 'stage', 'dev')[number % 4]}, "
-            f"location: {('fra', 'ams', 'lon')[number % 3]}, owner: {owner[number % 10]}, tags: {{ring: r{number % 40}}}}}"
+            f"location: {('fra', 'ams', 'lon')[number % 3]}, "
+            f"owner: {owner[number % 10]}, tags: {{ring: r{number % 40}}}}}"
         )
     return "\n".join([*lines, ""])
 
@@ -43,7 +45,7 @@ def list_configurations() -> str:
 def copy_history(records: SqlRecords) -> None:
     """Copy the newest day to the days before it: daily assessments and weekly runs, without their documents.
 
-    No page reads the documents of old rows. Without them a year is made in a minute.
+    No page reads the documents of rows that are older than weeks. Without them a year is made in a minute.
     """
     with records.database.begin_write("copy days") as connection:
         connection.execute(text(_DAYS_SQL), {"days": DAYS})
@@ -79,14 +81,15 @@ def _copy_run(connection: Connection, old: str, new: str, day: int) -> None:
 
 def _copy_rows(connection: Connection, table: str, old: str, new: str, day: int) -> None:
     listed = [row[1] for row in connection.execute(text(f"PRAGMA table_info({table})"))]
-    columns = [name for name in listed if name not in {"number", "run_id", "document", "updates", "counts"}]
+    is_read = table == "outcomes" and day < READ_DAYS
+    left_out = {"number", "run_id"} if is_read else {"number", "run_id", "document", "updates", "counts"}
+    columns = [name for name in listed if name not in left_out]
     values = [_shift(name) if name in _RUN_COLUMNS else f'"{name}"' for name in columns]
     into = ", ".join(f'"{name}"' for name in columns)
+    if not is_read:
+        into, values = f"document, {into}", ["''", *values]
     connection.execute(
-        text(
-            f"INSERT INTO {table} (run_id, document, {into}) SELECT :new, '', {', '.join(values)} "
-            f"FROM {table} WHERE run_id = :old"
-        ),
+        text(f"INSERT INTO {table} (run_id, {into}) SELECT :new, {', '.join(values)} FROM {table} WHERE run_id = :old"),
         {"old": old, "new": new, "ago": f"-{day} days"},
     )
 

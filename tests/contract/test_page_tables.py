@@ -4,13 +4,13 @@ import json
 import random
 from collections.abc import Iterator
 from dataclasses import fields
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select
 
-from tasks.records import page_tables
+from tasks.records import page_tables, schema
 from tasks.records.queries.fleet.machine_history import find_occupation, read_machine_runs, read_missing_since
 from tasks.records.queries.fleet.machine_states import (
     LastRun,
@@ -115,10 +115,8 @@ def test_the_migration_fills_the_states_and_the_last_runs(older_url: str) -> Non
 def test_what_the_migration_fills_is_what_saving_writes(older_url: str, tmp_path: Path) -> None:
     with open_records(older_url) as records, opened("sqlite", tmp_path / "..") as fresh:
         migrated = read_machine_states(records.database)
-        for found in (
-            History(records).read_latest_assessments(answered=True),
-            History(records).read_latest_assessments(),
-        ):
+        history = History(records)
+        for found in (history.read_latest_assessments(answered=True), history.read_latest_assessments()):
             for each in found.values():
                 fresh.save(each)
         written = read_machine_states(fresh.database)
@@ -137,7 +135,9 @@ def test_past_days_are_those_of_a_plain_count(records: SqlRecords) -> None:
         answers[f"m-{number}"] = {
             day: (
                 dice.choice(["Compliant", "NonCompliant", "NotAssessed"]),
-                *(dice.randrange(5) for _ in range(3)),
+                dice.randrange(5),
+                dice.randrange(5),
+                dice.randrange(5),
                 dice.choice(["yes", "no"]),
             )
             for day in days
@@ -155,11 +155,11 @@ def test_past_days_are_those_of_a_plain_count(records: SqlRecords) -> None:
     assert list(found) == [begin + DAY * number for number in range(21)]
     for day, totals in found.items():
         expected = DayTotals()
-        for days in answers.values():
-            last = max((each for each in days if each <= day), default=None)
-            if last is None or (day - last).days > CARRIED_DAYS or days[last][0] == "NotAssessed":
+        for of_machine in answers.values():
+            last = max((each for each in of_machine if each <= day), default=None)
+            if last is None or (day - last).days > CARRIED_DAYS or of_machine[last][0] == "NotAssessed":
                 continue
-            compliance, critical, security, other, reboot = days[last]
+            compliance, critical, security, other, reboot = of_machine[last]
             expected.compliant += compliance == "Compliant"
             expected.non_compliant += compliance == "NonCompliant"
             expected.urgent += critical + security
@@ -236,10 +236,8 @@ def test_the_oldest_update_says_what_it_knows(records: SqlRecords) -> None:
     assert found is not None
     assert found.machine == "a"
     with records.database.begin_write("as automatic patching does") as connection:
-        statement = (
-            "INSERT INTO missing_fixes (machine, name, since) VALUES ('a', 'new', '2020-01-01 00:00:00.000000+00:00')"
-        )
-        connection.execute(text(statement.replace("+00:00", "" if records.database.is_sqlite else "+00:00")))
+        row = {"machine": "a", "name": "new", "since": datetime(2020, 1, 1, tzinfo=UTC)}
+        connection.execute(schema.missing_fixes.insert(), row)
     found = find_oldest_update(records.database, lambda _: True)
     assert found is not None
     assert (found.machine, found.basis, found.since.year) == ("a", "missing", 2020)
