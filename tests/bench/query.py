@@ -145,7 +145,7 @@ def main() -> None:
 
         def ask(sql: str) -> int:
             with open_query(QueryTables(records, None, inventory)) as query:
-                return query.ask(sql.replace("INTERVAL 7 DAY", "INTERVAL 3650 DAY")).table.num_rows
+                return len(query.ask(sql.replace("INTERVAL 7 DAY", "INTERVAL 3650 DAY")).list_rows())
 
         for sql in EXAMPLES:
             _measure(sql.strip().splitlines()[-1][:60].replace("|", "/"), lambda sql=sql: ask(sql))  # type: ignore[misc]

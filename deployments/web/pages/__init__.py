@@ -1,9 +1,21 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
-from deployments.web.pages import approvals, calendar, calendar_feed, compliance, machine, machines, overview, updates
+from deployments.web.pages import (
+    acts,
+    approvals,
+    calendar,
+    calendar_feed,
+    compliance,
+    machine,
+    machines,
+    overview,
+    patch,
+    updates,
+)
 
 ROUTERS = (
+    acts.router,
     approvals.router,
     calendar.router,
     calendar_feed.router,
@@ -12,5 +24,6 @@ ROUTERS = (
     machines.router,
     metrics.router,
     overview.router,
+    patch.router,
     updates.router,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
@@ -96,4 +96,3 @@ def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
     known = listed[first:]
     step = -(-len(known) // _MAX_POINTS) or 1
     return known[(len(known) - 1) % step :: step] if known else []
-

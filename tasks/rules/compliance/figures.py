@@ -218,4 +218,4 @@ def find_gaps(
         yield f"Machines that have records, but are not in the present inventory: {gone}."
     unclear = sum(fix.known_at_least for fix in fixes)
     if unclear:
-        yield f"Missing fixes that became known before the month, and it is not known when: {unclear}. Ages are minimums."
+        yield f"Missing fixes that became known before the month, it is not known when: {unclear}. Ages are minimums."

@@ -1,0 +1,151 @@
+"""Starts flow runs of the fleet's deployments for people, each once, and says what became of them."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import DeploymentResponse
+from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelling
+
+from deployments.server.client import open_server_client
+from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, build_deployment_name
+from tasks.errors import CannotRun
+
+PAGES_TAG: Final = f"{MANAGED_TAG}:pages"
+"""The tag of every flow run that the pages or the API start."""
+ON_DEMAND: Final = "on-demand"
+LATE_SECONDS: Final = 20.0
+"""After this time without a worker, the page says what may be wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunStatus:
+    """A flow run that was started here.
+
+    Attributes:
+        state: Prefect's name of its state.
+        message: what Prefect says about its end; "" for nothing.
+        waits: whether no worker has taken it yet.
+        is_over: whether it has ended.
+    """
+
+    id: str
+    name: str
+    flow: str
+    state: str
+    message: str
+    created_at: datetime | None
+    waits: bool
+    is_over: bool
+
+
+def start_flow_run(
+    flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str
+) -> tuple[str, bool]:
+    """Start a flow run of the fleet's on-demand deployment of a flow. A repeated key starts nothing.
+
+    Args:
+        flow: the flow's name.
+        fleet: the fleet's name; "" for the only one of the server.
+        parameters: the flow's parameters, as JSON data.
+        key: the idempotency key.
+        name: the name of the flow run.
+
+    Returns:
+        The id of the flow run, and whether it has already ended.
+
+    Raises:
+        CannotRun: Prefect does not answer, or the fleet has no such deployment. Nothing was started.
+    """
+    with open_server_client(retries=2) as client:
+        deployment = _find_deployment(client, flow, fleet)
+        made = client.create_flow_run_from_deployment(
+            deployment.id,
+            name=name,
+            parameters=dict(parameters),
+            tags=[*deployment.tags, PAGES_TAG],
+            idempotency_key=key,
+        )
+    return str(made.id), made.state is not None and made.state.is_final()
+
+
+def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
+    """Return a flow run that was started here; None if there is none with this id.
+
+    Raises:
+        CannotRun: Prefect does not answer.
+    """
+    with open_server_client() as client:
+        run = _find_own_flow_run(client, flow_run_id)
+        if run is None:
+            return None
+        state = run.state
+        flow = client.read_flow(run.flow_id).name
+    return FlowRunStatus(
+        id=str(run.id),
+        name=run.name,
+        flow=flow,
+        state=state.name or state.type.value if state is not None else "unknown",
+        message=(state.message or "") if state is not None else "",
+        created_at=run.created,
+        waits=state is None or state.is_scheduled() or state.is_pending(),
+        is_over=state is not None and state.is_final(),
+    )
+
+
+def cancel_waiting_flow_run(flow_run_id: str, who: str) -> bool:
+    """Cancel a flow run that waits for a worker. Return False if it has begun, is over, or is not known.
+
+    Raises:
+        CannotRun: Prefect does not answer.
+    """
+    with open_server_client() as client:
+        run = _find_own_flow_run(client, flow_run_id)
+        if run is None or run.state is None or not (run.state.is_scheduled() or run.state.is_pending()):
+            return False
+        client.set_flow_run_state(run.id, Cancelling(message=f"cancelled by {who} before it began"))
+    return True
+
+
+def _find_own_flow_run(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:
+    """Return a flow run that the pages have started. Others are none of their business."""
+    with suppress(ObjectNotFound, ValueError):
+        run = client.read_flow_run(UUID(flow_run_id))
+        return run if PAGES_TAG in run.tags else None
+    return None
+
+
+def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> DeploymentResponse:
+    if fleet:
+        name = f"{flow}/{build_deployment_name(ON_DEMAND, fleet)}"
+        with suppress(ObjectNotFound):
+            return client.read_deployment_by_name(name)
+        raise CannotRun(f"Prefect has no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
+    found = [
+        each
+        for each in client.read_deployments(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
+            deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])),
+        )
+        if each.name.partition("@")[0] == ON_DEMAND
+    ]
+    if not found:
+        raise CannotRun(
+            f"Prefect has no deployment '{flow}/{ON_DEMAND}'",
+            hint="`fleetpatch deploy` creates it, and a worker (fleetpatch worker) executes its runs.",
+        )
+    if len(found) > 1:
+        fleets = sorted(
+            tag.removeprefix(FLEET_TAG_PREFIX) for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX)
+        )
+        raise CannotRun(
+            f"Prefect has several fleets: {', '.join(fleets)}", hint="Start fleetpatch web with the name of its fleet."
+        )
+    return found[0]

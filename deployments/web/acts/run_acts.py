@@ -1,0 +1,151 @@
+"""What people and programs do with runs: start, cancel, resume. Forms and the API call the same functions.
+
+Each act is in the audit log before it is done. Prefect executes what is started.
+"""
+
+import hashlib
+import json
+import secrets
+from collections.abc import Mapping
+from typing import Final
+
+from fastapi import Request
+
+from deployments.web.access.audit import record_act
+from deployments.web.access.identity import get_identity
+from deployments.web.acts.flow_runs import cancel_waiting_flow_run, start_flow_run
+from deployments.web.context import get_context
+from flows.engine.resume_state import require_resumable
+from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_starter import REQUEST_KEY_PREFIX
+from flows.recovery.cancellation import CancelRequest, cancel_run
+from flows.request.assess_request import AssessRequest
+from flows.request.base import StrictModel
+from flows.request.patch_request import PatchRequest
+from tasks.errors import FleetpatchError, RequestError
+from tasks.model import RunInfo
+from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
+
+PATCH_FLOW, ASSESS_FLOW, RESUME_FLOW = "patch-fleet", "assess-fleet", "resume-fleet"
+MAX_KEY_LENGTH: Final = 200
+MAX_RESUMES: Final = 50
+"""How many flow runs may try to resume a run that no process holds, before somebody has to look."""
+
+
+class KeyUsedBefore(FleetpatchError):
+    """The key of a request was used for another request."""
+
+
+def build_key() -> str:
+    """Return a key for one form: sent twice, it starts one run."""
+    return secrets.token_urlsafe(18)
+
+
+def start_assessment(request: Request, wanted: AssessRequest, key: str) -> str:
+    """Start an assessment, and return the id of its flow run.
+
+    Raises:
+        FleetpatchError: it could not be started, and nothing was.
+    """
+    return _start_request(request, "assess", ASSESS_FLOW, _complete(request, wanted), key)
+
+
+def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
+    """Start a patch run, or with ``dry_run`` a plan, and return the id of its flow run.
+
+    Raises:
+        FleetpatchError: it could not be started, and nothing was.
+    """
+    return _start_request(request, "plan" if wanted.dry_run else "patch", PATCH_FLOW, _complete(request, wanted), key)
+
+
+def start_resume(request: Request, run: RunInfo) -> str:
+    """Resume a run, and return the id of the flow run that does it. Two people at once get the same one.
+
+    Raises:
+        RequestError: the run can't be resumed, or a process executes it.
+        FleetpatchError: it could not be started, and nothing was.
+    """
+    context = get_context(request)
+    with record_act(request, "resume", run.id):
+        require_resumable(run)
+        lease = context.records.leases.find_lease(run.id)
+        if lease is not None and lease.is_held:
+            raise RequestError(
+                f"run {run.id} is executed by a process: {lease.holder}", hint="There is nothing to resume."
+            )
+        attempt = lease.holder.id if lease is not None and lease.holder is not None else ""
+        for number in range(MAX_RESUMES):
+            key = _digest_key("resume", run.id, attempt, str(number))
+            flow_run_id, is_over = _start(request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}")
+            if not is_over:
+                return flow_run_id
+        raise RequestError(
+            f"run {run.id} could not be resumed {MAX_RESUMES} times", hint="Prefect's log of resume-fleet says why."
+        )
+
+
+def request_cancel(request: Request, run: RunInfo, reason: str) -> CancelRequest:
+    """Ask a run to begin nothing more.
+
+    Raises:
+        RequestError: the run is over, or it changes nothing.
+        RecordsError: the records can't be written.
+    """
+    who, url = get_identity(request).name, get_context(request).settings.records_url
+    with record_act(request, "cancel", run.id, reason):
+        return cancel_run(run.id, reason or "cancelled in the pages", Caller(name=who, records_url=url))
+
+
+def cancel_before_start(request: Request, flow_run_id: str) -> bool:
+    """Cancel a flow run that waits for a worker. Return False if it has begun meanwhile, or is over.
+
+    Raises:
+        CannotRun: Prefect does not answer.
+    """
+    with record_act(request, "cancel", f"flow run {flow_run_id}", "before it began"):
+        return cancel_waiting_flow_run(flow_run_id, get_identity(request).name)
+
+
+def _complete(request: Request, wanted: StrictModel) -> Mapping[str, object]:
+    """Return the request's parameters. The pages' inventory is the one that the person has seen."""
+    inventory = get_context(request).settings.inventory
+    if inventory is not None:
+        wanted = wanted.model_copy(update={"inventory": inventory.absolute()})
+    # The words of JSON only: Prefect would send the defaults of a newer release to an older one as well.
+    parameters: Mapping[str, object] = json.loads(wanted.model_dump_json(exclude_defaults=True))
+    return {"request": parameters}
+
+
+def _start_request(request: Request, act: str, flow: str, parameters: Mapping[str, object], key: str) -> str:
+    wanted = parameters["request"]
+    assert isinstance(wanted, dict)  # noqa: S101 - for the type checker
+    scope, who = str(wanted["scope"]), get_identity(request).name
+    detail = json.dumps({name: value for name, value in wanted.items() if name != "scope"}, sort_keys=True)[:1000]
+    with record_act(request, act, scope, detail):
+        if not 1 <= len(key) <= MAX_KEY_LENGTH:
+            raise RequestError(
+                "the request has no key that makes it unique", hint="Open the form again, and send it from there."
+            )
+        whole_key = _digest_key(act, who, key)
+        return _start(request, flow, parameters, whole_key, f"{act} {scope[:80]} for {who or 'somebody'}")[0]
+
+
+def _start(
+    request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str
+) -> tuple[str, bool]:
+    """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
+    context = get_context(request)
+    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    asked = RequestedRun(key, flow, digest, get_identity(request).name, context.clock.now())
+    stored = SqlRequestedRuns(context.records.database).save(asked)
+    if stored.request_digest != digest:
+        raise KeyUsedBefore(
+            "this request was sent before, with other values: its run was started then",
+            hint="Look at the runs. A new form, or a new key, starts another one.",
+        )
+    return start_flow_run(flow, context.settings.fleet, parameters, key=key, name=name)
+
+
+def _digest_key(*parts: str) -> str:
+    return REQUEST_KEY_PREFIX + hashlib.sha256("\0".join(parts).encode()).hexdigest()

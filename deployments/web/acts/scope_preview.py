@@ -1,0 +1,75 @@
+"""Which machines a scope selects now, before a run starts. Pure."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from deployments.web.fleet.machine_list import build_entry
+from deployments.web.fleet.snapshot import FleetSnapshot
+from deployments.web.fleet.standing import NOT_READY
+from inventory.errors import InventoryError
+from inventory.scope import Scope
+from tasks.states import Compliance
+
+SHOWN_NAMES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class ScopePreview:
+    """The machines of a scope.
+
+    Attributes:
+        total: how many there are.
+        names: the first of them.
+        foreign: how many somebody else patches: fleetpatch only assesses them.
+        not_ready: why machines that fleetpatch may patch can't be patched now, and how many.
+        urgent: how many of those that fleetpatch may patch lack critical or security updates.
+        unassessed: how many of those have no answer that counts.
+        error: why nothing is selected, or "".
+    """
+
+    total: int = 0
+    names: tuple[str, ...] = ()
+    foreign: int = 0
+    not_ready: tuple[tuple[str, int], ...] = ()
+    urgent: int = 0
+    unassessed: int = 0
+    error: str = ""
+    hint: str = ""
+
+    @property
+    def patchable(self) -> int:
+        """How many machines fleetpatch may patch."""
+        return self.total - self.foreign
+
+
+def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ()) -> ScopePreview:
+    """Return the machines that a scope selects now.
+
+    Args:
+        snapshot: the fleet.
+        scope: the scope.
+        only: of the scope, only these machines; empty: all.
+    """
+    if snapshot.inventory is None:
+        return ScopePreview(error="The inventory can't be read here", hint="The run reads its own when it starts.")
+    try:
+        machines = Scope.parse(scope).select_machines(snapshot.inventory)
+    except InventoryError as error:
+        return ScopePreview(error=error.message, hint=error.hint)
+    if only:
+        missing = sorted(set(only) - {each.name for each in machines})
+        if missing:
+            return ScopePreview(error=f"not in the scope: {', '.join(missing[:5])}", hint="Correct the names.")
+        machines = [each for each in machines if each.name in set(only)]
+    entries = [build_entry(snapshot.rows[each.name], snapshot.at) for each in machines if each.name in snapshot.rows]
+    mine = [each for each in entries if each.row.machine.owner.is_patchable]
+    reasons = Counter(each.readiness.reason for each in mine if each.readiness.word == NOT_READY)
+    return ScopePreview(
+        total=len(entries),
+        names=tuple(each.name for each in entries[:SHOWN_NAMES]),
+        foreign=len(entries) - len(mine),
+        not_ready=tuple(reasons.most_common(3)),
+        urgent=sum(1 for each in mine if each.answer is not None and each.answer.critical + each.answer.security),
+        unassessed=sum(1 for each in mine if each.compliance is Compliance.NOT_ASSESSED),
+    )

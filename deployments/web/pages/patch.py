@@ -1,0 +1,163 @@
+"""The form of a patch run: what is planned or patched, its machines, and the last question before it starts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+
+from deployments.web.access.identity import Identity, require_act, require_role
+from deployments.web.access.roles import Role
+from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Values, build_defaults, parse_form
+from deployments.web.acts.run_acts import build_key, start_patch
+from deployments.web.acts.scope_preview import ScopePreview, preview_scope
+from deployments.web.context import get_context
+from deployments.web.rendering import render_page
+from flows.request.patch_request import PatchRequest
+from tasks.errors import RequestError
+from tasks.model import Window
+from tasks.states import RebootPolicy
+
+router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
+
+KEY: Final = "once"
+"""The hidden field that makes a form unique: sent twice, it starts one run."""
+REBOOT_WORDS: Final = {
+    RebootPolicy.IF_REQUIRED: "A machine reboots if its updates need it.",
+    RebootPolicy.NEVER: "No machine reboots.",
+    RebootPolicy.ALWAYS: "Every machine with updates reboots.",
+}
+
+
+async def read_form(request: Request) -> dict[str, list[str]]:
+    """Return the values of a form that was sent."""
+    form = await request.form()
+    found: dict[str, list[str]] = {}
+    for name, value in form.multi_items():
+        if isinstance(value, str):
+            found.setdefault(name, []).append(value)
+    return found
+
+
+Form = Annotated[dict[str, list[str]], Depends(read_form)]
+Runner = Annotated[Identity, Depends(require_act(Role.RUN))]
+
+
+@router.get("/patch")
+def show_form(request: Request) -> HTMLResponse:
+    """Show the form. Fields that the URL names have its values."""
+    given = {name: request.query_params.getlist(name) for name in request.query_params}
+    values = {**build_defaults(get_context(request).settings.zone), **given}
+    preview = _preview(request, values) if _read(values, "scope") else None
+    return _show_form(request, values, {}, preview)
+
+
+@router.get("/patch/check")
+def check_fields(request: Request) -> HTMLResponse:
+    """Show what the scope selects, and what is wrong with scope and window, while somebody types."""
+    values = {name: request.query_params.getlist(name) for name in request.query_params}
+    parsed, preview = _check(request, values, dry_run=False)
+    shown = preview if _read(values, "scope") else None
+    return render_page(request, "patch_preview.html.j2", preview=shown, errors=parsed.errors, quiet=("scope",))
+
+
+@router.post("/plan")
+def start_plan(request: Request, values: Form, _: Runner) -> Response:
+    """Start a plan. Nothing is changed, so nothing more is asked."""
+    parsed, preview = _check(request, values, dry_run=True)
+    if parsed.request is None:
+        return _show_form(request, values, parsed.errors, preview, status=400)
+    return RedirectResponse(f"/starting/{start_patch(request, parsed.request, _read(values, KEY))}", 303)
+
+
+@router.post("/patch")
+def patch(request: Request, values: Form, _: Runner) -> Response:
+    """Say what will happen, and after a confirmation start it."""
+    parsed, preview = _check(request, values, dry_run=False)
+    if parsed.request is None:
+        return _show_form(request, values, parsed.errors, preview, status=400)
+    if _read(values, "confirmed"):
+        return RedirectResponse(f"/starting/{start_patch(request, parsed.request, _read(values, KEY))}", 303)
+    wanted = parsed.request
+    typed = {each.path: values[each.path] for each in FIELDS if each.path in values}
+    return render_page(
+        request,
+        "patch_confirm.html.j2",
+        wanted=wanted,
+        window=_build_window(wanted, get_context(request).clock.now()),
+        preview=preview,
+        reboots=REBOOT_WORDS[wanted.reboot],
+        typed={**typed, SENT: ["1"]},
+        once=_read(values, KEY),
+        back=f"/patch?{urlencode({**typed, SENT: ['1']}, doseq=True)}",
+    )
+
+
+def _show_form(
+    request: Request, values: Values, errors: Mapping[str, str], preview: ScopePreview | None, status: int = 200
+) -> HTMLResponse:
+    return render_page(
+        request,
+        "patch.html.j2",
+        status=status,
+        fields=FIELDS,
+        groups=GROUPS,
+        values=values,
+        errors=errors,
+        preview=preview,
+        quiet=(),
+        once=build_key(),
+        open_groups=_find_open_groups(values, errors, get_context(request).settings.zone),
+    )
+
+
+def _find_open_groups(values: Values, errors: Mapping[str, str], zone: str) -> set[str]:
+    """Return the parts that start open: something in them is wrong, or is not as usual."""
+    usual = build_defaults(zone)
+    return {
+        each.group
+        for each in FIELDS
+        if each.path in errors
+        or [text for text in values.get(each.path, usual.get(each.path, ())) if text]
+        != [text for text in usual.get(each.path, ()) if text]
+    }
+
+
+def _check(request: Request, values: Values, *, dry_run: bool) -> tuple[ParsedForm, ScopePreview | None]:
+    """Check the values as the models do, and then what only this fleet and the present time tell."""
+    parsed = parse_form(values, dry_run=dry_run)
+    errors = dict(parsed.errors)
+    preview = _preview(request, values) if "scope" not in errors else None
+    if preview is not None and preview.error and get_context(request).fleet.read().inventory is not None:
+        errors["scope"] = f"{preview.error[:1].upper()}{preview.error[1:]}. {preview.hint}".strip()
+    if parsed.request is not None:
+        try:
+            _build_window(parsed.request, get_context(request).clock.now())
+        except RequestError as error:
+            path = "window.zone" if "zone" in error.message else "window.start"
+            errors[path] = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint}".strip()
+    return (replace(parsed, request=None, errors=errors) if errors else parsed), preview
+
+
+def _build_window(wanted: PatchRequest, now: datetime) -> Window:
+    window = wanted.window.to_window(now)
+    if window.end <= now:
+        raise RequestError("this window is over", hint="Leave the start empty for a window that opens now.")
+    return window
+
+
+def _preview(request: Request, values: Values) -> ScopePreview:
+    only: Sequence[str] = [
+        part.strip()
+        for text in values.get("only_machines", ())
+        for part in text.replace(",", "\n").splitlines()
+        if part.strip()
+    ]
+    return preview_scope(get_context(request).fleet.read(), _read(values, "scope"), only)
+
+
+def _read(values: Values, name: str) -> str:
+    return next((each.strip() for each in values.get(name, ()) if each.strip()), "")

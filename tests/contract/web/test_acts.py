@@ -1,0 +1,218 @@
+"""Starting, cancelling and resuming runs through the pages. Prefect is a list here; tests/flows has a real one."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.web.access.roles import Role
+from deployments.web.acts import run_acts
+from tasks.errors import CannotRun
+from tests.support.web_people import admit_people, person
+from tests.support.web_site import Site, serve_site
+
+INVENTORY = """
+defaults:
+  user: ops
+  environment: prod
+machines:
+  - {name: web-1, address: 192.0.2.1}
+  - {name: web-2, address: 192.0.2.2}
+  - {name: db-1, address: 192.0.2.3, owner: manual}
+"""
+BOB = person("bob", Role.VIEW, Role.RUN)
+
+
+@dataclass
+class Started:
+    """What Prefect was asked to start."""
+
+    flow: str
+    fleet: str
+    parameters: dict[str, Any]
+    key: str
+
+
+@dataclass
+class Prefect:
+    """Remembers what it is asked to start; a key twice is one flow run."""
+
+    started: list[Started] = field(default_factory=list)
+    over: set[str] = field(default_factory=set)
+
+    def start(self, flow: str, fleet: str, parameters: dict[str, Any], *, key: str, name: str) -> tuple[str, bool]:
+        assert name
+        if key not in [each.key for each in self.started]:
+            self.started.append(Started(flow, fleet, parameters, key))
+        number = [each.key for each in self.started].index(key) + 1
+        flow_run_id = f"00000000-0000-0000-0000-{number:012}"
+        return flow_run_id, flow_run_id in self.over
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
+    made = Prefect()
+    monkeypatch.setattr(run_acts, "start_flow_run", made.start)
+    return made
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    admit_people(monkeypatch)
+    (tmp_path / "fleet.yaml").write_text(INVENTORY)
+    with serve_site(tmp_path) as made:
+        yield made
+
+
+def values(**changes: Any) -> dict[str, Any]:
+    """What a browser sends of the form as it opens, with the scope filled in."""
+    form: dict[str, Any] = {
+        "once": "k1",
+        "sent": "1",
+        "scope": "name=web-*",
+        "window.minutes": "120",
+        "reboot": "IfRequired",
+        "window.zone": "Europe/Berlin",
+        "updates.classifications": ["Critical", "Security"],
+    }
+    return {**form, **{name.replace("__", "."): value for name, value in changes.items()}}
+
+
+def test_a_plan_starts_at_once_and_a_double_click_starts_one(site: Site, prefect: Prefect) -> None:
+    answers = [site.client.post("/plan", data=values(), headers=BOB) for _ in range(2)]
+
+    assert [each.status_code for each in answers] == [303, 303]
+    assert answers[0].headers["location"] == answers[1].headers["location"]
+    (made,) = prefect.started
+    assert made.flow == "patch-fleet"
+    assert made.parameters["request"]["dry_run"] is True
+    assert made.parameters["request"]["window"] == {"zone": "Europe/Berlin"}
+
+
+def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> None:
+    asked = site.client.post("/patch", data=values(reboot="Never", window__minutes="30"), headers=BOB)
+
+    assert asked.status_code == 200
+    assert prefect.started == []
+    assert "Patch 2 machines now?" in asked.text
+    assert "No machine reboots." in asked.text
+    hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text)
+    form: dict[str, list[str]] = {}
+    for name, value in hidden:
+        form.setdefault(name, []).append(value)
+    answer = site.client.post("/patch", data=form, headers=BOB)
+
+    assert answer.status_code == 303, answer.text
+    wanted = prefect.started[0].parameters["request"]
+    assert (wanted["reboot"], wanted["window"]["minutes"], wanted["scope"]) == ("Never", 30.0, "name=web-*")
+    assert "dry_run" not in wanted
+
+
+def test_the_name_of_who_started_it_is_recorded_before_prefect_knows(site: Site, prefect: Prefect) -> None:
+    from tasks.records.requested_runs import SqlRequestedRuns
+
+    site.client.post("/plan", data=values(), headers=BOB)
+
+    (made,) = prefect.started
+    stored = SqlRequestedRuns(site.records.database)
+    assert stored.claim(made.key, "assess-fleet", "a") == ""  # another flow with the same key
+    assert stored.claim(made.key, "patch-fleet", "a") == "bob"
+    assert stored.claim(made.key, "patch-fleet", "a") == "bob"  # started again
+    assert stored.claim(made.key, "patch-fleet", "b") == ""  # somebody used the key again
+    assert stored.claim("fleetpatch/web/forged", "patch-fleet", "a") == ""
+
+
+def test_one_key_with_other_values_is_refused(site: Site, prefect: Prefect) -> None:
+    site.client.post("/plan", data=values(), headers=BOB)
+    answer = site.client.post("/plan", data=values(window__minutes="5"), headers=BOB)
+
+    assert answer.status_code == 409
+    assert "was sent before, with other values" in answer.text
+    assert len(prefect.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"scope": ""}, "This is needed."),
+        ({"scope": "name=nobody-*"}, "nobody"),
+        ({"window__minutes": "0"}, "It must be more than 0."),
+        ({"window__minutes": "many"}, "This is no number."),
+        ({"window__zone": "Europe/Berlim"}, "Europe/Berlim"),
+        ({"window__start": "tomorrow"}, "Write it as 2026-11-30 22:00."),
+        ({"window__start": "2020-01-01 22:00"}, "over"),
+        ({"waves__at_once": "501"}, "It must be 500 or less."),
+        ({"reboot": "Sometimes"}, "This is none of the choices."),
+    ],
+)
+def test_errors_stand_at_their_fields_and_nothing_typed_is_lost(
+    site: Site, prefect: Prefect, changes: dict[str, str], said: str
+) -> None:
+    answer = site.client.post("/patch", data=values(updates__exclude="linux-*", confirmed="1", **changes), headers=BOB)
+
+    assert answer.status_code == 400
+    assert said in answer.text
+    assert 'aria-invalid="true"' in answer.text
+    assert ">linux-*</textarea>" in answer.text
+    for value in changes.values():
+        assert not value or value == "Sometimes" or f'value="{value}"' in answer.text
+    assert prefect.started == []
+
+
+def test_the_check_while_typing_shows_the_machines(site: Site) -> None:
+    found = site.get("/patch/check", params={"scope": "*", "window.zone": "Nowhere/Here"}).text
+
+    assert "3 machines" in found
+    assert 'href="/machines/web-1"' in found
+    assert "1 machine is patched by others" in found
+    assert "Nowhere/Here" in found
+
+
+def test_the_url_fills_the_form_and_hostile_values_stay_text(site: Site) -> None:
+    hostile = '"><script>alert(1)</script>'
+    found = site.get("/patch", params={"scope": hostile, "only_machines": ["web-1", "web-2"]}).text
+
+    assert "<script>alert" not in found
+    assert ">web-1\nweb-2</textarea>" in found
+
+
+@pytest.mark.parametrize(
+    "path", ["/plan", "/patch", "/assess", "/runs/x/cancel", "/runs/x/resume", "/starting/x/cancel"]
+)
+@pytest.mark.parametrize("roles", [(Role.VIEW,), (Role.VIEW, Role.APPROVE)])
+def test_every_act_needs_its_role(site: Site, prefect: Prefect, path: str, roles: tuple[Role, ...]) -> None:
+    answer = site.client.post(path, data=values(confirmed="1"), headers=person("eve", *roles))
+
+    assert answer.status_code == 403
+    assert prefect.started == []
+
+
+def test_without_prefect_nothing_is_begun_and_the_page_says_what_to_do(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> tuple[str, bool]:
+        raise CannotRun("PREFECT_API_URL is not set: the server is unknown", hint="Start one.")
+
+    monkeypatch.setattr(run_acts, "start_flow_run", refuse)
+    answer = site.client.post("/assess", data={"scope": "*", "once": "k"}, headers=BOB)
+
+    assert answer.status_code == 503
+    assert "PREFECT_API_URL is not set" in answer.text
+
+
+def test_an_assessment_of_some_machines(site: Site, prefect: Prefect) -> None:
+    answer = site.client.post("/assess", data={"scope": "*", "machine": ["web-1"], "once": "k"}, headers=BOB)
+
+    assert answer.status_code == 303
+    assert prefect.started[0].flow == "assess-fleet"
+    assert prefect.started[0].parameters["request"]["only_machines"] == ["web-1"]
+
+
+def test_a_form_without_its_key_starts_nothing(site: Site, prefect: Prefect) -> None:
+    answer = site.client.post("/plan", data=values(once=""), headers=BOB)
+
+    assert answer.status_code == 400
+    assert prefect.started == []
