@@ -31,7 +31,7 @@ PICTURES = {
     "pages-run": ("/runs/{failed}", 1280, 900),
     "pages-calendar": ("/calendar?month=2026-11", 1100, 720),
     "pages-approval": ("/approvals/{waiting}", 1280, 800),
-    "pages-patch": ("/patch", 1280, 800),
+    "pages-patch": ("/patch?scope=env%3Dprod%2Cgroup%3Dweb", 1280, 560),
     "pages-phone": ("/", 390, 844),
 }
 
