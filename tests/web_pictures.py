@@ -23,14 +23,15 @@ from tests.support.web_fleet import NOW, SampleFleet, fill_site
 from tests.support.web_site import Site, serve_site
 
 PICTURES = {
-    "pages-overview": ("/", 1280, 900),
+    "pages-overview": ("/", 1280, 820),
     "pages-machines": ("/machines", 1280, 800),
-    "pages-machine": ("/machines/web-07", 1280, 900),
+    "pages-machine": ("/machines/web-07", 1280, 860),
+    "pages-update": ("/updates/openssl", 1280, 800),
     "pages-live": ("/runs/{live}", 1280, 900),
     "pages-run": ("/runs/{failed}", 1280, 900),
-    "pages-calendar": ("/calendar?month=2026-11", 1280, 900),
+    "pages-calendar": ("/calendar?month=2026-11", 1100, 720),
     "pages-approval": ("/approvals/{waiting}", 1280, 800),
-    "pages-patch": ("/patch", 1280, 800),
+    "pages-patch": ("/patch?scope=env%3Dprod%2Cgroup%3Dweb", 1280, 560),
     "pages-phone": ("/", 390, 844),
 }
 
@@ -74,7 +75,9 @@ def chromium() -> Iterator[Browser]:
 def _take(browser: Browser, url: str, path: Path, width: int, height: int, theme: str) -> None:
     page = browser.new_page(viewport={"width": width, "height": height}, reduced_motion="reduce")
     page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
-    page.goto(url)
+    answer = page.goto(url)
+    assert answer is not None
+    assert answer.status == 200, f"{url}: {answer.status}"
     page.wait_for_timeout(300)  # charts are drawn
     page.screenshot(path=path)
     page.close()

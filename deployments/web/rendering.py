@@ -6,7 +6,8 @@ from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context
+from jinja2.runtime import Context
 from markupsafe import Markup
 
 from deployments.web.access.identity import get_identity
@@ -71,12 +72,17 @@ def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
 
 
-def show_short_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
-    """Return a time as ``show_moment`` does, in a form for lists. The title says all of it."""
+@pass_context
+def show_short_moment(context: Context, moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time as ``show_moment`` does, in a form for lists: the year only if it is another one than now.
+
+    The title has all of it.
+    """
     if moment is None:
         return NO_FIGURE
     local = moment.astimezone(load_zone_or_utc(zone))
-    text, title = f"{local:%d %b %Y %H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
+    year = "" if local.year == context["now"].year else f" {local.year}"
+    text, title = f"{local:%d %b}{year} {local:%H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
 
 

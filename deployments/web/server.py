@@ -20,6 +20,7 @@ def serve(settings: WebSettings) -> None:
     with open_records(settings.records_url) as records:
         context = build_context(settings, records)
         context.fleet.warm_up()
+        context.pending.warm_up()
         build_server(context).run()
 
 

@@ -5,19 +5,20 @@ Lists and pages of a whole fleet read these rows instead of thousands of documen
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, TextClause, Update, bindparam, select
 
-from tasks.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo, Update
+from tasks.model import READ_ONLY_RUN_KINDS, Assessment, Outcome, PackageState, RunInfo
+from tasks.model import Update as PendingUpdate
 from tasks.records import page_tables as tables
 from tasks.records import schema, statements
 from tasks.records.encoding.rows import RowValues
-from tasks.states import Classification, FindingLevel
+from tasks.states import Classification, Compliance, FindingLevel
 
 _UNKNOWN_STATE: RowValues = {
     "answered_at": None,
-    "compliance": "NotAssessed",
+    "compliance": Compliance.NOT_ASSESSED.value,
     "critical": 0,
     "security": 0,
     "other": 0,
@@ -38,27 +39,45 @@ SavedUpdates = set[tuple[str, str]]
 """Names and versions of updates whose CVEs are stored."""
 
 
-def save_machine_state(connection: Connection, assessment: Assessment) -> None:
+def save_machine_state(connection: Connection, assessment: Assessment) -> bool:
     """Bring the row of a machine up to date. An assessment that is older than the row's changes nothing of it.
+
+    The usual case is one statement per table, because each machine of each run pays for it.
 
     Args:
         connection: a connection in a transaction, with the lock of the machine's assessments.
         assessment: an assessment of the machine, with or without an answer.
+
+    Returns:
+        Whether the assessment is the machine's newest one with an answer.
     """
+    dialect, attempt = connection.dialect.name, _build_attempt(assessment)
+    if assessment.packages is None:
+        connection.execute(_build_state_upsert(dialect, tuple(attempt)), {**_UNKNOWN_STATE, **attempt})
+        return False
+    answer = _build_answer(assessment, assessment.packages)
+    upsert = _build_state_upsert(dialect, (*attempt, *answer))
+    is_kept = connection.execute(upsert, {**attempt, **answer}).first() is not None
+    if not is_kept:  # a later try is known; but if that failed, this may be the newest answer
+        late = {**answer, "of_machine": assessment.machine, "of_at": assessment.at}
+        is_kept = connection.execute(_build_late_update(tuple(answer)), late).rowcount > 0
+    if is_kept:
+        _save_day(connection, assessment, answer)
+    return is_kept
+
+
+@cache
+def _build_state_upsert(dialect: str, changes: tuple[str, ...]) -> TextClause:
+    """Return a statement that inserts a row, or changes some columns of a row that is not newer."""
+    return statements.build_upsert(dialect, tables.machine_states, ("machine",), newest_by="at", changes=changes)
+
+
+@cache
+def _build_late_update(changes: tuple[str, ...]) -> Update:
     table = tables.machine_states
-    before = connection.execute(select(table).where(table.c.machine == assessment.machine)).mappings().one_or_none()
-    row: dict[str, Any] = dict(before) if before is not None else {"machine": assessment.machine, **_UNKNOWN_STATE}
-    is_newest = before is None or before["at"] <= assessment.at
-    if is_newest:
-        row |= _build_attempt(assessment)
-    answered_at = row["answered_at"]
-    if assessment.packages is not None and (answered_at is None or answered_at <= assessment.at):
-        row |= _build_answer(assessment, assessment.packages)
-        _save_day(connection, assessment, row)
-    elif not is_newest:
-        return
-    statement = statements.build_upsert(connection.dialect.name, table, ("machine",))
-    connection.execute(statement, row)
+    is_newer = table.c.answered_at.is_(None) | (table.c.answered_at <= bindparam("of_at"))
+    query = table.update().where(table.c.machine == bindparam("of_machine"), is_newer)
+    return query.values({name: bindparam(name) for name in changes})
 
 
 def save_last_run(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:
@@ -94,6 +113,7 @@ def _find_run(connection: Connection, run_id: str) -> tuple[str, datetime | None
 def _build_attempt(assessment: Assessment) -> RowValues:
     error = assessment.error
     return {
+        "machine": assessment.machine,
         "run_id": assessment.run_id,
         "at": assessment.at,
         "error_kind": error.kind if error else "",
@@ -120,7 +140,7 @@ def _build_answer(assessment: Assessment, packages: PackageState) -> RowValues:
     }
 
 
-def _count_updates(updates: tuple[Update, ...]) -> RowValues:
+def _count_updates(updates: tuple[PendingUpdate, ...]) -> RowValues:
     critical = sum(update.classification is Classification.CRITICAL for update in updates)
     security = sum(update.classification in _SECURITY for update in updates)
     return {
@@ -134,10 +154,11 @@ def _count_updates(updates: tuple[Update, ...]) -> RowValues:
 _SECURITY = frozenset({Classification.SECURITY, Classification.SECURITY_ESM})
 
 
-def _save_day(connection: Connection, assessment: Assessment, row: RowValues) -> None:
+def _save_day(connection: Connection, assessment: Assessment, answer: RowValues) -> None:
     table = tables.machine_days
-    names = ("machine", "compliance", "critical", "security", "other", "reboot")
-    values = {"day": assessment.at.astimezone(UTC).date(), **{name: row[name] for name in names}}
+    names = ("compliance", "critical", "security", "other", "reboot")
+    values = {"day": assessment.at.astimezone(UTC).date(), "machine": assessment.machine}
+    values |= {name: answer[name] for name in names}
     connection.execute(statements.build_upsert(connection.dialect.name, table, ("day", "machine")), values)
 
 

@@ -6,12 +6,12 @@ an earlier version created keeps everything until its owner sets a retention.
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, delete, exists, func, insert, select
 
 from tasks.model import READ_ONLY_RUN_KINDS
-from tasks.records import schema
+from tasks.records import page_tables, schema
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.retention import Retention
@@ -25,6 +25,8 @@ _TABLES_BY_RUN = (
     schema.leases,
     schema.stop_requests,
     schema.approvals,
+    page_tables.run_progress,
+    page_tables.machine_last_runs,
 )
 _RUNS_KEY, _ASSESSMENTS_KEY = "runs", "assessments"
 _BATCH_SIZE = 500  # assessments in one transaction: a larger one would delay journal entries
@@ -158,7 +160,22 @@ def _prune_runs(
         with records.database.begin_write("forget old windows") as connection:
             connection.execute(delete(windows).where(windows.c.starts_at < before))
         _prune_automatic_patching(records, before)
+        _prune_days(records, before)
     return deleted
+
+
+def _prune_days(records: SqlRecords, before: datetime) -> None:
+    """Delete the past days of machines, which are kept as long as runs, and CVEs that nothing refers to.
+
+    An update of which runs have results, or which machines lack, keeps its CVEs.
+    """
+    days, cves = page_tables.machine_days, page_tables.update_cves
+    pending, results = schema.assessment_updates, schema.update_results
+    is_pending = exists().where(pending.c.name == cves.c.name, pending.c.available == cves.c.version)
+    is_result = exists().where(results.c.name == cves.c.name, results.c.available == cves.c.version)
+    with records.database.begin_write("forget old days") as connection:
+        connection.execute(delete(days).where(days.c.day < before.astimezone(UTC).date()))
+        connection.execute(delete(cves).where(~is_pending, ~is_result))
 
 
 def _prune_automatic_patching(records: SqlRecords, before: datetime) -> None:

@@ -258,13 +258,8 @@ def _save_assessment(connection: Connection, assessment: Assessment) -> None:
     number = cast(
         "int", _upsert_row(connection, table, rows.build_assessment_row(assessment), ("machine", "at", "run_id"))
     )
-    save_machine_state(connection, assessment)
-    if assessment.packages is None:
-        return
-    named = {"of_machine": assessment.machine, "after": assessment.at}
-    if connection.execute(statements.build_newer_assessment_query(), named).scalar_one():
-        return
-    replace_pending_updates(connection, assessment, number)
+    if save_machine_state(connection, assessment):
+        replace_pending_updates(connection, assessment, number)
 
 
 def _save_outcome(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:

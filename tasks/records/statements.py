@@ -16,7 +16,6 @@ from sqlalchemy import (
     TextClause,
     bindparam,
     delete,
-    exists,
     func,
     select,
     text,
@@ -31,7 +30,9 @@ _AUTO_NUMBER_COLUMN = "number"  # the database fills it
 
 
 @cache
-def build_upsert(dialect: str, table: Table, key: tuple[str, ...], *, newest_by: str = "") -> TextClause:
+def build_upsert(
+    dialect: str, table: Table, key: tuple[str, ...], *, newest_by: str = "", changes: tuple[str, ...] = ()
+) -> TextClause:
     """Return a statement that inserts a complete row or replaces the row with the same key.
 
     The statement returns the first column of the primary key, if it has changed a row.
@@ -41,13 +42,14 @@ def build_upsert(dialect: str, table: Table, key: tuple[str, ...], *, newest_by:
         table: the table.
         key: the columns that identify a row.
         newest_by: a column: a row with a later value in it stays as it is. "": every row is replaced.
+        changes: the columns that are replaced in a row with the same key; empty: all.
     """
     made = _build_bound_insert(dialect, table)
-    changes = {name: made.excluded[name] for name in _list_bound_columns(table) if name not in key}
+    replaced = {name: made.excluded[name] for name in changes or _list_bound_columns(table) if name not in key}
     first = next(iter(table.primary_key.columns))
     where = made.excluded[newest_by] >= table.c[newest_by] if newest_by else None
     return _to_text_clause(
-        made.on_conflict_do_update(index_elements=key, set_=changes, where=where).returning(first), dialect, table
+        made.on_conflict_do_update(index_elements=key, set_=replaced, where=where).returning(first), dialect, table
     )
 
 
@@ -119,14 +121,6 @@ def build_last_assessment_query() -> Select[tuple[str]]:
     table = schema.assessments
     known = select(table.c.document).where(table.c.machine == bindparam("of_machine"), table.c.known)
     return known.order_by(table.c.at.desc(), table.c.number.desc()).limit(1)
-
-
-@cache
-def build_newer_assessment_query() -> Select[tuple[bool]]:
-    """Return a query whether ``of_machine`` has an assessment with an answer that is newer than ``after``."""
-    table = schema.assessments
-    newer = exists().where(table.c.machine == bindparam("of_machine"), table.c.at > bindparam("after"))
-    return select(newer.where(table.c.known))
 
 
 @cache

@@ -7,7 +7,7 @@ import re
 import subprocess
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ from flows.notify.notifier import send_with_apprise
 from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
 from tasks.errors import RequestError
-from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reporting.compliance.files import (
     TABLE_TYPES,
@@ -33,17 +32,19 @@ from tasks.reporting.compliance.files import (
 )
 from tasks.reporting.compliance.sections import build_sections, build_tiles
 from tasks.rules.compliance.model import ComplianceDocument, Month, SlaDays
+from tests.contract.records_subjects import BOTH, opened
 from tests.support.browser import CHROMIUM
-from tests.support.compliance_month import FLEET, HOSTILE, NOW, at, fill
+from tests.support.builders import make_outcome, make_run, make_update_result
+from tests.support.compliance_month import FLEET, HOSTILE, NOW, SSL, at, fill
 
 MONTH = Month(2026, 11)
 SLA: tuple[SlaDays, str] = ({"critical": 7.0, "security": 30.0}, "the default")
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> Iterator[SqlRecords]:
+@pytest.fixture(params=BOTH)
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
     (tmp_path / "fleet.yaml").write_text(FLEET)
-    with open_records(f"sqlite:///{tmp_path / 'records.db'}") as found:
+    with opened(request.param, tmp_path) as found:
         fill(found)
         yield found
 
@@ -75,6 +76,15 @@ def test_what_is_missing_at_the_end_is_listed(document: ComplianceDocument) -> N
         "held on the machine",
     )
     assert (ssl.machine, ssl.name, ssl.known_at, ssl.ended_at) == ("web-2", "openssl", at(2), None)
+
+
+def test_an_installation_that_later_assessments_contradict_does_not_count(records: SqlRecords, tmp_path: Path) -> None:
+    start = at(15)
+    records.save(make_run(id="run-3", started_at=start, ended_at=start))
+    result = make_update_result(update=SSL)
+    outcome = make_outcome(run_id="run-3", machine="web-2", updates=(result,), install=None)
+    records.save(replace(outcome, started_at=start, ended_at=start))
+    assert [each.name for each in _make(records, tmp_path).open_fixes] == ["old", "openssl"]
 
 
 def test_machines_have_their_state_at_the_end(document: ComplianceDocument) -> None:
@@ -110,9 +120,9 @@ def test_a_scope_limits_everything(records: SqlRecords, tmp_path: Path) -> None:
 
 def test_what_is_not_known_is_said(document: ComplianceDocument) -> None:
     text = " ".join(document.gaps)
-    assert "days have no assessment" in text
+    assert "Days without an assessment: 22" in text
     assert "not in the present inventory" in text
-    assert "Of 1 missing fixes" in text
+    assert "it is not known when: 1" in text
 
 
 def test_all_formats_have_the_same_rows(document: ComplianceDocument) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,11 @@ import pytest
 
 from inventory.machine import Inventory
 from tasks.records.queries.tables import QueryTables
-from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.reporting.query.engine import open_query
 from tasks.states import Classification, OperationState, UpdateState
 from tests.ci import tree
+from tests.contract.records_subjects import BOTH, opened
 from tests.support.builders import (
     make_assessment,
     make_facts,
@@ -42,9 +43,14 @@ AZURE_COLUMNS = [  # as Azure's sample queries project them, in the order of the
 ]
 
 
-@pytest.fixture
-def records(tmp_path: Path) -> SqlRecords:
-    found = open_records(f"sqlite:///{tmp_path / 'records.db'}")
+@pytest.fixture(params=BOTH)
+def records(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SqlRecords]:
+    with opened(request.param, tmp_path) as found:
+        _fill(found)
+        yield found
+
+
+def _fill(found: SqlRecords) -> None:
     kb = make_update(name="KB5034441", id="8f2e", kb="KB5034441", classification=Classification.CRITICAL)
     results = (make_update_result(update=kb), make_update_result(update=make_update(), state=UpdateState.FAILED))
     start = NOW - timedelta(days=2)
@@ -67,7 +73,6 @@ def records(tmp_path: Path) -> SqlRecords:
     found.save(make_failed_outcome(run_id="run-1", started_at=start, ended_at=start))
     found.save(make_run(id="old", started_at=NOW - timedelta(days=90)))
     found.save(make_outcome(run_id="old", started_at=NOW - timedelta(days=90), ended_at=NOW - timedelta(days=90)))
-    return found
 
 
 def _frame(records: SqlRecords, sql: str) -> pd.DataFrame:

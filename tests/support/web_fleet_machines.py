@@ -113,9 +113,11 @@ def _mark(update: Update, machine: str) -> Update:
 
 
 def _to_rpm(update: Update) -> Update:
-    return replace(
-        update, id=f"{update.name}.x86_64", arch="x86_64", available=update.available.replace("deb12", "el9")
+    installed = (update.installed or "").replace("deb12", "el9")
+    newer = replace(
+        update, installed=installed, available=update.available.replace("deb12", "el9"), origins=("baseos",)
     )
+    return replace(newer, id=f"{update.name}.x86_64", arch="x86_64")
 
 
 def _list_windows_updates(at: datetime) -> tuple[Update, ...]:

@@ -72,8 +72,6 @@ def to_json_value(value: Any) -> object:  # noqa: ANN401 - whatever SQL gives
         case Mapping():
             return {str(key): to_json_value(each) for key, each in value.items()}
         case list():
-            if value and all(isinstance(each, tuple) and len(each) == 2 for each in value):  # a MAP
-                return {str(key): to_json_value(each) for key, each in value}
             return [to_json_value(each) for each in value]
         case _:
             return str(value)

@@ -107,7 +107,9 @@ class FleetReader:
         with self._starting:
             if self._done is None or self._done.is_set():
                 self._done = threading.Event()
-                threading.Thread(target=self._build_in_background, args=(self._done,), name="fleet", daemon=True).start()
+                threading.Thread(
+                    target=self._build_in_background, args=(self._done,), name="fleet", daemon=True
+                ).start()
             return self._done
 
     def _build_in_background(self, done: threading.Event) -> None:

@@ -29,7 +29,7 @@ class MachineEntry:
     Attributes:
         answer: its state, if its answer is new enough to count.
         compliance: by that answer.
-        os: the distribution and its version if they are known, else the family.
+        os: the distribution and its version if they are known, else the family and that it is not seen yet.
         reboot: whether it needs a reboot, by that answer.
         mode: who patches it, and when.
     """
@@ -86,7 +86,10 @@ NO_VALUE: Final = "(none)"
 """Stands for an empty environment or location in filters: "" would be no filter."""
 
 SHOWN: Final[Mapping[str, tuple[str, Callable[[MachineEntry], bool]]]] = {
-    "urgent": ("lack critical or security updates", lambda one: bool(_count(one, "critical") + _count(one, "security"))),
+    "urgent": (
+        "lack critical or security updates",
+        lambda one: bool(_count(one, "critical") + _count(one, "security")),
+    ),
     "critical": ("lack critical updates", lambda one: bool(_count(one, "critical"))),
     "security": ("lack security updates", lambda one: bool(_count(one, "security"))),
     "services": ("need a restart of services", lambda one: bool(_count(one, "services_to_restart"))),
@@ -121,10 +124,10 @@ def build_entry(row: MachineRow, now: datetime) -> MachineEntry:
 
 
 def describe_os(row: MachineRow) -> str:
-    """Return the distribution and its version; the family of the inventory if they are not known."""
+    """Return the distribution and its version; the family of the inventory, marked as such, if they are not known."""
     state = row.state
     known = f"{state.os_id} {state.os_version}".strip() if state is not None else ""
-    return known or row.machine.os.value
+    return known or f"{row.machine.os}, not seen yet"
 
 
 FACETS: Final[Mapping[str, Callable[[MachineEntry], str]]] = {

@@ -14,8 +14,7 @@ class PendingUpdate:
     """An update that a machine lacks.
 
     Attributes:
-        since: since when; None if it is not known.
-        basis: what ``since`` is: "missing", or "published" by its publisher.
+        since: since when an assessment has found it pending; None if that is not known.
         reason: why it is not installed, by the newest run that considered it; else by the assessment.
         state: what that run says of it; "" without such a run.
         run_id: that run; "" for none.
@@ -23,7 +22,6 @@ class PendingUpdate:
 
     update: Update
     since: datetime | None
-    basis: str
     reason: str
     state: str
     run_id: str
@@ -53,13 +51,11 @@ def _build_pending(
     pending: Explanation, result: Explanation | None, missing_since: Mapping[str, datetime]
 ) -> PendingUpdate:
     update = pending.update
-    since, basis = missing_since.get(update.name), "missing"
-    if since is None:
-        since, basis = update.published, "published"
+    since = missing_since.get(update.name)
     # A hold or a block that the machine reports now says more than what a run found earlier.
     if result is None or update.remark:
-        return PendingUpdate(update, since, basis, pending.reason, "", "")
-    return PendingUpdate(update, since, basis, result.reason, result.state.value, result.run_id)
+        return PendingUpdate(update, since, pending.reason, "", "")
+    return PendingUpdate(update, since, result.reason, result.state.value, result.run_id)
 
 
 def _get_rank(pending: PendingUpdate) -> tuple[int, str]:

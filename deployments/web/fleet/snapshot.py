@@ -15,7 +15,7 @@ from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 
 SEARCH_HORIZON = timedelta(days=400)
-UPCOMING_COUNT = 12
+UPCOMING_COUNT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class FleetSnapshot:
         configurations: None if there are none, or if they can't be read.
         zone_schedules: the windows of the enabled configurations.
         problems: what could not be read, for the pages.
-        upcoming: the next windows of all configurations, also those that a freeze cancels.
+        upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
     """
 
@@ -91,7 +91,18 @@ def find_windows(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> Fle
         for name in each.machines:
             if name not in found or mine.start < found[name].start:
                 found[name] = mine
-    return FleetWindows(now, found, find_upcoming_windows(zone_schedules, now, UPCOMING_COUNT))
+    return FleetWindows(now, found, tuple(_list_upcoming(zone_schedules, now)))
+
+
+def _list_upcoming(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> list[UpcomingWindow]:
+    starts = []
+    for number, each in enumerate(zone_schedules):
+        begin = now - timedelta(minutes=each.schedule.minutes)
+        windows = iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON)
+        window = next((one for one in windows if one.end > now), None)
+        starts += [(window.start, number)] if window is not None else []
+    chosen = (zone_schedules[number] for _, number in sorted(starts)[:UPCOMING_COUNT])
+    return [window for each in chosen for window in find_upcoming_windows([each], now, 1)]
 
 
 def build_snapshot(

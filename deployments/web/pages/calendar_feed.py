@@ -1,10 +1,11 @@
 """The iCalendar feed of the windows.
 
-How calendar programs log in: they can't send a bearer token, and a token in a URL would stand in logs, histories and
-shared calendars, so it is never accepted there. What they all can is HTTP Basic. The access middleware takes Basic for
-this path only: the user is the name of an access token, the password is the token itself. A token with the role view is
-enough, and is what should be given to a calendar program: it stores the token, and may be run by somebody else. Beyond
-loopback that needs TLS, as every login does. Behind a proxy with its own login, the proxy's user applies.
+Who may read it: everybody who may look at the pages. How calendar programs could log in: they can't send a bearer
+token, and a token in a URL would stand in logs, histories and shared calendars, so it is never accepted there. What
+they all can is HTTP Basic: the user is the name of an access token, the password is the token itself, for this path
+only. A token with the role view is enough, and is what should be given to a calendar program: it stores the token, and
+other people may run it. Beyond loopback that needs TLS, as every login does. Who makes a request is found out by the
+access middleware (deployments/web/access), so Basic belongs there and not here: a page must not decide who somebody is.
 """
 
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.pages.calendar import select_schedules
-from deployments.web.windows.feed import AHEAD, PAST, FeedSource, build_feed
+from deployments.web.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
 from deployments.web.windows.window_list import list_freezes, list_windows
 from inventory.errors import InventoryError
 from inventory.scope import Scope
@@ -44,6 +45,8 @@ def show_feed(request: Request, configuration: str = "", scope: str = "") -> Res
     schedules = _narrow(select_schedules(fleet, configuration), fleet, scope)
     results = read_window_results(context.records.database, since, until)
     windows = list_windows(schedules, results, since, until, now)
+    if len(windows) > MAX_WINDOWS:
+        raise HTTPException(413, f"{len(windows)} windows are too many for one feed: add ?configuration= or ?scope=")
     source = FeedSource(context.settings.fleet, _find_change(fleet, now), context.settings.public_url)
     body = build_feed(windows, list_freezes(schedules, since, until), source)
     headers = {"Content-Disposition": 'inline; filename="fleetpatch.ics"'}

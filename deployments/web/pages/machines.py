@@ -40,6 +40,12 @@ COLUMNS = (
 )
 """Each column's sort key, its title, and the class of its cells."""
 
+CSV_COLUMNS = (
+    "name", "compliance", "environment", "os", "location", "critical", "security", "other", "reboot", "readiness",
+    "reason", "patchMode", "owner", "assessedAt", "lastRun", "lastRunState", "lastRunAt", "nextWindow",
+    "nextWindowConfiguration",
+)  # fmt: skip
+
 FACET_TITLES = {
     "environment": "Environment",
     "os": "System",
@@ -54,7 +60,7 @@ VALUE_TITLES = {
 }
 
 
-def read_filters(  # noqa: PLR0913 - the filters of the URL
+def read_filters(
     q: str = "",
     compliance: str = "",
     environment: str = "",
@@ -136,10 +142,7 @@ def download_machines(request: Request, filters: Filters, sort: str = "") -> Res
 
 
 def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]]:
-    yield ["name", "compliance", "environment", "os", "location", "critical", "security", "other", "reboot"] + [
-        "readiness", "reason", "patchMode", "owner", "assessedAt", "lastRun", "lastRunState", "lastRunAt",
-        "nextWindow", "nextWindowConfiguration",
-    ]  # fmt: skip
+    yield CSV_COLUMNS
     for one in entries:
         machine, state, run, window = one.row.machine, one.row.state, one.row.last_run, one.row.next_window
         yield [

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
@@ -75,7 +75,6 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         span=span,
         spans=SPANS,
         trend=choose_days(context.fleet.read_trends(span)),
-        **read_live_part(context, now),
     )
 
 
@@ -97,9 +96,3 @@ def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:
     known = listed[first:]
     step = -(-len(known) // _MAX_POINTS) or 1
     return known[(len(known) - 1) % step :: step] if known else []
-
-
-def read_live_part(context: WebContext, now: datetime) -> dict[str, object]:
-    """Return what the part of the page about runs in progress shows."""
-    del context, now
-    return {}

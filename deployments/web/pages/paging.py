@@ -61,7 +61,7 @@ def build_page(
     )
 
 
-def build_part(  # noqa: PLR0913 - as build_page
+def build_part(
     request: Request,
     read: Callable[[int, int], Sequence[Item]],
     number: int,

@@ -1,5 +1,6 @@
 """Updates: what the fleet lacks, by update or by CVE, who lacks it, since when, and in which window it will go."""
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from deployments.web.updates.list_filter import (
 from deployments.web.updates.pending_index import rank_classification, rank_severity
 from deployments.web.updates.selection_forecast import Forecaster, UpdateForecast
 from inventory.errors import InventoryError
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import Update
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.fleet.updates import (
@@ -38,6 +40,8 @@ from tasks.records.queries.fleet.updates import (
     read_versions_with_cve,
 )
 from tasks.states import Classification, Severity
+
+logger = logging.getLogger(__name__)
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
@@ -243,7 +247,14 @@ def _read_details(context: WebContext, name: str, rows: Sequence[LackingRow]) ->
     if not machines:
         return []
     found: dict[str, Update] = {}
-    for assessment in context.history.read_latest_assessments(machines, answered=True).values():
+    try:
+        assessments = context.history.read_latest_assessments(machines, answered=True)
+    except RecordsUnavailable:
+        raise
+    except RecordsError as error:  # one document is damaged: all else comes from columns
+        logger.warning("details of the update %s can't be read: %s", name, error.message)
+        return []
+    for assessment in assessments.values():
         for update in assessment.packages.updates if assessment.packages else ():
             if update.name == name:
                 found.setdefault(update.available, update)

@@ -19,7 +19,8 @@ from tasks.reporting.sanitizing import sanitize_to_one_line
 
 PAST: Final = timedelta(days=30)
 AHEAD: Final = timedelta(days=180)
-MAX_EVENTS: Final = 20_000
+MAX_WINDOWS: Final = 20_000
+"""About 9 MB. With more, the feed is refused: a part of it would look like all of it."""
 _REFRESH: Final = "PT1H"
 _TEXT_LIMIT: Final = 500
 _FALLBACK_MINUTES: Final = 1
@@ -52,7 +53,7 @@ def build_feed(windows: Iterable[CalendarWindow], freezes: Iterable[CalendarFree
     feed.add("x-wr-calname", name)
     feed.add("refresh-interval", timedelta(hours=1), parameters={"VALUE": "DURATION"})
     feed.add("x-published-ttl", _REFRESH)
-    for window in list(windows)[:MAX_EVENTS]:
+    for window in windows:
         feed.add_component(_build_window(window, source))
     for freeze in freezes:
         feed.add_component(_build_freeze(freeze, source))

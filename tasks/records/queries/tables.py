@@ -17,6 +17,9 @@ BATCH_ROWS: Final = 20_000
 _STATE_COLUMNS = tuple(TABLES["machines"])[9:]
 """The columns of ``machines`` that come from assessments. All before them come from the inventory."""
 
+_KNOWN_COLUMNS = frozenset({"run_id", "tried_at", "error_kind", "error_message", "compliance"})
+"""Those of them that are known of a machine that has never answered."""
+
 
 class QueryTables:
     """The tables of the records. Each read gives the present rows.
@@ -72,7 +75,7 @@ class QueryTables:
         names = {"tried_at": "at"}
         columns = [table.c[names.get(each, each)] for each in _STATE_COLUMNS]
         states = {
-            row[0]: tuple(row[1:])
+            row[0]: _hide_unknown(row[1:])
             for batch in self._stream("read the state of the fleet", select(table.c.machine, *columns))
             for row in batch
         }
@@ -174,6 +177,14 @@ def _build_absent_machine(name: str, is_known: bool) -> tuple[object, ...]:
 
 def _build_unknown_state() -> tuple[object, ...]:
     return tuple("NotAssessed" if name == "compliance" else None for name in _STATE_COLUMNS)
+
+
+def _hide_unknown(state: Sequence[Any]) -> tuple[Any, ...]:
+    """Return a state; that of a machine that has never answered without figures: they are not known, and not zero."""
+    values = dict(zip(_STATE_COLUMNS, state, strict=True))
+    if values["answered_at"] is None:
+        values |= dict.fromkeys((name for name in _STATE_COLUMNS if name not in _KNOWN_COLUMNS), None)
+    return tuple(values.values())
 
 
 def _build_run(row: Sequence[Any]) -> tuple[object, ...]:

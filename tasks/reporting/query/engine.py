@@ -53,8 +53,8 @@ class Answer:
         return tuple(self.table.column_names)
 
     def list_rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows as Python values: structs are dicts, times are aware."""
-        columns = [column.to_pylist() for column in self.table.columns]
+        """Return the rows as Python values: structs and maps are dicts, times are aware."""
+        columns = [column.to_pylist(maps_as_pydicts="lossy") for column in self.table.columns]
         return list(zip(*columns, strict=True)) if columns else []
 
     def to_frame(self) -> "pd.DataFrame":

@@ -212,10 +212,10 @@ def find_gaps(
     empty = [each.day for each in compute_days(data.days, month.start, end) if not each.assessed]
     if empty:
         first = ", ".join(f"{day:%d}" for day in empty[:10]) + (" …" if len(empty) > 10 else "")
-        yield f"{len(empty)} days have no assessment (day {first}): their figures are empty, not zero."
+        yield f"Days without an assessment: {len(empty)} (day {first}). Their figures are empty, not zero."
     gone = sum(not each.in_inventory for each in machines)
     if gone:
-        yield f"{gone} machines have records, but are not in the present inventory."
+        yield f"Machines that have records, but are not in the present inventory: {gone}."
     unclear = sum(fix.known_at_least for fix in fixes)
     if unclear:
-        yield f"Of {unclear} missing fixes it is not known when they became known: before the month. Ages are minimums."
+        yield f"Missing fixes that became known before the month, it is not known when: {unclear}. Ages are minimums."

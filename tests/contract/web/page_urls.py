@@ -28,7 +28,10 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/calendar": ("/calendar?month=2026-11", "/calendar?month=2026-12"),
     "/approvals": ("/approvals",),
     "/approvals/{run_id}": ("/approvals/{waiting}",),
-    "/patch": ("/patch",),
+    "/patch": ("/patch", "/patch?scope=env%3Dprod&window.minutes=x&sent=1"),
+    "/assess": ("/assess", "/assess?scope=name%3Dweb-*"),
+    "/runs/{run_id}/cancel": ("/runs/{live}/cancel", "/runs/{failed}/cancel"),
+    "/runs/{run_id}/resume": ("/runs/{dead}/resume",),
     "/login": ("/login",),
     "/audit": ("/audit",),
     "/compliance": ("/compliance",),
@@ -36,6 +39,10 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
 """``{failed}`` and so on are runs of the sample fleet (see tests/support/web_fleet.py)."""
 
 NO_PAGES: Final[Mapping[str, str]] = {
+    "/patch/check": "a part of the form",
+    "/starting/{flow_run_id}": "leads to the page of a run that Prefect starts; see test_acts.py",
+    "/machines.csv": "a file",
+    "/compliance/files": "files",
     "/calendar.ics": "a file for calendars",
     "/health": "for programs",
     "/metrics": "for programs",

@@ -283,7 +283,8 @@ def test_a_gate_that_waits_in_another_thread_goes_on_after_the_click(stage: Stag
     assert "approved by anna" in decision.notes[0]
 
 
-def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage) -> None:
+def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan_reader, "MAX_AGE_SECONDS", 30.0)
     run = make.make_run(id=RUN, state=OperationState.IN_PROGRESS, ended_at=None, request=_REQUEST, started_by=STARTER)
     names = [f"machine-{number:04d}.example.org" for number in range(5000)]
     plans = tuple(

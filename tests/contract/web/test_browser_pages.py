@@ -32,6 +32,7 @@ PAPER = ViewportSize(width=720, height=1000)
 THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 LOOKS = (("desk", DESK, THEMES[0]), ("desk", DESK, THEMES[1]), ("phone", PHONE, THEMES[0]), ("phone", PHONE, THEMES[1]))
 MOST_TABS = 120  # long tables repeat the same links
+MOST_PARTS = 8
 WATCH = """
 window.__csp = [];
 document.addEventListener("securitypolicyviolation", (e) => {
@@ -171,6 +172,9 @@ def test_page_is_used_by_keyboard_alone(browser: Browser, sample: Sample, url: s
         count = min(page.evaluate("window.__keys.wanted.length"), MOST_TABS)
         for _ in range(count - 1):
             page.keyboard.press("Tab")
+        for _ in range(MOST_PARTS):  # a field for a date or a month is several stops
+            if page.evaluate("window.__keys.reached.length") < count:
+                page.keyboard.press("Tab")
         keys = page.evaluate("window.__keys")
         assert keys["reached"] == keys["wanted"][:count]
         assert keys["unseen"] == []
@@ -184,6 +188,7 @@ def test_page_is_used_by_keyboard_alone(browser: Browser, sample: Sample, url: s
 
 @pytest.mark.parametrize("url", URLS)
 def test_page_says_the_same_without_javascript(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    """Everything that is named with scripts is named without; tables behind charts are only shown without."""
     told = []
     for has_scripts in (True, False):
         with (
@@ -191,5 +196,5 @@ def test_page_says_the_same_without_javascript(browser: Browser, sample: Sample,
             open_page(context, sample, url) as (p, _),
         ):
             told.append(p.locator("main :is(h1, h2, h3, th, dt, label, legend):visible").all_inner_texts())
-    assert told[1] == told[0]
-    assert told[1]
+    assert told[0]
+    assert [each for each in told[0] if each not in told[1]] == []

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from icalendar import Calendar, Component
 
+from deployments.web.pages import calendar_feed
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import OperationState
@@ -134,6 +135,16 @@ class TestTheMonth:
         )
         assert "overlaps" not in day_of(page, 17)
 
+    def test_windows_at_the_same_time_on_other_machines_are_no_overlap(self, tmp_path: Path) -> None:
+        """Both configurations share a machine in Berlin, and none in Tokyo."""
+        window = {"start": "2026-11-07 19:30", "length": "1h", "zone": "Europe/Berlin", "recurrence": "8Hours"}
+        write_fleet(tmp_path, [CONFIGURATIONS[2], {"name": "often", "scope": "name=branch-0", "window": window}])
+        with serve_site(tmp_path, clock=FakeClock(NOW), zone="Europe/Berlin") as served:
+            page = served.get("/calendar?month=2026-11").text
+        saturday = "19:30-21:30 1 branches no run recorded 19:30-20:30 1 often no run recorded"
+        assert day_of(page, 7) == saturday
+        assert "branches 2 zones no run recorded overlaps often" in day_of(page, 8)
+
     def test_windows_of_machines_own_zones_are_one_entry_for_each_day(self, site: Site) -> None:
         text = day_of(site.get("/calendar?month=2026-11").text, 8)
         assert text == "03:30-11:30 2 branches 2 zones no run recorded"  # that in Tokyo is on Saturday in Berlin
@@ -246,6 +257,13 @@ class TestTheFeed:
         site.context.clock.advance(60)  # type: ignore[attr-defined]
         assert site.get("/calendar.ics").status_code == 503
         assert "nonsense" in site.get("/calendar").text or "problem" in site.get("/calendar").text
+
+    def test_too_many_windows_are_refused_instead_of_cut(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(calendar_feed, "MAX_WINDOWS", 40)
+        answer = site.get("/calendar.ics")
+        assert answer.status_code == 413
+        assert "?configuration=" in answer.text
+        assert self.events(site, "?configuration=databases")
 
     def test_lines_are_of_75_octets_and_end_as_the_format_says(self, site: Site) -> None:
         body = site.get("/calendar.ics").content

@@ -92,7 +92,7 @@ def test_a_document_is_computed_once_in_some_minutes(site: Site, monkeypatch: py
     made: list[str] = []
     make = page._make_document
 
-    def count(context, month, scope, now):  # type: ignore[no-untyped-def]
+    def count(context, month, scope, now):
         made.append(str(month))
         return make(context, month, scope, now)
 

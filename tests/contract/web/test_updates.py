@@ -111,6 +111,15 @@ class TestTheList:
         later(site)
         assert cells(row_of(site.get("/updates").text, "openssl"))["Machines"] == "1"
 
+    def test_another_update_in_the_place_of_the_only_one_is_seen(self, site: Site) -> None:
+        assess(site, WEB, make.make_update(name="first"), days=1)
+        assert row_of(site.get("/updates").text, "first")
+        assess(site, WEB, make.make_update(name="second"))
+        later(site)
+        page = site.get("/updates").text
+        assert row_of(page, "second")
+        assert "/updates/first" not in page
+
     @pytest.mark.parametrize(
         ("query", "names"),
         [

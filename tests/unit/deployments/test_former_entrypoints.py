@@ -12,12 +12,14 @@ from deployments.sync.diff import find_changes
 from deployments.sync.model import FORMER_ENTRYPOINTS, ChangeAction, Deployment, DeploymentSet
 from deployments.sync.plan import require_names_not_taken
 from flows.assess import assess_fleet
+from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.reconcile import reconcile_fleet
 
 STORED = {
     "flows.assess.assess_fleet": assess_fleet,
+    "flows.compliance.flow.report_compliance": report_compliance,
     "flows.patch.patch_fleet": patch_fleet,
     "flows.patch.resume_fleet": resume_fleet,
     "flows.reconcile.reconcile_fleet": reconcile_fleet,

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import pyarrow as pa
 import pytest
 
 from tasks.errors import RequestError
@@ -94,13 +95,19 @@ def test_what_does_more_than_read_is_refused(sql: str) -> None:
         "SELECT * FROM '/etc/passwd'",
         "SELECT * FROM glob('/etc/*')",
         "SELECT * FROM 'https://example.org/a.parquet'",
-        "SELECT * FROM sql",  # a variable of this program
         "SELECT getenv('HOME')",
     ],
 )
 def test_files_the_network_and_the_program_are_out_of_reach(sql: str) -> None:
     with pytest.raises(RequestError):
         _ask(sql)
+
+
+def test_variables_of_the_program_are_no_tables() -> None:
+    secrets = pa.table({"a": [1]})
+    with open_query(Rows()) as query, pytest.raises(RequestError, match="secrets"):
+        query.ask("SELECT * FROM secrets")
+    assert secrets.num_rows == 1
 
 
 def test_a_wrong_name_gets_the_near_ones() -> None:

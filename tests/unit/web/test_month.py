@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from deployments.web.windows.window_list import CalendarFreeze, CalendarWindow, 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def make_window(start: datetime, **changes: object) -> CalendarWindow:
+def make_window(start: datetime, **changes: Any) -> CalendarWindow:
     base = CalendarWindow("weekly", "UTC", start, start + timedelta(hours=2), 3, WindowKind.COMING)
     return replace(base, **changes)
 

@@ -26,7 +26,7 @@ def make_row(machine: str, name: str = "openssl", **changes: Any) -> PendingUpda
         "title": "",
         "since": NOW,
     }
-    return PendingUpdateRow(machine=machine, name=name, **(values | changes))
+    return PendingUpdateRow(assessment=1, machine=machine, name=name, **(values | changes))
 
 
 def describe(index: PendingIndex) -> dict[str, dict[str, object]]:

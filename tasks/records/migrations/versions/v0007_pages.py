@@ -52,6 +52,7 @@ def _add_machine_states() -> None:
         sa.Column("os_name", KEY, nullable=False),
         sa.Column("manager", KEY, nullable=False),
         sa.PrimaryKeyConstraint("machine", name="pk_machine_states"),
+        sqlite_with_rowid=False,
     )
 
 
@@ -64,6 +65,7 @@ def _add_last_runs() -> None:
         sa.Column("state", KEY, nullable=False),
         sa.Column("at", TIME, nullable=False),
         sa.PrimaryKeyConstraint("machine", name="pk_machine_last_runs"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_machine_last_runs_run_id", "machine_last_runs", ["run_id"])
 
@@ -79,6 +81,7 @@ def _add_days_and_cves() -> None:
         sa.Column("other", sa.Integer, nullable=False),
         sa.Column("reboot", KEY, nullable=False),
         sa.PrimaryKeyConstraint("day", "machine", name="pk_machine_days"),
+        sqlite_with_rowid=False,
     )
     op.create_table(
         "update_cves",
@@ -86,6 +89,7 @@ def _add_days_and_cves() -> None:
         sa.Column("version", KEY, nullable=False),
         sa.Column("cve", KEY, nullable=False),
         sa.PrimaryKeyConstraint("name", "version", "cve", name="pk_update_cves"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_update_cves_cve", "update_cves", ["cve"])
 

@@ -133,12 +133,15 @@ def read_recorded_names(database: Database) -> tuple[str, ...]:
 
 
 def read_missing_since(database: Database, machine: str) -> dict[str, datetime]:
-    """Return since when a machine has lacked a fix of each update, by the update's name. Not all are recorded.
+    """Return since when each update of a machine has been pending, by the update's name: the earliest that is known.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    table = schema.missing_fixes
-    query = select(table.c.name, table.c.since).where(table.c.machine == machine)
+    found: dict[str, datetime] = {}
     with database.begin_read("read since when updates are missing") as connection:
-        return dict(connection.execute(query).tuples().all())
+        for table in (schema.assessment_updates, schema.missing_fixes):
+            query = select(table.c.name, table.c.since).where(table.c.machine == machine, table.c.since.is_not(None))
+            for name, since in connection.execute(query).tuples():
+                found[name] = min(since, found.get(name, since))
+    return found

@@ -1,9 +1,10 @@
-"""Computes the state of the fleet on each day. A machine's last answer counts for some days if it gives no newer one."""
+"""Computes the state of the fleet on each day. A machine's last answer counts for some days."""
 
 from dataclasses import dataclass
 from datetime import date, timedelta
+from typing import Any
 
-from sqlalchemy import Date, func, select
+from sqlalchemy import ColumnElement, Date, Integer, Select, func, literal, select
 
 from tasks.records.page_tables import machine_days
 from tasks.records.storage.database import Database
@@ -41,28 +42,53 @@ def read_days(database: Database, first: date, last: date) -> dict[date, DayTota
     Raises:
         RecordsError: the records can't be read.
     """
-    table = machine_days
-    following = func.lead(table.c.day, type_=Date).over(partition_by=table.c.machine, order_by=table.c.day)
-    days = (
-        select(table, following.label("following"))
-        .where(table.c.day >= first - timedelta(days=CARRIED_DAYS), table.c.day <= last)
+    found = {first + timedelta(days=number): DayTotals() for number in range((last - first).days + 1)}
+    with database.begin_read("read the past days of the fleet") as connection:
+        for day, *group in connection.execute(_build_days_query(first, last)).tuples():
+            _add(found[day], *group)
+        for begin, end, *group in connection.execute(_build_gaps_query(connection.dialect.name, first, last)).tuples():
+            for number in range(1, CARRIED_DAYS + 1):
+                day = begin + timedelta(days=number)
+                if day in found and (end is None or day < end):
+                    _add(found[day], *group)
+    return found
+
+
+_TABLE = machine_days
+_SUMS = (func.count(), func.sum(_TABLE.c.critical + _TABLE.c.security), func.sum(_TABLE.c.other))
+
+
+def _build_days_query(first: date, last: date) -> Select[Any]:
+    """Return a query for the answers of each day, counted by what they say."""
+    alike = (_TABLE.c.day, _TABLE.c.compliance, _TABLE.c.reboot)
+    return select(*alike, *_SUMS).where(_TABLE.c.day >= first, _TABLE.c.day <= last).group_by(*alike)
+
+
+def _build_gaps_query(dialect: str, first: date, last: date) -> Select[Any]:
+    """Return a query for the answers that were not followed by one on the next day: with the day of the next one.
+
+    Nearly all machines answer every day. So this takes one look-up for each answer, and sorts only the few others.
+    """
+    later = _TABLE.alias("later")
+    next_day = select(later.c.machine).where(
+        later.c.machine == _TABLE.c.machine, later.c.day == _add_days(dialect, _TABLE.c.day, 1)
+    )
+    days = [_add_days(dialect, _TABLE.c.day, number) for number in range(2, CARRIED_DAYS + 1)]
+    end = select(func.min(later.c.day)).where(later.c.machine == _TABLE.c.machine, later.c.day.in_(days))
+    gaps = (
+        select(_TABLE, end.scalar_subquery().label("end"))
+        .where(_TABLE.c.day >= first - timedelta(days=CARRIED_DAYS), _TABLE.c.day < last, ~next_day.exists())
         .subquery()
     )
-    alike = (days.c.day, days.c.following, days.c.compliance, days.c.reboot)
-    query = select(
-        *alike, func.count(), func.sum(days.c.critical + days.c.security), func.sum(days.c.other)
-    ).group_by(*alike)
-    with database.begin_read("read the past days of the fleet") as connection:
-        groups = connection.execute(query).tuples().all()
-    found = {first + timedelta(days=number): DayTotals() for number in range((last - first).days + 1)}
-    for begin, end, compliance, reboot, machines, urgent, other in groups:
-        for number in range(CARRIED_DAYS + 1):
-            day = begin + timedelta(days=number)
-            if end is not None and day >= end:
-                break
-            if day in found:
-                _add(found[day], compliance, reboot, machines, int(urgent), int(other))
-    return found
+    alike = (gaps.c.day, gaps.c.end, gaps.c.compliance, gaps.c.reboot)
+    sums = (func.count(), func.sum(gaps.c.critical + gaps.c.security), func.sum(gaps.c.other))
+    return select(*alike, *sums).group_by(*alike)
+
+
+def _add_days(dialect: str, day: ColumnElement[date], number: int) -> ColumnElement[date]:
+    if dialect == "sqlite":
+        return func.date(day, f"+{number} day", type_=Date)
+    return day + literal(number, Integer)
 
 
 def _add(totals: DayTotals, compliance: str, reboot: str, machines: int, urgent: int, other: int) -> None:
@@ -72,6 +98,6 @@ def _add(totals: DayTotals, compliance: str, reboot: str, machines: int, urgent:
         totals.non_compliant += machines
     else:
         return
-    totals.urgent += urgent
-    totals.other += other
+    totals.urgent += int(urgent)
+    totals.other += int(other)
     totals.reboot += machines if reboot == YesNoUnknown.YES else 0

@@ -13,17 +13,14 @@ from tasks.records.storage.database import Database
 from tasks.states import UpdateState
 
 _PENDING, _RESULTS, _RUNS = schema.assessment_updates, schema.update_results, schema.runs
-_CHUNK = 500  # names in one query
-
-PendingMark = tuple[int, int]
-"""The highest row number and the number of rows of a machine. New assessments have new numbers: it changes with them.
-"""
+_CHUNK = 500  # numbers in one query
 
 
 @dataclass(frozen=True, slots=True)
 class PendingUpdateRow:
-    """One pending update of one machine, for lists."""
+    """One pending update of one machine, for lists. ``assessment`` is the number of the assessment that saw it."""
 
+    assessment: int
     machine: str
     name: str
     arch: str
@@ -72,36 +69,39 @@ class HeldVersion:
 _ROW_COLUMNS = [_PENDING.c[name] for name in PendingUpdateRow.__slots__]
 
 
-def read_pending_marks(database: Database) -> dict[str, PendingMark]:
-    """Return a mark of each machine that has pending updates: it changes when they change.
+def read_pending_assessments(database: Database) -> dict[int, int]:
+    """Return the assessments that have pending updates now, each with their number.
+
+    A new assessment of a machine takes the place of its last one. Numbers of assessments are never used again, unlike
+    those of the rows of pending updates on SQLite: so the result changes whenever pending updates change.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    query = select(_PENDING.c.machine, func.max(_PENDING.c.number), func.count()).group_by(_PENDING.c.machine)
+    query = select(_PENDING.c.assessment, func.count()).group_by(_PENDING.c.assessment)
     with database.begin_read("look for new assessments") as connection:
-        return {machine: (number, count) for machine, number, count in connection.execute(query).tuples()}
+        return dict(connection.execute(query).tuples().all())
 
 
-def read_pending_updates(database: Database, machines: Collection[str] | None = None) -> Iterator[PendingUpdateRow]:
-    """Yield the pending updates of some machines; of all machines if no names are given.
+def read_pending_updates(database: Database, assessments: Collection[int] | None = None) -> Iterator[PendingUpdateRow]:
+    """Yield the pending updates of some assessments; of all machines if no numbers are given.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    for query in _build_pending_queries(machines):
+    for query in _build_pending_queries(assessments):
         with database.begin_read("read the pending updates") as connection:
             for row in connection.execute(query).tuples():
                 yield PendingUpdateRow(*row)
 
 
-def _build_pending_queries(machines: Collection[str] | None) -> Iterator[Select[Any]]:
-    if machines is None:
+def _build_pending_queries(assessments: Collection[int] | None) -> Iterator[Select[Any]]:
+    if assessments is None:
         yield select(*_ROW_COLUMNS)
         return
-    names = sorted(machines)
-    for start in range(0, len(names), _CHUNK):
-        yield select(*_ROW_COLUMNS).where(_PENDING.c.machine.in_(names[start : start + _CHUNK]))
+    numbers = sorted(assessments)
+    for start in range(0, len(numbers), _CHUNK):
+        yield select(*_ROW_COLUMNS).where(_PENDING.c.assessment.in_(numbers[start : start + _CHUNK]))
 
 
 def read_machines_lacking(database: Database, name: str) -> tuple[PendingUpdateRow, ...]:

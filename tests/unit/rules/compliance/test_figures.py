@@ -201,4 +201,4 @@ def test_only_fixes_of_the_month_are_judged_but_all_open_ones_are_shown() -> Non
     assert [each.name for each in document.open_fixes] == ["old", "new"]
     assert document.machines[0].missing == 2
     assert document.machines[0].oldest_days == 39
-    assert any("1 missing" in gap for gap in document.gaps)
+    assert any("not known when: 1" in gap for gap in document.gaps)
