@@ -20,6 +20,7 @@ from typing import Any
 from prefect import serve
 from prefect.deployments.runner import RunnerDeployment
 
+import flows.assess
 import flows.execution
 import flows.patch
 import flows.reconcile
@@ -102,6 +103,7 @@ if PLACE in os.environ:  # here is a process of a run, and not the test's
     setattr(flows.execution, "open_ports", ports)  # noqa: B010 - on purpose, and the type checker is right
 patch_fleet, resume_fleet = flows.patch.patch_fleet, flows.patch.resume_fleet
 reconcile_fleet = flows.reconcile.reconcile_fleet
+assess_fleet = flows.assess.assess_fleet
 
 
 def offered(request: dict[str, Any]) -> list[RunnerDeployment]:
@@ -111,6 +113,7 @@ def offered(request: dict[str, Any]) -> list[RunnerDeployment]:
         (patch_fleet, "on-demand", {"request": request}),
         (patch_fleet, "other", {"request": {**request, "scope": "|".join(NAMES[:2])}}),
         (resume_fleet, "on-demand", {}),
+        (assess_fleet, "on-demand", {}),
     ):
         deployment = flow.to_deployment(name=name, tags=["fleetpatch"], parameters=parameters)
         assert isinstance(deployment, RunnerDeployment)

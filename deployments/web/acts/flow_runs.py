@@ -101,6 +101,9 @@ def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
 def cancel_waiting_flow_run(flow_run_id: str, who: str) -> bool:
     """Cancel a flow run that waits for a worker. Return False if it has begun, is over, or is not known.
 
+    It asks for Cancelling: Prefect makes that Cancelled at once (without our message) if nothing has begun. If a worker
+    takes the flow run at this moment, its process gets the request as from Prefect's own button.
+
     Raises:
         CannotRun: Prefect does not answer.
     """

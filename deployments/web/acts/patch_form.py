@@ -88,6 +88,7 @@ FIELDS: Final = (
     FormField("waves.at_once", "Machines at once", "number", _WAVES),
     FormField("waves.failure_budget_percent", "Failures that stop the run, in percent", "number", _WAVES),
     FormField("approval.required", "Wait for approval", "flag", _MORE),
+    FormField("approval.not_by_starter", "Not by the person who starts it", "flag", _MORE),
     FormField("only_machines", "Only these machines", "lines", _MORE),
     FormField("allow_removals", "Allow removals", "flag", _MORE),
 )

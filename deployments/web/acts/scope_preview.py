@@ -61,7 +61,7 @@ def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ())
         missing = sorted(set(only) - {each.name for each in machines})
         if missing:
             return ScopePreview(error=f"not in the scope: {', '.join(missing[:5])}", hint="Correct the names.")
-        machines = [each for each in machines if each.name in set(only)]
+        machines = tuple(each for each in machines if each.name in only)
     entries = [build_entry(snapshot.rows[each.name], snapshot.at) for each in machines if each.name in snapshot.rows]
     mine = [each for each in entries if each.row.machine.owner.is_patchable]
     reasons = Counter(each.readiness.reason for each in mine if each.readiness.word == NOT_READY)

@@ -64,7 +64,8 @@ def test_the_document_says_what_each_route_gives_and_needs(site: Site) -> None:
         for method, route in routes.items():
             where = f"{method} {path}"
             assert route["security"] == [{"HTTPBearer": []}], where
-            assert route["summary"] and route["description"], where
+            assert route["summary"], where
+            assert route["description"], where
             assert {"400", "401", "403", "503"} <= set(route["responses"]), where
             for status, answer in route["responses"].items():
                 kind = "application/json" if status < "300" else "application/problem+json"
@@ -98,7 +99,7 @@ def test_every_machine_and_run_and_cve_can_be_read(sample: tuple[Site, SampleFle
         found = check(site, "get", "/machines/{name}", answer)
         lacking |= {cve for patch in found["patches"] for cve in patch["cves"] or ()}
     assert lacking
-    cve = sorted(lacking)[0]
+    cve = min(lacking)
     answer = site.get(f"/api/v1/cves/{cve}", headers=VIEWER)
     assert check(site, "get", "/cves/{cve}", answer)["machines"]
     for run_id in fleet.runs.values():
