@@ -7,6 +7,7 @@ from functools import cached_property
 from fastapi import Request
 
 from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
@@ -47,6 +48,11 @@ class WebContext:
     def plans(self) -> PlanReader:
         """The plans of runs that wait for approval."""
         return PlanReader(self.history)
+
+    @cached_property
+    def live(self) -> LiveHub:
+        """The streams of what happens now."""
+        return LiveHub()
 
     @cached_property
     def pending(self) -> PendingReader:

@@ -1,6 +1,7 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
+from deployments.web.live import streams
 from deployments.web.pages import (
     acts,
     approvals,
@@ -11,6 +12,7 @@ from deployments.web.pages import (
     machines,
     overview,
     patch,
+    run,
     updates,
 )
 
@@ -25,5 +27,7 @@ ROUTERS = (
     metrics.router,
     overview.router,
     patch.router,
+    run.router,
+    streams.router,
     updates.router,
 )
