@@ -12,6 +12,7 @@ from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
 from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 
@@ -37,6 +38,11 @@ class WebContext:
     @cached_property
     def machine_counts(self) -> dict[str, Mapping[str, int]]:
         """How many machines have each state, of runs that are over, by run id."""
+        return {}
+
+    @cached_property
+    def run_figures(self) -> dict[str, RunFigures]:
+        """The figures of runs that are over, by run id."""
         return {}
 
     @cached_property

@@ -13,6 +13,9 @@ from deployments.web.pages import (
     overview,
     patch,
     run,
+    run_machine,
+    runs,
+    runs_comparison,
     updates,
 )
 
@@ -27,7 +30,10 @@ ROUTERS = (
     metrics.router,
     overview.router,
     patch.router,
+    runs.router,
+    runs_comparison.router,  # before the pages of runs: "compare" is no id
     run.router,
+    run_machine.router,
     streams.router,
     updates.router,
 )

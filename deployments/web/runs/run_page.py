@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from deployments.web.runs.run_state import MachineLine, RunState
 from tasks.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, StepRecord, UpdateResult, Wave
 from tasks.records.queries.fleet.run_machines import MachineDetails
 from tasks.reporting.formatting import load_zone_or_utc
 from tasks.reporting.html.timeline import Timeline, build_timeline
 from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
-
-from deployments.web.runs.run_state import MachineLine, RunState
 
 UPDATES_ON_PAGE: Final = 1500
 """Updates of all machines on one page, so that no page is larger than 1 MB. Each machine's own page has all of its."""
@@ -170,12 +169,13 @@ def _iterate_outcomes(
         found = details.get(line.name)
         if found is not None and found.outcome is not None:
             yield found.outcome
-        elif line.is_working:
+        elif line.is_working or line.state == OperationState.UNKNOWN:
+            state = OperationState(line.state)
             steps = found.steps if found is not None else ()
             if line.since is not None and line.step:
-                going = StepRecord(Step(line.step), line.since, max(now, line.since), OperationState.IN_PROGRESS)
-                steps = (*steps, going)
-            yield Outcome(run.id, line.name, OperationState.IN_PROGRESS, line.message, wave=line.wave, steps=steps)
+                end = now if line.is_working else line.news_at or now
+                steps = (*steps, StepRecord(Step(line.step), line.since, max(end, line.since), state))
+            yield Outcome(run.id, line.name, state, line.message, wave=line.wave, steps=steps)
 
 
 def group_problems(state: RunState) -> list[ProblemGroup]:
