@@ -93,8 +93,8 @@ run_progress = Table(
 )
 """What each machine of an unfinished run does now. The machine "" is the run itself. Only for display.
 
-``position`` is the place of the machine in the order of the run, from 0. ``at`` is the time of the last news; that of the
-run itself is renewed while its process lives.
+``position`` is the place of the machine in the order of the run, from 0. ``at`` is the time of the last news; that of
+the run itself is renewed while its process lives.
 """
 
 access_tokens = Table(

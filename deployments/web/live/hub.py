@@ -29,7 +29,7 @@ STOP_CHECK_SECONDS: Final = 0.5
 RECONNECT_MILLISECONDS: Final = 1000
 
 
-class TooManyStreams(Exception):  # noqa: N818 - it is no error of the program
+class TooManyStreams(Exception):
     """This process serves as many streams as it can."""
 
 

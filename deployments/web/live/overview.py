@@ -58,9 +58,7 @@ def read_live_runs(context: WebContext) -> LiveRuns:
         return LiveRuns(())
     wanted = RunFilter(states=tuple(state.value for state in UNFINISHED_RUN_STATES))
     lines = read_run_lines(database, wanted, 0, MAX_RUNS)
-    states = [
-        read_run_state(database, line, now, processes[line.run_id]) for line in lines if line.run_id in processes
-    ]
+    states = [read_run_state(database, line, now, processes[line.run_id]) for line in lines if line.run_id in processes]
     found = tuple(summarize_run(each) for each in sorted(states, key=lambda each: each.is_abandoned))
     return LiveRuns(found, max(0, len(processes) - len(found)))
 

@@ -111,9 +111,7 @@ def _list_runs(context: WebContext, lines: Sequence[RunLine]) -> list[ListedRun]
         kept.clear()
     known = {each.run_id: counted.get(each.run_id) or kept.get(each.run_id, RunFigures()) for each in lines}
     kept.update({each.run_id: known[each.run_id] for each in lines if each.is_over})
-    processes = (
-        read_run_processes(database, context.clock.now()) if any(not each.is_over for each in lines) else {}
-    )
+    processes = read_run_processes(database, context.clock.now()) if any(not each.is_over for each in lines) else {}
     return [
         ListedRun(
             each,

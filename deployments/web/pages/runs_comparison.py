@@ -74,6 +74,4 @@ def _ask(request: Request, ids: dict[str, str]) -> Response:
         return 0 if alike else 1 if line.kind == known.kind else 2
 
     choices = sorted((each for each in lines if each.run_id not in ids.values()), key=rank)
-    return render_page(
-        request, "runs_comparison_choice.html.j2", ids=ids, choices=choices[:CHOICES], known=known
-    )
+    return render_page(request, "runs_comparison_choice.html.j2", ids=ids, choices=choices[:CHOICES], known=known)

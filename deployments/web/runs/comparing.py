@@ -45,7 +45,9 @@ def compare_machines(left: RunState, right: RunState) -> list[MachineDifference]
     """Return all machines of both runs: those that got worse, then other changes, then those without any. Pure."""
     lefts, rights = ({each.name: each for each in state.machines} for state in (left, right))
     found = [_compare_machine(name, lefts.get(name), rights.get(name)) for name in dict.fromkeys((*rights, *lefts))]
-    return sorted(found, key=lambda each: each.rank)
+    return sorted(
+        found, key=lambda each: (each.rank, min(one.rank for one in (each.right, each.left) if one), each.name)
+    )
 
 
 def _compare_machine(name: str, left: MachineLine | None, right: MachineLine | None) -> MachineDifference:
@@ -58,7 +60,7 @@ def _compare_machine(name: str, left: MachineLine | None, right: MachineLine | N
         what.insert(0, "state")
         rank = 0 if right.state in _BAD else 1 if left.state in _BAD else 2
     elif what:
-        rank = 3
+        rank = 6 if what == ["wave"] else 3
     return MachineDifference(name, left, right, tuple(what), rank)
 
 

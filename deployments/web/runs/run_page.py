@@ -186,8 +186,6 @@ def group_problems(state: RunState) -> list[ProblemGroup]:
     found: dict[tuple[int, str, str], list[str]] = {}
     for line in state.machines:
         if line.state in wanted or (line.state == OperationState.NOT_STARTED and line.is_done):
-            found.setdefault((line.rank, line.state, line.message), []).append(line.name)
+            found.setdefault((line.rank, line.state, line.message.removeprefix(f"{line.name} ")), []).append(line.name)
     groups = sorted(found.items(), key=lambda item: (item[0][0], -len(item[1])))
-    return [
-        ProblemGroup(word, reason, len(names), tuple(names[:MAX_NAMES])) for (_, word, reason), names in groups
-    ]
+    return [ProblemGroup(word, reason, len(names), tuple(names[:MAX_NAMES])) for (_, word, reason), names in groups]

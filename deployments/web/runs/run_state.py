@@ -263,5 +263,7 @@ def _describe_phase(state: RunState) -> str:
         return "selecting machines"
     if state.done or any(each.is_working and each.step != Step.ASSESS for each in state.machines):
         return f"{state.done} of {total} machines done"
+    if state.parts is not None and state.line.kind != "assess":
+        return f"{total} machines planned"
     assessed = sum(each.step == Step.ASSESS and not each.is_working for each in state.machines)
-    return f"assessing: {assessed} of {total}" if assessed < total else f"{total} machines assessed and planned"
+    return f"assessing: {assessed} of {total}" if assessed < total else f"{total} machines assessed"

@@ -136,9 +136,7 @@ def count_planned_machines(database: Database, run_id: str) -> int:
     """
     table = schema.machine_plans
     with database.begin_read("count plans") as connection:
-        return connection.execute(
-            select(func.count()).select_from(table).where(table.c.run_id == run_id)
-        ).scalar_one()
+        return connection.execute(select(func.count()).select_from(table).where(table.c.run_id == run_id)).scalar_one()
 
 
 def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, MachineDetails]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import JSON, ColumnElement, Connection, Text, case, cast, exists, func, or_, select
+from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Text, case, cast, exists, func, or_, select
 
 from tasks.records import schema
 from tasks.records.leases import UNFINISHED_STATES
@@ -98,7 +98,7 @@ def read_run_lines(database: Database, wanted: RunFilter, offset: int, limit: in
     with database.begin_read("list the runs") as connection:
         query = (
             select(
-                table.c.id,
+                table.c.id.label("run_id"),
                 table.c.kind,
                 table.c.state,
                 table.c.started_at,
@@ -106,17 +106,15 @@ def read_run_lines(database: Database, wanted: RunFilter, offset: int, limit: in
                 table.c.scope,
                 table.c.started_by,
                 table.c.message,
-                *(_read_value(connection, *path) for path in _PATHS),
+                *(_read_value(connection, *path).label(name) for name, path in _PATHS.items()),
             )
             .where(*_build_conditions(connection, wanted))
             .order_by(table.c.started_at.desc(), table.c.id.desc())
             .offset(offset)
             .limit(limit)
         )
-        rows = connection.execute(query).tuples().all()
-    return tuple(
-        RunLine(*row[:8], row[8] or "", _parse_time(row[9]), _parse_time(row[10]), row[11] or "") for row in rows
-    )
+        rows = connection.execute(query).mappings().all()
+    return tuple(_build_line(row) for row in rows)
 
 
 def read_configuration_names(database: Database) -> tuple[str, ...]:
@@ -164,7 +162,13 @@ def read_run_figures(database: Database, run_ids: Sequence[str]) -> Mapping[str,
         return {row[0]: RunFigures(*map(int, row[1:])) for row in connection.execute(query).tuples()}
 
 
-_PATHS = (("request", "configuration"), ("window", "start"), ("window", "end"), ("window", "zone"))
+_PATHS: Mapping[str, tuple[str, ...]] = {
+    "configuration": ("request", "configuration"),
+    "window_start": ("window", "start"),
+    "window_end": ("window", "end"),
+    "zone": ("window", "zone"),
+}
+_OPTIONAL = frozenset({"ended_at", "window_start", "window_end"})
 
 
 def _read_value(connection: Connection, *path: str) -> ColumnElement[str]:
@@ -173,6 +177,12 @@ def _read_value(connection: Connection, *path: str) -> ColumnElement[str]:
     if connection.dialect.name == "sqlite":
         return func.json_extract(document, "$." + ".".join(path), type_=Text)
     return func.json_extract_path_text(cast(document, JSON), *path, type_=Text)
+
+
+def _build_line(row: RowMapping) -> RunLine:
+    values = dict(row)
+    values["window_start"], values["window_end"] = _parse_time(row["window_start"]), _parse_time(row["window_end"])
+    return RunLine(**{name: value if value is not None or name in _OPTIONAL else "" for name, value in values.items()})
 
 
 def _parse_time(text: str | None) -> datetime | None:
