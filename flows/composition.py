@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from flows.approval.gate import add_approval_gate
 from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
+from flows.engine.progress_recorder import ProgressRecorder
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
@@ -26,6 +27,7 @@ from tasks.records.approvals import SqlApprovals
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
+from tasks.records.run_progress import SqlRunProgress
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -100,6 +102,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)
 
     with open_records(caller.records_url) as records, open_run_notifier(request, caller) as tell:
+        recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
         ports = Ports(
             inventory=inventory,
             clock=clock,
@@ -107,7 +110,8 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             leases=records.leases,
             connect=connect,
             find_manager=find_manager,
-            listener=caller.listener,
+            listener=recorder,
+            progress=recorder,
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,

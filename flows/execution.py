@@ -82,11 +82,13 @@ def _execute_with_lease(
     starter = find_starter_name(caller)
     with ExitStack() as stack:
         still_holds_lease: Callable[[], bool] = lambda: True  # noqa: E731 - a run that only looks needs no lease
+        holder = None
         if isinstance(request, PatchRequest) and not request.dry_run:
             holder = build_holder(starter)
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             ports = replace(ports, records=ports.records.with_lease(run_id, holder))
+        stack.enter_context(ports.progress.record_run(run_id, holder))
         # Read the state with the lease held: no other process changes the run then.
         resume_state = read_resume_state() if read_resume_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())

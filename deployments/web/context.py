@@ -7,10 +7,12 @@ from functools import cached_property
 from fastapi import Request
 
 from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
 from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 
@@ -39,6 +41,11 @@ class WebContext:
         return {}
 
     @cached_property
+    def run_figures(self) -> dict[str, RunFigures]:
+        """The figures of runs that are over, by run id."""
+        return {}
+
+    @cached_property
     def fleet(self) -> FleetReader:
         """The machines with their state, and the configurations."""
         return FleetReader(self.settings, self.records.database, self.clock)
@@ -47,6 +54,11 @@ class WebContext:
     def plans(self) -> PlanReader:
         """The plans of runs that wait for approval."""
         return PlanReader(self.history)
+
+    @cached_property
+    def live(self) -> LiveHub:
+        """The streams of what happens now."""
+        return LiveHub()
 
     @cached_property
     def pending(self) -> PendingReader:

@@ -58,6 +58,7 @@ def build_environment() -> Environment:
         "duration": format_known_duration,
         "moment": show_moment,
         "short_moment": show_short_moment,
+        "time_of_day": show_time_of_day,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
     }
     return environment
@@ -84,6 +85,17 @@ def show_short_moment(context: Context, moment: datetime | None, zone: str = "UT
     year = "" if local.year == context["now"].year else f" {local.year}"
     text, title = f"{local:%d %b}{year} {local:%H:%M}", f"{local:%a %d %b %Y %H:%M %Z}"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(local.isoformat(timespec="seconds"), title, text)
+
+
+def show_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str:
+    """Return a time with seconds, for lists whose day is known. The title has all of it."""
+    if moment is None:
+        return NO_FIGURE
+    local = moment.astimezone(load_zone_or_utc(zone))
+    title = f"{local:%a %d %b %Y %H:%M:%S %Z}"
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(
+        local.isoformat(timespec="milliseconds"), title, f"{local:%H:%M:%S}"
+    )
 
 
 def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes

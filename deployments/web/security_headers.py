@@ -30,7 +30,7 @@ _HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer. What is not a static file is not kept in caches."""
+    """Adds the headers to every answer, if it has none of its own. What is not a static file is not kept in caches."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -42,7 +42,7 @@ class SecurityHeaders:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
-                    headers[name] = value
+                    headers.setdefault(name, value)
                 if not scope["path"].startswith("/static/"):
                     headers.setdefault("Cache-Control", "no-store")
             await send(message)

@@ -39,4 +39,6 @@ def build_server(context: WebContext) -> uvicorn.Server:
         proxy_headers=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    return uvicorn.Server(config)
+    server = uvicorn.Server(config)
+    context.live.is_stopping = lambda: server.should_exit
+    return server

@@ -16,11 +16,12 @@ from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
 from flows.engine.wave_sequence import WaveSequence, describe_spent_budget, is_under_way
 from flows.ports.ports import Ports, Runner
-from flows.ports.unavailable_transport import UnavailableTransport
+from flows.ports.progress import announce_waves
+from flows.ports.unavailable_transport import connect_or_explain
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Machine
-from tasks.errors import FleetpatchError, InternalError, RecordsError
+from tasks.errors import InternalError, RecordsError
 from tasks.model import ErrorInfo, Hook, HookResult, Outcome, RunInfo, RunReport, Wave
 from tasks.protocols.clock import Deadline
 from tasks.protocols.records import JournalMark
@@ -162,6 +163,7 @@ class FleetRun:
         return finished
 
     def _assess_fleet(self, machines: Sequence[Machine]) -> RunReport:
+        self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
         self._contexts = self._assess_all(machines, self._request)
         outcomes = tuple(self._record_assessment(work) for work in self._contexts)
         return self._finish_report(outcomes)
@@ -186,10 +188,12 @@ class FleetRun:
         if self._resume_state is not None and self._resume_state.waves:
             self._lifecycle.restore_hook_results()
             self._waves = self._resume_state.waves
+            announce_waves(self._ports.progress, self._waves)
             contexts, self._outcomes = self._restore_machines(self._resume_state)
         else:
             policy = request.waves.to_wave_policy()
             self._waves = plan_waves(allowed_machines, policy, self._ports.inventory, self._run_context)
+            announce_waves(self._ports.progress, self._waves)
             contexts = {work.name: work for work in self._assess_all(allowed_machines, request)}
             for wave in self._waves:
                 for name in wave.machines:
@@ -305,11 +309,7 @@ class FleetRun:
         return contexts
 
     def _connect(self, machine: Machine) -> Transport:
-        """Return the connection to a machine. If none can be tried, only this machine fails."""
-        try:
-            return self._ports.connect(machine)
-        except FleetpatchError as error:
-            return UnavailableTransport(error)
+        return connect_or_explain(self._ports.connect, machine)
 
     def _record_outcome(self, context: MachineContext) -> Outcome:
         """Save and return a machine's outcome. An internal error fails only this machine."""

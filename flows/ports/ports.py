@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flows.ports.progress import RunProgress, UnrecordedProgress
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError
 from tasks.model import Facts, Hook, HookResult, MachinePlan, Outcome, PinnedUpdates, RunReport, Wave
@@ -104,6 +105,7 @@ class Ports:
     handle_report_error: ReportErrorHandler = log_report_error
     send_magic_packet: MagicPacketSender = send_magic_packet
     read_rollout: RolloutReader = _read_no_rollout
+    progress: RunProgress = field(default_factory=UnrecordedProgress)
 
 
 class Runner(Protocol):

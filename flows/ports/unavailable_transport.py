@@ -1,10 +1,12 @@
 """A transport to a machine to which no connection can be tried. Every script and every job raises the reason."""
 
+from collections.abc import Callable
 from typing import NoReturn
 
+from inventory.machine import Machine
 from tasks.errors import FleetpatchError
 from tasks.protocols.clock import Deadline
-from tasks.protocols.transport import Job, Script
+from tasks.protocols.transport import Job, Script, Transport
 
 
 class UnavailableTransport:
@@ -27,3 +29,11 @@ class UnavailableTransport:
 
     def close(self) -> None:
         """Do nothing: there is no connection."""
+
+
+def connect_or_explain(connect: Callable[[Machine], Transport], machine: Machine) -> Transport:
+    """Return the connection to a machine. If none can be tried, only this machine fails."""
+    try:
+        return connect(machine)
+    except FleetpatchError as error:
+        return UnavailableTransport(error)

@@ -88,8 +88,14 @@ run_progress = Table(
     Column("message", TextType, nullable=False),
     Column("since", UtcDateTime, nullable=False),
     Column("at", UtcDateTime, nullable=False),
+    Column("wave", Integer),
+    Column("position", Integer),
 )
-"""What each machine of an unfinished run does now. The machine "" is the run itself. Only for display."""
+"""What each machine of an unfinished run does now. The machine "" is the run itself. Only for display.
+
+``position`` is the place of the machine in the order of the run, from 0. ``at`` is the time of the last news; that of
+the run itself is renewed while its process lives.
+"""
 
 access_tokens = Table(
     "access_tokens",

@@ -146,7 +146,17 @@ def run_step(context: MachineContext, step: Step, execute: Callable[[MachineCont
         info = ErrorInfo.from_error(InternalError(f"{type(error).__name__}: {error}", hint=hint))
         state, message = _record_failure(context, step, began, info)
     context.state = context.state.with_step(StepRecord(step, began, clock.now(), state, message))
-    listener.on_step_finished(context.name, step, state.value, message)
+    listener.on_step_finished(context.name, step, state.value, message or _describe_result(context.state, step))
+
+
+def _describe_result(machine_state: MachineState, step: Step) -> str:
+    """Return the plan in a few words after the assessment, for people who follow the run; otherwise ""."""
+    if step is not Step.ASSESS or machine_state.assessment is None:
+        return ""
+    plan, packages = machine_state.plan, machine_state.assessment.packages
+    if plan is None:
+        return f"updates pending: {len(packages.updates)}" if packages is not None else ""
+    return f"updates chosen: {len(plan.chosen)} of {len(plan.chosen) + len(plan.skipped)}"
 
 
 def save_checkpoint(context: MachineContext, step: Step) -> None:

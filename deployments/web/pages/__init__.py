@@ -1,6 +1,7 @@
 """The pages. Each module has the routes of one page and of its parts."""
 
 from deployments.web import metrics
+from deployments.web.live import streams
 from deployments.web.pages import (
     acts,
     approvals,
@@ -11,6 +12,10 @@ from deployments.web.pages import (
     machines,
     overview,
     patch,
+    run,
+    run_machine,
+    runs,
+    runs_comparison,
     updates,
 )
 
@@ -25,5 +30,10 @@ ROUTERS = (
     metrics.router,
     overview.router,
     patch.router,
+    runs.router,
+    runs_comparison.router,  # before the pages of runs: "compare" is no id
+    run.router,
+    run_machine.router,
+    streams.router,
     updates.router,
 )

@@ -11,6 +11,7 @@ from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import WebContext, get_context
 from deployments.web.fleet.totals import count_fleet
+from deployments.web.live.overview import read_live_runs
 from deployments.web.rendering import render_page
 from tasks.records.queries.fleet.recent_runs import (
     RecentRun,
@@ -71,6 +72,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         oldest_bases=OLDEST_BASES,
         runs=list_runs(context),
         windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
+        live=read_live_runs(context),
         approvals=count_waiting_approvals(context.records.database, now),
         span=span,
         spans=SPANS,

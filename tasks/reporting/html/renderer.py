@@ -70,6 +70,11 @@ def render_html(
     return html
 
 
+def build_style_policy() -> str:
+    """Return the Content-Security-Policy of a page: it allows nothing but its own style sheet."""
+    return _load_style()[1]
+
+
 def _render_page(content: Page, sibling_formats: Collection[str]) -> str:
     style, policy = _load_style()
     template = _build_environment().get_template("report.html.j2")

@@ -146,7 +146,14 @@ class JobProgressReporter:
             share = self._updates_per_transaction.get(number, 0) * parse_number(event.get("percent"), 0.0) / 100
             what = str(event.get("update") or event.get("action") or "")[:60]
             verb = "downloading" if self._is_downloading else self._verb
-            self._report((self._ended_count + share) / self._update_count, f"{verb} {what}")
+            fraction = (self._ended_count + share) / self._update_count
+            self._report(fraction, f"{verb} {what}{self._describe_place(fraction)}")
+
+    def _describe_place(self, fraction: float) -> str:
+        """Return which update it is. Package managers tell a percentage of the transaction, so it is about right."""
+        if self._update_count == 1:
+            return ""
+        return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
 
     def _report(self, fraction: float, message: str) -> None:
         self._context.run_context.listener.on_progress(self._context.name, Step.INSTALL, min(1.0, fraction), message)

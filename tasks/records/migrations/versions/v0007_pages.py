@@ -105,6 +105,8 @@ def _add_progress() -> None:
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("since", TIME, nullable=False),
         sa.Column("at", TIME, nullable=False),
+        sa.Column("wave", sa.Integer),
+        sa.Column("position", sa.Integer),
         sa.PrimaryKeyConstraint("run_id", "machine", name="pk_run_progress"),
     )
 

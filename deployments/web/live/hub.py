@@ -1,0 +1,197 @@
+"""Sends what happens now to all browsers that listen, by server-sent events.
+
+One task reads the records each second for all of them, and only while somebody listens. Events have complete parts of
+pages, so a browser that connects again needs no earlier event: the first one makes it right.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from tasks.errors import FleetpatchError
+
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS: Final = 1.0
+REPEAT_SECONDS: Final = 15.0
+"""A part is sent again after this time without a change: how old its news are is a part of what it says."""
+HEARTBEAT_SECONDS: Final = 15.0
+MAX_STREAMS: Final = 100
+MAX_STREAM_SECONDS: Final = 600.0
+"""A stream ends after this time, and the browser opens another one: so a login that has ended shows nothing more."""
+STOP_CHECK_SECONDS: Final = 0.5
+RECONNECT_MILLISECONDS: Final = 1000
+
+
+class TooManyStreams(Exception):
+    """This process serves as many streams as it can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a topic shows now.
+
+    Attributes:
+        state: equal to the last one if nothing has changed but the time.
+        render: returns the events by name: HTML, or another text.
+        is_last: nothing more will happen.
+    """
+
+    state: object
+    render: Callable[[], Mapping[str, str]]
+    is_last: bool = False
+
+
+ReadPart = Callable[[], Part]
+
+
+@dataclass
+class _Topic:
+    """What the listeners of one topic have in common."""
+
+    read: ReadPart
+    listeners: "set[_Listener]" = field(default_factory=set)
+    state: object = None
+    events: Mapping[str, str] = field(default_factory=dict)
+    sent_at: float = 0.0
+    is_over: bool = False
+
+
+@dataclass(eq=False)
+class _Listener:
+    """A browser. Only the newest event of each name waits for it: a slow one skips the others.
+
+    ``seen`` has the last text of each event: what it has already is not sent again.
+    """
+
+    seen: dict[str, str]
+    waiting: dict[str, str] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    is_over: bool = False
+
+    def put(self, events: Mapping[str, str], *, is_over: bool) -> None:
+        self.waiting.update({name: text for name, text in events.items() if self.seen.get(name) != text})
+        self.seen.update(events)
+        self.is_over = is_over
+        self.news.set()
+
+
+class LiveHub:
+    """All streams of this process. It belongs to the event loop that serves the pages.
+
+    Attributes:
+        is_stopping: returns whether the server is about to end. Then all streams end.
+    """
+
+    def __init__(self) -> None:
+        self.is_stopping: Callable[[], bool] = lambda: False
+        self._topics: dict[str, _Topic] = {}
+        self._count = 0
+        self._poller: asyncio.Task[None] | None = None
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="live")
+        self._prefix = secrets.token_hex(3)
+        self._number = 0
+
+    @property
+    def stream_count(self) -> int:
+        """How many streams are open."""
+        return self._count
+
+    def require_place(self) -> None:
+        """Raise an error if there are too many streams.
+
+        Raises:
+            TooManyStreams: there are.
+        """
+        if self._count >= MAX_STREAMS:
+            raise TooManyStreams
+
+    async def stream(self, name: str, read: ReadPart, seen: Mapping[str, str]) -> AsyncIterator[str]:
+        """Yield the events of a topic, as text for the browser, until the server stops or nothing more can happen.
+
+        Args:
+            name: the topic; the same for all listeners of the same thing.
+            read: reads what it shows now. It is called in a thread.
+            seen: the texts of events that the browser has already.
+        """
+        topic, listener = self._topics.setdefault(name, _Topic(read)), _Listener(dict(seen))
+        topic.listeners.add(listener)
+        topic.sent_at = 0.0  # everybody gets the present state at the next turn, which comes at once
+        self._count += 1
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll(), name="live")
+        try:
+            yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
+            listener.put(topic.events, is_over=False)
+            async for text in self._follow(listener):
+                yield text
+        finally:
+            self._count -= 1
+            topic.listeners.discard(listener)
+            if not topic.listeners:
+                self._topics.pop(name, None)
+
+    async def _follow(self, listener: _Listener) -> AsyncIterator[str]:
+        began = beat = time.monotonic()
+        while not self.is_stopping() and time.monotonic() - began < MAX_STREAM_SECONDS:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(listener.news.wait(), STOP_CHECK_SECONDS)
+            listener.news.clear()
+            waiting, listener.waiting = listener.waiting, {}
+            for event, text in waiting.items():
+                yield self._format(event, text)
+            if listener.is_over:
+                yield self._format("over", "over")
+                return
+            now = time.monotonic()
+            if waiting:
+                beat = now
+            elif now - beat >= HEARTBEAT_SECONDS:
+                beat = now
+                yield ": heartbeat\n\n"
+
+    def _format(self, event: str, text: str) -> str:
+        self._number += 1
+        lines = "".join(f"data: {line}\n" for line in text.splitlines() or [""])
+        return f"id: {self._prefix}-{self._number}\nevent: {event}\n{lines}\n"
+
+    async def _poll(self) -> None:
+        while self._topics and not self.is_stopping():
+            began = time.monotonic()
+            for topic in list(self._topics.values()):
+                await self._poll_topic(topic)
+            # A slow database is asked less often.
+            spent = time.monotonic() - began
+            await asyncio.sleep(max(POLL_SECONDS - spent, spent / 2, 0.05))
+
+    async def _poll_topic(self, topic: _Topic) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            events, is_over = await loop.run_in_executor(self._reader, _read_topic, topic)
+        except FleetpatchError as error:
+            logger.warning("the live part of pages can't be read: %s", error)
+            return
+        except Exception:
+            logger.exception("the live part of pages can't be read")
+            return
+        if events is None:
+            return
+        for listener in list(topic.listeners):
+            listener.put(events, is_over=is_over)
+
+
+def _read_topic(topic: _Topic) -> tuple[Mapping[str, str] | None, bool]:
+    """Return the events to send now; None if nothing has changed."""
+    part = topic.read()
+    now = time.monotonic()
+    if part.state == topic.state and now - topic.sent_at < REPEAT_SECONDS and not part.is_last:
+        return None, False
+    events = part.render()
+    topic.state, topic.sent_at, topic.events = part.state, now, events
+    return events, part.is_last

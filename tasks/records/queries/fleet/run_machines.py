@@ -1,0 +1,193 @@
+"""Reads the machines of one run: all of them from columns, and the documents of a few."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import func, select
+
+from tasks.model import HookResult, MachinePlan, Outcome, StepRecord, Wave
+from tasks.protocols.progress_store import ProgressRow
+from tasks.protocols.records import JournalEntry, JournalMark
+from tasks.records import schema
+from tasks.records.encoding.codec import decode
+from tasks.records.encoding.rows import DocumentReader
+from tasks.records.page_tables import run_progress
+from tasks.records.sql_records import RunPlans
+from tasks.records.storage.database import Database
+from tasks.states import OperationState
+
+_CHECKPOINT_ACT = "step"  # as in tasks/steps/checkpoint.py, whose layer is above this one
+_STEPS = TypeAdapter(tuple[StepRecord, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class MachineResult:
+    """The result of a machine in a run, as lists show it."""
+
+    machine: str
+    state: str
+    reason: str
+    reboot: str
+    wave: int | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    window_exceeded_seconds: float
+    updates_installed: int
+    updates_failed: int
+
+    @property
+    def seconds(self) -> float | None:
+        """How long the run worked on it; None if it did not."""
+        if self.started_at is None or self.ended_at is None:
+            return None
+        return (self.ended_at - self.started_at).total_seconds()
+
+
+@dataclass(frozen=True, slots=True)
+class RunParts:
+    """What belongs to the run as a whole."""
+
+    waves: tuple[Wave, ...]
+    hooks: tuple[HookResult, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineDetails:
+    """What the run recorded of one machine, with its updates.
+
+    Attributes:
+        steps: steps that have ended; of a machine in progress those before the present one.
+    """
+
+    outcome: Outcome | None
+    plan: MachinePlan | None
+    steps: tuple[StepRecord, ...] = ()
+
+
+_RESULT_COLUMNS = [schema.outcomes.columns[each.name] for each in fields(MachineResult)]
+_PROGRESS_COLUMNS = [run_progress.columns[each.name] for each in fields(ProgressRow)]
+
+
+def read_machine_results(database: Database, run_id: str) -> dict[str, MachineResult]:
+    """Return the results of all machines that have one, by name, sorted by name.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    query = select(*_RESULT_COLUMNS).where(schema.outcomes.c.run_id == run_id).order_by(schema.outcomes.c.machine)
+    with database.begin_read("read the results of a run") as connection:
+        return {row[0]: MachineResult(*row) for row in connection.execute(query).tuples()}
+
+
+def read_assessed_machines(database: Database, run_id: str) -> dict[str, MachineResult]:
+    """Return the assessments of a run as results, for runs that have recorded no results; sorted by name.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = schema.assessments
+    columns = (table.c.machine, table.c.known, table.c.error_message, table.c.at, table.c.urgent, table.c.other)
+    query = select(*columns).where(table.c.run_id == run_id).order_by(table.c.machine, table.c.number)
+    found: dict[str, MachineResult] = {}
+    with database.begin_read("read the assessments of a run") as connection:
+        for machine, is_known, error, at, urgent, other in connection.execute(query).tuples():
+            state = OperationState.SUCCEEDED if is_known else OperationState.FAILED
+            reason = f"{urgent} critical and security updates and {other} others are pending" if is_known else error
+            found[machine] = MachineResult(machine, state.value, reason, "Unknown", None, at, None, 0.0, 0, 0)
+    return found
+
+
+def read_progress(database: Database, run_id: str) -> dict[str, ProgressRow]:
+    """Return what the machines of an unfinished run do, by name, in the order of the run; "" is the run itself.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = run_progress
+    query = select(*_PROGRESS_COLUMNS).where(table.c.run_id == run_id).order_by(table.c.position, table.c.machine)
+    with database.begin_read("read the progress of a run") as connection:
+        return {row[0]: ProgressRow(*row) for row in connection.execute(query).tuples()}
+
+
+def read_run_parts(database: Database, run_id: str) -> RunParts | None:
+    """Return waves, hooks and notes; None if none are recorded yet.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = schema.run_plans
+    with database.begin_read("read the waves of a run") as connection:
+        query = select(table.c.document).where(table.c.run_id == run_id)
+        document = connection.execute(query).scalar_one_or_none()
+    if document is None:
+        return None
+    kept = decode(RunPlans, document)
+    return RunParts(kept.waves, kept.hooks, kept.notes)
+
+
+def count_planned_machines(database: Database, run_id: str) -> int:
+    """Return how many machines have a recorded plan.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = schema.machine_plans
+    with database.begin_read("count plans") as connection:
+        return connection.execute(select(func.count()).select_from(table).where(table.c.run_id == run_id)).scalar_one()
+
+
+def read_machine_details(database: Database, run_id: str, names: Sequence[str]) -> Mapping[str, MachineDetails]:
+    """Return the details of a few machines, not more than some hundred.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    reader = DocumentReader()
+    outcomes, plans, journal = schema.outcomes, schema.machine_plans, schema.journal
+    newest = (
+        select(func.max(journal.c.number))
+        .where(journal.c.run_id == run_id, journal.c.machine.in_(names))
+        .where(journal.c.act == _CHECKPOINT_ACT, journal.c.mark == JournalMark.AFTER.value)
+        .group_by(journal.c.machine)
+    )
+    with database.begin_read("read the machines of a run") as connection:
+        found = {
+            each.machine: each
+            for row in connection.execute(
+                select(outcomes.c.document, outcomes.c.updates).where(
+                    outcomes.c.run_id == run_id, outcomes.c.machine.in_(names)
+                )
+            ).tuples()
+            for each in [reader.decode_outcome(*row)]
+        }
+        planned = {
+            each.machine: each
+            for row in connection.execute(
+                select(plans.c.document, plans.c.updates).where(plans.c.run_id == run_id, plans.c.machine.in_(names))
+            ).tuples()
+            for each in [reader.decode_plan(*row)]
+        }
+        open_names = [name for name in names if name not in found]
+        entries = (
+            connection.execute(select(journal.c.document).where(journal.c.number.in_(newest))).scalars().all()
+            if open_names
+            else []
+        )
+    steps = {entry.machine: _parse_steps(entry) for entry in (decode(JournalEntry, each) for each in entries)}
+    return {
+        name: MachineDetails(
+            found.get(name), planned.get(name), found[name].steps if name in found else steps.get(name, ())
+        )
+        for name in names
+    }
+
+
+def _parse_steps(entry: JournalEntry) -> tuple[StepRecord, ...]:
+    """Return the steps of a checkpoint. One that can't be read has none: they are only shown."""
+    try:
+        return _STEPS.validate_python(entry.detail.get("steps", ()))
+    except ValidationError:
+        return ()
