@@ -9,7 +9,7 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -112,13 +112,16 @@ class LiveHub:
         if self._count >= MAX_STREAMS:
             raise TooManyStreams
 
-    async def stream(self, name: str, read: ReadPart, seen: Mapping[str, str]) -> AsyncIterator[str]:
+    async def stream(
+        self, name: str, read: ReadPart, seen: Mapping[str, str], is_gone: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[str]:
         """Yield the events of a topic, as text for the browser, until the server stops or nothing more can happen.
 
         Args:
             name: the topic; the same for all listeners of the same thing.
             read: reads what it shows now. It is called in a thread.
             seen: the texts of events that the browser has already.
+            is_gone: returns whether the browser has left. Nothing else says so before something is sent.
         """
         topic, listener = self._topics.setdefault(name, _Topic(read)), _Listener(dict(seen))
         topic.listeners.add(listener)
@@ -129,7 +132,7 @@ class LiveHub:
         try:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
             listener.put(topic.events, is_over=False)
-            async for text in self._follow(listener):
+            async for text in self._follow(listener, is_gone):
                 yield text
         finally:
             self._count -= 1
@@ -137,11 +140,13 @@ class LiveHub:
             if not topic.listeners:
                 self._topics.pop(name, None)
 
-    async def _follow(self, listener: _Listener) -> AsyncIterator[str]:
+    async def _follow(self, listener: _Listener, is_gone: Callable[[], Awaitable[bool]]) -> AsyncIterator[str]:
         began = beat = time.monotonic()
         while not self.is_stopping() and time.monotonic() - began < MAX_STREAM_SECONDS:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(listener.news.wait(), STOP_CHECK_SECONDS)
+            if await is_gone():
+                return
             listener.news.clear()
             waiting, listener.waiting = listener.waiting, {}
             for event, text in waiting.items():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
@@ -19,14 +19,14 @@ _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
 
 
 @router.get("/live/runs")
-async def stream_runs(request: Request) -> StreamingResponse:
+async def stream_runs(request: Request) -> Response:
     """Send the runs in progress, for the overview."""
     context = get_context(request)
     return _answer(request, "runs", lambda: read_part(context), {})
 
 
 @router.get("/live/runs/{run_id}")
-async def stream_run(request: Request, run_id: str, seen: str = "") -> StreamingResponse:
+async def stream_run(request: Request, run_id: str, seen: str = "") -> Response:
     """Send what a run does. ``seen`` is the version of the list of machines that the page has."""
     context = get_context(request)
     if await run_in_threadpool(find_line, context.records.database, run_id) is None:
@@ -34,10 +34,11 @@ async def stream_run(request: Request, run_id: str, seen: str = "") -> Streaming
     return _answer(request, f"run {run_id}", RunTopic(context, run_id).read, {"machines": seen})
 
 
-def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str]) -> StreamingResponse:
+def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str]) -> Response:
     hub = get_context(request).live
     try:
         hub.require_place()
     except TooManyStreams:
-        raise HTTPException(503, "Too many browsers follow runs now.", {"Retry-After": "30"}) from None
-    return StreamingResponse(hub.stream(topic, read, seen), media_type="text/event-stream", headers=_HEADERS)
+        return PlainTextResponse("Too many browsers follow runs now.\n", 503, {"Retry-After": "30"})
+    events = hub.stream(topic, read, seen, request.is_disconnected)
+    return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Connection, RowMapping, Text, case, cast, exists, func, or_, select
 
@@ -168,7 +169,6 @@ _PATHS: Mapping[str, tuple[str, ...]] = {
     "window_end": ("window", "end"),
     "zone": ("window", "zone"),
 }
-_OPTIONAL = frozenset({"ended_at", "window_start", "window_end"})
 
 
 def _read_value(connection: Connection, *path: str) -> ColumnElement[str]:
@@ -180,9 +180,9 @@ def _read_value(connection: Connection, *path: str) -> ColumnElement[str]:
 
 
 def _build_line(row: RowMapping) -> RunLine:
-    values = dict(row)
-    values["window_start"], values["window_end"] = _parse_time(row["window_start"]), _parse_time(row["window_end"])
-    return RunLine(**{name: value if value is not None or name in _OPTIONAL else "" for name, value in values.items()})
+    values: dict[str, Any] = {name: "" if value is None else value for name, value in row.items()}
+    times = {name: _parse_time(values[name]) for name in ("window_start", "window_end")}
+    return RunLine(**(values | times | {"ended_at": row["ended_at"]}))
 
 
 def _parse_time(text: str | None) -> datetime | None:

@@ -1,0 +1,255 @@
+"""Server-sent events: what happens in runs arrives, one reader serves all browsers, and no stream holds up the end."""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from deployments.web.live import hub, overview
+from tasks.errors import RecordsUnavailable
+from tasks.model import RunInfo
+from tasks.protocols.clock import SystemClock
+from tasks.protocols.progress_store import ProgressRow
+from tasks.records.run_progress import SqlRunProgress
+from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
+from tasks.states import OperationState
+from tests.support import builders as make
+from tests.support.browser import browser  # noqa: F401 - a fixture
+from tests.support.web_process import web_process
+from tests.support.web_site import Site, serve_site
+
+SECONDS = 15.0
+RUN = "live-1"
+
+
+@dataclass
+class Events:
+    """The events of a stream that is read in a thread."""
+
+    response: httpx.Response
+    found: list[dict[str, str]] = field(default_factory=list)
+    comments: int = 0
+    is_over: bool = False
+
+    def follow(self) -> None:
+        event: dict[str, str] = {}
+        try:
+            for line in self.response.iter_lines():
+                name, _, value = line.partition(":")
+                if line.startswith(":"):
+                    self.comments += 1
+                elif line:
+                    event[name] = f"{event[name]}\n{value[1:]}" if name in event else value[1:]
+                elif event:
+                    self.found.append(event)
+                    event = {}
+        except httpx.HTTPError:
+            pass
+        self.is_over = True
+
+    def wait_for(self, name: str, text: str = "") -> dict[str, str]:
+        """Wait for an event with a text, and return it."""
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until:
+            for each in list(self.found):
+                if each.get("event") == name and text in each.get("data", ""):
+                    return each
+            time.sleep(0.02)
+        raise AssertionError(f"no event {name!r} with {text!r}: {self.found}")
+
+
+@contextmanager
+def listen(url: str, path: str) -> Iterator[Events]:
+    with (
+        httpx.Client(base_url=url, trust_env=False, timeout=httpx.Timeout(30.0)) as client,
+        client.stream("GET", path) as response,
+    ):
+        assert response.status_code == 200
+        assert response.headers["content-type"].startswith("text/event-stream")
+        assert response.headers["cache-control"] == "no-store"
+        events = Events(response)
+        thread = threading.Thread(target=events.follow, daemon=True)
+        thread.start()
+        try:
+            yield events
+        finally:  # a close alone waits for the thread that reads
+            with suppress(OSError):
+                response.extensions["network_stream"].get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    until = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < until, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with serve_site(tmp_path) as site:
+        yield site
+
+
+def begin_run(records: SqlRecords, run_id: str = RUN) -> RunInfo:
+    """Record an assessment that is in progress."""
+    now = SystemClock().now()
+    run = make.make_run(
+        id=run_id, kind="assess", window=None, state=OperationState.IN_PROGRESS, started_at=now, ended_at=None
+    )
+    records.save(run)
+    tell(records, "", "", run_id)
+    return run
+
+
+def tell(records: SqlRecords, machine: str, message: str, run_id: str = RUN) -> None:
+    now = SystemClock().now()
+    SqlRunProgress(records.database).save(
+        run_id, [ProgressRow(machine, "assess", "InProgress", None, message, now, now, None, 0)]
+    )
+
+
+def end_run(records: SqlRecords, run: RunInfo) -> None:
+    outcome = make.make_outcome(machine="web-1", run_id=run.id, state=OperationState.SUCCEEDED)
+    records.save(outcome)
+    records.save(replace(run, state=OperationState.SUCCEEDED, ended_at=run.started_at + timedelta(seconds=5)))
+
+
+def test_news_of_a_run_arrive_until_it_is_over(site: Site) -> None:
+    run = begin_run(site.records)
+    with listen(site.url, f"/live/runs/{RUN}") as events, listen(site.url, "/live/runs") as runs:
+        first = events.wait_for("now")
+        assert first["id"]
+        runs.wait_for("runs", RUN)
+        tell(site.records, "web-1", "<b>reading packages</b>")
+        second = events.wait_for("now", "&lt;b&gt;reading packages")
+        assert second["id"] != first["id"]
+        events.wait_for("machines")
+        runs.wait_for("runs", "&lt;b&gt;reading packages")
+        end_run(site.records, run)
+        events.wait_for("over")
+        wait_until(lambda: events.is_over)
+        runs.wait_for("runs", "No run is in progress")
+        assert not runs.is_over
+
+
+def test_what_a_browser_has_is_not_sent_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HEARTBEAT_SECONDS", 0.3)
+    begin_run(site.records)
+    with listen(site.url, f"/live/runs/{RUN}") as events:
+        version = events.wait_for("machines")["data"]
+        wait_until(lambda: events.comments >= 2)
+        count = len(events.found)
+        wait_until(lambda: events.comments >= 6)
+        assert len(events.found) == count
+    with listen(site.url, f"/live/runs/{RUN}?seen={version}") as events:
+        events.wait_for("now")
+        wait_until(lambda: events.comments >= 2)
+        assert [each for each in events.found if each.get("event") == "machines"] == []
+
+
+def test_one_reader_serves_all_browsers_and_stops_after_the_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[float] = []
+    read = overview.read_live_runs
+
+    def count(context: object) -> object:
+        reads.append(time.monotonic())
+        return read(context)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overview, "read_live_runs", count)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(listen(site.url, "/live/runs")) for _ in range(12)]
+        for each in streams:
+            each.wait_for("runs")
+        assert site.context.live.stream_count == 12
+        began, before = time.monotonic(), len(reads)
+        wait_until(lambda: len(reads) >= before + 3)
+        assert len(reads) - before <= 2 + (time.monotonic() - began) / hub.POLL_SECONDS
+    wait_until(lambda: site.context.live.stream_count == 0)
+    time.sleep(1.2 * hub.POLL_SECONDS)
+    before = len(reads)
+    time.sleep(2 * hub.POLL_SECONDS)
+    assert len(reads) == before
+
+
+def test_streams_are_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MAX_STREAMS", 2)
+    with listen(site.url, "/live/runs") as one, listen(site.url, "/live/runs") as two:
+        one.wait_for("runs")
+        two.wait_for("runs")
+        answer = site.get("/live/runs")
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "30"
+    wait_until(lambda: site.context.live.stream_count == 0)
+    with listen(site.url, "/live/runs") as one:
+        one.wait_for("runs")
+
+
+def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, is_away = overview.read_live_runs, threading.Event()
+
+    def fail(context: object) -> object:
+        if is_away.is_set():
+            raise RecordsUnavailable("away")
+        return read(context)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(overview, "read_live_runs", fail)
+    with listen(site.url, "/live/runs") as events:
+        events.wait_for("runs", "No run")
+        is_away.set()
+        begin_run(site.records)
+        time.sleep(1.5 * hub.POLL_SECONDS)
+        is_away.clear()
+        events.wait_for("runs", RUN)
+
+
+def test_the_server_ends_soon_with_open_streams(tmp_path: Path) -> None:
+    with ExitStack() as stack:
+        with serve_site(tmp_path) as site:
+            streams = [stack.enter_context(listen(site.url, "/live/runs")) for _ in range(5)]
+            for each in streams:
+                each.wait_for("runs")
+            began = time.monotonic()
+        assert time.monotonic() - began < 5.0
+        wait_until(lambda: all(each.is_over for each in streams))
+
+
+def test_a_browser_comes_back_after_the_pages_were_killed(
+    tmp_path: Path,
+    browser: Browser,  # noqa: F811
+) -> None:
+    """The page is never loaded again: the stream connects by itself, and shows what is true then."""
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    with (
+        open_records(url) as records,
+        web_process({"FLEETPATCH_RECORDS_URL": url}, tmp_path / "web.log") as web,
+    ):
+        run = begin_run(records)
+        page = browser.new_page()
+        page.goto(f"{web.url}/runs/{RUN}")
+        page.evaluate("window.__notReloaded = true")
+        tell(records, "web-1", "before")
+        expect(page.locator("#live")).to_contain_text("before", timeout=30_000)
+        web.kill()
+        expect(page.locator("#live .connection")).to_contain_text("not connected", timeout=30_000)
+        tell(records, "web-1", "meanwhile")
+        web.start()
+        began = time.monotonic()
+        expect(page.locator("#live")).to_contain_text("meanwhile", timeout=30_000)
+        assert time.monotonic() - began < 10.0
+        expect(page.locator("#live .connection")).to_have_text("", timeout=30_000)
+        tell(records, "web-2", "after")
+        expect(page.locator("#result")).to_contain_text("web-2", timeout=30_000)
+        end_run(records, run)
+        expect(page.locator("h1")).to_contain_text("Succeeded", timeout=30_000)
+        assert page.locator("#live").count() == 0
+        assert page.evaluate("window.__notReloaded") is True
+        page.close()
