@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flows.notify.messages import Message, build_message
 from flows.ports.ports import Notifier
+from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest
 from inventory.credentials import Credential, parse_reference
 from tasks.errors import CredentialError, FleetpatchError
@@ -56,7 +57,8 @@ class AppriseNotifier:
     def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
         """Queue the messages. Return at once, and never raise because of a failure to send."""
         if self.has_target(occasion):
-            self.send(occasion, build_message(occasion, report), f"that the run {_describe_occasion(occasion)}")
+            message = build_message(occasion, report, read_web_url(), read_web_url(variable=PREFECT_UI_URL_VARIABLE))
+            self.send(occasion, message, f"that the run {_describe_occasion(occasion)}")
 
     def has_target(self, occasion: NotificationEvent) -> bool:
         """Return whether anybody wants to be told of such an event."""

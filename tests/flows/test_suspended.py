@@ -251,7 +251,7 @@ def test_a_wave_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage
 
     stage.resume()
 
-    states = [(wave.name, wave.state_name) for wave in stage.shown()]
+    states = [(short_wave_name(wave.name), wave.state_name) for wave in stage.shown()]
     assert states[0] == ("wave-1", "Crashed")
     assert states[1:] != []
     assert {state for _, state in states[1:]} == {"Completed"}
