@@ -43,9 +43,7 @@ _FAILURE_OCCASIONS = frozenset({NotificationEvent.FAILED, NotificationEvent.MISS
 _PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITING, NotificationEvent.STARTED})
 
 
-def build_message(
-    occasion: NotificationEvent, report: RunReport, web_url: str = "", prefect_url: str = ""
-) -> Message:
+def build_message(occasion: NotificationEvent, report: RunReport, web_url: str = "", prefect_url: str = "") -> Message:
     """Return the message for an event of a run, from the report so far.
 
     Args:

@@ -38,6 +38,7 @@ from tasks.records.setup import open_records
 from tasks.reporting.writer import write_report
 from tasks.states import NotificationEvent, OperationState
 from tasks.steps.context.stop_token import StopToken
+from tests.flows.prefect_view import short_wave_name
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -100,7 +101,7 @@ class Stage:
 
     def waves(self) -> list[tuple[str, object]]:
         """Names and numbers of the waves that Prefect shows, in the order in which they began."""
-        return [(wave.name, wave.parameters.get("number")) for wave in self.shown()]
+        return [(short_wave_name(wave.name), wave.parameters.get("number")) for wave in self.shown()]
 
     def shown(self) -> list[FlowRun]:
         assert self.run is not None
