@@ -24,7 +24,13 @@ from flows.automatic.flow import patch_automatically
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
-from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_deployment_name, build_fleet_tag
+from flows.prefect_api.tags import (
+    MANAGED_TAG,
+    build_configuration_tag,
+    build_deployment_name,
+    build_fleet_tag,
+    build_shown_tag,
+)
 from flows.reconcile import reconcile_fleet
 from flows.request.automatic_request import AutomaticRequest
 
@@ -128,7 +134,7 @@ def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str,
         pool,
         parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
         schedules=[build_interval_schedule(AUTOMATIC_NAME, AUTOMATIC_INTERVAL_SECONDS)],
-        tags=[build_configuration_tag(AUTOMATIC_NAME)],
+        tags=[build_shown_tag(AUTOMATIC_NAME), build_configuration_tag(AUTOMATIC_NAME)],
         at_once=1,
     )
 

@@ -14,12 +14,14 @@ from deployments.sync.plan import require_names_not_taken
 from flows.assess import assess_fleet
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
+from flows.plan import plan_fleet
 from flows.reconcile import reconcile_fleet
 
 STORED = {
     "flows.assess.assess_fleet": assess_fleet,
     "flows.patch.patch_fleet": patch_fleet,
     "flows.patch.resume_fleet": resume_fleet,
+    "flows.plan.plan_fleet": plan_fleet,
     "flows.reconcile.reconcile_fleet": reconcile_fleet,
     "flows.upkeep.prune_records": prune_records,
     "flows.upkeep.report_fleet": report_fleet,
