@@ -167,7 +167,9 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     seen = look(run_id, tasks=len(calls) + 1)
     assert seen.waves == {"wave-1": "Completed", "wave-2": "Failed"}
     assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
-    assert len(artifacts(run_id)) == 4
+    # The plan and the progress are for the time of the run: they may be missing.
+    shown = set(artifacts(run_id)) - {"fleetpatch-patch-plan", "fleetpatch-patch-progress"}
+    assert len(shown) == 4
     told = [
         each.getMessage()
         for each in caplog.records
