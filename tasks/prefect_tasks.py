@@ -151,9 +151,13 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
     """
     files = f"{directory} on {platform.node()}" if directory else ""
     key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps a history per key
-    create_markdown_artifact(f"{link}{render_summary(report.report)}", key=f"{key}-summary", description=f"Run {run_id}")
     create_markdown_artifact(
-        f"{link}{render_markdown_report(report.report, files)}", key=f"{key}-report", description=f"Whole report of {run_id}"
+        f"{link}{render_summary(report.report)}", key=f"{key}-summary", description=f"Run {run_id}"
+    )
+    create_markdown_artifact(
+        f"{link}{render_markdown_report(report.report, files)}",
+        key=f"{key}-report",
+        description=f"Whole report of {run_id}",
     )
     create_table_artifact(
         build_machine_rows(report.report), key=f"{key}-machines", description=f"Machines of run {run_id}"

@@ -59,11 +59,13 @@ def test_a_run_and_its_waves_say_what_they_are(
     assert link in shown.data.partition("## Plan of run")[0]
     assert "approve" not in shown.data.lower()
     done = wait_for(
-        lambda: (found := artifacts(flow_run_id).get("fleetpatch-patch-progress")) and "3 of 3" in found.data and found
+        lambda: (
+            (found := artifacts(flow_run_id).get("fleetpatch-patch-progress")) and "3 of 3" in str(found.data) and found
+        )
     )
     assert "| 1 | 2 | 0 | 2 Succeeded |" in done.data
     assert "| 2 | 1 | 0 | 1 Succeeded |" in done.data
-    assert artifacts(flow_run_id)["fleetpatch-patch-summary"].data.startswith("[Open run ")
+    assert str(artifacts(flow_run_id)["fleetpatch-patch-summary"].data).startswith("[Open run ")
 
 
 def test_an_assessment_says_its_scope(fleet: SimFleet, client: SyncPrefectClient, tmp_path: Any) -> None:

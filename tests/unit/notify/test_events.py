@@ -77,7 +77,6 @@ def test_a_failed_machine_in_cef() -> None:
     (event,) = build_machine_events(NotificationEvent.FAILED, ended("a=b|c\\d\nnext"), AT, "https://p.example.org")
     event_id = event.id
     run_id = make.RUN_ID
-    assert event.at == ended().outcomes[0].ended_at or AT
     moment = int(event.at.timestamp() * 1000)
     text = render_cef(event, "0.1.0")
     assert text.startswith(
@@ -173,10 +172,14 @@ def test_a_webhook_is_signed_and_tried_again_with_the_same_id(receiver: Receiver
     assert (told["type"], told["run"]["configuration"]) == ("fleetpatch.failed", "web")
 
 
+def no_wait(seconds: float) -> None:
+    raise AssertionError(f"it waits {seconds} s")
+
+
 @pytest.mark.parametrize("status", [302, 400, 404])
 def test_a_refusal_is_not_repeated(receiver: Receiver, status: int) -> None:
     receiver.statuses = [status]
-    assert not send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=pytest.fail)
+    assert not send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=no_wait)
     assert len(receiver.got) == 1
 
 

