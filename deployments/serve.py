@@ -14,6 +14,7 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
+from flows.plan import plan_fleet
 from flows.reconcile import reconcile_fleet
 
 RECONCILE_INTERVAL = timedelta(minutes=5)
@@ -21,7 +22,7 @@ RECONCILE_INTERVAL = timedelta(minutes=5)
 
 def build_served_deployments() -> list[RunnerDeployment]:
     """Return one deployment for each flow. Only reconcile-fleet has a schedule; people start the others."""
-    flows: tuple[Flow[Any, Any], ...] = (assess_fleet, patch_fleet, resume_fleet, reconcile_fleet)
+    flows: tuple[Flow[Any, Any], ...] = (assess_fleet, plan_fleet, patch_fleet, resume_fleet, reconcile_fleet)
     deployments = (
         flow.to_deployment(
             name="scheduled" if flow is reconcile_fleet else "on-demand",

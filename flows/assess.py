@@ -1,9 +1,13 @@
 """The flow assess_fleet: read machines and record their pending updates. It changes nothing."""
 
+from dataclasses import replace
+
 from prefect import flow
 from prefect.runtime import flow_run
 
+from flows.engine.run_info import build_run_id
 from flows.execution import execute
+from flows.flow_execution import name_flow_run
 from flows.ports.caller import current_caller
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
@@ -11,6 +15,7 @@ from flows.prefect_runtime.runner import build_prefect_runner
 from flows.request.assess_request import AssessRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
+from tasks.protocols.clock import SystemClock
 from tasks.states import OperationState
 
 
@@ -28,12 +33,10 @@ def assess_fleet(request: AssessRequest) -> RunReport:
         FleetPatchFailed: a machine could not be assessed; ``report`` of the error is the complete report.
         InventoryError: the inventory or the scope is not usable.
     """
-    report = execute(
-        request,
-        name_starter(log_to_flow_run(current_caller())),
-        build_prefect_runner,
-        flow_run_id=str(flow_run.get_id() or ""),
-    )
+    caller, flow_run_id = name_starter(log_to_flow_run(current_caller())), str(flow_run.get_id() or "")
+    caller = replace(caller, run_id=caller.run_id or build_run_id(SystemClock().now()))
+    name_flow_run(request, caller.run_id or "")
+    report = execute(request, caller, build_prefect_runner, flow_run_id=flow_run_id)
     failed = report.count_machines(OperationState.FAILED)
     if failed:
         raise FleetPatchFailed(f"{failed} of {len(report.outcomes)} machines could not be assessed", report=report)

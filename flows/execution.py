@@ -12,12 +12,13 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords
 from flows.engine.run_info import build_run_id, build_window
 from flows.ports.caller import Caller, find_starter_name
-from flows.ports.ports import Ports, Runner
+from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
 from tasks.model import RunReport
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reporting.report_directory import require_writable_directory
+from tasks.steps.context.stop_token import StopToken
 
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
 
@@ -100,13 +101,21 @@ def _execute_with_lease(
             if caller.report_errors is None
             else caller.report_errors.__setitem__,
         )
+        runner = build_runner(request, ports)
+        ports = replace(ports, gate=functools.partial(_show_plan_first, runner, ports.gate))
         fleet_run = FleetRun(
             request,
             ports,
-            build_runner(request, ports),
+            runner,
             run_id=run_id,
             flow_run_id=flow_run_id,
             started_by=starter,
             resume_state=resume_state,
         )
         return fleet_run.execute()
+
+
+def _show_plan_first(runner: Runner, gate: Gate, planned: RunReport, stop_token: StopToken) -> GateDecision:
+    """Show the plan, then ask whether the run may begin. A resumed run shows it again, in its own flow run."""
+    runner.show_plan(planned)
+    return gate(planned, stop_token)

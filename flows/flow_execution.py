@@ -10,17 +10,19 @@ from prefect.states import Cancelled, Failed
 
 from flows.admission import AdmittedRun, RefusedRun, admit_run, retry_while_records_unavailable
 from flows.engine.lease_renewer import LEASE_SECONDS
+from flows.engine.run_info import build_window
 from flows.engine.suspension import find_suspension, record_suspend_request
 from flows.execution import execute
 from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_names import build_flow_run_name, rename_flow_run
 from flows.prefect_runtime.flow_run_origin import read_flow_run_origin
 from flows.prefect_runtime.flow_run_states import build_final_state, correct_flow_run_state, was_flow_run_cancelled
-from flows.prefect_runtime.runner import build_prefect_runner
+from flows.prefect_runtime.runner import BackgroundCall, build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
-from flows.request.patch_request import PatchRequest
+from flows.request import PatchRequest, RunRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import SystemClock
@@ -64,6 +66,7 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
     request: PatchRequest | str
     if isinstance(run, AdmittedRun):
         request, run_id = run.request, run.run_id
+        name_flow_run(request, run_id)
     else:
         request = run_id = run if isinstance(run, str) else run.run.id
     if isinstance(run, AbandonedRun):
@@ -84,6 +87,19 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
         return report
     failed = FleetPatchFailed(failure, report=report, hint=f"fleetpatch show {report.run.id}")
     return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
+
+
+def name_flow_run(request: RunRequest, run_id: str) -> None:
+    """Rename this flow run for the run that begins in it, in the background. The name never delays or fails the run."""
+    window = build_window(request, SystemClock().now())
+    rename_in_background(build_flow_run_name(request, run_id, window))
+
+
+def rename_in_background(name: str) -> None:
+    """Give this flow run another name, in the background."""
+    flow_run_id = str(flow_run.get_id() or "")
+    if flow_run_id:
+        BackgroundCall("the name of the flow run", functools.partial(rename_flow_run, flow_run_id, name))
 
 
 def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:

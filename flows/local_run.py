@@ -47,6 +47,9 @@ class LocalRunner:
         """Call the step's function."""
         return execute_step(context, step)
 
+    def show_plan(self, planned: RunReport) -> None:
+        """Show nothing: the command prints the plan itself."""
+
     def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:  # noqa: ARG002 - the seam's
         """Call the body."""
         return body()

@@ -10,9 +10,11 @@ from flows.flow_execution import (
     cast_to_report,
     continue_earlier_run,
     execute_in_flow,
+    rename_in_background,
     wait_for_earlier_process,
 )
 from flows.ports.caller import Caller, current_caller
+from flows.prefect_runtime.flow_run_names import build_resume_name
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
@@ -87,6 +89,7 @@ def resume_fleet(run_id: str, settle: bool = False, if_abandoned: bool = False) 
     if settle:
         caller.stop_token.request_stop("the run is only finalized")
     run = _find_run_to_resume(run_id, caller)
+    rename_in_background(build_resume_name(run.id))
     if run.state not in UNFINISHED_RUN_STATES and (flow_run.run_count or 0) > 1:
         return continue_earlier_run(run, caller)
     if not if_abandoned:

@@ -139,7 +139,7 @@ def validate_machine(work: MachineContext) -> MachineState | State[OpaqueMachine
 
 
 @task(name="report", task_run_name="report {run_id}", cache_policy=NO_CACHE, persist_result=False)
-def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None = None) -> None:
+def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None = None, link: str = "") -> None:
     """Show the report as artifacts of the flow run.
 
     Args:
@@ -147,12 +147,17 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
         report: report of the run.
         directory: folder of the report files on the controller. The text names it without a link, because browsers do
             not open links to local files.
+        link: Markdown with the link to the run's page, which stands first; "" for none.
     """
     files = f"{directory} on {platform.node()}" if directory else ""
     key = f"fleetpatch-{report.report.run.kind}"  # one key for all runs: Prefect keeps a history per key
-    create_markdown_artifact(render_summary(report.report), key=f"{key}-summary", description=f"Run {run_id}")
     create_markdown_artifact(
-        render_markdown_report(report.report, files), key=f"{key}-report", description=f"Whole report of {run_id}"
+        f"{link}{render_summary(report.report)}", key=f"{key}-summary", description=f"Run {run_id}"
+    )
+    create_markdown_artifact(
+        f"{link}{render_markdown_report(report.report, files)}",
+        key=f"{key}-report",
+        description=f"Whole report of {run_id}",
     )
     create_table_artifact(
         build_machine_rows(report.report), key=f"{key}-machines", description=f"Machines of run {run_id}"

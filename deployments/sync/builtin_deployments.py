@@ -24,7 +24,14 @@ from flows.automatic.flow import patch_automatically
 from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
-from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_deployment_name, build_fleet_tag
+from flows.plan import plan_fleet
+from flows.prefect_api.tags import (
+    MANAGED_TAG,
+    build_configuration_tag,
+    build_deployment_name,
+    build_fleet_tag,
+    build_shown_tag,
+)
 from flows.reconcile import reconcile_fleet
 from flows.request.automatic_request import AutomaticRequest
 
@@ -51,6 +58,7 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
     )
     deployments = [
         build_deployment(assess_fleet, on_demand_name, fleet, pool),
+        build_deployment(plan_fleet, on_demand_name, fleet, pool),
         build_deployment(patch_fleet, on_demand_name, fleet, pool),
         build_deployment(resume_fleet, on_demand_name, fleet, pool),
         build_deployment(stage_fleet, on_demand_name, fleet, pool),
@@ -128,7 +136,7 @@ def build_automatic_deployment(request: AutomaticRequest, fleet: str, pool: str,
         pool,
         parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
         schedules=[build_interval_schedule(AUTOMATIC_NAME, AUTOMATIC_INTERVAL_SECONDS)],
-        tags=[build_configuration_tag(AUTOMATIC_NAME)],
+        tags=[build_shown_tag(AUTOMATIC_NAME), build_configuration_tag(AUTOMATIC_NAME)],
         at_once=1,
     )
 
@@ -142,9 +150,13 @@ def find_former_names(builtin_deployments: Sequence[Deployment], fleet: str) -> 
 
 @functools.cache
 def _build_parameter_schema(flow: AnyFlow) -> Mapping[str, object]:
-    """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow."""
+    """Return the parameter schema of a flow as Prefect returns it, with lists for tuples. Cached, as it is slow.
+
+    Prefect's server checks parameters by it before a run exists. Without ``additionalProperties`` it accepts unknown
+    parameters, and the run fails when it starts.
+    """
     schema: dict[str, object] = json.loads(json.dumps(parameter_schema(flow).model_dump(exclude_unset=True)))
-    return schema
+    return {**schema, "additionalProperties": False}
 
 
 def build_interval_schedule(

@@ -21,7 +21,7 @@ from deployments.sync.builtin_deployments import (
 from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet
-from flows.prefect_api.tags import build_configuration_tag
+from flows.prefect_api.tags import build_configuration_tag, build_shown_tag
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory
 from tasks.errors import RequestError
@@ -153,7 +153,11 @@ def _build_window_deployments(
             description="\n\n".join(word for word in (configuration.form.description, words) if word),
             parameters={"request": request.model_dump(mode="json", exclude_defaults=True)},
             schedules=[new_schedule] if new_schedule is not None else [],
-            tags=[build_configuration_tag(configuration.name), *configuration.tags],
+            tags=[
+                build_shown_tag(configuration.name),
+                build_configuration_tag(configuration.name),
+                *configuration.tags,
+            ],
             at_once=MAX_CONCURRENT_RUNS,
             paused=not configuration.is_enabled,
         )

@@ -65,17 +65,16 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     Args:
         planned: the run with its plans.
         digest: the digest of the plan.
-        until: when the approval expires, as text.
+        until: when the approval expires, as text; "" if nobody must approve it.
     """
     run = planned.run
     lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]
     lines += [f"- Machines: {escape_markdown(run.scope)}", f"- Started by {escape_markdown(run.started_by)}"]
     lines += [f"- Window {escape_markdown(describe_window(run.window))}"] if run.window else []
-    lines += [f"- Can be approved until {escape_markdown(until)}", f"- Plan {digest[:12]}", ""]
-    lines += [
-        f"- To approve: `{escape_markdown(build_approve_command(run.id, digest))}`, or the form of this flow run",
-        "",
-    ]
+    lines += [f"- Can be approved until {escape_markdown(until)}"] if until else []
+    lines += [f"- Plan {digest[:12]}", ""]
+    command = escape_markdown(build_approve_command(run.id, digest))
+    lines += [f"- To approve: `{command}`, or the form of this flow run", ""] if until else []
     groups = group_identical_plans(planned.plans)
     for names, plan in groups[:MAX_GROUPS]:
         lines += _render_group(names, plan)

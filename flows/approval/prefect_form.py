@@ -30,7 +30,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import PrefectException, PrefectHTTPStatusError
 from prefect.input import RunInput, keyset_from_paused_state
 from prefect.runtime import flow_run
-from prefect.states import Cancelled, Completed, Failed, Paused
+from prefect.states import Cancelled, Completed, Failed, Paused, Running
 from pydantic import Field, ValidationError
 
 from flows.approval.answer_source import (
@@ -43,6 +43,7 @@ from flows.approval.answer_source import (
 )
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.approval.wording import describe_approval, format_moment
+from flows.ports.web_links import build_approval_url, read_web_url
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.export.markdown import escape_markdown
 from tasks.steps.context.stop_token import StopToken
@@ -51,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
 STOP_TIMEOUT_SECONDS = 5.0
+WAITING_STATE_NAME = "AwaitingApproval"
+"""The name of the state of a run that waits."""
 _PREFECT_ERRORS = (httpx.HTTPError, PrefectException, OSError, RuntimeError)
 
 WaitForDecision = Callable[[AnswerSource], Approval | None]
@@ -209,11 +212,28 @@ class PrefectForm:
                 self._publish_plan(client)
                 self._close_earlier_forms(client)
                 self._is_plan_published = True
+                self._show_on_parent(client, is_waiting=True)
             self._poll_flow_runs(client)
             if self._is_prefect_unreachable:
                 logger.info("Prefect answers again: the approval form of run %s works", self._pending.planned.run.id)
                 self._is_prefect_unreachable = False
             self._stop_event.wait(POLL_SECONDS)
+        if self._is_plan_published:
+            self._show_on_parent(client, is_waiting=False)
+
+    def _show_on_parent(self, client: SyncPrefectClient, *, is_waiting: bool) -> None:
+        """Show on the run itself that it waits, or no longer does. Its type stays Running: see the top of this file.
+
+        Another state that a person's button gave it, Cancelling or Suspended, stays.
+        """
+        present = client.read_flow_run(self._parent_flow_run_id).state
+        if present is None or not present.is_running() or (present.name == WAITING_STATE_NAME) is is_waiting:
+            return
+        link = build_approval_url(self._pending.planned.run.id, read_web_url())
+        message = f"approve or reject: {link or self._pending.planned.run.id}"
+        waiting: State[Any] = State(type=StateType.RUNNING, name=WAITING_STATE_NAME, message=message)
+        running: State[Any] = Running()
+        client.set_flow_run_state(self._parent_flow_run_id, waiting if is_waiting else running)
 
     def _poll_flow_runs(self, client: SyncPrefectClient) -> None:
         """Read both flow runs once, and act on their states."""
@@ -254,7 +274,9 @@ class PrefectForm:
         again = f"**Not accepted: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
         until = escape_markdown(format_moment(self._pending.expires_at, zone))
         artifacts = "The whole plan is among the artifacts of this flow run."
-        return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}"
+        link = build_approval_url(planned.run.id, read_web_url())
+        page = f" [Open its page]({link})." if link else ""
+        return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}{page}"
 
     def _publish_plan(self, client: SyncPrefectClient) -> None:
         """Add the plan to the artifacts of the form's flow run."""

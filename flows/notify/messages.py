@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from flows.ports.web_links import build_approval_url, build_prefect_url, build_run_url
 from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunReport
 from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
@@ -49,8 +50,15 @@ _FAILURE_OCCASIONS = frozenset({NotificationEvent.FAILED, NotificationEvent.MISS
 _PLAN_OCCASIONS = frozenset({NotificationEvent.PLANNED, NotificationEvent.WAITING, NotificationEvent.STARTED})
 
 
-def build_message(occasion: NotificationEvent, report: RunReport) -> Message:
-    """Return the message for an event of a run, from the report so far."""
+def build_message(occasion: NotificationEvent, report: RunReport, web_url: str = "", prefect_url: str = "") -> Message:
+    """Return the message for an event of a run, from the report so far.
+
+    Args:
+        occasion: the event.
+        report: the report so far.
+        web_url: the address of the pages for links; "" for none.
+        prefect_url: the address of Prefect's UI for links; "" for none.
+    """
     run = report.run
     what = sanitize_text(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
     lines = [f"Run {run.id} for {sanitize_text(run.scope, 200)}"]
@@ -60,7 +68,20 @@ def build_message(occasion: NotificationEvent, report: RunReport) -> Message:
     if occasion is NotificationEvent.WAITING:
         lines += _describe_approval(report)
     lines.append(f"More: fleetpatch show {run.id}")
+    lines += _build_links(occasion, report, web_url, prefect_url)
     return Message(f"fleetpatch: {what}: {_TITLES[occasion]}", "\n".join(lines), occasion in _FAILURE_OCCASIONS)
+
+
+def _build_links(occasion: NotificationEvent, report: RunReport, web_url: str, prefect_url: str) -> list[str]:
+    """Return the links, one a line. The addresses are the controller's own; text from machines has none."""
+    run = report.run
+    waiting = occasion is NotificationEvent.WAITING
+    links = {
+        "Approve or reject": build_approval_url(run.id, web_url) if waiting else "",
+        "Page": build_run_url(run.id, web_url),
+        "Prefect": build_prefect_url(run, prefect_url),
+    }
+    return [f"{what}: {link}" for what, link in links.items() if link]
 
 
 def _describe_plan(report: RunReport) -> list[str]:

@@ -1,4 +1,4 @@
-"""Send notifications through Apprise: in the background, with a time limit, and without effect on the run."""
+"""Send notifications and events: in the background, with a time limit, and without effect on the run."""
 
 import contextlib
 import contextvars
@@ -6,9 +6,14 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 
+from flows.notify.events import Event, build_announcement_event, build_machine_events, build_run_event
 from flows.notify.messages import Message, build_message
+from flows.notify.syslog import send_syslog
+from flows.notify.webhook import DEADLINE_SECONDS, send_webhook
 from flows.ports.ports import Notifier
+from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest
 from inventory.credentials import Credential, parse_reference
 from tasks.errors import CredentialError, FleetpatchError
@@ -20,6 +25,8 @@ CredentialReader = Callable[[str], Credential]
 FLUSH_TIMEOUT_SECONDS = 20.0
 """How long the end of a run waits for unsent messages."""
 _BLOCK_PREFIX = "block:"
+MESSAGE_KIND = "apprise"
+"""The kind of targets that get messages for people. All others get events for programs."""
 
 
 class AppriseNotifier:
@@ -46,17 +53,25 @@ class AppriseNotifier:
         self._read_credential = read_credential
         self._print_message = print_message
         self._send = send or send_with_apprise
-        self._queue: queue.SimpleQueue[tuple[NotifyRequest, str, str, Message] | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[tuple[NotifyRequest, str, str, Message | Event] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._unsent_count = 0
         self._lock = threading.Lock()
         self._is_closed = False
+        self._silent_targets: set[str] = set()
         self.undelivered: list[str] = []
 
     def __call__(self, occasion: NotificationEvent, report: RunReport) -> None:
-        """Queue the messages. Return at once, and never raise because of a failure to send."""
+        """Queue the messages and events. Return at once, and never raise because of a failure to send."""
+        about, web_url = f"that the run {_describe_occasion(occasion)}", read_web_url()
+        now = datetime.now(UTC)
         if self.has_target(occasion):
-            self.send(occasion, build_message(occasion, report), f"that the run {_describe_occasion(occasion)}")
+            prefect_url = read_web_url(variable=PREFECT_UI_URL_VARIABLE)
+            message = build_message(occasion, report, web_url, prefect_url)
+            self._queue_all(occasion.value, message, build_run_event(occasion, report, now, web_url), about)
+        if any(each.kind != MESSAGE_KIND for each in self._targets):
+            for event in build_machine_events(occasion, report, now, web_url):
+                self._queue_all(event.kind, None, event, f"of {event.title}: {event.machine['name']}")
 
     def has_target(self, occasion: NotificationEvent) -> bool:
         """Return whether anybody wants to be told of such an event."""
@@ -70,13 +85,23 @@ class AppriseNotifier:
             message: the message.
             about: what it is about, for the case that it can't be sent: "that the run is failed".
         """
-        mine = [(number, each) for number, each in enumerate(self._targets, 1) if occasion.value in each.on]
-        if not mine:
+        event = build_announcement_event(occasion.value, message, datetime.now(UTC))
+        self._queue_all(occasion.value, message, event, about)
+
+    def _queue_all(self, occasion: str, message: Message | None, event: Event, about: str) -> None:
+        """Queue the message for message services, and the event for programs."""
+        wanted = [(number, each) for number, each in enumerate(self._targets, 1) if occasion in each.on]
+        items: list[tuple[NotifyRequest, str, str, Message | Event]] = []
+        for number, each in wanted:
+            told = message if each.kind == MESSAGE_KIND else event
+            if told is not None:
+                items.append((each, _describe_target(each.to, number), about, told))
+        if not items:
             return
         with self._lock:
-            self._unsent_count += len(mine)
-        for number, each in mine:
-            self._queue.put((each, _describe_target(each.to, number), about, message))
+            self._unsent_count += len(items)
+        for item in items:
+            self._queue.put(item)
         if self._thread is None:
             run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks, and its log
             self._thread = threading.Thread(target=run, args=(self._send_queued,), name="notify", daemon=True)
@@ -107,18 +132,40 @@ class AppriseNotifier:
             if why:
                 self._record_failure(f"{shown} was not notified {about}: {why}")
 
-    def _send_message(self, target: NotifyRequest, message: Message) -> str:
-        """Send a message. Return why that failed, or ""."""
+    def _send_message(self, target: NotifyRequest, message: Message | Event) -> str:
+        """Send a message or an event. Return why that failed, or ""."""
         try:
-            found = self._read_credential(_to_credential_reference(target.to))
-            if found.secret is None:
-                return "its reference does not lead to text"
-            return "" if self._send(found.secret.reveal(), message) else "the service did not accept it"
+            accepted = self._deliver(target, message)
         except FleetpatchError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - whatever Apprise and its services raise must not cost the run
             # No error text and no traceback: Apprise's errors may contain the URL.
             return f"{type(error).__name__} while sending"
+        return "" if accepted else "the service did not accept it"
+
+    def _deliver(self, target: NotifyRequest, message: Message | Event) -> bool:
+        url = self._read_text(target.to)
+        if isinstance(message, Message):
+            return self._send(url, message)
+        if target.kind == "syslog":
+            return send_syslog(url, message)
+        # A receiver that did not answer gets the following events once: they must not all wait for it.
+        deadline = 0.0 if target.to in self._silent_targets else DEADLINE_SECONDS
+        key = self._read_text(target.key) if target.key else ""
+        accepted = send_webhook(url, key, message, deadline_seconds=deadline)
+        (self._silent_targets.discard if accepted else self._silent_targets.add)(target.to)
+        return accepted
+
+    def _read_text(self, reference: str) -> str:
+        """Return the text that a reference leads to.
+
+        Raises:
+            CredentialError: it leads to nothing, or to no text.
+        """
+        found = self._read_credential(_to_credential_reference(reference))
+        if found.secret is None:
+            raise CredentialError("its reference does not lead to text")
+        return found.secret.reveal()
 
     def _record_failure(self, what: str) -> None:
         self.undelivered.append(what)

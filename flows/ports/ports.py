@@ -115,6 +115,10 @@ class Runner(Protocol):
         """Run one step of one machine."""
         ...
 
+    def show_plan(self, planned: RunReport) -> None:
+        """Show the plan before anything begins. Return at once, and never raise."""
+        ...
+
     def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
         """Run one wave: call ``body`` once and return its result."""
         ...

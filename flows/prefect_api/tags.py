@@ -16,6 +16,14 @@ def build_configuration_tag(name: str) -> str:
     return f"{MANAGED_TAG}:configuration={name}"
 
 
+def build_shown_tag(name: str) -> str:
+    """Return the tag that shows people the configuration. No code looks for it.
+
+    Prefect's UI sorts tags by name and shows only the first ones of a run. This one comes before ``fleetpatch…``.
+    """
+    return f"configuration: {name}"
+
+
 DEFAULT_FLEET = "default"
 
 

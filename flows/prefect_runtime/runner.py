@@ -27,9 +27,12 @@ from prefect.states import Completed, Failed
 from prefect.tasks import Task
 
 from flows.ports.ports import Ports
+from flows.ports.web_links import read_web_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
 from flows.prefect_runtime.api_health import ApiMonitor
+from flows.prefect_runtime.flow_run_names import build_wave_name, describe_subject
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
+from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
 from flows.prefect_runtime.wave_subflow import WaveSubflow
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -134,14 +137,18 @@ class PrefectRunner:
         directory: the directory of report files; None: artifacts only.
         formats: the formats of the report files.
         ports: the ports of the run.
+        subject: what the run is for, in the names of its waves.
     """
 
-    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports) -> None:
+    def __init__(self, directory: Path | None, formats: Sequence[str], ports: Ports, subject: str = "run") -> None:
         self._directory = directory
         self._formats = tuple(formats)
         self._ports = ports
         self._flow_run_id = str(flow_run.get_id() or "")
+        self._subject = subject
+        self._web_url = read_web_url()
         self._api_monitor = ApiMonitor(UUID(self._flow_run_id))
+        self._artifacts = RunArtifacts(UUID(self._flow_run_id), BackgroundCall, self._web_url)
         self._background_calls: list[BackgroundCall] = []
         self._wave_subflows: list[WaveSubflow] = []
         self._shown_task_runs: dict[UUID, str] = {}  # names of steps by task run id
@@ -175,9 +182,15 @@ class PrefectRunner:
             CURRENT_ATTEMPT.reset(token)
         return attempt.get_result(context) if attempt.begun else execute_step(context, step)
 
+    def show_plan(self, planned: RunReport) -> None:
+        """Show the plan as an artifact, in the background."""
+        self._artifacts.show_plan(planned)
+
     def run_wave(self, wave: Wave, body: Callable[[], Sequence[Outcome]]) -> Sequence[Outcome]:
         """Run the wave's work in this thread, as part of its subflow if there is one."""
-        subflow = WaveSubflow(wave, self._api_monitor)
+        name = build_wave_name(self._subject, wave.number, self._artifacts.wave_count, len(wave.machines))
+        subflow = WaveSubflow(wave, self._api_monitor, name)
+        self._artifacts.begin_wave(wave)
         self._wave_subflows.append(subflow)
         self._background_calls.append(BackgroundCall(f"wave-{wave.number}", subflow.run_subflow))
         try:
@@ -188,6 +201,7 @@ class PrefectRunner:
             subflow.finish(Failed(message=f"it broke off: {type(error).__name__}: {error}"))
             raise
         subflow.finish(_build_wave_state(outcomes))
+        self._artifacts.end_wave(wave, outcomes)
         return outcomes
 
     def publish(self, report: RunReport) -> None:
@@ -258,7 +272,8 @@ class PrefectRunner:
         # Only if all ids are known: a subflow that is created now looks like one of an earlier process.
         if len(own_wave_ids) == len(self._wave_subflows):
             close_stale_waves(UUID(self._flow_run_id), own_wave_ids)
-        publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"))
+        link = render_link(report.run.id, self._web_url)
+        publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"), link)
 
 
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:
@@ -266,7 +281,7 @@ def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) ->
     directory = request.report_directory
     if isinstance(request, PatchRequest):
         directory = find_report_directory(directory)
-    return PrefectRunner(directory, request.report_formats, ports)
+    return PrefectRunner(directory, request.report_formats, ports, describe_subject(request))
 
 
 def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:

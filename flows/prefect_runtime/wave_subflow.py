@@ -25,8 +25,9 @@ from tasks.model import Wave
 class WaveSubflow:
     """A wave's subflow. It exists in a separate thread while the wave's work runs."""
 
-    def __init__(self, wave: Wave, api_monitor: ApiMonitor) -> None:
+    def __init__(self, wave: Wave, api_monitor: ApiMonitor, name: str) -> None:
         self._wave = wave
+        self._name = name
         self._api_monitor = api_monitor
         self._started = threading.Event()  # or failed to start
         self._finished = threading.Event()
@@ -54,7 +55,12 @@ class WaveSubflow:
         for last in (False, False, True):
             self._require_api()
             try:
-                parameters = {"number": wave.number, "machines": list(wave.machines), "canary": wave.canary}
+                parameters = {
+                    "number": wave.number,
+                    "machines": list(wave.machines),
+                    "canary": wave.canary,
+                    "name": self._name,
+                }
                 made = self._find_existing_flow_run() if again else None
                 if made is not None:
                     # run the subflow whose flow run already exists
@@ -104,14 +110,15 @@ class WaveSubflow:
 CURRENT_SUBFLOW: ContextVar[WaveSubflow] = ContextVar("fleetpatch_wave")
 
 
-@flow(name="patch-wave", flow_run_name="wave-{number}", persist_result=False, validate_parameters=False)
-def patch_wave(number: int, machines: list[str], canary: bool = False) -> State[None]:  # noqa: ARG001
+@flow(name="patch-wave", flow_run_name="{name}", persist_result=False, validate_parameters=False)
+def patch_wave(number: int, machines: list[str], canary: bool = False, name: str = "") -> State[None]:  # noqa: ARG001
     """Patch one wave of machines. Only patch_fleet and resume_fleet start this flow, as a subflow.
 
     Args:
         number: the number of the wave, from 1.
         machines: the names of its machines.
         canary: whether it is a canary wave.
+        name: the name of its flow run.
     """
     return CURRENT_SUBFLOW.get().wait_in_body()
 

@@ -2,6 +2,7 @@
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
+from flows.request.plan_request import PlanRequest
 from flows.request.policies import (
     ApprovalRequest,
     FreezeRequest,
@@ -21,6 +22,7 @@ __all__ = [
     "HooksRequest",
     "NotifyRequest",
     "PatchRequest",
+    "PlanRequest",
     "UpdatesRequest",
     "WavesRequest",
     "WindowRequest",

@@ -15,7 +15,18 @@ from tasks.states import HookKind, HookMode, HookPoint
 HookName = Annotated[
     str, StringConstraints(min_length=1, max_length=100, strip_whitespace=True, pattern=r"^[A-Za-z0-9][\w .-]*$")
 ]
-OccasionName = Literal["planned", "waiting", "started", "finished", "failed", "missed", "cancelled"]
+OccasionName = Literal[
+    "planned",
+    "waiting",
+    "started",
+    "finished",
+    "failed",
+    "missed",
+    "cancelled",
+    "machine_failed",
+    "machine_rebooted",
+]
+_MACHINE_OCCASIONS = frozenset({"machine_failed", "machine_rebooted"})
 
 
 class HookRequest(StrictModel):
@@ -147,15 +158,37 @@ class NotifyRequest(StrictModel):
     to: str = Field(
         max_length=MAX_REFERENCE_LENGTH,
         pattern=r"^(env|file|block|prefect):.",  # a URL here would appear in the records and in Prefect's parameters
-        description="Reference to an Apprise URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a "
-        "Prefect secret block).",
+        description="Reference to a URL, never the URL itself: `env:NAME`, `file:/path` or `block:NAME` (a Prefect "
+        "secret block).",
+    )
+    kind: Literal["apprise", "webhook", "syslog"] = Field(
+        default="apprise",
+        description="What the URL is: of a message service (`apprise`), of a program that gets JSON by POST "
+        "(`webhook`), or of a syslog server that gets CEF (`syslog`: `syslog+udp://`, `syslog+tcp://`, "
+        "`syslog+tls://`).",
+    )
+    key: str = Field(
+        default="",
+        max_length=MAX_REFERENCE_LENGTH,
+        pattern=r"^((env|file|block|prefect):.+)?$",
+        title="Signature's Key",
+        description="For webhooks: reference to the key that signs them. Empty: no signature.",
     )
     on: list[OccasionName] = Field(
         default=["waiting", "failed", "missed", "finished"],
         min_length=1,
         title="When",
-        description="The events that send a notification.",
+        description="The events that send a notification. `machine_failed` and `machine_rebooted` are sent when the "
+        "run ends, one for each machine, to webhooks and syslog only.",
     )
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Self:
+        if self.kind == "apprise" and _MACHINE_OCCASIONS & set(self.on):
+            raise ValueError("machine_failed and machine_rebooted need the kind webhook or syslog")
+        if self.key and self.kind != "webhook":
+            raise ValueError("only the kind webhook has a key")
+        return self
 
 
 class FreezeRequest(StrictModel):

@@ -72,7 +72,7 @@ def test_every_stored_entrypoint_gives_its_flow(entrypoint: str) -> None:
     assert {flow.name} == names
 
 
-NEW = {"report-compliance/on-demand"}
+NEW = {"plan-fleet/on-demand", "report-compliance/on-demand"}
 """Deployments that the older release did not have."""
 
 
@@ -83,10 +83,20 @@ def test_deploying_only_updates_and_adds(plan: SyncPlan) -> None:
     assert len(plan.actual.deployments) == len(plan.desired.deployments) - len(NEW) == 21
 
 
+def test_deploying_adds_the_tag_that_people_see(plan: SyncPlan) -> None:
+    shown = {each.full_name: each.tags[0] for each in plan.desired.deployments if each.schedules}
+    assert shown["patch-fleet/by_cron"] == "configuration: by_cron"
+
+
 def test_names_tags_and_schedules_stay(plan: SyncPlan) -> None:
     def pick(objects: DeploymentSet) -> dict[str, object]:
         return {
-            each.full_name: (each.tags, tuple(line.slug for line in each.schedules), each.paused, each.at_once)
+            each.full_name: (
+                tuple(tag for tag in each.tags if not tag.startswith("configuration: ")),
+                tuple(line.slug for line in each.schedules),
+                each.paused,
+                each.at_once,
+            )
             for each in objects.deployments
             if each.full_name not in NEW
         }
@@ -102,7 +112,7 @@ def test_requests_and_dates_of_windows_stay(plan: SyncPlan) -> None:
         for change in plan.changes
         if change.kind == "deployment"
         for each in change.differences
-        if not each.startswith(EXPECTED_DIFFERENCES)
+        if not each.startswith((*EXPECTED_DIFFERENCES, "tags: "))
     }
 
     assert differences == {("stage-fleet/web", "parameters request.window.minutes: 235.0 → nothing")}

@@ -1,5 +1,6 @@
 """What Prefect's own server says of runs, asked as the UI does."""
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -44,7 +45,13 @@ def look(flow_run_id: UUID, tasks: int) -> Seen:
             if len(ended) >= tasks or time.monotonic() > until:
                 break
             time.sleep(0.2)
-    return Seen(run, states_of(waves), states_of(steps))
+    return Seen(run, {short_wave_name(name): state for name, state in states_of(waves).items()}, states_of(steps))
+
+
+def short_wave_name(name: str) -> str:
+    """Return "wave-2" for "web: wave 2 of 5 (12 machines)"."""
+    found = re.search(r": wave (\d+)(?: of \d+)? \(\d+ machines?\)$", name)
+    return f"wave-{found[1]}" if found else name
 
 
 def states_of(runs: Sequence[Any]) -> dict[str, str]:

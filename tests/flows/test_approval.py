@@ -17,7 +17,7 @@ import httpx
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
-from prefect.client.schemas.objects import FlowRun, State
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.states import Cancelling, Running
 
@@ -162,13 +162,16 @@ def state_of(flow_run_id: UUID) -> State[Any]:
     return state
 
 
-def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(stage: Stage) -> None:
+def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETPATCH_WEB_URL", "https://p.example.org")
     seen: dict[str, Any] = {}
 
     def person() -> None:
         waiting = stage.question()
         seen["state"] = waiting.state
-        seen["parent"] = state_of(_parent_of(waiting)).name
+        seen["parent"] = state_of(_parent_of(waiting))
         seen["bad"] = [
             fill_in(waiting.id, decision="perhaps", name="anna"),
             fill_in(waiting.id, decision="approve", name=""),
@@ -185,7 +188,13 @@ def test_the_form_lets_the_run_go_on_and_the_plan_stands_beside_it(stage: Stage)
     state, report = stage.run(person)
 
     assert state.is_completed(), state.message
-    assert seen["parent"] == "Running"  # it keeps its slot of the deployment
+    assert seen["parent"].type is StateType.RUNNING  # it keeps its slot of the deployment
+    assert seen["parent"].name == "AwaitingApproval"
+    assert seen["parent"].message == f"approve or reject: https://p.example.org/approvals/{stage.run_id}"
+    assert state.state_details.flow_run_id is not None
+    with client() as asked:
+        states = sorted(asked.read_flow_run_states(state.state_details.flow_run_id), key=lambda each: each.timestamp)
+    assert [each.name for each in states][-4:] == ["Running", "AwaitingApproval", "Running", "Completed"]
     assert seen["state"].state_details.pause_timeout is None
     assert seen["bad"] == [SetStateStatus.REJECT] * 5
     assert seen["good"] is SetStateStatus.ACCEPT

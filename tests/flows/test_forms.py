@@ -8,14 +8,18 @@ from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BaseModel
 
 from deployments.serve import build_served_deployments
+from deployments.sync.builtin_deployments import build_builtin_deployments
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
+from flows.plan import plan_fleet
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
+from flows.request.plan_request import PlanRequest
 
 FLOWS: dict[str, tuple[Any, type[BaseModel]]] = {
     "patch-fleet": (patch_fleet, PatchRequest),
     "assess-fleet": (assess_fleet, AssessRequest),
+    "plan-fleet": (plan_fleet, PlanRequest),
 }
 
 
@@ -93,3 +97,31 @@ def test_the_server_refuses_what_makes_no_sense(
 def test_the_server_takes_what_makes_sense(deployments: dict[str, Any], flow: str) -> None:
     run = ask(deployments[flow], {"request": {"scope": "*"}})
     assert FLOWS[flow][1].model_validate(run.parameters["request"]).model_dump()["scope"] == "*"
+
+
+@pytest.mark.usefixtures("prefect_server")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"request": {"scope": "*"}, "dry_run": True},
+        {"request": {"scope": "*", "hours": 2}},
+        {"request": {"scope": "*", "minutes": 0}},
+        {"request": {"scope": "*", "zone": "Europe/Berlin; x"}},
+        {"request": {"scope": ""}},
+        {},
+    ],
+)
+def test_the_server_refuses_a_wrong_plan_before_a_run_exists(parameters: dict[str, Any]) -> None:
+    (built,) = (each for each in build_builtin_deployments("default", "", None) if each.flow == "plan-fleet")
+    with get_client(sync_client=True) as client:
+        deployment = client.create_deployment(
+            flow_id=client.create_flow(plan_fleet),
+            name="short-form",
+            parameter_openapi_schema=dict(built.schema),
+            enforce_parameter_schema=True,
+        )
+        accepted = client.create_flow_run_from_deployment(deployment, parameters={"request": {"scope": "env=prod"}})
+        assert accepted.parameters == {"request": {"scope": "env=prod"}}
+        with pytest.raises(PrefectHTTPStatusError, match="409"):
+            client.create_flow_run_from_deployment(deployment, parameters=parameters)
+        client.delete_deployment(deployment)

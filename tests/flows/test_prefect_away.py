@@ -26,7 +26,7 @@ from tasks.states import OperationState, Step
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
-from tests.flows.prefect_view import artifacts, look
+from tests.flows.prefect_view import artifacts, look, short_wave_name
 from tests.support.builders import make_run
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -167,7 +167,9 @@ def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     seen = look(run_id, tasks=len(calls) + 1)
     assert seen.waves == {"wave-1": "Completed", "wave-2": "Failed"}
     assert {name for name in seen.tasks if not name.startswith("report")} == set(calls)
-    assert len(artifacts(run_id)) == 4
+    # The plan and the progress are for the time of the run: they may be missing.
+    shown = set(artifacts(run_id)) - {"fleetpatch-patch-plan", "fleetpatch-patch-progress"}
+    assert len(shown) == 4
     told = [
         each.getMessage()
         for each in caplog.records
@@ -231,7 +233,7 @@ def test_a_wave_whose_subflow_was_made_and_could_not_begin_is_told_under_that_on
     def met(self: Any, request: httpx.Request, *args: Any, **kwargs: Any) -> Any:
         words = request.content.decode(errors="replace") if request.method in {"POST", "PATCH"} else ""
         about = request.url.path
-        wanted = {"name": '"name":"wave-1"', "state": "RUNNING", "answer to the state": "RUNNING"}[asked]
+        wanted = {"name": ':wave1of2(1machine)"}', "state": "RUNNING", "answer to the state": "RUNNING"}[asked]
         is_it = wanted in words.replace(" ", "") and "/flow_runs/" in about and bool(calls) and len(lost) < 2
         if is_it and about not in lost[1:]:
             lost.append(about)
@@ -249,7 +251,8 @@ def test_a_wave_whose_subflow_was_made_and_could_not_begin_is_told_under_that_on
     with get_client(sync_client=True) as client:
         parent = FlowRunFilterParentFlowRunId(any_=[run_id])
         waves = client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent))
-    assert {wave.name: wave.state_name for wave in waves} == {"wave-1": "Completed", "wave-2": "Failed"}
+    states = {short_wave_name(wave.name): wave.state_name for wave in waves}
+    assert states == {"wave-1": "Completed", "wave-2": "Failed"}
     assert len(waves) == 2
     assert kept(fleet).run.message == ""
 

@@ -38,6 +38,7 @@ from tasks.records.setup import open_records
 from tasks.reporting.writer import write_report
 from tasks.states import NotificationEvent, OperationState
 from tasks.steps.context.stop_token import StopToken
+from tests.flows.prefect_view import short_wave_name
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of
@@ -100,7 +101,7 @@ class Stage:
 
     def waves(self) -> list[tuple[str, object]]:
         """Names and numbers of the waves that Prefect shows, in the order in which they began."""
-        return [(wave.name, wave.parameters.get("number")) for wave in self.shown()]
+        return [(short_wave_name(wave.name), wave.parameters.get("number")) for wave in self.shown()]
 
     def shown(self) -> list[FlowRun]:
         assert self.run is not None
@@ -251,7 +252,7 @@ def test_a_wave_whose_process_died_is_not_shown_as_running_for_ever(stage: Stage
 
     stage.resume()
 
-    states = [(wave.name, wave.state_name) for wave in stage.shown()]
+    states = [(short_wave_name(wave.name), wave.state_name) for wave in stage.shown()]
     assert states[0] == ("wave-1", "Crashed")
     assert states[1:] != []
     assert {state for _, state in states[1:]} == {"Completed"}

@@ -15,6 +15,7 @@ from flows.assess import assess_fleet
 from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
+from flows.plan import plan_fleet
 from flows.reconcile import reconcile_fleet
 
 STORED = {
@@ -22,6 +23,7 @@ STORED = {
     "flows.compliance.flow.report_compliance": report_compliance,
     "flows.patch.patch_fleet": patch_fleet,
     "flows.patch.resume_fleet": resume_fleet,
+    "flows.plan.plan_fleet": plan_fleet,
     "flows.reconcile.reconcile_fleet": reconcile_fleet,
     "flows.upkeep.prune_records": prune_records,
     "flows.upkeep.report_fleet": report_fleet,

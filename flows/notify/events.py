@@ -1,0 +1,200 @@
+"""Events for programs: what happened to a run or to one of its machines, as JSON and as CEF. Pure.
+
+Text from machines and people is hostile. In JSON it is a value. In CEF it is escaped, so that it can neither begin
+another field nor another line.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from flows.notify.messages import Message
+from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
+from tasks.model import Outcome, RunReport
+from tasks.reporting.formatting import format_iso_utc
+from tasks.reporting.sanitizing import sanitize
+from tasks.states import NotificationEvent, OperationState, RebootState
+
+MACHINE_FAILED: Final = "machine_failed"
+MACHINE_REBOOTED: Final = "machine_rebooted"
+_END_OCCASIONS: Final = frozenset({NotificationEvent.FINISHED, NotificationEvent.FAILED, NotificationEvent.CANCELLED})
+_SEVERITIES: Final = {"failed": 7, MACHINE_FAILED: 7, "missed": 6, "cancelled": 5, "waiting": 4}
+"""CEF's severities, from 0 to 10; all other events have 3."""
+_DEFAULT_SEVERITY: Final = 3
+_MAX_TEXT_LENGTH: Final = 1000  # characters; CEF allows 1023 in msg and reason
+_PRODUCT: Final = "fleetpatch"
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event.
+
+    Attributes:
+        id: the same for every attempt to send it, also by a process that resumed the run.
+        kind: "planned", "failed", "machine_failed", …
+        at: when it was noticed.
+        title: a few words.
+        run: the run's data for JSON.
+        machine: the machine's data for JSON; empty for an event of the run.
+        link: the address of its page; "" for none.
+        text: what is said about it.
+    """
+
+    id: str
+    kind: str
+    at: datetime
+    title: str
+    run: Mapping[str, object] = field(default_factory=dict)
+    machine: Mapping[str, object] = field(default_factory=dict)
+    link: str = ""
+    text: str = ""
+
+
+def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = "") -> Event:
+    """Return the event of a run."""
+    run = report.run
+    link = build_approval_url(run.id, web_url) if occasion is NotificationEvent.WAITING else ""
+    states = Counter(outcome.state.value for outcome in report.outcomes)
+    return Event(
+        _build_id(run.id, occasion.value, ""),
+        occasion.value,
+        at,
+        f"run {occasion.value}",
+        {**_describe_run(report), "machines": len(report.outcomes or report.plans), "machine_states": dict(states)},
+        link=link or build_run_url(run.id, web_url),
+        text=run.message,
+    )
+
+
+def build_machine_events(
+    occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = ""
+) -> tuple[Event, ...]:
+    """Return the events of the machines that failed or were rebooted, if the run has ended."""
+    if occasion not in _END_OCCASIONS:
+        return ()
+    failed = [each for each in report.outcomes if each.state is OperationState.FAILED]
+    rebooted = [each for each in report.outcomes if each.reboot is RebootState.COMPLETED]
+    return (
+        *(_build_machine_event(MACHINE_FAILED, each, report, at, web_url) for each in failed),
+        *(_build_machine_event(MACHINE_REBOOTED, each, report, at, web_url) for each in rebooted),
+    )
+
+
+def build_announcement_event(kind: str, message: Message, at: datetime) -> Event:
+    """Return the event of a message that belongs to no single run."""
+    return Event(_build_id(message.title, message.body, f"{at:%Y-%m-%d}"), kind, at, message.title, text=message.body)
+
+
+def _build_machine_event(kind: str, outcome: Outcome, report: RunReport, at: datetime, web_url: str) -> Event:
+    run_id = report.run.id
+    return Event(
+        _build_id(run_id, kind, outcome.machine),
+        kind,
+        outcome.ended_at or at,
+        kind.replace("_", " "),
+        _describe_run(report),
+        {
+            "name": outcome.machine,
+            "state": outcome.state.value,
+            "reason": outcome.reason,
+            "reboot": outcome.reboot.value,
+            "wave": outcome.wave,
+        },
+        build_machine_url(run_id, outcome.machine, web_url),
+        outcome.reason,
+    )
+
+
+def _describe_run(report: RunReport) -> dict[str, object]:
+    run, window = report.run, report.run.window
+    return {
+        "id": run.id,
+        "kind": run.kind,
+        "state": run.state.value,
+        "configuration": str(run.request.get("configuration") or ""),
+        "scope": run.scope,
+        "started_by": run.started_by,
+        "message": run.message,
+        "window_start": format_iso_utc(window.start) if window else None,
+        "window_end": format_iso_utc(window.end) if window else None,
+    }
+
+
+def _build_id(*parts: str) -> str:
+    return "evt_" + hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def render_json(event: Event) -> bytes:
+    """Return an event as JSON in UTF-8. Unsafe characters of its text are codes."""
+    document = {
+        "id": event.id,
+        "type": f"{_PRODUCT}.{event.kind}",
+        "time": format_iso_utc(event.at),
+        "title": event.title,
+        "text": event.text,
+        "run": event.run or None,
+        "machine": event.machine or None,
+        "link": event.link or None,
+    }
+    return json.dumps(document).encode()  # ASCII: a lone surrogate is an escape, and no error
+
+
+def render_cef(event: Event, version: str) -> str:
+    """Return an event in the Common Event Format, on one line.
+
+    Args:
+        event: the event.
+        version: the version of fleetpatch.
+    """
+    severity = _SEVERITIES.get(event.kind, _DEFAULT_SEVERITY)
+    header = (_PRODUCT, _PRODUCT, version, event.kind, event.title, str(severity))
+    fields = {
+        "rt": str(int(event.at.astimezone(UTC).timestamp() * 1000)),
+        "externalId": event.id,
+        "dhost": event.machine.get("name"),
+        "outcome": event.machine.get("state") or event.run.get("state"),
+        "msg": event.text,
+        "suser": event.run.get("started_by"),
+        "request": event.link,
+        **_build_custom_fields(event),
+    }
+    extension = " ".join(f"{key}={escape_cef_value(str(value))}" for key, value in fields.items() if value)
+    return f"CEF:0|{'|'.join(map(escape_cef_header, header))}|{extension}"
+
+
+def _build_custom_fields(event: Event) -> dict[str, object]:
+    """Return the fields for which CEF has no name of its own, each with its label."""
+    values = {
+        "cs1": ("runId", event.run.get("id")),
+        "cs2": ("configuration", event.run.get("configuration")),
+        "cs3": ("scope", event.run.get("scope")),
+        "cs4": ("reboot", event.machine.get("reboot")),
+        "cs5": ("windowStart", event.run.get("window_start")),
+        "cs6": ("windowEnd", event.run.get("window_end")),
+        "cn1": ("machines", event.run.get("machines")),
+    }
+    found: dict[str, object] = {}
+    for key, (label, value) in values.items():
+        if value:
+            found |= {key: value, f"{key}Label": label}
+    return found
+
+
+def clean_cef_text(text: str) -> str:
+    """Return the text that a CEF field has: unsafe characters as codes, cut to CEF's length."""
+    return sanitize(text)[:_MAX_TEXT_LENGTH]
+
+
+def escape_cef_header(text: str) -> str:
+    """Return a field of the header: backslash and bar are escaped; it has no line breaks."""
+    flat = " ".join(clean_cef_text(text).split())
+    return flat.replace("\\", "\\\\").replace("|", "\\|")
+
+
+def escape_cef_value(text: str) -> str:
+    """Return a value of the extension: backslash, equals sign and line breaks are escaped."""
+    return clean_cef_text(text).replace("\\", "\\\\").replace("=", "\\=").replace("\n", "\\n")

@@ -1,0 +1,63 @@
+"""The names of flow runs in Prefect: what is patched, when, and the id of the run.
+
+Prefect's scheduler names the runs that it makes ("portable-terrier"). A run gets its own name when it begins.
+"""
+
+import logging
+from uuid import UUID
+
+from flows.prefect_api.api_client import open_fail_fast_client
+from flows.request import AssessRequest, PatchRequest, RunRequest
+from tasks.model import Window
+from tasks.reporting.formatting import load_zone_or_utc
+from tasks.reporting.sanitizing import sanitize_to_one_line
+
+logger = logging.getLogger(__name__)
+
+_MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay visible
+
+
+def describe_subject(request: RunRequest) -> str:
+    """Return what a run is for: its configuration, or its scope."""
+    configuration = request.configuration if isinstance(request, PatchRequest) else ""
+    return sanitize_to_one_line(configuration or request.scope, _MAX_SUBJECT_LENGTH)
+
+
+def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:
+    """Return the name of a flow run that begins: "web-weekly 2026-11-24 22:00 r-20261124-…". Pure."""
+    subject = describe_subject(request)
+    if isinstance(request, AssessRequest):
+        return f"assess {subject} {run_id}"
+    verb = "plan " if request.dry_run else "download " if request.download_only else ""
+    if window is None:
+        return f"{verb}{subject} {run_id}"
+    start = window.start.astimezone(load_zone_or_utc(window.zone))
+    return f"{verb}{subject} {start:%Y-%m-%d %H:%M} {run_id}"
+
+
+def build_resume_name(run_id: str) -> str:
+    """Return the name of a flow run that resumes a run. Pure."""
+    return f"resume {sanitize_to_one_line(run_id, 100)}"
+
+
+def build_wave_name(subject: str, number: int, waves: int, machines: int) -> str:
+    """Return the name of a wave's flow run: "web-weekly: wave 2 of 5 (12 machines)". Pure.
+
+    Args:
+        subject: what the run is for.
+        number: the number of the wave, from 1.
+        waves: how many waves there are; 0 if that is not known.
+        machines: how many machines the wave has.
+    """
+    of = f" of {waves}" if waves else ""
+    return f"{subject}: wave {number}{of} ({machines} {'machine' if machines == 1 else 'machines'})"
+
+
+def rename_flow_run(flow_run_id: str, name: str) -> None:
+    """Give a flow run another name. For a background thread: it asks once, and Prefect may take some seconds.
+
+    Raises:
+        httpx.HTTPError, OSError, ValueError: Prefect gave no answer.
+    """
+    with open_fail_fast_client() as client:
+        client.update_flow_run(UUID(flow_run_id), name=name)

@@ -1,0 +1,178 @@
+"""The artifacts of a run in progress: its plan before anything begins, and how far it is after each wave.
+
+They are for people. A background thread writes them; without an answer of Prefect they are missing, and the report at
+the end has everything. The texts are always of the newest state: an older one never replaces it.
+"""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+
+from flows.approval.plan_rendering import render_plan_markdown
+from flows.ports.web_links import build_run_url
+from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from inventory.name_lists import join_first_names
+from tasks.model import Outcome, RunReport, Wave
+from tasks.reporting.export.markdown import MAX_CHARACTERS, escape_markdown
+from tasks.reporting.formatting import format_count
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.states import OperationState
+
+logger = logging.getLogger(__name__)
+
+PLAN_KEY = "fleetpatch-patch-plan"
+PROGRESS_KEY = "fleetpatch-patch-progress"
+"""Stable keys: Prefect shows the history of all runs under each."""
+_MAX_NAMES = 12
+
+
+def render_plan(planned: RunReport, web_url: str) -> str:
+    """Return the plan as Markdown, with the link to the run's page first. Pure."""
+    digest = compute_plan_digest(collect_planned_updates(planned.plans))
+    text = render_link(planned.run.id, web_url) + render_plan_markdown(planned, digest, "")
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\nThe plan is longer: fleetpatch show {planned.run.id}\n"
+
+
+def render_link(run_id: str, web_url: str) -> str:
+    """Return the line with the link to a run's page; "" without an address of the pages. Pure."""
+    return f"[Open run {escape_markdown(run_id)}]({build_run_url(run_id, web_url)})\n\n" if web_url else ""
+
+
+def render_progress(
+    planned: RunReport, finished: Sequence[tuple[Wave, Sequence[Outcome]]], current: Wave | None, web_url: str
+) -> str:
+    """Return how far a run is as Markdown: what is done, what runs, and what comes next. Pure.
+
+    Args:
+        planned: the run with its waves.
+        finished: the waves that have ended, with their outcomes.
+        current: the wave that runs now, if any.
+        web_url: the address of the pages; "" for none.
+    """
+    run, total = planned.run, len(planned.waves)
+    states = Counter(outcome.state for _, outcomes in finished for outcome in outcomes)
+    done = sum(states.values())
+    machines = sum(len(wave.machines) for wave in planned.waves)
+    lines = [f"## Run {escape_markdown(run.id)}: {done} of {format_count(machines, 'machine')} done", ""]
+    lines += [", ".join(f"{states[state]} {state}" for state in OperationState if states[state]), ""] if done else []
+    if current is not None:
+        names = escape_markdown(join_first_names(current.machines, _MAX_NAMES))
+        lines += [f"**Now: wave {current.number} of {total}**: {names}", ""]
+    begun = {wave.number for wave, _ in finished} | ({current.number} if current is not None else set())
+    following = next((wave for wave in planned.waves if wave.number not in begun), None)
+    if following is not None:
+        names = escape_markdown(join_first_names(following.machines, _MAX_NAMES))
+        lines += [f"Next: wave {following.number} of {total}: {names}", ""]
+    if finished:
+        lines += ["| Wave | Machines | Failed | Result |", "|---|---|---|---|"]
+    lines += [_render_wave(wave, outcomes) for wave, outcomes in finished]
+    return render_link(run.id, web_url) + "\n".join(lines) + "\n"
+
+
+def _render_wave(wave: Wave, outcomes: Sequence[Outcome]) -> str:
+    states = Counter(outcome.state for outcome in outcomes)
+    result = ", ".join(f"{states[state]} {state}" for state in OperationState if states[state])
+    failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
+    shown = f"{len(failed)}: {escape_markdown(join_first_names(failed, _MAX_NAMES))}" if failed else "0"
+    return f"| {wave.number} | {len(wave.machines)} | {shown} | {result} |"
+
+
+class LiveArtifact:
+    """One artifact whose text is replaced while a run goes on.
+
+    Args:
+        flow_run_id: the flow run that shows it.
+        key: its key.
+        description: its description.
+    """
+
+    def __init__(self, flow_run_id: UUID, key: str, description: str) -> None:
+        self._flow_run_id, self._key, self._description = flow_run_id, key, description
+        self._id: UUID | None = None
+        self._lock = threading.Lock()
+        self._text = ""
+        self._shown = ""
+
+    def set_text(self, text: str) -> None:
+        """Set the text that the next ``show`` writes."""
+        self._text = text
+
+    def show(self) -> None:
+        """Write the newest text into Prefect. For a background thread. Without an answer it stays as it is."""
+        with self._lock:
+            text = self._text
+            if text == self._shown:
+                return
+            try:
+                self._write(text)
+            except NO_ANSWER_ERRORS as error:
+                logger.info("Prefect does not show %s now: %s", self._key, error)
+                return
+            self._shown = text
+
+    def _write(self, text: str) -> None:
+        with open_fail_fast_client() as client:
+            if self._id is None:
+                artifact = ArtifactCreate(
+                    key=self._key,
+                    type="markdown",
+                    data=text,
+                    description=self._description,
+                    flow_run_id=self._flow_run_id,
+                )
+                self._id = client.create_artifact(artifact).id
+            else:
+                client.update_artifact(self._id, ArtifactUpdate(data=text))
+
+
+class RunArtifacts:
+    """The plan and the progress of one run.
+
+    Args:
+        flow_run_id: the flow run that shows them.
+        start: starts a call in a background thread; its arguments are a description and the call.
+        web_url: the address of the pages; "" for none.
+    """
+
+    def __init__(self, flow_run_id: UUID, start: Callable[[str, Callable[[], object]], object], web_url: str) -> None:
+        self._flow_run_id, self._start, self._web_url = flow_run_id, start, web_url
+        self._planned: RunReport | None = None
+        self._progress: LiveArtifact | None = None
+        self._finished: list[tuple[Wave, Sequence[Outcome]]] = []
+
+    @property
+    def wave_count(self) -> int:
+        """How many waves the plan has; 0 before it is known."""
+        return len(self._planned.waves) if self._planned is not None else 0
+
+    def show_plan(self, planned: RunReport) -> None:
+        """Show the plan of a run in the background."""
+        self._planned = planned
+        plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}")
+        self._progress = LiveArtifact(self._flow_run_id, PROGRESS_KEY, f"Progress of run {planned.run.id}")
+        self._start("the plan", lambda: self._write_plan(plan, planned))
+
+    def _write_plan(self, plan: LiveArtifact, planned: RunReport) -> None:
+        plan.set_text(render_plan(planned, self._web_url))  # rendered here: a large plan takes a while
+        plan.show()
+
+    def begin_wave(self, wave: Wave) -> None:
+        """Show that a wave begins."""
+        self._update(wave)
+
+    def end_wave(self, wave: Wave, outcomes: Sequence[Outcome]) -> None:
+        """Show the result of a wave."""
+        self._finished.append((wave, tuple(outcomes)))
+        self._update(None)
+
+    def _update(self, current: Wave | None) -> None:
+        if self._planned is None or self._progress is None:
+            return
+        self._progress.set_text(render_progress(self._planned, self._finished, current, self._web_url))
+        self._start("the progress", self._progress.show)

@@ -1,0 +1,44 @@
+"""The request for a plan: a short form, for what people want to know before a window."""
+
+from pydantic import Field
+
+from flows.request.base import ScopeRequest
+from flows.request.patch_request import Mask, PatchRequest, UpdatesRequest, WindowRequest
+from tasks.states import Classification
+
+
+class PlanRequest(ScopeRequest):
+    """Show what a run would do. Change nothing."""
+
+    minutes: float = Field(default=120, gt=0, le=31 * 24 * 60, description="How long the window is, in minutes.")
+    zone: str = Field(
+        default="UTC",
+        min_length=1,
+        max_length=64,
+        pattern=r"^[A-Za-z][A-Za-z0-9_+/-]*$",
+        description="IANA time zone, e.g. `Europe/Berlin`.",
+    )
+    classifications: list[Classification] = Field(
+        default=[Classification.CRITICAL, Classification.SECURITY],
+        description="Kinds of updates. Empty: only those that are included by name.",
+    )
+    include: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description="Masks of additional updates, e.g. `linux-image-*` or `nginx=1.22*`.",
+    )
+    exclude: list[Mask] = Field(
+        default=[],
+        max_length=500,
+        description="Masks of updates that are never installed. They override everything else.",
+    )
+
+    def to_patch_request(self) -> PatchRequest:
+        """Return the same as a dry run of ``patch-fleet``."""
+        return PatchRequest(
+            scope=self.scope,
+            inventory=self.inventory,
+            dry_run=True,
+            window=WindowRequest(minutes=self.minutes, zone=self.zone),
+            updates=UpdatesRequest(classifications=self.classifications, include=self.include, exclude=self.exclude),
+        )

@@ -1,0 +1,94 @@
+"""What people see of a run in Prefect while it goes on: its name, its plan, its progress, and links to the pages."""
+
+import re
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlowRunId
+
+from flows.assess import assess_fleet
+from flows.patch import patch_fleet
+from flows.prefect_runtime import run_artifacts
+from flows.request import AssessRequest
+from tests.flows.prefect_view import artifacts
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet
+
+pytestmark = pytest.mark.usefixtures("prefect_server")
+
+WEB = "https://patches.example.org/fleet"
+
+
+def wait_for(look: Callable[[], Any]) -> Any:
+    until = time.monotonic() + 30
+    while not (found := look()) and time.monotonic() < until:
+        time.sleep(0.1)
+    return found
+
+
+def flow_run_of(state: Any) -> UUID:
+    found = state.state_details.flow_run_id
+    assert found is not None
+    return UUID(str(found))
+
+
+def test_a_run_and_its_waves_say_what_they_are(
+    fleet: SimFleet, client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETPATCH_WEB_URL", f"{WEB}/")
+    for name in ("web-1", "web-2", "web-3"):
+        fleet.add(name, [FakePackage("a")])
+
+    state = patch_fleet(fleet.request(waves={"size": 2}), return_state=True)
+
+    flow_run_id = flow_run_of(state)
+    (run,) = fleet.records.runs.values()
+    expected = re.compile(rf"\* \d{{4}}-\d\d-\d\d \d\d:\d\d {run.id}")
+    named = wait_for(lambda: expected.fullmatch(client.read_flow_run(flow_run_id).name))
+    assert named, client.read_flow_run(flow_run_id).name
+    mine = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
+    names = {each.name for each in client.read_flow_runs(flow_run_filter=mine)}
+    assert names == {"*: wave 1 of 2 (2 machines)", "*: wave 2 of 2 (1 machine)"}
+
+    shown = wait_for(lambda: artifacts(flow_run_id).get("fleetpatch-patch-plan"))
+    link = f"]({WEB}/runs/{run.id})\n"
+    assert link in shown.data.partition("## Plan of run")[0]
+    assert "approve" not in shown.data.lower()
+    done = wait_for(
+        lambda: (
+            (found := artifacts(flow_run_id).get("fleetpatch-patch-progress")) and "3 of 3" in str(found.data) and found
+        )
+    )
+    assert "| 1 | 2 | 0 | 2 Succeeded |" in done.data
+    assert "| 2 | 1 | 0 | 1 Succeeded |" in done.data
+    assert str(artifacts(flow_run_id)["fleetpatch-patch-summary"].data).startswith("[Open run ")
+
+
+def test_an_assessment_says_its_scope(fleet: SimFleet, client: SyncPrefectClient, tmp_path: Any) -> None:
+    fleet.add("web", [FakePackage("a")])
+    state = assess_fleet(AssessRequest(scope="name=web"), return_state=True)
+    (run,) = fleet.records.runs.values()
+    flow_run_id = flow_run_of(state)
+    assert wait_for(lambda: client.read_flow_run(flow_run_id).name == f"assess name=web {run.id}")
+
+
+def test_an_artifact_that_prefect_refuses_costs_the_run_nothing(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[str] = []
+
+    def refuse(self: Any) -> None:
+        tried.append(self._text)
+        raise OSError("away")
+
+    monkeypatch.setattr(run_artifacts.LiveArtifact, "_write", lambda self, _: refuse(self))
+    fleet.add("web", [FakePackage("a")])
+    state = patch_fleet(fleet.request(), return_state=True)
+    assert state.is_completed(), state.message
+    assert tried
+    (run,) = fleet.records.runs.values()
+    assert "did not receive" not in run.message

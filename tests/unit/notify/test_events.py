@@ -1,0 +1,223 @@
+"""Events for programs: JSON that is signed, and CEF that no text can break out of; sent to real sockets."""
+
+import base64
+import hashlib
+import hmac
+import json
+import re
+import socket
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from flows.notify.events import (
+    Event,
+    build_machine_events,
+    build_run_event,
+    clean_cef_text,
+    render_cef,
+    render_json,
+)
+from flows.notify.notifier import open_notifier
+from flows.notify.syslog import render_syslog, send_syslog
+from flows.notify.webhook import send_webhook
+from flows.request.policies import NotifyRequest
+from inventory.credentials import resolve_credential
+from tasks.errors import CredentialError
+from tasks.model import RunReport, Window
+from tasks.states import NotificationEvent
+from tests.support import builders as make
+
+AT = datetime(2026, 11, 24, 22, 0, 5, tzinfo=UTC)
+KEY = "made-up-key-of-the-tests"  # pragma: allowlist secret
+NIGHT = Window(AT, AT + timedelta(hours=2), "Europe/Berlin")
+
+
+def ended(reason: str = "dpkg: error") -> RunReport:
+    run = make.make_run(scope="env=prod", window=NIGHT, request={"configuration": "web"}, message="1 machine failed")
+    return RunReport(run, (make.make_failed_outcome(machine="db-1", reason=reason),))
+
+
+def parse_cef(text: str) -> tuple[list[str], dict[str, str]]:
+    """Read CEF as a collector does."""
+    parts = re.split(r"(?<!\\)(?:\\\\)*\|", text) if "\\\\" not in text else _split_bars(text)
+    header = [re.sub(r"\\(.)", r"\1", part) for part in parts[:7]]
+    extension = _split_bars(text, 7)[7]
+    starts = list(re.finditer(r"(?:^| )([A-Za-z0-9]+)=", extension))
+    fields = {}
+    for number, each in enumerate(starts):
+        end = starts[number + 1].start() if number + 1 < len(starts) else len(extension)
+        raw = extension[each.end() : end]
+        fields[each[1]] = re.sub(r"\\(.)", lambda found: "\n" if found[1] == "n" else found[1], raw)
+    return header, fields
+
+
+def _split_bars(text: str, limit: int = 7) -> list[str]:
+    parts, current, escaped = [], "", False
+    for place, character in enumerate(text):
+        if character == "|" and not escaped:
+            parts.append(current)
+            current = ""
+            if len(parts) == limit:
+                return [*parts, text[place + 1 :]]
+            continue
+        current += character
+        escaped = character == "\\" and not escaped
+    return [*parts, current]
+
+
+def test_a_failed_machine_in_cef() -> None:
+    (event,) = build_machine_events(NotificationEvent.FAILED, ended("a=b|c\\d\nnext"), AT, "https://p.example.org")
+    event_id = event.id
+    run_id = make.RUN_ID
+    moment = int(event.at.timestamp() * 1000)
+    text = render_cef(event, "0.1.0")
+    assert text.startswith(
+        f"CEF:0|fleetpatch|fleetpatch|0.1.0|machine_failed|machine failed|7|rt={moment} externalId={event_id} "
+        "dhost=db-1 outcome=Failed msg=a\\=b|c\\\\d\\nnext "
+    )
+    assert f" request=https://p.example.org/runs/{run_id}/machines/db-1 cs1={run_id} cs1Label=runId " in text
+
+
+def test_the_header_of_syslog() -> None:
+    event = Event("evt_1", "failed", datetime(2026, 3, 5, 4, 5, 6, tzinfo=UTC), "run failed")
+    text = render_syslog(event, "ctl-1.example.org\n<0>", "0.1.0")
+    assert text == (
+        "<131>Mar  5 04:05:06 ctl-1 CEF:0|fleetpatch|fleetpatch|0.1.0|failed|run failed|7|"
+        "rt=1772683506000 externalId=evt_1"
+    )
+
+
+HOSTILE = st.text(max_size=60) | st.sampled_from(
+    ["x dhost=evil", "a\\", "\\=", "a|b", "a\r\n<0>CEF:0|x", "\x85\u2028 y", " msg=", "\\n", "\ud800", "= =", " "]
+)
+
+
+@given(machine=HOSTILE.filter(bool), reason=HOSTILE.filter(bool), title=HOSTILE)
+def test_no_text_gets_out_of_its_field(machine: str, reason: str, title: str) -> None:
+    event = Event("evt_1", "failed", AT, title, {"id": "r1"}, {"name": machine}, text=reason)
+    text = render_cef(event, "1")
+    assert len(text.splitlines()) == 1
+    header, fields = parse_cef(text)
+    assert header[:5] == ["CEF:0", "fleetpatch", "fleetpatch", "1", "failed"]
+    assert header[5] == " ".join(clean_cef_text(title).split())
+    assert header[6] == "7"
+    expected = {"rt", "externalId", "dhost", "msg", "cs1", "cs1Label"}
+    assert set(fields) == expected
+    assert (fields["dhost"], fields["msg"]) == (clean_cef_text(machine), clean_cef_text(reason))
+    assert json.loads(render_json(event))["machine"]["name"] == machine
+
+
+def test_an_event_has_the_same_id_whoever_sends_it() -> None:
+    first = build_run_event(NotificationEvent.FAILED, ended(), AT)
+    again = build_run_event(NotificationEvent.FAILED, ended(), AT + timedelta(hours=1))
+    other = build_run_event(NotificationEvent.CANCELLED, ended(), AT)
+    assert first.id == again.id != other.id
+
+
+class Post(BaseHTTPRequestHandler):
+    server: "Receiver"
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.got.append((dict(self.headers), body))
+        self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+class Receiver(HTTPServer):
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Post)
+        self.got: list[tuple[dict[str, str], bytes]] = []
+        self.statuses: list[int] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/hook"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    server = Receiver()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_webhook_is_signed_and_tried_again_with_the_same_id(receiver: Receiver) -> None:
+    receiver.statuses = [503, 429]
+    event, waits = build_run_event(NotificationEvent.FAILED, ended(), AT), list[float]()
+    assert send_webhook(receiver.url, KEY, event, wait=waits.append)
+    assert waits == [0.5, 1.0]
+    assert {headers["webhook-id"] for headers, _ in receiver.got} == {event.id}
+    headers, body = receiver.got[-1]
+    signed = f"{event.id}.{headers['webhook-timestamp']}.".encode() + body
+    digest = base64.b64encode(hmac.new(KEY.encode(), signed, hashlib.sha256).digest()).decode()
+    assert headers["webhook-signature"] == f"v1,{digest}"
+    told = json.loads(body)
+    assert (told["type"], told["run"]["configuration"]) == ("fleetpatch.failed", "web")
+
+
+def no_wait(seconds: float) -> None:
+    raise AssertionError(f"it waits {seconds} s")
+
+
+@pytest.mark.parametrize("status", [302, 400, 404])
+def test_a_refusal_is_not_repeated(receiver: Receiver, status: int) -> None:
+    receiver.statuses = [status]
+    assert not send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=no_wait)
+    assert len(receiver.got) == 1
+
+
+@pytest.mark.parametrize(("url", "key"), [("file:///etc/x", ""), ("http://x", "short"), ("http://x", "whsec_&")])
+def test_what_is_no_url_or_key_is_refused(url: str, key: str) -> None:
+    with pytest.raises(CredentialError):
+        send_webhook(url, key, build_run_event(NotificationEvent.FAILED, ended(), AT))
+
+
+def test_syslog_over_udp_and_tcp() -> None:
+    event = build_run_event(NotificationEvent.FAILED, ended(), AT)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        server.settimeout(10)
+        assert send_syslog(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", event)
+        datagram = server.recv(65535)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        assert send_syslog(f"syslog+tcp://127.0.0.1:{server.getsockname()[1]}", event)
+        line, _ = server.accept()
+        with line, line.makefile("rb") as stream:
+            assert stream.read() == datagram + b"\n"
+    assert datagram.startswith(b"<131>Nov 24 22:00:05 ")
+
+
+def test_a_run_sends_events_of_the_run_and_of_its_machines(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", receiver.url)
+    monkeypatch.setenv("HOOK_KEY", KEY)
+    target = NotifyRequest(to="env:HOOK", kind="webhook", key="env:HOOK_KEY", on=["failed", "machine_failed"])
+    with open_notifier([target], resolve_credential, pytest.fail) as tell:
+        tell(NotificationEvent.PLANNED, ended())
+        tell(NotificationEvent.FAILED, ended())
+    assert [json.loads(body)["type"] for _, body in receiver.got] == ["fleetpatch.failed", "fleetpatch.machine_failed"]
+
+
+@pytest.mark.parametrize(
+    "fields", [{"on": ["machine_failed"]}, {"key": "env:KEY"}, {"kind": "syslog", "key": "env:KEY"}, {"kind": "smoke"}]
+)
+def test_what_does_not_go_together_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        NotifyRequest(to="env:X", **fields)
