@@ -21,7 +21,8 @@ import deployments.cli.commands.compliance_report
 import deployments.cli.commands.query
 import deployments.cli.commands.deploy
 import deployments.cli.commands.server
-import deployments.cli.commands.web  # noqa: F401
+import deployments.cli.commands.web
+import deployments.cli.commands.web_access  # noqa: F401
 
 restore_interrupt_handler()
 

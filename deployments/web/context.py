@@ -6,6 +6,7 @@ from functools import cached_property
 
 from fastapi import Request
 
+from deployments.web.access.limiter import FailureLimiter
 from deployments.web.fleet.fleet_reader import FleetReader
 from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
@@ -44,6 +45,16 @@ class WebContext:
     def run_figures(self) -> dict[str, RunFigures]:
         """The figures of runs that are over, by run id."""
         return {}
+
+    @cached_property
+    def failed_logins(self) -> FailureLimiter:
+        """Counts the logins that failed."""
+        return FailureLimiter()
+
+    @cached_property
+    def refusals(self) -> FailureLimiter:
+        """Counts the refused requests of strangers that stand in the audit log."""
+        return FailureLimiter()
 
     @cached_property
     def fleet(self) -> FleetReader:

@@ -1,10 +1,11 @@
 """The pages of errors: what is wrong, and the remedy."""
 
 import logging
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import Response
+from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.rendering import render_page
@@ -12,7 +13,13 @@ from tasks.errors import CannotRun, FleetpatchError, RecordsUnavailable, Request
 
 logger = logging.getLogger(__name__)
 
-_TITLES = {400: "The request is not valid", 403: "Not allowed", 404: "Not found", 503: "Not available now"}
+_TITLES = {
+    400: "The request is not valid",
+    401: "Log in first",
+    403: "Not allowed",
+    404: "Not found",
+    503: "Not available now",
+}
 
 
 def install_error_pages(app: FastAPI) -> None:
@@ -36,13 +43,27 @@ def find_status(error: FleetpatchError) -> int:
     return 400 if isinstance(error, RequestError) else 409
 
 
+def answer_stranger(request: Request) -> Response:
+    """Return the way to the login, and back to the page that somebody wanted."""
+    if request.method not in {"GET", "HEAD"}:
+        return show_message(request, 401, "You are not logged in, or no longer.", "Log in, and send the form again.")
+    page = urlsplit(request.headers.get("hx-current-url", "")) if "hx-request" in request.headers else request.url
+    wanted = page.path + (f"?{page.query}" if page.query else "")
+    login = f"/login?{urlencode({'next': wanted})}"
+    if "hx-request" in request.headers:  # a part of a page: the whole page must go to the login
+        return Response(status_code=401, headers={"HX-Redirect": login})
+    return RedirectResponse(login, 303)
+
+
 def _show_refusal(request: Request, error: Exception) -> Response:
     return show_message(request, 403, f"This needs the role {error}.", "Log in with a token that has it.")
 
 
 def _show_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - for the type checker
-    return show_message(request, error.status_code, str(error.detail), "")
+    answer = show_message(request, error.status_code, str(error.detail), "")
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _show_invalid_request(request: Request, error: Exception) -> Response:

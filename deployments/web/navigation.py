@@ -20,4 +20,5 @@ PAGES = (
     NavigationEntry("Approvals", "/approvals"),
     NavigationEntry("Compliance", "/compliance"),
     NavigationEntry("Patch", "/patch"),
+    NavigationEntry("Audit log", "/audit"),
 )

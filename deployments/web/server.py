@@ -1,9 +1,12 @@
 """Serves the application."""
 
+from collections.abc import Callable
+
 import uvicorn
 
 from deployments.web.app import build_app
 from deployments.web.context import WebContext, build_context
+from deployments.web.listening import check_settings, describe_address, open_listener
 from deployments.web.settings import WebSettings
 from tasks.records.setup import open_records
 
@@ -11,17 +14,26 @@ SHUTDOWN_SECONDS = 5
 """How long a stop waits for requests. Live parts of pages never end by themselves."""
 
 
-def serve(settings: WebSettings) -> None:
+def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
     """Serve the pages until SIGINT or SIGTERM.
 
+    Args:
+        settings: the settings.
+        announce: is called with the address, once it listens.
+
     Raises:
+        RequestError: a setting is wrong, or would let strangers in.
+        CannotRun: the port or the certificate can't be used.
         RecordsError: the records can't be opened.
     """
-    with open_records(settings.records_url) as records:
+    check_settings(settings)
+    with open_listener(settings) as listener, open_records(settings.records_url) as records:
         context = build_context(settings, records)
         context.fleet.warm_up()
         context.pending.warm_up()
-        build_server(context).run()
+        server = build_server(context)
+        announce(describe_address(settings, listener))  # who connects from now on is answered
+        server.run(sockets=[listener])
 
 
 def build_server(context: WebContext) -> uvicorn.Server:

@@ -1,6 +1,7 @@
 """The settings of the pages: what they listen on, what they show, and who may act."""
 
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 
 DEFAULT_PORT = 4280
@@ -27,6 +28,8 @@ class WebSettings:
         roles_header: the header with the user's roles from a trusted proxy; "" for none.
         proxy_roles: the roles of users that a proxy names, if it sends none.
         allowed_hosts: names that may stand in the Host header, besides those of the listening address and public_url.
+        requires_login: whether people on this machine must log in too before they may look.
+        allows_plain_http: whether others may connect without TLS and without a proxy.
     """
 
     host: str = "127.0.0.1"
@@ -45,3 +48,23 @@ class WebSettings:
     roles_header: str = ""
     proxy_roles: tuple[str, ...] = ("view",)
     allowed_hosts: tuple[str, ...] = field(default=())
+    requires_login: bool = False
+    allows_plain_http: bool = False
+
+    @property
+    def is_secure(self) -> bool:
+        """Whether browsers come by TLS, to this process or to a proxy before it."""
+        return self.tls_certificate is not None or self.public_url.startswith("https://")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can connect."""
+        return self.host == "localhost" or is_loopback(self.host)
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is of this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,13 +1,25 @@
 """The audit log: every act of people and programs, before it is done and after."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from fastapi import Request
 
+from deployments.web.access.identity import get_identity
+from deployments.web.context import get_context
+from tasks.errors import FleetpatchError, RecordsError
+from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.reporting.sanitizing import sanitize
+
+logger = logging.getLogger(__name__)
+
+_MAX_LENGTH: Final = 2000
+
 
 @contextmanager
-def record_act(request: Request, act: str, subject: str, detail: str = "") -> Iterator[None]:  # noqa: ARG001
+def record_act(request: Request, act: str, subject: str, detail: str = "") -> Iterator[None]:
     """Record an act in the audit log: "begun" before the block, then "done", or "failed" with the error.
 
     Args:
@@ -19,4 +31,64 @@ def record_act(request: Request, act: str, subject: str, detail: str = "") -> It
     Raises:
         RecordsError: the log can't be written. Then nothing may be done.
     """
-    yield
+    _append(request, AuditResult.BEGUN, act, subject, detail)
+    try:
+        yield
+    except BaseException as error:
+        message = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
+        _append_end(request, AuditResult.FAILED, act, subject, detail, message)
+        raise
+    _append_end(request, AuditResult.DONE, act, subject, detail)
+
+
+def record_refusal(request: Request, message: str, *, act: str = "", who: str = "") -> None:
+    """Record that a request was refused. Strangers can't fill the records: of each address, some a minute are kept.
+
+    Args:
+        request: the request.
+        message: why.
+        act: what was wanted; "": the method and the path.
+        who: the name that a stranger gave, if any.
+    """
+    identity = get_identity(request)
+    if not identity.name and not get_context(request).refusals.count(identity.address):
+        logger.warning("refused for %s, not in the audit log: %s", identity.address, sanitize(message))
+        return
+    wanted = act or f"{request.method} {request.url.path}"
+    _append_end(request, AuditResult.REFUSED, act or "request", wanted, "", message, who=who)
+
+
+def record_login(request: Request, name: str, act: str) -> None:
+    """Record that somebody logs in or out, before it is so."""
+    _append(request, AuditResult.DONE, act, "", "", who=name)
+
+
+def _append_end(
+    request: Request, result: AuditResult, act: str, subject: str, detail: str, message: str = "", *, who: str = ""
+) -> None:
+    """Store how an act ended. What is done is done: that this can't be written must not make it look undone."""
+    try:
+        _append(request, result, act, subject, detail, message, who=who)
+    except RecordsError as error:
+        logger.error("the audit log lacks %s %s %s %s: %s", result, act, subject, sanitize(message), error)
+
+
+def _append(
+    request: Request, result: AuditResult, act: str, subject: str, detail: str, message: str = "", *, who: str = ""
+) -> None:
+    identity, context = get_identity(request), get_context(request)
+    entry = AuditEntry(
+        at=context.clock.now(),
+        who=_shorten(identity.name or who),
+        address=_shorten(identity.address),
+        act=_shorten(act),
+        subject=_shorten(subject),
+        detail=_shorten(detail),
+        result=result,
+        message=_shorten(message),
+    )
+    SqlAuditLog(context.records.database).append(entry)
+
+
+def _shorten(text: str) -> str:
+    return sanitize(text)[:_MAX_LENGTH]

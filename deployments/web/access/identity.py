@@ -15,18 +15,24 @@ class Identity:
     Attributes:
         name: the name for the audit log and for records; "" for somebody who has not logged in.
         roles: what they may do.
-        source: how they are known: "token", "session", "proxy" or "loopback".
+        source: how they are known: "token", "session", "proxy" or "loopback"; "" for a stranger.
         csrf_token: must come with each form of this browser; "" where no form is accepted.
+        address: the network address of the browser or the program, for the audit log.
     """
 
     name: str
     roles: frozenset[Role]
     source: str
     csrf_token: str = ""
+    address: str = ""
 
     def has_role(self, role: Role) -> bool:
         """Return whether the role is given. Every role may look."""
         return bool(self.roles) if role is Role.VIEW else role in self.roles
+
+
+STRANGER = Identity("", frozenset(), "")
+"""Somebody who may not even look."""
 
 
 def get_identity(request: Request) -> Identity:
@@ -38,7 +44,8 @@ def get_identity(request: Request) -> Identity:
 def require_role(role: Role) -> Callable[[Request], Identity]:
     """Return a dependency of a page: it gives the identity, or refuses the request.
 
-    A refused act is recorded in the audit log. A form must carry the CSRF token of its session.
+    Raises:
+        PermissionError: by the dependency: the role is missing. The text is the role.
     """
 
     def require(request: Request) -> Identity:
@@ -48,11 +55,3 @@ def require_role(role: Role) -> Callable[[Request], Identity]:
         return identity
 
     return require
-
-
-def require_act(role: Role) -> Callable[[Request], Identity]:
-    """Return a dependency of a form's target: as ``require_role``, and a browser must send its CSRF token.
-
-    A program with a bearer token needs no CSRF token. A refused act is recorded in the audit log.
-    """
-    return require_role(role)

@@ -1,27 +1,167 @@
-"""Finds out who makes each request, before any page runs."""
+"""Guards every request, before any page runs: its host, its size, where its form comes from, and who makes it."""
 
-from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from typing import Final
+from urllib.parse import unquote
 
-from deployments.web.access.identity import Identity
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import Response
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from deployments.web.access.audit import record_refusal
+from deployments.web.access.authentication import FEED_PATH, LoginRequired, identify, identify_stranger
+from deployments.web.access.cookies import read_session, set_browser
+from deployments.web.access.hosts import is_from_these_pages, is_known_host
+from deployments.web.access.network import Peer, parse_address, parse_networks
 from deployments.web.access.roles import Role
+from deployments.web.access.token_secrets import has_token
+from deployments.web.api.problems import build_problem
 from deployments.web.context import WebContext
+from deployments.web.errors import answer_stranger, show_message
+from tasks.errors import FleetpatchError
+
+API_PREFIX: Final = "/api/"
+OPEN_PATHS: Final = frozenset({"/login", "/health"})
+"""What strangers may ask for, besides the static files. All else needs a role, also a page that forgets to say so."""
+STATIC_PREFIX: Final = "/static/"
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+MAX_BODY_BYTES: Final = 1024 * 1024
+_TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "api_key"})
 
 
 class AccessMiddleware:
-    """Puts the identity into ``request.state.identity``."""
+    """Puts the identity into ``request.state.identity``, or refuses the request."""
 
     def __init__(self, app: ASGIApp, context: WebContext) -> None:
         self._app = app
         self._context = context
+        self._trusted = parse_networks(context.settings.trusted_proxies)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
-        if scope["type"] == "http":
-            scope.setdefault("state", {})["identity"] = Identity("", frozenset({Role.VIEW}), "loopback")
-        await self._app(scope, receive, send)
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+        peer = Peer(parse_address(request.client.host) if request.client else None, request.headers, self._trusted)
+        scope.setdefault("state", {})["identity"] = identify_stranger(self._context, peer)
+        try:
+            await self._admit(request, peer)
+        except LoginRequired as error:
+            answer = _demand_credentials(request, error.scheme, str(error))
+        except PermissionError:
+            answer = _ask_for_login(request)
+        except HTTPException as error:
+            answer = _refuse(request, error.status_code, str(error.detail), "")
+        except FleetpatchError as error:  # the records can't be read
+            answer = _refuse(request, 503, error.message, error.hint)
+        else:
+            await self._app(scope, _limit_body(receive), _add_browser_cookie(request, send))
+            return
+        await answer(scope, receive, send)
+
+    async def _admit(self, request: Request, peer: Peer) -> None:
+        """Find out who makes the request, and refuse what nobody may send."""
+        _check_address(self._context, request)
+        _check_length(request)
+        if request.url.path.startswith(STATIC_PREFIX):
+            return
+        if _has_credentials(self._context, request):
+            request.state.identity = await run_in_threadpool(identify, request, peer)
+        await self._check_origin(request)
+        if request.url.path not in OPEN_PATHS and not request.state.identity.has_role(Role.VIEW):
+            raise PermissionError(Role.VIEW.value)
+
+    async def _check_origin(self, request: Request) -> None:
+        if request.method in SAFE_METHODS or request.url.path.startswith(API_PREFIX):
+            return  # the API reads no cookie
+        if not is_from_these_pages(self._context.settings, request.headers):
+            await run_in_threadpool(record_refusal, request, "the form comes from another site")
+            raise HTTPException(403, "This form comes from another site.")
+
+
+def _has_credentials(context: WebContext, request: Request) -> bool:
+    settings = context.settings
+    names = ("authorization", settings.user_header, settings.roles_header)
+    return any(name and name in request.headers for name in names) or bool(read_session(request))
+
+
+def _check_address(context: WebContext, request: Request) -> None:
+    host = request.headers.get("host", "")
+    if len(request.headers.getlist("host")) != 1 or not is_known_host(context.settings, host):
+        raise HTTPException(
+            400, "The Host header has a name that is not known here: see fleetpatch web --allow-host and --public-url."
+        )
+    if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & {name.lower() for name in request.query_params}:
+        raise HTTPException(
+            400,
+            "A token must never stand in an address: logs and histories keep addresses. If it was a valid one, remove "
+            "it: fleetpatch web token remove NAME.",
+        )
+
+
+def _check_length(request: Request) -> None:
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
+
+
+def _limit_body(receive: Receive) -> Receive:
+    """Return a source of the body that refuses one that is too long, also if its length was not said."""
+    total = 0
+
+    async def receive_limited() -> Message:
+        nonlocal total
+        message = await receive()
+        total += len(message.get("body", b""))
+        if total > MAX_BODY_BYTES:
+            raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
+        return message
+
+    return receive_limited
+
+
+def _add_browser_cookie(request: Request, send: Send) -> Send:
+    """Give the browser of a user whom a proxy names the secret of its forms, if it has none yet."""
+    secret = getattr(request.state, "new_browser_secret", "")
+    if not secret:
+        return send
+
+    async def send_with_cookie(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            response = Response()
+            set_browser(request, response, secret)
+            MutableHeaders(scope=message).append("set-cookie", response.headers["set-cookie"])
+        await send(message)
+
+    return send_with_cookie
+
+
+def _ask_for_login(request: Request) -> Response:
+    if request.url.path.startswith(API_PREFIX):
+        return build_problem(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
+    if request.state.identity.name:
+        return _refuse(request, 403, "Your login has no role here.", "The proxy names the roles of its users.")
+    if request.url.path == FEED_PATH:
+        return _demand_credentials(request, "Basic", "The feed needs the name of an access token, and the token.")
+    if request.method in SAFE_METHODS and "text/html" not in request.headers.get("accept", ""):
+        return _demand_credentials(request, "Bearer", "This needs a bearer token: Authorization: Bearer TOKEN.")
+    return answer_stranger(request)
+
+
+def _demand_credentials(request: Request, scheme: str, message: str) -> Response:
+    answer = _refuse(request, 401, message, "Tokens are made by: fleetpatch web token add NAME")
+    answer.headers["WWW-Authenticate"] = f'{scheme} realm="fleetpatch"'
+    return answer
+
+
+def _refuse(request: Request, status: int, message: str, hint: str) -> Response:
+    if request.url.path.startswith(API_PREFIX):
+        return build_problem(status, message, hint)
+    return show_message(request, status, message, hint)
 
 
 def install_access(app: FastAPI, context: WebContext) -> None:
-    """Find out who makes each request of the application."""
+    """Guard every request of the application."""
     app.add_middleware(AccessMiddleware, context=context)

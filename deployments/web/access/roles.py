@@ -1,5 +1,6 @@
 """The roles of people and programs. Each allows its own acts, and none includes another, except that all may look."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 
@@ -9,3 +10,9 @@ class Role(StrEnum):
     VIEW = "view"
     APPROVE = "approve"
     RUN = "run"
+
+
+def parse_roles(words: Iterable[str]) -> frozenset[Role]:
+    """Return the roles that some words name. A proxy sends the groups of its users too: unknown words are no roles."""
+    known = {role.value: role for role in Role}
+    return frozenset(known[word.strip()] for word in words if word.strip() in known)

@@ -4,7 +4,8 @@ from fastapi import Depends, HTTPException, Request
 from fastapi.params import Depends as Dependency
 from fastapi.security import HTTPBearer
 
-from deployments.web.access.identity import get_identity, require_act, require_role
+from deployments.web.access.acts import require_act
+from deployments.web.access.identity import get_identity, require_role
 from deployments.web.access.roles import Role
 
 BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import ValidationError
 
-from deployments.web.access.identity import Identity, require_act, require_role
+from deployments.web.access.acts import require_act
+from deployments.web.access.identity import Identity, require_role
 from deployments.web.access.roles import Role
 from deployments.web.acts.flow_runs import LATE_SECONDS, FlowRunStatus, read_flow_run
 from deployments.web.acts.run_acts import (

@@ -7,7 +7,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from deployments.web.access.identity import Identity, require_act, require_role
+from deployments.web.access.acts import require_act
+from deployments.web.access.identity import Identity, require_role
 from deployments.web.access.roles import Role
 from deployments.web.acts.decisions import approve_plan, get_shared_clock, reject_plan
 from deployments.web.context import WebContext, get_context

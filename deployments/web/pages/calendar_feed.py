@@ -15,6 +15,7 @@ from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
 from deployments.preview.zone_schedules import ZoneSchedule
+from deployments.web.access.authentication import FEED_PATH
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
@@ -26,7 +27,6 @@ from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.records.queries.fleet.windows import read_window_results
 
-FEED_PATH = "/calendar.ics"
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
 

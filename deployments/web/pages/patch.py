@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from deployments.web.access.identity import Identity, require_act, require_role
+from deployments.web.access.acts import require_act
+from deployments.web.access.identity import Identity, require_role
 from deployments.web.access.roles import Role
 from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Values, build_defaults, parse_form
 from deployments.web.acts.run_acts import build_key, start_patch

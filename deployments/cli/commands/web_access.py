@@ -1,0 +1,88 @@
+"""web token and web audit: who may use the pages and the API, and what they did."""
+
+from typing import Annotated
+
+import typer
+
+from deployments.cli.commands.web import web_app
+from flows.cli.app import JsonOption, RecordsOption
+
+token_app = typer.Typer(no_args_is_help=True, help="Logins of people and programs for the pages and the API.")
+web_app.add_typer(token_app, name="token")
+
+
+@token_app.command("add")
+def add_token(
+    name: Annotated[str, typer.Argument(help="Who it is for: anna, or prometheus. It stands in the audit log.")],
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="view, approve or run. May be repeated. All may look. Default: view."),
+    ] = None,
+    days: Annotated[float | None, typer.Option("--days", min=0.01, max=3660, help="Its life. Default: no end.")] = None,
+    records: RecordsOption = None,
+) -> None:
+    """Make an access token. It is printed once, on stdout, and is not stored: only its digest is."""
+    import sys
+
+    from deployments.web.access.token_admin import create_access_token
+    from flows.cli.runtime.output import print_to_stderr
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        token, text = create_access_token(database, name, role or ["view"], days)
+    roles = ", ".join(token.roles)
+    print_to_stderr(f"{token.name} may {roles}. The token is shown only now:")
+    sys.stdout.write(text + "\n")
+
+
+@token_app.command("list")
+def list_tokens(records: RecordsOption = None, as_json: JsonOption = False) -> None:
+    """Show the access tokens: names, roles and times, never the tokens."""
+    from deployments.cli.views.web_access import build_tokens_json, print_tokens
+    from flows.cli.runtime.output import print_json
+    from tasks.records.access_tokens import SqlAccessTokens
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        tokens = SqlAccessTokens(database.database).list_tokens()
+    if as_json:
+        print_json(build_tokens_json(tokens))
+    else:
+        print_tokens(tokens)
+
+
+@token_app.command("remove")
+def remove_token(
+    name: Annotated[str, typer.Argument(help="The token's name, from: fleetpatch web token list.")],
+    records: RecordsOption = None,
+) -> None:
+    """End an access token, and the sessions of its browsers, at once."""
+    from deployments.web.access.token_admin import remove_access_token
+    from flows.cli.runtime.output import print_to_stderr
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        remove_access_token(database, name)
+    print_to_stderr(f"{name} may do nothing any more, and its sessions have ended.")
+
+
+@web_app.command("audit")
+def show_audit(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many entries, newest first.")] = 100,
+    who: Annotated[str, typer.Option("--who", help="Only what this login did.")] = "",
+    act: Annotated[str, typer.Option("--act", help="Only these acts: patch, approve, login …")] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what people and programs did through the pages and the API, newest first."""
+    from deployments.cli.views.web_access import build_audit_json, print_audit
+    from flows.cli.runtime.output import print_json
+    from tasks.records.audit_log import SqlAuditLog
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        entries = SqlAuditLog(database.database).read(limit, who=who, act=act)
+    if as_json:
+        print_json(build_audit_json(entries))
+    else:
+        print_audit(entries)

@@ -1,0 +1,74 @@
+"""Shows access tokens and the audit log: as tables or JSON."""
+
+from collections.abc import Mapping, Sequence
+
+from flows.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
+from flows.cli.runtime.table import build_table
+from tasks.records.access_tokens import AccessToken
+from tasks.records.audit_log import AuditEntry
+from tasks.reporting.formatting import NO_FIGURE, format_iso_utc
+
+
+def print_tokens(tokens: Sequence[AccessToken]) -> None:
+    """Print a table of access tokens."""
+    if not tokens:
+        print_to_stderr("There are no access tokens. Make one with: fleetpatch web token add NAME --role run")
+        return
+    table = build_table("NAME", "ROLES", "MADE BY", "MADE", "ENDS", "LAST USED")
+    for each in tokens:
+        moments = (each.created_at, each.expires_at, each.used_at)
+        texts = (
+            each.name,
+            ", ".join(each.roles),
+            each.created_by,
+            *(format_iso_utc(at) or NO_FIGURE for at in moments),
+        )
+        table.add_row(*map(to_safe_text, texts))
+    get_stdout_console().print(table)
+
+
+def build_tokens_json(tokens: Sequence[AccessToken]) -> Sequence[Mapping[str, object]]:
+    """Return access tokens as JSON data."""
+    return [
+        {
+            "name": each.name,
+            "roles": list(each.roles),
+            "created_by": each.created_by,
+            "created_at": format_iso_utc(each.created_at),
+            "expires_at": format_iso_utc(each.expires_at),
+            "used_at": format_iso_utc(each.used_at),
+        }
+        for each in tokens
+    ]
+
+
+def print_audit(entries: Sequence[AuditEntry]) -> None:
+    """Print a table of audit entries."""
+    if not entries:
+        print_to_stderr("The audit log has no such entry.")
+        return
+    table = build_table("WHEN", "WHO", "FROM", "ACT", "OF", "RESULT", "WHY")
+    for each in entries:
+        about = f"{each.subject} {each.detail}".strip()
+        result = each.result.value
+        texts = (format_iso_utc(each.at) or "", each.who, each.address, each.act, about, result, each.message)
+        table.add_row(*map(to_safe_text, texts))
+    get_stdout_console().print(table)
+
+
+def build_audit_json(entries: Sequence[AuditEntry]) -> Sequence[Mapping[str, object]]:
+    """Return audit entries as JSON data."""
+    return [
+        {
+            "number": each.number,
+            "at": format_iso_utc(each.at),
+            "who": each.who,
+            "address": each.address,
+            "act": each.act,
+            "subject": each.subject,
+            "detail": each.detail,
+            "result": each.result.value,
+            "message": each.message,
+        }
+        for each in entries
+    ]

@@ -1,0 +1,68 @@
+"""Makes access tokens for the command."""
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Final
+
+from deployments.web.access.roles import Role
+from deployments.web.access.token_secrets import create_token, digest_secret
+from flows.ports.caller import current_caller, find_starter_name
+from tasks.errors import RequestError
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.access_tokens import AccessToken, SqlAccessTokens
+from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.records.sql_records import SqlRecords
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+
+
+def create_access_token(
+    records: SqlRecords, name: str, roles: Iterable[str], days: float | None = None, clock: Clock | None = None
+) -> tuple[AccessToken, str]:
+    """Store a new access token, and return it with its text. The text is stored nowhere.
+
+    Args:
+        records: open records.
+        name: who it is for: letters, digits and ".", "_", "@", "-".
+        roles: words of ``Role``.
+        days: how long it is valid, in days; None: it has no end.
+        clock: the present time.
+
+    Raises:
+        RequestError: the name is not valid or taken, or a role does not exist.
+        RecordsError: the records can't be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise RequestError(
+            f"{name!r} can't be the name of an access token",
+            hint='Use 1 to 64 letters, digits and ".", "_", "@", "-", beginning with a letter or a digit.',
+        )
+    wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
+    unknown = [word for word in wanted if word not in set(Role)]
+    if unknown or not wanted:
+        raise RequestError(f"{', '.join(unknown) or 'none'} is no role", hint=f"Roles are {', '.join(Role)}.")
+    now, text = (clock or SystemClock()).now(), create_token()
+    expires_at = now + timedelta(days=days) if days is not None else None
+    kept = tuple(role.value for role in Role if role in wanted or role is Role.VIEW)
+    token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
+    SqlAccessTokens(records.database).add(token, digest_secret(text))
+    _record(records, now, "add token", name, f"roles {', '.join(kept)}")
+    return token, text
+
+
+def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = None) -> None:
+    """End an access token, and the sessions of its browsers, at once.
+
+    Raises:
+        RequestError: there is none with this name.
+        RecordsError: the records can't be written.
+    """
+    if not SqlAccessTokens(records.database).remove(name):
+        raise RequestError(f"there is no access token {name!r}", hint="fleetpatch web token list shows all.")
+    _record(records, (clock or SystemClock()).now(), "remove token", name, "")
+
+
+def _record(records: SqlRecords, now: datetime, act: str, name: str, detail: str) -> None:
+    who = find_starter_name(current_caller())
+    SqlAuditLog(records.database).append(AuditEntry(now, who, "the command", act, name, detail, AuditResult.DONE))

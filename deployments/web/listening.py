@@ -1,0 +1,122 @@
+"""Checks the settings before the pages are served, and opens the port: what is wrong is said at once, with a remedy."""
+
+import errno
+import logging
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from deployments.web.access.network import parse_networks
+from deployments.web.access.roles import Role
+from deployments.web.settings import WebSettings
+from flows.ports.web_links import parse_web_url
+from inventory.schema.value_types import validate_zone
+from tasks.errors import CannotRun, RequestError
+
+logger = logging.getLogger(__name__)
+
+_HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
+_TAKEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "x-forwarded-for"})
+_PLAIN_PORT: Final = 80
+_TLS_PORT: Final = 443
+
+
+def check_settings(settings: WebSettings) -> None:
+    """Refuse settings that can't work, or that would let strangers in.
+
+    Raises:
+        RequestError: an option is wrong, or lacks another one.
+        CannotRun: the certificate or the key can't be used.
+    """
+    parse_networks(settings.trusted_proxies)
+    parse_web_url(settings.public_url, "--public-url")
+    parse_web_url(settings.prefect_url, "--prefect-url")
+    try:
+        validate_zone(settings.zone)
+    except ValueError as error:
+        raise RequestError(f"--zone: {error}", hint="Give a name such as Europe/Berlin.") from error
+    _check_proxy(settings)
+    _check_certificate(settings)
+    if settings.is_local or settings.is_secure or settings.trusted_proxies or settings.allows_plain_http:
+        return
+    raise RequestError(
+        f"--host {settings.host}: other machines could connect, and read tokens and cookies on their way",
+        hint="Give --tls-cert and --tls-key, or a proxy with TLS and --trusted-proxy, or --no-tls if nobody else is on "
+        "this network.",
+    )
+
+
+def _check_proxy(settings: WebSettings) -> None:
+    for option, name in (("--user-header", settings.user_header), ("--roles-header", settings.roles_header)):
+        if name and (not _HEADER.fullmatch(name) or name.lower() in _TAKEN_HEADERS):
+            raise RequestError(f"{option} {name!r} can't be the name of such a header", hint="Use X-Remote-User.")
+        if name and not settings.trusted_proxies:
+            raise RequestError(
+                f"{option} needs --trusted-proxy: without it, everybody could send this header",
+                hint="Give the address of the proxy, for example --trusted-proxy 127.0.0.1",
+            )
+    if settings.roles_header and not settings.user_header:
+        raise RequestError("--roles-header needs --user-header", hint="Roles are those of a user.")
+    unknown = sorted(set(settings.proxy_roles) - set(Role))
+    if unknown:
+        raise RequestError(f"--proxy-role {unknown[0]!r} is no role", hint=f"Roles are {', '.join(Role)}.")
+
+
+def _check_certificate(settings: WebSettings) -> None:
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if (certificate is None) != (key is None):
+        raise RequestError("--tls-cert and --tls-key need each other", hint="Give the files of both, in PEM form.")
+    if certificate is None or key is None:
+        return
+    for option, path in (("--tls-cert", certificate), ("--tls-key", key)):
+        try:
+            path.read_bytes()
+        except OSError as error:
+            raise CannotRun(
+                f"{option} {path} can't be read: {error.strerror}", hint="The account of fleetpatch web must read it."
+            ) from error
+    try:
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(certificate, key, _refuse_password)
+    except (ssl.SSLError, ValueError) as error:
+        raise CannotRun(
+            f"--tls-cert {certificate} and --tls-key {key} can't be used together: {error}",
+            hint="Both must be PEM; the key must belong to the first certificate, and must have no password.",
+        ) from error
+
+
+def _refuse_password() -> str:
+    raise ValueError("the key has a password")
+
+
+@contextmanager
+def open_listener(settings: WebSettings) -> Iterator[socket.socket]:
+    """Yield a socket that listens on the address of the settings.
+
+    Raises:
+        CannotRun: it can't: the port is used, or the address is not of this machine.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        listener = socket.create_server((settings.host, settings.port), family=family, backlog=512)
+    except (OSError, OverflowError) as error:
+        is_used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        said = "the port is used by another process" if is_used else str(error)
+        hint = "Choose another --port, or end that process." if is_used else "Give an address of this machine: --host"
+        raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {said}", hint=hint) from error
+    with listener:
+        yield listener
+
+
+def describe_address(settings: WebSettings, listener: socket.socket) -> str:
+    """Return the address that a person here can open."""
+    if settings.public_url:
+        return settings.public_url
+    scheme, usual = ("https", _TLS_PORT) if settings.tls_certificate is not None else ("http", _PLAIN_PORT)
+    host, port = settings.host, listener.getsockname()[1]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - it is compared
+        host = socket.gethostname()
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}" if port == usual else f"{scheme}://{host}:{port}"
