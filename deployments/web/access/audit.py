@@ -70,7 +70,7 @@ def _append_end(
     try:
         _append(request, result, act, subject, detail, message, who=who)
     except RecordsError as error:
-        logger.error("the audit log lacks %s %s %s %s: %s", result, act, subject, sanitize(message), error)
+        logger.warning("the audit log lacks %s %s %s %s: %s", result, act, subject, sanitize(message), error)
 
 
 def _append(
