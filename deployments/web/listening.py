@@ -1,7 +1,7 @@
 """Checks the settings before the pages are served, and opens the port: what is wrong is said at once, with a remedy."""
 
 import errno
-import logging
+import os
 import re
 import socket
 import ssl
@@ -15,8 +15,6 @@ from deployments.web.settings import WebSettings
 from flows.ports.web_links import parse_web_url
 from inventory.schema.value_types import validate_zone
 from tasks.errors import CannotRun, RequestError
-
-logger = logging.getLogger(__name__)
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _TAKEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "x-forwarded-for"})
@@ -40,7 +38,8 @@ def check_settings(settings: WebSettings) -> None:
         raise RequestError(f"--zone: {error}", hint="Give a name such as Europe/Berlin.") from error
     _check_proxy(settings)
     _check_certificate(settings)
-    if settings.is_local or settings.is_secure or settings.trusted_proxies or settings.allows_plain_http:
+    is_encrypted = settings.tls_certificate is not None or bool(settings.trusted_proxies)
+    if settings.is_local or is_encrypted or settings.allows_plain_http:
         return
     raise RequestError(
         f"--host {settings.host}: other machines could connect, and read tokens and cookies on their way",
@@ -101,9 +100,12 @@ def open_listener(settings: WebSettings) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         listener = socket.create_server((settings.host, settings.port), family=family, backlog=512)
-    except (OSError, OverflowError) as error:
-        is_used = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        said = "the port is used by another process" if is_used else str(error)
+    except OSError as error:
+        is_used = error.errno == errno.EADDRINUSE
+        is_name = isinstance(error, socket.gaierror)
+        said = "the name is not known" if is_name else os.strerror(error.errno or 0)
+        if is_used:
+            said = "the port is used by another process"
         hint = "Choose another --port, or end that process." if is_used else "Give an address of this machine: --host"
         raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {said}", hint=hint) from error
     with listener:

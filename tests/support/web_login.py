@@ -12,19 +12,9 @@ def add_token(site: Site, name: str, *roles: Role) -> str:
     return create_access_token(site.records, name, [role.value for role in roles or (Role.VIEW,)])[1]
 
 
-def open_browser(site: Site, **headers: str) -> httpx.Client:
-    """Return a browser with its own cookies, that has not logged in. It sends forms as browsers do."""
-    return httpx.Client(
-        base_url=site.url,
-        trust_env=False,
-        timeout=30.0,
-        headers={"Accept": "text/html", "Origin": site.url, **headers},
-    )
-
-
 def log_in(site: Site, name: str, *roles: Role) -> httpx.Client:
     """Return a browser that is logged in with a new token."""
-    browser = open_browser(site)
+    browser = site.open_browser()
     answer = browser.post("/login", data={"token": add_token(site, name, *roles)})
     assert answer.status_code == 303, answer.text
     return browser

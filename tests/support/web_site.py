@@ -4,8 +4,8 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,20 @@ class Site:
         client: a browser without cookies, for that address.
         records: the same records, for the test.
         context: the shared objects of the server.
+        browsers: is left at the end, with all browsers.
     """
 
     url: str
     client: httpx.Client
     records: SqlRecords
     context: WebContext
+    browsers: ExitStack = field(default_factory=ExitStack)
+
+    def open_browser(self, **headers: str | bytes) -> httpx.Client:
+        """Return a browser with cookies of its own, for this address, that sends forms as browsers do."""
+        said: dict[str, str | bytes] = {"Accept": "text/html", "Origin": self.url, **headers}
+        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0, headers=said)
+        return self.browsers.enter_context(browser)
 
     def get(self, path: str, **options: Any) -> httpx.Response:
         """Return an answer. Redirects are not followed."""
@@ -69,7 +77,9 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
             _wait_until_started(server)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
             with httpx.Client(base_url=address, trust_env=False, timeout=30.0) as client:
-                yield Site(address, client, records, context)
+                site = Site(address, client, records, context)
+                with site.browsers:
+                    yield site
         finally:
             server.should_exit = True
             thread.join(START_SECONDS)

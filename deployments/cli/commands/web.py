@@ -136,6 +136,7 @@ def serve_pages(
 ) -> None:
     """Serve the pages over the records. Ctrl-C or SIGTERM ends it."""
     if context.invoked_subcommand is not None:
+        _refuse_options(context)
         return
     from deployments.web.server import serve
     from deployments.web.settings import WebSettings
@@ -163,3 +164,16 @@ def serve_pages(
         allowed_hosts=tuple(allow_host or ()),
     )
     serve(settings, lambda address: print_to_stderr(f"fleetpatch web: {address}"))
+
+
+def _refuse_options(context: typer.Context) -> None:
+    """Refuse options before a command: they would do nothing, and the command would use other records."""
+    given = [name for name in context.params if _is_given(context, name)]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise typer.BadParameter(f"put it behind the command: fleetpatch web {context.invoked_subcommand} … {option} …")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

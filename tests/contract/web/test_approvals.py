@@ -134,8 +134,8 @@ class TestWhatIsRefused:
 
     def test_by_somebody_without_a_name(self, stage: Stage) -> None:
         answer = self.refused(stage, lambda: stage.decide("approve", person("", Role.APPROVE)))
-        assert answer.status_code == 409
-        assert "needs the name of a person" in answer.text
+        assert answer.status_code == 403
+        assert "This needs the role approve." in answer.text
 
     @pytest.mark.parametrize("plan", ["", "0" * 64, "0", "f" * 12, "%", "*" * 20])
     def test_of_a_plan_that_was_not_shown(self, stage: Stage, plan: str) -> None:

@@ -1,0 +1,189 @@
+"""`fleetpatch web` as a process: what it prints, its options, TLS, and how it ends."""
+
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import httpx
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.ci.tree import TOP
+from tests.support.command import run_command
+from tests.support.environment import without_ours
+
+START_SECONDS = 120.0
+STOP_SECONDS = 30.0
+
+
+def run(folder: Path, *words: str, **environment: str) -> CompletedProcess[str]:
+    around = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"} | environment
+    around["FLEETPATCH_RECORDS_URL"] = f"sqlite:///{folder / 'records.db'}"
+    return run_command(words, around, folder)
+
+
+@contextmanager
+def serve(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """Yield the process and the address that it prints."""
+    log = folder / "log"
+    around = {**without_ours(), "PYTHONPATH": str(TOP), "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder / 'records.db'}"}
+    command = [sys.executable, "-m", "deployments.command", "web", "--port", "0", *options]
+    with log.open("wb") as out:
+        process = subprocess.Popen(command, cwd=folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    try:
+        yield process, wait_for_address(process, log)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
+    until = time.monotonic() + START_SECONDS
+    while "fleetpatch web: " not in (said := log.read_text()):
+        assert process.poll() is None, said
+        assert time.monotonic() < until, said
+        time.sleep(0.05)
+    return said.split("fleetpatch web: ", 1)[1].split()[0]
+
+
+def write_certificate(folder: Path) -> tuple[Path, Path]:
+    """Write a certificate for 127.0.0.1, signed by itself, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "cert.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    form = serialization.PrivateFormat.PKCS8
+    paths[1].write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+    return paths
+
+
+def test_it_prints_its_address_and_ends_at_once_with_an_open_stream(tmp_path: Path) -> None:
+    with serve(tmp_path) as (process, address), httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        with client.stream("GET", "/live/runs") as stream:
+            assert stream.status_code == 200
+            lines = stream.iter_lines()
+            assert next(lines).startswith("retry: ")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(STOP_SECONDS) in {0, -signal.SIGTERM, 128 + signal.SIGTERM}
+            assert "event" not in "".join(list(lines)[-1:])  # the stream has come to its end, without an error
+
+
+def test_tls_and_a_cookie_for_tls_only(tmp_path: Path) -> None:
+    certificate, key = write_certificate(tmp_path)
+    token = run(tmp_path, "web", "token", "add", "anna", "--role", "run").stdout.strip()
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--host", "0.0.0.0")  # noqa: S104
+    with serve(tmp_path, *options) as (_, address):
+        assert address.startswith(f"https://{socket.gethostname()}:")
+        port = address.rpartition(":")[2]
+        trusted = ssl.create_default_context(cafile=str(certificate))
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", trust_env=False, verify=trusted, timeout=30) as client:
+            answer = client.post("/login", data={"token": token})
+            assert answer.status_code == 303
+            assert answer.headers["set-cookie"].startswith("__Host-fleetpatch-session=")
+            assert "anna" in client.get("/").text
+
+
+class TestWhatIsRefused:
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            (["--host", "0.0.0.0"], "other machines could connect"),
+            (["--host", "0.0.0.0", "--public-url", "https://fleet.example.org"], "other machines could connect"),
+            (["--host", "192.0.2.1", "--no-tls"], "can't listen on 192.0.2.1"),
+            (["--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy '10.0.0.0/33' is not a network"),
+            (["--trusted-proxy", "proxy.example.org"], "is not a network"),
+            (["--user-header", "X-User"], "--user-header needs --trusted-proxy"),
+            (["--user-header", "X User", "--trusted-proxy", "::1"], "can't be the name of such a header"),
+            (["--user-header", "Cookie", "--trusted-proxy", "::1"], "can't be the name of such a header"),
+            (["--roles-header", "X-Roles", "--trusted-proxy", "::1"], "--roles-header needs --user-header"),
+            (["--proxy-role", "admin"], "--proxy-role 'admin' is no role"),
+            (["--tls-cert", "cert.pem"], "--tls-cert and --tls-key need each other"),
+            (["--tls-cert", "no.pem", "--tls-key", "no.pem"], "--tls-cert no.pem can't be read: No such file"),
+            (["--tls-cert", "bad.pem", "--tls-key", "bad.pem"], "can't be used together"),
+            (["--zone", "Mars/Olympus"], "--zone: 'Mars/Olympus' is no time zone"),
+            (["--public-url", "ftp://x"], "--public-url must begin with http"),
+        ],
+    )
+    def test_options(self, tmp_path: Path, options: list[str], said: str) -> None:
+        (tmp_path / "bad.pem").write_text("no certificate")
+        done = run(tmp_path, "web", "--port", "0", *options)
+        assert done.returncode in {2, 5}, done.stderr  # the request, or this machine
+        assert said in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_a_port_that_is_used(self, tmp_path: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            port = other.getsockname()[1]
+            done = run(tmp_path, "web", "--port", str(port))
+        assert f"can't listen on 127.0.0.1 port {port}: the port is used by another process" in done.stderr
+
+    def test_options_of_the_server_before_another_command(self, tmp_path: Path) -> None:
+        done = run(tmp_path, "web", "--records", "sqlite:///other.db", "token", "list")
+        assert done.returncode == 2
+        assert "put it behind the command: fleetpatch web token … --records …" in done.stderr
+        assert not (tmp_path / "other.db").exists()
+
+
+class TestTokens:
+    def test_a_token_is_shown_once_and_not_stored(self, tmp_path: Path) -> None:
+        made = run(tmp_path, "web", "token", "add", "anna", "--role", "run", "--role", "approve", "--days", "30")
+        token = made.stdout.strip()
+        assert made.returncode == 0
+        assert token.startswith("fp_")
+        assert len(token) == 46
+        assert "anna may view, approve, run." in made.stderr
+        listed = run(tmp_path, "web", "token", "list")
+        assert "anna  view, approve, run" in listed.stdout
+        assert token not in listed.stdout + run(tmp_path, "web", "token", "list", "--json").stdout
+        assert token.encode() not in b"".join(each.read_bytes() for each in tmp_path.glob("records.db*"))
+
+    def test_it_is_removed_by_name_and_the_audit_log_has_it(self, tmp_path: Path) -> None:
+        run(tmp_path, "web", "token", "add", "anna")
+        assert run(tmp_path, "web", "token", "remove", "anna").returncode == 0
+        again = run(tmp_path, "web", "token", "remove", "anna")
+        assert "there is no access token 'anna'" in again.stderr
+        log = run(tmp_path, "web", "audit").stdout
+        assert "add token" in log
+        assert "remove token" in log
+        assert '"act": "remove token"' in run(tmp_path, "web", "audit", "--json", "--act", "remove token").stdout
+
+    @pytest.mark.parametrize(
+        ("words", "said"),
+        [
+            (["anna", "--role", "admin"], "admin is no role"),
+            (["anna smith"], "'anna smith' can't be the name"),
+            (["-x"], "No such option"),
+            (["<b>"], "can't be the name"),
+        ],
+    )
+    def test_what_is_refused(self, tmp_path: Path, words: list[str], said: str) -> None:
+        done = run(tmp_path, "web", "token", "add", *words)
+        assert done.returncode == 2
+        assert said in done.stderr
+        assert not done.stdout
