@@ -39,10 +39,11 @@ class Site:
     context: WebContext
     browsers: ExitStack = field(default_factory=ExitStack)
 
-    def open_browser(self, **headers: str | bytes) -> httpx.Client:
+    def open_browser(self, **headers: str) -> httpx.Client:
         """Return a browser with cookies of its own, for this address, that sends forms as browsers do."""
-        said: dict[str, str | bytes] = {"Accept": "text/html", "Origin": self.url, **headers}
-        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0, headers=said)
+        said = {"Accept": "text/html", "Origin": self.url, **headers}
+        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0)
+        browser.headers.update([(name.encode(), value.encode()) for name, value in said.items()])
         return self.browsers.enter_context(browser)
 
     def get(self, path: str, **options: Any) -> httpx.Response:

@@ -1,15 +1,18 @@
 """Who may look and act: tokens, sessions, the proxy's users, and what the audit log says."""
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
 
 from deployments.web.access.audit import record_act
+from deployments.web.access.identity import Identity
 from deployments.web.access.roles import Role
 from deployments.web.access.token_admin import create_access_token
 from tasks.errors import RecordsUnavailable
@@ -151,11 +154,15 @@ class TestThisMachine:
 
 
 class TestProxy:
-    SETTINGS = {"trusted_proxies": ("127.0.0.1",), "user_header": "X-Remote-User", "roles_header": "X-Roles"}
+    SETTINGS: Mapping[str, Any] = {
+        "trusted_proxies": ("127.0.0.1",),
+        "user_header": "X-Remote-User",
+        "roles_header": "X-Roles",
+    }
 
     def test_it_names_the_user_and_the_roles(self, tmp_path: Path) -> None:
         with serve_site(tmp_path, requires_login=True, **self.SETTINGS) as site:
-            viewer = site.open_browser(**{"X-Remote-User": "J\u00fcrgen".encode()})
+            viewer = site.open_browser(**{"X-Remote-User": "J\u00fcrgen"})
             assert "J\u00fcrgen" in viewer.get("/").text
             nobody = site.open_browser(**{"X-Remote-User": "eve", "X-Roles": "staff, Run"})
             assert nobody.get("/").status_code == 403
@@ -179,7 +186,7 @@ class TestProxy:
         assert (refused.who, refused.address, refused.result) == ("anna", "198.51.100.7", AuditResult.REFUSED)
 
     def test_a_stranger_with_its_header_is_refused(self, tmp_path: Path) -> None:
-        settings = self.SETTINGS | {"trusted_proxies": ("192.0.2.0/24",)}
+        settings = {**self.SETTINGS, "trusted_proxies": ("192.0.2.0/24",)}
         with serve_site(tmp_path, **settings) as site:
             answer = site.open_browser(**{"X-Remote-User": "root"}).get("/")
             assert answer.status_code == 403
@@ -225,10 +232,6 @@ class TestAuditLog:
         assert "Nobody has done anything that matches" in browser.get("/audit?who=nobody").text
 
 
-def _build_request(site: Site) -> "object":
-    from types import SimpleNamespace
-
-    from deployments.web.access.identity import Identity
-
+def _build_request(site: Site) -> Any:
     state = SimpleNamespace(identity=Identity("anna", frozenset(Role), "token", address="192.0.2.9"))
     return SimpleNamespace(state=state, app=SimpleNamespace(state=SimpleNamespace(context=site.context)))

@@ -97,7 +97,7 @@ def test_it_prints_its_address_and_ends_at_once_with_an_open_stream(tmp_path: Pa
 def test_tls_and_a_cookie_for_tls_only(tmp_path: Path) -> None:
     certificate, key = write_certificate(tmp_path)
     token = run(tmp_path, "web", "token", "add", "anna", "--role", "run").stdout.strip()
-    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--host", "0.0.0.0")  # noqa: S104
+    options = ("--tls-cert", str(certificate), "--tls-key", str(key), "--host", "0.0.0.0")
     with serve(tmp_path, *options) as (_, address):
         assert address.startswith(f"https://{socket.gethostname()}:")
         port = address.rpartition(":")[2]
