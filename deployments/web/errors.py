@@ -1,14 +1,13 @@
 """The pages of errors: what is wrong, and the remedy."""
 
 import logging
-from urllib.parse import urlencode, urlsplit
 
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
-from deployments.web.rendering import render_page
+from deployments.web.rendering import build_login_url, render_page
 from tasks.errors import CannotRun, FleetpatchError, RecordsUnavailable, RequestError
 
 logger = logging.getLogger(__name__)
@@ -47,12 +46,9 @@ def answer_stranger(request: Request) -> Response:
     """Return the way to the login, and back to the page that somebody wanted."""
     if request.method not in {"GET", "HEAD"}:
         return show_message(request, 401, "You are not logged in, or no longer.", "Log in, and send the form again.")
-    page = urlsplit(request.headers.get("hx-current-url", "")) if "hx-request" in request.headers else request.url
-    wanted = page.path + (f"?{page.query}" if page.query else "")
-    login = f"/login?{urlencode({'next': wanted})}"
     if "hx-request" in request.headers:  # a part of a page: the whole page must go to the login
-        return Response(status_code=401, headers={"HX-Redirect": login})
-    return RedirectResponse(login, 303)
+        return Response(status_code=401, headers={"HX-Redirect": build_login_url(request)})
+    return RedirectResponse(build_login_url(request), 303)
 
 
 def _show_refusal(request: Request, error: Exception) -> Response:

@@ -3,6 +3,7 @@
 from datetime import datetime
 from functools import cache
 from typing import Any
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
@@ -35,11 +36,24 @@ def render_page(request: Request, template: str, *, status: int = 200, **values:
             identity=get_identity(request),
             settings=context.settings,
             now=context.clock.now(),
+            login_url=build_login_url(request),
             navigation=PAGES,
             **values,
         )
     )
     return HTMLResponse(html, status_code=status)
+
+
+def build_login_url(request: Request) -> str:
+    """Return the address of the login, which leads back to this page."""
+    if "hx-request" in request.headers:  # a part of a page
+        page = urlsplit(request.headers.get("hx-current-url", ""))
+        wanted = page.path + (f"?{page.query}" if page.query else "")
+    elif request.method in {"GET", "HEAD"}:
+        wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    else:
+        wanted = "/"
+    return "/login" if wanted in {"/", ""} or wanted.startswith("/login") else f"/login?{urlencode({'next': wanted})}"
 
 
 @cache
