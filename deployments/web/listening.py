@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from deployments.web.access.network import parse_networks
+from deployments.web.access.network import parse_address, parse_networks
 from deployments.web.access.roles import Role
 from deployments.web.settings import WebSettings
 from flows.ports.web_links import parse_web_url
@@ -118,7 +118,8 @@ def describe_address(settings: WebSettings, listener: socket.socket) -> str:
         return settings.public_url
     scheme, usual = ("https", _TLS_PORT) if settings.tls_certificate is not None else ("http", _PLAIN_PORT)
     host, port = settings.host, listener.getsockname()[1]
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - it is compared
+    address = parse_address(host)
+    if address is not None and address.is_unspecified:
         host = socket.gethostname()
     host = f"[{host}]" if ":" in host else host
     return f"{scheme}://{host}" if port == usual else f"{scheme}://{host}:{port}"

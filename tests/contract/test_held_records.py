@@ -90,8 +90,8 @@ class Half:
         self.begun, self.go_on = threading.Event(), threading.Event()
         save = sql_records._save_outcome
 
-        def slowly(connection: Connection, outcome: Any) -> None:
-            save(connection, outcome)
+        def slowly(*arguments: Any) -> None:
+            save(*arguments)
             self.begun.set()
             assert self.go_on.wait(60)
 

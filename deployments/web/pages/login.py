@@ -28,7 +28,7 @@ def show_login(request: Request, next: str = "/") -> Response:
 @router.post("/login")
 def log_in(
     request: Request,
-    token: Annotated[str, Form(max_length=200)] = "",
+    token: Annotated[str, Form(max_length=200)],
     next: Annotated[str, Form(max_length=4000)] = "/",
 ) -> Response:
     """Open a session. The browser always gets a new cookie: one that somebody else has put there gets no login."""
