@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.protocols.records import Records
