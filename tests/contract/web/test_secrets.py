@@ -57,7 +57,9 @@ _CONFIGURATIONS = {
     "a field that does not exist": "notify: [{to: env:NOTIFY_URL, token: hunter2CONF04}]",
     "a hook that is not complete": "hooks: {before_run: [{name: x, target: 'https://a:hunter2CONF05@b/c'}]}",
     "a hook whose URL is no URL": "hooks: {before_run: [{name: x, kind: http, target: 'ftp://a:hunter2CONF06@b'}]}",
-    "a hook in a wrong place": "hooks: {before_run: [{name: x, kind: machine-command, target: 'curl -u a:hunter2CONF07'}]}",
+    "a hook in a wrong place": "hooks: {before_run: [{name: x, kind: machine-command, target: x -u hunter2CONF07}]}",
+    "a hook of a wrong kind": "hooks: {before_run: [{name: x, kind: python, target: 'https://b/hunter2CONF08'}]}",
+    "a hook's target that is no text": "hooks: {before_run: [{name: x, kind: http, target: 'https://[hunter2CONF09'}]}",
 }
 
 
@@ -89,9 +91,8 @@ def _put_secrets_into_files(place: Path) -> None:
         "  credential: key:~/.ssh/id_ed25519",
         f"  credential: key:{place}/key.pem?passphrase=env:KEY_PASSPHRASE\n  privilege_password: env:SUDO_PASSWORD",
     )
-    text = text.replace(
-        "groups: [db], environment: stage", f"groups: [db], environment: stage, credential: file:{place}/password"
-    )
+    stage = "groups: [db], environment: stage"
+    text = text.replace(stage, f"{stage}, credential: file:{place}/password")
     assert "SUDO_PASSWORD" in text
     assert f"file:{place}/password" in text
     inventory.write_text(text)
@@ -137,7 +138,7 @@ def _put_secrets_into_records(place: Path, fleet: SampleFleet) -> None:
 def list_paths(site: Site, fleet: SampleFleet) -> list[str]:
     """Return everything that GET answers here."""
     pages = [url.format(**fleet.runs) for urls in PAGES.values() for url in urls]
-    runs = [f"/runs/{run_id}{tail}" for run_id in fleet.runs.values() for tail in ("", "/report", "/machines/web-07")]
+    runs = [f"/runs/{run_id}{tail}" for run_id in fleet.runs.values() for tail in ("", "/report")]
     files = ["/machines.csv", "/calendar.ics", "/health", "/metrics", "/patch/check?scope=*"]
     files += [f"/compliance/files?form={form}" for form in ("html", "csv", "parquet")]
     machines = [f"/machines/{name}" for name in ("stage-db-1", "win-1", "db-01.fra1.example.net")]
@@ -163,10 +164,10 @@ def test_nothing_that_is_served_has_a_secret(sample: tuple[Site, SampleFleet]) -
     site, fleet = sample
     paths = list_paths(site, fleet)
     assert len(paths) > 80
-    left = {"/login", "/audit"}  # whether they are there is for other tests to say
+    others = {"/login", "/audit", "/health"}  # whether they are there is for other tests to say
     for path in paths:
         answer = site.get(path, headers=EVERYBODY)
-        assert answer.status_code in {200, 400} or path in left, f"{path}: {answer.status_code}"
+        assert answer.status_code in {200, 400} or path in others, f"{path}: {answer.status_code}"
         assert find_secrets(answer) == set(), path
 
 
