@@ -22,10 +22,14 @@ def find_action_target_fault(kind: SetActionKind, target: str) -> str:
         case SetActionKind.HTTP:
             fault = _find_url_fault(target)
         case SetActionKind.PYTHON if not _FUNCTION_PATTERN.fullmatch(target):
-            fault = f"its target is not package.module:function: {target!r}"
+            fault = f"its target is not package.module:function{_show(target)}"
         case SetActionKind.DEPLOYMENT if len([part for part in target.split("/") if part.strip()]) != 2:
-            fault = f"its target is not flow/deployment: {target!r}"
+            fault = f"its target is not flow/deployment{_show(target)}"
     return fault
+
+
+def _show(target: str) -> str:
+    return "" if "://" in target else f": {target!r}"
 
 
 def find_command_fault(target: str) -> str:

@@ -9,10 +9,10 @@ from pydantic_core import ErrorDetails
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, did_you_mean
 
 _SECRET_KEY_WORDS = ("password", "passwd", "passphrase", "secret", "become_pass", "sudo_pass")
-_SECRET_KEYS = frozenset({"credential", "privilege_password"})
+_SECRET_KEYS = frozenset({"credential", "privilege_password", "notify", "target"})
+"""Keys whose values are not repeated, nor those below them: a secret may stand there by mistake, or in a URL."""
 
 Model = TypeVar("Model", bound=BaseModel)
-
 
 _TYPE_NAMES = {
     "int": "a whole number",
@@ -31,6 +31,15 @@ _LENGTH_ERRORS = {
     "string_too_long": ("this text is too long", "Give at most {max_length} characters."),
     "too_long": ("this list is too long", "Give at most {max_length} entries."),
 }
+_VALUE_ERRORS = {
+    "finite_number": ("is no number of minutes or seconds", "Give a finite number."),
+    "string_pattern_mismatch": ("is no usable name", "Use letters, digits, blanks, '.', '_' and '-'."),
+    "no_reference": (
+        "is no reference",
+        "A URL or a key never stands here: write where it is, as env:NAME, file:/path or block:NAME.",
+    ),
+}
+"""Message after the value, and hint."""
 _BOUND_PHRASES = {
     "greater_than": "more than",
     "greater_than_equal": "at least",
@@ -99,17 +108,18 @@ def _describe_error(model: type[BaseModel], detail: ErrorDetails) -> tuple[str, 
     if kind in _LENGTH_ERRORS:
         message, hint = _LENGTH_ERRORS[kind]
         return message, hint.format(**context)
-    shown = describe_type(given) if detail["loc"] and detail["loc"][0] in _SECRET_KEYS else _render_value(given)
+    if kind == "string_pattern_mismatch" and "notify" in detail["loc"]:
+        kind = "no_reference"
+    shown = _render_value(given) if _SECRET_KEYS.isdisjoint(detail["loc"]) else describe_type(given)
     return _describe_wrong_value(kind, shown, context, detail["msg"])
 
 
 def _describe_wrong_value(kind: str, shown: str, context: dict[str, object], default_message: str) -> tuple[str, str]:
-    if kind == "finite_number":
-        return f"{shown} is no number of minutes or seconds", "Give a finite number."
+    if kind in _VALUE_ERRORS:
+        message, hint = _VALUE_ERRORS[kind]
+        return f"{shown} {message}", hint
     if kind in _BOUND_PHRASES:
         return f"{shown} is out of range", f"Give {_BOUND_PHRASES[kind]} {next(iter(context.values()))}."
-    if kind == "string_pattern_mismatch":
-        return f"{shown} is no usable name", "Use letters, digits, blanks, '.', '_' and '-'."
     if kind == "value_error":  # the model's own message names the key
         return default_message.removeprefix("Value error, "), "Correct it."
     if (wanted := _TYPE_NAMES.get(kind.partition("_")[0])) is not None:

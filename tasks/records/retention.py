@@ -46,8 +46,8 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     """Delete runs that began before a time, with all their data, and assessments made before it.
 
     Some data is kept at any age: each machine's newest assessment, its newest assessment with an answer, the measures,
-    runs whose lease is held, unfinished runs that have a member of a machine set out of service, and which members are
-    drained. Each run is deleted in one transaction. Other writers can write between transactions.
+    the audit log, runs whose lease is held, unfinished runs that have a member of a machine set out of service, and
+    which members are drained. Each run is deleted in one transaction. Other writers can write between transactions.
 
     Args:
         records: the records to delete from.
@@ -56,6 +56,7 @@ def prune_history(records: SqlRecords, before: datetime) -> PruneResult:
     Raises:
         RecordsError: the deletion stopped. Rows that are not yet deleted remain.
     """
+    _prune_sessions(records, before)
     runs = _prune_runs(records, before, None, _always_continue)
     return PruneResult(runs, _prune_assessments(records, before, _always_continue))
 
@@ -99,6 +100,8 @@ def replace_retention_rows(connection: Connection, retention: Retention) -> None
 def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[], bool]) -> PruneResult:
     """Delete history that is older than the retention. Do nothing if the last time was less than 20 hours ago.
 
+    Logins of browsers that are over are deleted with any retention. The audit log is never deleted.
+
     Args:
         records: the records to delete from.
         now: the current time, aware.
@@ -111,7 +114,10 @@ def apply_retention(records: SqlRecords, now: datetime, may_continue: Callable[[
     kept, table = read_retention(records), schema.retention
     with records.database.begin_read("read when history was last tidied") as connection:
         applied = connection.execute(select(func.max(table.c.applied_at))).scalar_one()
-    if kept.is_forever or (applied is not None and now - applied < _APPLY_INTERVAL):
+    if applied is not None and now - applied < _APPLY_INTERVAL:
+        return PruneResult()
+    _prune_sessions(records, now)  # also if history is kept forever: they are no history
+    if kept.is_forever:
         return PruneResult()
     runs = assessments = 0
     if kept.runs_days is not None:
@@ -161,7 +167,22 @@ def _prune_runs(
             connection.execute(delete(windows).where(windows.c.starts_at < before))
         _prune_automatic_patching(records, before)
         _prune_days(records, before)
+        _prune_requests(records, before)
     return deleted
+
+
+def _prune_requests(records: SqlRecords, before: datetime) -> None:
+    """Delete who asked for a run through the pages. The run itself names that person, and is as old."""
+    table = page_tables.requested_runs
+    with records.database.begin_write("forget old requests") as connection:
+        connection.execute(delete(table).where(table.c.at < before))
+
+
+def _prune_sessions(records: SqlRecords, before: datetime) -> None:
+    """Delete logins of browsers that ended before a time. Nobody can use them any more."""
+    table = page_tables.web_sessions
+    with records.database.begin_write("forget old logins") as connection:
+        connection.execute(delete(table).where(table.c.expires_at < before))
 
 
 def _prune_days(records: SqlRecords, before: datetime) -> None:

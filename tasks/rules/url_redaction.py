@@ -2,10 +2,12 @@
 
 import html
 import json
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 REDACTED: Final = "***"
+_HTTP_KIND: Final = "http"  # of hooks, and of the actions of machine sets
 _MIN_SECRET_SEGMENT_LENGTH: Final = 8  # a shorter path segment is a word ("hooks"); a short query value may be a PIN
 _MIN_SECRET_VALUE_LENGTH: Final = 4
 
@@ -41,6 +43,20 @@ def redact_url_secrets(text: str, target: str) -> str:
         for spelt in (secret, unquote(secret), html.escape(secret), in_json, in_json.replace("/", "\\/")):
             text = text.replace(spelt, REDACTED)
     return text
+
+
+def redact_request(value: object) -> object:
+    """Return a run's request without the secrets of its HTTP hooks' URLs, at any depth. It is only for display.
+
+    Args:
+        value: the request, or a part of it, as JSON data.
+    """
+    if isinstance(value, Mapping):
+        found = {name: redact_request(each) for name, each in value.items()}
+        if found.get("kind") == _HTTP_KIND and isinstance(found.get("target"), str):
+            found["target"] = redact_url_path(str(found["target"]))
+        return found
+    return [redact_request(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _find_url_secrets(target: str) -> set[str]:

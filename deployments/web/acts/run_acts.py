@@ -53,6 +53,9 @@ def start_assessment(request: Request, wanted: AssessRequest, key: str) -> str:
 def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
     """Start a patch run, or with ``dry_run`` a plan, and return the id of its flow run.
 
+    A plan is a dry run of patch-fleet, not a run of plan-fleet: that has a short form without waves, and a server that
+    an earlier release deployed has no such deployment.
+
     Raises:
         FleetpatchError: it could not be started, and nothing was.
     """

@@ -1,6 +1,6 @@
 """The API's routes that read runs, approvals and the audit log."""
 
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 from fastapi import APIRouter, HTTPException, Query, Request
 
@@ -16,8 +16,16 @@ from deployments.web.pages.paging import PAGE_SIZE, build_part
 from tasks.model import RunInfo
 from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.fleet.run_steps import read_audit_rows, read_run_steps
+from tasks.records.queries.fleet.runs import RunFilter, count_runs
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import build_document
+
+RUNS_IN_PART: Final = 100
+MAX_RUNS_IN_PART: Final = 1000
+Limit = Annotated[int, Query(ge=1, le=MAX_RUNS_IN_PART, description="How many runs a part has.")]
+Kind = Annotated[
+    Literal["patch", "stage", "assess", "plan"] | None, Query(description="Only runs of this kind; left out: all.")
+]
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems(404))
 
@@ -53,10 +61,19 @@ def build_approval(approval: Approval) -> models.Approval:
 
 @router.get("/runs", tags=["Runs"])
 def list_runs(
-    request: Request, limit: Annotated[int, Query(ge=1, le=500)] = 50, kind: str | None = None
-) -> list[models.Run]:
-    """The newest runs, newest first."""
-    return [build_run(each) for each in get_context(request).history.read_runs(limit, kind=kind)]
+    request: Request, kind: Kind = None, limit: Limit = RUNS_IN_PART, page: Number = 1
+) -> models.Part[models.Run]:
+    """The runs, newest first. If a run begins between two parts, one may come twice; none is left out."""
+    context = get_context(request)
+    part = build_part(
+        request,
+        lambda offset, count: context.history.read_runs(count, kind=kind, offset=offset),
+        page,
+        total=count_runs(context.records.database, RunFilter(kinds=(kind,) if kind else ())),
+        size=limit,
+    )
+    items = [build_run(each) for each in part.items]
+    return models.Part(items=items, page=part.number, total=part.total, next=part.next_url or None)
 
 
 @router.get("/runs/{run_id}", tags=["Runs"])

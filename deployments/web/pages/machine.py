@@ -10,6 +10,7 @@ from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import WebContext, get_context
 from deployments.web.errors import show_message
+from deployments.web.fleet.list_scope import build_machine_scope
 from deployments.web.fleet.machine_list import MachineEntry, build_entry
 from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_updates
 from deployments.web.fleet.snapshot import FleetSnapshot
@@ -86,6 +87,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         "machine.html.j2",
         name=name,
         entry=entry,
+        scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
         pending=build_page(request, details.pending, updates, parameter="updates"),
         history=history,

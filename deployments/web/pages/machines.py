@@ -12,6 +12,7 @@ from fastapi.responses import HTMLResponse, Response
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
+from deployments.web.fleet.list_scope import build_list_scope
 from deployments.web.fleet.machine_list import (
     SHOWN,
     MachineEntry,
@@ -116,6 +117,8 @@ def show_machines(request: Request, filters: Filters, sort: str = "", page: int 
         facet_titles=FACET_TITLES,
         value_titles=VALUE_TITLES,
         shown=SHOWN.get(filters.show),
+        is_patched=any(each.row.machine.owner.is_patchable for each in entries),
+        list_scope=build_list_scope(filters, entries, snapshot.inventory),
         build_url=lambda **changes: build_url(filters, sort, changes),
     )
 

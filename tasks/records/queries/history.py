@@ -78,10 +78,17 @@ class History:
         self._records = records
         self.database = self._database = records.database
 
-    def read_runs(self, limit: int = 20, *, kind: str | None = None) -> tuple[RunInfo, ...]:
-        """Return the newest runs, newest first. ``kind`` is "patch", "stage", "assess", "plan", or None for all."""
+    def read_runs(self, limit: int = 20, *, kind: str | None = None, offset: int = 0) -> tuple[RunInfo, ...]:
+        """Return the newest runs, newest first.
+
+        Args:
+            limit: how many at most.
+            kind: "patch", "stage", "assess", "plan", or None for all.
+            offset: how many of the newest are left out.
+        """
         table = schema.runs
-        query = select(table.c.document).order_by(table.c.started_at.desc(), table.c.id.desc()).limit(limit)
+        newest_first = (table.c.started_at.desc(), table.c.id.desc())
+        query = select(table.c.document).order_by(*newest_first).limit(limit).offset(offset)
         if kind is not None:
             query = query.where(table.c.kind == kind)
         return self._read_run_list(query, "list the runs")

@@ -31,6 +31,7 @@ from tasks.reporting.data.rows import (
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.runs.figures import compute_min_seconds, compute_work_seconds, explain_reboot, predict_reboot
 from tasks.rules.updates.counts import UpdateCounts, count_results
+from tasks.rules.url_redaction import redact_request
 from tasks.states import (
     FindingLevel,
     OperationState,
@@ -144,7 +145,7 @@ def _build_run_row(report: RunReport, machines: tuple[MachineRow, ...]) -> RunRo
         reboots_completed=reboots[RebootState.COMPLETED],
         reboots_failed=reboots[RebootState.FAILED],
         reboots_required=reboots[RebootState.REQUIRED],
-        request=json.dumps(run.request, sort_keys=True, default=str),
+        request=json.dumps(redact_request(run.request), sort_keys=True, default=str),
         notes="\n".join(" ".join(note.split()) for note in report.notes),
     )
 

@@ -7,10 +7,12 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, select
 
 from tasks.protocols.leases import LeaseHolder
+from tasks.records import page_tables
 from tasks.records.queries.history import History
-from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
+from tasks.records.retention import PruneResult, apply_retention, prune_history, read_retention, save_retention
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.retention import DEFAULT_RETENTION, Retention
@@ -81,6 +83,43 @@ def test_a_run_that_somebody_carries_stays_however_old_it_is(records: SqlRecords
     apply_retention(records, END, lambda: True)
     assert [run.id for run in History(records).read_runs(100) if run.kind == "patch"] == ["patch-300", "patch-0"]
     assert History(records).read_report("patch-0").outcomes
+
+
+def _save_web_rows(records: SqlRecords) -> None:
+    with records.database.begin_write("fill the tables of the pages") as connection:
+        for days in range(0, 360, 30):
+            at = make.START + days * DAY
+            request = {"key": f"key-{days}", "flow": "patch-fleet", "request_digest": "d", "who": "bob", "at": at}
+            connection.execute(page_tables.requested_runs.insert().values(**request, flow_run_id=""))
+            login = {"digest": f"s-{days}", "name": "bob", "created_at": at, "expires_at": at + 31 * DAY}
+            connection.execute(page_tables.web_sessions.insert().values(login))
+            act = dict.fromkeys(("who", "address", "act", "subject", "detail", "result", "message"), "x")
+            connection.execute(page_tables.audit_log.insert().values(**act, at=at))
+
+
+def _read_web_rows(records: SqlRecords) -> tuple[list[str], list[str], int]:
+    requests, sessions, audit = page_tables.requested_runs, page_tables.web_sessions, page_tables.audit_log
+    with records.database.begin_read("read the tables of the pages") as connection:
+        keys = connection.execute(select(requests.c.key).order_by(requests.c.at)).scalars().all()
+        logins = connection.execute(select(sessions.c.digest).order_by(sessions.c.created_at)).scalars().all()
+        return list(keys), list(logins), connection.execute(select(func.count()).select_from(audit)).scalar_one()
+
+
+def test_requests_of_the_pages_go_with_runs_logins_when_they_end_and_the_audit_log_stays(records: SqlRecords) -> None:
+    _save_web_rows(records)
+    save_retention(records, Retention(assessments_days=45, runs_days=100))
+    apply_retention(records, END, lambda: True)
+    assert _read_web_rows(records) == (["key-270", "key-300", "key-330"], ["s-330"], 12)
+    prune_history(records, END - 50 * DAY)
+    assert _read_web_rows(records) == (["key-330"], ["s-330"], 12)
+
+
+def test_requests_stay_where_history_is_kept_forever_but_logins_that_are_over_go(records: SqlRecords) -> None:
+    _save_web_rows(records)
+    save_retention(records, Retention(assessments_days=None, runs_days=None))
+    assert apply_retention(records, END, lambda: True) == PruneResult()
+    keys, logins, acts = _read_web_rows(records)
+    assert (len(keys), logins, acts) == (12, ["s-330"], 12)
 
 
 def test_the_command_shows_and_changes_it(stage: Stage) -> None:

@@ -109,9 +109,41 @@ def test_every_machine_and_run_and_cve_can_be_read(sample: tuple[Site, SampleFle
         check(site, "get", "/runs/{run_id}/progress", answer)
 
 
+def test_runs_come_in_parts_that_together_are_all_of_them(site: Site) -> None:
+    everything = [each.id for each in site.context.history.read_runs(10_000)]
+    assert len(everything) > 30
+
+    for limit in (7, len(everything), 1000):
+        found: list[str] = []
+        path: str | None = f"/api/v1/runs?limit={limit}"
+        while path is not None:
+            answer = site.get(path, headers=VIEWER)
+            part = check(site, "get", "/runs", answer)
+            assert part["total"] == len(everything)
+            assert len(part["items"]) <= limit
+            found += [each["maintenanceRunId"] for each in part["items"]]
+            path = part["next"]
+        assert found == everything
+    plans = site.get("/api/v1/runs?kind=plan&limit=1", headers=VIEWER).json()
+    assert plans["total"] == sum(each.kind == "plan" for each in site.context.history.read_runs(10_000))
+    assert {each["kind"] for each in plans["items"]} == {"plan"}
+
+
+def test_the_document_says_how_many_runs_a_part_has(site: Site) -> None:
+    named = {each["name"]: each for each in read_document(site)["paths"]["/runs"]["get"]["parameters"]}
+
+    assert set(named) == {"kind", "limit", "page"}
+    assert all(each["description"] for each in named.values())
+    limit = named["limit"]["schema"]
+    assert (limit["minimum"], limit["maximum"], limit["default"]) == (1, 1000, 100)
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
+        ("/runs?limit=1001", 400),
+        ("/runs?limit=0", 400),
+        ("/runs?kind=nothing", 400),
         ("/machines/nobody", 404),
         ("/runs/nothing", 404),
         ("/nowhere", 404),

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
@@ -211,3 +211,21 @@ def wait_for(site: Site, text: str) -> str:
         assert time.monotonic() < until, page
         time.sleep(0.05)
     return page
+
+
+def test_the_list_and_the_machine_link_to_the_forms_for_just_these_machines(tmp_path: Path) -> None:
+    write_inventory(tmp_path, 6)
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as site:
+        for path, scope, forms in (
+            ("/machines", "*", ("assess", "patch")),
+            ("/machines?environment=prod", "env=prod", ("assess", "patch")),
+            ("/machines?q=m-01", "name=m-01", ("assess",)),  # its own updater patches it
+            ("/machines/m-02", "name=m-02", ("assess", "patch")),
+            ("/machines/m-04", "name=m-04", ("assess",)),
+            ("/machines?q=nobody", "", ()),
+        ):
+            links = re.findall(r'<a href="(/(assess|patch)\?[^"]+)">', site.get(path).text)
+            assert [form for _, form in links] == list(forms), path
+            for link, _ in links:
+                assert parse_qs(urlsplit(link).query) == {"scope": [scope]}, path
+                assert site.get(link).status_code == 200
