@@ -23,7 +23,7 @@ REPEAT_SECONDS: Final = 15.0
 """A part is sent again after this time without a change: how old its news are is a part of what it says."""
 HEARTBEAT_SECONDS: Final = 15.0
 MAX_STREAMS: Final = 100
-MAX_STREAM_SECONDS: Final = 600.0
+MAX_STREAM_SECONDS: Final = 60.0
 """A stream ends after this time, and the browser opens another one: so a login that has ended shows nothing more."""
 STOP_CHECK_SECONDS: Final = 0.5
 RECONNECT_MILLISECONDS: Final = 1000

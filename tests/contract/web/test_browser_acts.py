@@ -8,13 +8,14 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from deployments.web.access.roles import Role
+from deployments.web.access.token_admin import remove_access_token
 from deployments.web.acts import run_acts
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tests.contract.web.test_acts import Prefect
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import SampleFleet, fill_site
-from tests.support.web_people import admit_people, person
+from tests.support.web_login import add_token
 from tests.support.web_site import Site, serve_site
 
 
@@ -38,14 +39,18 @@ class Desk:
 
 @pytest.fixture
 def desk(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:  # noqa: F811
-    admit_people(monkeypatch)
     prefect = Prefect()
     monkeypatch.setattr(run_acts, "start_flow_run", prefect.start)
     fleet = fill_site(tmp_path)
     with serve_site(tmp_path, clock=FakeClock(fleet.now), zone="Europe/Berlin") as site:
-        context = browser.new_context(extra_http_headers=person("anna", Role.VIEW, Role.APPROVE, Role.RUN))
+        context = browser.new_context()
         context.set_default_timeout(10_000)
-        yield Desk(context.new_page(), site, fleet, prefect)
+        page = context.new_page()
+        page.goto(f"{site.url}/login")
+        page.get_by_label("Access token").fill(add_token(site, "anna", Role.APPROVE, Role.RUN))
+        page.keyboard.press("Enter")
+        expect(page.locator(".who")).to_contain_text("anna")
+        yield Desk(page, site, fleet, prefect)
         context.close()
 
 
@@ -122,3 +127,26 @@ def test_a_run_is_cancelled_by_click_after_a_question(desk: Desk) -> None:
     assert (after := leases.find_lease(run_id)) is not None
     assert after.stop is not None
     assert (after.stop.who, after.stop.reason) == ("anna", "wrong <i>night</i>")
+
+
+def test_somebody_without_a_login_is_led_there_and_back_and_out_again(desk: Desk) -> None:
+    desk.page.get_by_role("button", name="Log out").click()
+    desk.page.wait_for_url("**/login")
+    desk.open("/approvals/{waiting}")
+    expect(desk.page.get_by_role("button", name="Approve this plan")).to_be_disabled()
+    desk.page.locator("main").get_by_role("link", name="Log in").click()
+    desk.page.get_by_label("Access token").fill("fp_" + "x" * 43)
+    desk.page.get_by_role("button", name="Log in").click()
+    expect(desk.page.get_by_role("alert")).to_contain_text("not valid")
+    desk.page.get_by_label("Access token").fill(add_token(desk.site, "bert", Role.APPROVE))
+    desk.page.get_by_role("button", name="Log in").click()
+    desk.page.wait_for_url("**/approvals/*")
+    expect(desk.page.get_by_role("button", name="Approve this plan")).to_be_enabled()
+
+
+def test_a_form_of_a_login_that_has_ended_does_nothing(desk: Desk) -> None:
+    desk.open("/approvals/{waiting}")
+    remove_access_token(desk.site.records, "anna")
+    desk.page.get_by_role("button", name="Approve this plan").click()
+    expect(desk.page.locator("main")).to_contain_text("role approve")
+    assert desk.find_decision()[0] is ApprovalDecision.WAITING
