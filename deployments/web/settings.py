@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 DEFAULT_PORT = 4280
 
@@ -60,6 +61,12 @@ class WebSettings:
     def is_local(self) -> bool:
         """Whether only this machine can connect."""
         return self.host == "localhost" or is_loopback(self.host)
+
+    @property
+    def has_public_address(self) -> bool:
+        """Whether browsers use an address that is not one of this machine alone."""
+        public = urlsplit(self.public_url).hostname or "localhost"
+        return public != "localhost" and not is_loopback(public)
 
 
 def is_loopback(host: str) -> bool:

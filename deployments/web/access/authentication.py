@@ -57,8 +57,12 @@ def identify(request: Request, peer: Peer) -> Identity:
 
 
 def identify_stranger(context: WebContext, peer: Peer) -> Identity:
-    """Return the identity of somebody without a login: on this machine they may look, unless the settings say no."""
-    if peer.is_local and not context.settings.requires_login:
+    """Return the identity of somebody without a login: on this machine they may look, unless the settings say no.
+
+    Where the public address is another one, a proxy is before these pages: all its visitors come from this machine.
+    """
+    settings = context.settings
+    if peer.is_local and not settings.requires_login and not settings.has_public_address:
         return Identity("", frozenset({Role.VIEW}), "loopback", address=peer.display)
     return Identity(STRANGER.name, STRANGER.roles, STRANGER.source, address=peer.display)
 

@@ -78,7 +78,9 @@ class AccessMiddleware:
             return  # the API reads no cookie
         if not is_from_these_pages(self._context.settings, request.headers):
             await run_in_threadpool(record_refusal, request, "the form comes from another site")
-            raise HTTPException(403, "This form comes from another site.")
+            raise HTTPException(
+                403, "This form comes from another site. If it does not: fleetpatch web --public-url says your address."
+            )
 
 
 def _has_credentials(context: WebContext, request: Request) -> bool:

@@ -64,7 +64,8 @@ class Peer:
     def is_local(self) -> bool:
         """Whether somebody on this machine asks, and not a proxy here for somebody elsewhere."""
         is_loopback = self.address is not None and self.address.is_loopback
-        return is_loopback and not any(name in self.headers for name in _FORWARDED)
+        is_proxy = self.is_trusted_proxy or any(name in self.headers for name in _FORWARDED)
+        return is_loopback and not is_proxy
 
     @cached_property
     def display(self) -> str:

@@ -153,6 +153,16 @@ class TestThisMachine:
             assert site.open_browser(**{header: "127.0.0.1"}).get("/").status_code == 303
 
 
+    @pytest.mark.parametrize("public_url", ["https://fleet.example.org", "http://192.0.2.7:4280"])
+    def test_behind_a_proxy_nobody_is_somebody_here(self, tmp_path: Path, public_url: str) -> None:
+        with serve_site(tmp_path, public_url=public_url) as site:
+            assert site.open_browser().get("/").status_code == 303
+        with serve_site(tmp_path, trusted_proxies=("127.0.0.0/8",)) as site:
+            assert site.open_browser().get("/").status_code == 303
+        with serve_site(tmp_path, public_url="http://localhost:4280") as site:
+            assert site.open_browser().get("/").status_code == 200
+
+
 class TestProxy:
     SETTINGS: Mapping[str, Any] = {
         "trusted_proxies": ("127.0.0.1",),
