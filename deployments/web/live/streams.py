@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
@@ -29,14 +29,19 @@ SEND_SECONDS: Final = 30.0
 class EventStream(StreamingResponse):
     """A stream that ends if its browser reads nothing for some time. The browser opens another one when it goes on."""
 
+    def __init__(self, events: AsyncGenerator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._events = events
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
 
         async def send_in_time(message: Message) -> None:
             await asyncio.wait_for(send(message), SEND_SECONDS)
 
-        with contextlib.suppress(TimeoutError, ClientDisconnect):
-            await super().__call__(scope, receive, send_in_time)
+        async with contextlib.aclosing(self._events):
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, send_in_time)
 
 
 @router.get("/live/runs")
@@ -64,4 +69,4 @@ def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str
     except TooManyStreams:
         return PlainTextResponse("Too many browsers follow runs now.\n", 503, {"Retry-After": "30"})
     events = hub.stream(topic, read, seen, request.is_disconnected)
-    return EventStream(events, media_type="text/event-stream", headers=_HEADERS)
+    return EventStream(events)

@@ -25,7 +25,7 @@ from deployments.web.runs.run_page import (
 )
 from deployments.web.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from flows.approval.wording import describe_approval
-from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.errors import RunNotFound
 from tasks.model import HookResult, RunInfo
 from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.fleet.run_machines import read_machine_details
@@ -83,13 +83,11 @@ def find_run(context: WebContext, run_id: str) -> RunInfo:
 
     Raises:
         HTTPException: there is none (404).
-        RecordsUnavailable: the records can't be read.
+        RecordsError: the records can't be read.
     """
     try:
         return context.history.find_run(run_id)
-    except RecordsUnavailable:
-        raise
-    except RecordsError as error:
+    except RunNotFound as error:
         raise HTTPException(404, error.message) from error
 
 

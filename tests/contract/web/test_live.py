@@ -223,9 +223,9 @@ def test_the_list_of_machines_is_loaded_again_when_a_step_begins(site: Site, mon
     begin_run(site.records)
     with listen(site.url, f"/live/runs/{RUN}") as events:
         for step in ("assess", "install", "reboot"):
-            count = sum(each["event"] == "machines" for each in events.found)
+            count = sum(each.get("event") == "machines" for each in events.found)
             tell(site.records, "web-1", "", step=step)
-            wait_until(lambda: sum(each["event"] == "machines" for each in events.found) > count)  # noqa: B023
+            wait_until(lambda: sum(each.get("event") == "machines" for each in events.found) > count)  # noqa: B023
             assert f'"why">{step}' in site.get(f"/runs/{RUN}").text.replace("\n", "")
 
 
@@ -249,7 +249,7 @@ def test_old_news_are_said_to_be_old_while_the_records_are_gone(
         assert refused.status_code == 503
         assert '<meta http-equiv="refresh"' in refused.text
         away.rename(place)
-        wait_until(lambda: [each for each in events.found if each["event"] == "trouble"][-1]["data"] == "")
+        wait_until(lambda: [each for each in events.found if each.get("event") == "trouble"][-1]["data"] == "")
         tell(site.records, "web-1", "meanwhile")
         for each in (events, late):
             each.wait_for("now", "meanwhile")
