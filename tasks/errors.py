@@ -227,6 +227,10 @@ class RecordsUnavailable(RecordsError):
     transient: ClassVar[bool] = True
 
 
+class RunNotFound(RecordsError):
+    """No run of the records has this id, or several have it as the beginning of theirs."""
+
+
 class LeaseHeld(PatchError):
     """Another process executes this run.
 

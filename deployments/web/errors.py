@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.rendering import build_login_url, render_page
-from tasks.errors import CannotRun, FleetpatchError, RecordsUnavailable, RequestError
+from tasks.errors import CannotRun, FleetpatchError, RecordsError, RequestError, RunNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,9 @@ def _show_error(request: Request, error: Exception) -> Response:
 
 def find_status(error: FleetpatchError) -> int:
     """Return the HTTP status of an error."""
-    if isinstance(error, RecordsUnavailable | CannotRun):
+    if isinstance(error, RunNotFound):
+        return 404
+    if isinstance(error, RecordsError | CannotRun):
         return 503
     return 400 if isinstance(error, RequestError) else 409
 
@@ -76,4 +78,5 @@ def _show_internal_error(request: Request, error: Exception) -> Response:
 def show_message(request: Request, status: int, message: str, hint: str) -> Response:
     """Return a page with a message."""
     title = _TITLES.get(status, "Error")
-    return render_page(request, "message.html.j2", status=status, title=title, message=message, hint=hint)
+    values = {"title": title, "message": message, "hint": hint, "is_temporary": status == 503}
+    return render_page(request, "message.html.j2", status=status, **values)

@@ -1,7 +1,8 @@
 """Sends what happens now to all browsers that listen, by server-sent events.
 
 One task reads the records each second for all of them, and only while somebody listens. Events have complete parts of
-pages, so a browser that connects again needs no earlier event: the first one makes it right.
+pages, so a browser that connects again needs no earlier event: the first one makes it right. While the records can't
+be read, the event "trouble" says so, and since when.
 """
 
 import asyncio
@@ -9,9 +10,10 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from tasks.errors import FleetpatchError
@@ -27,6 +29,9 @@ MAX_STREAM_SECONDS: Final = 60.0
 """A stream ends after this time, and the browser opens another one: so a login that has ended shows nothing more."""
 STOP_CHECK_SECONDS: Final = 0.5
 RECONNECT_MILLISECONDS: Final = 1000
+TROUBLE_SECONDS: Final = 5.0
+"""After this time without an answer of the records, browsers are told that what they show is old."""
+TROUBLE: Final = "trouble"
 
 
 class TooManyStreams(Exception):
@@ -60,7 +65,8 @@ class _Topic:
     state: object = None
     events: Mapping[str, str] = field(default_factory=dict)
     sent_at: float = 0.0
-    is_over: bool = False
+    good_at: float = field(default_factory=time.monotonic)
+    trouble: str = ""
 
 
 @dataclass(eq=False)
@@ -78,7 +84,7 @@ class _Listener:
     def put(self, events: Mapping[str, str], *, is_over: bool) -> None:
         self.waiting.update({name: text for name, text in events.items() if self.seen.get(name) != text})
         self.seen.update(events)
-        self.is_over = is_over
+        self.is_over = self.is_over or is_over
         self.news.set()
 
 
@@ -114,7 +120,7 @@ class LiveHub:
 
     async def stream(
         self, name: str, read: ReadPart, seen: Mapping[str, str], is_gone: Callable[[], Awaitable[bool]]
-    ) -> AsyncIterator[str]:
+    ) -> AsyncGenerator[str]:
         """Yield the events of a topic, as text for the browser, until the server stops or nothing more can happen.
 
         Args:
@@ -131,7 +137,7 @@ class LiveHub:
             self._poller = asyncio.create_task(self._poll(), name="live")
         try:
             yield f"retry: {RECONNECT_MILLISECONDS}\n\n"
-            listener.put(topic.events, is_over=False)
+            listener.put(_add_trouble(topic, topic.events), is_over=False)
             async for text in self._follow(listener, is_gone):
                 yield text
         finally:
@@ -176,19 +182,44 @@ class LiveHub:
             await asyncio.sleep(max(POLL_SECONDS - spent, spent / 2, 0.05))
 
     async def _poll_topic(self, topic: _Topic) -> None:
-        loop = asyncio.get_running_loop()
+        reading = asyncio.get_running_loop().run_in_executor(self._reader, _read_topic, topic)
+        # Records that don't answer hold up the one reader: then nothing is news to anybody.
+        while not (await asyncio.wait({reading}, timeout=TROUBLE_SECONDS))[0]:
+            for each in self._topics.values():
+                _tell_trouble(each, "they do not answer")
         try:
-            events, is_over = await loop.run_in_executor(self._reader, _read_topic, topic)
-        except FleetpatchError as error:
-            logger.warning("the live part of pages can't be read: %s", error)
+            events, is_over = await reading
+        except Exception as error:  # noqa: BLE001 - streams go on, whatever happens
+            _tell_trouble(topic, error)
             return
-        except Exception:
-            logger.exception("the live part of pages can't be read")
-            return
-        if events is None:
-            return
-        for listener in list(topic.listeners):
-            listener.put(events, is_over=is_over)
+        topic.good_at = time.monotonic()
+        if topic.trouble:
+            topic.trouble = ""
+            logger.info("the live part of pages is read again")
+            events = {**(events or {}), TROUBLE: ""}
+        if events is not None:
+            for listener in list(topic.listeners):
+                listener.put(events, is_over=is_over)
+
+
+def _tell_trouble(topic: _Topic, why: object) -> None:
+    """Tell the browsers of a topic that what they show is old, and the log why; each once."""
+    silent_seconds = time.monotonic() - topic.good_at
+    if topic.trouble or silent_seconds < TROUBLE_SECONDS:
+        return
+    known = None if isinstance(why, FleetpatchError | str) or not isinstance(why, BaseException) else why
+    logger.warning("the live part of pages can't be read: %s", why, exc_info=known)
+    since = datetime.now(UTC) - timedelta(seconds=silent_seconds)
+    topic.trouble = (
+        '<p class="problem"><strong>The records can\'t be read.</strong> What is shown here is as it was '
+        f'<span class="clock" data-at="{since.isoformat()}" data-kind="since">{silent_seconds:.0f} s</span> ago.</p>'
+    )
+    for listener in list(topic.listeners):
+        listener.put({TROUBLE: topic.trouble}, is_over=False)
+
+
+def _add_trouble(topic: _Topic, events: Mapping[str, str]) -> Mapping[str, str]:
+    return {**events, TROUBLE: topic.trouble} if topic.trouble else events
 
 
 def _read_topic(topic: _Topic) -> tuple[Mapping[str, str] | None, bool]:

@@ -90,4 +90,4 @@ def read_part(context: WebContext) -> Part:
 
 def without_times(process: RunProcess) -> RunProcess:
     """Return it without the times of news and leases, which change all the time."""
-    return replace(process, until=None, news_at=None)
+    return replace(process, until=None, heard_at=None)

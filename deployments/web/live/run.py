@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import dataclass, replace
+from datetime import datetime
 from hashlib import blake2b
 from typing import Final
 
@@ -9,6 +10,7 @@ from deployments.web.context import WebContext
 from deployments.web.live.fragments import render_fragment
 from deployments.web.live.hub import Part
 from deployments.web.live.overview import without_times
+from deployments.web.runs.open_approval import APPROVED_KINDS, describe_open_approval
 from deployments.web.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from tasks.errors import RecordsError
 from tasks.records.queries.fleet.live_runs import RunProcess
@@ -19,11 +21,20 @@ PARTS_SECONDS: Final = 5.0
 """How long waves and hooks are kept: they change seldom, and those of a large run take long to read."""
 LIST_SECONDS: Final = 4.0
 """How often browsers are told, at most, that the list of machines has changed. They load it then."""
+MACHINES_PER_SECOND: Final = 250
+"""For each so many machines of the run, they wait a second more: each browser loads a page that costs more then."""
+REFRESH_SECONDS: Final = 30
+"""While machines are worked on, the list changes at least so often: its times and its timeline go on."""
 
 
 @dataclass(frozen=True, slots=True)
 class RunNow:
-    """What a run does now. ``states``: how many machines have each state."""
+    """What a run does now.
+
+    Attributes:
+        states: how many machines have each state.
+        approval: that its plan waits for approval, and until when; "" if nobody can decide now.
+    """
 
     phase: str
     message: str
@@ -33,6 +44,7 @@ class RunNow:
     states: tuple[tuple[str, int], ...]
     working: tuple[MachineLine, ...]
     more: int
+    approval: str = ""
 
 
 class RunTopic:
@@ -61,8 +73,8 @@ class RunTopic:
         state = read_run_state(database, line, now, parts=self._parts)
         if self._parts is None:
             self._parts, self._parts_at = state.parts, time.monotonic()
-        shown = summarize_now(state)
-        version = self._choose_version(state)
+        shown = summarize_now(state, describe_open_approval(database, line) if line.kind in APPROVED_KINDS else "")
+        version = self._choose_version(state, now)
 
         def render() -> dict[str, str]:
             html = render_fragment(self._context, "run_now.html.j2", run_now=shown, line=state.line)
@@ -71,16 +83,16 @@ class RunTopic:
         process = without_times(shown.process) if shown.process is not None else None
         return Part((replace(shown, process=process), version), render, is_last=state.process is None)
 
-    def _choose_version(self, state: RunState) -> str:
+    def _choose_version(self, state: RunState, now: datetime) -> str:
         """Return the version of the list of machines, but not another one again within some seconds."""
-        if time.monotonic() - self._list_at >= LIST_SECONDS:
-            version = compute_list_version(state)
+        if time.monotonic() - self._list_at >= LIST_SECONDS + len(state.machines) / MACHINES_PER_SECOND:
+            version = compute_list_version(state, now)
             if version != self._version:
                 self._version, self._list_at = version, time.monotonic()
         return self._version
 
 
-def summarize_now(state: RunState) -> RunNow:
+def summarize_now(state: RunState, approval: str = "") -> RunNow:
     """Return what a run does now. Pure."""
     working = state.working
     return RunNow(
@@ -92,10 +104,12 @@ def summarize_now(state: RunState) -> RunNow:
         states=tuple(state.states.items()),
         working=working[:MAX_WORKING],
         more=max(0, len(working) - MAX_WORKING),
+        approval=approval,
     )
 
 
-def compute_list_version(state: RunState) -> str:
+def compute_list_version(state: RunState, now: datetime) -> str:
     """Return a text that differs if the list of machines on the run's page does. Pure."""
-    listed = [(each.name, each.wave, each.state) for each in state.machines]
-    return blake2b(repr((state.parts is None, listed)).encode("utf-8", "replace"), digest_size=8).hexdigest()
+    listed = [(each.name, each.wave, each.state, each.step) for each in state.machines]
+    turn = now.timestamp() // REFRESH_SECONDS if state.working else 0
+    return blake2b(repr((state.parts is None, listed, turn)).encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -1,10 +1,15 @@
 """The routes of server-sent events."""
 
-from collections.abc import Mapping
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Mapping
+from typing import Final
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
 
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
@@ -13,9 +18,30 @@ from deployments.web.live.hub import ReadPart, TooManyStreams
 from deployments.web.live.overview import read_part
 from deployments.web.live.run import RunTopic
 from deployments.web.runs.run_state import find_line
+from tasks.errors import RecordsError
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
+SEND_SECONDS: Final = 30.0
+"""How long a browser may take nothing. One that was stopped, or whose computer sleeps, must not keep its place."""
+
+
+class EventStream(StreamingResponse):
+    """A stream that ends if its browser reads nothing for some time. The browser opens another one when it goes on."""
+
+    def __init__(self, events: AsyncGenerator[str]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
+        self._events = events
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+
+        async def send_in_time(message: Message) -> None:
+            await asyncio.wait_for(send(message), SEND_SECONDS)
+
+        async with contextlib.aclosing(self._events):
+            with contextlib.suppress(TimeoutError, ClientDisconnect):
+                await super().__call__(scope, receive, send_in_time)
 
 
 @router.get("/live/runs")
@@ -29,8 +55,10 @@ async def stream_runs(request: Request) -> Response:
 async def stream_run(request: Request, run_id: str, seen: str = "") -> Response:
     """Send what a run does. ``seen`` is the version of the list of machines that the page has."""
     context = get_context(request)
-    if await run_in_threadpool(find_line, context.records.database, run_id) is None:
-        raise HTTPException(404, f"there is no run {run_id!r}")
+    # Records that can't be read refuse no stream: it says so, and goes on once they can.
+    with contextlib.suppress(RecordsError):
+        if await run_in_threadpool(find_line, context.records.database, run_id) is None:
+            raise HTTPException(404, f"there is no run {run_id!r}")
     return _answer(request, f"run {run_id}", RunTopic(context, run_id).read, {"machines": seen})
 
 
@@ -41,4 +69,4 @@ def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str
     except TooManyStreams:
         return PlainTextResponse("Too many browsers follow runs now.\n", 503, {"Retry-After": "30"})
     events = hub.stream(topic, read, seen, request.is_disconnected)
-    return StreamingResponse(events, media_type="text/event-stream", headers=_HEADERS)
+    return EventStream(events)

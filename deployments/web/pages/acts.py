@@ -23,7 +23,7 @@ from deployments.web.context import WebContext, get_context
 from deployments.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
 from flows.request.assess_request import AssessRequest
-from tasks.errors import RecordsError, RecordsUnavailable, RequestError
+from tasks.errors import RequestError, RunNotFound
 from tasks.model import RunInfo
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
@@ -132,13 +132,11 @@ def find_exact_run(context: WebContext, run_id: str) -> RunInfo:
 
     Raises:
         HTTPException: there is none (404).
-        RecordsUnavailable: the records can't be read.
+        RecordsError: the records can't be read.
     """
     try:
         run = context.history.find_run(run_id)
-    except RecordsUnavailable:
-        raise
-    except RecordsError as error:
+    except RunNotFound as error:
         raise HTTPException(404, error.message) from error
     if run.id != run_id:
         raise HTTPException(404, f"there is no run {run_id!r}")

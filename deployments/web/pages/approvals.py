@@ -17,7 +17,7 @@ from deployments.web.plans.plan_view import PlanView
 from deployments.web.rendering import render_page
 from flows.approval.wording import describe_approval, find_approval_objection
 from flows.engine.resume_state import parse_recorded_request
-from tasks.errors import RecordsError, RecordsUnavailable, RequestError
+from tasks.errors import RecordsError, RecordsUnavailable, RequestError, RunNotFound
 from tasks.model import RunInfo
 from tasks.protocols.leases import LeaseStatus
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
@@ -197,9 +197,7 @@ def _read_waiting(context: WebContext, approval: Approval) -> WaitingPlan:
 def _find_run(context: WebContext, run_id: str) -> RunInfo:
     try:
         return context.history.find_run(run_id)
-    except RecordsUnavailable:
-        raise
-    except RecordsError as error:
+    except RunNotFound as error:
         raise HTTPException(404, error.message) from error
 
 

@@ -13,6 +13,7 @@ from deployments.web.context import WebContext, get_context
 from deployments.web.live.run import compute_list_version, summarize_now
 from deployments.web.pages.paging import PAGE_SIZE, Page, build_page
 from deployments.web.rendering import render_page
+from deployments.web.runs.open_approval import can_decide
 from deployments.web.runs.run_page import (
     MAX_GROUPS,
     MachineRow,
@@ -24,9 +25,9 @@ from deployments.web.runs.run_page import (
 )
 from deployments.web.runs.run_state import MachineLine, RunState, find_line, read_run_state
 from flows.approval.wording import describe_approval
-from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.errors import RunNotFound
 from tasks.model import HookResult, RunInfo
-from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.fleet.run_machines import read_machine_details
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.timing.maintenance_window import describe_window
@@ -82,13 +83,11 @@ def find_run(context: WebContext, run_id: str) -> RunInfo:
 
     Raises:
         HTTPException: there is none (404).
-        RecordsUnavailable: the records can't be read.
+        RecordsError: the records can't be read.
     """
     try:
         return context.history.find_run(run_id)
-    except RecordsUnavailable:
-        raise
-    except RecordsError as error:
+    except RunNotFound as error:
         raise HTTPException(404, error.message) from error
 
 
@@ -116,12 +115,7 @@ def build_head(context: WebContext, run: RunInfo) -> RunHead:
     approval: Approval | None = approvals.find_approval(run.id)
     zone = run.window.zone if run.window else context.settings.zone
     is_open = run.state in UNFINISHED_RUN_STATES
-    is_waiting = (
-        approval is not None
-        and is_open
-        and approval.decision is ApprovalDecision.WAITING
-        and approval.expires_at > approvals.read_current_time()
-    )
+    is_waiting = approval is not None and is_open and can_decide(approvals, approval)
     return RunHead(
         run=run,
         title=str(run.request.get("configuration") or run.scope or run.id),
@@ -143,16 +137,17 @@ def _render(
     hooks: tuple[HookResult, ...] = found.parts.hooks if found.parts is not None else ()
     rows = build_rows(lines.items, details, hooks, run.kind)
     groups: list[ProblemGroup] = group_problems(found)
+    head = build_head(context, run)
     return render_page(
         request,
         "run.html.j2",
-        head=build_head(context, run),
+        head=head,
         run=run,
         state=found,
         figures=found.figures,
-        run_now=summarize_now(found) if found.process is not None else None,
+        run_now=summarize_now(found, head.approval if head.is_waiting else "") if found.process else None,
         line=found.line,
-        version=compute_list_version(found),
+        version=compute_list_version(found, now),
         page=lines,
         waves=_group_by_wave(rows) if order == "wave" else [WavePart(None, is_canary=False, rows=rows)],
         timeline=build_run_timeline(run, lines.items, details, found.parts.waves if found.parts else (), now),

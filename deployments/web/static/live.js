@@ -24,20 +24,66 @@
       if (each.textContent !== text) each.textContent = text;
     }
   };
+  const LOST = "not connected, trying again";
   document.addEventListener("htmx:sseOpen", () => tell(""));
-  document.addEventListener("htmx:sseError", () => tell("not connected, trying again"));
-
-  // What a person has opened stays open when a part is replaced.
-  let open = [];
-  document.addEventListener("htmx:beforeSwap", () => {
-    open = [...document.querySelectorAll("details[open][id]")].map((each) => each.id);
+  document.addEventListener("htmx:sseError", (event) => {
+    tell(LOST);
+    if (event.detail.source.readyState !== EventSource.CLOSED || isRenewing) return;
+    isRenewing = true;
+    window.setTimeout(renew, 5000);
   });
-  document.addEventListener("htmx:afterSwap", () => {
+
+  // A stream that was refused (a proxy without its server, a login that has ended) is tried again less and less often.
+  // Once the pages answer, load the page instead: not more than twice a minute, because the stream may be refused again.
+  let isRenewing = false;
+  const renew = async () => {
+    const told = document.querySelector(".connection");
+    isRenewing = told !== null && told.textContent === LOST;
+    if (!isRenewing) return;
+    const last = Number(window.sessionStorage.getItem("renewed")) || 0;
+    const isThere = await fetch("/health", { cache: "no-store" }).then((answer) => answer.status < 500, () => false);
+    if (isThere && Math.abs(Date.now() - last) > 30000) {
+      window.sessionStorage.setItem("renewed", String(Date.now()));
+      window.location.reload();
+    } else window.setTimeout(renew, 3000);
+  };
+
+  // A part that could not be loaded is loaded again: its event comes once.
+  const again = (event) => {
+    const trigger = event.target.getAttribute && event.target.getAttribute("hx-trigger");
+    if (!trigger) return;
+    tell(LOST);
+    if (trigger.startsWith("sse:")) {
+      window.setTimeout(() => { if (event.target.isConnected) htmx.trigger(event.target, trigger); }, 3000);
+    }
+  };
+  document.addEventListener("htmx:sendError", again);
+  document.addEventListener("htmx:responseError", again);
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (event.detail.xhr.status === 200) tell("");
+  });
+
+  // What a person has opened stays open when a part is replaced, and the keyboard stays where it was.
+  let open = [], focused = "";
+  const nameOf = (element) => {
+    const own = ["id", "href", "aria-label"].find((each) => element.hasAttribute(each));
+    if (own) return `${element.localName}[${own}="${CSS.escape(element.getAttribute(own))}"]`;
+    return element.localName === "summary" && element.parentElement.id ? `#${CSS.escape(element.parentElement.id)} > summary` : "";
+  };
+  const remember = (event) => {
+    open = [...document.querySelectorAll("details[open][id]")].map((each) => each.id);
+    const active = document.activeElement;
+    focused = active && active !== event.target && event.target.contains(active) ? nameOf(active) : "";
+  };
+  const restore = () => {
     for (const id of open) {
       const found = document.getElementById(id);
       if (found) found.open = true;
     }
+    const found = focused && document.querySelector(focused);
+    if (found && document.activeElement === document.body) found.focus({ preventScroll: true });
     tick();
-  });
-  document.addEventListener("htmx:sseMessage", tick);
+  };
+  for (const name of ["htmx:beforeSwap", "htmx:sseBeforeMessage"]) document.addEventListener(name, remember);
+  for (const name of ["htmx:afterSwap", "htmx:sseMessage"]) document.addEventListener(name, restore);
 }

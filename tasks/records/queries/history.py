@@ -5,7 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
 
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RunNotFound
 from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
 from tasks.records import schema
@@ -113,7 +113,7 @@ class History:
         """Return a run by its id or by an unambiguous prefix of its id.
 
         Raises:
-            RecordsError: no run matches, or several runs match.
+            RunNotFound: no run matches, or several runs match.
         """
         table = schema.runs
         # Not LIKE: "_" and "%" are its wildcards, and on SQLite it ignores case.
@@ -127,9 +127,9 @@ class History:
         if len(found) == 1:
             return decode(RunInfo, found[0].document)
         if not found:
-            raise RecordsError(f"there is no run {id_or_prefix!r}", hint="List the runs to see their ids.")
+            raise RunNotFound(f"there is no run {id_or_prefix!r}", hint="List the runs to see their ids.")
         names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
-        raise RecordsError(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
+        raise RunNotFound(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
     def find_run_by_flow_run(self, flow_run_id: str) -> RunInfo | None:
         """Return the newest run of a Prefect flow run; None if there is none.

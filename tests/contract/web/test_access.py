@@ -152,7 +152,6 @@ class TestThisMachine:
         with serve_site(tmp_path) as site:
             assert site.open_browser(**{header: "127.0.0.1"}).get("/").status_code == 303
 
-
     @pytest.mark.parametrize("public_url", ["https://fleet.example.org", "http://192.0.2.7:4280"])
     def test_behind_a_proxy_nobody_is_somebody_here(self, tmp_path: Path, public_url: str) -> None:
         with serve_site(tmp_path, public_url=public_url) as site:

@@ -13,10 +13,12 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
-from deployments.web.live import hub, overview
+from deployments.web.live import hub, overview, streams
+from deployments.web.live import run as live_run
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunInfo
 from tasks.protocols.clock import SystemClock
+from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.progress_store import ProgressRow
 from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records
@@ -110,10 +112,10 @@ def begin_run(records: SqlRecords, run_id: str = RUN) -> RunInfo:
     return run
 
 
-def tell(records: SqlRecords, machine: str, message: str, run_id: str = RUN) -> None:
+def tell(records: SqlRecords, machine: str, message: str, run_id: str = RUN, step: str = "assess") -> None:
     now = SystemClock().now()
     SqlRunProgress(records.database).save(
-        run_id, [ProgressRow(machine, "assess", "InProgress", None, message, now, now, None, 0)]
+        run_id, [ProgressRow(machine, step, "InProgress", None, message, now, now, None, 0)]
     )
 
 
@@ -191,6 +193,83 @@ def test_streams_are_limited(site: Site, monkeypatch: pytest.MonkeyPatch) -> Non
     wait_until(lambda: site.context.live.stream_count == 0)
     with listen(site.url, "/live/runs") as one:
         one.wait_for("runs")
+
+
+def test_a_killed_process_is_said_to_be_silent_and_then_dead(site: Site) -> None:
+    """Its lease goes on for up to a minute after its death."""
+    now = SystemClock().now()
+    run = make.make_run(id=RUN, window=None, state=OperationState.IN_PROGRESS, started_at=now, ended_at=None)
+    site.records.save(run)
+    holder = LeaseHolder("x", "hilltop", 4711, "anne")
+    site.records.leases.acquire(RUN, holder, 60)
+    with listen(site.url, f"/live/runs/{RUN}") as events, listen(site.url, "/live/runs") as runs:
+        assert "Nothing has been heard" not in events.wait_for("now")["data"]
+        site.records.leases.acquire(RUN, holder, 25)  # as renewed 35 seconds ago
+        for each in (events.wait_for("now", "Nothing has been heard"), runs.wait_for("runs", "Nothing has been heard")):
+            assert "anne on hilltop, process 4711" in each["data"]
+            assert "No process works" not in each["data"]
+        site.records.leases.acquire(RUN, holder, -1)
+        told = events.wait_for("now", "No process works on this run")["data"]
+        assert "The last one was anne on hilltop, process 4711." in told
+        assert "Nothing has been heard from it since" in told
+        site.records.leases.acquire(RUN, holder, 60)  # resumed
+        count = len(events.found)
+        wait_until(lambda: len(events.found) > count)
+        assert "No process works" not in events.found[-1]["data"]
+
+
+def test_the_list_of_machines_is_loaded_again_when_a_step_begins(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_run, "LIST_SECONDS", 0.0)
+    begin_run(site.records)
+    with listen(site.url, f"/live/runs/{RUN}") as events:
+        for step in ("assess", "install", "reboot"):
+            count = sum(each.get("event") == "machines" for each in events.found)
+            tell(site.records, "web-1", "", step=step)
+            wait_until(lambda: sum(each.get("event") == "machines" for each in events.found) > count)  # noqa: B023
+            assert f'"why">{step}' in site.get(f"/runs/{RUN}").text.replace("\n", "")
+
+
+def test_old_news_are_said_to_be_old_while_the_records_are_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder of the records is away for some seconds. A browser that comes meanwhile waits for them, too."""
+    monkeypatch.setattr(hub, "TROUBLE_SECONDS", 1.0)
+    place, away = tmp_path / "place", tmp_path / "away"
+    place.mkdir()
+    with serve_site(place) as site, ExitStack() as stack:
+        begin_run(site.records)
+        events = stack.enter_context(listen(site.url, f"/live/runs/{RUN}"))
+        events.wait_for("now")
+        site.context.records.database.close()  # the next query opens the file
+        place.rename(away)
+        assert "as it was" in events.wait_for("trouble")["data"]
+        late = stack.enter_context(listen(site.url, f"/live/runs/{RUN}"))
+        assert "as it was" in late.wait_for("trouble")["data"]
+        refused = site.get(f"/runs/{RUN}")
+        assert refused.status_code == 503
+        assert '<meta http-equiv="refresh"' in refused.text
+        away.rename(place)
+        wait_until(lambda: [each for each in events.found if each.get("event") == "trouble"][-1]["data"] == "")
+        tell(site.records, "web-1", "meanwhile")
+        for each in (events, late):
+            each.wait_for("now", "meanwhile")
+
+
+def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It reads nothing any more, and its connection stays: its computer sleeps, or it hangs."""
+    monkeypatch.setattr(streams, "SEND_SECONDS", 1.0)
+    numbers = iter(range(10**6))
+
+    def read_part(context: object) -> hub.Part:
+        number = next(numbers)
+        return hub.Part(number, lambda: {"runs": f"{number} " + 4_000_000 * "x"})
+
+    monkeypatch.setattr(streams, "read_part", read_part)
+    host, port = site.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as stopped:
+        stopped.sendall(b"GET /live/runs HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+        wait_until(lambda: site.context.live.stream_count == 1)
+        wait_until(lambda: site.context.live.stream_count == 0)
 
 
 def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

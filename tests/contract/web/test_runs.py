@@ -251,4 +251,6 @@ def test_progress_before_there_is_a_plan(tmp_path: Path) -> None:
         SqlRunProgress(site.records.database).save("new", late)
         page = site.get("/runs/new").text
         assert "No process works on this run" in page
-        assert re.search(r"The last news came <span[^>]*>5 min 0\d s</span> ago", page)
+        assert re.search(
+            r"Nothing has been heard from it since <time[^>]*>[^<]*</time>, <span[^>]*>5 min 0\d s</span> ago", page
+        )

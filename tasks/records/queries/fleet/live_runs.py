@@ -15,6 +15,9 @@ from tasks.records.storage.database import Database
 
 SILENCE = timedelta(seconds=45)
 """A run that only reads has no lease. Its process writes at least every ten seconds that it lives."""
+SILENT_AFTER = timedelta(seconds=30)
+"""A process that lives renews its lease every five seconds, and writes its progress at least every ten."""
+_LEASE_LENGTH = timedelta(seconds=60)  # as in flows/engine/lease_renewer.py, whose layer is above this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,18 +26,20 @@ class RunProcess:
 
     Attributes:
         is_alive: whether a process works on it.
+        is_silent: nothing has been heard from it for long; its lease may go on for up to a minute.
         holder: that process, or the last one: user, host and process id; "" if it is not known.
         until: when its lease ends or has ended; None: it has none.
-        news_at: the time of the last news; None: there are none.
+        heard_at: when it last wrote progress or renewed its lease, by the clock of the pages; None: not known.
         stop_by: who asked it to stop, or "".
         stop_reason: why, or "".
     """
 
     run_id: str
     is_alive: bool
+    is_silent: bool
     holder: str
     until: datetime | None
-    news_at: datetime | None
+    heard_at: datetime | None
     stop_by: str
     stop_reason: str
 
@@ -85,5 +90,23 @@ def read_run_processes(database: Database, now: datetime, run_id: str | None = N
         else:
             is_alive = row.until is not None and not row.given_back and row.until > shared
         holder = f"{row.username} on {row.host}, process {row.pid}" if row.host else ""
-        found[row.id] = RunProcess(row.id, is_alive, holder, row.until, row.at, row.who or "", row.reason or "")
+        heard_at = _find_last_news(row.at, row.until, row.given_back, now, now - shared)
+        is_silent = heard_at is not None and now - heard_at > SILENT_AFTER
+        found[row.id] = RunProcess(
+            row.id, is_alive, is_silent, holder, row.until, heard_at, row.who or "", row.reason or ""
+        )
     return found
+
+
+def _find_last_news(
+    news_at: datetime | None, until: datetime | None, given_back: bool | None, now: datetime, difference: timedelta
+) -> datetime | None:
+    """Return when a process was last heard, not later than now.
+
+    Both signs count, because each may be missing: progress has the clock of the run's host, which may be wrong, and
+    runs that only read have no lease. ``difference`` is what the pages' clock is ahead of the lease's.
+    """
+    known = [news_at] if news_at is not None else []
+    if until is not None:
+        known.append(until + difference - (timedelta() if given_back else _LEASE_LENGTH))
+    return min(max(known), now) if known else None

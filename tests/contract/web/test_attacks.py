@@ -1,0 +1,419 @@
+"""Attacks on the pages, each tried: on logins, on forms, on addresses and on headers.
+
+docs/reference/pages-attacks.md lists them. What hostile names of machines and packages do in a real browser is tried in
+test_browser_pages.py.
+"""
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.routing import Mount
+
+from deployments.web.access.acts import ActPermission, require_csrf_token
+from deployments.web.access.limiter import MAX_FAILURES
+from deployments.web.access.roles import Role
+from deployments.web.app import build_app
+from deployments.web.pages.login import clean_target
+from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tests.support.fake_clock import FakeClock
+from tests.support.web_fleet import SampleFleet, fill_site
+from tests.support.web_login import add_token, log_in, read_csrf_token
+from tests.support.web_site import Site, serve_site
+
+ALL = (Role.APPROVE, Role.RUN)
+FORMS = {
+    "/assess": Role.RUN,
+    "/plan": Role.RUN,
+    "/patch": Role.RUN,
+    "/starting/{id}/cancel": Role.RUN,
+    "/runs/{live}/cancel": Role.RUN,
+    "/runs/{dead}/resume": Role.RUN,
+    "/approvals/{waiting}/approve": Role.APPROVE,
+    "/approvals/{waiting}/reject": Role.APPROVE,
+}
+"""All targets of forms but those of the login."""
+API_ACTS = {
+    "/api/v1/assess": Role.RUN,
+    "/api/v1/plan": Role.RUN,
+    "/api/v1/patch": Role.RUN,
+    "/api/v1/runs/{live}/cancel": Role.RUN,
+    "/api/v1/runs/{dead}/resume": Role.RUN,
+    "/api/v1/approvals/{waiting}/approve": Role.APPROVE,
+    "/api/v1/approvals/{waiting}/reject": Role.APPROVE,
+}
+OPEN = {"/login", "/health"}
+CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+class Target:
+    """Pages over a fleet with hostile names everywhere, on which nobody may look without a login."""
+
+    def __init__(self, site: Site, fleet: SampleFleet) -> None:
+        self.site, self.fleet = site, fleet
+        self.browser = log_in(site, "anna", *ALL)
+        self.csrf = read_csrf_token(self.browser.get("/assess").text)
+
+    def find(self, path: str) -> str:
+        return path.format(**{"id": "0" * 8, **self.fleet.runs})
+
+    def read_log(self) -> list[AuditEntry]:
+        return list(SqlAuditLog(self.site.records.database).read(10_000))
+
+    def send_raw(self, data: bytes) -> bytes:
+        """Send bytes that no HTTP library would, and return the whole answer."""
+
+        async def send() -> bytes:
+            host, port = self.site.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(data)
+                await writer.drain()
+                return await asyncio.wait_for(reader.read(), 30)
+            finally:
+                writer.close()
+
+        return asyncio.run(send())
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+    place = tmp_path_factory.mktemp("attacked")
+    fleet = fill_site(place)
+    with serve_site(place, clock=FakeClock(fleet.now), requires_login=True) as site:
+        yield Target(site, fleet)
+
+
+@pytest.fixture
+def app(target: Target) -> FastAPI:
+    return build_app(target.site.context)
+
+
+@pytest.fixture
+def stands_still(target: Target) -> Iterator[None]:
+    """Nothing may be done during the test: no act begins, and all runs stay as they are."""
+
+    def look() -> object:
+        leases = target.site.records.leases
+        acts = [each for each in target.read_log() if each.result is not AuditResult.REFUSED and each.act != "login"]
+        return acts, [leases.find_lease(run_id) for run_id in sorted(target.fleet.runs.values())]
+
+    before = look()
+    yield
+    assert look() == before
+
+
+def list_routes(app: FastAPI, prefix: str = "") -> Iterator[tuple[str, APIRoute]]:
+    """Yield all routes with their paths, also those of the API."""
+    for route in app.routes:
+        if isinstance(route, APIRoute):
+            yield prefix + route.path, route
+        elif isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            yield from list_routes(route.app, prefix + route.path)
+
+
+def list_calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
+    yield dependant.call
+    for each in dependant.dependencies:
+        yield from list_calls(each)
+
+
+class TestEachRoute:
+    def test_that_changes_something_asks_for_a_role_and_a_secret(self, app: FastAPI) -> None:
+        acts: dict[str, Role] = {}
+        for path, route in list_routes(app):
+            if not route.methods & CHANGING or path == "/login":
+                continue
+            calls = list(list_calls(route.dependant))
+            if path == "/logout":
+                assert require_csrf_token in calls
+                continue
+            (permission,) = (each for each in calls if isinstance(each, ActPermission))
+            acts[path] = permission.role
+        names = {re.sub(r"{\w+}", "{}", path): role for path, role in (FORMS | API_ACTS).items()}
+        assert {re.sub(r"{\w+}", "{}", path): role for path, role in acts.items()} == names
+
+    def test_shows_nothing_to_a_stranger(self, app: FastAPI, target: Target) -> None:
+        stranger = target.site.open_browser()
+        paths = {path for path, route in list_routes(app) if "GET" in route.methods} | {"/api/v1/openapi.json", "/x"}
+        assert len(paths) > 30
+        for path in sorted(paths - OPEN):
+            answer = stranger.get(re.sub(r"{\w+}", "1", path))
+            assert answer.status_code in {303, 401}, path
+            assert "web-07" not in answer.text, path
+        for path in (*OPEN, "/static/css/base.css"):
+            assert stranger.get(path).status_code == 200, path
+
+
+@pytest.mark.usefixtures("stands_still")
+class TestForms:
+    """Cross-site request forgery, on each form."""
+
+    @pytest.mark.parametrize("path", FORMS)
+    def test_without_the_secret_of_the_session(self, target: Target, path: str) -> None:
+        other = read_csrf_token(log_in(target.site, f"eve-{time.monotonic_ns()}", *ALL).get("/assess").text)
+        address = target.find(path)
+        for data in ({}, {"csrf": ""}, {"csrf": other}, {"csrf": target.csrf[:-1]}, {"csrf": [target.csrf[:-1], "x"]}):
+            answer = target.browser.post(address, data={"once": "a", "scope": "*", **data})
+            assert answer.status_code == 403, data
+        newest = target.read_log()[0]
+        assert (newest.who, newest.result, newest.subject) == ("anna", AuditResult.REFUSED, f"POST {address}")
+
+    @pytest.mark.parametrize("path", [*FORMS, "/login", "/logout"])
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"Origin": "https://evil.example.org"},
+            {"Origin": "null"},
+            {"Origin": "http://127.0.0.1:1"},
+            {"Origin": "http://127.0.0.1.evil.example.org"},
+            {"Origin": "file://"},
+            {"Sec-Fetch-Site": "cross-site"},
+            {"Sec-Fetch-Site": "same-site"},
+        ],
+        ids=str,
+    )
+    def test_from_another_site(self, target: Target, path: str, headers: dict[str, str]) -> None:
+        browser = target.site.open_browser(**headers)
+        if "Origin" not in headers:
+            del browser.headers["Origin"]
+        browser.cookies.update(target.browser.cookies)
+        answer = browser.post(target.find(path), data={"csrf": target.csrf, "scope": "*", "once": "b"})
+        assert answer.status_code == 403
+        assert "another site" in answer.text
+
+    @pytest.mark.parametrize("kind", ["application/json", "text/plain", "application/x-www-form-urlencoded; charset=x"])
+    def test_with_a_body_that_is_no_form(self, target: Target, kind: str) -> None:
+        answer = target.browser.post(
+            "/assess", content=b'{"csrf": "' + target.csrf.encode() + b'"}', headers={"Content-Type": kind}
+        )
+        assert answer.status_code == 403
+
+    def test_as_an_address(self, target: Target) -> None:
+        for path in FORMS:
+            answer = target.browser.get(target.find(path), params={"csrf": target.csrf, "scope": "*", "once": "c"})
+            assert answer.status_code in {200, 404, 405}, path
+
+
+@pytest.mark.usefixtures("stands_still")
+class TestRoles:
+    @pytest.mark.parametrize("path", FORMS)
+    def test_a_form_needs_its_own_role(self, target: Target, path: str) -> None:
+        (other,) = set(ALL) - {FORMS[path]}
+        for roles in ((other,), (Role.VIEW,)):
+            browser = log_in(target.site, f"{roles[0]}-{time.monotonic_ns()}", *roles)
+            csrf = read_csrf_token(browser.get("/assess").text)
+            answer = browser.post(target.find(path), data={"csrf": csrf, "scope": "*", "once": "d"})
+            assert answer.status_code == 403
+            assert f"role {FORMS[path]}" in answer.text
+
+    @pytest.mark.parametrize("path", API_ACTS)
+    def test_an_act_of_the_api_needs_its_own_role_and_a_token(self, target: Target, path: str) -> None:
+        (other,) = set(ALL) - {API_ACTS[path]}
+        token = add_token(target.site, f"{other}-{time.monotonic_ns()}", other)
+        send = {"json": {"scope": "*", "plan": "0" * 64}, "headers": {"Idempotency-Key": "k"}}
+        assert target.site.client.post(target.find(path), **send).status_code == 401
+        assert target.browser.post(target.find(path), **send).status_code == 401  # a cookie opens nothing here
+        send["headers"] = {"Idempotency-Key": "k", "Authorization": f"Bearer {token}"}
+        assert target.site.client.post(target.find(path), **send).status_code == 403
+
+    def test_nobody_writes_the_audit_log(self, target: Target) -> None:
+        before = target.read_log()
+        for method in ("POST", "PUT", "PATCH", "DELETE"):
+            assert target.browser.request(method, "/audit", data={"csrf": target.csrf}).status_code == 405
+        assert [each for each in target.read_log() if each in before] == before
+
+
+class TestLogins:
+    def test_a_token_in_an_address_is_refused_and_repeated_nowhere(self, target: Target) -> None:
+        token = add_token(target.site, "careless", *ALL)
+        escaped = token.replace("_", "%5f", 1)
+        for path in (f"/?token={token}", f"/?access_token={token}", f"/machines?q={escaped}", f"/machines/{token}"):
+            for send in (target.site.get, target.browser.get):
+                answer = send(path)
+                assert answer.status_code == 400, path
+                assert token not in answer.text
+                assert "remove it" in answer.text
+        assert target.site.client.post(f"/login?token={token}").status_code == 400
+        assert not any(token in str(each) for each in target.read_log())
+
+    def test_a_cookie_that_was_planted_gets_no_login(self, target: Target) -> None:
+        browser, planted = target.site.open_browser(), "A" * 43
+        browser.cookies.set("fleetpatch-session", planted)
+        browser.post("/login", data={"token": add_token(target.site, "victim")})
+        attacker = target.site.open_browser()
+        attacker.cookies.set("fleetpatch-session", planted)
+        assert attacker.get("/").status_code == 303
+
+    @pytest.mark.parametrize("cookie", ["", "x", "'" * 43, "A" * 43, "A" * 4000, "../" * 14 + "x"])
+    def test_a_made_up_cookie_is_no_login(self, target: Target, cookie: str) -> None:
+        headers = {"Cookie": f"fleetpatch-session={cookie}", "Accept": "text/html"}
+        assert target.site.get("/", headers=headers).status_code == 303
+
+    def test_the_records_have_no_secret(self, target: Target, tmp_path: Path) -> None:
+        token = add_token(target.site, "kept")
+        browser = target.site.open_browser()
+        browser.post("/login", data={"token": token})
+        (session,) = browser.cookies.values()
+        url = target.site.context.settings.records_url
+        assert url is not None
+        data = b"".join(each.read_bytes() for each in Path(url.removeprefix("sqlite:///")).parent.glob("records.db*"))
+        assert token.encode() not in data
+        assert session.encode() not in data
+
+    def test_tries_end_after_some(self, tmp_path: Path) -> None:
+        with serve_site(tmp_path) as site:
+            browser = site.open_browser()
+            token = add_token(site, "anna")
+            codes = [browser.post("/login", data={"token": "fp_" + "x" * 43}).status_code for _ in range(15)]
+            assert codes == [403] * MAX_FAILURES + [429] * (15 - MAX_FAILURES)
+            last = browser.post("/login", data={"token": token})
+            assert (last.status_code, last.headers["retry-after"]) == (429, "60")
+            log = SqlAuditLog(site.records.database).read(100)
+            assert len(log) == MAX_FAILURES  # and strangers can't fill the records
+
+    def test_refused_requests_of_strangers_do_not_fill_the_records(self, tmp_path: Path) -> None:
+        with serve_site(tmp_path, requires_login=True) as site:
+            for number in range(50):
+                site.get("/metrics", headers={"Authorization": f"Bearer {number}"})
+            assert len(SqlAuditLog(site.records.database).read(100)) == MAX_FAILURES
+
+    def test_an_expired_session_and_a_wrong_clock(self, tmp_path: Path) -> None:
+        fleet_clock = FakeClock()
+        with serve_site(tmp_path, clock=fleet_clock, requires_login=True) as site:
+            browser = log_in(site, "anna", *ALL)
+            csrf = read_csrf_token(browser.get("/assess").text)
+            fleet_clock.advance(timedelta(hours=13).total_seconds())
+            assert browser.post("/assess", data={"csrf": csrf, "scope": "*", "once": "e"}).status_code == 401 or (
+                browser.post("/assess", data={"csrf": csrf, "scope": "*", "once": "e"}).status_code == 403
+            )
+
+
+class TestAddresses:
+    @pytest.mark.parametrize(
+        "target_address",
+        [
+            "//evil.example.org",
+            "/\\evil.example.org",
+            "\\\\evil.example.org",
+            "https://evil.example.org",
+            "javascript:alert(1)",
+            "/x\r\nSet-Cookie: a=b",
+            "/\t/evil.example.org",
+            " //evil.example.org",
+            "/logout",
+            "",
+        ],
+    )
+    def test_a_login_leads_only_to_these_pages(self, target: Target, target_address: str) -> None:
+        assert clean_target(target_address) == "/"
+        browser = target.site.open_browser()
+        token = add_token(target.site, f"led-{time.monotonic_ns()}")
+        answer = browser.post("/login", data={"token": token, "next": target_address})
+        assert answer.headers["location"] == "/"
+        assert "a=b" not in str(answer.headers)
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "/static/../server.py",
+            "/static/%2e%2e/server.py",
+            "/static/..%2fserver.py",
+            "/static/....//server.py",
+            "/static//etc/passwd",
+            "/static/%00",
+            "/runs/..%2f..%2fetc%2fpasswd",
+            "/runs/%2e%2e/report",
+            "/machines/..%2f..%2fetc%2fpasswd",
+            "/runs/{failed}/machines/..%2f..%2fetc%2fpasswd",
+            "/api/v1/runs/..%2f..%2fetc%2fpasswd",
+        ],
+    )
+    def test_no_path_leaves_the_pages(self, target: Target, path: str) -> None:
+        cookie = "; ".join(f"{name}={value}" for name, value in target.browser.cookies.items())
+        head = f"GET {target.find(path)} HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {cookie}\r\nConnection: close\r\n\r\n"
+        answer = target.send_raw(head.encode())
+        assert re.match(rb"HTTP/1.1 (400|401|404|405|307) ", answer), answer[:200]
+        assert b"root:" not in answer
+        assert b"uvicorn" not in answer
+
+    @pytest.mark.parametrize(
+        "hosts",
+        [
+            ["rebound.evil.example.org"],
+            ["127.0.0.1.evil.example.org"],
+            ["localhost.evil.example.org"],
+            ["127.0.0.1@evil.example.org"],
+            [""],
+            [],
+            ["127.0.0.1", "evil.example.org"],
+            ["["],
+        ],
+        ids=str,
+    )
+    def test_a_foreign_name_that_points_here(self, target: Target, hosts: list[str]) -> None:
+        lines = "".join(f"Host: {each}\r\n" for each in hosts)
+        answer = target.send_raw(
+            f"GET / HTTP/1.1\r\n{lines}X-Forwarded-Host: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
+
+    def test_bodies_that_are_too_long(self, target: Target) -> None:
+        big = {"csrf": target.csrf, "scope": "x" * (2 << 20)}
+        assert target.browser.post("/assess", data=big).status_code == 413
+
+        def chunks() -> Iterator[bytes]:
+            for _ in range(40):
+                yield b"x" * (64 << 10)
+
+        kind = {"Content-Type": "application/x-www-form-urlencoded"}
+        try:
+            status = target.browser.post("/assess", content=chunks(), headers=kind).status_code
+        except httpx.WriteError:  # it has answered and closed before all was sent
+            status = 413
+        assert status in {400, 413}
+        assert target.browser.get("/health").status_code == 200
+
+    def test_other_methods_and_other_origins(self, target: Target) -> None:
+        for method in ("TRACE", "CONNECT", "OPTIONS", "PROPFIND"):
+            assert target.browser.request(method, "/").status_code in {400, 405}, method
+        for path in ("/", "/api/v1/machines", "/metrics"):
+            answer = target.browser.get(path, headers={"Origin": "https://evil.example.org"})
+            assert not [name for name in answer.headers if name.startswith("access-control")], path
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/login",
+        "/nothing",
+        "/static/app.js",
+        "/api/v1/machines",
+        "/api/v1/nothing",
+        "/health",
+        "/audit",
+        "/?token=x",
+    ],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_every_answer_forbids_frames_scripts_and_guesses(target: Target, path: str, is_known: bool) -> None:
+    browser = target.browser if is_known else target.site.open_browser()
+    headers = browser.get(path).headers
+    policy = headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert (headers["x-frame-options"], headers["x-content-type-options"]) == ("DENY", "nosniff")
+    assert headers["referrer-policy"] == "same-origin"
+    assert path.startswith("/static/") or headers["cache-control"] == "no-store"
+    assert "server" not in headers
