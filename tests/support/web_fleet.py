@@ -17,9 +17,11 @@ from pathlib import Path
 
 from inventory.loader import load_inventory
 from tasks.model import Assessment, JobOutput, RunReport
+from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.automatic.model import Phase, Rollout
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import OperationState
 from tests.support import web_fleet_runs as runs
@@ -72,6 +74,7 @@ def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> Samp
         ):
             ids[what] = tell(records, now)
         _save_claims(records, ids, now)
+        _save_rollout(records, now)
     return SampleFleet(now, ids)
 
 
@@ -105,6 +108,17 @@ def _save_claims(records: SqlRecords, ids: Mapping[str, str], now: datetime) -> 
         ("staging-daily", now.replace(day=22, hour=11, minute=30), WindowStatus.CANCELLED, "cancelled by <b>ada</b>"),
     ):
         claims.record_window_without_run(WindowClaim(configuration, at, status, ids["missed"], reason, at))
+
+
+def _save_rollout(records: SqlRecords, now: datetime) -> None:
+    updates = frozenset({("openssl-libs", "3.2.2-6.el9_5.1"), ("kernel", "5.14.0-503.el9")})
+    began = now - timedelta(days=4)
+    phases = (
+        Phase(1, ("lisbon",), began, began + timedelta(hours=30)),
+        Phase(2, ("madrid",), began + timedelta(days=3)),
+        Phase(3, ("porto", "")),
+    )
+    SqlRollouts(records.database).save(Rollout(f"{began:%Y-%m-%d}", began, updates, phases))
 
 
 def _save_daily_run(records: SqlRecords, claims: SqlWindowClaims, at: datetime) -> None:

@@ -40,6 +40,8 @@ machines:
 """
 
 _CONFIGURATIONS = """\
+automatic:
+  scope: location=madrid
 configurations:
   - name: production-weekly
     description: Web and application servers, after an approval.

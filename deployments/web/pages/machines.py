@@ -32,7 +32,7 @@ COLUMNS = (
     ("compliance", "Compliance", ""),
     ("environment", "Environment", ""),
     ("os", "System", ""),
-    ("urgent", "Critical + security", "number"),
+    ("urgent", "Critical +\u00a0security", "number"),
     ("other", "Other", "number"),
     ("readiness", "Readiness", ""),
     ("mode", "Patch mode", ""),

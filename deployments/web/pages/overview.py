@@ -10,9 +10,13 @@ from fastapi.responses import HTMLResponse
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import WebContext, get_context
+from deployments.web.fleet.automatic_status import describe_automatic
+from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.fleet.totals import count_fleet
 from deployments.web.live.overview import read_live_runs
 from deployments.web.rendering import render_page
+from deployments.web.windows.last_windows import RECORDED, list_last_windows
+from deployments.web.windows.window_list import CalendarWindow
 from tasks.records.queries.fleet.recent_runs import (
     RecentRun,
     count_machines_by_state,
@@ -20,12 +24,15 @@ from tasks.records.queries.fleet.recent_runs import (
     read_recent_runs,
 )
 from tasks.records.queries.fleet.trends import DayTotals
+from tasks.records.queries.fleet.windows import read_last_window_results
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
 SPANS = (30, 90, 365)
 RUNS_COUNT = 8
 WINDOWS_COUNT = 8
+RESULTS_COUNT = 100
+"""So many results of windows are read for the last windows."""
 _MAX_POINTS = 92
 """So many days are drawn at most: of a year each fourth one."""
 
@@ -71,6 +78,8 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         oldest=snapshot.oldest,
         oldest_bases=OLDEST_BASES,
         runs=list_runs(context),
+        last_windows=list_windows_before(context, snapshot),
+        automatic=describe_automatic(snapshot, context.records.database),
         windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
         live=read_live_runs(context),
         approvals=count_waiting_approvals(context.records.database, now),
@@ -89,6 +98,19 @@ def list_runs(context: WebContext) -> list[RunLine]:
     counted = count_machines_by_state(database, missing) if missing else {}
     known.update({each.run_id: counted[each.run_id] for each in found if each.is_over and each.run_id in counted})
     return [RunLine(each, counted.get(each.run_id) or known.get(each.run_id, {})) for each in found]
+
+
+def list_windows_before(context: WebContext, snapshot: FleetSnapshot) -> Sequence[CalendarWindow]:
+    """Return the last windows, and what became of them."""
+    names, now = {each.configuration.name for each in snapshot.zone_schedules}, context.clock.now()
+    if not names:
+        return ()
+    results = read_last_window_results(context.records.database, names, now - RECORDED, RESULTS_COUNT)
+    oldest = context.history.find_oldest_run()
+    known_since = oldest.started_at if oldest is not None else None
+    if known_since is not None and len(results) == RESULTS_COUNT:
+        known_since = max(known_since, results[-1].starts_at)
+    return list_last_windows(snapshot.zone_schedules, results, known_since, now, WINDOWS_COUNT)
 
 
 def choose_days(trend: Mapping[date, DayTotals]) -> Sequence[TrendDay]:

@@ -212,7 +212,12 @@ def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending:
 
 @dataclass(frozen=True, slots=True)
 class UpdateSummary:
-    """An update over all machines that lack it."""
+    """An update, or the fixes of a CVE, over all machines that lack one.
+
+    Attributes:
+        withheld: machines that hold it back, or are blocked.
+        planned: machines that get all that they lack of it in a coming window.
+    """
 
     title: str
     kb: str
@@ -233,8 +238,8 @@ def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:
         severity=min((Severity.rate(each.severity).value for each in found), key=rank_severity, default=""),
         since=min((each.since for each in found if each.since), default=None),
         published=min((each.published for each in found if each.published), default=None),
-        withheld=sum(each.held or bool(each.blocked) for each in found),
-        planned=sum(bool(each.forecast.window) for each in rows),
+        withheld=len({each.machine for each in found if each.held or each.blocked}),
+        planned=len({each.machine for each in found} - {each.row.machine for each in rows if not each.forecast.window}),
     )
 
 

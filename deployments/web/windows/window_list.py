@@ -98,22 +98,23 @@ def list_windows(
     found: list[tuple[CalendarWindow, int]] = []
     shown: set[tuple[str, datetime]] = set()
     for number, zone_schedule in enumerate(zone_schedules):
-        for window in _iterate_windows(zone_schedule, by_key, since, until, now):
+        for window in iterate_windows(zone_schedule, by_key, since, until, now):
             shown.add((window.configuration, window.start))
             found.append((window, number))
     marked = _mark_overlaps(found, tuple(zone_schedules), since, until)
     names = {each.configuration.name for each in zone_schedules}
-    former = (_build_former(each) for key, each in by_key.items() if key not in shown and each.configuration in names)
+    former = (build_former(each) for key, each in by_key.items() if key not in shown and each.configuration in names)
     return tuple(sorted([*marked, *former], key=lambda each: (each.start, each.configuration, each.zone)))
 
 
-def _iterate_windows(
+def iterate_windows(
     zone_schedule: ZoneSchedule,
     results: Mapping[tuple[str, datetime], WindowResult],
     since: datetime,
     until: datetime,
     now: datetime,
 ) -> Iterator[CalendarWindow]:
+    """Yield the windows of one configuration in one zone that open between two moments, without their overlaps."""
     name = zone_schedule.configuration.name
     for each in find_occurrences(zone_schedule.schedule, since.astimezone(UTC), until.astimezone(UTC)):
         freeze = find_freeze(each, zone_schedule.freezes)
@@ -152,7 +153,7 @@ def _find_reason(kind: WindowKind, result: WindowResult | None, freeze: Freeze |
     return result.reason if result is not None else ""
 
 
-def _build_former(result: WindowResult) -> CalendarWindow:
+def build_former(result: WindowResult) -> CalendarWindow:
     """Return a window that is recorded, but that the configuration does not have any more."""
     kind = _KINDS.get(result.status, WindowKind.UNKNOWN)
     return CalendarWindow(

@@ -144,6 +144,34 @@ def test_page_has_no_fault_at_any_width(browser: Browser, sample: Sample, url: s
     assert {what: each for what, each in found.items() if each} == {}
 
 
+CUT_OFF = """() => [...document.querySelectorAll(".scroll")]
+  .filter((each) => each.scrollWidth > each.clientWidth + 1).map((each) => each.getAttribute("aria-label"))"""
+OVERLAPS = """() => {
+  const right = (each) => each.getBoundingClientRect().right;
+  const badges = [...document.querySelectorAll("td .badge")];
+  return badges.filter((each) => right(each) > right(each.closest("td")) + 1).map((each) => each.textContent);
+}"""
+
+
+@pytest.mark.parametrize(
+    "url", ["/", "/machines", "/machines/web-07", "/updates", "/runs", "/runs/{failed}", "/calendar?month=2026-11"]
+)
+def test_no_table_is_cut_off_at_a_desk(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
+    with open_context(browser) as context, open_page(context, sample, url) as (page, _):
+        page.set_viewport_size({"width": 1280, "height": 1000})
+        assert page.evaluate(CUT_OFF) == []
+        assert page.evaluate(OVERLAPS) == []
+
+
+def test_the_whole_navigation_is_seen_on_a_phone(browser: Browser, sample: Sample) -> None:  # noqa: F811
+    with open_context(browser) as context, open_page(context, sample, "/patch") as (page, _):
+        page.set_viewport_size({"width": 390, "height": 800})
+        for each in page.locator("nav[aria-label=Pages] a").all():
+            box = each.bounding_box()
+            assert box is not None
+            assert 0 <= box["x"] <= box["x"] + box["width"] <= 390, each.text_content()
+
+
 @pytest.mark.parametrize("url", URLS)
 def test_page_is_accessible(browser: Browser, sample: Sample, url: str) -> None:  # noqa: F811
     found: dict[str, list[str]] = {}

@@ -272,3 +272,19 @@ def _failed_run() -> RunReport:
 def test_classifications_are_those_of_the_filter(site: Site) -> None:
     page = site.get("/updates").text
     assert all(f"<option>{each.value}</option>" in page for each in Classification)
+
+
+def test_the_figures_of_a_cve_count_machines_and_not_their_updates(site: Site) -> None:
+    fixes = [
+        make.make_update(id=name, name=name, classification=Classification.SECURITY, cves=("CVE-2026-1",))
+        for name in ("libssl3", "openssl")
+    ]
+    assess(site, WEB, *fixes)
+    assess(site, DB, fixes[0])
+    assess(site, MANUAL, *fixes)  # no window installs anything there
+    later(site)
+
+    page = site.get("/cves/CVE-2026-1").text
+    tiles = dict(re.findall(r"<h3>([^<]+)</h3>\s*<span class=\"value[^>]*>([^<]+)</span>", page))
+    assert (tiles["Machines that lack a fix"], tiles["In a coming window"]) == ("3", "2")
+    assert "of 3" in page

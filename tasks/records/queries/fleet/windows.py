@@ -1,9 +1,11 @@
 """Reads what became of the windows of configurations: their runs, or why they have none."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from tasks.records.schema import occurrences, runs
 from tasks.records.storage.database import Database
@@ -41,6 +43,30 @@ def read_window_results(database: Database, since: datetime, until: datetime) ->
         .where(table.c.starts_at >= since, table.c.starts_at < until)
         .order_by(table.c.starts_at, table.c.configuration)
     )
+    return _read(database, query)
+
+
+def read_last_window_results(
+    database: Database, configurations: Collection[str], since: datetime, limit: int
+) -> tuple[WindowResult, ...]:
+    """Return what became of the newest windows of configurations that open from ``since`` on, newest first.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = occurrences
+    query = (
+        select(table, runs.c.state)
+        .join_from(table, runs, table.c.run_id == runs.c.id, isouter=True)
+        # The names first: so the primary key leads to the rows, and the year before is not read.
+        .where(table.c.configuration.in_(configurations), table.c.starts_at >= since)
+        .order_by(table.c.starts_at.desc(), table.c.configuration)
+        .limit(limit)
+    )
+    return _read(database, query)
+
+
+def _read(database: Database, query: Select[Any]) -> tuple[WindowResult, ...]:
     with database.begin_read("read what became of windows") as connection:
         rows = connection.execute(query).all()
     return tuple(
