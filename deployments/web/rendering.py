@@ -46,6 +46,8 @@ def render_page(request: Request, template: str, *, status: int = 200, **values:
 
 def build_login_url(request: Request) -> str:
     """Return the address of the login, which leads back to this page."""
+    if getattr(request.state, "hides_address", False):
+        return "/login"
     if "hx-request" in request.headers:  # a part of a page
         page = urlsplit(request.headers.get("hx-current-url", ""))
         wanted = page.path + (f"?{page.query}" if page.query else "")

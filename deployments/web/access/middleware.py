@@ -95,7 +95,9 @@ def _check_address(context: WebContext, request: Request) -> None:
         raise HTTPException(
             400, "The Host header has a name that is not known here: see fleetpatch web --allow-host and --public-url."
         )
-    if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & {name.lower() for name in request.query_params}:
+    names = {name.lower() for name in request.query_params}
+    if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & names:
+        request.state.hides_address = True  # no page repeats it
         raise HTTPException(
             400,
             "A token must never stand in an address: logs and histories keep addresses. If it was a valid one, remove "

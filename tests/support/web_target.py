@@ -1,0 +1,39 @@
+"""Pages that tests attack: a fleet with hostile names everywhere, and nobody may look without a login."""
+
+import asyncio
+
+from deployments.web.access.roles import Role
+from tasks.records.audit_log import AuditEntry, SqlAuditLog
+from tests.support.web_fleet import SampleFleet
+from tests.support.web_login import log_in, read_csrf_token
+from tests.support.web_site import Site
+
+
+class Target:
+    """The pages, and somebody who is logged in there."""
+
+    def __init__(self, site: Site, fleet: SampleFleet) -> None:
+        self.site, self.fleet = site, fleet
+        self.browser = log_in(site, "anna", Role.APPROVE, Role.RUN)
+        self.csrf = read_csrf_token(self.browser.get("/assess").text)
+
+    def find(self, path: str) -> str:
+        return path.format(**{"id": "0" * 8, **self.fleet.runs})
+
+    def read_log(self) -> list[AuditEntry]:
+        return list(SqlAuditLog(self.site.records.database).read(10_000))
+
+    def send_raw(self, data: bytes) -> bytes:
+        """Send bytes that no HTTP library would, and return the whole answer."""
+
+        async def send() -> bytes:
+            host, port = self.site.url.removeprefix("http://").split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            try:
+                writer.write(data)
+                await writer.drain()
+                return await asyncio.wait_for(reader.read(), 30)
+            finally:
+                writer.close()
+
+        return asyncio.run(send())
