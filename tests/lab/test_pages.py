@@ -108,7 +108,7 @@ def _is_live(page: Page, overview: Page, hosts: Sequence[LabHost]) -> None:
         for host in hosts:
             row = rows.filter(has_text=host.name)
             expect(row).to_contain_text("install", timeout=PATIENCE)
-            expect(row).to_contain_text(re.compile(r"\b\d+ of \d+\b"), timeout=PATIENCE)
+            expect(row).to_contain_text(re.compile(r"installing .*\b\d+ of \d+\b"), timeout=PATIENCE)
         expect(each.locator("#live")).to_contain_text("left in the window", timeout=PATIENCE)
 
 
