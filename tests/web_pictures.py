@@ -2,7 +2,8 @@
 
     python -m tests.web_pictures [FOLDER]
 
-Without a folder it replaces those in docs/images. A folder gets every page of the tests, as a person sees it at a desk
+Without a folder it replaces those in docs/images, but for pages-live and pages-run: tests/lab/test_pages.py takes them
+of a real run. A folder gets every page of the tests, as a person sees it at a desk
 and on a phone, in light and dark: to look at them after a change.
 """
 
@@ -27,8 +28,6 @@ PICTURES = {
     "pages-machines": ("/machines", 1280, 800),
     "pages-machine": ("/machines/web-07", 1280, 860),
     "pages-update": ("/updates/openssl", 1280, 800),
-    "pages-live": ("/runs/{live}", 1280, 900),
-    "pages-run": ("/runs/{failed}", 1280, 900),
     "pages-calendar": ("/calendar?month=2026-11", 1100, 720),
     "pages-approval": ("/approvals/{waiting}", 1280, 800),
     "pages-patch": ("/patch?scope=env%3Dprod%2Cgroup%3Dweb", 1280, 560),

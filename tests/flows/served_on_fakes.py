@@ -25,11 +25,13 @@ import flows.execution
 import flows.patch
 import flows.reconcile
 from flows.approval.gate import add_approval_gate
+from flows.engine.progress_recorder import ProgressRecorder
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
 from tasks.protocols.clock import SystemClock
 from tasks.records.approvals import SqlApprovals
+from tasks.records.run_progress import SqlRunProgress
 from tasks.records.setup import open_records
 from tests.flows.cli_on_fakes import WallClock
 from tests.support.fake_manager import FakeManager
@@ -79,6 +81,7 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
     there = MachinesElsewhere(address=os.environ[PLACE], authkey=KEY)
     there.connect()
     with open_records(who.records_url) as records:
+        recorder = ProgressRecorder(who.listener, SqlRunProgress(records.database), SystemClock())
         made = Ports(
             inventory=Inventory(tuple(Machine(name=name, address="192.0.2.1") for name in NAMES)),
             clock=SystemClock(),
@@ -86,9 +89,8 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             leases=records.leases,
             connect=lambda machine: there.machine(machine.name),  # type: ignore[attr-defined]
             find_manager=lambda _facts: FakeManager(),
-            listener=who.listener,
             stop_token=who.stop_token,
-            **UNUSED_PORTS,
+            **{**UNUSED_PORTS, "listener": recorder, "progress": recorder},
         )
         yield add_approval_gate(made, request, SqlApprovals(records.database))
 

@@ -1,8 +1,9 @@
 """The pages of real runs: a browser sees plan, steps, packages and the end without a reload, whatever is killed."""
 
+import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,10 @@ pytestmark = pytest.mark.slow
 
 PATIENCE = 120_000.0  # milliseconds
 SECONDS_TO_BE_RIGHT = 15.0  # after a restart
+ENDED = re.compile("Succeeded|CompletedWithWarnings")
+WAVE_SIZE = 2
+PICTURES = os.environ.get("FLEETPATCH_PICTURES", "")
+"""A folder for pictures of a real run. Those of the documents: FLEETPATCH_PICTURES=docs/images."""
 NOT_RELOADED = "window.__notReloaded"
 MASKS = ("lab-plain", "lab-slow", "lab-sec")
 Boot = Callable[[int], list[LabHost]]
@@ -42,28 +47,37 @@ def shows(page: Page, text: str | re.Pattern[str], milliseconds: float = PATIENC
 
 
 def test_a_run_is_seen_while_it_goes(hosts: Boot, tmp_path: Path, browser: Browser) -> None:  # noqa: F811
-    """Plan, step, package n of m and the end come by themselves; the overview and the machine's page say it, too."""
-    fleet = Fleet(hosts(2), tmp_path)
+    """Plan, waves, step, package n of m and the end come by themselves; overview and the machine's page say it, too."""
+    fleet = Fleet(hosts(4), tmp_path)
     fleet.describe()
     hold(fleet.hosts)
     controllers = Controllers(fleet)
     around = {"FLEETPATCH_RECORDS_URL": fleet.records_url, "FLEETPATCH_INVENTORY": str(fleet.inventory)}
     with web_process(around, tmp_path / "web.log") as web, watched(browser, web.url) as overview:
         try:
-            running = controllers.patch(updates={"classifications": [], "include": list(MASKS)})
+            running = controllers.patch(
+                updates={"classifications": [], "include": list(MASKS)}, waves={"size": WAVE_SIZE}
+            )
             controllers.wait_until(bool, "the first entry of the run")
             run_id = controllers.newest().run.id
             with watched(browser, f"{web.url}/runs/{run_id}") as page:
                 for host in fleet.hosts:
                     shows(page, host.name)
                 shows(page, "lab-slow")  # the plan
-                wait_for(lambda: all(map(is_held, fleet.hosts)), "that lab-slow is being installed")
-                shows(page, re.compile(r"\b\d+ of \d+\b"))
-                shows(overview, fleet.hosts[0].name)
-                shows(overview, re.compile(r"\b\d+ of \d+\b"))
-                let_go(fleet.hosts)
+                first = _wait_for_held(fleet.hosts)
+                _is_live(page, overview, first)
+                let_go(first)
+                rest = [host for host in fleet.hosts if host not in first]
+                wait_for(lambda: all(map(is_held, rest)), "that lab-slow is being installed in the second wave")
+                _is_live(page, overview, rest)
+                shows(page, "2 of 4 machines done")
+                _take_picture(page, "pages-live")
+                let_go(rest)
                 assert running.end().code in (0, 3)
-                shows(page, re.compile("Succeeded|CompletedWithWarnings"))
+                expect(page.locator("h1")).to_contain_text(ENDED, timeout=PATIENCE)
+                expect(page.locator("#live")).to_have_count(0, timeout=PATIENCE)
+                shows(overview, "No run is in progress")
+                _take_picture(page, "pages-run")
             page = browser.new_page()
             page.goto(f"{web.url}/runs/{run_id}/machines/{fleet.hosts[0].name}")
             shows(page, "lab-slow")
@@ -72,6 +86,38 @@ def test_a_run_is_seen_while_it_goes(hosts: Boot, tmp_path: Path, browser: Brows
         finally:
             let_go(fleet.hosts)
             controllers.end()
+
+
+def _wait_for_held(hosts: Sequence[LabHost]) -> list[LabHost]:
+    """Wait until two machines install lab-slow, and return them: the first wave."""
+    found: list[LabHost] = []
+
+    def are_held() -> bool:
+        found[:] = filter(is_held, hosts)
+        return len(found) == WAVE_SIZE
+
+    wait_for(are_held, "that lab-slow is being installed")
+    return found
+
+
+def _is_live(page: Page, overview: Page, hosts: Sequence[LabHost]) -> None:
+    """Both pages say which package of how many is being installed on these machines, and on no other."""
+    for each in (page, overview):
+        rows = each.locator("#live .working tbody tr")
+        expect(rows).to_have_count(len(hosts), timeout=PATIENCE)
+        for host in hosts:
+            row = rows.filter(has_text=host.name)
+            expect(row).to_contain_text("install", timeout=PATIENCE)
+            expect(row).to_contain_text(re.compile(r"installing .*\b\d+ of \d+\b"), timeout=PATIENCE)
+        expect(each.locator("#live")).to_contain_text("left in the window", timeout=PATIENCE)
+
+
+def _take_picture(page: Page, name: str) -> None:
+    """Keep what is on the screen, if a folder was named for it."""
+    if PICTURES:
+        page.set_viewport_size({"width": 1280, "height": 900})
+        page.emulate_media(reduced_motion="reduce")
+        page.screenshot(path=Path(PICTURES) / f"{name}.png")
 
 
 def test_server_pages_and_worker_are_killed_in_any_order(

@@ -118,7 +118,7 @@ def build_head(context: WebContext, run: RunInfo) -> RunHead:
     is_waiting = approval is not None and is_open and can_decide(approvals, approval)
     return RunHead(
         run=run,
-        title=str(run.request.get("configuration") or run.scope or run.id),
+        title=str(run.request.get("configuration") or ("All machines" if run.scope == "*" else run.scope) or run.id),
         zone=zone,
         window=describe_window(run.window) if run.window else "",
         approval=describe_approval(approval, zone) if approval is not None else "",
