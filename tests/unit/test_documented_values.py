@@ -7,6 +7,8 @@ from typing import get_args
 
 import pytest
 
+from deployments.web.fleet import standing
+from deployments.web.fleet.snapshot import MachineRow
 from flows.request.policies import OccasionName
 from inventory.loader import load_inventory
 from inventory.machine import (
@@ -14,6 +16,7 @@ from inventory.machine import (
     CheckLevel,
     HostKeyPolicy,
     OsFamily,
+    PatchOwner,
     PrivilegeMethod,
     TransportKind,
     WinrmAuthentication,
@@ -23,7 +26,9 @@ from inventory.machine_sets import SetActionKind
 from inventory.schema.entries import WakeEntry, WinrmEntry
 from inventory.schema.set_entries import SetEntry
 from tasks.rules.child_environment import PASSED_VARIABLES
+from tasks.states import Compliance
 from tests.ci import tree
+from tests.support.builders import make_machine
 
 INVENTORY, HOOKS, NOTIFY = "docs/reference/inventory.md", "docs/how-to/hooks.md", "docs/how-to/notify.md"
 
@@ -107,3 +112,17 @@ def test_an_inventory_of_windows_machines_loads(document: str, heading: str, nam
     inventory = load_inventory(tmp_path / "fleet.yaml")
     assert [machine.name for machine in inventory.machines] == names
     assert {machine.transport for machine in inventory.machines} == {TransportKind.WINRM}
+
+
+def test_the_words_of_the_list_of_machines_are_documented() -> None:
+    def list_first_cells(begin: str) -> set[str]:
+        rows = read("docs/how-to/pages.md", begin, "\n\n").splitlines()[1:]
+        return {row.split("|")[1].strip() for row in rows if row.startswith("|") and not row.startswith("|---")}
+
+    machines = [make_machine(owner=owner) for owner in PatchOwner]
+    rows = [MachineRow(machine, None, None, names) for machine in machines for names in ((), ("weekly",))]
+    assert list_first_cells("| patch mode |") == {standing.describe_patch_mode(row) for row in rows}
+    assert list_first_cells("| readiness |") == {standing.READY, standing.NOT_READY, standing.UNKNOWN}
+    assert list_first_cells("| compliance |") == {each.value for each in Compliance}
+    text = (tree.TOP / "docs/how-to/pages.md").read_text()
+    assert f"**{standing.MAX_ANSWER_AGE.days} days**" in text

@@ -16,6 +16,7 @@ from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_up
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.pages.paging import build_page, build_part
 from deployments.web.rendering import render_page
+from deployments.web.updates.machine_forecast import explain_waiting
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
@@ -89,7 +90,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         entry=entry,
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
-        pending=build_page(request, details.pending, updates, parameter="updates"),
+        pending=build_page(request, explain_waiting(snapshot, row, details.pending), updates, parameter="updates"),
         history=history,
         occupation=machine_history.find_occupation(database, name),
         drained=machine_history.find_drained_sets(database, name),

@@ -32,7 +32,7 @@ COLUMNS = (
     ("compliance", "Compliance", ""),
     ("environment", "Environment", ""),
     ("os", "System", ""),
-    ("urgent", "Critical +\u00a0security", "number"),
+    ("urgent", "Critical + security", "number"),
     ("other", "Other", "number"),
     ("readiness", "Readiness", ""),
     ("mode", "Patch mode", ""),

@@ -288,3 +288,32 @@ def test_the_figures_of_a_cve_count_machines_and_not_their_updates(site: Site) -
     tiles = dict(re.findall(r"<h3>([^<]+)</h3>\s*<span class=\"value[^>]*>([^<]+)</span>", page))
     assert (tiles["Machines that lack a fix"], tiles["In a coming window"]) == ("3", "2")
     assert "of 3" in page
+
+
+@pytest.mark.parametrize(
+    ("machine", "classification", "why"),
+    [
+        (WEB, Classification.SECURITY, "waits for its window, weekly"),
+        (
+            WEB,
+            Classification.OTHER,
+            "weekly will not install it: classification Other is not selected (selected: Critical, Security)",
+        ),
+        (MANUAL, Classification.SECURITY, "people patch it, not fleetpatch"),
+        (MANAGED, Classification.SECURITY, "a newer version is available"),
+        ("alone-1", Classification.SECURITY, "no configuration with a window selects this machine"),
+    ],
+)
+def test_the_page_of_a_machine_says_what_comes_next_of_an_update(
+    tmp_path: Path, machine: str, classification: Classification, why: str
+) -> None:
+    write_fleet(tmp_path)
+    fleet = yaml.safe_load((tmp_path / "fleet.yaml").read_text())
+    fleet["machines"].append({"name": "alone-1", "address": "192.0.2.9", "environment": "dev"})
+    (tmp_path / "fleet.yaml").write_text(yaml.safe_dump(fleet))
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
+        assess(served, machine, make.make_update(id="curl", name="curl", classification=classification))
+        later(served)
+        row = row_of(served.get(f"/machines/{machine}").text, "curl")
+
+    assert cells(row)["Why"] == why

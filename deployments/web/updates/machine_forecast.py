@@ -1,0 +1,53 @@
+"""Says of the updates that a machine lacks, and that nothing is known to block, what comes next of them."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deployments.web.fleet.pending_updates import PendingUpdate
+from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
+from deployments.web.updates.selection_forecast import Forecaster
+from inventory.machine import PatchOwner
+from tasks.records.queries.explanations import AVAILABLE_REASON
+from tasks.records.queries.fleet.updates import PendingUpdateRow
+
+
+def explain_waiting(
+    fleet: FleetSnapshot, machine: MachineRow | None, pending: Sequence[PendingUpdate]
+) -> tuple[PendingUpdate, ...]:
+    """Return what a machine lacks, with the reason why an update waits where the records only say that it is there.
+
+    A machine that is patched automatically keeps the reasons of the records: its nights are not known in advance.
+
+    Args:
+        fleet: the fleet.
+        machine: the machine; None if it is not in the inventory any more.
+        pending: what it lacks.
+    """
+    if machine is None or machine.machine.owner is PatchOwner.MANAGED:
+        return tuple(pending)
+    forecaster = Forecaster(fleet, (), {}, None)
+    return tuple(_explain(forecaster, machine, each) for each in pending)
+
+
+def _explain(forecaster: Forecaster, machine: MachineRow, pending: PendingUpdate) -> PendingUpdate:
+    update = pending.update
+    if pending.reason != AVAILABLE_REASON or update.optional:
+        return pending
+    row = PendingUpdateRow(
+        assessment=0,
+        machine=machine.machine.name,
+        name=update.name,
+        arch=update.arch,
+        classification=update.classification.value,
+        severity=update.severity,
+        installed=update.installed,
+        available=update.available,
+        kb=update.kb,
+        held=update.held,
+        blocked=update.blocked,
+        published=update.published,
+        title=update.title,
+        since=pending.since,
+    )
+    found = forecaster.forecast(row, machine)
+    return replace(pending, reason=f"{found.why}, {found.window}" if found.window else found.why)
