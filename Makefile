@@ -28,7 +28,7 @@ help:  ## say what there is to make
 setup:  ## make .venv from requirements.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
 
-demo: setup  ## patch a small fleet of real machines, made here, with its pages; ARGS=--keep keeps both (root, Debian)
+demo: setup  ## patch a small fleet of real machines, made here, with its pages; ARGS=--keep: until Ctrl-C (root, Debian)
 	@$(PACKAGES) lab
 	@$(PY) -m tests.lab.demo $(ARGS)
 

@@ -217,20 +217,23 @@ def test_the_page_is_right_again_whatever_is_killed(place: Place) -> None:
         place.web.start()
         check(place, page, "web")
 
-        place.kill("server")
-        check(place, page, "server")
-        place.server.start(wait=False)
-        place.kill("web", "server")  # the server in the middle of its start
-        place.web.start()
-        place.server.start()
-        check(place, page, "web and server")
-
+        # Prefect's runner ends its runs if its server is away for long, and on busy cores a start takes long: it dies
+        # first. What it has started goes on.
         place.kill("worker")
         check(place, page, "worker")
-        place.kill("server", "web")
+        place.kill("server")
+        check(place, page, "server")
+        place.kill("web")
+        place.web.start()
+        place.server.start(wait=False)
+        check(place, page, "web and server")
+        place.kill("server", "web")  # the server in the middle of its start
         place.server.start()
         place.start_worker()
+        place.kill("worker", "server")
         place.web.start()
+        place.server.start()
+        place.start_worker()
         check(place, page, "all three")
         assert page.connections == 4
 

@@ -8,8 +8,10 @@ for instead, through the same flow; nothing is changed on it.
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from flows.cli.runtime.exit_codes import ExitCode
-from tests.lab.fleet import SCRIPT, Flavour, Lab, LabHost
+from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.support.web_process import WebProcess
 
 HERE = Path(__file__).resolve().parents[2]
@@ -43,7 +45,7 @@ class Look:
 def main() -> int:
     """Run the demonstration; the exit code is 0 when the hosts themselves say that all went well."""
     parser = argparse.ArgumentParser(description="Watch fleetpatch patch a real machine of each family.")
-    parser.add_argument("--keep", action="store_true", help="leave the machines and the pages up afterwards")
+    parser.add_argument("--keep", action="store_true", help="leave the machines and the pages up until Ctrl-C")
     asked = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
     lab = Lab("demo")
@@ -53,25 +55,31 @@ def main() -> int:
     try:
         return patch_the_lab(lab, keep=asked.keep)
     finally:
-        if asked.keep:
-            console.print(f"The machines stay up. To end them: FLEETPATCH_LAB={lab.name} {SCRIPT} down", soft_wrap=True)
-        else:
-            lab.down()
+        lab.down()
 
 
 @contextmanager
 def serve_pages(inventory: Path, *, keep: bool) -> Iterator[None]:
-    """Serve the pages of the demonstration's records during a block, and afterwards if they are kept."""
+    """Serve the pages of the demonstration's records during a block; if they are kept, until Ctrl-C after it."""
     web = WebProcess({**RECORDS, "FLEETPATCH_INVENTORY": str(inventory)}, PLACE / "web.log")
     web.start()
     console.print(f"[bold]Pages: {web.url}[/]  (open them now: they show the run while it goes)")
     try:
         yield
+        if keep:
+            console.print(f"It all stays up until Ctrl-C. Pages: [bold]{web.url}[/]", soft_wrap=True)
+            wait_for_interrupt()
+            console.print("Ending the pages and the machines …")
     finally:
-        if keep and web.process is not None:
-            console.print(f"The pages stay up: {web.url}  To end them: kill {web.process.pid}", soft_wrap=True)
-        else:
-            web.stop()
+        web.stop()
+
+
+def wait_for_interrupt() -> None:
+    """Wait for Ctrl-C, or for the signal by which services are ended."""
+    ended = threading.Event()
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, lambda *_: ended.set())
+    ended.wait()
 
 
 def patch_the_lab(lab: Lab, *, keep: bool) -> int:
@@ -90,6 +98,11 @@ def patch_the_lab(lab: Lab, *, keep: bool) -> int:
     words = ["patch", "*", "--inventory", str(inventory), "--minutes", "60", "--canary", "1", "--wave-size", "2"]
     with serve_pages(inventory, keep=keep):
         code = fleetpatch(*words, "--reboot", "IfRequired", "--report", str(PLACE), "--yes")
+        return tell_result(hosts, before, code, began)
+
+
+def tell_result(hosts: list[LabHost], before: dict[str, Look], code: int, began: float) -> int:
+    """Ask the hosts, print what became of them, and return the exit code."""
     after = {host.name: look(host) for host in hosts}
     show("After, as the machines themselves say", hosts, before, after)
     faults = judge(hosts, before, after)
@@ -148,13 +161,18 @@ def plan_this_machine(reason: str, *, keep: bool) -> int:
     unread = not any(Path("/var/lib/apt/lists").glob("*_Packages*"))
     with serve_pages(inventory, keep=keep):
         code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
+        tell_how_to_apply(words, unread=unread)
+    # Where repositories were never read, nothing can be known of what is pending; reading them would change it.
+    return 0 if unread else code
+
+
+def tell_how_to_apply(words: list[str], *, unread: bool) -> None:
+    """Print what to do now."""
     console.print("To apply it, as root:", style="bold")
     console.print(f"  {COMMAND} patch '*' {' '.join(words)}", soft_wrap=True)
-    if unread:  # then nothing can be known of what is pending, and reading them now would change the machine
+    if unread:
         console.print("This machine has never read its package repositories, so there was nothing to plan with.")
         console.print("  As root: apt-get update; then make demo again.")
-        return 0
-    return code
 
 
 def fleetpatch(*words: str) -> int:

@@ -332,3 +332,33 @@ def test_a_browser_comes_back_after_the_pages_were_killed(
         assert page.locator("#live").count() == 0
         assert page.evaluate("window.__notReloaded") is True
         page.close()
+
+
+def test_the_keyboard_stays_where_it_was_when_a_part_is_replaced(site: Site, browser: Browser) -> None:  # noqa: F811
+    begin_run(site.records)
+    tell(site.records, "web-1", "package 1 of 2", step="install")
+    page = browser.new_page()
+    page.goto(f"{site.url}/runs/{RUN}")
+    page.locator("#live .working a").focus()
+    tell(site.records, "web-1", "package 2 of 2", step="install")
+    expect(page.locator("#live .working")).to_contain_text("package 2 of 2", timeout=30_000)
+    assert page.evaluate("document.activeElement.textContent") == "web-1"
+    page.close()
+
+
+def test_a_browser_whose_stream_is_refused_loads_the_page_again(
+    site: Site,
+    browser: Browser,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The extension of htmx waits for up to a minute between two tries, and the news are old meanwhile."""
+    monkeypatch.setattr(hub, "MAX_STREAMS", 0)
+    begin_run(site.records)
+    page = browser.new_page()
+    page.goto(f"{site.url}/runs/{RUN}")
+    expect(page.locator("#live .connection")).to_contain_text("not connected", timeout=30_000)
+    tell(site.records, "web-1", "meanwhile")
+    expect(page.locator("#live")).to_contain_text("meanwhile", timeout=30_000)
+    monkeypatch.setattr(hub, "MAX_STREAMS", 100)
+    expect(page.locator("#live .connection")).to_have_text("", timeout=30_000)
+    page.close()
