@@ -45,7 +45,6 @@ def build_server(context: WebContext) -> uvicorn.Server:
         port=settings.port,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
-        ws="none",  # nothing here speaks WebSocket, and the guard of the pages knows HTTP only
         log_config=None,
         access_log=False,
         server_header=False,
