@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Final
 
 from fastapi import Request
 
@@ -16,6 +17,9 @@ from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
+
+MAX_STRANGERS_REFUSALS: Final = 200
+"""How many refused requests of strangers stand in the audit log, a minute, however many addresses they have."""
 
 
 @dataclass
@@ -54,7 +58,7 @@ class WebContext:
     @cached_property
     def refusals(self) -> FailureLimiter:
         """Counts the refused requests of strangers that stand in the audit log."""
-        return FailureLimiter()
+        return FailureLimiter(most=MAX_STRANGERS_REFUSALS)
 
     @cached_property
     def fleet(self) -> FleetReader:

@@ -51,5 +51,9 @@ class SecurityHeaders:
 
 
 def install_security_headers(app: FastAPI) -> None:
-    """Add the headers to every answer of the application."""
-    app.add_middleware(SecurityHeaders)
+    """Add the headers to every answer of the application, also to the page that says that it has failed.
+
+    Starlette makes that page outside of all middleware that ``add_middleware`` adds.
+    """
+    build = app.build_middleware_stack
+    app.build_middleware_stack = lambda: SecurityHeaders(build())  # type: ignore[method-assign]

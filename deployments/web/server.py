@@ -5,6 +5,7 @@ from collections.abc import Callable
 import uvicorn
 
 from deployments.web.app import build_app
+from deployments.web.connections import TimedConnection
 from deployments.web.context import WebContext, build_context
 from deployments.web.listening import check_settings, describe_address, open_listener
 from deployments.web.settings import WebSettings
@@ -45,6 +46,7 @@ def build_server(context: WebContext) -> uvicorn.Server:
         port=settings.port,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
+        http=TimedConnection,
         log_config=None,
         access_log=False,
         server_header=False,

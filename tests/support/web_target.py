@@ -1,6 +1,11 @@
 """Pages that tests attack: a fleet with hostile names everywhere, and nobody may look without a login."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.routing import BaseRoute, Mount
 
 from deployments.web.access.roles import Role
 from tasks.records.audit_log import AuditEntry, SqlAuditLog
@@ -37,3 +42,14 @@ class Target:
                 writer.close()
 
         return asyncio.run(send())
+
+
+def list_routes(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[str, APIRoute]]:
+    """Yield all routes with their paths, also those of the API."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield prefix + route.path, route
+        elif isinstance(route, Mount) and isinstance(route.app, FastAPI):
+            yield from list_routes(route.app.routes, prefix + route.path)
+        elif (included := getattr(route, "original_router", None)) is not None:  # FastAPI keeps the routers of an app
+            yield from list_routes(included.routes, prefix)

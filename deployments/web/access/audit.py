@@ -8,10 +8,11 @@ from typing import Final
 from fastapi import Request
 
 from deployments.web.access.identity import get_identity
+from deployments.web.access.token_secrets import hide_tokens
 from deployments.web.context import get_context
 from tasks.errors import FleetpatchError, RecordsError
 from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
-from tasks.reporting.sanitizing import sanitize
+from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,8 @@ def _append_end(
     try:
         _append(request, result, act, subject, detail, message, who=who)
     except RecordsError as error:
-        logger.warning("the audit log lacks %s %s %s %s: %s", result, act, subject, sanitize(message), error)
+        lost = _shorten(f"{result} {act} {subject} {message}")
+        logger.warning("the audit log lacks %s: %s", lost, error)
 
 
 def _append(
@@ -91,4 +93,5 @@ def _append(
 
 
 def _shorten(text: str) -> str:
-    return sanitize(text)[:_MAX_LENGTH]
+    """Return a text for one field of an entry: on one line, so that nobody can forge further entries."""
+    return sanitize_to_one_line(hide_tokens(text), _MAX_LENGTH)

@@ -1,7 +1,6 @@
 """Finds out who makes a request: by a token, a session, or what a trusted proxy says."""
 
 import base64
-import binascii
 from typing import Final
 
 from fastapi import HTTPException, Request
@@ -59,10 +58,12 @@ def identify(request: Request, peer: Peer) -> Identity:
 def identify_stranger(context: WebContext, peer: Peer) -> Identity:
     """Return the identity of somebody without a login: on this machine they may look, unless the settings say no.
 
-    Where the public address is another one, a proxy is before these pages: all its visitors come from this machine.
+    Where the public address is another one, a proxy is before these pages: all its visitors come from this machine. And
+    where others may connect, what forwards their connections may run on this machine, without a word about them.
     """
     settings = context.settings
-    if peer.is_local and not settings.requires_login and not settings.has_public_address:
+    is_only_here = settings.is_local and not settings.has_public_address
+    if peer.is_local and is_only_here and not settings.requires_login:
         return Identity("", frozenset({Role.VIEW}), "loopback", address=peer.display)
     return Identity(STRANGER.name, STRANGER.roles, STRANGER.source, address=peer.display)
 
@@ -112,7 +113,7 @@ def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str
 def _identify_basic(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
     try:
         name, _, password = base64.b64decode(sent.strip(), validate=True).decode().partition(":")
-    except (binascii.Error, UnicodeError):
+    except ValueError:  # no base64, or no text
         name, password = "", ""
     token = find_token(context, password)
     if token is None or token.name != name:

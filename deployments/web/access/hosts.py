@@ -4,8 +4,10 @@ A page of another site can have its own name point to this address (DNS rebindin
 requests with that name. So only names that are known, and addresses, may stand in the Host header.
 """
 
+import re
 import socket
 from functools import cache
+from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -13,13 +15,13 @@ from starlette.datastructures import Headers
 from deployments.web.access.network import parse_address
 from deployments.web.settings import WebSettings
 
+_NETLOC: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
 
 def find_host(netloc: str) -> str:
-    """Return the name or the address in "host:port", in small letters; "" if there is none."""
-    try:
-        return (urlsplit(f"//{netloc}").hostname or "").rstrip(".")
-    except ValueError:
-        return ""
+    """Return the name or the address in "host:port", in small letters; "" if there is none, or anything else."""
+    found = _NETLOC.fullmatch(netloc)
+    return found[1].strip("[]").rstrip(".").lower() if found else ""
 
 
 def is_known_host(settings: WebSettings, netloc: str) -> bool:
@@ -49,4 +51,5 @@ def _is_own_origin(settings: WebSettings, headers: Headers, origin: str) -> bool
     if settings.public_url and origin.lower() == f"{public.scheme}://{public.netloc}".lower():
         return True
     scheme, _, netloc = origin.lower().partition("://")
-    return scheme in {"http", "https"} and netloc == headers.get("host", "").lower()
+    schemes = {"https"} if settings.tls_certificate is not None else {"http", "https"}  # a proxy may end TLS
+    return scheme in schemes and netloc == headers.get("host", "").lower()

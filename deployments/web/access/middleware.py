@@ -1,5 +1,8 @@
 """Guards every request, before any page runs: its host, its size, where its form comes from, and who makes it."""
 
+import asyncio
+import re
+import time
 from typing import Final
 from urllib.parse import unquote
 
@@ -27,7 +30,9 @@ OPEN_PATHS: Final = frozenset({"/login", "/health"})
 STATIC_PREFIX: Final = "/static/"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 MAX_BODY_BYTES: Final = 1024 * 1024
-_TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "api_key"})
+MAX_BODY_SECONDS: Final = 30.0
+_TOKEN_PARAMETERS: Final = frozenset({"token", "access_token", "api_key", "apikey", "api-key", "bearer", "password"})
+_UTF8: Final = re.compile(r";\s*charset=(utf-8|\"utf-8\")\s*(?=;|$)", re.IGNORECASE)
 
 
 class AccessMiddleware:
@@ -40,6 +45,9 @@ class AccessMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
+        if scope["type"] == "websocket":  # nothing here speaks it, and nobody has asked who comes
+            await send({"type": "websocket.close", "code": 1008})
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -64,23 +72,32 @@ class AccessMiddleware:
     async def _admit(self, request: Request, peer: Peer) -> None:
         """Find out who makes the request, and refuse what nobody may send."""
         _check_address(self._context, request)
-        _check_length(request)
-        if request.url.path.startswith(STATIC_PREFIX):
+        _check_body(request)
+        if _get_path(request).startswith(STATIC_PREFIX):
             return
         if _has_credentials(self._context, request):
             request.state.identity = await run_in_threadpool(identify, request, peer)
         await self._check_origin(request)
-        if request.url.path not in OPEN_PATHS and not request.state.identity.has_role(Role.VIEW):
+        if _get_path(request) not in OPEN_PATHS and not request.state.identity.has_role(Role.VIEW):
             raise PermissionError(Role.VIEW.value)
 
     async def _check_origin(self, request: Request) -> None:
-        if request.method in SAFE_METHODS or request.url.path.startswith(API_PREFIX):
+        if request.method in SAFE_METHODS or _get_path(request).startswith(API_PREFIX):
             return  # the API reads no cookie
         if not is_from_these_pages(self._context.settings, request.headers):
             await run_in_threadpool(record_refusal, request, "the form comes from another site")
             raise HTTPException(
                 403, "This form comes from another site. If it does not: fleetpatch web --public-url says your address."
             )
+
+
+def _get_path(request: Request) -> str:
+    """Return the path that decides which page answers.
+
+    That of ``request.url`` is read from a text that was put together with the Host header: it can be another one.
+    """
+    path: str = request.scope["path"]
+    return path
 
 
 def _has_credentials(context: WebContext, request: Request) -> bool:
@@ -96,6 +113,8 @@ def _check_address(context: WebContext, request: Request) -> None:
             400, "The Host header has a name that is not known here: see fleetpatch web --allow-host and --public-url."
         )
     names = {name.lower() for name in request.query_params}
+    if "\0" in unquote(_get_path(request) + request.url.query):
+        raise HTTPException(400, "The address has a character that no name has.")
     if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & names:
         request.state.hides_address = True  # no page repeats it
         raise HTTPException(
@@ -105,19 +124,28 @@ def _check_address(context: WebContext, request: Request) -> None:
         )
 
 
-def _check_length(request: Request) -> None:
+def _check_body(request: Request) -> None:
     length = request.headers.get("content-length", "0")
     if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
         raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
+    if "charset" in _UTF8.sub("", request.headers.get("content-type", "")).lower():
+        raise HTTPException(415, "Forms and JSON must be UTF-8.")  # others have texts that can't be stored
 
 
 def _limit_body(receive: Receive) -> Receive:
-    """Return a source of the body that refuses one that is too long, also if its length was not said."""
-    total = 0
+    """Return a source of the body that refuses one that is too long, also if its length was not said, or too slow."""
+    total, until, is_complete = 0, 0.0, False
 
     async def receive_limited() -> Message:
-        nonlocal total
-        message = await receive()
+        nonlocal total, until, is_complete
+        if is_complete:  # streams wait here until their browser leaves
+            return await receive()
+        until = until or time.monotonic() + MAX_BODY_SECONDS
+        try:
+            message = await asyncio.wait_for(receive(), until - time.monotonic())
+        except TimeoutError:
+            raise HTTPException(408, f"A request must come within {MAX_BODY_SECONDS:g} seconds.") from None
+        is_complete = not message.get("more_body", False)
         total += len(message.get("body", b""))
         if total > MAX_BODY_BYTES:
             raise HTTPException(413, f"A request must not have more than {MAX_BODY_BYTES} bytes.")
@@ -143,11 +171,11 @@ def _add_browser_cookie(request: Request, send: Send) -> Send:
 
 
 def _ask_for_login(request: Request) -> Response:
-    if request.url.path.startswith(API_PREFIX):
+    if _get_path(request).startswith(API_PREFIX):
         return build_problem(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
     if request.state.identity.name:
         return _refuse(request, 403, "Your login has no role here.", "The proxy names the roles of its users.")
-    if request.url.path == FEED_PATH:
+    if _get_path(request) == FEED_PATH:
         return _demand_credentials(request, "Basic", "The feed needs the name of an access token, and the token.")
     if request.method in SAFE_METHODS and "text/html" not in request.headers.get("accept", ""):
         return _demand_credentials(request, "Bearer", "This needs a bearer token: Authorization: Bearer TOKEN.")
@@ -161,7 +189,7 @@ def _demand_credentials(request: Request, scheme: str, message: str) -> Response
 
 
 def _refuse(request: Request, status: int, message: str, hint: str) -> Response:
-    if request.url.path.startswith(API_PREFIX):
+    if _get_path(request).startswith(API_PREFIX):
         return build_problem(status, message, hint)
     return show_message(request, status, message, hint)
 

@@ -30,6 +30,11 @@ def has_token(text: str) -> bool:
     return _TOKEN.search(text) is not None
 
 
+def hide_tokens(text: str) -> str:
+    """Return a text without what looks like access tokens: people put them into the wrong field."""
+    return _TOKEN.sub(f"{TOKEN_PREFIX}(hidden)", text)
+
+
 def is_secret(text: str) -> bool:
     """Return whether a text looks like the secret of a browser."""
     return _SECRET.fullmatch(text) is not None

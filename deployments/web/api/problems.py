@@ -67,7 +67,7 @@ def _answer_http_error(_: Request, error: Exception) -> Response:
 
 def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    errors = {".".join(map(str, each["loc"][1:])): str(each["msg"]) for each in error.errors()}
+    errors = {".".join(map(str, each["loc"][1:] or each["loc"])): str(each["msg"]) for each in error.errors()}
     return build_problem(400, "; ".join(f"{name}: {said}" for name, said in errors.items()), errors=errors)
 
 

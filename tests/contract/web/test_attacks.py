@@ -6,15 +6,13 @@ test_browser_pages.py.
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
-from fastapi.routing import APIRoute
-from starlette.routing import BaseRoute, Mount
 
 from deployments.web.access.acts import ActPermission, require_csrf_token
 from deployments.web.access.limiter import MAX_FAILURES
@@ -23,7 +21,7 @@ from deployments.web.app import build_app
 from tasks.records.audit_log import AuditResult, SqlAuditLog
 from tests.support.web_login import add_token, log_in, read_csrf_token
 from tests.support.web_site import serve_site
-from tests.support.web_target import Target
+from tests.support.web_target import Target, list_routes
 
 ALL = (Role.APPROVE, Role.RUN)
 FORMS = {
@@ -53,32 +51,6 @@ CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 @pytest.fixture
 def app(target: Target) -> FastAPI:
     return build_app(target.site.context)
-
-
-@pytest.fixture
-def stands_still(target: Target) -> Iterator[None]:
-    """Nothing may be done during the test: no act begins, and all runs stay as they are."""
-
-    def look() -> object:
-        leases = target.site.records.leases
-        preparation = {"login", "add token"}
-        acts = [x for x in target.read_log() if x.result is not AuditResult.REFUSED and x.act not in preparation]
-        return acts, [leases.find_lease(run_id) for run_id in sorted(target.fleet.runs.values())]
-
-    before = look()
-    yield
-    assert look() == before
-
-
-def list_routes(routes: Iterable[BaseRoute], prefix: str = "") -> Iterator[tuple[str, APIRoute]]:
-    """Yield all routes with their paths, also those of the API."""
-    for route in routes:
-        if isinstance(route, APIRoute):
-            yield prefix + route.path, route
-        elif isinstance(route, Mount) and isinstance(route.app, FastAPI):
-            yield from list_routes(route.app.routes, prefix + route.path)
-        elif (included := getattr(route, "original_router", None)) is not None:  # FastAPI keeps the routers of an app
-            yield from list_routes(included.routes, prefix)
 
 
 def list_calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
