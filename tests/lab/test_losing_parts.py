@@ -56,6 +56,7 @@ AWAY_SECONDS = 15  # a flow asks each five seconds whether its server is there, 
 WAIT_SECONDS = 300.0  # beside other work; a run that waited for a server without end would take hours
 STEPS = 5  # of a machine: assess, precheck, install, reboot (whether there is to be one), validate
 ARTIFACTS = {f"fleetpatch-patch-{name}" for name in ("summary", "machines", "updates", "report")}
+LIVE_ARTIFACTS = {f"fleetpatch-patch-{name}" for name in ("plan", "progress")}  # missing while no server answers
 
 FLOW = """
 import sys
@@ -356,7 +357,7 @@ def test_a_server_that_dies_with_its_database_in_the_middle_and_again_at_the_end
     assert seen is not None
     assert (seen.run.state_name, set(seen.waves), ends(seen)) == ("Completed", {"wave-1", "wave-2"}, {"Completed"})
     assert len(seen.tasks) == 2 * STEPS + 1
-    assert story.artifacts == ARTIFACTS
+    assert story.artifacts - LIVE_ARTIFACTS == ARTIFACTS
 
 
 @about(tell_of_a_worker_that_dies)
