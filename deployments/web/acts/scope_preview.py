@@ -1,6 +1,5 @@
 """Which machines a scope selects now, before a run starts. Pure."""
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +21,7 @@ class ScopePreview:
         total: how many there are.
         names: the first of them.
         foreign: how many somebody else patches: fleetpatch only assesses them.
-        not_ready: why machines that fleetpatch may patch can't be patched now, and how many.
+        not_ready: which machines that fleetpatch may patch can't be patched now: name and reason.
         urgent: how many of those that fleetpatch may patch lack critical or security updates.
         unassessed: how many of those have no answer that counts.
         error: why nothing is selected, or "".
@@ -31,7 +30,7 @@ class ScopePreview:
     total: int = 0
     names: tuple[str, ...] = ()
     foreign: int = 0
-    not_ready: tuple[tuple[str, int], ...] = ()
+    not_ready: tuple[tuple[str, str], ...] = ()
     urgent: int = 0
     unassessed: int = 0
     error: str = ""
@@ -64,12 +63,11 @@ def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ())
         machines = tuple(each for each in machines if each.name in only)
     entries = [build_entry(snapshot.rows[each.name], snapshot.at) for each in machines if each.name in snapshot.rows]
     mine = [each for each in entries if each.row.machine.owner.is_patchable]
-    reasons = Counter(each.readiness.reason for each in mine if each.readiness.word == NOT_READY)
     return ScopePreview(
         total=len(entries),
         names=tuple(each.name for each in entries[:SHOWN_NAMES]),
         foreign=len(entries) - len(mine),
-        not_ready=tuple(reasons.most_common(3)),
+        not_ready=tuple((each.name, each.readiness.reason) for each in mine if each.readiness.word == NOT_READY),
         urgent=sum(1 for each in mine if each.answer is not None and each.answer.critical + each.answer.security),
         unassessed=sum(1 for each in mine if each.compliance is Compliance.NOT_ASSESSED),
     )

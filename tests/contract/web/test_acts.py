@@ -11,6 +11,7 @@ import pytest
 from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
 from tasks.errors import CannotRun
+from tests.support.builders import make_failed_assessment
 from tests.support.web_people import admit_people, person
 from tests.support.web_site import Site, serve_site
 
@@ -109,6 +110,16 @@ def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> 
     wanted = prefect.started[0].parameters["request"]
     assert (wanted["reboot"], wanted["window"]["minutes"], wanted["scope"]) == ("Never", 30.0, "name=web-*")
     assert "dry_run" not in wanted
+
+
+def test_the_form_names_machines_that_may_need_attention_first(site: Site) -> None:
+    site.records.save(make_failed_assessment(machine="web-2"))
+    site.records.save(make_failed_assessment(machine="db-1"))  # patched by people: no run would touch it
+
+    page = site.client.get("/patch", params={"scope": "*"}, headers=BOB).text
+
+    told = re.findall(r'<a href="[^"]+">(\S+)</a> may need attention first: (.+?)</p>', page)
+    assert told == [("web-2", "the last try failed: no answer at 192.0.2.11:22 within 10 s.")]
 
 
 def test_the_name_of_who_started_it_is_recorded_before_prefect_knows(site: Site, prefect: Prefect) -> None:
