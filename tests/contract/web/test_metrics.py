@@ -25,6 +25,7 @@ from tests.support.builders import (
     make_run,
 )
 from tests.support.prometheus import needs_prometheus, run_prometheus
+from tests.support.web_login import add_token
 from tests.support.web_site import Site, serve_site
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -146,6 +147,17 @@ def test_a_real_prometheus_answers_every_question(site: Site, tmp_path: Path) ->
         (state,) = prometheus.query("fleetpatch_last_run_state == 1")
         assert state["metric"]["state"] == "Failed"
         assert [query for query in queries if not prometheus.query(query)] == []
+
+
+@needs_prometheus
+def test_a_real_prometheus_logs_in_with_a_token(tmp_path: Path) -> None:
+    place = tmp_path / "prometheus"
+    place.mkdir()
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    with serve_site(tmp_path, requires_login=True) as closed:
+        assert closed.get("/metrics").status_code == 401
+        with run_prometheus(place, closed.url, token=add_token(closed, "prometheus")) as prometheus:
+            assert prometheus.read_value("sum(fleetpatch_machines)") == 4
 
 
 def test_the_metrics_exist_that_the_dashboard_names(site: Site) -> None:
