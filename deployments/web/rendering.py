@@ -14,7 +14,7 @@ from markupsafe import Markup
 from deployments.web.access.identity import get_identity
 from deployments.web.context import get_context
 from deployments.web.navigation import PAGES
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, load_zone_or_utc
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, format_scope, load_zone_or_utc
 from tasks.reporting.sanitizing import sanitize
 
 
@@ -71,6 +71,7 @@ def build_environment() -> Environment:
     )
     environment.filters |= {
         "count": format_count,
+        "scope": format_scope,
         "duration": format_known_duration,
         "moment": show_moment,
         "short_moment": show_short_moment,

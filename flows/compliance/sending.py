@@ -7,6 +7,7 @@ from flows.notify.messages import Message, sanitize_text
 from flows.notify.notifier import AppriseNotifier, CredentialReader
 from flows.request.policies import NotifyRequest
 from tasks.reporting.compliance.sections import build_tiles
+from tasks.reporting.formatting import format_scope
 from tasks.rules.compliance.model import ComplianceDocument
 from tasks.states import NotificationEvent
 
@@ -43,7 +44,7 @@ def send_compliance_document(
 
 def build_compliance_message(document: ComplianceDocument, attachment: Path | None, page_url: str) -> Message:
     """Return the message: the figures that are seen first, and where the rest is. Pure."""
-    scope = "all machines" if document.scope.strip() == "*" else sanitize_text(document.scope, 200)
+    scope = sanitize_text(format_scope(document.scope), 200)
     lines = [f"{tile.title}: {tile.value} ({tile.note})" for tile in build_tiles(document)]
     lines += [f"Not known: {sanitize_text(each, 300)}" for each in document.gaps]
     if page_url:

@@ -9,7 +9,7 @@ from flows.ports.web_links import build_approval_url, build_prefect_url, build_r
 from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunReport
 from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
-from tasks.reporting.formatting import format_count
+from tasks.reporting.formatting import format_count, format_scope
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
 from tasks.rules.runs.figures import compute_plan_figures
@@ -60,8 +60,8 @@ def build_message(occasion: NotificationEvent, report: RunReport, web_url: str =
         prefect_url: the address of Prefect's UI for links; "" for none.
     """
     run = report.run
-    what = sanitize_text(str(run.request.get("configuration") or "") or run.scope or run.kind, 100)
-    lines = [f"Run {run.id} for {sanitize_text(run.scope, 200)}"]
+    what = sanitize_text(str(run.request.get("configuration") or "") or format_scope(run.scope) or run.kind, 100)
+    lines = [f"Run {run.id} for {sanitize_text(format_scope(run.scope), 200)}"]
     if run.window is not None:
         lines.append(f"Window: {describe_window(run.window)}")
     lines += _describe_plan(report) if occasion in _PLAN_OCCASIONS else _describe_results(report, occasion)

@@ -9,7 +9,7 @@ from uuid import UUID
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.request import AssessRequest, PatchRequest, RunRequest
 from tasks.model import Window
-from tasks.reporting.formatting import load_zone_or_utc
+from tasks.reporting.formatting import format_scope, load_zone_or_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
 
 logger = logging.getLogger(__name__)
@@ -20,7 +20,7 @@ _MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay v
 def describe_subject(request: RunRequest) -> str:
     """Return what a run is for: its configuration, or its scope."""
     configuration = request.configuration if isinstance(request, PatchRequest) else ""
-    return sanitize_to_one_line(configuration or request.scope, _MAX_SUBJECT_LENGTH)
+    return sanitize_to_one_line(configuration or format_scope(request.scope), _MAX_SUBJECT_LENGTH)
 
 
 def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:

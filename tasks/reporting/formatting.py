@@ -31,6 +31,11 @@ def format_minutes(seconds: float) -> str:
     return f"{whole} min" if whole < 60 else f"{whole // 60} h {whole % 60:02d} min"
 
 
+def format_scope(scope: str) -> str:
+    """Return a scope as people read it: "all machines" instead of "*"."""
+    return "all machines" if scope.strip() == "*" else scope
+
+
 def format_count(number: int, singular: str) -> str:
     """Return a number with its noun: "1 machine", "3 machines". A narrow space separates thousands."""
     return f"{number:,} {singular if number == 1 else singular + 's'}".replace(",", "\u202f")

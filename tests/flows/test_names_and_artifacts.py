@@ -47,12 +47,12 @@ def test_a_run_and_its_waves_say_what_they_are(
 
     flow_run_id = flow_run_of(state)
     (run,) = fleet.records.runs.values()
-    expected = re.compile(rf"\* \d{{4}}-\d\d-\d\d \d\d:\d\d {run.id}")
+    expected = re.compile(rf"all machines \d{{4}}-\d\d-\d\d \d\d:\d\d {run.id}")
     named = wait_for(lambda: expected.fullmatch(client.read_flow_run(flow_run_id).name))
     assert named, client.read_flow_run(flow_run_id).name
     mine = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
     names = {each.name for each in client.read_flow_runs(flow_run_filter=mine)}
-    assert names == {"*: wave 1 of 2 (2 machines)", "*: wave 2 of 2 (1 machine)"}
+    assert names == {"all machines: wave 1 of 2 (2 machines)", "all machines: wave 2 of 2 (1 machine)"}
 
     shown = wait_for(lambda: artifacts(flow_run_id).get("fleetpatch-patch-plan"))
     link = f"]({WEB}/runs/{run.id})\n"

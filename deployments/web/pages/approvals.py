@@ -1,5 +1,6 @@
 """Approvals: what waits for a person, the whole plan of it, and the decision."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated
@@ -99,13 +100,7 @@ def approve(
     remark: Annotated[str, Form()] = "",
 ) -> Response:
     """Approve exactly the plan that the person has seen."""
-    context = get_context(request)
-    run = _require_exact_run(context, run_id)
-    try:
-        approve_plan(request, run, plan, remark)
-    except RequestError as error:
-        return _show_plan(request, _find_run(context, run.id), refusal=error)
-    return RedirectResponse(f"/approvals/{run.id}", 303)
+    return _decide(request, run_id, lambda run: approve_plan(request, run, plan, remark))
 
 
 @router.post("/approvals/{run_id}/reject")
@@ -117,10 +112,14 @@ def reject(
     remark: Annotated[str, Form()] = "",
 ) -> Response:
     """Reject a plan, so that its run begins nothing. Without a digest: whatever the run waits with."""
+    return _decide(request, run_id, lambda run: reject_plan(request, run, plan, remark))
+
+
+def _decide(request: Request, run_id: str, decide: Callable[[RunInfo], Approval]) -> Response:
     context = get_context(request)
     run = _require_exact_run(context, run_id)
     try:
-        reject_plan(request, run, plan, remark)
+        decide(run)
     except RequestError as error:
         return _show_plan(request, _find_run(context, run.id), refusal=error)
     return RedirectResponse(f"/approvals/{run.id}", 303)

@@ -29,6 +29,7 @@ from tasks.errors import RunNotFound
 from tasks.model import HookResult, RunInfo
 from tasks.records.approvals import Approval, SqlApprovals
 from tasks.records.queries.fleet.run_machines import read_machine_details
+from tasks.reporting.formatting import format_scope
 from tasks.rules.runs.hooks import MACHINE_PLACES
 from tasks.rules.timing.maintenance_window import describe_window
 from tasks.states import UNFINISHED_RUN_STATES
@@ -118,7 +119,7 @@ def build_head(context: WebContext, run: RunInfo) -> RunHead:
     is_waiting = approval is not None and is_open and can_decide(approvals, approval)
     return RunHead(
         run=run,
-        title=str(run.request.get("configuration") or ("All machines" if run.scope == "*" else run.scope) or run.id),
+        title=str(run.request.get("configuration") or format_scope(run.scope) or run.id),
         zone=zone,
         window=describe_window(run.window) if run.window else "",
         approval=describe_approval(approval, zone) if approval is not None else "",

@@ -14,6 +14,7 @@ from markupsafe import Markup
 from tasks.errors import ReportError
 from tasks.reporting.compliance.sections import build_day_bars, build_sections, build_tiles, describe_method
 from tasks.reporting.export.data_frames import build_frame, render_csv, render_parquet
+from tasks.reporting.formatting import format_scope
 from tasks.reporting.sanitizing import sanitize
 from tasks.rules.compliance.model import (
     ComplianceDocument,
@@ -119,7 +120,7 @@ def build_file_name(document: ComplianceDocument) -> str:
 
 @cache
 def _build_environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("tasks.reporting.compliance"),
         autoescape=True,  # not select_autoescape: it does not know .j2
         undefined=StrictUndefined,
@@ -127,6 +128,8 @@ def _build_environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters["scope"] = format_scope
+    return environment
 
 
 def _sanitize_value(value: object) -> object:

@@ -32,6 +32,7 @@ from tasks.reporting.formatting import (
     format_count,
     format_known_duration,
     format_moment,
+    format_scope,
     format_time_of_day,
     load_zone_or_utc,
 )
@@ -175,7 +176,7 @@ def _build_facts(run: RunRow) -> list[str]:
     zone = load_zone_or_utc(run.window_zone or "UTC")
     facts = []
     if run.scope:
-        facts.append(f"Scope: {escape_markdown(run.scope)}")
+        facts.append(f"Scope: {escape_markdown(format_scope(run.scope))}")
     if run.window_start and run.window_end:
         facts.append(
             f"Window: {format_moment(run.window_start, zone)} to {format_moment(run.window_end, zone)} ({zone})"

@@ -27,6 +27,7 @@ from tasks.reporting.formatting import (
     format_known_duration,
     format_minutes,
     format_moment,
+    format_scope,
     format_time_of_day,
 )
 from tasks.reporting.html.page import DETAIL_LEVELS, Page, PageSource, build_page
@@ -100,6 +101,7 @@ def _build_environment() -> Environment:
         duration=format_known_duration,
         minutes=format_minutes,
         plural=format_count,
+        scope=format_scope,
         log_file=_build_log_path,
     )
     environment.globals.update(share=split_at_limit, elsewhere=_find_full_table, update_cells=build_update_cells)

@@ -24,33 +24,23 @@ _STARTED_BY = """CASE WHEN r.started_by = '' OR r.started_by LIKE 'the schedule 
 _CATEGORY = "CASE classification WHEN 'Security-ESM' THEN 'Security' WHEN 'Unclassified' THEN 'Other' ELSE {each} END"
 _TAIL = "NULL::MAP(VARCHAR, VARCHAR) AS sku, m.tags AS tags"
 
+_CATEGORY_FIELDS: Final = {
+    "Critical": "critical",
+    "Security": "security",
+    "UpdateRollup": "updateRollup",
+    "FeaturePack": "featurePack",
+    "ServicePack": "servicePack",
+    "Definition": "definition",
+    "Tools": "tools",
+    "Updates": "updates",
+    "Other": "other",
+}
+"""The fields of Azure's ``availablePatchCountByClassification``, by classification."""
 _COUNTS = ", ".join(
-    f"count(*) FILTER (category = '{word}') AS \"{name}\""
-    for name, word in {
-        "critical": "Critical",
-        "security": "Security",
-        "updateRollup": "UpdateRollup",
-        "featurePack": "FeaturePack",
-        "servicePack": "ServicePack",
-        "definition": "Definition",
-        "tools": "Tools",
-        "updates": "Updates",
-        "other": "Other",
-    }.items()
+    f"count(*) FILTER (category = '{category}') AS \"{field}\"" for category, field in _CATEGORY_FIELDS.items()
 )
-_COUNT_NAMES = (
-    "critical",
-    "security",
-    "updateRollup",
-    "featurePack",
-    "servicePack",
-    "definition",
-    "tools",
-    "updates",
-    "other",
-)
-_COUNT_STRUCT = ", ".join(f'"{each}" := coalesce(c."{each}", 0)' for each in _COUNT_NAMES)
-_NO_COUNTS = "STRUCT(" + ", ".join(f'"{each}" BIGINT' for each in _COUNT_NAMES) + ")"
+_COUNT_STRUCT = ", ".join(f'"{each}" := coalesce(c."{each}", 0)' for each in _CATEGORY_FIELDS.values())
+_NO_COUNTS = "STRUCT(" + ", ".join(f'"{each}" BIGINT' for each in _CATEGORY_FIELDS.values()) + ")"
 
 _ERROR = "CASE WHEN {kind} <> '' THEN struct_pack(code := {kind}, message := {text}) END"
 

@@ -284,18 +284,14 @@ def test_a_gate_that_waits_in_another_thread_goes_on_after_the_click(stage: Stag
 
 
 def test_a_plan_of_5000_machines_is_shown_in_parts(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_reader, "MAX_AGE_SECONDS", 30.0)
+    monkeypatch.setattr(plan_reader, "MAX_AGE_SECONDS", 3600.0)
     run = make.make_run(id=RUN, state=OperationState.IN_PROGRESS, ended_at=None, request=_REQUEST, started_by=STARTER)
     names = [f"machine-{number:04d}.example.org" for number in range(5000)]
-    plans = tuple(
-        make.make_plan(
-            machine=name,
-            chosen=tuple(
-                make.make_update(name=f"package-{number % 40}-{each}", title="A long title " * 5) for each in range(50)
-            ),
-        )
-        for number, name in enumerate(names)
-    )
+    updates = [
+        tuple(make.make_update(name=f"package-{kind}-{each}", title="A long title " * 5) for each in range(50))
+        for kind in range(40)
+    ]
+    plans = tuple(make.make_plan(machine=name, chosen=updates[number % 40]) for number, name in enumerate(names))
     report = RunReport(run, (), (make.make_wave(machines=tuple(names)),), plans)
     stage.site.records.save(report)
     approvals = SqlApprovals(stage.site.records.database, stage.scene.clock)
