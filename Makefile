@@ -33,7 +33,7 @@ demo: setup  ## patch a small fleet of real machines, made here, with its pages;
 	@$(PY) -m tests.lab.demo $(ARGS)
 
 test: setup  ## run all tests, JOBS=7 at a time (they wait a lot; 0: one by one); ARGS="-k window" for some
-	@$(PACKAGES) lab postgresql browser prometheus shells
+	@$(PACKAGES) lab postgresql browser prometheus nginx shells
 	@$(PY) -m pytest -n $(JOBS) --no-loadscope-reorder $(ARGS)
 
 # All units, and the command on a simulated fleet, but for tests that start programs or read huge files (marker: slow).

@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [browser] [prometheus] [shells]
+#   packages.sh [lab] [postgresql] [browser] [prometheus] [nginx] [shells]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -12,6 +12,12 @@ quietly() { local said; said=$("$@" 2>&1) || { printf '%s\n' "$said" >&2; say "$
 install() { # packages
   quietly apt-get -qq update
   DEBIAN_FRONTEND=noninteractive quietly apt-get -qq -y --no-install-recommends install "$@"
+}
+install_without_service() { # package: its unit is masked, so that no server starts
+  local unit=/etc/systemd/system/$1.service
+  mkdir -p "${unit%/*}"
+  [ -e "$unit" ] || [ -L "$unit" ] || ln -s /dev/null "$unit"
+  install "$1"
 }
 may_install() { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; }
 has_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || command -v initdb >/dev/null; }
@@ -53,13 +59,19 @@ prometheus() {
   command -v prometheus >/dev/null && return
   if may_install; then
     say "installing Debian's prometheus (its programs: a test starts one that reads the metrics)"
-    # a masked unit: do not start a server
-    local unit=/etc/systemd/system/prometheus.service
-    mkdir -p "${unit%/*}"
-    [ -e "$unit" ] || [ -L "$unit" ] || ln -s /dev/null "$unit"
-    install prometheus
+    install_without_service prometheus
   else
     say "without Prometheus, as it isn't here: metrics are not tested with it"
+  fi
+}
+
+nginx() {
+  [ ! -x /usr/sbin/nginx ] || return 0
+  if may_install; then
+    say "installing Debian's nginx (its program: a test puts one before the pages)"
+    install_without_service nginx
+  else
+    say "without nginx, as it isn't here: the pages are not tested behind it"
   fi
 }
 
@@ -77,7 +89,7 @@ shells() {
 
 for what; do
   case $what in
-    lab | postgresql | browser | prometheus | shells) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, browser, prometheus and shells, not '$what'"; exit 2 ;;
+    lab | postgresql | browser | prometheus | nginx | shells) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, browser, prometheus, nginx and shells, not '$what'"; exit 2 ;;
   esac
 done
