@@ -1,9 +1,10 @@
 """Begin, resume or recover a run inside a Prefect flow run, and return the flow's result."""
 
 import functools
+import time
 from dataclasses import replace
 from datetime import timedelta
-from typing import cast
+from typing import Final, cast
 
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
@@ -33,6 +34,8 @@ from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failure
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
+_RENAME_SECONDS: Final = 5.0
+
 
 def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     """Begin the requested run, or resume the run that this flow run has begun. Return the flow's result.
@@ -47,6 +50,10 @@ def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     origin = read_flow_run_origin()
     admission = admit_run(request, caller, origin)
     if isinstance(admission, RefusedRun):
+        refused = admission.report.run
+        renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
+        if renaming is not None:  # the process may end with this flow run
+            renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
         return cast_to_report(Cancelled(message=admission.refusal.reason))
     # Prefect does not know who started the deployment. It was not the user of the worker process.
     starter = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
@@ -95,11 +102,12 @@ def name_flow_run(request: RunRequest, run_id: str) -> None:
     rename_in_background(build_flow_run_name(request, run_id, window))
 
 
-def rename_in_background(name: str) -> None:
-    """Give this flow run another name, in the background."""
+def rename_in_background(name: str) -> BackgroundCall | None:
+    """Give this flow run another name, in the background. Return None outside a flow run."""
     flow_run_id = str(flow_run.get_id() or "")
-    if flow_run_id:
-        BackgroundCall("the name of the flow run", functools.partial(rename_flow_run, flow_run_id, name))
+    if not flow_run_id:
+        return None
+    return BackgroundCall("the name of the flow run", functools.partial(rename_flow_run, flow_run_id, name))
 
 
 def _find_earlier_run(request: PatchRequest, caller: Caller) -> RunInfo | None:

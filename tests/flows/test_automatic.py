@@ -174,6 +174,7 @@ def test_a_run_that_starts_past_its_window_is_refused(now_fleet: SimFleet, serve
     with open_records(url) as records:
         (known,) = History(records).read_runs()
     assert (known.state, known.flow_run_id) == (OperationState.NOT_STARTED, str(run.id))
+    assert run.name.endswith(f" {known.id}")  # not a name that Prefect made up
 
 
 def test_a_run_of_a_rollout_sees_freezes_that_were_declared_after_it_began(
