@@ -56,7 +56,7 @@ browser() {
 }
 
 prometheus() {
-  command -v prometheus >/dev/null && return
+  type -P prometheus >/dev/null && return # `command -v` would find this function
   if may_install; then
     say "installing Debian's prometheus (its programs: a test starts one that reads the metrics)"
     install_without_service prometheus
