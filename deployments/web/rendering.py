@@ -14,7 +14,14 @@ from markupsafe import Markup
 from deployments.web.access.identity import get_identity
 from deployments.web.context import get_context
 from deployments.web.navigation import PAGES
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, format_scope, load_zone_or_utc
+from tasks.reporting.formatting import (
+    NO_FIGURE,
+    format_count,
+    format_known_duration,
+    format_scope,
+    format_share,
+    load_zone_or_utc,
+)
 from tasks.reporting.sanitizing import sanitize
 
 
@@ -72,8 +79,11 @@ def build_environment() -> Environment:
     environment.filters |= {
         "count": format_count,
         "scope": format_scope,
+        "share": format_share,
         "duration": format_known_duration,
         "moment": show_moment,
+        "day": format_day,
+        "iso_day": format_iso_day,
         "short_moment": show_short_moment,
         "time_of_day": show_time_of_day,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
@@ -88,6 +98,16 @@ def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     local = moment.astimezone(load_zone_or_utc(zone))
     text = f"{local:%a %d %b %Y %H:%M} {local:%Z}"
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+def format_day(moment: datetime | None, zone: str = "UTC") -> str:
+    """Return the day of a time in a zone as "24 Nov 2026"; a dash without a time."""
+    return NO_FIGURE if moment is None else f"{moment.astimezone(load_zone_or_utc(zone)):%d %b %Y}"
+
+
+def format_iso_day(moment: datetime, zone: str = "UTC") -> str:
+    """Return the day of a time in a zone as "2026-11-24"."""
+    return moment.astimezone(load_zone_or_utc(zone)).date().isoformat()
 
 
 @pass_context

@@ -41,6 +41,14 @@ def format_count(number: int, singular: str) -> str:
     return f"{number:,} {singular if number == 1 else singular + 's'}".replace(",", "\u202f")
 
 
+def format_share(share: float | None) -> str:
+    """Return a share as "93.4 %"; a dash for None. Only all is shown as 100.0 %, and only none as 0.0 %."""
+    if share is None:
+        return NO_FIGURE
+    percent = share * 100
+    return f"{min(max(percent, 0.1), 99.9) if 0 < share < 1 else percent:.1f} %"
+
+
 def load_zone_or_utc(name: str) -> ZoneInfo:
     """Return the time zone, or UTC if this system does not know it. An unknown zone must not prevent a report."""
     try:

@@ -52,8 +52,8 @@ class TrendDay:
 
     @property
     def share(self) -> float | None:
-        """Percentage of compliant machines among those that were assessed; None if none was."""
-        return round(100 * self.totals.compliant / self.totals.assessed, 1) if self.totals.assessed else None
+        """The compliant machines of those that were assessed, from 0 to 1; None if none was."""
+        return self.totals.compliant / self.totals.assessed if self.totals.assessed else None
 
 
 @dataclass(frozen=True, slots=True)

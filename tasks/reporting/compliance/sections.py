@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, format_share
 from tasks.rules.compliance.model import ComplianceDocument, Fix, RunFigure, SlaFigure
 from tasks.states import Compliance
 
@@ -133,14 +133,6 @@ def describe_method(document: ComplianceDocument) -> tuple[str, ...]:
         "Fixes that no assessment has ever shown as pending are not counted: installed between two assessments, or on "
         "machines that nobody assessed.",
     )
-
-
-def format_share(share: float | None) -> str:
-    """Return a share as "93.4 %"; a dash for None. Less than all is never shown as 100.0 %."""
-    if share is None:
-        return NO_FIGURE
-    percent = share * 100
-    return f"{min(percent, 99.9) if share < 1 else percent:.1f} %"
 
 
 def _rate(share: float | None) -> str:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.errors import RequestError
-from tasks.reporting.compliance.sections import format_share
+from tasks.reporting.formatting import format_share
 from tasks.rules.compliance.figures import (
     build_document,
     compute_days,
@@ -144,6 +144,8 @@ def test_what_is_no_month_is_refused(text: str) -> None:
 def test_less_than_all_is_never_shown_as_all() -> None:
     assert format_share(0.99999) == "99.9 %"
     assert format_share(1.0) == "100.0 %"
+    assert format_share(0.00001) == "0.1 %"
+    assert format_share(0.0) == "0.0 %"
     assert format_share(None) == "–"  # noqa: RUF001 - the sign for no figure
 
 
