@@ -22,11 +22,11 @@ from deployments.preview.upcoming_windows import find_upcoming_windows
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import WebContext, get_context
-from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
-from tasks.records.queries.fleet.machine_states import MachineState
+from deployments.web.fleet.machine_list import MachineEntry, list_entries
+from deployments.web.fleet.snapshot import FleetSnapshot
 from tasks.records.queries.fleet.metric_figures import LastWindow, MetricFigures, read_metric_figures
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.states import Compliance, OperationState
+from tasks.states import Compliance, OperationState, YesNoUnknown
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
@@ -68,32 +68,31 @@ class FleetCollector(Collector):
         """
         began = time.perf_counter()
         fleet = self._context.fleet.read()
-        figures = read_metric_figures(self._context.records.database)
-        rows = tuple(fleet.rows.values())
+        figures = read_metric_figures(self._context.records.database, fleet.rows.__contains__)
+        entries = list_entries(fleet)
         now = self._context.clock.now()
         yield InfoMetricFamily("fleetpatch_build", "The version of fleetpatch.", {"version": version("fleetpatch")})
-        yield from _build_machine_counts(rows)
-        yield from _build_update_counts(rows)
+        yield from _build_machine_counts(entries)
+        yield from _build_update_counts(entries)
         yield from _build_run_metrics(figures, now)
-        yield from _build_window_metrics(figures.last_windows, fleet)
+        yield from _build_window_metrics(_select_windows(figures.last_windows, fleet), fleet)
         if self._with_machines:
-            yield from _build_machine_metrics(rows)
+            yield from _build_machine_metrics(entries)
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
         seconds = time.perf_counter() - began
         yield _gauge("fleetpatch_collection_duration_seconds", "How long it took to collect these metrics.", seconds)
 
 
-def _build_machine_counts(rows: Iterable[MachineRow]) -> Iterator[Metric]:
+def _build_machine_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     counts: Counter[tuple[str, ...]] = Counter()
     reboot: Counter[tuple[str, ...]] = Counter()
     restart: Counter[tuple[str, ...]] = Counter()
     failed: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        environment, state = row.machine.environment, row.state
-        compliance = state.compliance if state is not None else Compliance.NOT_ASSESSED.value
-        counts[compliance, environment, row.machine.os.value] += 1
-        reboot[(environment,)] += state is not None and state.reboot == "yes"
-        restart[(environment,)] += state is not None and state.services_to_restart > 0
+    for entry in entries:
+        environment, answer, state = entry.row.machine.environment, entry.answer, entry.row.state
+        counts[entry.compliance.value, environment, entry.row.machine.os.value] += 1
+        reboot[(environment,)] += entry.reboot is YesNoUnknown.YES
+        restart[(environment,)] += answer is not None and answer.services_to_restart > 0
         if state is not None and state.error_kind:
             failed[environment, state.error_kind] += 1
     yield _family("fleetpatch_machines", "Machines of the inventory.", ("compliance", "environment", "os"), counts)
@@ -112,14 +111,14 @@ def _build_machine_counts(rows: Iterable[MachineRow]) -> Iterator[Metric]:
     )
 
 
-def _build_update_counts(rows: Iterable[MachineRow]) -> Iterator[Metric]:
+def _build_update_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     pending: Counter[tuple[str, ...]] = Counter()
     withheld: Counter[tuple[str, ...]] = Counter()
-    for row in rows:
-        environment, state = row.machine.environment, row.state
+    for entry in entries:
+        environment, answer = entry.row.machine.environment, entry.answer
         for word in ("critical", "security", "other"):
-            pending[word, environment] += getattr(state, word) if state is not None else 0
-        withheld[(environment,)] += state.withheld if state is not None else 0
+            pending[word, environment] += getattr(answer, word) if answer is not None else 0
+        withheld[(environment,)] += answer.withheld if answer is not None else 0
     yield _family(
         "fleetpatch_pending_updates", "Updates that machines lack.", ("classification", "environment"), pending
     )
@@ -136,6 +135,13 @@ def _build_run_metrics(figures: MetricFigures, now: datetime) -> Iterator[Metric
     if oldest is not None:  # without automatic patching this is not known; zero would be wrong
         age = max(0.0, (now - oldest).total_seconds())
         yield _gauge("fleetpatch_oldest_missing_fix_age_seconds", "Age of the fix that is missing longest.", age)
+
+
+def _select_windows(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[LastWindow]:
+    """Yield the windows of configurations that exist. What a deleted one missed would stay an alert for ever."""
+    known = fleet.configurations
+    names = {each.name for each in known.all_configurations} if known is not None else None
+    return (each for each in last_windows if names is None or each.configuration in names)
 
 
 def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[Metric]:
@@ -173,7 +179,7 @@ def _find_next_windows(fleet: FleetSnapshot) -> Values:
     return found
 
 
-def _build_machine_metrics(rows: Iterable[MachineRow]) -> Iterator[Metric]:
+def _build_machine_metrics(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     names = ("machine", "environment")
     compliant = GaugeMetricFamily(
         "fleetpatch_machine_compliant", "1: compliant, 0: not. Absent: not assessed.", labels=names
@@ -185,17 +191,18 @@ def _build_machine_metrics(rows: Iterable[MachineRow]) -> Iterator[Metric]:
     answered = GaugeMetricFamily(
         "fleetpatch_machine_last_answer_timestamp_seconds", "When it was assessed last.", labels=names
     )
-    for row in rows:
-        state: MachineState | None = row.state
-        label = [_clean(row.machine.name), _clean(row.machine.environment)]
-        if state is None or state.answered_at is None:
+    for entry in entries:
+        state, answer = entry.row.state, entry.answer
+        label = [_clean(entry.name), _clean(entry.row.machine.environment)]
+        if state is not None and state.answered_at is not None:
+            answered.add_metric(label, state.answered_at.timestamp())
+        if answer is None:
             continue
-        answered.add_metric(label, state.answered_at.timestamp())
-        reboot.add_metric(label, float(state.reboot == "yes"))
-        if state.compliance != Compliance.NOT_ASSESSED:
-            compliant.add_metric(label, float(state.compliance == Compliance.COMPLIANT))
+        reboot.add_metric(label, float(entry.reboot is YesNoUnknown.YES))
+        if entry.compliance is not Compliance.NOT_ASSESSED:
+            compliant.add_metric(label, float(entry.compliance is Compliance.COMPLIANT))
         for word in ("critical", "security", "other"):
-            pending.add_metric([*label, word], getattr(state, word))
+            pending.add_metric([*label, word], getattr(answer, word))
     yield from (compliant, pending, reboot, answered)
 
 

@@ -1,6 +1,6 @@
 """Reads the figures for metrics: of runs, windows and approvals, from columns."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,8 @@ from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.storage.database import Database
+
+_FEW_ROWS = 100  # the first row is nearly always the one
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +42,8 @@ class MetricFigures:
         runs_in_progress: the number of unfinished runs by kind.
         last_windows: the newest window of each configuration.
         approvals_waiting: plans of unfinished runs that wait for a decision.
-        oldest_missing_since: since when any machine lacks a fix; None if none does, or without automatic patching.
+        oldest_missing_since: since when any machine that counts lacks a fix; None if none does, or without automatic
+            patching.
     """
 
     runs_in_progress: Mapping[str, int]
@@ -49,21 +52,33 @@ class MetricFigures:
     oldest_missing_since: datetime | None
 
 
-def read_metric_figures(database: Database) -> MetricFigures:
+def read_metric_figures(database: Database, counts: Callable[[str], bool]) -> MetricFigures:
     """Return the figures.
+
+    Args:
+        database: the database of the records.
+        counts: returns whether a machine counts, by its name: the records keep those that have left the inventory.
 
     Raises:
         RecordsError: the records can't be read.
     """
-    runs, missing = schema.runs, schema.missing_fixes
+    runs = schema.runs
     unfinished = runs.c.state.in_(UNFINISHED_STATES)
     by_kind = select(runs.c.kind, func.count()).where(unfinished).group_by(runs.c.kind)
     waiting = SqlApprovals(database).find_pending_approvals()
     with database.begin_read("read the figures of metrics") as connection:
         in_progress = dict(connection.execute(by_kind).tuples().all())
         last = connection.execute(_build_last_windows_query()).tuples().all()
-        oldest = connection.execute(select(missing.c.since).order_by(missing.c.since).limit(1)).scalar()
+        missing = connection.execution_options(yield_per=_FEW_ROWS).execute(_build_missing_query()).tuples()
+        oldest = next((at for at, name in missing if counts(name)), None)
     return MetricFigures(in_progress, tuple(LastWindow(*row) for row in last), len(waiting), oldest)
+
+
+def _build_missing_query() -> Select[Any]:
+    """Return a query for the fixes that are missing, the oldest first. Some rows are of updates that are gone."""
+    missing, pending = schema.missing_fixes, schema.assessment_updates
+    still = select(pending.c.number).where(pending.c.machine == missing.c.machine, pending.c.name == missing.c.name)
+    return select(missing.c.since, missing.c.machine).where(still.exists()).order_by(missing.c.since)
 
 
 def _build_last_windows_query() -> Select[Any]:
