@@ -8,7 +8,7 @@ from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.fleet.sources import FleetSources
-from inventory.machine import Inventory, Machine
+from inventory.machine import Inventory, Machine, PatchOwner
 from tasks.records.queries.fleet.machine_states import LastRun, MachineState
 from tasks.records.queries.fleet.oldest_updates import OldUpdate
 from tasks.rules.calendar.freezes import find_freeze
@@ -34,16 +34,21 @@ class MachineRow:
 
     Attributes:
         state: None if it was never assessed.
-        next_window: the next one that no freeze cancels; None if it has none, or if it is not known.
+        windows: of each configuration that may patch it, the next one that no freeze cancels; the first one first.
         configurations: names of the configurations that select it.
         last_run: the newest run that may have changed it.
     """
 
     machine: Machine
     state: MachineState | None
-    next_window: NextWindow | None
+    windows: tuple[NextWindow, ...]
     configurations: tuple[str, ...]
     last_run: LastRun | None = None
+
+    @property
+    def next_window(self) -> NextWindow | None:
+        """The first of its windows; None if it has none, or if it is not known."""
+        return self.windows[0] if self.windows else None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,25 +78,26 @@ class FleetSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class FleetWindows:
-    """The next window of each machine, and of the whole fleet. ``at`` is the moment for which that is so."""
+    """The next windows of each machine, and of the whole fleet. ``at`` is the moment for which that is so."""
 
     at: datetime
-    by_machine: Mapping[str, NextWindow]
+    by_machine: Mapping[str, tuple[NextWindow, ...]]
     upcoming: tuple[UpcomingWindow, ...]
 
 
 def find_windows(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> FleetWindows:
     """Find the next windows."""
-    found: dict[str, NextWindow] = {}
-    for each in zone_schedules:
-        window = _find_next_window(each, now)
-        if window is None:
-            continue
-        mine = NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end)
-        for name in each.machines:
-            if name not in found or mine.start < found[name].start:
-                found[name] = mine
-    return FleetWindows(now, found, tuple(_list_upcoming(zone_schedules, now)))
+    coming = [
+        (NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end), each.machines)
+        for each in zone_schedules
+        if (window := _find_next_window(each, now)) is not None
+    ]
+    found: dict[str, list[NextWindow]] = {}
+    for mine, machines in sorted(coming, key=lambda pair: pair[0].start):
+        for name in machines:
+            found.setdefault(name, []).append(mine)
+    by_machine = {name: tuple(windows) for name, windows in found.items()}
+    return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now)))
 
 
 def _list_upcoming(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> list[UpcomingWindow]:
@@ -119,7 +125,8 @@ def build_snapshot(
         each.name: MachineRow(
             each,
             states.get(each.name),
-            windows.by_machine.get(each.name),
+            # No configuration may patch the others, although its scope may select them.
+            windows.by_machine.get(each.name, ()) if each.owner is PatchOwner.FLEETPATCH else (),
             names.get(each.name, ()),
             last_runs.get(each.name),
         )

@@ -1,7 +1,8 @@
 """The page of one machine: what it lacks and why, its past, and what comes next."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import islice
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import Response
@@ -13,7 +14,7 @@ from deployments.web.errors import show_message
 from deployments.web.fleet.list_scope import build_machine_scope
 from deployments.web.fleet.machine_list import MachineEntry, build_entry
 from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_updates
-from deployments.web.fleet.snapshot import FleetSnapshot
+from deployments.web.fleet.snapshot import SEARCH_HORIZON, FleetSnapshot
 from deployments.web.pages.paging import build_page, build_part
 from deployments.web.rendering import render_page
 from deployments.web.updates.machine_forecast import explain_waiting
@@ -72,6 +73,8 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
     database, snapshot = context.records.database, context.fleet.read()
     row = snapshot.rows.get(name)
     details = read_details(context, name)
+    if row is not None:  # the snapshot may be older than the details: a page shows one state
+        row = replace(row, state=details.state)
     total = machine_history.count_machine_runs(database, name)
     if row is None and details.state is None and not total:
         return _show_unknown(request, context, snapshot, name)
@@ -131,12 +134,21 @@ def _find_hotpatch(context: WebContext, name: str, answered: Assessment | None) 
 
 
 def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[ComingWindow]:
-    """Return the next windows of each configuration that selects a machine, also those that a freeze cancels."""
-    found = []
+    """Return the windows of each configuration that may patch a machine: those that are open, and the next ones.
+
+    Those that a freeze cancels are among them.
+    """
+    row, found = snapshot.rows.get(name), []
+    if row is not None and row.machine.owner is not PatchOwner.FLEETPATCH:
+        return []
     for each in snapshot.zone_schedules:
         if name not in each.machines:
             continue
-        for window in iterate_occurrences(each.schedule, now, limit=WINDOWS_COUNT):
+        begin = now - timedelta(minutes=each.schedule.minutes)
+        windows = (
+            one for one in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON) if one.end > now
+        )
+        for window in islice(windows, WINDOWS_COUNT):
             freeze = find_freeze(window, each.freezes)
             found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
     return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]

@@ -70,14 +70,15 @@ class Forecaster:
             return self._build_past(row, _OWNERS[owner])
         if owner is PatchOwner.MANAGED:
             return self._forecast_automatic(row, machine)
-        window = machine.next_window
-        if window is None:
-            return self._build_past(row, "no configuration with a window selects this machine")
-        why = self._find_objection(row, window.configuration, window.zone)
-        if why:
-            return self._build_past(row, f"{window.configuration} will not install it: {why}")
-        past = self._build_past(row, "waits for its window")
-        return UpdateForecast(past.why, past.run_id, window.start, window.configuration, window.zone)
+        objections = []
+        for window in machine.windows:
+            why = self._find_objection(row, window.configuration, window.zone)
+            if not why:
+                past = self._build_past(row, "waits for its window")
+                return UpdateForecast(past.why, past.run_id, window.start, window.configuration, window.zone)
+            objections.append(f"{window.configuration} will not install it: {why}")
+        otherwise = "; ".join(objections) or "no configuration with a window selects this machine"
+        return self._build_past(row, otherwise)
 
     def _forecast_automatic(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
         zone = machine.machine.zone

@@ -29,7 +29,7 @@ FLEET = make_fleet(
 
 def build(filters: MachineFilters, *names: str, fleet: Inventory = FLEET) -> str:
     chosen = [each for each in fleet.machines if each.name in names]
-    entries = [build_entry(MachineRow(each, None, None, ()), NOW) for each in chosen]
+    entries = [build_entry(MachineRow(each, None, (), ()), NOW) for each in chosen]
     return build_list_scope(filters, entries, fleet)
 
 
