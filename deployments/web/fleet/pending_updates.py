@@ -41,7 +41,7 @@ def list_pending_updates(
     for each in explanations:
         if each.is_from_assessment:
             pending.append(each)
-        elif each.state not in SUCCESSFUL_UPDATE_STATES:
+        else:
             by_update.setdefault(each.update.id, each)
     found = (_build_pending(each, by_update.get(each.update.id), missing_since) for each in pending)
     return tuple(sorted(found, key=_get_rank))
@@ -52,8 +52,9 @@ def _build_pending(
 ) -> PendingUpdate:
     update = pending.update
     since = missing_since.get(update.name)
-    # A hold or a block that the machine reports now says more than what a run found earlier.
-    if result is None or update.remark:
+    # A hold or a block that the machine reports now says more than what a run found earlier. And once a run has
+    # installed an update, what is pending again came later.
+    if result is None or result.state in SUCCESSFUL_UPDATE_STATES or update.remark:
         return PendingUpdate(update, since, pending.reason, "", "")
     return PendingUpdate(update, since, result.reason, result.state.value, result.run_id)
 
