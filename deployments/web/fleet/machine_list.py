@@ -203,8 +203,9 @@ def count_facets(snapshot: FleetSnapshot, filters: MachineFilters) -> dict[str, 
     for name, read in FACETS.items():
         entries = filter_entries(snapshot, filters, name) if getattr(filters, name) else matching
         counts = Counter(map(read, entries))
-        if name == "os" and filters.os and filters.os not in counts:
-            counts[filters.os] = len(matching)
+        if name == "os":  # a system whose version is not known: its filter is also that for all versions
+            values = {*counts, filters.os} - {""}
+            counts.update({value: sum(_matches_os(one, value) for one in entries) - counts[value] for value in values})
         elif getattr(filters, name):
             counts.setdefault(getattr(filters, name), 0)
         found[name] = sorted(counts.items())

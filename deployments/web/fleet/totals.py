@@ -14,7 +14,7 @@ class FleetTotals:
 
     Attributes:
         critical: pending critical updates; one that ten machines lack counts ten times. So ``security`` and ``other``.
-        urgent_machines: machines that lack critical or security updates.
+        critical_machines: machines that lack critical updates. So ``security_machines``.
         reboot: machines that need a reboot.
         services: machines with services that use replaced files.
         unreachable: machines where the last try could not log in.
@@ -27,7 +27,8 @@ class FleetTotals:
     critical: int = 0
     security: int = 0
     other: int = 0
-    urgent_machines: int = 0
+    critical_machines: int = 0
+    security_machines: int = 0
     reboot: int = 0
     services: int = 0
     unreachable: int = 0
@@ -48,7 +49,8 @@ def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
         found.critical += answer.critical
         found.security += answer.security
         found.other += answer.other
-        found.urgent_machines += bool(answer.critical + answer.security)
+        found.critical_machines += bool(answer.critical)
+        found.security_machines += bool(answer.security)
         found.reboot += entry.reboot is YesNoUnknown.YES
         found.services += bool(answer.services_to_restart)
     return found

@@ -179,7 +179,6 @@ def show_cve(request: Request, cve: str, page: int = 1) -> Response:
         is_cve=bool(_CVE.fullmatch(cve)),
         fixes=fixes,
         lacking=build_page(request, rows, page),
-        machines=len({each.row.machine for each in rows}),
         elsewhere=elsewhere,
         summary=_summarize(rows),
         telling=[] if fixes else _list_telling_systems(context, fleet),
@@ -215,6 +214,7 @@ class UpdateSummary:
     """An update, or the fixes of a CVE, over all machines that lack one.
 
     Attributes:
+        machines: machines that lack it.
         withheld: machines that hold it back, or are blocked.
         planned: machines that get all that they lack of it in a coming window.
     """
@@ -225,6 +225,7 @@ class UpdateSummary:
     severity: str
     since: datetime | None
     published: datetime | None
+    machines: int
     withheld: int
     planned: int
 
@@ -238,6 +239,7 @@ def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:
         severity=min((Severity.rate(each.severity).value for each in found), key=rank_severity, default=""),
         since=min((each.since for each in found if each.since), default=None),
         published=min((each.published for each in found if each.published), default=None),
+        machines=len({each.machine for each in found}),
         withheld=len({each.machine for each in found if each.held or each.blocked}),
         planned=len({each.machine for each in found} - {each.row.machine for each in rows if not each.forecast.window}),
     )
