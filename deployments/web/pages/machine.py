@@ -14,7 +14,7 @@ from deployments.web.errors import show_message
 from deployments.web.fleet.list_scope import build_machine_scope
 from deployments.web.fleet.machine_list import MachineEntry, build_entry
 from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_updates
-from deployments.web.fleet.snapshot import SEARCH_HORIZON, FleetSnapshot
+from deployments.web.fleet.snapshot import SEARCH_HORIZON, FleetSnapshot, MachineRow
 from deployments.web.pages.paging import build_page, build_part
 from deployments.web.rendering import render_page
 from deployments.web.updates.machine_forecast import explain_waiting
@@ -93,7 +93,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         entry=entry,
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
-        pending=build_page(request, explain_waiting(snapshot, row, details.pending), updates, parameter="updates"),
+        pending=build_page(request, _explain(snapshot, row, details), updates, parameter="updates"),
         history=history,
         occupation=machine_history.find_occupation(database, name),
         drained=machine_history.find_drained_sets(database, name),
@@ -101,6 +101,11 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         automatic=_is_automatic(snapshot, name),
         problems=snapshot.problems,
     )
+
+
+def _explain(snapshot: FleetSnapshot, row: MachineRow | None, details: MachineDetails) -> tuple[PendingUpdate, ...]:
+    packages = details.answered.packages if details.answered is not None else None
+    return explain_waiting(snapshot, row, details.pending, packages)
 
 
 def read_details(context: WebContext, name: str) -> MachineDetails:

@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -29,9 +29,10 @@ from deployments.web.updates.pending_index import rank_classification, rank_seve
 from deployments.web.updates.selection_forecast import Forecaster, UpdateForecast
 from inventory.errors import InventoryError
 from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import Update
+from tasks.model import PackageState, Update
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.fleet.updates import (
+    LastResult,
     PendingUpdateRow,
     read_held_versions,
     read_installations,
@@ -39,7 +40,7 @@ from tasks.records.queries.fleet.updates import (
     read_machines_lacking,
     read_versions_with_cve,
 )
-from tasks.states import Classification, Severity
+from tasks.states import Classification, Severity, UpdateState
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ _CVE = re.compile(r"cve-\d{4}-\d{4,19}", re.IGNORECASE)
 _LATER = datetime.max.replace(tzinfo=UTC)
 _EARLIER = datetime.min.replace(tzinfo=UTC)
 MAX_DETAILED_VERSIONS = 3
+MAX_DETAILED_MACHINES = 50
+_NOT_INSTALLED = frozenset({UpdateState.FAILED.value, UpdateState.EXCLUDED.value})
 
 SortKey = Callable[[Any], Any]
 _UPDATE_SORTS: dict[str, SortKey] = {
@@ -86,10 +89,12 @@ class Lacking:
     Attributes:
         rows: machines of the inventory, the longest without it first.
         elsewhere: number of machines that are in the records and not in the inventory.
+        packages: the newest answers of some of these machines.
     """
 
     rows: tuple[LackingRow, ...]
     elsewhere: int
+    packages: Mapping[str, PackageState]
 
 
 @router.get("/updates")
@@ -147,7 +152,7 @@ def show_update(request: Request, name: str, page: int = 1) -> HTMLResponse:
         lacking=build_page(request, lacking.rows, page),
         elsewhere=lacking.elsewhere,
         summary=_summarize(lacking.rows),
-        details=_read_details(context, name, lacking.rows),
+        details=_list_details(name, lacking),
         held=read_held_versions(context.records.database, name),
         installations=installations,
         problems=fleet.problems,
@@ -196,17 +201,32 @@ def _list_telling_systems(context: WebContext, fleet: FleetSnapshot) -> list[str
 
 def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending: Sequence[PendingUpdateRow]) -> Lacking:
     if not pending:
-        return Lacking((), 0)
+        return Lacking((), 0, {})
     database = context.records.database
     rollout = next(iter(SqlRollouts(database).read_newest(1)), None)
-    forecaster = Forecaster(fleet, read_held_versions(database, name), read_last_results(database, name), rollout)
+    results = read_last_results(database, name)
+    own = [row for row in pending if row.machine in fleet.rows]
+    packages = _read_packages(context, _choose_machines(own, results))
+    forecaster = Forecaster(fleet, read_held_versions(database, name), results, rollout, packages)
     rows = [
         LackingRow(row, machine.machine.environment, forecaster.forecast(row, machine))
-        for row in pending
+        for row in own
         if (machine := fleet.rows.get(row.machine)) is not None
     ]
     rows.sort(key=lambda each: (each.row.since or _LATER, each.row.machine))
-    return Lacking(tuple(rows), len({each.machine for each in pending} - fleet.rows.keys()))
+    return Lacking(tuple(rows), len({each.machine for each in pending} - fleet.rows.keys()), packages)
+
+
+def _choose_machines(pending: Sequence[PendingUpdateRow], results: Mapping[str, LastResult]) -> list[str]:
+    """Return the machines whose whole answer says most: one for each version, and those where it failed before."""
+    by_version: dict[str, str] = {}
+    for row in pending:
+        by_version.setdefault(row.available, row.machine)
+    tried = (row.machine for row in pending if (last := results.get(row.machine)) and last.state in _NOT_INSTALLED)
+    return [
+        *list(by_version.values())[:MAX_DETAILED_VERSIONS],
+        *list(dict.fromkeys(tried))[:MAX_DETAILED_MACHINES],
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,24 +265,23 @@ def _summarize(rows: Sequence[LackingRow]) -> UpdateSummary:
     )
 
 
-def _read_details(context: WebContext, name: str, rows: Sequence[LackingRow]) -> list[Update]:
-    """Return the whole update as one machine reports it, for the first versions: its CVEs, notices and reboot."""
-    by_version: dict[str, str] = {}
-    for each in rows:
-        by_version.setdefault(each.row.available, each.row.machine)
-    machines = list(by_version.values())[:MAX_DETAILED_VERSIONS]
-    if not machines:
-        return []
-    found: dict[str, Update] = {}
+def _read_packages(context: WebContext, machines: Sequence[str]) -> dict[str, PackageState]:
+    """Return the newest answers of machines."""
     try:
         assessments = context.history.read_latest_assessments(machines, answered=True)
     except RecordsUnavailable:
         raise
     except RecordsError as error:  # one document is damaged: all else comes from columns
-        logger.warning("details of the update %s can't be read: %s", name, error.message)
-        return []
-    for assessment in assessments.values():
-        for update in assessment.packages.updates if assessment.packages else ():
+        logger.warning("details of updates can't be read: %s", error.message)
+        return {}
+    return {name: each.packages for name, each in assessments.items() if each.packages is not None}
+
+
+def _list_details(name: str, lacking: Lacking) -> list[Update]:
+    """Return the whole update as one machine reports it, for the first versions: its CVEs, notices and reboot."""
+    found: dict[str, Update] = {}
+    for packages in lacking.packages.values():
+        for update in packages.updates:
             if update.name == name:
                 found.setdefault(update.available, update)
-    return list(found.values())
+    return list(found.values())[:MAX_DETAILED_VERSIONS]

@@ -7,12 +7,13 @@ from deployments.web.fleet.pending_updates import PendingUpdate
 from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
 from deployments.web.updates.selection_forecast import Forecaster
 from inventory.machine import PatchOwner
+from tasks.model import PackageState
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.fleet.updates import PendingUpdateRow
 
 
 def explain_waiting(
-    fleet: FleetSnapshot, machine: MachineRow | None, pending: Sequence[PendingUpdate]
+    fleet: FleetSnapshot, machine: MachineRow | None, pending: Sequence[PendingUpdate], packages: PackageState | None
 ) -> tuple[PendingUpdate, ...]:
     """Return what a machine lacks, with the reason why an update waits where the records only say that it is there.
 
@@ -22,16 +23,19 @@ def explain_waiting(
         fleet: the fleet.
         machine: the machine; None if it is not in the inventory any more.
         pending: what it lacks.
+        packages: the answer that says so; None: it has never given one.
     """
-    if machine is None or machine.machine.owner is PatchOwner.MANAGED:
+    if machine is None or packages is None or machine.machine.owner is PatchOwner.MANAGED:
         return tuple(pending)
-    forecaster = Forecaster(fleet, (), {}, None)
+    forecaster = Forecaster(fleet, (), {}, None, {machine.machine.name: packages})
     return tuple(_explain(forecaster, machine, each) for each in pending)
 
 
 def _explain(forecaster: Forecaster, machine: MachineRow, pending: PendingUpdate) -> PendingUpdate:
     update = pending.update
-    if pending.reason != AVAILABLE_REASON or update.optional:
+    # What a request may allow is decided by the requests of its windows; a hold and a block are not.
+    is_decided_by_request = pending.reason == update.remark and not update.held and not update.blocked
+    if pending.reason != AVAILABLE_REASON and not is_decided_by_request:
         return pending
     row = PendingUpdateRow(
         assessment=0,

@@ -1,6 +1,7 @@
 """Says in which window a machine will get an update, or why in none: by the request of its next window."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
@@ -16,6 +17,10 @@ _OWNERS = {
     PatchOwner.OS: "the updater of its own system patches it, not fleetpatch",
     PatchOwner.MANUAL: "people patch it, not fleetpatch",
 }
+
+
+_Key = tuple[str, str, str]
+"""Name, architecture and version of an update."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,8 @@ class Forecaster:
         held: versions of the update that automatic patching holds.
         results: the last result of the update on each machine.
         rollout: the newest rollout of automatic patching, or None.
+        packages: the newest answers of some machines. The selection of a request needs more of an update than the rows
+            have: of the other machines, it is taken from a machine here that lacks the same version.
     """
 
     def __init__(
@@ -53,15 +60,23 @@ class Forecaster:
         held: tuple[HeldVersion, ...],
         results: dict[str, LastResult],
         rollout: Rollout | None,
+        packages: Mapping[str, PackageState],
     ) -> None:
         self._fleet = fleet
         self._held = {each.version: each.reason for each in held}
         self._results = results
         self._rollout = rollout
+        self._packages = packages
+        self._examples = {
+            (update.name, update.available): replace(update, given_up="")  # so it failed on that machine only
+            for state in packages.values()
+            for update in state.updates
+        }
         configurations = fleet.configurations.all_configurations if fleet.configurations is not None else ()
         self._configurations = {each.name: each for each in configurations}
         self._selections: dict[tuple[str, str], Selection | None] = {}
         self._reasons: dict[tuple[object, ...], str] = {}
+        self._machine_reasons: dict[tuple[str, str, str], dict[_Key, str]] = {}
 
     def forecast(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
         """Return what comes next of a pending update."""
@@ -117,13 +132,30 @@ class Forecaster:
         selection = self._find_selection(configuration, zone)
         if selection is None:
             return ""
+        own = self._list_reasons(row.machine, configuration, zone, selection)
+        if (mine := (row.name, row.arch, row.available)) in own:
+            return own[mine]
         marks = (row.classification, row.severity, row.held, row.blocked, row.kb, row.title, row.published)
         key = (configuration, zone, row.name, row.arch, row.available, *marks)
         if key not in self._reasons:
-            packages = PackageState("", (_build_update(row),), RebootNeed(YesNoUnknown.UNKNOWN))
-            _, skipped = select_updates(packages, selection)
+            update = _build_update(row, self._examples.get((row.name, row.available)))
+            _, skipped = select_updates(PackageState("", (update,), RebootNeed(YesNoUnknown.UNKNOWN)), selection)
             self._reasons[key] = skipped[0].reason if skipped else ""
         return self._reasons[key]
+
+    def _list_reasons(self, machine: str, configuration: str, zone: str, selection: Selection) -> dict[_Key, str]:
+        """Return why a request would not select each update of a machine whose newest answer is known, or ""."""
+        key = (machine, configuration, zone)
+        packages = self._packages.get(machine)
+        if packages is None:
+            return {}
+        if key not in self._machine_reasons:
+            _, skipped = select_updates(packages, selection)
+            reasons = {each.update.id: each.reason for each in skipped}
+            self._machine_reasons[key] = {
+                (each.name, each.arch, each.available): reasons.get(each.id, "") for each in packages.updates
+            }
+        return self._machine_reasons[key]
 
     def _find_selection(self, configuration: str, zone: str) -> Selection | None:
         key = (configuration, zone)
@@ -142,7 +174,9 @@ def _says_why(last: LastResult | None) -> bool:
     }
 
 
-def _build_update(row: PendingUpdateRow) -> Update:
+def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:
+    if example is not None:
+        return replace(example, arch=row.arch, installed=row.installed, held=row.held, blocked=row.blocked)
     return Update(
         id=row.name,
         name=row.name,

@@ -196,3 +196,38 @@ def test_pending_updates_say_on_how_many_machines(site: Site) -> None:
     value, note = read_tiles(site.get("/").text)["Security pending"]
     assert (value, note) == ("2", "updates on 1 machine")
     assert site.get("/machines?show=security").text.count('<th scope="row">') == 1
+
+
+def test_what_the_request_of_a_window_would_not_select_is_promised_on_no_page(tmp_path: Path) -> None:
+    write_fleet(
+        tmp_path,
+        {**FIRST, "updates": {"classifications": ["Security"], "exclude_requiring_reboot": True}},
+    )
+    updates = {
+        "kernel": make.make_update(requires_reboot=True),
+        "licensed": make.make_update(needs_licence=True),
+        "preview": make.make_update(optional="a preview"),
+        "failing": make.make_update(given_up="its last 3 tries failed"),
+        "newer": make.make_update(replaces=("older",)),
+        "older": make.make_update(),
+    }
+    named = [replace(each, id=name, name=name) for name, each in updates.items()]
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as site:
+        for machine in (WEB, DB):
+            assess(site, machine, *named)
+        machine_page = site.get(f"/machines/{WEB}").text
+        for name, reason in (
+            ("kernel", "it needs a reboot, and the request excludes such updates"),
+            ("licensed", "its licence terms are not accepted"),
+            ("preview", "it is a preview, which only an include mask selects"),
+            ("failing", "its last 3 tries failed"),
+            ("older", "superseded by newer, which includes it"),
+        ):
+            why = f"first will not install it: {reason}"
+            assert read_row(machine_page, name)["Why"].startswith(why), name
+            on_update_page = read_row(site.get(f"/updates/{name}").text, DB)
+            assert on_update_page["Why"].startswith(why), name
+            assert on_update_page["Next window"] == "none will install it"
+        assert read_row(machine_page, "newer")["Why"] == "waits for its window, first"
+        for name in ("kernel", "licensed", "preview"):  # one machine's answer says it for all
+            assert read_row(site.get(f"/updates/{name}").text, WEB)["Next window"] == "none will install it"
