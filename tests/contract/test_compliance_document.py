@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from dataclasses import fields, replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -32,9 +33,17 @@ from tasks.reporting.compliance.files import (
 )
 from tasks.reporting.compliance.sections import build_sections, build_tiles
 from tasks.rules.compliance.model import ComplianceDocument, Month, SlaDays
+from tasks.states import OperationState
 from tests.contract.records_subjects import BOTH, opened
 from tests.support.browser import CHROMIUM
-from tests.support.builders import make_outcome, make_run, make_update_result
+from tests.support.builders import (
+    make_outcome,
+    make_plan,
+    make_report,
+    make_run,
+    make_update_result,
+    make_window,
+)
 from tests.support.compliance_month import FLEET, HOSTILE, NOW, SSL, at, fill
 
 MONTH = Month(2026, 11)
@@ -56,6 +65,27 @@ def document(records: SqlRecords, tmp_path: Path) -> ComplianceDocument:
 
 def _make(records: SqlRecords, place: Path, scope: str = "*") -> ComplianceDocument:
     return make_compliance_document(records, load_inventory(place / "fleet.yaml"), scope, MONTH, SLA, NOW)
+
+
+def test_a_window_whose_run_came_to_no_machine_is_in_the_document(records: SqlRecords, tmp_path: Path) -> None:
+    before = {each.run for each in _make(records, tmp_path).runs}
+    start, end = at(3), at(3) + timedelta(hours=2)
+    for run_id, ended_at, planned in (
+        ("failed-early", end, ()),
+        ("killed", None, ("web-1",)),
+        ("elsewhere", end, ("not-in-scope",)),
+    ):
+        state = OperationState.FAILED if ended_at else OperationState.IN_PROGRESS
+        run = make_run(
+            id=run_id, started_at=start, ended_at=ended_at, state=state, window=make_window(start=start, end=end)
+        )
+        plans = tuple(make_plan(machine=name) for name in planned)
+        records.save(make_report(run=run, outcomes=(), assessments=(), plans=plans))
+    document = _make(records, tmp_path)
+    added = {each.run: (each.window, each.state, each.machines) for each in document.runs if each.run not in before}
+    assert added == {"failed-early": ("kept", "Failed", 0), "killed": ("unfinished", "InProgress", 0)}
+    (section,) = [each for each in build_sections(document) if each.file == "runs"]
+    assert ", 1 unfinished" in section.text
 
 
 def test_fixes_are_judged_by_their_days(document: ComplianceDocument) -> None:

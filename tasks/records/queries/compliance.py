@@ -129,6 +129,7 @@ class _Reader:
         """Return the runs of the month that could change machines of the scope, and the windows without a run."""
         runs, windows, month = schema.runs, schema.occurrences, self._month
         totals = self._count_outcomes()
+        without_result = self._find_runs_without_result()
         query = (
             select(
                 runs.c.id,
@@ -142,7 +143,11 @@ class _Reader:
             .select_from(runs.outerjoin(windows, and_(windows.c.run_id == runs.c.id, windows.c.what == "run")))
             .where(runs.c.kind == "patch", runs.c.started_at >= month.start, runs.c.started_at < month.end)
         )
-        found = [_build_run(row, totals[row[0]]) for row in self._execute(query) if row[0] in totals]
+        found = [
+            _build_run(row, totals.get(row[0], Counter()))
+            for row in self._execute(query)
+            if row[0] in totals or row[0] in without_result
+        ]
         without = select(windows.c.configuration, windows.c.starts_at, windows.c.what, windows.c.reason).where(
             windows.c.what != "run", windows.c.starts_at >= month.start, windows.c.starts_at < month.end
         )
@@ -178,6 +183,20 @@ class _Reader:
                 total["reboots"] += reboot == RebootState.COMPLETED.value
                 total["exceeded"] = max(total["exceeded"], exceeded)
         return totals
+
+    def _find_runs_without_result(self) -> set[str]:
+        """Return the runs without a result of any machine: killed before the first, or failed before the machines.
+
+        Those whose plan has only machines outside of the scope do not count.
+        """
+        runs, outcomes, plans, month = schema.runs, schema.outcomes, schema.machine_plans, self._month
+        has_result = select(outcomes.c.number).where(outcomes.c.run_id == runs.c.id).exists()
+        query = (
+            select(runs.c.id, plans.c.machine)
+            .select_from(runs.outerjoin(plans, plans.c.run_id == runs.c.id))
+            .where(runs.c.kind == "patch", runs.c.started_at >= month.start, runs.c.started_at < month.end, ~has_result)
+        )
+        return {run_id for run_id, machine in self._execute(query) if machine is None or machine in self._machines}
 
     def read_exceptions(self) -> Iterator[ExceptionFigure]:
         """Return what keeps fixes from being installed: the present state, and opt-outs of the month."""
@@ -276,7 +295,7 @@ def _build_run(row: Sequence[Any], totals: Counter[str]) -> RunFigure:
     stored = json.loads(document)
     window, request = stored.get("window"), stored.get("request") or {}
     exceeded = float(totals["exceeded"])
-    judged = "" if window is None else "exceeded" if exceeded > 0 else "kept"
+    judged = "" if window is None else "exceeded" if exceeded > 0 else "kept" if ended_at else "unfinished"
     return RunFigure(
         run=run_id,
         configuration=configuration or str(request.get("configuration") or ""),

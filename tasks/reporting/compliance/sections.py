@@ -206,12 +206,14 @@ def _show_open(fix: Fix, end: datetime) -> tuple[str, ...]:
 def _build_runs(document: ComplianceDocument, limit: int) -> Section:
     headings = [("Window or start", False), ("Configuration", False), ("Run", False), ("Window", False)]
     headings += [("State", False), ("Machines", True), ("Failed", True), ("Installed", True), ("Reboots", True)]
-    windows = ("kept", "exceeded", "missed", "frozen", "cancelled")
-    counts = {word: sum(each.window == word for each in document.runs) for word in windows}
+    found = [each.window for each in document.runs]
+    words = ("kept", "exceeded", "missed", "frozen", "cancelled", *{"unfinished"}.intersection(found))
+    counts = {word: found.count(word) for word in words}
     return _section(
         "Runs and windows",
         f"Windows: {', '.join(f'{count} {word}' for word, count in counts.items())}. Runs with machines of the scope; "
-        "windows without a run are those of all configurations, because no machines are recorded for them.",
+        "windows without a run, and runs that have planned no machine, are those of all configurations, because no "
+        "machines are recorded for them.",
         [*headings, ("Remark", False)],
         [_show_run(each) for each in document.runs],
         limit,

@@ -238,7 +238,8 @@ class RunFigure:
     """A run of the month that could change machines of the scope, or a window without a run.
 
     Attributes:
-        window: "kept", "exceeded", "missed", "frozen" or "cancelled"; "" for a run without a window.
+        window: "kept", "exceeded", "missed", "frozen" or "cancelled"; "unfinished" while its run has not ended; "" for
+            a run without a window.
         run: its id; "" for none.
         exceeded_seconds: the most that any of its machines exceeded the window.
         machines: its machines in the scope.
