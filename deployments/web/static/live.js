@@ -25,6 +25,75 @@
     }
   };
   const LOST = "not connected, trying again";
+
+  // A browser has six connections to a host over HTTP/1.1, for all its tabs together: an open stream keeps one of them.
+  // So only a visible page has a stream. The extension of htmx uses this as an EventSource.
+  class VisibleStream extends EventTarget {
+    onopen = null;
+    onerror = null;
+    #url;
+    #source = null;
+    #names = new Set();
+    #isOver = false;
+    #isLeft = false;
+
+    constructor(url) {
+      super();
+      this.#url = new URL(url, window.location.href);
+      document.addEventListener("visibilitychange", this.#update);
+      window.addEventListener("pagehide", this.#leave);
+      window.addEventListener("pageshow", this.#comeBack);
+      if (!document.hidden) this.#open();
+    }
+
+    get readyState() {
+      if (this.#isOver) return EventSource.CLOSED;
+      return this.#source ? this.#source.readyState : EventSource.CONNECTING;
+    }
+
+    addEventListener(name, listener) {
+      super.addEventListener(name, listener);
+      if (this.#source && !this.#names.has(name)) this.#source.addEventListener(name, this.#pass);
+      this.#names.add(name);
+    }
+
+    close() {
+      this.#isOver = true;
+      document.removeEventListener("visibilitychange", this.#update);
+      window.removeEventListener("pagehide", this.#leave);
+      window.removeEventListener("pageshow", this.#comeBack);
+      this.#update();
+    }
+
+    #pass = (event) => this.dispatchEvent(new MessageEvent(event.type, { data: event.data, lastEventId: event.lastEventId }));
+    #leave = () => { this.#isLeft = true; this.#update(); };
+    #comeBack = () => { this.#isLeft = false; this.#update(); };
+
+    #update = () => {
+      const isWanted = !this.#isOver && !this.#isLeft && !document.hidden;
+      if (isWanted && !this.#source) {
+        tell("connecting"); // until then, what is shown may be old
+        this.#open();
+      } else if (!isWanted && this.#source) {
+        this.#source.close();
+        this.#source = null;
+      }
+    };
+
+    #open() {
+      const source = this.#source = new EventSource(this.#url);
+      for (const name of this.#names) source.addEventListener(name, this.#pass);
+      source.onopen = (event) => { if (this.onopen) this.onopen(event); };
+      source.onerror = (event) => {
+        if (source.readyState === EventSource.CLOSED) this.close(); // refused: the extension makes another one
+        if (this.onerror) this.onerror(event);
+      };
+      // What the page had when it was loaded is not what it has when it is seen again.
+      this.#url.searchParams.delete("seen");
+    }
+  }
+  htmx.createEventSource = (url) => new VisibleStream(url);
+
   document.addEventListener("htmx:sseOpen", () => tell(""));
   document.addEventListener("htmx:sseError", (event) => {
     tell(LOST);
