@@ -1,23 +1,28 @@
 // Live parts of pages: times that go on, and whether the connection lasts. The server decides what is shown.
 "use strict";
 {
-  const place = document.querySelector("[data-now]");
-  // The server's clock at the start, and this computer's steady clock since: its wall clock may be wrong.
-  const began = performance.now();
-  const serverNow = place ? Date.parse(place.dataset.now) : Date.now();
+  // The server's clock, as the newest part of the page says it, and this computer's steady clock since: its wall clock may
+  // be wrong. The steady clock may stand still while the computer sleeps: then the next part puts it right.
+  let ahead = -Infinity;
+  const readClock = () => {
+    for (const each of document.querySelectorAll("[data-now]")) {
+      ahead = Math.max(ahead, Date.parse(each.dataset.now) - performance.now());
+    }
+    return performance.now() + ahead;
+  };
   const two = (number) => String(number).padStart(2, "0");
   const format = (seconds) => seconds < 60 ? `${seconds} s`
     : seconds < 3600 ? `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`
     : `${Math.floor(seconds / 3600)} h ${two(Math.floor((seconds % 3600) / 60))} min`;
   const tick = () => {
-    const now = serverNow + performance.now() - began;
+    const now = readClock();
     for (const each of document.querySelectorAll(".clock[data-at]")) {
       const past = (now - Date.parse(each.dataset.at)) / 1000;
       const text = format(Math.max(0, Math.round(each.dataset.kind === "since" ? past : -past)));
       if (each.textContent !== text) each.textContent = text;
     }
   };
-  if (place) window.setInterval(tick, 1000);
+  if (document.querySelector("[data-now]")) window.setInterval(tick, 1000);
 
   const tell = (text) => {
     for (const each of document.querySelectorAll(".connection")) {

@@ -1,5 +1,6 @@
 """Server-sent events: what happens in runs arrives, one reader serves all browsers, and no stream holds up the end."""
 
+import re
 import socket
 import threading
 import time
@@ -361,4 +362,25 @@ def test_a_browser_whose_stream_is_refused_loads_the_page_again(
     expect(page.locator("#live")).to_contain_text("meanwhile", timeout=30_000)
     monkeypatch.setattr(hub, "MAX_STREAMS", 100)
     expect(page.locator("#live .connection")).to_have_text("", timeout=30_000)
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["/", f"/runs/{RUN}"])
+def test_times_are_right_again_after_the_computer_of_the_browser_slept(
+    site: Site,
+    browser: Browser,  # noqa: F811
+    path: str,
+) -> None:
+    """A browser's steady clock may stand still meanwhile."""
+    begin_run(site.records)
+    page = browser.new_page()
+    page.goto(f"{site.url}{path}")
+    page.evaluate("{ const now = performance.now.bind(performance); performance.now = () => now() - 3600000; }")
+    began = SystemClock().now() - timedelta(minutes=2)
+    row = ProgressRow("web-1", "install", "InProgress", None, "at work", began, began, None, 0)
+    SqlRunProgress(site.records.database).save(RUN, [row])
+    shown, right = page.locator("#live .working .clock").first, re.compile(r"^[2-9] min \d\d s$")
+    expect(shown).to_have_text(right)
+    expect(shown).not_to_have_text(shown.inner_text())  # it goes on
+    expect(shown).to_have_text(right)
     page.close()
