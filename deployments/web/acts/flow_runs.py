@@ -1,18 +1,20 @@
 """Starts flow runs of the fleet's deployments for people, each once, and says what became of them."""
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+import httpx
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import DeploymentResponse
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Cancelling
+from pydantic import ValidationError
 
 from deployments.server.client import open_server_client
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, build_deployment_name
@@ -21,8 +23,13 @@ from tasks.errors import CannotRun
 PAGES_TAG: Final = f"{MANAGED_TAG}:pages"
 """The tag of every flow run that the pages or the API start."""
 ON_DEMAND: Final = "on-demand"
+_SERVER_FAULT: Final = 500
 LATE_SECONDS: Final = 20.0
 """After this time without a worker, the page says what may be wrong."""
+
+
+class StartNotKnown(CannotRun):
+    """Prefect's answer was lost: the flow run may be started. The same key never starts a second one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,17 +67,19 @@ def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, k
         The id of the flow run, and whether it has already ended.
 
     Raises:
+        StartNotKnown: it may be started: Prefect has not answered the request itself.
         CannotRun: Prefect does not answer, or the fleet has no such deployment. Nothing was started.
     """
     with open_server_client(retries=2) as client:
         deployment = _find_deployment(client, flow, fleet)
-        made = client.create_flow_run_from_deployment(
-            deployment.id,
-            name=name,
-            parameters=dict(parameters),
-            tags=[*deployment.tags, PAGES_TAG],
-            idempotency_key=key,
-        )
+        with _report_lost_answer():
+            made = client.create_flow_run_from_deployment(
+                deployment.id,
+                name=name,
+                parameters=dict(parameters),
+                tags=[*deployment.tags, PAGES_TAG],
+                idempotency_key=key,
+            )
     return str(made.id), made.state is not None and made.state.is_final()
 
 
@@ -113,6 +122,21 @@ def cancel_waiting_flow_run(flow_run_id: str, who: str) -> bool:
             return False
         client.set_flow_run_state(run.id, Cancelling(message=f"cancelled by {who} before it began"))
     return True
+
+
+@contextmanager
+def _report_lost_answer() -> Iterator[None]:
+    """Say that a flow run may be started if its request has no answer. Prefect stores it before it answers."""
+    try:
+        yield
+    except (httpx.HTTPError, ValidationError) as error:
+        if isinstance(error, PrefectHTTPStatusError) and error.response.status_code < _SERVER_FAULT:
+            raise
+        said = f"status {error.response.status_code}" if isinstance(error, PrefectHTTPStatusError) else "no answer"
+        raise StartNotKnown(
+            f"Prefect has not said whether the run is started ({said})",
+            hint="It may begin. The same request sent again starts no second run, a new one does.",
+        ) from error
 
 
 def _find_own_flow_run(client: SyncPrefectClient, flow_run_id: str) -> FlowRun | None:

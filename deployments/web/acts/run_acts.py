@@ -45,6 +45,7 @@ def start_assessment(request: Request, wanted: AssessRequest, key: str) -> str:
     """Start an assessment, and return the id of its flow run.
 
     Raises:
+        StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
     return _start_request(request, "assess", ASSESS_FLOW, _complete(request, wanted), key)
@@ -57,6 +58,8 @@ def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
     an earlier release deployed has no such deployment.
 
     Raises:
+        KeyUsedBefore: the key was used for other values.
+        StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
     return _start_request(request, "plan" if wanted.dry_run else "patch", PATCH_FLOW, _complete(request, wanted), key)
@@ -67,6 +70,7 @@ def start_resume(request: Request, run: RunInfo) -> str:
 
     Raises:
         RequestError: the run can't be resumed, or a process executes it.
+        StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
     context = get_context(request)
@@ -142,7 +146,7 @@ def _start(request: Request, flow: str, parameters: Mapping[str, object], key: s
     stored = SqlRequestedRuns(context.records.database).save(asked)
     if stored.request_digest != digest:
         raise KeyUsedBefore(
-            "this request was sent before, with other values: its run was started then",
+            "this request was sent before, with other values, and may have started its run then",
             hint="Look at the runs. A new form, or a new key, starts another one.",
         )
     return start_flow_run(flow, context.settings.fleet, parameters, key=key, name=name)

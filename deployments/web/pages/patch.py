@@ -12,13 +12,14 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from deployments.web.access.acts import require_act
 from deployments.web.access.identity import Identity, require_role
 from deployments.web.access.roles import Role
+from deployments.web.acts.flow_runs import StartNotKnown
 from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Values, build_defaults, parse_form
-from deployments.web.acts.run_acts import build_key, start_patch
+from deployments.web.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
 from deployments.web.rendering import render_page
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
+from tasks.errors import CannotRun, RequestError
 from tasks.model import Window
 from tasks.states import RebootPolicy
 
@@ -26,6 +27,7 @@ router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
 KEY: Final = "once"
 """The hidden field that makes a form unique: sent twice, it starts one run."""
+NOTHING_STARTED: Final = "Nothing was started."
 REBOOT_WORDS: Final = {
     RebootPolicy.IF_REQUIRED: "A machine reboots if its updates need it.",
     RebootPolicy.NEVER: "No machine reboots.",
@@ -71,7 +73,7 @@ def start_plan(request: Request, values: Form, _: Runner) -> Response:
     parsed, preview = _check(request, values, dry_run=True)
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
-    return RedirectResponse(f"/starting/{start_patch(request, parsed.request, _read(values, KEY))}", 303)
+    return _start(request, parsed.request, values, preview)
 
 
 @router.post("/patch")
@@ -81,7 +83,7 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
     if _read(values, "confirmed"):
-        return RedirectResponse(f"/starting/{start_patch(request, parsed.request, _read(values, KEY))}", 303)
+        return _start(request, parsed.request, values, preview)
     wanted = parsed.request
     typed = {each.path: values[each.path] for each in FIELDS if each.path in values}
     return render_page(
@@ -97,8 +99,32 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     )
 
 
+def _start(request: Request, wanted: PatchRequest, values: Values, preview: ScopePreview | None) -> Response:
+    """Start the run. If that fails, show the form again with all that was typed.
+
+    If Prefect's answer was lost, the form keeps its key: the run may be started, and must not be started twice.
+    """
+    key = _read(values, KEY)
+    try:
+        return RedirectResponse(f"/starting/{start_patch(request, wanted, key)}", 303)
+    except KeyUsedBefore as error:
+        said = {"": f"{_to_sentence(error.message)} Look at the runs. Sent again, this form starts another one."}
+        return _show_form(request, values, said, preview, status=409, headline="Nothing more was started.")
+    except StartNotKnown as error:
+        said = {"": f"{_to_sentence(error.message)} {error.hint}"}
+        return _show_form(request, values, said, preview, status=503, headline="Look at the runs first.", key=key)
+    except CannotRun as error:
+        return _show_form(request, values, {"": f"{_to_sentence(error.message)} {error.hint}"}, preview, status=503)
+
+
 def _show_form(
-    request: Request, values: Values, errors: Mapping[str, str], preview: ScopePreview | None, status: int = 200
+    request: Request,
+    values: Values,
+    errors: Mapping[str, str],
+    preview: ScopePreview | None,
+    status: int = 200,
+    headline: str = NOTHING_STARTED,
+    key: str = "",
 ) -> HTMLResponse:
     return render_page(
         request,
@@ -110,7 +136,8 @@ def _show_form(
         errors=errors,
         preview=preview,
         quiet=(),
-        once=build_key(),
+        once=key or build_key(),
+        headline=headline,
         open_groups=_find_open_groups(values, errors, get_context(request).settings.zone),
     )
 
@@ -133,13 +160,13 @@ def _check(request: Request, values: Values, *, dry_run: bool) -> tuple[ParsedFo
     errors = dict(parsed.errors)
     preview = _preview(request, values) if "scope" not in errors else None
     if preview is not None and preview.error and get_context(request).fleet.read().inventory is not None:
-        errors["scope"] = f"{preview.error[:1].upper()}{preview.error[1:]}. {preview.hint}".strip()
+        errors["scope"] = f"{_to_sentence(preview.error)} {preview.hint}".strip()
     if parsed.request is not None:
         try:
             _build_window(parsed.request, get_context(request).clock.now())
         except RequestError as error:
             path = "window.zone" if "zone" in error.message else "window.start"
-            errors[path] = f"{error.message[:1].upper()}{error.message[1:]}. {error.hint}".strip()
+            errors[path] = f"{_to_sentence(error.message)} {error.hint}".strip()
     return (replace(parsed, request=None, errors=errors) if errors else parsed), preview
 
 
@@ -162,3 +189,7 @@ def _preview(request: Request, values: Values) -> ScopePreview:
 
 def _read(values: Values, name: str) -> str:
     return next((each.strip() for each in values.get(name, ()) if each.strip()), "")
+
+
+def _to_sentence(message: str) -> str:
+    return f"{message[:1].upper()}{message[1:]}."
