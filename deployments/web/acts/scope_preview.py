@@ -1,7 +1,8 @@
 """Which machines a scope selects now, before a run starts. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 
 from deployments.web.fleet.machine_list import build_entry
 from deployments.web.fleet.snapshot import FleetSnapshot
@@ -24,6 +25,7 @@ class ScopePreview:
         not_ready: which machines that fleetpatch may patch can't be patched now: name and reason.
         urgent: how many of those that fleetpatch may patch lack critical or security updates.
         unassessed: how many of those have no answer that counts.
+        digest: of the names of all machines that fleetpatch may patch; "" if they are not known.
         error: why nothing is selected, or "".
     """
 
@@ -33,6 +35,7 @@ class ScopePreview:
     not_ready: tuple[tuple[str, str], ...] = ()
     urgent: int = 0
     unassessed: int = 0
+    digest: str = ""
     error: str = ""
     hint: str = ""
 
@@ -70,4 +73,9 @@ def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ())
         not_ready=tuple((each.name, each.readiness.reason) for each in mine if each.readiness.word == NOT_READY),
         urgent=sum(1 for each in mine if each.answer is not None and each.answer.critical + each.answer.security),
         unassessed=sum(1 for each in mine if each.compliance is Compliance.NOT_ASSESSED),
+        digest=_digest_names(each.name for each in mine),
     )
+
+
+def _digest_names(names: Iterable[str]) -> str:
+    return blake2b("\0".join(sorted(names)).encode("utf-8", "replace"), digest_size=8).hexdigest()

@@ -31,6 +31,8 @@ LOOK_SECONDS: Final = 1.0
 """How often files and the states of unfinished runs are looked at."""
 WAIT_SECONDS: Final = 0.15
 """How long a request waits for news. A large fleet takes longer: the next request shows it."""
+ACT_WAIT_SECONDS: Final = 10.0
+"""How long a request that does something waits for news."""
 WINDOWS_AGE: Final = timedelta(minutes=1)
 FULL_READ_SECONDS: Final = 300.0
 """How often the states of all machines are read again, not only of those with new assessments."""
@@ -59,8 +61,11 @@ class FleetReader:
         self._windows_of: FleetSources | None = None
         self._looked_at = self._read_all_at = 0.0
 
-    def read(self) -> FleetSnapshot:
+    def read(self, wait_seconds: float = WAIT_SECONDS) -> FleetSnapshot:
         """Return the fleet.
+
+        Args:
+            wait_seconds: how long to wait for news. Nobody may have looked for hours, so an act waits longer.
 
         Raises:
             RecordsError: the records can't be read.
@@ -70,7 +75,7 @@ class FleetReader:
                 if self._snapshot is None:
                     self._build()
         elif not self._is_current():
-            self._start_build().wait(WAIT_SECONDS)
+            self._start_build().wait(wait_seconds)
         assert self._snapshot is not None  # noqa: S101 - for the type checker
         return self._snapshot
 

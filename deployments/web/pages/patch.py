@@ -1,8 +1,9 @@
 """The form of a patch run: what is planned or patched, its machines, and the last question before it starts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -17,6 +18,7 @@ from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Va
 from deployments.web.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
+from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS, WAIT_SECONDS
 from deployments.web.rendering import render_page
 from flows.request.patch_request import PatchRequest
 from tasks.errors import CannotRun, RequestError
@@ -27,6 +29,11 @@ router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
 KEY: Final = "once"
 """The hidden field that makes a form unique: sent twice, it starts one run."""
+SHOWN_MACHINES: Final = "shown_machines"
+SHOWN_END: Final = "shown_end"
+"""Hidden fields of the confirmation: the machines, and the end of the window, that it shows."""
+MAX_LATER: Final = timedelta(minutes=10)
+"""A window that opens when somebody confirms may end so much later than the confirmation says."""
 NOTHING_STARTED: Final = "Nothing was started."
 REBOOT_WORDS: Final = {
     RebootPolicy.IF_REQUIRED: "A machine reboots if its updates need it.",
@@ -82,21 +89,36 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     parsed, preview = _check(request, values, dry_run=False)
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
-    if _read(values, "confirmed"):
-        return _start(request, parsed.request, values, preview)
     wanted = parsed.request
+    window = _build_window(wanted, get_context(request).clock.now())
+    is_confirmed = bool(_read(values, "confirmed"))
+    changes = list(_find_changes(values, preview, window)) if is_confirmed else []
+    if is_confirmed and not changes:
+        return _start(request, wanted, values, preview)
     typed = {each.path: values[each.path] for each in FIELDS if each.path in values}
     return render_page(
         request,
         "patch_confirm.html.j2",
         wanted=wanted,
-        window=_build_window(wanted, get_context(request).clock.now()),
+        status=409 if changes else 200,
+        changes=changes,
+        window=window,
         preview=preview,
         reboots=REBOOT_WORDS[wanted.reboot],
         typed={**typed, SENT: ["1"]},
         once=_read(values, KEY),
         back=f"/patch?{urlencode({**typed, SENT: ['1']}, doseq=True)}",
     )
+
+
+def _find_changes(values: Values, preview: ScopePreview | None, window: Window) -> Iterator[str]:
+    """Yield what differs from what the person was shown before the confirmation: the page may be hours old."""
+    machines, until = _read(values, SHOWN_MACHINES), _read(values, SHOWN_END)
+    if machines and preview is not None and preview.digest and preview.digest != machines:
+        yield "The scope selects other machines now."
+    with suppress(ValueError, TypeError, OverflowError):
+        if until and window.end - datetime.fromisoformat(until) > MAX_LATER:
+            yield "The window would end later now."
 
 
 def _start(request: Request, wanted: PatchRequest, values: Values, preview: ScopePreview | None) -> Response:
@@ -184,7 +206,8 @@ def _preview(request: Request, values: Values) -> ScopePreview:
         for part in text.replace(",", "\n").splitlines()
         if part.strip()
     ]
-    return preview_scope(get_context(request).fleet.read(), _read(values, "scope"), only)
+    wait_seconds = ACT_WAIT_SECONDS if request.method == "POST" else WAIT_SECONDS
+    return preview_scope(get_context(request).fleet.read(wait_seconds), _read(values, "scope"), only)
 
 
 def _read(values: Values, name: str) -> str:

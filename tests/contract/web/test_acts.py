@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
+from deployments.web.fleet import fleet_reader
 from tasks.errors import CannotRun
 from tests.support.builders import make_failed_assessment
 from tests.support.web_people import admit_people, person
@@ -100,16 +102,60 @@ def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> 
     assert prefect.started == []
     assert "Patch 2 machines now?" in asked.text
     assert "No machine reboots." in asked.text
-    hidden = re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', asked.text)
-    form: dict[str, list[str]] = {}
-    for name, value in hidden:
-        form.setdefault(name, []).append(value)
-    answer = site.client.post("/patch", data=form, headers=BOB)
+    answer = site.client.post("/patch", data=read_hidden(asked.text), headers=BOB)
 
     assert answer.status_code == 303, answer.text
     wanted = prefect.started[0].parameters["request"]
     assert (wanted["reboot"], wanted["window"]["minutes"], wanted["scope"]) == ("Never", 30.0, "name=web-*")
     assert "dry_run" not in wanted
+
+
+def read_hidden(page: str) -> dict[str, list[str]]:
+    """Return what the confirmation sends."""
+    form: dict[str, list[str]] = {}
+    for name, value in re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)">', page):
+        form.setdefault(name, []).append(value)
+    return form
+
+
+def test_a_confirmation_starts_only_what_it_shows(
+    site: Site, prefect: Prefect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else has added a machine to the inventory since, and nobody has looked at a page."""
+    monkeypatch.setattr(fleet_reader, "LOOK_SECONDS", 0.0)
+    asked = site.client.post("/patch", data=values(), headers=BOB)
+    added = "  - {name: web-3, address: 192.0.2.4}\n  - {name: db-1,"
+    (tmp_path / "fleet.yaml").write_text(INVENTORY.replace("  - {name: db-1,", added))
+    answer = site.client.post("/patch", data=read_hidden(asked.text), headers=BOB)
+
+    assert answer.status_code == 409
+    assert prefect.started == []
+    assert "The scope selects other machines now." in answer.text
+    assert "Patch 3 machines now?" in answer.text
+    assert site.client.post("/patch", data=read_hidden(answer.text), headers=BOB).status_code == 303
+    assert len(prefect.started) == 1
+
+
+def test_a_confirmation_of_yesterday_opens_no_window_of_today(site: Site, prefect: Prefect) -> None:
+    asked = site.client.post("/patch", data=values(), headers=BOB)
+    form = read_hidden(asked.text)
+    shown = datetime.fromisoformat(form["shown_end"][0])
+    answer = site.client.post(
+        "/patch", data={**form, "shown_end": [(shown - timedelta(days=1)).isoformat()]}, headers=BOB
+    )
+
+    assert answer.status_code == 409
+    assert prefect.started == []
+    assert "The window would end later now." in answer.text
+    assert site.client.post("/patch", data=read_hidden(answer.text), headers=BOB).status_code == 303
+    assert "start" not in prefect.started[0].parameters["request"]["window"]
+
+
+@pytest.mark.parametrize("sent", ["", "soon", "2026-01-01", "9999-12-31T23:59:59+00:00"])
+def test_a_damaged_confirmation_is_no_fault(site: Site, prefect: Prefect, sent: str) -> None:
+    form = {**read_hidden(site.client.post("/patch", data=values(), headers=BOB).text), "shown_end": [sent]}
+
+    assert site.client.post("/patch", data=form, headers=BOB).status_code in {303, 409}
 
 
 def test_the_form_names_machines_that_may_need_attention_first(site: Site) -> None:
