@@ -13,7 +13,7 @@ from tasks.reporting.descriptions import (
     describe_slowest_machine,
 )
 from tasks.reporting.export.markdown import TableValue, escape_markdown
-from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count
+from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_scope
 from tasks.rules.runs.approval import build_approve_command
 from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window
@@ -69,7 +69,10 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     """
     run = planned.run
     lines = [f"## Plan of run {escape_markdown(run.id)}", "", describe_plan(planned), ""]
-    lines += [f"- Machines: {escape_markdown(run.scope)}", f"- Started by {escape_markdown(run.started_by)}"]
+    lines += [
+        f"- Machines: {escape_markdown(format_scope(run.scope))}",
+        f"- Started by {escape_markdown(run.started_by)}",
+    ]
     lines += [f"- Window {escape_markdown(describe_window(run.window))}"] if run.window else []
     lines += [f"- Can be approved until {escape_markdown(until)}"] if until else []
     lines += [f"- Plan {digest[:12]}", ""]

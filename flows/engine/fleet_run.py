@@ -10,7 +10,7 @@ from flows.engine.machine_pool import assess_machines, assess_machines_once
 from flows.engine.machine_selection import select_machines
 from flows.engine.pinned_updates import resolve_pinned_updates
 from flows.engine.resume_state import ResumeState
-from flows.engine.run_info import build_run_id, build_window, find_run_kind
+from flows.engine.run_info import build_run_id, build_window, describe_machines, find_run_kind
 from flows.engine.run_lifecycle import RunLifecycle, build_machine_report, merge_hook_results
 from flows.engine.set_plan import plan_waves
 from flows.engine.suspension import find_suspension, record_resumption, record_suspension
@@ -85,7 +85,7 @@ class FleetRun:
             state=OperationState.IN_PROGRESS,
             request=request.model_dump(mode="json"),
             window=build_window(request, now),
-            scope=request.scope,
+            scope=describe_machines(request),
             started_by=started_by,
             flow_run_id=flow_run_id,
         )

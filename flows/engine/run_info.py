@@ -2,12 +2,17 @@
 
 import secrets
 from datetime import datetime
+from typing import Final
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.model import RunInfo, Window
+from tasks.reporting.formatting import format_count
 from tasks.rules.timing.maintenance_window import build_window as open_window
 from tasks.states import OperationState
+
+_MAX_NAMES_LENGTH: Final = 1500
+"""Characters of a scope that names machines. Lists of runs show it, and automatic patching names hundreds."""
 
 
 def build_run_id(now: datetime) -> str:
@@ -22,6 +27,18 @@ def find_run_kind(request: PatchRequest | AssessRequest) -> str:
     if request.dry_run:
         return "plan"
     return "stage" if request.download_only else "patch"
+
+
+def describe_machines(request: PatchRequest | AssessRequest) -> str:
+    """Return which machines a request selects, as a scope: a run of two named machines is none of all machines. Pure.
+
+    If there are too many names for a scope, it is a text with their number.
+    """
+    names = request.only_machines
+    if not names:
+        return request.scope
+    scope = f"name={'|'.join(names)}"
+    return scope if len(scope) <= _MAX_NAMES_LENGTH else f"{format_count(len(names), 'machine')} of {request.scope}"
 
 
 def build_window(request: PatchRequest | AssessRequest, now: datetime) -> Window | None:
@@ -42,7 +59,7 @@ def build_unstarted_run(
         state=OperationState.NOT_STARTED,
         request=request.model_dump(mode="json"),
         window=window,
-        scope=request.scope,
+        scope=describe_machines(request),
         ended_at=now,
         started_by=started_by,
         flow_run_id=flow_run_id,

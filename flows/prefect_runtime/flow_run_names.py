@@ -6,9 +6,12 @@ Prefect's scheduler names the runs that it makes ("portable-terrier"). A run get
 import logging
 from uuid import UUID
 
+from flows.engine.pinned_updates import is_rollout_run
+from flows.engine.run_info import describe_machines
 from flows.prefect_api.api_client import open_fail_fast_client
 from flows.request import AssessRequest, PatchRequest, RunRequest
 from tasks.model import Window
+from tasks.records.automatic.tries import ROLLOUT_PREFIX
 from tasks.reporting.formatting import format_scope, load_zone_or_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
 
@@ -18,9 +21,12 @@ _MAX_SUBJECT_LENGTH = 60  # characters of a scope; the id of the run must stay v
 
 
 def describe_subject(request: RunRequest) -> str:
-    """Return what a run is for: its configuration, or its scope."""
-    configuration = request.configuration if isinstance(request, PatchRequest) else ""
-    return sanitize_to_one_line(configuration or format_scope(request.scope), _MAX_SUBJECT_LENGTH)
+    """Return what a run is for: its configuration, or its machines and the rollout that patches them."""
+    subject = request.configuration if isinstance(request, PatchRequest) else ""
+    subject = subject or format_scope(describe_machines(request))
+    if isinstance(request, PatchRequest) and is_rollout_run(request):
+        subject = f"{request.updates.as_in_run.removeprefix(ROLLOUT_PREFIX).strip()} {subject}"
+    return sanitize_to_one_line(subject, _MAX_SUBJECT_LENGTH)
 
 
 def build_flow_run_name(request: RunRequest, run_id: str, window: Window | None) -> str:

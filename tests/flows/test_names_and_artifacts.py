@@ -13,7 +13,9 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterParentFlo
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
 from flows.prefect_runtime import run_artifacts
-from flows.request import AssessRequest
+from flows.prefect_runtime.flow_run_names import build_flow_run_name
+from flows.request import AssessRequest, PatchRequest
+from flows.request.patch_request import UpdatesRequest
 from tests.flows.prefect_view import artifacts
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -74,6 +76,25 @@ def test_an_assessment_says_its_scope(fleet: SimFleet, client: SyncPrefectClient
     (run,) = fleet.records.runs.values()
     flow_run_id = flow_run_of(state)
     assert wait_for(lambda: client.read_flow_run(flow_run_id).name == f"assess name=web {run.id}")
+
+
+def test_a_run_of_some_machines_is_not_named_as_one_of_all(fleet: SimFleet, client: SyncPrefectClient) -> None:
+    for name in ("web-1", "web-2", "db"):
+        fleet.add(name, [FakePackage("a")])
+    state = patch_fleet(fleet.request(only_machines=["web-1", "db"]), return_state=True)
+    flow_run_id = flow_run_of(state)
+    assert wait_for(lambda: client.read_flow_run(flow_run_id).name.startswith("name=web-1|db 20"))
+    mine = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
+    assert [each.name for each in client.read_flow_runs(flow_run_filter=mine)] == [
+        "name=web-1|db: wave 1 of 1 (2 machines)"
+    ]
+
+
+def test_the_name_of_a_run_of_automatic_patching_has_its_rollout() -> None:
+    request = PatchRequest(
+        scope="*", only_machines=["ber-1", "ber-2"], updates=UpdatesRequest(as_in_run="rollout:rollout-0007")
+    )
+    assert build_flow_run_name(request, "RUN", None) == "rollout-0007 name=ber-1|ber-2 RUN"
 
 
 def test_an_artifact_that_prefect_refuses_costs_the_run_nothing(
