@@ -6,8 +6,9 @@ the end has everything. The texts are always of the newest state: an older one n
 
 import logging
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
@@ -16,7 +17,7 @@ from flows.approval.plan_rendering import render_plan_markdown
 from flows.ports.web_links import build_run_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from inventory.name_lists import join_first_names
-from tasks.model import Outcome, RunReport, Wave
+from tasks.model import Outcome, RunInfo, RunReport, Wave
 from tasks.reporting.export.markdown import MAX_CHARACTERS, escape_markdown
 from tasks.reporting.formatting import format_count
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
@@ -34,9 +35,7 @@ def render_plan(planned: RunReport, web_url: str) -> str:
     """Return the plan as Markdown, with the link to the run's page first. Pure."""
     digest = compute_plan_digest(collect_planned_updates(planned.plans))
     text = render_link(planned.run.id, web_url) + render_plan_markdown(planned, digest, "")
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\nThe plan is longer: fleetpatch show {planned.run.id}\n"
+    return _limit_text(text, f"The plan is longer: fleetpatch show {planned.run.id}")
 
 
 def render_link(run_id: str, web_url: str) -> str:
@@ -44,43 +43,65 @@ def render_link(run_id: str, web_url: str) -> str:
     return f"[Open run {escape_markdown(run_id)}]({build_run_url(run_id, web_url)})\n\n" if web_url else ""
 
 
-def render_progress(
-    planned: RunReport, finished: Sequence[tuple[Wave, Sequence[Outcome]]], current: Wave | None, web_url: str
-) -> str:
+def render_progress(report: RunReport, begun: Collection[int], current: Wave | None, web_url: str) -> str:
     """Return how far a run is as Markdown: what is done, what runs, and what comes next. Pure.
 
     Args:
-        planned: the run with its waves.
-        finished: the waves that have ended, with their outcomes.
+        report: the run with its waves, and the outcomes so far, also those of an earlier process.
+        begun: the numbers of the waves that this process has begun.
         current: the wave that runs now, if any.
         web_url: the address of the pages; "" for none.
     """
-    run, total = planned.run, len(planned.waves)
-    states = Counter(outcome.state for _, outcomes in finished for outcome in outcomes)
-    done = sum(states.values())
-    machines = sum(len(wave.machines) for wave in planned.waves)
-    lines = [f"## Run {escape_markdown(run.id)}: {done} of {format_count(machines, 'machine')} done", ""]
-    lines += [", ".join(f"{states[state]} {state}" for state in OperationState if states[state]), ""] if done else []
-    if current is not None:
-        names = escape_markdown(join_first_names(current.machines, _MAX_NAMES))
-        lines += [f"**Now: wave {current.number} of {total}**: {names}", ""]
-    begun = {wave.number for wave, _ in finished} | ({current.number} if current is not None else set())
-    following = next((wave for wave in planned.waves if wave.number not in begun), None)
-    if following is not None:
-        names = escape_markdown(join_first_names(following.machines, _MAX_NAMES))
-        lines += [f"Next: wave {following.number} of {total}: {names}", ""]
-    if finished:
-        lines += ["| Wave | Machines | Failed | Result |", "|---|---|---|---|"]
-    lines += [_render_wave(wave, outcomes) for wave, outcomes in finished]
-    return render_link(run.id, web_url) + "\n".join(lines) + "\n"
+    run, total = report.run, len(report.waves)
+    wave_of = {name: wave.number for wave in report.waves for name in wave.machines}
+    outcomes = [outcome for outcome in report.outcomes if outcome.machine in wave_of]
+    done = sum(outcome.state is not OperationState.NOT_STARTED for outcome in outcomes)
+    lines = [f"## Run {escape_markdown(run.id)}: {done} of {format_count(len(wave_of), 'machine')} done", ""]
+    lines += [_count_states(outcomes), ""] if outcomes else []
+    lines += (
+        _render_end(run) if current is None else [f"**Now: wave {current.number} of {total}**: {_join(current)}", ""]
+    )
+    by_wave: dict[int, list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        by_wave[wave_of[outcome.machine]].append(outcome)
+    if run.ended_at is None:
+        over = {*begun, *(wave.number for wave in report.waves if len(by_wave[wave.number]) == len(wave.machines))}
+        following = next((wave for wave in report.waves if wave.number not in over), None)
+        lines += [f"Next: wave {following.number} of {total}: {_join(following)}", ""] if following is not None else []
+    rows = [_render_wave(wave, by_wave[wave.number]) for wave in report.waves if by_wave[wave.number]]
+    lines += ["| Wave | Machines | Failed | Result |", "|---|---|---|---|", *rows] if rows else []
+    text = render_link(run.id, web_url) + "\n".join(lines) + "\n"
+    return _limit_text(text, f"There are more waves: fleetpatch show {run.id}")
+
+
+def _render_end(run: RunInfo) -> list[str]:
+    """Return the lines of a run that is over or suspended; none while it goes on."""
+    if run.ended_at is not None:
+        more = f": {escape_markdown(run.message, 400)}" if run.message else ""
+        return [f"**The run is over: {run.state}**{more}", ""]
+    return [escape_markdown(run.message, 400), ""] if run.message else []
 
 
 def _render_wave(wave: Wave, outcomes: Sequence[Outcome]) -> str:
-    states = Counter(outcome.state for outcome in outcomes)
-    result = ", ".join(f"{states[state]} {state}" for state in OperationState if states[state])
     failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
     shown = f"{len(failed)}: {escape_markdown(join_first_names(failed, _MAX_NAMES))}" if failed else "0"
-    return f"| {wave.number} | {len(wave.machines)} | {shown} | {result} |"
+    return f"| {wave.number} | {len(wave.machines)} | {shown} | {_count_states(outcomes)} |"
+
+
+def _count_states(outcomes: Sequence[Outcome]) -> str:
+    states = Counter(outcome.state for outcome in outcomes)
+    return ", ".join(f"{states[state]} {state}" for state in OperationState if states[state])
+
+
+def _join(wave: Wave) -> str:
+    return escape_markdown(join_first_names(wave.machines, _MAX_NAMES))
+
+
+def _limit_text(text: str, more: str) -> str:
+    """Return a text that Prefect's UI can show: cut at the end of a line, with a sentence where the rest is."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\n{more}\n"
 
 
 class LiveArtifact:
@@ -142,19 +163,20 @@ class RunArtifacts:
 
     def __init__(self, flow_run_id: UUID, start: Callable[[str, Callable[[], object]], object], web_url: str) -> None:
         self._flow_run_id, self._start, self._web_url = flow_run_id, start, web_url
-        self._planned: RunReport | None = None
+        self._report: RunReport | None = None
+        self._plan: LiveArtifact | None = None
         self._progress: LiveArtifact | None = None
-        self._finished: list[tuple[Wave, Sequence[Outcome]]] = []
+        self._begun: set[int] = set()
 
     @property
     def wave_count(self) -> int:
         """How many waves the plan has; 0 before it is known."""
-        return len(self._planned.waves) if self._planned is not None else 0
+        return len(self._report.waves) if self._report is not None else 0
 
     def show_plan(self, planned: RunReport) -> None:
         """Show the plan of a run in the background."""
-        self._planned = planned
-        plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}")
+        self._report = planned
+        self._plan = plan = LiveArtifact(self._flow_run_id, PLAN_KEY, f"Plan of run {planned.run.id}")
         self._progress = LiveArtifact(self._flow_run_id, PROGRESS_KEY, f"Progress of run {planned.run.id}")
         self._start("the plan", lambda: self._write_plan(plan, planned))
 
@@ -164,15 +186,25 @@ class RunArtifacts:
 
     def begin_wave(self, wave: Wave) -> None:
         """Show that a wave begins."""
+        self._begun.add(wave.number)
         self._update(wave)
 
-    def end_wave(self, wave: Wave, outcomes: Sequence[Outcome]) -> None:
+    def end_wave(self, outcomes: Sequence[Outcome]) -> None:
         """Show the result of a wave."""
-        self._finished.append((wave, tuple(outcomes)))
+        if self._report is not None:
+            self._report = replace(self._report, outcomes=(*self._report.outcomes, *outcomes))
         self._update(None)
 
-    def _update(self, current: Wave | None) -> None:
-        if self._planned is None or self._progress is None:
+    def finish(self, report: RunReport) -> None:
+        """Show how the run ended, and what Prefect did not receive while it went on. For a background thread."""
+        if self._plan is None or self._progress is None:
             return
-        self._progress.set_text(render_progress(self._planned, self._finished, current, self._web_url))
+        self._plan.show()
+        self._progress.set_text(render_progress(report, self._begun, None, self._web_url))
+        self._progress.show()
+
+    def _update(self, current: Wave | None) -> None:
+        if self._report is None or self._progress is None:
+            return
+        self._progress.set_text(render_progress(self._report, self._begun, current, self._web_url))
         self._start("the progress", self._progress.show)
