@@ -14,6 +14,7 @@ import json
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -44,6 +45,7 @@ from flows.approval.answer_source import (
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.approval.wording import describe_approval, format_moment
 from flows.ports.web_links import build_approval_url, read_web_url
+from flows.prefect_api.api_client import open_fail_fast_client
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.export.markdown import escape_markdown
 from tasks.steps.context.stop_token import StopToken
@@ -166,7 +168,9 @@ class PrefectForm:
         self._is_form_needed = True  # whether a form must be shown now
         self._response_key = ""  # key of the answer to the shown form
         self._is_plan_published = False
+        self._is_waiting_shown = False  # on the run itself
         self._is_prefect_unreachable = False
+        self._is_closed = threading.Event()
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run_form_thread,), name="approval", daemon=True)
 
@@ -176,9 +180,9 @@ class PrefectForm:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the thread."""
+        """Stop the thread. If Prefect is unavailable, it goes on alone until the run no longer looks as if it waits."""
         self._stop_event.set()
-        self._thread.join(STOP_TIMEOUT_SECONDS)
+        self._is_closed.wait(STOP_TIMEOUT_SECONDS)
 
     def read_answer(self) -> ApprovalAnswer | None:
         """Return an answer, once."""
@@ -189,7 +193,15 @@ class PrefectForm:
         self._rejection_reason, self._is_form_needed = why, True
 
     def _run_form_thread(self) -> None:
-        """Show the form and read the answers until stopped. Reconnect if Prefect was unavailable."""
+        try:
+            self._serve_form_until_stopped()
+            self._stop_event.wait()  # a form that failed leaves the run waiting for the command
+            self._show_no_longer_waiting()
+        finally:
+            self._is_closed.set()
+
+    def _serve_form_until_stopped(self) -> None:
+        """Show the form and read the answers. Reconnect if Prefect was unavailable."""
         run_id = self._pending.planned.run.id
         while not self._stop_event.is_set():
             try:
@@ -212,14 +224,30 @@ class PrefectForm:
                 self._publish_plan(client)
                 self._close_earlier_forms(client)
                 self._is_plan_published = True
+            if not self._is_waiting_shown:
                 self._show_on_parent(client, is_waiting=True)
+                self._is_waiting_shown = True
             self._poll_flow_runs(client)
             if self._is_prefect_unreachable:
                 logger.info("Prefect answers again: the approval form of run %s works", self._pending.planned.run.id)
                 self._is_prefect_unreachable = False
             self._stop_event.wait(POLL_SECONDS)
-        if self._is_plan_published:
-            self._show_on_parent(client, is_waiting=False)
+
+    def _show_no_longer_waiting(self) -> None:
+        """Show on the run itself that it no longer waits, as soon as Prefect answers. The run goes on meanwhile."""
+        window = self._pending.planned.run.window
+        until = time.monotonic() + ((window.end - window.start).total_seconds() if window is not None else 0.0)
+        while self._is_waiting_shown:
+            try:
+                with open_fail_fast_client() as client:
+                    self._show_on_parent(client, is_waiting=False)
+                self._is_waiting_shown = False
+            except (*_PREFECT_ERRORS, ValueError) as error:
+                self._is_closed.set()
+                if time.monotonic() > until:
+                    logger.warning("Prefect still shows that the run waits for approval: %s", error)
+                    return
+                time.sleep(POLL_SECONDS)
 
     def _show_on_parent(self, client: SyncPrefectClient, *, is_waiting: bool) -> None:
         """Show on the run itself that it waits, or no longer does. Its type stays Running: see the top of this file.

@@ -336,3 +336,48 @@ def test_what_was_answered_while_nobody_was_there_is_heard_by_whoever_takes_the_
 
     assert word == ApprovalAnswer(is_approval=True, who="anna", remark="late")
     assert [state_of(each).is_cancelled() for each in (left, other, mine)] == [True, True, False]
+
+
+def test_the_run_shows_that_it_waits_or_no_longer_does_also_after_prefect_was_away(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = make.make_report(run=make.make_run(id=stage.run_id))
+    asked = PendingApproval(report, compute_plan_digest(collect_planned_updates(report.plans)), stage.fleet.clock.now())
+    with client() as prefect:
+        parent, mine = (prefect.create_flow_run(approve_plan, state=Running()).id for _ in range(2))
+    present, is_away = SyncPrefectClient.read_flow_run, threading.Event()
+
+    def read(self: SyncPrefectClient, flow_run_id: UUID) -> FlowRun:
+        if is_away.is_set() and threading.current_thread().name == "approval":
+            raise httpx.ConnectError("told to be away")
+        return present(self, flow_run_id)
+
+    monkeypatch.setattr(SyncPrefectClient, "read_flow_run", read)
+
+    def shows(name: str) -> bool:
+        until = time.monotonic() + 30
+        while state_of(parent).name != name and time.monotonic() < until:
+            time.sleep(0.1)
+        return state_of(parent).name == name
+
+    is_away.set()
+    form = PrefectForm(asked, parent, mine, StopToken())
+    with form:
+        assert wait_until(lambda: form._is_prefect_unreachable)
+        is_away.clear()
+        assert shows("AwaitingApproval")
+        is_away.set()
+        began = time.monotonic()
+    assert (
+        time.monotonic() - began < flows.approval.prefect_form.STOP_TIMEOUT_SECONDS / 2
+    )  # the run does not wait for it
+    assert state_of(parent).name == "AwaitingApproval"
+    is_away.clear()
+    assert shows("Running")
+
+
+def wait_until(is_so: Callable[[], bool]) -> bool:
+    until = time.monotonic() + 30
+    while not is_so() and time.monotonic() < until:
+        time.sleep(0.1)
+    return is_so()
