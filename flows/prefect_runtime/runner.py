@@ -59,7 +59,10 @@ from tasks.steps.pipeline import execute_step
 logger = logging.getLogger(__name__)
 
 SUBFLOW_START_SECONDS = 10.0
-"""How long a wave waits for its subflow. After that its steps appear under the run, and the wave appears later."""
+"""How long a wave waits for its subflow. After that its steps appear under the run, and the wave appears later.
+
+If Prefect is that slow, the next wave does not wait at all: a run of many waves would lose minutes of its window.
+"""
 DELIVERY_TIMEOUT_SECONDS = 90.0
 """How long to wait for an unavailable Prefect after the machines are done."""
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
@@ -191,17 +194,20 @@ class PrefectRunner:
         name = build_wave_name(self._subject, wave.number, self._artifacts.wave_count, len(wave.machines))
         subflow = WaveSubflow(wave, self._api_monitor, name)
         self._artifacts.begin_wave(wave)
+        lateness = (each.is_late(SUBFLOW_START_SECONDS) for each in reversed(self._wave_subflows))
+        is_slow = next((is_late for is_late in lateness if is_late is not None), False)
         self._wave_subflows.append(subflow)
         self._background_calls.append(BackgroundCall(f"wave-{wave.number}", subflow.run_subflow))
         try:
-            inside = subflow.wait_for_context(0.0 if self._api_monitor.is_unreachable else SUBFLOW_START_SECONDS)
+            is_hopeless = is_slow or self._api_monitor.is_unreachable
+            inside = subflow.wait_for_context(0.0 if is_hopeless else SUBFLOW_START_SECONDS)
             with self._api_monitor:
                 outcomes = inside.run(body)
         except BaseException as error:
             subflow.finish(Failed(message=f"it broke off: {type(error).__name__}: {error}"))
             raise
         subflow.finish(_build_wave_state(outcomes))
-        self._artifacts.end_wave(wave, outcomes)
+        self._artifacts.end_wave(outcomes)
         return outcomes
 
     def publish(self, report: RunReport) -> None:
@@ -274,6 +280,7 @@ class PrefectRunner:
             close_stale_waves(UUID(self._flow_run_id), own_wave_ids)
         link = render_link(report.run.id, self._web_url)
         publish_report(report.run.id, OpaqueReport(report), self.written_files.get("directory"), link)
+        self._artifacts.finish(report)
 
 
 def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) -> PrefectRunner:

@@ -29,6 +29,8 @@ class WaveSubflow:
         self._wave = wave
         self._name = name
         self._api_monitor = api_monitor
+        self._created_at = time.monotonic()
+        self._started_at: float | None = None
         self._started = threading.Event()  # or failed to start
         self._finished = threading.Event()
         self._subflow_context: Context | None = None
@@ -47,7 +49,17 @@ class WaveSubflow:
                 with get_client(sync_client=True) as client:
                     client.set_flow_run_state(self.id, self._state, force=True)
         finally:
-            self._started.set()
+            self._set_started()
+
+    def _set_started(self) -> None:
+        self._started_at = self._started_at or time.monotonic()
+        self._started.set()
+
+    def is_late(self, seconds: float) -> bool | None:
+        """Return whether the subflow needed more than this time to begin; None while that is not known."""
+        if self._started_at is not None:
+            return self._started_at - self._created_at > seconds
+        return True if time.monotonic() - self._created_at > seconds else None
 
     def _start_subflow(self) -> State[Any] | None:
         """Return the end state of the subflow; None if Prefect was unavailable then."""
@@ -92,7 +104,7 @@ class WaveSubflow:
         """Wait in the subflow's body until ``finish``, and return its state."""
         self.id = UUID(flow_run.get_id())
         self._subflow_context = contextvars.copy_context()
-        self._started.set()
+        self._set_started()
         self._finished.wait()
         return self._state
 

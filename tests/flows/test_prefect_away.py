@@ -20,7 +20,7 @@ from prefect.utilities.engine import emit_task_run_state_change_event
 from flows.patch import patch_fleet
 from flows.prefect_runtime import api_health, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
-from flows.prefect_runtime.wave_subflow import patch_wave
+from flows.prefect_runtime.wave_subflow import WaveSubflow, patch_wave
 from tasks.model import RunReport
 from tasks.states import OperationState, Step
 from tasks.steps import pipeline
@@ -219,6 +219,32 @@ def test_an_api_that_hangs_holds_no_wave_up(fleet: SimFleet, api: Api, calls: li
     run_id = state.state_details.flow_run_id
     assert run_id is not None
     assert look(run_id, tasks=len(calls) + 1).waves == {"wave-1": "Completed", "wave-2": "Failed"}
+
+
+def test_a_slow_api_holds_up_only_one_wave(
+    fleet: SimFleet, api: Api, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 0.2)
+    waits: list[float] = []
+    wait = WaveSubflow.wait_for_context
+
+    def recorded(self: WaveSubflow, seconds: float) -> Any:
+        waits.append(seconds)
+        return wait(self, seconds)
+
+    def is_slow(request: httpx.Request) -> bool:
+        if request.method == "POST" and "flow_runs" in request.url.path:
+            time.sleep(0.4)  # it answers, later than a wave waits
+        return False
+
+    monkeypatch.setattr(WaveSubflow, "wait_for_context", recorded)
+    api.hangs = is_slow
+    for number in range(4):
+        fleet.add(f"web-{number}", [FakePackage("a")])
+    state = patch_fleet(fleet.request(waves={"size": 1}), return_state=True)
+    assert state.is_completed(), state.message
+    assert waits == [0.2, 0.0, 0.0, 0.0]
+    assert len(calls) == 4 * len(STEPS)
 
 
 @pytest.mark.parametrize("asked", ["name", "state", "answer to the state"])
