@@ -9,6 +9,7 @@ from deployments.web.access.middleware import install_access
 from deployments.web.api.api_app import API_PATH, build_api
 from deployments.web.context import WebContext
 from deployments.web.errors import install_error_pages
+from deployments.web.head_requests import install_head_requests
 from deployments.web.pages import ROUTERS
 from deployments.web.security_headers import install_security_headers
 
@@ -23,5 +24,6 @@ def build_app(context: WebContext) -> FastAPI:
         app.include_router(router)
     install_error_pages(app)
     install_access(app, context)
+    install_head_requests(app)
     install_security_headers(app)
     return app
