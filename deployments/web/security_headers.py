@@ -30,7 +30,11 @@ _HEADERS: Final = {
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer, if it has none of its own. What is not a static file is not kept in caches."""
+    """Adds the headers to every answer, if it has none of its own.
+
+    Only static files are kept in caches. Browsers ask each time whether they have changed: otherwise a page of a new
+    release would get scripts and styles of the earlier one.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -43,8 +47,8 @@ class SecurityHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if not scope["path"].startswith("/static/"):
-                    headers.setdefault("Cache-Control", "no-store")
+                is_static = scope["path"].startswith("/static/")
+                headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
