@@ -36,6 +36,10 @@ class InvalidConfigurations(InvalidFiles):
     subject = "configurations"
 
 
+class NoConfigurations(InventoryError):
+    """Nobody has named configurations, and there are none in any default place."""
+
+
 def find_configurations(explicit: Path | None = None) -> Path:
     """Return the file or folder of the configurations.
 
@@ -47,7 +51,8 @@ def find_configurations(explicit: Path | None = None) -> Path:
         two in the user's configuration folder.
 
     Raises:
-        InventoryError: the named path does not exist, or there are no configurations in any place.
+        InventoryError: the named path does not exist.
+        NoConfigurations: no path is named, and there are no configurations in any place.
     """
     return find_named_or_default_path(
         explicit,
@@ -60,8 +65,8 @@ def find_configurations(explicit: Path | None = None) -> Path:
     )
 
 
-def _build_missing_error(folders: list[Path]) -> InventoryError:
-    return InventoryError(
+def _build_missing_error(folders: list[Path]) -> NoConfigurations:
+    return NoConfigurations(
         f"there are no configurations: no {' or '.join(DEFAULT_FILE_NAMES)} in {' or '.join(map(str, folders))}",
         hint=f"Write one there, name it, or set {CONFIGURATIONS_VARIABLE}.",
     )

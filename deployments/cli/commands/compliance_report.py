@@ -68,7 +68,7 @@ def write_compliance_report(
     chosen = [each.value for each in formats] if formats else list(FORMATS)
     if "json" in chosen:
         raise RequestError("this document has no format json", hint="--json prints its figures.")
-    sla = find_sla_days(sla_days, _read_policy_days(config, now.date()))
+    sla = find_sla_days(sla_days, None if sla_days.strip() else _read_policy_days(config, now.date()))
     with open_records(records) as database:
         document = make_compliance_document(database, _load_inventory(inventory, scope), scope, asked, sla, now)
     written = write_compliance_files(document, to, chosen)
@@ -106,14 +106,15 @@ def _load_inventory(path: Path | None, scope: str) -> "Inventory | None":
 
 
 def _read_policy_days(config: Path | None, today: "date") -> float | None:
-    """Return the days of automatic patching; None without it."""
-    from deployments.configuration.loader import find_configurations, load_configurations
-    from inventory.errors import FleetpatchError
+    """Return the days of automatic patching; None without it.
+
+    Raises:
+        FleetpatchError: there are configurations, but they can't be read: other days would make another document.
+    """
+    from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 
     try:
         automatic = load_configurations(find_configurations(config), today).automatic
-    except FleetpatchError:
-        if config is not None:
-            raise
+    except NoConfigurations:
         return None
     return automatic.to_policy().due_days if automatic is not None else None

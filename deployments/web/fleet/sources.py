@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from deployments.configuration.inventories import Inventories
-from deployments.configuration.loader import find_configurations, load_configurations
+from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 from deployments.configuration.model import Configurations
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
 from deployments.web.fleet.file_stamps import Stamp, read_stamp
@@ -91,22 +91,19 @@ class SourceReader:
         try:
             return load_inventory(find_inventory(self._settings.inventory))
         except FleetpatchError as error:
-            problems.append(f"inventory: {error.message}")
+            problems.append(_describe("inventory", error))
             return None
 
     def _load_configurations(self, today: date, problems: list[str]) -> Configurations | None:
+        last = self._sources.configurations
         try:
-            path = find_configurations(self._settings.configurations)
+            return load_configurations(find_configurations(self._settings.configurations), today)
         except FleetpatchError as error:
-            if self._settings.configurations is not None:
-                problems.append(f"configurations: {error.message}")
-                return self._sources.configurations
-            return None
-        try:
-            return load_configurations(path, today)
-        except FleetpatchError as error:
-            problems.append(f"configurations: {error.message}")
-            return self._sources.configurations
+            if last is not None or not isinstance(
+                error, NoConfigurations
+            ):  # who has none, and wants none, has no problem
+                problems.append(_describe("configurations", error))
+            return last
 
     def _load_inventories(
         self, configurations: Configurations | None, default: Inventory | None, problems: list[str]
@@ -122,8 +119,13 @@ class SourceReader:
                 loaded.by_path[path] = load_inventory(path)
             except FleetpatchError as error:
                 loaded.errors[path] = error
-                problems.append(f"inventory of a configuration: {error.message}")
+                problems.append(_describe("inventory of a configuration", error))
         return loaded
+
+
+def _describe(what: str, error: FleetpatchError) -> str:
+    """Return an error with its remedy, on lines of its own as in an error of several faults."""
+    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "")
 
 
 def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:

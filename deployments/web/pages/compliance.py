@@ -79,7 +79,7 @@ def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery 
     context = get_context(request)
     now = context.clock.now()
     present = Month.of(now)
-    document, problem = None, ""
+    document, problems = None, list(context.fleet.read().problems)  # they change what the document says
     chosen = present.previous
     try:
         chosen = Month.parse(month) if month else chosen
@@ -87,13 +87,13 @@ def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery 
     except RecordsError:
         raise
     except FleetpatchError as error:  # what was asked for is wrong: the form stays, and says so
-        problem = f"{error.message}. {error.hint}"
+        problems.append(f"{error.message}. {error.hint}")
     return render_page(
         request,
         "compliance.html.j2",
         status=200 if document is not None else 400,
         document=document,
-        problem=problem,
+        problems=problems,
         month=chosen,
         present=present,
         scope=scope.strip(),

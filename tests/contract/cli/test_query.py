@@ -107,3 +107,16 @@ def test_a_document_that_was_not_sent_is_said(folder: Path, tmp_path: Path) -> N
     assert done.returncode != 0
     assert "not sent to everybody" in done.stderr
     assert list(tmp_path.iterdir())
+
+
+def test_other_days_than_those_of_the_policy_are_not_taken_because_its_file_has_a_fault(
+    folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    (tmp_path / "configurations.yaml").write_text("automatic: {due_days: 5, scop: env=prod}\n")
+    words = ("compliance-report", "2026-11", "--records", f"sqlite:///{folder / 'records.db'}", "--to", "out")
+    done = run(tmp_path, *words)
+    assert done.returncode == 2
+    assert "configurations.yaml:1: automatic.scop: unknown key 'scop'" in done.stderr
+    assert not (tmp_path / "out").exists()
+    assert run(tmp_path, *words, "--sla-days", "critical=7").returncode == 0  # needs no policy

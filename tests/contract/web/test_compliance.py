@@ -100,3 +100,10 @@ def test_a_document_is_computed_once_in_some_minutes(site: Site, monkeypatch: py
     for _ in range(3):
         site.get("/compliance?month=2026-11")
     assert made == ["2026-11"]
+
+
+def test_what_can_not_be_read_is_said_because_the_policy_sets_the_days(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "configurations").mkdir()
+    (tmp_path / "configurations/automatic.yaml").write_text("automatic: {due_days: 5, scop: env=prod}\n")
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as other:
+        assert "automatic.scop: unknown key" in other.get("/compliance").text
