@@ -151,7 +151,9 @@ def _render(
         version=compute_list_version(found, now),
         page=lines,
         waves=_group_by_wave(rows) if order == "wave" else [WavePart(None, is_canary=False, rows=rows)],
-        timeline=build_run_timeline(run, lines.items, details, found.parts.waves if found.parts else (), now),
+        timeline=build_run_timeline(
+            run, lines.items, details, found.parts.waves if found.parts else (), head.zone, now
+        ),
         groups=groups[:MAX_GROUPS],
         groups_left_out=len(groups) - MAX_GROUPS,
         hooks=[each for each in hooks if each.hook.place not in MACHINE_PLACES][:MAX_HOOKS],

@@ -148,9 +148,14 @@ def _build_update(result: UpdateResult, state: str = "") -> UpdateLine:
 
 
 def build_run_timeline(
-    run: RunInfo, lines: Sequence[MachineLine], details: dict[str, MachineDetails], waves: Sequence[Wave], now: datetime
+    run: RunInfo,
+    lines: Sequence[MachineLine],
+    details: dict[str, MachineDetails],
+    waves: Sequence[Wave],
+    zone: str,
+    now: datetime,
 ) -> Timeline | None:
-    """Return the timeline of some machines. A machine in progress has its steps so far. Pure."""
+    """Return the timeline of some machines, in a zone. A machine in progress has its steps so far. Pure."""
     names = {line.name for line in lines}
     outcomes = tuple(_iterate_outcomes(run, lines, details, now))
     shown = tuple(replace(wave, machines=tuple(name for name in wave.machines if name in names)) for wave in waves)
@@ -158,8 +163,7 @@ def build_run_timeline(
     report = RunReport(run, outcomes, tuple(wave for wave in shown if wave.machines), plans)
     if run.kind != "plan" and not any(each.steps for each in outcomes):
         return None
-    zone = load_zone_or_utc(run.window.zone if run.window else "UTC")
-    return build_timeline(report, zone, now=now, limit=len(names))
+    return build_timeline(report, load_zone_or_utc(zone), now=now, limit=len(names))
 
 
 def _iterate_outcomes(
