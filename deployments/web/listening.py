@@ -8,7 +8,9 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
+from deployments.web.access.hosts import find_host
 from deployments.web.access.network import parse_address, parse_networks
 from deployments.web.access.roles import Role
 from deployments.web.settings import WebSettings
@@ -18,6 +20,7 @@ from tasks.errors import CannotRun, RequestError
 
 _HEADER: Final = re.compile(r"[A-Za-z0-9-]{1,64}")
 _TAKEN_HEADERS: Final = frozenset({"authorization", "cookie", "host", "origin", "x-forwarded-for"})
+_FIRST_COMMON_PORT: Final = 1024
 _PLAIN_PORT: Final = 80
 _TLS_PORT: Final = 443
 
@@ -30,7 +33,7 @@ def check_settings(settings: WebSettings) -> None:
         CannotRun: the certificate or the key can't be used.
     """
     parse_networks(settings.trusted_proxies)
-    parse_web_url(settings.public_url, "--public-url")
+    _check_names(settings)
     parse_web_url(settings.prefect_url, "--prefect-url")
     try:
         validate_zone(settings.zone)
@@ -46,6 +49,26 @@ def check_settings(settings: WebSettings) -> None:
         hint="Give --tls-cert and --tls-key, or a proxy with TLS and --trusted-proxy, or --no-tls if nobody else is on "
         "this network.",
     )
+
+
+def _check_names(settings: WebSettings) -> None:
+    if not settings.host.strip() or "[" in settings.host:
+        raise RequestError(
+            f"--host {settings.host!r} is no address",
+            hint="Give one without brackets: 127.0.0.1, ::1, or 0.0.0.0 for all.",
+        )
+    parse_web_url(settings.public_url, "--public-url")
+    if urlsplit(settings.public_url).path:
+        raise RequestError(
+            f"--public-url {settings.public_url}: these pages can't be below a path, because their links begin at /",
+            hint="Give them a name or a port of their own at the proxy.",
+        )
+    for name in settings.allowed_hosts:
+        if find_host(name) != name.strip(".").lower():
+            raise RequestError(
+                f"--allow-host {name!r} is no name",
+                hint="Give it without http:// and without a port: fleet.example.org",
+            )
 
 
 def _check_proxy(settings: WebSettings) -> None:
@@ -98,18 +121,33 @@ def open_listener(settings: WebSettings) -> Iterator[socket.socket]:
         CannotRun: it can't: the port is used, or the address is not of this machine.
     """
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = parse_address(settings.host)
+    is_all = family == socket.AF_INET6 and address is not None and address.is_unspecified
     try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=512)
+        listener = socket.create_server(
+            (settings.host, settings.port),
+            family=family,
+            backlog=512,
+            dualstack_ipv6=is_all and socket.has_dualstack_ipv6(),  # "::" is every address, also of IPv4
+        )
     except OSError as error:
-        is_used = error.errno == errno.EADDRINUSE
-        is_name = isinstance(error, socket.gaierror)
-        said = "the name is not known" if is_name else os.strerror(error.errno or 0)
-        if is_used:
-            said = "the port is used by another process"
-        hint = "Choose another --port, or end that process." if is_used else "Give an address of this machine: --host"
+        said, hint = _explain(error, settings.port)
         raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {said}", hint=hint) from error
     with listener:
         yield listener
+
+
+def _explain(error: OSError, port: int) -> tuple[str, str]:
+    """Return why nothing can listen there, and the remedy."""
+    number = error.errno or 0
+    if number == errno.EADDRINUSE:
+        return "the port is used by another process", "Choose another --port, or end that process."
+    if number == errno.EACCES and port < _FIRST_COMMON_PORT:
+        remedy = f"Choose a --port of {_FIRST_COMMON_PORT} or more, with a proxy before it."
+        return f"only root may use ports below {_FIRST_COMMON_PORT}", remedy
+    # create_server keeps the number of a failed look-up, and loses its class. These numbers are below 0.
+    said = "the name is not known" if number < 0 else os.strerror(number)
+    return said, "Give an address of this machine: --host"
 
 
 def describe_address(settings: WebSettings, listener: socket.socket) -> str:

@@ -20,7 +20,7 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: the settings.
-        announce: is called with the address, once it listens.
+        announce: is called with the address and the name of the records, once it listens.
 
     Raises:
         RequestError: a setting is wrong, or would let strangers in.
@@ -33,7 +33,8 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
         context.fleet.warm_up()
         context.pending.warm_up()
         server = build_server(context)
-        announce(describe_address(settings, listener))  # who connects from now on is answered
+        found = records.database.display_name
+        announce(f"{describe_address(settings, listener)} (records: {found})")  # who connects from now on is answered
         server.run(sockets=[listener])
 
 

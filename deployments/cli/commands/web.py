@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from deployments.cli.commands.automatic import ConfigurationsOption
 from flows.cli.app import InventoryOption, RecordsOption, app, parse_path
 
 web_app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="Serve the pages over the records.")
@@ -23,9 +24,7 @@ def serve_pages(
     port: Annotated[
         int, typer.Option("--port", envvar="FLEETPATCH_WEB_PORT", min=0, max=65535, help="0: any free one.")
     ] = 4280,
-    config: Annotated[
-        Path | None, typer.Option("--config", "-c", metavar="PATH", parser=parse_path, help="Configurations.")
-    ] = None,
+    config: ConfigurationsOption = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     fleet: Annotated[
@@ -163,7 +162,7 @@ def serve_pages(
         proxy_roles=tuple(proxy_role or ("view",)),
         allowed_hosts=tuple(allow_host or ()),
     )
-    serve(settings, lambda address: print_to_stderr(f"fleetpatch web: {address}"))
+    serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}"))
 
 
 def _refuse_options(context: typer.Context) -> None:

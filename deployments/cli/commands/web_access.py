@@ -31,7 +31,10 @@ def add_token(
     with open_records(records) as database:
         token, text = create_access_token(database, name, role or ["view"], days)
     roles = ", ".join(token.roles)
-    print_to_stderr(f"{token.name} may {roles}. The token is shown only now:")
+    print_to_stderr(
+        f"{token.name} may {roles}. Only pages over these records accept it: {database.database.display_name}"
+    )
+    print_to_stderr("The token is shown only now:")
     sys.stdout.write(text + "\n")
 
 

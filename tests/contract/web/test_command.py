@@ -57,6 +57,7 @@ def wait_for_address(process: "subprocess.Popen[bytes]", log: Path) -> str:
 def test_it_prints_its_address_and_ends_at_once_with_an_open_stream(tmp_path: Path) -> None:
     with serve(tmp_path) as (process, address), httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
         assert client.get("/health").json() == {"status": "ok"}
+        assert f"fleetpatch web: {address} (records: {tmp_path}/records.db)" in (tmp_path / "log").read_text()
         with client.stream("GET", "/live/runs") as stream:
             assert stream.status_code == 200
             lines = stream.iter_lines()
@@ -88,6 +89,15 @@ class TestWhatIsRefused:
             (["--host", "0.0.0.0"], "other machines could connect"),
             (["--host", "0.0.0.0", "--public-url", "https://fleet.example.org"], "other machines could connect"),
             (["--host", "192.0.2.1", "--no-tls"], "can't listen on 192.0.2.1"),
+            (
+                ["--host", "nowhere.invalid", "--no-tls"],
+                "can't listen on nowhere.invalid port 0: the name is not known",
+            ),
+            (["--host", "[::1]"], "--host '[::1]' is no address"),
+            (["--host", ""], "--host '' is no address"),
+            (["--public-url", "https://example.org/fleet"], "these pages can't be below a path"),
+            (["--allow-host", "https://fleet.example.org"], "--allow-host 'https://fleet.example.org' is no name"),
+            (["--allow-host", "fleet.example.org:8443"], "--allow-host 'fleet.example.org:8443' is no name"),
             (["--trusted-proxy", "10.0.0.0/33"], "--trusted-proxy '10.0.0.0/33' is not a network"),
             (["--trusted-proxy", "proxy.example.org"], "is not a network"),
             (["--user-header", "X-User"], "--user-header needs --trusted-proxy"),
@@ -130,6 +140,7 @@ class TestTokens:
         assert token.startswith("fp_")
         assert len(token) == 46
         assert "anna may view, approve, run." in made.stderr
+        assert f"Only pages over these records accept it: {tmp_path}/records.db" in made.stderr
         listed = run(tmp_path, "web", "token", "list")
         assert "anna  view, approve, run" in listed.stdout
         assert token not in listed.stdout + run(tmp_path, "web", "token", "list", "--json").stdout
