@@ -132,6 +132,19 @@ def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None
     assert web["environment"]["FLEETPATCH_RECORDS_URL"] == SERVICES["worker"]["environment"]["FLEETPATCH_RECORDS_URL"]
 
 
+def test_messages_of_workers_have_the_links_of_the_pages_and_of_prefect() -> None:
+    for name in ("worker", "serve"):
+        assert SERVICES[name]["environment"]["FLEETPATCH_WEB_URL"] == "${FLEETPATCH_WEB_URL:-}"
+        assert SERVICES[name]["environment"]["PREFECT_UI_URL"] == "${FLEETPATCH_PUBLIC_URL:-}"
+    assert "--public-url ${FLEETPATCH_WEB_URL:-" in SERVICES["web"]["command"]
+    assert "--public-url ${FLEETPATCH_PUBLIC_URL:-" in SERVICES["server"]["command"]
+
+
+def test_single_sign_on_is_set_from_the_env_file() -> None:
+    for name in ("TRUSTED_PROXY", "USER_HEADER", "ROLES_HEADER"):  # empty is as not set
+        assert SERVICES["web"]["environment"][f"FLEETPATCH_WEB_{name}"] == f"${{FLEETPATCH_WEB_{name}:-}}"
+
+
 @pytest.mark.parametrize("name", ["worker", "serve"])
 def test_workers_in_compose_have_the_tables_settings(name: str) -> None:
     environment = SERVICES[name]["environment"]
