@@ -49,6 +49,8 @@ class SecurityHeaders:
                     headers.setdefault(name, value)
                 is_static = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
+                if message["status"] == 500:
+                    headers["Connection"] = "close"  # uvicorn closes it after an exception, and would not say so
             await send(message)
 
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)

@@ -66,8 +66,9 @@ def request_(tmp_path: Path, url: str) -> AutomaticRequest:
         for name in NAMES:
             state = make_package_state(updates=(make_update(name=f"p-{tmp_path.parent.name}"),))
             records.save(make_assessment(machine=name, at=now, run_id="a", packages=state))
+    begun = f"{now - timedelta(hours=2):%H:%M}"  # for 24 hours: at any time of day, enough of them is left
     return AutomaticRequest.model_validate(
-        {"inventory": tmp_path / "fleet.yaml", "off_peak": {"start": "00:00", "end": "00:00"}}
+        {"inventory": tmp_path / "fleet.yaml", "off_peak": {"start": begun, "end": begun}}
     )
 
 

@@ -162,7 +162,7 @@ def serve_pages(
         proxy_roles=tuple(proxy_role or ("view",)),
         allowed_hosts=tuple(allow_host or ()),
     )
-    serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}"))
+    serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}", wraps=False))
 
 
 def _refuse_options(context: typer.Context) -> None:

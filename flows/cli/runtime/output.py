@@ -164,9 +164,14 @@ def print_to_stdout(*lines: RenderableType) -> None:
         get_stdout_console().print(Text(line) if isinstance(line, str) else line)
 
 
-def print_to_stderr(line: RenderableType) -> None:
-    """Print something that is not a result."""
-    get_stderr_console().print(Text(line) if isinstance(line, str) else line)
+def print_to_stderr(line: RenderableType, *, wraps: bool = True) -> None:
+    """Print something that is not a result.
+
+    Args:
+        line: the text, or what rich can draw.
+        wraps: whether a long line is broken at words. One with an address or a path must not be: people copy it.
+    """
+    get_stderr_console().print(Text(line) if isinstance(line, str) else line, soft_wrap=not wraps)
 
 
 def print_unwrapped(line: str) -> None:

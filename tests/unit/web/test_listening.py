@@ -19,6 +19,14 @@ def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
                 pass
 
 
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with open_listener(WebSettings(port=0)) as listener:
+        with socket.create_connection(listener.getsockname(), timeout=10):
+            accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 @pytest.mark.parametrize(
     ("number", "said", "remedy"),
     [
