@@ -1,7 +1,7 @@
 """Which machines a scope selects now, before a run starts. Pure."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 from deployments.web.fleet.machine_list import build_entry
@@ -27,6 +27,7 @@ class ScopePreview:
         unassessed: how many of those have no answer that counts.
         digest: of the names of all machines that fleetpatch may patch; "" if they are not known.
         error: why nothing is selected, or "".
+        problems: what could not be read, or is old: the run may find other machines.
     """
 
     total: int = 0
@@ -38,6 +39,7 @@ class ScopePreview:
     digest: str = ""
     error: str = ""
     hint: str = ""
+    problems: tuple[str, ...] = ()
 
     @property
     def patchable(self) -> int:
@@ -53,6 +55,10 @@ def preview_scope(snapshot: FleetSnapshot, scope: str, only: Sequence[str] = ())
         scope: the scope.
         only: of the scope, only these machines; empty: all.
     """
+    return replace(_select(snapshot, scope, only), problems=snapshot.problems)
+
+
+def _select(snapshot: FleetSnapshot, scope: str, only: Sequence[str]) -> ScopePreview:
     if snapshot.inventory is None:
         return ScopePreview(error="The inventory can't be read here", hint="The run reads its own when it starts.")
     try:

@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
 
@@ -12,6 +13,7 @@ from deployments.web.fleet.snapshot import FleetSnapshot, FleetWindows, build_sn
 from deployments.web.fleet.sources import FleetSources, SourceReader
 from deployments.web.fleet.trends import TrendsReader
 from deployments.web.settings import WebSettings
+from tasks.errors import FleetpatchError
 from tasks.protocols.clock import Clock
 from tasks.records.queries.fleet.machine_states import (
     ChangeMarker,
@@ -24,6 +26,7 @@ from tasks.records.queries.fleet.machine_states import (
 from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
 from tasks.records.queries.fleet.trends import DayTotals
 from tasks.records.storage.database import Database
+from tasks.reporting.formatting import format_known_duration
 
 logger = logging.getLogger(__name__)
 
@@ -33,15 +36,21 @@ WAIT_SECONDS: Final = 0.15
 """How long a request waits for news. A large fleet takes longer: the next request shows it."""
 ACT_WAIT_SECONDS: Final = 10.0
 """How long a request that does something waits for news."""
+OLD_AGE: Final = timedelta(seconds=30)
+"""What was not looked at for longer may be of yesterday: then every request waits for news, or says the age."""
+OLD_WAIT_SECONDS: Final = 15.0
+"""How long a request waits for news if the snapshot is old."""
 WINDOWS_AGE: Final = timedelta(minutes=1)
 FULL_READ_SECONDS: Final = 300.0
 """How often the states of all machines are read again, not only of those with new assessments."""
+_UNEXPECTED: Final = ("it can't be read", "The log of fleetpatch web says why.")
 
 
 class FleetReader:
     """Reads only what has changed. All threads may share it.
 
-    The first request builds the snapshot. Later ones have it built in the background, and wait a moment for it.
+    The first request builds the snapshot. Later ones have it built in the background, and wait a moment for it; longer
+    if nobody has looked for a while. What is old all the same says so in its problems.
     """
 
     def __init__(self, settings: WebSettings, database: Database, clock: Clock) -> None:
@@ -60,12 +69,14 @@ class FleetReader:
         self._windows: FleetWindows | None = None
         self._windows_of: FleetSources | None = None
         self._looked_at = self._read_all_at = 0.0
+        self._true_at = clock.now()
+        self._failure = ""
 
     def read(self, wait_seconds: float = WAIT_SECONDS) -> FleetSnapshot:
-        """Return the fleet.
+        """Return the fleet. If it is not known how it is now, its problems say how old it is.
 
         Args:
-            wait_seconds: how long to wait for news. Nobody may have looked for hours, so an act waits longer.
+            wait_seconds: how long to wait for news; at least OLD_WAIT_SECONDS if nobody has looked for OLD_AGE.
 
         Raises:
             RecordsError: the records can't be read.
@@ -75,9 +86,12 @@ class FleetReader:
                 if self._snapshot is None:
                     self._build()
         elif not self._is_current():
-            self._start_build().wait(wait_seconds)
-        assert self._snapshot is not None  # noqa: S101 - for the type checker
-        return self._snapshot
+            self._start_build().wait(max(wait_seconds, OLD_WAIT_SECONDS) if self._is_old() else wait_seconds)
+        snapshot = self._snapshot
+        assert snapshot is not None  # noqa: S101 - for the type checker
+        if not self._is_old():
+            return snapshot
+        return replace(snapshot, problems=(self._describe_age(), *snapshot.problems))
 
     def read_trends(self, days: int) -> dict[date, DayTotals]:
         """Return the fleet on each of the last days, oldest first. Today is the last one.
@@ -104,6 +118,15 @@ class FleetReader:
             return False
         return read_change_marker(self._database) == self._marker
 
+    def _is_old(self) -> bool:
+        return not timedelta(0) <= self._clock.now() - self._true_at <= OLD_AGE
+
+    def _describe_age(self) -> str:
+        at, seconds = self._true_at, (self._clock.now() - self._true_at).total_seconds()
+        text = f"The fleet is shown as it was at {at.astimezone(UTC):%d %b %Y %H:%M:%S} UTC"
+        text += f", {format_known_duration(seconds)} ago" if seconds > 0 else ""
+        return f"{text}: {self._failure or 'it takes long to read it. Load the page again.'}"
+
     def _are_windows_old(self, now: datetime) -> bool:
         return self._windows is None or not timedelta(0) <= now - self._windows.at < WINDOWS_AGE
 
@@ -121,8 +144,10 @@ class FleetReader:
         try:
             with self._building:
                 self._build()
-        except Exception:
-            # Pages show the last snapshot. A request fails by itself if the records can't be read.
+        except Exception as error:
+            # Pages show the last snapshot, and say how old it is.
+            said = (error.message, error.hint) if isinstance(error, FleetpatchError) else _UNEXPECTED
+            self._failure = "\n    ".join(filter(None, said))
             logger.exception("the state of the fleet can't be read")
         finally:
             done.set()
@@ -132,15 +157,18 @@ class FleetReader:
         sources = self._sources.read(now)
         marker = read_change_marker(self._database)
         is_new = self._read_records(marker)
-        if self._windows is None or self._windows_of is not sources or self._are_windows_old(now):
-            self._windows, self._windows_of, is_new = find_windows(sources.zone_schedules, now), sources, True
+        windows = self._windows
+        if windows is None or self._windows_of is not sources or self._are_windows_old(now):
+            windows, is_new = find_windows(sources.zone_schedules, now), True
         if is_new or self._snapshot is None:
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
                 (marker.assessment, sources), lambda: find_oldest_update(self._database, names.__contains__)
             )
-            self._snapshot = build_snapshot(sources, self._windows, self._states, self._last_runs, oldest, now)
-        self._marker, self._looked_at = marker, looked_at
+            self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now)
+        # Last, and all at once: what fails half-way is done again.
+        self._windows, self._windows_of = windows, sources
+        self._marker, self._looked_at, self._true_at, self._failure = marker, looked_at, now, ""
 
     def _read_records(self, marker: ChangeMarker) -> bool:
         """Read what has changed. Return whether anything may have."""

@@ -50,6 +50,7 @@ class SourceReader:
         self._settings = settings
         self._stamp: Stamp = frozenset()
         self._inventory_paths: tuple[Path, ...] = ()
+        self._named_inventories: dict[Path, Inventory] = {}
         self._read_at = 0.0
         self._day: date | None = None
         self._sources = FleetSources()
@@ -81,18 +82,19 @@ class SourceReader:
 
     def _load(self, today: date) -> FleetSources:
         problems: list[str] = []
-        inventory = self._load_inventory(problems) or self._sources.inventory
+        inventory = self._load_inventory(problems)
         configurations = self._load_configurations(today, problems)
         inventories = self._load_inventories(configurations, inventory, problems)
         schedules = build_zone_schedules(configurations, inventories) if configurations is not None else ()
         return FleetSources(inventory, configurations, schedules, _list_configurations(schedules), tuple(problems))
 
     def _load_inventory(self, problems: list[str]) -> Inventory | None:
+        last = self._sources.inventory
         try:
             return load_inventory(find_inventory(self._settings.inventory))
         except FleetpatchError as error:
-            problems.append(_describe("inventory", error))
-            return None
+            problems.append(_describe("inventory", error, is_kept=last is not None))
+            return last
 
     def _load_configurations(self, today: date, problems: list[str]) -> Configurations | None:
         last = self._sources.configurations
@@ -102,7 +104,7 @@ class SourceReader:
             if last is not None or not isinstance(
                 error, NoConfigurations
             ):  # who has none, and wants none, has no problem
-                problems.append(_describe("configurations", error))
+                problems.append(_describe("configurations", error, is_kept=last is not None))
             return last
 
     def _load_inventories(
@@ -119,13 +121,18 @@ class SourceReader:
                 loaded.by_path[path] = load_inventory(path)
             except FleetpatchError as error:
                 loaded.errors[path] = error
-                problems.append(_describe("inventory of a configuration", error))
+                last = self._named_inventories.get(path)
+                problems.append(_describe("inventory of a configuration", error, is_kept=last is not None))
+                if last is not None:
+                    loaded.by_path[path] = last
+        self._named_inventories = {path: each for path, each in loaded.by_path.items() if path is not None}
         return loaded
 
 
-def _describe(what: str, error: FleetpatchError) -> str:
+def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
     """Return an error with its remedy, on lines of its own as in an error of several faults."""
-    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "")
+    kept = "\n    What was read before the fault stays in use." if is_kept else ""
+    return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + kept
 
 
 def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:

@@ -63,3 +63,14 @@ def test_configurations_that_have_gone_are_a_problem_and_the_last_ones_stay(plac
     (place / "configurations.yaml").unlink()
     assert "configurations: there are no configurations" in read_problems(reader)
     assert [each.configuration.name for each in reader.read(NOW).zone_schedules] == ["weekly"]
+
+
+def test_the_last_good_inventory_of_a_configuration_stays_in_use(place: Path) -> None:
+    (place / "fleet.yaml").write_text(FLEET)
+    (place / "other.yaml").write_text(FLEET.replace("web-1", "other-1"))
+    (place / "configurations.yaml").write_text(WEEKLY.replace("zone: UTC", "zone: machine") + "inventory: other.yaml\n")
+    reader = SourceReader(WebSettings())
+    assert [each.machines for each in reader.read(NOW).zone_schedules] == [("other-1",)]
+    (place / "other.yaml").write_text("machines: [{name: other-1,")
+    assert "What was read before the fault stays in use." in read_problems(reader)
+    assert [each.machines for each in reader.read(NOW).zone_schedules] == [("other-1",)]
