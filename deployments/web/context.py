@@ -14,6 +14,7 @@ from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
 from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.access_tokens import TokenUses
 from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
@@ -59,6 +60,11 @@ class WebContext:
     def refusals(self) -> FailureLimiter:
         """Counts the refused requests of strangers that stand in the audit log."""
         return FailureLimiter(most=MAX_STRANGERS_REFUSALS)
+
+    @cached_property
+    def token_uses(self) -> TokenUses:
+        """Stores the last use of access tokens."""
+        return TokenUses(self.records.database)
 
     @cached_property
     def fleet(self) -> FleetReader:

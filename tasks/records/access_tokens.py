@@ -4,6 +4,7 @@ No token and no cookie is stored, only their SHA-256 digests. All threads of a p
 """
 
 import logging
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -39,6 +40,10 @@ class AccessToken:
     created_at: datetime
     expires_at: datetime | None = None
     used_at: datetime | None = None
+
+    def has_expired(self, now: datetime) -> bool:
+        """Return whether its end has come."""
+        return self.expires_at is not None and self.expires_at <= now
 
 
 class SqlAccessTokens:
@@ -83,11 +88,11 @@ class SqlAccessTokens:
             return [_build(row) for row in connection.execute(select(access_tokens).order_by(access_tokens.c.name))]
 
     def find_by_token(self, digest: str, now: datetime) -> AccessToken | None:
-        """Return the token with this digest, if it has not expired, and store its use."""
+        """Return the token with this digest, if it has not expired."""
         return self._find(select(access_tokens).where(access_tokens.c.digest == digest), now)
 
     def find_by_session(self, digest: str, now: datetime) -> AccessToken | None:
-        """Return the token of a session, if neither has expired, and store its use."""
+        """Return the token of a session, if neither has expired."""
         query = (
             select(access_tokens)
             .join(web_sessions, web_sessions.c.name == access_tokens.c.name)
@@ -111,18 +116,59 @@ class SqlAccessTokens:
         with self._database.begin_read("read an access token") as connection:
             row = connection.execute(query).first()
         token = _build(row) if row is not None else None
-        if token is None or (token.expires_at is not None and token.expires_at <= now):
-            return None
-        if token.used_at is None or now - token.used_at >= USE_INTERVAL:
-            self._store_use(token.name, now)
-        return token
+        return None if token is None or token.has_expired(now) else token
 
-    def _store_use(self, name: str, now: datetime) -> None:
-        try:
-            with self._database.begin_write("store the use of an access token") as connection:
-                connection.execute(update(access_tokens).where(access_tokens.c.name == name).values(used_at=now))
-        except RecordsError as error:  # who may look is known: a database that is busy must not hide the pages
-            logger.warning("the last use of the access token %s is not stored: %s", name, error)
+    def store_use(self, name: str, at: datetime) -> None:
+        """Store the last use of a token.
+
+        Raises:
+            RecordsError: the records can't be written.
+        """
+        with self._database.begin_write("store the use of an access token") as connection:
+            connection.execute(update(access_tokens).where(access_tokens.c.name == name).values(used_at=at))
+
+
+class TokenUses:
+    """Stores the last use of tokens in the background: who may look is known, and waits for no other writer.
+
+    A use that can't be stored is lost. All threads of a process may share an object.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._tokens = SqlAccessTokens(database)
+        self._lock = threading.Lock()
+        self._noted: dict[str, datetime] = {}
+        self._waiting: dict[str, datetime] = {}
+        self._writer: threading.Thread | None = None
+
+    def note(self, token: AccessToken, now: datetime) -> None:
+        """Have the use of a token stored, unless one of the last minute is or will be."""
+        with self._lock:
+            known = [each for each in (token.used_at, self._noted.get(token.name)) if each is not None]
+            if known and now - max(known) < USE_INTERVAL:
+                return
+            self._noted[token.name] = self._waiting[token.name] = now
+            if self._writer is None or not self._writer.is_alive():
+                self._writer = threading.Thread(target=self._write, name="token uses", daemon=True)
+                self._writer.start()
+
+    def wait(self, seconds: float) -> None:
+        """Wait until all uses are stored or lost, but not longer."""
+        writer = self._writer
+        if writer is not None:
+            writer.join(seconds)
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._writer = None
+                    return
+                name, at = self._waiting.popitem()
+            try:
+                self._tokens.store_use(name, at)
+            except RecordsError as error:
+                logger.warning("the last use of the access token %s is not stored: %s", name, error)
 
 
 def _build(row: Any) -> AccessToken:  # noqa: ANN401 - SQLAlchemy's row

@@ -43,15 +43,16 @@ def list_tokens(records: RecordsOption = None, as_json: JsonOption = False) -> N
     """Show the access tokens: names, roles and times, never the tokens."""
     from deployments.cli.views.web_access import build_tokens_json, print_tokens
     from flows.cli.runtime.output import print_json
+    from tasks.protocols.clock import SystemClock
     from tasks.records.access_tokens import SqlAccessTokens
     from tasks.records.setup import open_records
 
     with open_records(records) as database:
-        tokens = SqlAccessTokens(database.database).list_tokens()
+        tokens, now = SqlAccessTokens(database.database).list_tokens(), SystemClock().now()
     if as_json:
-        print_json(build_tokens_json(tokens))
+        print_json(build_tokens_json(tokens, now))
     else:
-        print_tokens(tokens)
+        print_tokens(tokens, now)
 
 
 @token_app.command("remove")

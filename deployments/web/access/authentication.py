@@ -1,6 +1,7 @@
 """Finds out who makes a request: by a token, a session, or what a trusted proxy says."""
 
 import base64
+from datetime import datetime
 from typing import Final
 
 from fastapi import HTTPException, Request
@@ -126,11 +127,20 @@ def find_token(context: WebContext, text: str) -> AccessToken | None:
     """Return the access token of a text, if it is valid now."""
     if not is_token(text):
         return None
-    return SqlAccessTokens(context.records.database).find_by_token(digest_secret(text), context.clock.now())
+    now = context.clock.now()
+    return _note_use(context, SqlAccessTokens(context.records.database).find_by_token(digest_secret(text), now), now)
 
 
 def _find_session(context: WebContext, session: str) -> AccessToken | None:
-    return SqlAccessTokens(context.records.database).find_by_session(digest_secret(session), context.clock.now())
+    now = context.clock.now()
+    found = SqlAccessTokens(context.records.database).find_by_session(digest_secret(session), now)
+    return _note_use(context, found, now)
+
+
+def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> AccessToken | None:
+    if token is not None:
+        context.token_uses.note(token, now)
+    return token
 
 
 def _list_roles(token: AccessToken) -> frozenset[Role]:

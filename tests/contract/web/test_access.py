@@ -1,7 +1,10 @@
 """Who may look and act: tokens, sessions, the proxy's users, and what the audit log says."""
 
 import base64
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +74,23 @@ class TestLogin:
         assert browser.get("/").status_code == 200
         clock.advance(1)
         assert browser.get("/").status_code == 303
+
+    def test_who_looks_waits_for_no_writer_and_the_use_is_stored_later(
+        self, site: Site, clock: FakeClock, tmp_path: Path
+    ) -> None:
+        browser = log_in(site, "anna")
+        tokens, before = SqlAccessTokens(site.records.database), clock.now()
+        with closing(sqlite3.connect(tmp_path / "records.db", isolation_level=None)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            clock.advance(90)
+            began = time.monotonic()
+            for path in ("/machines", "/", "/machines"):
+                assert browser.get(path).status_code == 200
+            assert time.monotonic() - began < 15  # a write would wait for 30 s
+            assert tokens.list_tokens()[0].used_at == before
+            writer.execute("ROLLBACK")
+        site.context.token_uses.wait(60)
+        assert tokens.list_tokens()[0].used_at == clock.now()
 
     def test_a_removed_token_ends_its_sessions_at_once(self, site: Site) -> None:
         browser = log_in(site, "anna")

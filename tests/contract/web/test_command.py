@@ -1,5 +1,6 @@
 """`fleetpatch web` as a process: what it prints, its options, TLS, and how it ends."""
 
+import json
 import os
 import signal
 import socket
@@ -9,12 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from subprocess import CompletedProcess
 
 import httpx
 import pytest
 
+from tasks.records.access_tokens import AccessToken, SqlAccessTokens
+from tasks.records.setup import open_records
 from tests.ci.tree import TOP
 from tests.support.certificate import write_certificate
 from tests.support.command import run_command
@@ -145,6 +149,17 @@ class TestTokens:
         assert "anna  view, approve, run" in listed.stdout
         assert token not in listed.stdout + run(tmp_path, "web", "token", "list", "--json").stdout
         assert token.encode() not in b"".join(each.read_bytes() for each in tmp_path.glob("records.db*"))
+
+    def test_an_expired_token_is_marked(self, tmp_path: Path) -> None:
+        yesterday = datetime.now(UTC) - timedelta(days=1)
+        with open_records(f"sqlite:///{tmp_path}/records.db") as records:
+            past = AccessToken("anna", ("view",), "root", yesterday, yesterday + timedelta(hours=1))
+            SqlAccessTokens(records.database).add(past, "a" * 64)
+        run(tmp_path, "web", "token", "add", "bert", "--days", "1")
+        listed = run(tmp_path, "web", "token", "list").stdout.splitlines()
+        assert [each.split()[0] for each in listed if "(expired)" in each] == ["anna"]
+        listed_json = json.loads(run(tmp_path, "web", "token", "list", "--json").stdout)
+        assert {each["name"]: each["is_expired"] for each in listed_json} == {"anna": True, "bert": False}
 
     def test_it_is_removed_by_name_and_the_audit_log_has_it(self, tmp_path: Path) -> None:
         run(tmp_path, "web", "token", "add", "anna")
