@@ -46,6 +46,16 @@ def build_zone_schedules(configurations: Configurations, inventories: Inventorie
     )
 
 
+def build_disabled_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
+    """Return the zone schedules of the disabled configurations: their windows don't open, but past ones did."""
+    return tuple(
+        zone_schedule
+        for one in configurations.all_configurations
+        if not one.is_enabled
+        for zone_schedule in _build_configuration_schedules(one, inventories)
+    )
+
+
 def _build_configuration_schedules(configuration: Configuration, inventories: Inventories) -> Iterator[ZoneSchedule]:
     by_zone: dict[str, list[str]] = {} if configuration.zone == MACHINE_ZONE else {configuration.zone: []}
     try:

@@ -159,7 +159,9 @@ def list_calendar(
     if since.tzinfo is None or until.tzinfo is None or not since < until <= since + timedelta(days=MAX_DAYS):
         raise HTTPException(400, f"since and until need an offset, and are at most {MAX_DAYS} days apart")
     results = read_window_results(context.records.database, since, until)
-    part = build_part(request, list_windows(context.fleet.read().zone_schedules, results, since, until, now), page)
+    fleet = context.fleet.read()
+    windows = list_windows(fleet.zone_schedules, results, since, until, now, fleet.disabled_schedules)
+    part = build_part(request, windows, page)
     items = [
         models.CalendarEntry(
             configuration=each.configuration,

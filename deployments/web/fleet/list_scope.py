@@ -17,7 +17,7 @@ _KEYS: Final = {"environment": "env", "location": "location", "owner": "owner"}
 
 def build_machine_scope(name: str, inventory: Inventory | None) -> str:
     """Return the scope of one machine; "" if there is none, because its name means something else in a scope."""
-    return _require_exact([f"name={name}"], {name}, inventory)
+    return find_exact_scope([f"name={name}"], {name}, inventory)
 
 
 def build_list_scope(filters: MachineFilters, entries: Sequence[MachineEntry], inventory: Inventory | None) -> str:
@@ -37,7 +37,7 @@ def build_list_scope(filters: MachineFilters, entries: Sequence[MachineEntry], i
     if not entries:
         return ""
     names = [each.name for each in entries]
-    return _require_exact([_write_terms(filters), f"name={'|'.join(names)}"], set(names), inventory)
+    return find_exact_scope([_write_terms(filters), f"name={'|'.join(names)}"], set(names), inventory)
 
 
 def _write_terms(filters: MachineFilters) -> str:
@@ -56,7 +56,7 @@ def _write_terms(filters: MachineFilters) -> str:
     return " or ".join(",".join([part, *terms]) for part in parts) if parts else ",".join(terms)
 
 
-def _require_exact(scopes: Sequence[str], names: set[str], inventory: Inventory | None) -> str:
+def find_exact_scope(scopes: Sequence[str], names: set[str], inventory: Inventory | None) -> str:
     """Return the first scope that selects just these machines: a name or a place may contain a mask, or a comma."""
     if inventory is None:
         return ""

@@ -61,6 +61,7 @@ class FleetSnapshot:
         inventory: None if it can't be read.
         configurations: None if there are none, or if they can't be read.
         zone_schedules: the windows of the enabled configurations.
+        disabled_schedules: those of the disabled ones, for their past.
         problems: what could not be read, for the pages.
         upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
@@ -74,6 +75,7 @@ class FleetSnapshot:
     problems: tuple[str, ...]
     upcoming: tuple[UpcomingWindow, ...] = ()
     oldest: OldUpdate | None = None
+    disabled_schedules: tuple[ZoneSchedule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,7 @@ def build_snapshot(
         problems=sources.problems,
         upcoming=windows.upcoming,
         oldest=oldest,
+        disabled_schedules=sources.disabled_schedules,
     )
 
 

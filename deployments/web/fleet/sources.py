@@ -11,7 +11,7 @@ from typing import Final
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 from deployments.configuration.model import Configurations
-from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
+from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
 from deployments.web.fleet.file_stamps import Stamp, read_stamp
 from deployments.web.settings import WebSettings
 from inventory.errors import FleetpatchError
@@ -32,6 +32,7 @@ class FleetSources:
         inventory: None if it could never be read.
         configurations: None if there are none, or if they could never be read.
         zone_schedules: the windows of the enabled configurations.
+        disabled_schedules: those of the disabled ones, for their past.
         configurations_by_machine: names of the configurations that select a machine.
         problems: what can't be read now, for the pages.
     """
@@ -41,6 +42,7 @@ class FleetSources:
     zone_schedules: tuple[ZoneSchedule, ...] = ()
     configurations_by_machine: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    disabled_schedules: tuple[ZoneSchedule, ...] = ()
 
 
 class SourceReader:
@@ -85,8 +87,12 @@ class SourceReader:
         inventory = self._load_inventory(problems)
         configurations = self._load_configurations(today, problems)
         inventories = self._load_inventories(configurations, inventory, problems)
-        schedules = build_zone_schedules(configurations, inventories) if configurations is not None else ()
-        return FleetSources(inventory, configurations, schedules, _list_configurations(schedules), tuple(problems))
+        if configurations is None:
+            return FleetSources(inventory, problems=tuple(problems))
+        schedules = build_zone_schedules(configurations, inventories)
+        disabled = build_disabled_schedules(configurations, inventories)
+        names = _list_configurations(schedules)
+        return FleetSources(inventory, configurations, schedules, names, tuple(problems), disabled)
 
     def _load_inventory(self, problems: list[str]) -> Inventory | None:
         last = self._sources.inventory

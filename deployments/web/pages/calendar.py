@@ -1,8 +1,9 @@
 """The calendar: the windows of one month, their freezes and overlaps, and what became of past ones."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
+from functools import partial
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
@@ -14,6 +15,7 @@ from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.rendering import render_page
+from deployments.web.windows.machines_link import find_window_scope
 from deployments.web.windows.month import CalendarDay, build_month, build_weeks, find_today, parse_month
 from deployments.web.windows.window_list import list_freezes, list_windows
 from tasks.errors import RequestError
@@ -36,9 +38,11 @@ def show_calendar(
     chosen_zone, problems = choose_zone(zone, context.settings.zone)
     today = find_today(now, chosen_zone)
     shown = build_month(parse_month(month, today), chosen_zone)
-    schedules = select_schedules(fleet, configuration)
+    schedules, disabled = (
+        select_schedules(listed, configuration) for listed in (fleet.zone_schedules, fleet.disabled_schedules)
+    )
     results = read_window_results(context.records.database, shown.since, shown.until)
-    windows = list_windows(schedules, results, shown.since, shown.until, now)
+    windows = list_windows(schedules, results, shown.since, shown.until, now, disabled)
     weeks = build_weeks(shown, windows, list_freezes(schedules, shown.since, shown.until), now)
     days = [each for week in weeks for each in week if each.is_in_month and (each.entries or each.freezes)]
     listed = _list_days(days, day, today)
@@ -55,8 +59,9 @@ def show_calendar(
         zone=chosen_zone,
         zones=_list_zones(fleet, context.settings.zone, chosen_zone),
         configuration=configuration,
-        configurations=sorted({each.configuration.name for each in fleet.zone_schedules}),
-        scopes={each.configuration.name: each.configuration.scope for each in schedules},
+        configurations=sorted({each.configuration.name for each in (*fleet.zone_schedules, *fleet.disabled_schedules)}),
+        has_enabled=bool(fleet.zone_schedules),
+        find_scope=partial(find_window_scope, [*schedules, *disabled], fleet.inventory),
         disabled=_list_disabled(fleet),
         overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
         total=sum(len(each.entries) for each in days),
@@ -81,9 +86,9 @@ def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:
     return "UTC", []
 
 
-def select_schedules(fleet: FleetSnapshot, configuration: str) -> tuple[ZoneSchedule, ...]:
+def select_schedules(schedules: Iterable[ZoneSchedule], configuration: str) -> tuple[ZoneSchedule, ...]:
     """Return the windows of one configuration; of all without a name."""
-    return tuple(each for each in fleet.zone_schedules if not configuration or each.configuration.name == configuration)
+    return tuple(each for each in schedules if not configuration or each.configuration.name == configuration)
 
 
 def _list_days(days: Sequence[CalendarDay], day: str, today: date) -> list[CalendarDay]:

@@ -42,9 +42,12 @@ def show_feed(request: Request, configuration: str = "", scope: str = "") -> Res
     if fleet.configurations is None and fleet.problems:
         raise HTTPException(503, "; ".join(fleet.problems))  # an empty calendar would say that there are no windows
     since, until = now - PAST, now + AHEAD
-    schedules = _narrow(select_schedules(fleet, configuration), fleet, scope)
+    schedules, disabled = (
+        _narrow(select_schedules(listed, configuration), fleet, scope)
+        for listed in (fleet.zone_schedules, fleet.disabled_schedules)
+    )
     results = read_window_results(context.records.database, since, until)
-    windows = list_windows(schedules, results, since, until, now)
+    windows = list_windows(schedules, results, since, until, now, disabled)
     if len(windows) > MAX_WINDOWS:
         raise HTTPException(413, f"{len(windows)} windows are too many for one feed: add ?configuration= or ?scope=")
     source = FeedSource(context.settings.fleet, _find_change(fleet, now), context.settings.public_url)

@@ -84,6 +84,7 @@ def list_windows(
     since: datetime,
     until: datetime,
     now: datetime,
+    disabled: Sequence[ZoneSchedule] = (),
 ) -> tuple[CalendarWindow, ...]:
     """Return the windows that open between two moments, in the order of their starts.
 
@@ -93,6 +94,7 @@ def list_windows(
         since: aware.
         until: aware, excluded.
         now: the present time.
+        disabled: the windows of disabled configurations: of these, the ones that became something.
     """
     by_key = {(each.configuration, each.starts_at): each for each in results}
     found: list[tuple[CalendarWindow, int]] = []
@@ -102,9 +104,20 @@ def list_windows(
             shown.add((window.configuration, window.start))
             found.append((window, number))
     marked = _mark_overlaps(found, tuple(zone_schedules), since, until)
-    names = {each.configuration.name for each in zone_schedules}
-    former = (build_former(each) for key, each in by_key.items() if key not in shown and each.configuration in names)
-    return tuple(sorted([*marked, *former], key=lambda each: (each.start, each.configuration, each.zone)))
+    past = [
+        window
+        for zone_schedule in disabled
+        for window in iterate_windows(zone_schedule, by_key, since, until, now)
+        if window.recorded_at is not None and (window.start <= now or window.kind is WindowKind.RUN)
+    ]
+    shown |= {(window.configuration, window.start) for window in past}
+    enabled, off = ({each.configuration.name for each in listed} for listed in (zone_schedules, disabled))
+    former = (
+        build_former(each)
+        for key, each in by_key.items()
+        if key not in shown and (each.configuration in enabled or (each.configuration in off and each.starts_at <= now))
+    )
+    return tuple(sorted([*marked, *past, *former], key=lambda each: (each.start, each.configuration, each.zone)))
 
 
 def iterate_windows(

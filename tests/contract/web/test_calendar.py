@@ -74,9 +74,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield served
 
 
-def claim(site: Site, starts_at: str, status: WindowStatus, reason: str = "", run_id: str = make.RUN_ID) -> None:
+def claim(site: Site, starts_at: str, status: WindowStatus, reason: str = "", configuration: str = "weekly") -> None:
     moment = datetime.fromisoformat(starts_at)
-    found = WindowClaim("weekly", moment, status, run_id, reason, NOW)
+    found = WindowClaim(configuration, moment, status, make.RUN_ID, reason, NOW)
     SqlWindowClaims(site.records.database).record_window_without_run(found)
 
 
@@ -183,6 +183,48 @@ class TestTheMonth:
     def test_a_window_that_the_configuration_no_longer_has_keeps_its_record(self, site: Site) -> None:
         claim(site, "2026-11-11T03:00:00+00:00", WindowStatus.MISSED, "the worker was down")
         assert day_of(site.get("/calendar?month=2026-11").text, 11) == "04:00 - weekly missed"
+
+    def test_a_disabled_configuration_keeps_its_past_and_opens_no_window(self, site: Site) -> None:
+        site.records.save(make.make_run(state=OperationState.FAILED))
+        claim(site, "2026-11-10T03:30:00+00:00", WindowStatus.CLAIMED, configuration="off")
+        claim(site, "2026-11-11T03:30:00+00:00", WindowStatus.MISSED, "no worker", configuration="off")
+        claim(
+            site, "2026-11-12T09:00:00+00:00", WindowStatus.MISSED, "no worker", configuration="off"
+        )  # before a change
+        claim(site, "2026-11-25T03:30:00+00:00", WindowStatus.CANCELLED, "by anna", configuration="off")
+        page = site.get("/calendar?month=2026-11&zone=UTC").text
+        assert day_of(page, 9) == ""
+        assert day_of(page, 10) == "03:30-05:30 5 off Failed 21:00-23:00 2 weekly no run recorded"
+        assert day_of(page, 11) == "03:30-05:30 5 off missed"
+        assert day_of(page, 12) == "09:00 - off missed"
+        assert day_of(page, 25) == ""
+        assert f'<a href="/runs/{make.RUN_ID}">off</a>' in page
+        assert "Disabled, so no window opens: off." in page
+        only = site.get("/calendar?month=2026-11&zone=UTC&configuration=off").text
+        assert "<option selected>off</option>" in only
+        assert day_of(only, 10) == "03:30-05:30 5 off Failed"
+        feed = Calendar.from_ical(site.get("/calendar.ics?configuration=off").content).walk("VEVENT")
+        assert len([each for each in feed if not is_freeze(each)]) == 3
+
+    def test_the_number_of_machines_leads_to_a_list_of_just_these(self, site: Site) -> None:
+        """The window of the machine in Tokyo was missed, those of the others were not noticed."""
+        claim(site, "2026-11-07T18:30:00+00:00", WindowStatus.MISSED, "no worker", configuration="branches")
+        page = site.get("/calendar?month=2026-11").text
+        links = re.findall(r'<a href="(/machines\?scope=[^"]*)">(\d+)</a>', page)
+        assert {int(count) for _, count in links} == {1, 2}
+        for link, count in links:
+            listed = site.get(link.replace("&amp;", "&")).text
+            assert listed.count('<th scope="row">') == int(count), link
+
+    def test_machines_of_another_inventory_lead_to_no_list_of_others(self, tmp_path: Path) -> None:
+        other = {"machines": [{"name": "web-1", "address": "192.0.2.9"}, {"name": "web-9", "address": "192.0.2.8"}]}
+        window = {"start": "2026-11-07 19:30", "length": "1h", "zone": "UTC", "recurrence": "1Day"}
+        write_fleet(tmp_path, [{"name": "far", "scope": "*", "inventory": "../far.yaml", "window": window}])
+        (tmp_path / "far.yaml").write_text(yaml.safe_dump(other))
+        with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
+            page = served.get("/calendar?month=2026-11").text
+        assert day_of(page, 7) == "19:30-20:30 2 far no run recorded"
+        assert "/machines?scope=" not in page
 
     def test_without_configurations_it_says_so(self, tmp_path: Path) -> None:
         with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
