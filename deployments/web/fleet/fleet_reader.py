@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -41,6 +42,10 @@ OLD_AGE: Final = timedelta(seconds=30)
 OLD_WAIT_SECONDS: Final = 15.0
 """How long a request waits for news if the snapshot is old."""
 WINDOWS_AGE: Final = timedelta(minutes=1)
+LATE_SECONDS: Final = 120.0
+"""How long after a higher number an assessment with a lower one may become visible: as long as a transaction takes."""
+LATE_NUMBERS: Final = 10_000
+"""How many numbers lower it may be, as far as that is not known by the time: a report stores a whole fleet at once."""
 FULL_READ_SECONDS: Final = 300.0
 """How often the states of all machines are read again, not only of those with new assessments."""
 _UNEXPECTED: Final = ("it can't be read", "The log of fleetpatch web says why.")
@@ -68,6 +73,8 @@ class FleetReader:
         self._last_runs: Mapping[str, LastRun] = {}
         self._windows: FleetWindows | None = None
         self._windows_of: FleetSources | None = None
+        self._numbers: deque[tuple[float, int]] = deque()
+        self._readings = 0
         self._looked_at = self._read_all_at = 0.0
         self._true_at = clock.now()
         self._failure = ""
@@ -99,8 +106,7 @@ class FleetReader:
         Raises:
             RecordsError: the records can't be read.
         """
-        marker = self._marker or read_change_marker(self._database)
-        return self._trends.read(self._clock.now().astimezone(UTC).date(), days, marker.assessment)
+        return self._trends.read(self._clock.now().astimezone(UTC).date(), days, self._readings)
 
     def warm_up(self) -> None:
         """Read everything that the first requests need, in the background."""
@@ -116,7 +122,8 @@ class FleetReader:
     def _is_current(self) -> bool:
         if time.monotonic() - self._looked_at > LOOK_SECONDS or self._are_windows_old(self._clock.now()):
             return False
-        return read_change_marker(self._database) == self._marker
+        marker = self._marker
+        return marker is not None and read_change_marker(self._database, marker.since) == marker
 
     def _is_old(self) -> bool:
         return not timedelta(0) <= self._clock.now() - self._true_at <= OLD_AGE
@@ -155,7 +162,10 @@ class FleetReader:
     def _build(self) -> None:
         now, looked_at = self._clock.now(), time.monotonic()
         sources = self._sources.read(now)
-        marker = read_change_marker(self._database)
+        # The one to keep is read first: what is stored between the two is read again the next time.
+        kept = read_change_marker(self._database, self._find_since(looked_at))
+        before = self._marker
+        marker = read_change_marker(self._database, before.since) if before is not None else kept
         is_new = self._read_records(marker)
         windows = self._windows
         if windows is None or self._windows_of is not sources or self._are_windows_old(now):
@@ -163,12 +173,26 @@ class FleetReader:
         if is_new or self._snapshot is None:
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
-                (marker.assessment, sources), lambda: find_oldest_update(self._database, names.__contains__)
+                (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)
             )
             self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now)
         # Last, and all at once: what fails half-way is done again.
         self._windows, self._windows_of = windows, sources
-        self._marker, self._looked_at, self._true_at, self._failure = marker, looked_at, now, ""
+        self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""
+
+    def _find_since(self, now: float) -> int:
+        """Return a number such that assessments with it or a lower one are all visible.
+
+        Args:
+            now: monotonic time in seconds.
+        """
+        if not self._numbers:
+            self._numbers.append((now, read_change_marker(self._database).assessment))
+        late = 0.0 if self._database.is_sqlite else LATE_SECONDS  # the writers of SQLite come one after the other
+        while len(self._numbers) > 1 and now - self._numbers[1][0] >= late:
+            self._numbers.popleft()
+        at, number = self._numbers[0]
+        return number if now - at >= late else max(0, number - LATE_NUMBERS)
 
     def _read_records(self, marker: ChangeMarker) -> bool:
         """Read what has changed. Return whether anything may have."""
@@ -178,7 +202,11 @@ class FleetReader:
             return False
         if before is None or reads_all or marker.assessment < before.assessment:
             self._states, self._read_all_at = read_machine_states(self._database), now
-        elif marker.assessment > before.assessment:
-            self._states = self._states | read_machine_states(self._database, before.assessment)
+            self._readings += 1
+        elif (marker.assessment, marker.recent) != (before.assessment, before.recent):
+            self._states = self._states | read_machine_states(self._database, before.since)
+            self._readings += 1
         self._last_runs = read_last_runs(self._database)
+        if self._numbers[-1][1] != marker.assessment:
+            self._numbers.append((now, marker.assessment))
         return True

@@ -26,13 +26,13 @@ class TrendsReader:
         self._past: dict[date, DayTotals] = {}
         self._recent: CostlyValue[dict[date, DayTotals]] = CostlyValue()
 
-    def read(self, today: date, days: int, newest_assessment: int) -> dict[date, DayTotals]:
+    def read(self, today: date, days: int, state: int) -> dict[date, DayTotals]:
         """Return the fleet on each of the last days, oldest first.
 
         Args:
             today: the last day.
             days: how many, today included.
-            newest_assessment: its number: recent days are read again if it changes.
+            state: recent days are read again if it changes.
 
         Raises:
             RecordsError: the records can't be read.
@@ -42,9 +42,7 @@ class TrendsReader:
         with self._lock:
             for begin, end in self._list_gaps(first, begins_recent - DAY):
                 self._past |= read_days(self._database, begin, end)
-            recent = self._recent.read(
-                (today, newest_assessment), lambda: read_days(self._database, begins_recent, today)
-            )
+            recent = self._recent.read((today, state), lambda: read_days(self._database, begins_recent, today))
             every = self._past | recent
             return {day: every[day] for day in (first + DAY * number for number in range(days)) if day in every}
 

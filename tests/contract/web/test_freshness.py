@@ -6,12 +6,18 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from deployments.web.access.token_admin import create_access_token
 from deployments.web.fleet import fleet_reader
+from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.fleet.totals import count_fleet
+from deployments.web.settings import WebSettings
 from tasks.errors import RecordsUnavailable
 from tasks.records.queries.fleet.machine_states import ChangeMarker, read_change_marker
+from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.database import Database
+from tests.contract.records_subjects import opened
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site
@@ -32,12 +38,12 @@ class SlowRecords:
         self._read = read_change_marker
         monkeypatch.setattr(fleet_reader, "read_change_marker", self._wait)
 
-    def _wait(self, database: Database) -> ChangeMarker:
+    def _wait(self, database: Database, since: int | None = None) -> ChangeMarker:
         if threading.current_thread().name == "fleet":
             self.go.wait(30)
             if self.error is not None:
                 raise self.error
-        return self._read(database)
+        return self._read(database, since)
 
 
 @pytest.fixture
@@ -117,3 +123,27 @@ def test_an_inventory_with_a_fault_leaves_the_last_one_in_use_and_the_page_says_
     page = site.get("/machines").text
     assert ">web-2</a>" in page
     assert "fault stays in use" not in page
+
+
+@pytest.mark.postgres
+def test_an_assessment_that_becomes_visible_after_one_with_a_higher_number_is_shown(tmp_path: Path) -> None:
+    """PostgreSQL gives a number when a row is written, and others see the row when its transaction ends."""
+    (tmp_path / "fleet.yaml").write_text(FLEET + "  - {name: web-2, address: 192.0.2.2}\n")
+    settings = WebSettings(inventory=tmp_path / "fleet.yaml")
+
+    def save(records: SqlRecords, machine: str, number: int) -> None:
+        with records.database.begin_write("choose the number") as connection:
+            connection.execute(
+                text("SELECT setval(pg_get_serial_sequence('assessments', 'number'), :n)"), {"n": number}
+            )
+        records.save(make.make_assessment(machine=machine, at=NOW, packages=make.make_package_state(updates=())))
+
+    with opened("postgres", tmp_path) as records:
+        save(records, "gone-1", 100)
+        reader = FleetReader(settings, records.database, FakeClock(NOW))
+        assert count_fleet(reader.read()).compliant == 0
+        save(records, "web-2", 105)
+        assert count_fleet(reader.read(30)).compliant == 1
+        save(records, "web-1", 101)
+        assert count_fleet(reader.read(30)).compliant == 2
+        assert [day.compliant for day in reader.read_trends(1).values()] == [3]

@@ -52,12 +52,17 @@ class ChangeMarker:
     """Changes with the records: pages read them again if it differs.
 
     Attributes:
+        since: a number of an assessment. Only markers with the same one can be compared.
         assessment: the newest assessment's number.
+        recent: how many assessments have a number above ``since``. On PostgreSQL one may become visible after another
+            with a higher number: then only this changes.
         outcome: the newest outcome's number.
         unfinished_runs: runs under way. Their outcomes change without a new number.
     """
 
+    since: int
     assessment: int
+    recent: int
     outcome: int
     unfinished_runs: int
 
@@ -65,21 +70,28 @@ class ChangeMarker:
 _COLUMNS = [machine_states.columns[each.name] for each in fields(MachineState)]
 
 
-def read_change_marker(database: Database) -> ChangeMarker:
-    """Return the marker of the records as they are. It costs three look-ups.
+def read_change_marker(database: Database, since: int | None = None) -> ChangeMarker:
+    """Return the marker of the records as they are. It costs three look-ups, and a count from ``since`` on.
+
+    Args:
+        database: the database of the records.
+        since: the number from which assessments are counted; None: the newest one.
 
     Raises:
         RecordsError: the records can't be read.
     """
+    newest = select(func.coalesce(func.max(schema.assessments.c.number), 0))
     unfinished = select(func.count()).where(schema.runs.c.state.in_(UNFINISHED_STATES)).scalar_subquery()
-    query = select(
-        select(func.max(schema.assessments.c.number)).scalar_subquery(),
-        select(func.max(schema.outcomes.c.number)).scalar_subquery(),
-        unfinished,
-    )
     with database.begin_read("look for changes of the records") as connection:
-        assessment, outcome, runs = connection.execute(query).tuples().one()
-    return ChangeMarker(assessment or 0, outcome or 0, runs)
+        known = since if since is not None else connection.execute(newest).scalar_one()
+        query = select(
+            newest.scalar_subquery(),
+            select(func.count()).where(schema.assessments.c.number > known).scalar_subquery(),
+            select(func.max(schema.outcomes.c.number)).scalar_subquery(),
+            unfinished,
+        )
+        assessment, recent, outcome, runs = connection.execute(query).tuples().one()
+    return ChangeMarker(known, assessment, recent, outcome or 0, runs)
 
 
 def read_machine_states(database: Database, after: int | None = None) -> dict[str, MachineState]:
