@@ -1,14 +1,22 @@
 """The data types for what machines report about themselves. tasks/model.py builds on these types."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Self
+from datetime import datetime, timedelta
+from typing import Final, Self
 
 from inventory.errors import FleetpatchError
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
+MAX_ANSWER_AGE: Final = timedelta(days=7)
+"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
+
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
+
+
+def is_answer_current(answered_at: datetime | None, now: datetime) -> bool:
+    """Return whether a machine's newest answer is new enough to say what the machine is now. None: it has none."""
+    return answered_at is not None and now - answered_at <= MAX_ANSWER_AGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def _fill(found: SqlRecords) -> None:
 def _frame(records: SqlRecords, sql: str) -> pd.DataFrame:
     machines = (make_machine(environment="prod", tags={"role": "web"}), make_machine(name="new-1"))
 
-    tables = QueryTables(records, NOW - timedelta(days=30), Inventory(machines), [("web-1", "web")])
+    tables = QueryTables(records, NOW - timedelta(days=30), Inventory(machines), [("web-1", "web")], now=NOW)
     with open_query(tables) as query:
         return query.read_frame(sql)
 
@@ -88,6 +88,16 @@ def test_azures_sample_queries_give_azures_columns(records: SqlRecords, sql: str
     frame = _frame(records, sql)
     assert list(frame.columns) == columns
     assert len(frame)
+
+
+def test_a_machine_is_as_on_the_pages_also_if_its_answer_is_old(records: SqlRecords) -> None:
+    named = Inventory((make_machine(),))
+    said = []
+    for days in (7, 7.1):
+        with open_query(QueryTables(records, None, named, now=NOW + timedelta(days=days))) as query:
+            sql = "SELECT compliance, reboot, security FROM machines WHERE name = 'web-1'"
+            said += query.ask(sql).list_rows()
+    assert said == [("NonCompliant", "no", 2), ("NotAssessed", "unknown", 2)]
 
 
 def test_every_documented_query_has_an_answer(records: SqlRecords) -> None:

@@ -50,9 +50,10 @@ def query_records(
     named = find_tables(sql)
     found = _load_inventory(inventory) if "machines" in named else None
     assignments = _read_assignments(config, inventory) if "assignments" in named else ()
-    since = SystemClock().now() - timedelta(days=days)
+    now = SystemClock().now()
+    since = now - timedelta(days=days)
     with open_records(records) as database:
-        tables = QueryTables(database, since, found, assignments)
+        tables = QueryTables(database, since, found, assignments, now=now)
         with open_query(tables, seconds) as query:
             answer = query.ask(sql)
     if parquet is not None:

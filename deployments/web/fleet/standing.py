@@ -1,19 +1,15 @@
 """Judges a machine by its newest answer: what counts, and whether fleetpatch can patch it. Pure."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Final
+from datetime import datetime
 
 from deployments.web.fleet.snapshot import MachineRow
 from inventory.machine import PatchOwner
 from tasks import errors
-from tasks.assessment import ErrorInfo
+from tasks.assessment import ErrorInfo, is_answer_current
 from tasks.records.queries.fleet.machine_states import MachineState
 from tasks.reporting.formatting import format_count
 from tasks.states import Compliance
-
-MAX_ANSWER_AGE: Final = timedelta(days=7)
-"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
 
 READY, NOT_READY, UNKNOWN = "Ready", "Not ready", "Unknown"
 
@@ -29,9 +25,7 @@ class Readiness:
 def get_answer(row: MachineRow, now: datetime) -> MachineState | None:
     """Return the state of a machine if its answer is new enough to count."""
     state = row.state
-    if state is None or state.answered_at is None or now - state.answered_at > MAX_ANSWER_AGE:
-        return None
-    return state
+    return state if state is not None and is_answer_current(state.answered_at, now) else None
 
 
 def find_compliance(row: MachineRow, now: datetime) -> Compliance:

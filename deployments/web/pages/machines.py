@@ -154,7 +154,11 @@ def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]
             _guard(machine.environment),
             _guard(one.os),
             _guard(machine.location),
-            *((state.critical, state.security, state.other) if state is not None else ("", "", "")),
+            *(
+                (state.critical, state.security, state.other)
+                if state is not None and state.answered_at is not None
+                else ("", "", "")
+            ),
             one.reboot.value,
             one.readiness.word,
             _guard(one.readiness.reason),

@@ -11,6 +11,7 @@ from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOpti
 from flows.cli.runtime.output import print_json
 from inventory.machine import Machine
 from tasks.model import Assessment
+from tasks.protocols.clock import SystemClock
 
 if TYPE_CHECKING:
     from flows.hotpatch.overview import HotpatchRow
@@ -29,12 +30,17 @@ def list_machines(
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
     found, latest = _read_assessments(scope, inventory, records)
+    _, answers = _read_assessments(scope, inventory, records, answered=True)
     hotpatches = _read_hotpatches(found, latest, records)
+    now = SystemClock().now()
     if as_json:
-        rows = [build_machine_status_json(each, latest.get(each.name), hotpatches[each.name]) for each in found]
+        rows = [
+            build_machine_status_json(each, latest.get(each.name), answers.get(each.name), hotpatches[each.name], now)
+            for each in found
+        ]
         print_json({"machines": rows})
     else:
-        print_machine_statuses(found, latest, hotpatches)
+        print_machine_statuses(found, latest, answers, hotpatches, now)
 
 
 @app.command("updates", rich_help_panel=PANEL)

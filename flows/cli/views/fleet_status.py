@@ -1,7 +1,7 @@
 """Prints the state of the fleet, and builds its JSON."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 
 from rich.text import Text
 
@@ -13,6 +13,7 @@ from flows.cli.views.plan import render_classification, render_update_name, rend
 from flows.doctor import check_assessment, find_worst_level
 from flows.hotpatch.overview import HotpatchRow
 from inventory.machine import Machine
+from tasks.assessment import is_answer_current
 from tasks.model import Assessment, Update
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -25,12 +26,19 @@ MissingUpdates = Sequence[tuple[Machine, Update]]
 
 
 def build_machine_status_json(
-    machine: Machine, assessment: Assessment | None, hotpatch: HotpatchRow
+    machine: Machine, assessment: Assessment | None, answer: Assessment | None, hotpatch: HotpatchRow, now: datetime
 ) -> dict[str, object]:
-    """Return a machine and its state as JSON data."""
-    facts = assessment.facts if assessment else None
-    packages = assessment.packages if assessment else None
-    known = packages is not None
+    """Return a machine and its state as JSON data.
+
+    Args:
+        machine: the machine.
+        assessment: its newest assessment, with or without an answer.
+        answer: its newest assessment with an answer: what it lacks.
+        hotpatch: its enrolment.
+        now: the present time.
+    """
+    facts = answer.facts if answer else None
+    packages = answer.packages if answer else None
     return {
         "machineName": machine.name,
         "address": machine.address,
@@ -40,10 +48,10 @@ def build_machine_status_json(
         "groups": list(machine.groups),
         "tags": dict(machine.tags),
         "owner": machine.owner.value,
-        "complianceState": (assessment.compliance if assessment else Compliance.NOT_ASSESSED).value,
+        "complianceState": find_compliance(answer, now).value,
         "osName": facts.os_name if facts else None,
-        "criticalAndSecurityPatchCount": assessment.urgent_count if assessment and known else None,
-        "otherPatchCount": assessment.other_count if assessment and known else None,
+        "criticalAndSecurityPatchCount": answer.urgent_count if answer else None,
+        "otherPatchCount": answer.other_count if answer else None,
         "servicesToRestart": list(packages.services_to_restart) if packages else None,
         "rebootMitigatedBy": (packages.reboot.mitigated_by or None) if packages else None,
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
@@ -54,12 +62,29 @@ def build_machine_status_json(
     }
 
 
+def find_compliance(answer: Assessment | None, now: datetime) -> Compliance:
+    """Return whether a machine is compliant by its newest answer; an old one does not say what it is now."""
+    return answer.compliance if answer and is_answer_current(answer.at, now) else Compliance.NOT_ASSESSED
+
+
 def print_machine_statuses(
-    machines: Sequence[Machine], latest: Mapping[str, Assessment], hotpatches: Mapping[str, HotpatchRow]
+    machines: Sequence[Machine],
+    latest: Mapping[str, Assessment],
+    answers: Mapping[str, Assessment],
+    hotpatches: Mapping[str, HotpatchRow],
+    now: datetime,
 ) -> None:
-    """Print machines as a table. Without any enrolment for hotpatches, their column is left out."""
+    """Print machines as a table. Without any enrolment for hotpatches, their column is left out.
+
+    Args:
+        machines: the machines.
+        latest: the newest assessment of each, with or without an answer.
+        answers: the newest one with an answer: what a machine lacks.
+        hotpatches: the enrolment of each.
+        now: the present time.
+    """
     has_hotpatches = any(row.status is not None for row in hotpatches.values())
-    now, names = datetime.now(UTC), [machine.name for machine in machines]
+    names = [machine.name for machine in machines]
     grid = build_table(
         build_unwrapped_column("machine"),
         build_unwrapped_column("compliance"),
@@ -73,25 +98,24 @@ def print_machine_statuses(
         build_number_column("assessed"),
     )
     for machine in machines:
-        assessment = latest.get(machine.name)
-        known = assessment is not None and assessment.packages is not None
-        facts = assessment.facts if assessment else None
+        assessment, answer = latest.get(machine.name), answers.get(machine.name)
+        facts = answer.facts if answer else None
         grid.add_row(
             to_safe_text(machine.name),
-            render_state(assessment.compliance if assessment else Compliance.NOT_ASSESSED),
+            render_state(find_compliance(answer, now)),
             to_safe_text(machine.environment or NO_FIGURE, limit=12),
             to_safe_text(f"{facts.os_id} {facts.os_version}" if facts else NO_FIGURE, limit=16),
-            render_count(assessment.urgent_count, "red") if assessment and known else Text(NO_FIGURE),
-            render_count(assessment.other_count) if assessment and known else Text(NO_FIGURE),
-            render_count(len(assessment.packages.services_to_restart), "yellow")
-            if assessment and assessment.packages
+            render_count(answer.urgent_count, "red") if answer else Text(NO_FIGURE),
+            render_count(answer.other_count) if answer else Text(NO_FIGURE),
+            render_count(len(answer.packages.services_to_restart), "yellow")
+            if answer and answer.packages
             else Text(NO_FIGURE),
             *([format_short_status(hotpatches[machine.name], now.date())] if has_hotpatches else []),
             render_readiness(find_worst_level(check_assessment(assessment))) if assessment else Text(NO_FIGURE),
             _format_assessment_age(assessment, now),
         )
     print_to_stdout(grid)
-    if any(mine.packages and mine.packages.services_to_restart for mine in map(latest.get, names) if mine):
+    if any(mine.packages and mine.packages.services_to_restart for mine in map(answers.get, names) if mine):
         print_to_stdout("", "restart: number of services that run replaced files. fleetpatch why MACHINE names them.")
     never = [name for name in names if name not in latest]
     if never:

@@ -8,9 +8,11 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory, Machine
+from tasks.assessment import is_answer_current
 from tasks.protocols.tables import TABLES, Batch
 from tasks.records import page_tables, schema
 from tasks.records.sql_records import SqlRecords
+from tasks.states import Compliance, YesNoUnknown
 
 BATCH_ROWS: Final = 20_000
 
@@ -29,6 +31,7 @@ class QueryTables:
         since: runs that began before it are left out, with their results; windows and days as well. None: all are read.
         inventory: the machines' environments, locations and tags; None: these stay unknown.
         assignments: which configurations select which machines, as (machine, configuration).
+        now: the present time: what a machine said too long ago does not say what it is.
     """
 
     def __init__(
@@ -37,9 +40,12 @@ class QueryTables:
         since: datetime | None = None,
         inventory: Inventory | None = None,
         assignments: Sequence[tuple[str, str]] = (),
+        *,
+        now: datetime,
     ) -> None:
         self._database = records.database
         self._since = since
+        self._now = now
         self._inventory = inventory
         self._assignments = tuple(assignments)
         self._readers: Mapping[str, Callable[[], Iterable[Batch]]] = {
@@ -75,7 +81,7 @@ class QueryTables:
         names = {"tried_at": "at"}
         columns = [table.c[names.get(each, each)] for each in _STATE_COLUMNS]
         states = {
-            row[0]: _hide_unknown(row[1:])
+            row[0]: _hide_unknown(row[1:], self._now)
             for batch in self._stream("read the state of the fleet", select(table.c.machine, *columns))
             for row in batch
         }
@@ -179,11 +185,17 @@ def _build_unknown_state() -> tuple[object, ...]:
     return tuple("NotAssessed" if name == "compliance" else None for name in _STATE_COLUMNS)
 
 
-def _hide_unknown(state: Sequence[Any]) -> tuple[Any, ...]:
-    """Return a state; that of a machine that has never answered without figures: they are not known, and not zero."""
+def _hide_unknown(state: Sequence[Any], now: datetime) -> tuple[Any, ...]:
+    """Return a state without what is not known.
+
+    The figures of a machine that has never answered are not zero. One whose answer is old is as on the pages: it keeps
+    its figures, but whether it is compliant or needs a reboot now is not known.
+    """
     values = dict(zip(_STATE_COLUMNS, state, strict=True))
     if values["answered_at"] is None:
         values |= dict.fromkeys((name for name in _STATE_COLUMNS if name not in _KNOWN_COLUMNS), None)
+    elif not is_answer_current(values["answered_at"], now):
+        values |= {"compliance": Compliance.NOT_ASSESSED.value, "reboot": YesNoUnknown.UNKNOWN.value}
     return tuple(values.values())
 
 

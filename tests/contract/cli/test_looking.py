@@ -25,6 +25,23 @@ def test_assess_counts_and_keeps(stage: Stage) -> None:
     ]
 
 
+def test_a_machine_is_judged_by_its_newest_answer_and_not_by_one_of_long_ago(stage: Stage) -> None:
+    web = stage.add("web", security("openssl"))
+
+    def look() -> tuple[str, int, bool]:
+        (row,) = stage.run("machines", "--json").json["machines"]
+        return row["complianceState"], row["criticalAndSecurityPatchCount"], row["error"] is not None
+
+    stage.run("assess")
+    assert look() == ("NonCompliant", 1, False)
+    web.cut(1e9)
+    stage.run("assess")
+    assert look() == ("NonCompliant", 1, True)
+    assert "NonCompliant" in stage.run("machines").out
+    stage.fleet.clock.sleep(8 * 86400)
+    assert look() == ("NotAssessed", 1, True)
+
+
 def test_a_machine_with_broken_packages_is_not_compliant(stage: Stage) -> None:
     web = stage.add("web", FakePackage("vim", fails="disk on fire"), FakePackage("mail"))
 
