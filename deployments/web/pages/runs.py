@@ -105,11 +105,13 @@ def show_runs(
 def _list_runs(context: WebContext, lines: Sequence[RunLine]) -> list[ListedRun]:
     """Return runs with their figures. Those of runs that are over are counted once."""
     database, kept = context.records.database, context.run_figures
-    missing = [each.run_id for each in lines if each.run_id not in kept]
+    # Taken before the cache may be emptied, by this request or by another thread.
+    known = {each.run_id: found for each in lines if (found := kept.get(each.run_id)) is not None}
+    missing = [each.run_id for each in lines if each.run_id not in known]
     counted = read_run_figures(database, missing) if missing else {}
+    known |= {run_id: counted.get(run_id, RunFigures()) for run_id in missing}
     if len(kept) > _MAX_KEPT_FIGURES:
         kept.clear()
-    known = {each.run_id: counted.get(each.run_id) or kept.get(each.run_id, RunFigures()) for each in lines}
     kept.update({each.run_id: known[each.run_id] for each in lines if each.is_over})
     processes = read_run_processes(database, context.clock.now()) if any(not each.is_over for each in lines) else {}
     return [

@@ -80,6 +80,13 @@ def test_figures_of_a_run_are_in_the_list(sample: Sample) -> None:
     assert "nobody works on it" in sample.read("/runs?q=db-0")
 
 
+def test_figures_stay_true_when_the_kept_ones_are_too_many(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/runs?state=Failed&configuration=production-weekly"
+    before = sample.read(path)  # its figures are kept now
+    monkeypatch.setattr("deployments.web.pages.runs._MAX_KEPT_FIGURES", 0)
+    assert [sample.read(path), sample.read(path)] == [before, before]
+
+
 def test_a_run_shows_its_reasons_waves_and_updates(sample: Sample) -> None:
     told = sample.read("/runs/{failed}")
     assert "6 of 40 machines failed; wave 4 was not begun" in told
