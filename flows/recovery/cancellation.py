@@ -36,6 +36,25 @@ class CancelRequest:
     carried = has_active_holder  # former name
 
 
+def require_cancellable(run: RunInfo) -> RunInfo:
+    """Return the run if it can be asked to stop.
+
+    Raises:
+        RequestError: it can't, with the reason.
+    """
+    if not run.may_change_machines:
+        raise RequestError(
+            f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."
+        )
+    require_resumable(run)
+    if run.state is OperationState.UNKNOWN:
+        raise RequestError(
+            f"run {run.id} is abandoned: no process executes it",
+            hint=f"`fleetpatch resume {run.id} --finalize` records what became of each machine.",
+        )
+    return run
+
+
 def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = None) -> CancelRequest:
     """Ask a run to begin nothing more. Its process reads the request within seconds. Nothing is killed.
 
@@ -53,17 +72,7 @@ def cancel_run(run_id: str, reason: str = "cancelled", caller: Caller | None = N
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
-        run = History(records).find_run(run_id)
-        if not run.may_change_machines:
-            raise RequestError(
-                f"run {run.id} only looks at machines", hint="It changes nothing; end its process if it is in the way."
-            )
-        require_resumable(run)
-        if run.state is OperationState.UNKNOWN:
-            raise RequestError(
-                f"run {run.id} is abandoned: no process executes it",
-                hint=f"`fleetpatch resume {run.id} --finalize` records what became of each machine.",
-            )
+        run = require_cancellable(History(records).find_run(run_id))
         asked = records.leases.request_stop(run.id, find_starter_name(caller), reason)
         return CancelRequest(run, asked, records.leases.find_lease(run.id))
 

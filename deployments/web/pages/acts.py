@@ -22,6 +22,7 @@ from deployments.web.acts.scope_preview import preview_scope
 from deployments.web.context import WebContext, get_context
 from deployments.web.rendering import render_page
 from flows.engine.resume_state import require_resumable
+from flows.recovery.cancellation import require_cancellable
 from flows.request.assess_request import AssessRequest
 from tasks.errors import RequestError, RunNotFound
 from tasks.model import RunInfo
@@ -149,10 +150,14 @@ def _ask(request: Request, run_id: str, act: str, refusal: RequestError | None =
     lease = context.records.leases.find_lease(run.id)
     if refusal is None:
         try:
-            require_resumable(run)
+            require_cancellable(run) if act == "cancel" else require_resumable(run)
         except RequestError as error:
             refusal = error
     is_held = lease is not None and lease.is_held
+    if refusal is None and act == "cancel" and lease is not None and lease.stop is not None:
+        refusal = RequestError(
+            f"run {run.id} was cancelled already by {lease.stop.who}", hint="The first request counts."
+        )
     if refusal is None and act == "resume" and is_held and lease is not None:
         refusal = RequestError(f"run {run.id} is executed by a process: {lease.holder}", hint="Nothing is to resume.")
     return render_page(

@@ -13,7 +13,8 @@ from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
 from deployments.web.fleet import fleet_reader
 from tasks.errors import CannotRun
-from tests.support.builders import make_failed_assessment
+from tasks.states import OperationState
+from tests.support.builders import make_failed_assessment, make_run
 from tests.support.web_people import admit_people, person
 from tests.support.web_site import Site, serve_site
 
@@ -282,3 +283,39 @@ def test_without_a_token_the_api_stays_closed(tmp_path: Path) -> None:
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"] == "Bearer"
     assert answer.json()["title"] == "Unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        ({"kind": "assess"}, "Run r-1 only looks at machines."),
+        ({"state": OperationState.UNKNOWN}, "Run r-1 is abandoned: no process executes it."),
+        ({"state": OperationState.SUCCEEDED}, "Run r-1 is over: Succeeded."),
+    ],
+)
+def test_the_question_before_a_cancellation_says_what_the_cancellation_would(
+    site: Site, run: dict[str, Any], said: str
+) -> None:
+    site.records.save(make_run(**{"id": "r-1", "state": OperationState.IN_PROGRESS, "ended_at": None, **run}))
+
+    asked = site.get("/runs/r-1/cancel", headers=BOB)
+    answer = site.client.post("/runs/r-1/cancel", headers=BOB)
+
+    assert (asked.status_code, answer.status_code) == (200, 409)
+    for page in (asked.text, answer.text):
+        assert said in page
+        assert "to resume" not in page
+        assert "Nothing is killed" not in page
+        assert 'id="reason"' not in page
+    assert "/runs/r-1/cancel" not in site.get("/runs/r-1", headers=BOB).text
+
+
+def test_a_run_is_cancelled_once_and_the_next_person_is_told_by_whom(site: Site) -> None:
+    site.records.save(make_run(id="r-1", state=OperationState.IN_PROGRESS, ended_at=None))
+
+    assert 'id="reason"' in site.get("/runs/r-1/cancel", headers=BOB).text
+    assert site.client.post("/runs/r-1/cancel", data={"reason": "wrong day"}, headers=BOB).status_code == 303
+    asked = site.get("/runs/r-1/cancel", headers=BOB).text
+    assert "Run r-1 was cancelled already by bob." in asked
+    assert "wrong day" in asked
+    assert 'id="reason"' not in asked
