@@ -8,6 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.rendering import build_login_url, render_page
+from inventory.errors import InventoryError
 from tasks.errors import CannotRun, FleetpatchError, RecordsError, RequestError, RunNotFound
 
 logger = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ def find_status(error: FleetpatchError) -> int:
         return 404
     if isinstance(error, RecordsError | CannotRun):
         return 503
-    return 400 if isinstance(error, RequestError) else 409
+    return 400 if isinstance(error, RequestError | InventoryError) else 409
 
 
 def answer_stranger(request: Request) -> Response:

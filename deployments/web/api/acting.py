@@ -13,6 +13,7 @@ from deployments.web.api.access import allow_act
 from deployments.web.api.problems import describe_problems
 from deployments.web.api.run_reading import build_approval
 from deployments.web.context import get_context
+from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
 from deployments.web.pages.acts import find_exact_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import StrictModel
@@ -40,7 +41,7 @@ RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
 def assess(request: Request, wanted: AssessRequest, idempotency_key: Key) -> models.StartedRun:
     """Assess machines now."""
     _check_fields(wanted)
-    _check_scope(request, wanted.scope)
+    _check_scope(request, wanted)
     return _describe_started(request, start_assessment(request, wanted, idempotency_key))
 
 
@@ -106,14 +107,14 @@ def _check(request: Request, wanted: PatchRequest) -> None:
     now = get_context(request).clock.now()
     if wanted.window.to_window(now).end <= now:
         raise RequestError("this window is over", hint="Leave the start out for a window that opens now.")
-    _check_scope(request, wanted.scope)
+    _check_scope(request, wanted)
 
 
-def _check_scope(request: Request, scope: str) -> None:
-    snapshot = get_context(request).fleet.read()
-    preview = preview_scope(snapshot, scope)
+def _check_scope(request: Request, wanted: AssessRequest | PatchRequest) -> None:
+    snapshot = get_context(request).fleet.read(ACT_WAIT_SECONDS)
+    preview = preview_scope(snapshot, wanted.scope, wanted.only_machines)
     if preview.error and snapshot.inventory is not None:
-        raise HTTPException(400, f"scope: {preview.error}")
+        raise RequestError(f"scope: {preview.error}", hint=preview.hint)
 
 
 def _describe_started(request: Request, flow_run_id: str, run_id: str = "") -> models.StartedRun:

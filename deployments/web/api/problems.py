@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.api.models import Problem
 from deployments.web.errors import find_status
-from inventory.errors import InventoryError
 from tasks.errors import FleetpatchError
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,7 @@ def build_problem(status: int, detail: str, hint: str = "", errors: Mapping[str,
 
 def _answer_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, FleetpatchError)  # noqa: S101 - for the type checker
-    status = 400 if isinstance(error, InventoryError) else find_status(error)
-    return build_problem(status, error.message, error.hint)
+    return build_problem(find_status(error), error.message, error.hint)
 
 
 def _answer_http_error(_: Request, error: Exception) -> Response:

@@ -158,7 +158,7 @@ def filter_entries(snapshot: FleetSnapshot, filters: MachineFilters, without: st
         InventoryError: the scope is not valid, or no machine is in it.
     """
     tests = _build_tests(filters, without)
-    names = _select_names(snapshot, filters.scope) if filters.scope else None
+    names = select_names(snapshot, filters.scope) if filters.scope else None
     return [
         one
         for one in list_entries(snapshot)
@@ -166,7 +166,12 @@ def filter_entries(snapshot: FleetSnapshot, filters: MachineFilters, without: st
     ]
 
 
-def _select_names(snapshot: FleetSnapshot, scope: str) -> frozenset[str]:
+def select_names(snapshot: FleetSnapshot, scope: str) -> frozenset[str]:
+    """Return the names of the machines in a scope.
+
+    Raises:
+        InventoryError: the scope is not valid, or no machine is in it; or there is no inventory.
+    """
     if snapshot.inventory is None:
         raise InventoryError("there is no inventory to which the scope could apply")
     return frozenset(machine.name for machine in Scope.parse(scope).select_machines(snapshot.inventory))

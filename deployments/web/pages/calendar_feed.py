@@ -23,7 +23,6 @@ from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.pages.calendar import select_schedules
 from deployments.web.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
 from deployments.web.windows.window_list import list_freezes, list_windows
-from inventory.errors import InventoryError
 from inventory.scope import Scope
 from tasks.records.queries.fleet.windows import read_window_results
 
@@ -62,10 +61,7 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
         return schedules
     if fleet.inventory is None:
         raise HTTPException(503, "; ".join(fleet.problems) or "the inventory can't be read")
-    try:
-        wanted = {each.name for each in Scope.parse(scope).select_machines(fleet.inventory)}
-    except InventoryError as error:
-        raise HTTPException(400, error.message) from error
+    wanted = {each.name for each in Scope.parse(scope).select_machines(fleet.inventory)}
     narrowed = (
         ZoneSchedule(
             each.configuration, each.schedule, each.freezes, tuple(name for name in each.machines if name in wanted)

@@ -114,22 +114,24 @@ def show_updates(
     sorts = _CVE_SORTS if is_by_cve else _UPDATE_SORTS
     sort = sort if sort in sorts else next(iter(sorts))
     rows: list[UpdateRow] | list[CveRow] = []
-    problem = ""
+    error: InventoryError | None = None
     with context.pending.open() as index:
         try:
             machines = select_scope(index, fleet, filters)
             rows = list_cves(index, machines, filters) if is_by_cve else list_updates(index, machines, filters)
-        except InventoryError as error:
-            problem = error.message
+        except InventoryError as found:
+            error = found
     rows.sort(key=sorts[sort])
     return render_page(
         request,
         "updates.html.j2",
+        status=400 if error is not None else 200,
         filters=filters,
         by="cve" if is_by_cve else "update",
         sort=sort,
         rows=build_page(request, rows, page),
-        problems=[*fleet.problems, *([problem] if problem else [])],
+        problems=fleet.problems,
+        error=error,
         systems=list_systems(fleet),
         classifications=[each.value for each in Classification],
         severities=[each.value for each in Severity],

@@ -1,9 +1,10 @@
 """The filters of the list of updates, and the rows that they select."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
+from deployments.web.fleet.machine_list import select_names
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.updates.pending_index import (
     MachineBits,
@@ -12,7 +13,6 @@ from deployments.web.updates.pending_index import (
     rank_classification,
     rank_severity,
 )
-from inventory.scope import Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +75,12 @@ def select_scope(index: PendingIndex, fleet: FleetSnapshot, wanted: UpdateFilter
     Raises:
         InventoryError: the scope is not valid, or selects no machine.
     """
-    if fleet.inventory is None:
+    if not wanted.scope and not wanted.os and fleet.inventory is None:
         return (1 << len(index.numbers)) - 1
-    names = fleet.rows.keys()
-    if wanted.scope:
-        names = dict.fromkeys(each.name for each in Scope.parse(wanted.scope).select_machines(fleet.inventory)).keys()
+    names: Iterable[str] = select_names(fleet, wanted.scope) if wanted.scope else fleet.rows
     if wanted.os:
         rows = fleet.rows
-        names = {
-            name: None for name in names if (state := rows[name].state) is not None and state.os_id == wanted.os
-        }.keys()
+        names = [name for name in names if (state := rows[name].state) is not None and state.os_id == wanted.os]
     return index.select_machines(names)
 
 

@@ -162,6 +162,36 @@ def test_errors_are_problems(site: Site, path: str, status: int) -> None:
     assert found["detail"]
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/machines?",
+        "/machines.csv?",
+        "/updates?",
+        "/calendar.ics?",
+        "/compliance?month=2026-10&",
+        "/compliance/files?month=2026-10&",
+        "/api/v1/machines?",
+        "/api/v1/updates?",
+    ],
+)
+def test_a_scope_that_is_not_valid_is_refused_everywhere_with_the_remedy(site: Site, path: str) -> None:
+    answer = site.get(f"{path}scope=env%3D", headers=VIEWER)
+
+    assert answer.status_code == 400
+    assert "lacks a value" in answer.text
+    assert "Write one, or key=*" in answer.text
+
+
+@pytest.mark.parametrize("path", ["/assess", "/plan", "/patch"])
+def test_an_act_on_a_scope_that_is_not_valid_gives_the_remedy(site: Site, prefect: Prefect, path: str) -> None:
+    answer = site.client.post(f"/api/v1{path}", json={"scope": "env="}, headers={**BOB, "Idempotency-Key": "s"})
+
+    assert answer.status_code == 400
+    assert answer.json()["hint"].startswith("Write one, or key=*")
+    assert prefect.started == []
+
+
 ACTS = [
     ("/assess", {"scope": "*"}, Role.RUN),
     ("/plan", {"scope": "*"}, Role.RUN),
@@ -205,6 +235,7 @@ def test_a_plan_starts_once_for_each_key(site: Site, prefect: Prefect) -> None:
         {"scope": "*", "window": {"minutes": 0}},
         {"scope": "*", "window": {"zone": "Nowhere/Here"}},
         {"scope": "name=nobody"},
+        {"scope": "name=web-*", "only_machines": ["db-01.fra1.example.net"]},
         {"scope": "*", "mintues": 4},
         {},
     ],

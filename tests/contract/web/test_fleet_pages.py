@@ -137,7 +137,7 @@ def test_an_unknown_filter_shows_nothing_and_a_bad_scope_says_why_at_its_field(t
         answer = site.get("/machines?scope=env%3D")
         assert answer.status_code == 400
         assert 'aria-invalid="true" aria-describedby="scope-error"' in answer.text
-        assert "lacks a value" in answer.text
+        assert "lacks a value. Write one, or key=*" in answer.text
         assert "no machine is in the scope" in site.get("/machines?scope=env%3Dnothing").text
 
 
