@@ -24,6 +24,7 @@ from deployments.web.fleet.machine_list import (
 from deployments.web.pages.paging import build_page
 from deployments.web.rendering import render_page
 from inventory.errors import InventoryError
+from tasks.reporting.export.data_frames import escape_formula
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 
@@ -139,7 +140,9 @@ def download_machines(request: Request, filters: Filters, sort: str = "") -> Res
     """
     entries = sort_entries(filter_entries(get_context(request).fleet.read(), filters), sort)
     text = io.StringIO()
-    csv.writer(text).writerows(_iterate_lines(entries))
+    writer = csv.writer(text)
+    for line in _iterate_lines(entries):
+        writer.writerow([escape_formula(each) if isinstance(each, str) else each for each in line])
     headers = {"Content-Disposition": 'attachment; filename="machines.csv"'}
     return Response(text.getvalue(), media_type="text/csv; charset=utf-8", headers=headers)
 
@@ -148,28 +151,20 @@ def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]
     yield CSV_COLUMNS
     for one in entries:
         machine, state, run, window = one.row.machine, one.row.state, one.row.last_run, one.row.next_window
+        answered = state if state is not None and state.answered_at is not None else None
         yield [
-            _guard(machine.name),
+            machine.name,
             one.compliance.value,
-            _guard(machine.environment),
-            _guard(one.os),
-            _guard(machine.location),
-            *(
-                (state.critical, state.security, state.other)
-                if state is not None and state.answered_at is not None
-                else ("", "", "")
-            ),
+            machine.environment,
+            one.os,
+            machine.location,
+            *((answered.critical, answered.security, answered.other) if answered is not None else ("", "", "")),
             one.reboot.value,
             one.readiness.word,
-            _guard(one.readiness.reason),
+            one.readiness.reason,
             one.mode,
             machine.owner.value,
-            state.answered_at.isoformat() if state is not None and state.answered_at is not None else "",
+            answered.answered_at.isoformat() if answered is not None and answered.answered_at is not None else "",
             *((run.run_id, run.state, run.at.isoformat()) if run is not None else ("", "", "")),
-            *((window.start.isoformat(), _guard(window.configuration)) if window is not None else ("", "")),
+            *((window.start.isoformat(), window.configuration) if window is not None else ("", "")),
         ]
-
-
-def _guard(text: str) -> str:
-    """Return a text that spreadsheets do not take for a formula."""
-    return f"'{text}" if text[:1] in tuple("=+-@\t\r") else text

@@ -229,3 +229,18 @@ def test_the_list_and_the_machine_link_to_the_forms_for_just_these_machines(tmp_
             for link, _ in links:
                 assert parse_qs(urlsplit(link).query) == {"scope": [scope]}, path
                 assert site.get(link).status_code == 200
+
+
+def test_the_file_of_machines_has_no_formula_and_no_figure_of_a_machine_that_never_answered(tmp_path: Path) -> None:
+    fleet = (
+        "machines:\n  - {name: m-1, address: 192.0.2.1, user: u, environment: '\N{FULLWIDTH EQUALS SIGN}1+1', "
+        "location: '=1+1'}\n"
+    )
+    (tmp_path / "fleet.yaml").write_text(fleet, encoding="utf-8")
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as site:
+        hostile = make.make_error(message="\x1b[31mred\ud800")
+        site.records.save(make.make_failed_assessment(machine="m-1", at=NOW - timedelta(hours=1), error=hostile))
+        (row,) = csv.DictReader(io.StringIO(site.get("/machines.csv").text))
+    assert (row["environment"], row["location"]) == ("'\N{FULLWIDTH EQUALS SIGN}1+1", "'=1+1")
+    assert "\x1b" not in row["reason"]
+    assert [row[name] for name in ("critical", "security", "other", "assessedAt")] == ["", "", "", ""]
