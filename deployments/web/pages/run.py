@@ -138,6 +138,8 @@ def _render(
     hooks: tuple[HookResult, ...] = found.parts.hooks if found.parts is not None else ()
     rows = build_rows(lines.items, details, hooks, run.kind)
     groups: list[ProblemGroup] = group_problems(found)
+    around = [each for each in hooks if each.hook.place not in MACHINE_PLACES]
+    notes = found.parts.notes if found.parts is not None else ()
     head = build_head(context, run)
     return render_page(
         request,
@@ -156,8 +158,9 @@ def _render(
         ),
         groups=groups[:MAX_GROUPS],
         groups_left_out=len(groups) - MAX_GROUPS,
-        hooks=[each for each in hooks if each.hook.place not in MACHINE_PLACES][:MAX_HOOKS],
-        notes=found.parts.notes[:MAX_HOOKS] if found.parts is not None else (),
+        hooks=around,
+        notes=notes,
+        max_hooks=MAX_HOOKS,
         order=order,
         wanted_state=state,
     )

@@ -8,7 +8,7 @@ from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.pages.run import build_head, find_run, read_state
 from deployments.web.rendering import render_page
-from deployments.web.runs.machine_page import cut_log, describe_journal, iterate_log
+from deployments.web.runs.machine_page import MAX_ENTRIES, cut_log, describe_journal, iterate_log
 from deployments.web.runs.run_page import list_updates
 from tasks.model import RunReport
 from tasks.records.automatic.rollout_progress import read_rollout_progress
@@ -34,6 +34,7 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
     plan = report.plans[0] if report.plans else None
     logs = context.history.open_job_logs(run.id, name)
     details = read_machine_details(context.records.database, run.id, [name])[name]
+    journal = context.history.read_journal(run.id, name)
     return render_page(
         request,
         "run_machine.html.j2",
@@ -48,7 +49,8 @@ def show_run_machine(request: Request, run_id: str, name: str, log: str = "") ->
         assessment=report.assessments[-1] if report.assessments else None,
         updates=list_updates(outcome, plan, run.kind),
         hooks=[each for each in report.hooks if each.subject == name],
-        journal=describe_journal(context.history.read_journal(run.id, name)),
+        journal=describe_journal(journal),
+        journal_left_out=max(0, len(journal) - MAX_ENTRIES),
         log=cut_log(logs[name]) if name in logs else None,
     )
 

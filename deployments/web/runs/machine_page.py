@@ -49,7 +49,7 @@ class JournalLine:
 
 @dataclass(frozen=True, slots=True)
 class LogEnd:
-    """The end of a log. ``left_out``: characters before it."""
+    """The end of a log, in whole lines. ``left_out``: characters of the log before it."""
 
     text: str
     left_out: int
@@ -81,10 +81,15 @@ def _describe_detail(detail: dict[str, object]) -> str:
 
 
 def cut_log(text: str) -> LogEnd:
-    """Return the sanitized end of a log. Pure."""
-    lines = sanitize_log(text[-LOG_CHARACTERS:]).strip("\n").split("\n")[-LOG_LINES:]
-    shown = "\n".join(lines)
-    return LogEnd(shown, max(0, len(text) - LOG_CHARACTERS) or max(0, len(text.strip("\n")) - len(shown) - 200))
+    """Return the sanitized end of a log: its last lines, or the end of its last line if that is too long. Pure."""
+    end = text.rstrip("\n")
+    start = max(0, len(end) - LOG_CHARACTERS)
+    if start and end[start - 1] != "\n":
+        start = end.find("\n", start) + 1 or start
+    lines = end[start:].split("\n")
+    shown = lines[-LOG_LINES:]
+    left_out = start + sum(len(line) + 1 for line in lines[: -len(shown)])
+    return LogEnd(sanitize_log("\n".join(shown)), left_out)
 
 
 def iterate_log(text: str) -> Iterator[str]:

@@ -189,6 +189,17 @@ def test_a_long_log_is_cut(tmp_path: Path) -> None:
         assert "line 399999 <b>\n" in whole.text
 
 
+def test_a_long_journal_is_cut_aloud(tmp_path: Path) -> None:
+    with serve_site(tmp_path, clock=FakeClock(fill_site(tmp_path, hostile=False).now)) as site:
+        site.records.save(make.make_report(run=make.make_run(id="r-1"), outcomes=(make.make_outcome(run_id="r-1"),)))
+        for number in range(405):
+            site.records.append_entry(make.make_journal_entry(run_id="r-1", key=f"key-{number}"))
+        page = site.get(f"/runs/r-1/machines/{make.MACHINE}").text
+    assert "400 lines, the last ones; 5 earlier ones not shown" in page
+    assert "key-404" in page
+    assert "key-4<" not in page
+
+
 def test_the_whole_report_has_its_own_style_and_no_script(sample: Sample) -> None:
     answer = sample.site.get("/runs/{failed}/report".format(**sample.fleet.runs))
     policy = answer.headers["content-security-policy"]
