@@ -270,6 +270,14 @@ class TestSaving:
             sql.save(output)
         assert History(sql).read_job_output(make.RUN_ID, make.MACHINE) == outputs
 
+    def test_outputs_come_in_the_order_in_which_the_jobs_began(self, sql: SqlRecords) -> None:
+        sql.save(make.make_run())
+        begun = ("run-stage-0", "run-install-2", "run-install-10", "run-repair-0", "run-restart-0")
+        for number, job in enumerate(begun):
+            sql.append_entry(make.make_journal_entry(key=job, at=make.at(number)))
+            sql.save(JobOutput(make.RUN_ID, make.MACHINE, job, job))
+        assert History(sql).open_job_logs(make.RUN_ID)[make.MACHINE] == "\n".join(begun)
+
     def test_threads_that_save_the_same_outcome_leave_one(self, sql: SqlRecords) -> None:
         outcome = make.make_outcome()
         sql.save(make.make_run())

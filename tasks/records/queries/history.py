@@ -248,13 +248,19 @@ class History:
         return found
 
     def read_job_output(self, run_id: str, machine: str) -> tuple[JobOutput, ...]:
-        """Return the output of a machine's jobs in a run, sorted by job id. It is untrusted: sanitize it before use."""
+        """Return the output of a machine's jobs in a run, in the order in which the jobs began.
+
+        It is untrusted: sanitize it before use.
+        """
         run = self.find_run(run_id)
-        table = schema.job_outputs
+        table, journal = schema.job_outputs, schema.journal
+        begun = select(func.min(journal.c.number)).where(
+            journal.c.run_id == table.c.run_id, journal.c.machine == table.c.machine, journal.c.key == table.c.job_id
+        )
         query = (
             select(table.c.job_id, table.c.body)
             .where(table.c.run_id == run.id, table.c.machine == machine)
-            .order_by(table.c.job_id)
+            .order_by(func.coalesce(begun.scalar_subquery(), 0), table.c.job_id)
         )
         with self._database.begin_read("read a job's output") as connection:
             found = connection.execute(query).all()
