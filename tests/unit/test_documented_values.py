@@ -121,7 +121,11 @@ def test_the_words_of_the_list_of_machines_are_documented() -> None:
         return {row.split("|")[1].strip() for row in rows if row.startswith("|") and not row.startswith("|---")}
 
     machines = [make_machine(owner=owner) for owner in PatchOwner]
-    rows = [MachineRow(machine, None, (), names) for machine in machines for names in ((), ("weekly",))]
+    rows = [
+        MachineRow(machine, None, (), names, is_automatic=bool(names))
+        for machine in machines
+        for names in ((), ("weekly",))
+    ]
     assert list_first_cells("| patch mode |") == {standing.describe_patch_mode(row) for row in rows}
     assert list_first_cells("| readiness |") == {standing.READY, standing.NOT_READY, standing.UNKNOWN}
     assert list_first_cells("| compliance |") == {each.value for each in Compliance}

@@ -12,9 +12,10 @@ from deployments.web.api.problems import describe_problems
 from deployments.web.context import get_context
 from deployments.web.fleet.machine_list import MachineEntry, build_entry, filter_entries, sort_entries
 from deployments.web.fleet.totals import count_fleet
-from deployments.web.pages.machine import read_details
+from deployments.web.pages.machine import explain_pending, read_details
 from deployments.web.pages.machines import Filters
 from deployments.web.pages.paging import PAGE_SIZE, build_page
+from deployments.web.updates.automatic_state import read_automatic_state
 from deployments.web.updates.list_filter import UpdateFilter, UpdateRow, list_updates, select_scope
 from deployments.web.windows.window_list import list_windows
 from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
@@ -81,6 +82,7 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
     row = snapshot.rows.get(name)
     if row is None:
         raise HTTPException(404, f"there is no machine {name!r}")
+    automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
     patches = [
         models.MissingPatch(
             patch_name=each.update.name,
@@ -94,7 +96,7 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
             reason=each.reason,
             maintenance_run_id=each.run_id or None,
         )
-        for each in read_details(context, name).pending
+        for each in explain_pending(snapshot, automatic, row, read_details(context, name))
     ]
     return models.MachineDetails(**_describe_machine(build_entry(row, snapshot.at)), patches=patches)
 

@@ -37,6 +37,7 @@ class MachineRow:
         windows: of each configuration that may patch it, the next one that no freeze cancels; the first one first.
         configurations: names of the configurations that select it.
         last_run: the newest run that may have changed it.
+        is_automatic: whether automatic patching patches it: that is on, and selects it.
     """
 
     machine: Machine
@@ -44,6 +45,7 @@ class MachineRow:
     windows: tuple[NextWindow, ...]
     configurations: tuple[str, ...]
     last_run: LastRun | None = None
+    is_automatic: bool = False
 
     @property
     def next_window(self) -> NextWindow | None:
@@ -131,6 +133,7 @@ def build_snapshot(
             windows.by_machine.get(each.name, ()) if each.owner is PatchOwner.FLEETPATCH else (),
             names.get(each.name, ()),
             last_runs.get(each.name),
+            is_automatic=each.name in sources.automatic_machines,
         )
         for each in (inventory.machines if inventory is not None else ())
     }

@@ -14,6 +14,7 @@ from deployments.configuration.model import Configurations
 from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
 from deployments.web.fleet.file_stamps import Stamp, read_stamp
 from deployments.web.settings import WebSettings
+from flows.automatic.fleet_view import select_managed_machines
 from inventory.errors import FleetpatchError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
@@ -34,6 +35,7 @@ class FleetSources:
         zone_schedules: the windows of the enabled configurations.
         disabled_schedules: those of the disabled ones, for their past.
         configurations_by_machine: names of the configurations that select a machine.
+        automatic_machines: names of the machines that automatic patching patches; none if it is off.
         problems: what can't be read now, for the pages.
     """
 
@@ -43,6 +45,7 @@ class FleetSources:
     configurations_by_machine: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
+    automatic_machines: frozenset[str] = frozenset()
 
 
 class SourceReader:
@@ -90,9 +93,15 @@ class SourceReader:
         if configurations is None:
             return FleetSources(inventory, problems=tuple(problems))
         schedules = build_zone_schedules(configurations, inventories)
-        disabled = build_disabled_schedules(configurations, inventories)
-        names = _list_configurations(schedules)
-        return FleetSources(inventory, configurations, schedules, names, tuple(problems), disabled)
+        return FleetSources(
+            inventory,
+            configurations,
+            schedules,
+            _list_configurations(schedules),
+            tuple(problems),
+            build_disabled_schedules(configurations, inventories),
+            _find_automatic_machines(configurations, inventory),
+        )
 
     def _load_inventory(self, problems: list[str]) -> Inventory | None:
         last = self._sources.inventory
@@ -139,6 +148,13 @@ def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
     """Return an error with its remedy, on lines of its own as in an error of several faults."""
     kept = "\n    What was read before the fault stays in use." if is_kept else ""
     return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + kept
+
+
+def _find_automatic_machines(configurations: Configurations, inventory: Inventory | None) -> frozenset[str]:
+    automatic = configurations.automatic
+    if automatic is None or not automatic.enabled or inventory is None:
+        return frozenset()
+    return frozenset(each.name for each in select_managed_machines(automatic.scope, inventory))
 
 
 def _list_configurations(zone_schedules: tuple[ZoneSchedule, ...]) -> dict[str, tuple[str, ...]]:

@@ -59,7 +59,7 @@ def describe_patch_mode(row: MachineRow) -> str:
         case PatchOwner.FLEETPATCH:
             return "in its windows" if row.configurations else "when a person starts a run"
         case PatchOwner.MANAGED:
-            return "automatically"
+            return "automatically" if row.is_automatic else "when a person starts a run"
         case PatchOwner.OS:
             return "by its own updater"
         case PatchOwner.MANUAL:

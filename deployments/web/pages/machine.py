@@ -17,11 +17,10 @@ from deployments.web.fleet.pending_updates import PendingUpdate, list_pending_up
 from deployments.web.fleet.snapshot import SEARCH_HORIZON, FleetSnapshot, MachineRow
 from deployments.web.pages.paging import build_page, build_part
 from deployments.web.rendering import render_page
+from deployments.web.updates.automatic_state import AutomaticState, read_automatic_state
 from deployments.web.updates.machine_forecast import explain_waiting
-from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
-from inventory.scope import Scope
 from tasks.model import Assessment
 from tasks.records.hotpatch_enrolments import SqlHotpatchEnrolments
 from tasks.records.queries.fleet import machine_history
@@ -85,6 +84,7 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         total=total,
         size=RUNS_SIZE,
     )
+    automatic = read_automatic_state(database, snapshot, context.clock.now())
     entry: MachineEntry | None = build_entry(row, snapshot.at) if row is not None else None
     return render_page(
         request,
@@ -93,19 +93,23 @@ def show_machine(request: Request, name: str, page: int = 1, updates: int = 1) -
         entry=entry,
         scope=build_machine_scope(name, snapshot.inventory) if row is not None else "",
         details=details,
-        pending=build_page(request, _explain(snapshot, row, details), updates, parameter="updates"),
+        pending=build_page(request, explain_pending(snapshot, automatic, row, details), updates, parameter="updates"),
         history=history,
         occupation=machine_history.find_occupation(database, name),
         drained=machine_history.find_drained_sets(database, name),
         windows=list_windows(snapshot, name, context.clock.now()),
-        automatic=_is_automatic(snapshot, name),
+        is_automatic=row is not None and row.is_automatic,
+        paused=automatic.paused.get(name, ""),
         problems=snapshot.problems,
     )
 
 
-def _explain(snapshot: FleetSnapshot, row: MachineRow | None, details: MachineDetails) -> tuple[PendingUpdate, ...]:
+def explain_pending(
+    snapshot: FleetSnapshot, automatic: AutomaticState, row: MachineRow | None, details: MachineDetails
+) -> tuple[PendingUpdate, ...]:
+    """Return what a machine lacks, with the reason why each update waits."""
     packages = details.answered.packages if details.answered is not None else None
-    return explain_waiting(snapshot, row, details.pending, packages)
+    return explain_waiting(snapshot, automatic, row, details.pending, packages)
 
 
 def read_details(context: WebContext, name: str) -> MachineDetails:
@@ -157,17 +161,6 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
             freeze = find_freeze(window, each.freezes)
             found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
     return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]
-
-
-def _is_automatic(snapshot: FleetSnapshot, name: str) -> bool:
-    row, configurations = snapshot.rows.get(name), snapshot.configurations
-    if row is None or configurations is None or configurations.automatic is None:
-        return False
-    try:
-        scope = Scope.parse(configurations.automatic.scope)
-    except InventoryError:
-        return False
-    return row.machine.owner is PatchOwner.MANAGED and scope.matches(row.machine)
 
 
 def _show_unknown(request: Request, context: WebContext, snapshot: FleetSnapshot, name: str) -> Response:

@@ -16,6 +16,7 @@ from deployments.web.context import WebContext, get_context
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.pages.paging import build_page
 from deployments.web.rendering import render_page
+from deployments.web.updates.automatic_state import read_automatic_state
 from deployments.web.updates.list_filter import (
     CveRow,
     UpdateFilter,
@@ -30,7 +31,6 @@ from deployments.web.updates.selection_forecast import Forecaster, UpdateForecas
 from inventory.errors import InventoryError
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import PackageState, Update
-from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.fleet.updates import (
     LastResult,
     PendingUpdateRow,
@@ -205,11 +205,11 @@ def _find_lacking(context: WebContext, fleet: FleetSnapshot, name: str, pending:
     if not pending:
         return Lacking((), 0, {})
     database = context.records.database
-    rollout = next(iter(SqlRollouts(database).read_newest(1)), None)
+    automatic = read_automatic_state(database, fleet, context.clock.now())
     results = read_last_results(database, name)
     own = [row for row in pending if row.machine in fleet.rows]
     packages = _read_packages(context, _choose_machines(own, results))
-    forecaster = Forecaster(fleet, read_held_versions(database, name), results, rollout, packages)
+    forecaster = Forecaster(fleet, automatic, results, packages)
     rows = [
         LackingRow(row, machine.machine.environment, forecaster.forecast(row, machine))
         for row in own

@@ -5,29 +5,32 @@ from dataclasses import replace
 
 from deployments.web.fleet.pending_updates import PendingUpdate
 from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
+from deployments.web.updates.automatic_state import AutomaticState
 from deployments.web.updates.selection_forecast import Forecaster
-from inventory.machine import PatchOwner
 from tasks.model import PackageState
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.fleet.updates import PendingUpdateRow
 
 
 def explain_waiting(
-    fleet: FleetSnapshot, machine: MachineRow | None, pending: Sequence[PendingUpdate], packages: PackageState | None
+    fleet: FleetSnapshot,
+    automatic: AutomaticState,
+    machine: MachineRow | None,
+    pending: Sequence[PendingUpdate],
+    packages: PackageState | None,
 ) -> tuple[PendingUpdate, ...]:
     """Return what a machine lacks, with the reason why an update waits where the records only say that it is there.
 
-    A machine that is patched automatically keeps the reasons of the records: its nights are not known in advance.
-
     Args:
         fleet: the fleet.
+        automatic: what automatic patching does.
         machine: the machine; None if it is not in the inventory any more.
         pending: what it lacks.
         packages: the answer that says so; None: it has never given one.
     """
-    if machine is None or packages is None or machine.machine.owner is PatchOwner.MANAGED:
+    if machine is None or packages is None:
         return tuple(pending)
-    forecaster = Forecaster(fleet, (), {}, None, {machine.machine.name: packages})
+    forecaster = Forecaster(fleet, automatic, {}, {machine.machine.name: packages})
     return tuple(_explain(forecaster, machine, each) for each in pending)
 
 

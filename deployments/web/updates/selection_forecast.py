@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from deployments.web.fleet.snapshot import FleetSnapshot, MachineRow
+from deployments.web.updates.automatic_state import AutomaticState
 from inventory.machine import PatchOwner
 from tasks.errors import FleetpatchError
 from tasks.model import PackageState, RebootNeed, Selection, Update
-from tasks.records.queries.fleet.updates import HeldVersion, LastResult, PendingUpdateRow
-from tasks.rules.automatic.model import Rollout, RolloutState
+from tasks.records.queries.fleet.updates import LastResult, PendingUpdateRow
+from tasks.rules.automatic.model import RolloutState
 from tasks.rules.updates.selection import select_updates
 from tasks.states import SUCCESSFUL_UPDATE_STATES, Classification, UpdateState, YesNoUnknown
 
@@ -18,6 +19,8 @@ _OWNERS = {
     PatchOwner.MANUAL: "people patch it, not fleetpatch",
 }
 
+_AUTOMATIC = ("", "")
+"""Stands for automatic patching where windows have their configuration and their zone."""
 
 _Key = tuple[str, str, str]
 """Name, architecture and version of an update."""
@@ -47,9 +50,8 @@ class Forecaster:
 
     Args:
         fleet: the fleet.
-        held: versions of the update that automatic patching holds.
+        automatic: what automatic patching does.
         results: the last result of the update on each machine.
-        rollout: the newest rollout of automatic patching, or None.
         packages: the newest answers of some machines. The selection of a request needs more of an update than the rows
             have: of the other machines, it is taken from a machine here that lacks the same version.
     """
@@ -57,15 +59,13 @@ class Forecaster:
     def __init__(
         self,
         fleet: FleetSnapshot,
-        held: tuple[HeldVersion, ...],
-        results: dict[str, LastResult],
-        rollout: Rollout | None,
+        automatic: AutomaticState,
+        results: Mapping[str, LastResult],
         packages: Mapping[str, PackageState],
     ) -> None:
         self._fleet = fleet
-        self._held = {each.version: each.reason for each in held}
+        self._automatic = automatic
         self._results = results
-        self._rollout = rollout
         self._packages = packages
         self._examples = {
             (update.name, update.available): replace(update, given_up="")  # so it failed on that machine only
@@ -89,41 +89,55 @@ class Forecaster:
         for window in machine.windows:
             why = self._find_objection(row, window.configuration, window.zone)
             if not why:
-                past = self._build_past(row, "waits for its window")
+                past = self._build_past(row, "waits for its window", is_coming=True)
                 return UpdateForecast(past.why, past.run_id, window.start, window.configuration, window.zone)
             objections.append(f"{window.configuration} will not install it: {why}")
         otherwise = "; ".join(objections) or "no configuration with a window selects this machine"
         return self._build_past(row, otherwise)
 
     def _forecast_automatic(self, row: PendingUpdateRow, machine: MachineRow) -> UpdateForecast:
-        zone = machine.machine.zone
-        if row.held or row.blocked:
-            return self._build_past(row, "")
-        if row.available in self._held:
-            return UpdateForecast(f"held by automatic patching: {self._held[row.available]}")
-        automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
-        if automatic is None or not automatic.enabled:
-            return self._build_past(row, "automatic patching is not on")
-        past = self._build_past(row, "automatic patching will choose its night")
-        return UpdateForecast(past.why, past.run_id, None, self._describe_phase(machine), zone)
+        if not machine.is_automatic:
+            return self._build_past(row, self._explain_no_automatic())
+        if paused := self._automatic.paused.get(row.machine):
+            return self._build_past(row, f"automatic patching is {paused}")
+        if why := self._find_objection(row, *_AUTOMATIC):
+            return self._build_past(row, f"automatic patching will not install it: {why}")
+        if held := self._automatic.held.get((row.name, row.available)):
+            return self._build_past(row, f"held by automatic patching: {held}")
+        past = self._build_past(row, "waits for its night", is_coming=True)
+        window = "" if row.held or row.blocked else self._describe_phase(row.name, machine)
+        return UpdateForecast(past.why, past.run_id, None, window, machine.machine.zone)
 
-    def _describe_phase(self, machine: MachineRow) -> str:
-        rollout = self._rollout
-        if rollout is None or rollout.state is not RolloutState.ROLLING_FORWARD:
+    def _explain_no_automatic(self) -> str:
+        automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
+        is_on = automatic is not None and automatic.enabled
+        return "automatic patching does not select this machine" if is_on else "automatic patching is not on"
+
+    def _describe_phase(self, name: str, machine: MachineRow) -> str:
+        rollout = self._automatic.rollout
+        # Of an update whose newest version came later, an earlier one may be in the rollout.
+        if (
+            rollout is None
+            or rollout.state is not RolloutState.ROLLING_FORWARD
+            or all(name != each for each, _ in rollout.updates)
+        ):
             return "automatic patching, in its next rollout"
         for phase in rollout.phases:
             if machine.machine.location in phase.locations:
                 return f"automatic patching, phase {phase.number} of {len(rollout.phases)}"
         return "automatic patching"
 
-    def _build_past(self, row: PendingUpdateRow, otherwise: str) -> UpdateForecast:
-        """Return why it is pending: what the machine says first, then the last run, then what is known otherwise."""
+    def _build_past(self, row: PendingUpdateRow, otherwise: str, *, is_coming: bool = False) -> UpdateForecast:
+        """Return why it is pending: what the machine says first, then the last run, then what is known otherwise.
+
+        ``is_coming``: nothing prevents it from now on, so the last run says more.
+        """
         if row.blocked:
             return UpdateForecast(f"blocked: {row.blocked}")
         if row.held:
             return UpdateForecast("an administrator holds it on the machine")
         last = self._results.get(row.machine)
-        if otherwise.startswith(("waits", "automatic patching will")) and _says_why(last) and last is not None:
+        if is_coming and last is not None and _says_why(last):
             return UpdateForecast(f"{last.state}: {last.reason}" if last.reason else last.state, last.run_id)
         return UpdateForecast(otherwise)
 
@@ -160,18 +174,23 @@ class Forecaster:
     def _find_selection(self, configuration: str, zone: str) -> Selection | None:
         key = (configuration, zone)
         if key not in self._selections:
-            found = self._configurations.get(configuration)
             try:
-                self._selections[key] = found.build_request(zone).to_patch_options().selection if found else None
+                self._selections[key] = self._build_selection(configuration, zone)
             except FleetpatchError:  # checks of configurations report it
                 self._selections[key] = None
         return self._selections[key]
 
+    def _build_selection(self, configuration: str, zone: str) -> Selection | None:
+        if (configuration, zone) == _AUTOMATIC:
+            automatic = self._fleet.configurations.automatic if self._fleet.configurations is not None else None
+            policy = automatic.to_policy() if automatic is not None else None
+            return Selection(classifications=policy.classifications, exclude=policy.exclude) if policy else None
+        found = self._configurations.get(configuration)
+        return found.build_request(zone).to_patch_options().selection if found else None
 
-def _says_why(last: LastResult | None) -> bool:
-    return last is not None and last.state not in {each.value for each in SUCCESSFUL_UPDATE_STATES} | {
-        UpdateState.PENDING.value
-    }
+
+def _says_why(last: LastResult) -> bool:
+    return last.state not in {each.value for each in SUCCESSFUL_UPDATE_STATES} | {UpdateState.PENDING.value}
 
 
 def _build_update(row: PendingUpdateRow, example: Update | None) -> Update:

@@ -21,7 +21,7 @@ HOSTILE = "<script>alert(1)</script>\x1b[31m"
 WEB, DB, MANAGED, MANUAL, WINDOWS = "web-1", "db-1", "auto-1", "hand-1", "win-1"
 
 
-def write_fleet(place: Path) -> None:
+def write_fleet(place: Path, automatic: dict[str, object] | None = None) -> None:
     machines = [
         {"name": WEB, "address": "192.0.2.1", "environment": "prod"},
         {"name": DB, "address": "192.0.2.2", "environment": "test"},
@@ -32,7 +32,8 @@ def write_fleet(place: Path) -> None:
     configurations = [{"name": "weekly", "scope": "env=prod|test", "window": window}]
     (place / "fleet.yaml").write_text(yaml.safe_dump({"machines": machines}))
     (place / "configurations").mkdir()
-    (place / "configurations" / "all.yaml").write_text(yaml.safe_dump({"configurations": configurations}))
+    policy = {} if automatic is None else {"automatic": automatic}
+    (place / "configurations" / "all.yaml").write_text(yaml.safe_dump({"configurations": configurations, **policy}))
 
 
 def assess(site: Site, machine: str, *updates: object, days: float = 0, os_id: str = "debian") -> None:
@@ -51,7 +52,7 @@ def assess(site: Site, machine: str, *updates: object, days: float = 0, os_id: s
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    write_fleet(tmp_path)
+    write_fleet(tmp_path, {})
     with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
         yield served
 
@@ -302,7 +303,7 @@ def test_the_figures_of_a_cve_count_machines_and_not_their_updates(site: Site) -
             "weekly will not install it: classification Other is not selected (selected: Critical, Security)",
         ),
         (MANUAL, Classification.SECURITY, "people patch it, not fleetpatch"),
-        (MANAGED, Classification.SECURITY, "a newer version is available"),
+        (MANAGED, Classification.SECURITY, "automatic patching is not on"),
         ("alone-1", Classification.SECURITY, "no configuration with a window selects this machine"),
     ],
 )

@@ -181,6 +181,18 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
         return tuple(Installation(*row) for row in connection.execute(query).tuples())
 
 
+def read_held_reasons(database: Database) -> dict[tuple[str, str], str]:
+    """Return why automatic patching holds updates now, by name and version.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    held = schema.held_updates
+    query = select(held.c.name, held.c.version, held.c.reason).where(held.c.released_at.is_(None))
+    with database.begin_read("read the held updates") as connection:
+        return {(row[0], row[1]): row[2] for row in connection.execute(query).tuples()}
+
+
 def read_held_versions(database: Database, name: str) -> tuple[HeldVersion, ...]:
     """Return the versions of an update that automatic patching holds now.
 
