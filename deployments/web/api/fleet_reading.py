@@ -17,6 +17,7 @@ from deployments.web.pages.machines import Filters
 from deployments.web.pages.paging import PAGE_SIZE, build_page
 from deployments.web.updates.automatic_state import read_automatic_state
 from deployments.web.updates.list_filter import UpdateFilter, UpdateRow, list_updates, select_scope
+from deployments.web.windows.month import YEARS
 from deployments.web.windows.window_list import list_windows
 from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
@@ -157,9 +158,11 @@ def list_calendar(
     context = get_context(request)
     now = context.clock.now()
     since = since or now
+    if since.tzinfo is None or since.year not in YEARS or (until is not None and until.tzinfo is None):
+        raise HTTPException(400, f"since and until need an offset, and a year from {YEARS[0]} to {YEARS[-1]}")
     until = until or since + timedelta(days=31)
-    if since.tzinfo is None or until.tzinfo is None or not since < until <= since + timedelta(days=MAX_DAYS):
-        raise HTTPException(400, f"since and until need an offset, and are at most {MAX_DAYS} days apart")
+    if not since < until <= since + timedelta(days=MAX_DAYS):
+        raise HTTPException(400, f"since is before until, and they are at most {MAX_DAYS} days apart")
     results = read_window_results(context.records.database, since, until)
     fleet = context.fleet.read()
     windows = list_windows(fleet.zone_schedules, results, since, until, now, fleet.disabled_schedules)

@@ -133,7 +133,7 @@ def _parse_since(text: str, context: WebContext) -> tuple[datetime | None, str]:
         if text.isdigit():
             return context.clock.now() - timedelta(days=min(int(text), 36500)), ""
         found = datetime.fromisoformat(text)
+        zone = load_zone_or_utc(context.settings.zone)
+        return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC), ""
     except (ValueError, OverflowError):
         return None, "since: a date like 2026-11-23, or a number of days"
-    zone = load_zone_or_utc(context.settings.zone)
-    return (found if found.tzinfo else found.replace(tzinfo=zone)).astimezone(UTC), ""

@@ -150,6 +150,10 @@ def test_the_document_says_how_many_runs_a_part_has(site: Site) -> None:
         ("/machines?scope=name%3Dnobody", 400),
         ("/machines?page=0", 400),
         ("/windows?since=2026-11-01T00:00:00", 400),
+        ("/windows?since=2026-11-02T00:00:00Z&until=2026-11-01T00:00:00Z", 400),
+        ("/windows?since=2026-11-01T00:00:00Z&until=2026-11-02T00:00:00", 400),
+        ("/windows?since=0001-01-01T00:00:00Z", 400),
+        ("/windows?since=9999-12-31T00:00:00Z", 400),
     ],
 )
 def test_errors_are_problems(site: Site, path: str, status: int) -> None:

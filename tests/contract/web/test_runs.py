@@ -70,7 +70,8 @@ def test_runs_are_filtered(sample: Sample) -> None:
     assert list_ids(sample, "machine=odd-1&kind=patch") == [runs["hostile"]]
     assert set(list_ids(sample, "machine=win-1&kind=patch")) == {runs["live"]}
     assert list_ids(sample, "since=2026-11-23T07%3A00&kind=patch")[-1] == runs["dead"]
-    assert "since: a date" in sample.read("/runs?since=yesterday")
+    for text in ("yesterday", "0001-01-01", "9999-12-31T23:00-12:00", "²"):
+        assert "since: a date" in sample.read(f"/runs?since={text}")
     assert "No run matches" in sample.read("/runs?kind=nothing")
 
 
