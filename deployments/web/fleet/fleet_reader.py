@@ -115,7 +115,7 @@ class FleetReader:
     def _warm_up(self) -> None:
         try:
             self.read()
-            self.read_trends(366)
+            self.read_trends(366)  # the newest days first: pages of few days wait only for these
         except Exception:
             logger.exception("the fleet can't be read yet")
 

@@ -1,6 +1,7 @@
 """Counts the whole fleet for the overview. Pure."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from deployments.web.fleet.machine_list import list_entries
 from deployments.web.fleet.snapshot import FleetSnapshot
@@ -34,8 +35,9 @@ class FleetTotals:
     unreachable: int = 0
 
 
+@lru_cache(maxsize=2)
 def count_fleet(snapshot: FleetSnapshot) -> FleetTotals:
-    """Return the fleet in numbers."""
+    """Return the fleet in numbers. Readers share it."""
     found = FleetTotals()
     for entry in list_entries(snapshot):
         answer = entry.answer

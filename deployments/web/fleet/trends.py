@@ -22,7 +22,8 @@ class TrendsReader:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._lock = threading.Lock()
+        self._past_lock = threading.Lock()
+        self._recent_lock = threading.Lock()
         self._past: dict[date, DayTotals] = {}
         self._recent: CostlyValue[dict[date, DayTotals]] = CostlyValue()
 
@@ -39,12 +40,15 @@ class TrendsReader:
         """
         first = today - DAY * (days - 1)
         begins_recent = today - DAY * (RECENT_DAYS - 1)
-        with self._lock:
-            for begin, end in self._list_gaps(first, begins_recent - DAY):
-                self._past |= read_days(self._database, begin, end)
+        # A year takes seconds. Who needs only days that are known does not wait until it is read.
+        if any(self._list_gaps(first, begins_recent - DAY)):
+            with self._past_lock:
+                for begin, end in self._list_gaps(first, begins_recent - DAY):
+                    self._past = self._past | read_days(self._database, begin, end)
+        with self._recent_lock:
             recent = self._recent.read((today, state), lambda: read_days(self._database, begins_recent, today))
-            every = self._past | recent
-            return {day: every[day] for day in (first + DAY * number for number in range(days)) if day in every}
+        every = self._past | recent
+        return {day: every[day] for day in (first + DAY * number for number in range(days)) if day in every}
 
     def _list_gaps(self, first: date, last: date) -> Iterator[tuple[date, date]]:
         """Yield spans that hold all days which are not known, newest first."""
