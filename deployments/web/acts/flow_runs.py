@@ -41,6 +41,7 @@ class FlowRunStatus:
         message: what Prefect says about its end; "" for nothing.
         waits: whether no worker has taken it yet.
         is_over: whether it has ended.
+        paused_pool: the name of its work pool if that is paused, so that no worker takes it; "" otherwise.
     """
 
     id: str
@@ -51,6 +52,7 @@ class FlowRunStatus:
     created_at: datetime | None
     waits: bool
     is_over: bool
+    paused_pool: str = ""
 
 
 def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str) -> tuple[str, bool]:
@@ -94,7 +96,9 @@ def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
         if run is None:
             return None
         state = run.state
+        waits = state is None or state.is_scheduled() or state.is_pending()
         flow = client.read_flow(run.flow_id).name
+        paused_pool = _find_paused_pool(client, run) if waits else ""
     return FlowRunStatus(
         id=str(run.id),
         name=run.name,
@@ -102,9 +106,17 @@ def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
         state=state.name or state.type.value if state is not None else "unknown",
         message=(state.message or "") if state is not None else "",
         created_at=run.created,
-        waits=state is None or state.is_scheduled() or state.is_pending(),
+        waits=waits,
         is_over=state is not None and state.is_final(),
+        paused_pool=paused_pool,
     )
+
+
+def _find_paused_pool(client: SyncPrefectClient, run: FlowRun) -> str:
+    with suppress(ObjectNotFound):  # it was deleted; `fleetpatch doctor --server` says so
+        if run.work_pool_name and client.read_work_pool(run.work_pool_name).is_paused:
+            return run.work_pool_name
+    return ""
 
 
 def cancel_waiting_flow_run(flow_run_id: str, who: str) -> bool:
@@ -164,7 +176,7 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
     if not found:
         raise CannotRun(
             f"Prefect has no deployment '{flow}/{ON_DEMAND}'",
-            hint="`fleetpatch deploy` creates it, and a worker (fleetpatch worker) executes its runs.",
+            hint="`fleetpatch deploy` creates it, and a worker executes its runs.",
         )
     if len(found) > 1:
         tags = sorted(tag for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX))
