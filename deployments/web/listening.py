@@ -134,8 +134,8 @@ def open_listener(settings: WebSettings) -> Iterator[socket.socket]:
         said, hint = _explain(error, settings.port)
         raise CannotRun(f"can't listen on {settings.host} port {settings.port}: {said}", hint=hint) from error
     with listener:
-        # asyncio sets it only on sockets that name their protocol, which these do not. Without it, each answer after the
-        # first of a connection waits for the browser's delayed acknowledgement: 40 ms.
+        # asyncio sets it only on sockets that name their protocol, which these do not. Without it, each answer after
+        # the first of a connection waits for the browser's delayed acknowledgement: 40 ms.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         yield listener
 

@@ -1,6 +1,5 @@
 """The pages for tests: the real server on a loopback port, over records in a folder."""
 
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from typing import Any
 import httpx
 
 from deployments.web.context import WebContext, build_context
+from deployments.web.listening import open_listener
 from deployments.web.server import build_server
 from deployments.web.settings import WebSettings
 from tasks.protocols.clock import Clock
@@ -69,7 +69,7 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
         configurations=configurations if configurations.exists() else None,
     )
     found = replace(found, **settings)
-    with open_records(url) as records, socket.create_server((found.host, 0)) as listener:
+    with open_records(url) as records, open_listener(replace(found, port=0)) as listener:
         context = build_context(found, records, clock)
         server = build_server(context)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
