@@ -72,6 +72,7 @@ def build_environment() -> Environment:
         loader=PackageLoader("deployments.web"),
         autoescape=True,  # not select_autoescape: it does not know .j2
         undefined=StrictUndefined,
+        auto_reload=False,  # a template belongs to the code that is loaded, and each look for changes costs time
         finalize=_sanitize_value,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from itertools import zip_longest
 from typing import Final
 
 from deployments.web.fleet.costly_value import CostlyValue
@@ -73,6 +74,7 @@ class FleetReader:
         self._last_runs: Mapping[str, LastRun] = {}
         self._windows: FleetWindows | None = None
         self._windows_of: FleetSources | None = None
+        self._parts: tuple[object, ...] = ()
         self._numbers: deque[tuple[float, int]] = deque()
         self._readings = 0
         self._looked_at = self._read_all_at = 0.0
@@ -166,17 +168,19 @@ class FleetReader:
         kept = read_change_marker(self._database, self._find_since(looked_at))
         before = self._marker
         marker = read_change_marker(self._database, before.since) if before is not None else kept
-        is_new = self._read_records(marker)
+        self._read_records(marker)
         windows = self._windows
         if windows is None or self._windows_of is not sources or self._are_windows_old(now):
-            windows, is_new = find_windows(sources.zone_schedules, now), True
-        if is_new or self._snapshot is None:
+            windows = find_windows(sources.zone_schedules, now)
+        parts = (sources, windows, self._states, self._last_runs)
+        if any(part is not known for part, known in zip_longest(parts, self._parts)):
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
                 (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)
             )
             self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now)
         # Last, and all at once: what fails half-way is done again.
+        self._parts = parts
         self._windows, self._windows_of = windows, sources
         self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""
 
@@ -194,19 +198,21 @@ class FleetReader:
         at, number = self._numbers[0]
         return number if now - at >= late else max(0, number - LATE_NUMBERS)
 
-    def _read_records(self, marker: ChangeMarker) -> bool:
-        """Read what has changed. Return whether anything may have."""
+    def _read_records(self, marker: ChangeMarker) -> None:
+        """Read what may have changed. What has is another object then."""
         before, now = self._marker, time.monotonic()
         reads_all = before is None or now - self._read_all_at > FULL_READ_SECONDS
         if before == marker and not marker.unfinished_runs and not reads_all:
-            return False
+            return
         if before is None or reads_all or marker.assessment < before.assessment:
             self._states, self._read_all_at = read_machine_states(self._database), now
             self._readings += 1
         elif (marker.assessment, marker.recent) != (before.assessment, before.recent):
             self._states = self._states | read_machine_states(self._database, before.since)
             self._readings += 1
-        self._last_runs = read_last_runs(self._database)
+        last_runs = read_last_runs(self._database)
+        # A run under way is looked at each second. What pages made of the snapshot is kept while it changes nothing.
+        if last_runs != self._last_runs:
+            self._last_runs = last_runs
         if self._numbers[-1][1] != marker.assessment:
             self._numbers.append((now, marker.assessment))
-        return True

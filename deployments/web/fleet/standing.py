@@ -36,7 +36,9 @@ def find_compliance(row: MachineRow, now: datetime) -> Compliance:
 
 def is_unreachable(state: MachineState | None) -> bool:
     """Return whether the last try could not log in to the machine."""
-    return state is not None and ErrorInfo(state.error_kind, "").is_a(errors.TransportError)
+    if state is None or not state.error_kind:  # nearly all of them; the classes of errors are many
+        return False
+    return ErrorInfo(state.error_kind, "").is_a(errors.TransportError)
 
 
 def assess_readiness(row: MachineRow) -> Readiness:

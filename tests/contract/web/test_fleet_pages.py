@@ -12,12 +12,14 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
+from deployments.web.fleet import fleet_reader
 from deployments.web.fleet.machine_list import FACETS, MachineFilters, count_facets, filter_entries, list_entries
 from deployments.web.fleet.totals import count_fleet
 from tasks.model import Assessment
 from tasks.states import Classification, Compliance, OperationState, YesNoUnknown
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
+from tests.support.web_fleet_runs import save_live_run
 from tests.support.web_site import Site, serve_site
 
 NOW = make.START + timedelta(days=100)
@@ -103,6 +105,28 @@ def test_the_numbers_of_the_overview_are_those_of_the_answers(tmp_path: Path, se
             assert shown is not None, link
             assert int(shown[1]) == number, link
             assert count_rows(site, link) == number, link
+
+
+def test_a_run_under_way_that_changes_nothing_makes_no_new_state_of_the_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fleet_reader, "LOOK_SECONDS", 0.0)
+    (name, *_) = write_inventory(tmp_path, 3)
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as site:
+        save_live_run(site.records, NOW)
+        read = site.context.fleet.read
+        first = read()
+        assert [read(wait_seconds=60) for _ in range(3)] == [first] * 3
+        run = make.make_run(id="under-way", state=OperationState.IN_PROGRESS, ended_at=None, started_at=NOW)
+        going = make.make_outcome(run_id="under-way", machine=name, state=OperationState.IN_PROGRESS, ended_at=None)
+        site.records.save(make.make_report(run=run, outcomes=(going,), assessments=(), plans=(), waves=()))
+        assert (after := read(wait_seconds=60)) != first
+        assert after.rows[name].last_run is not None
+        ended = replace(going, state=OperationState.FAILED, ended_at=NOW)
+        site.records.save(make.make_report(run=run, outcomes=(ended,), assessments=(), plans=(), waves=()))
+        last_run = read(wait_seconds=60).rows[name].last_run
+        assert last_run is not None
+        assert last_run.state == OperationState.FAILED
 
 
 def count_rows(site: Site, path: str) -> int:
