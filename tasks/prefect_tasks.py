@@ -19,6 +19,7 @@ from tasks.model import RunReport
 from tasks.reporting.export.markdown import (
     build_machine_rows,
     build_update_table,
+    limit_table,
     render_markdown_report,
     render_summary,
 )
@@ -159,12 +160,10 @@ def publish_report(run_id: str, report: "OpaqueReport", directory: Path | None =
         key=f"{key}-report",
         description=f"Whole report of {run_id}",
     )
-    create_table_artifact(
-        build_machine_rows(report.report), key=f"{key}-machines", description=f"Machines of run {run_id}"
-    )
-    create_table_artifact(
-        build_update_table(report.report), key=f"{key}-updates", description=f"Updates of run {run_id}"
-    )
+    machines, said = limit_table(build_machine_rows(report.report), f"Machines of run {run_id}")
+    create_table_artifact(list(machines), key=f"{key}-machines", description=said)
+    updates, said = limit_table(build_update_table(report.report), f"Updates of run {run_id}")
+    create_table_artifact(list(updates), key=f"{key}-updates", description=said)
 
 
 class OpaqueReport:

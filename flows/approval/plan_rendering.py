@@ -12,7 +12,7 @@ from tasks.reporting.descriptions import (
     describe_reboots,
     describe_slowest_machine,
 )
-from tasks.reporting.export.markdown import TableValue, escape_markdown
+from tasks.reporting.export.markdown import TableValue, escape_markdown, limit_markdown
 from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_scope
 from tasks.rules.runs.approval import build_approve_command
 from tasks.rules.runs.figures import REBOOT_LABELS, collect_cves, compute_plan_figures, predict_reboot
@@ -60,7 +60,7 @@ def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
 
 
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
-    """Return the complete plan as Markdown. All texts from machines are escaped.
+    """Return the plan as Markdown, as long as Prefect's UI can show. All texts from machines are escaped.
 
     Args:
         planned: the run with its plans.
@@ -78,6 +78,7 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     lines += [f"- Plan {digest[:12]}", ""]
     command = escape_markdown(build_approve_command(run.id, digest))
     lines += [f"- To approve: `{command}`, or the form of this flow run", ""] if until else []
+    lines += _render_machine_notes(planned)
     groups = group_identical_plans(planned.plans)
     for names, plan in groups[:MAX_GROUPS]:
         lines += _render_group(names, plan)
@@ -86,16 +87,29 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
             f"and {len(groups) - MAX_GROUPS} more groups of machines: see the table, or `fleetpatch approvals`",
             "",
         ]
-    for machine, services in find_service_restarts(planned).items():
-        shown = escape_markdown(join_first_names(services, MAX_NAMES))
-        lines.append(f"- {escape_markdown(machine)} already runs on replaced files: {shown}")
-    without = [each for each in planned.assessments if each.error is not None]
-    lines += [
+    return limit_markdown("\n".join(lines) + "\n", f"The plan is longer: fleetpatch show {escape_markdown(run.id)}")
+
+
+def _render_machine_notes(planned: RunReport) -> list[str]:
+    """Return what is unusual about machines. It stands before the updates, which may be cut."""
+    without = [
         f"- {escape_markdown(each.machine)} has no plan: {escape_markdown(each.error.message)}"
-        for each in without
-        if each.error
+        for each in planned.assessments
+        if each.error is not None
     ]
-    return "\n".join(lines) + "\n"
+    restarts = [
+        f"- {escape_markdown(machine)} already runs on replaced files: "
+        + escape_markdown(join_first_names(services, MAX_NAMES))
+        for machine, services in find_service_restarts(planned).items()
+    ]
+    lines: list[str] = []
+    for notes, of_what in ((without, "without a plan"), (restarts, "on replaced files")):
+        lines += notes[:MAX_GROUPS]
+        if len(notes) > MAX_GROUPS:
+            lines.append(
+                f"- and {len(notes) - MAX_GROUPS} more {of_what}: fleetpatch show {escape_markdown(planned.run.id)}"
+            )
+    return [*lines, ""] if lines else []
 
 
 def build_machine_table(planned: RunReport) -> list[dict[str, TableValue]]:

@@ -47,7 +47,7 @@ from flows.approval.wording import describe_approval, format_moment
 from flows.ports.web_links import build_approval_url, read_web_url
 from flows.prefect_api.api_client import open_fail_fast_client
 from tasks.records.approvals import Approval, ApprovalDecision
-from tasks.reporting.export.markdown import escape_markdown
+from tasks.reporting.export.markdown import escape_markdown, limit_table
 from tasks.steps.context.stop_token import StopToken
 
 logger = logging.getLogger(__name__)
@@ -301,7 +301,7 @@ class PrefectForm:
         zone = planned.run.window.zone if planned.run.window else "UTC"
         again = f"**Not accepted: {escape_markdown(self._rejection_reason)}.**\n\n" if self._rejection_reason else ""
         until = escape_markdown(format_moment(self._pending.expires_at, zone))
-        artifacts = "The whole plan is among the artifacts of this flow run."
+        artifacts = "The plan is among the artifacts of this flow run."
         link = build_approval_url(planned.run.id, read_web_url())
         page = f" [Open its page]({link})." if link else ""
         return f"{again}{describe_plan(planned)}.\n\nUntil {until}. {artifacts}{page}"
@@ -311,14 +311,16 @@ class PrefectForm:
         planned = self._pending.planned
         zone = planned.run.window.zone if planned.run.window else "UTC"
         text = render_plan_markdown(planned, self._pending.digest, format_moment(self._pending.expires_at, zone))
-        rows = json.dumps(build_machine_table(planned))
-        for what, kind, data in (("plan", "markdown", text), ("machines", "table", rows)):
+        about = f"What run {planned.run.id} would do"
+        rows, rows_are = limit_table(build_machine_table(planned), f"{about}: machines")
+        shown = (("plan", "markdown", text, f"{about}: plan"), ("machines", "table", json.dumps(rows), rows_are))
+        for what, kind, data, description in shown:
             client.create_artifact(
                 ArtifactCreate(
                     key=f"fleetpatch-approval-{what}",
                     type=kind,
                     data=data,
-                    description=f"What run {planned.run.id} would do: {what}",
+                    description=description,
                     flow_run_id=self._form_flow_run_id,
                 )
             )

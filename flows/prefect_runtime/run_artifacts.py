@@ -18,7 +18,7 @@ from flows.ports.web_links import build_run_url
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunInfo, RunReport, Wave
-from tasks.reporting.export.markdown import MAX_CHARACTERS, escape_markdown
+from tasks.reporting.export.markdown import escape_markdown, limit_markdown
 from tasks.reporting.formatting import format_count
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import OperationState
@@ -34,8 +34,7 @@ _MAX_NAMES = 12
 def render_plan(planned: RunReport, web_url: str) -> str:
     """Return the plan as Markdown, with the link to the run's page first. Pure."""
     digest = compute_plan_digest(collect_planned_updates(planned.plans))
-    text = render_link(planned.run.id, web_url) + render_plan_markdown(planned, digest, "")
-    return _limit_text(text, f"The plan is longer: fleetpatch show {planned.run.id}")
+    return render_link(planned.run.id, web_url) + render_plan_markdown(planned, digest, "")
 
 
 def render_link(run_id: str, web_url: str) -> str:
@@ -71,7 +70,7 @@ def render_progress(report: RunReport, begun: Collection[int], current: Wave | N
     rows = [_render_wave(wave, by_wave[wave.number]) for wave in report.waves if by_wave[wave.number]]
     lines += ["| Wave | Machines | Failed | Result |", "|---|---|---|---|", *rows] if rows else []
     text = render_link(run.id, web_url) + "\n".join(lines) + "\n"
-    return _limit_text(text, f"There are more waves: fleetpatch show {run.id}")
+    return limit_markdown(text, f"There are more waves: fleetpatch show {run.id}")
 
 
 def _render_end(run: RunInfo) -> list[str]:
@@ -95,13 +94,6 @@ def _count_states(outcomes: Sequence[Outcome]) -> str:
 
 def _join(wave: Wave) -> str:
     return escape_markdown(join_first_names(wave.machines, _MAX_NAMES))
-
-
-def _limit_text(text: str, more: str) -> str:
-    """Return a text that Prefect's UI can show: cut at the end of a line, with a sentence where the rest is."""
-    if len(text) <= MAX_CHARACTERS:
-        return text
-    return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\n{more}\n"
 
 
 class LiveArtifact:

@@ -53,6 +53,7 @@ _MAX_ERROR_GROUPS: Final = 10
 _MAX_NAMES: Final = 8
 _MAX_CELL_CHARACTERS: Final = 200
 MAX_CHARACTERS: Final = 150_000
+MAX_TABLE_ROWS: Final = 500
 _STATES_NEEDING_ATTENTION: Final = frozenset(
     {OperationState.FAILED, OperationState.UNKNOWN, OperationState.IN_PROGRESS, OperationState.COMPLETED_WITH_WARNINGS}
 )
@@ -88,6 +89,13 @@ def escape_markdown(text: str, limit: int = _MAX_CELL_CHARACTERS) -> str:
     return _SPECIAL_CHARACTERS.sub(
         lambda match: _HTML_ENTITIES.get(match.group(), f"\\{match.group()}"), sanitize_to_one_line(text, limit)
     )
+
+
+def limit_markdown(text: str, more: str) -> str:
+    """Return a text that Prefect's UI can show: cut at the end of a line, with a sentence where the rest is."""
+    if len(text) <= MAX_CHARACTERS:
+        return text
+    return f"{text[:MAX_CHARACTERS].rpartition(chr(10))[0]}\n\n{more}\n"
 
 
 def render_summary(report: RunReport) -> str:
@@ -131,12 +139,19 @@ def _render_notes_and_hooks(report: RunReport) -> list[str]:
     return ["", "### Before and after", "", *lines] if lines else []
 
 
-def build_machine_rows(report: RunReport, limit: int = 500) -> list[dict[str, TableValue]]:
+def limit_table(rows: Sequence[dict[str, TableValue]], description: str) -> tuple[Sequence[dict[str, TableValue]], str]:
+    """Return the first rows of a table, as many as Prefect's UI can show, and its description, which says so."""
+    if len(rows) <= MAX_TABLE_ROWS:
+        return rows, description
+    return rows[:MAX_TABLE_ROWS], f"{description} (the first {MAX_TABLE_ROWS} of {len(rows)} rows)"
+
+
+def build_machine_rows(report: RunReport, limit: int | None = None) -> list[dict[str, TableValue]]:
     """Return a row for each machine, worst state first, at most ``limit`` rows. The page shows the same figures."""
     return _build_machine_rows(build_tables(report), report.run.kind, limit)
 
 
-def _build_machine_rows(tables: Tables, kind: str, limit: int) -> list[dict[str, TableValue]]:
+def _build_machine_rows(tables: Tables, kind: str, limit: int | None) -> list[dict[str, TableValue]]:
     heads = [column.label for column in select_machine_columns(kind)]
     rows: list[dict[str, TableValue]] = []
     for row in sort_worst_first(tables.machines)[:limit]:
@@ -148,7 +163,7 @@ def _build_machine_rows(tables: Tables, kind: str, limit: int) -> list[dict[str,
     return rows
 
 
-def build_update_table(report: RunReport, limit: int = 500) -> list[dict[str, TableValue]]:
+def build_update_table(report: RunReport, limit: int | None = None) -> list[dict[str, TableValue]]:
     """Return a row for each update over all machines, at most ``limit`` rows. The page shows the same figures.
 
     Critical and security updates that are not installed come first.
@@ -156,7 +171,7 @@ def build_update_table(report: RunReport, limit: int = 500) -> list[dict[str, Ta
     return _build_update_rows(build_tables(report), report.run.kind, limit)
 
 
-def _build_update_rows(tables: Tables, kind: str, limit: int) -> list[dict[str, TableValue]]:
+def _build_update_rows(tables: Tables, kind: str, limit: int | None) -> list[dict[str, TableValue]]:
     heads = [column.label for column in select_update_columns(kind)]
     return [
         {

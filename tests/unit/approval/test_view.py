@@ -5,6 +5,7 @@ from dataclasses import replace
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from inventory.name_lists import join_first_names
 from tasks.model import RunReport, UpdateResult
+from tasks.reporting.export.markdown import MAX_CHARACTERS, limit_table
 from tasks.states import UpdateState, YesNoUnknown
 from tests.support import builders as make
 
@@ -70,3 +71,26 @@ def test_the_table_has_a_row_a_machine_in_the_order_of_the_waves() -> None:
 
 def test_names_are_cut() -> None:
     assert join_first_names(["a", "b", "c"], 2) == "a, b and 1 more"
+
+
+def test_the_plan_of_a_large_fleet_is_cut_where_it_says_so_after_what_is_unusual() -> None:
+    names = tuple(f"web-{number:04}" for number in range(1200))
+    plans = tuple(
+        make.make_plan(
+            machine=name,
+            chosen=tuple(make.make_update(name=f"a-long-name-of-a-package-{n}-{name}") for n in range(100)),
+        )
+        for name in names[:600]
+    )
+    report = make.make_report(
+        plans=plans,
+        assessments=tuple(make.make_failed_assessment(machine=name) for name in names[600:]),
+        waves=(make.make_wave(machines=names),),
+    )
+    text = render_plan_markdown(report, "a" * 64, "soon")
+    assert len(text) < MAX_CHARACTERS + 200
+    assert text.endswith(f"\nThe plan is longer: fleetpatch show {report.run.id}\n")
+    assert text.index("web-0600 has no plan") < text.index("and 580 more without a plan") < text.index("### web-0000")
+    rows, said = limit_table(build_machine_table(report), "Machines")
+    assert (len(rows), said) == (500, "Machines (the first 500 of 600 rows)")
+    assert limit_table(rows, "Machines") == (rows, "Machines")
