@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Final
 
 from fastapi import Request
 
 from deployments.web.access.limiter import FailureLimiter
+from deployments.web.certificate import read_certificate_end
 from deployments.web.fleet.fleet_reader import FleetReader
 from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
@@ -30,11 +32,13 @@ class WebContext:
     Attributes:
         records: open until the process ends.
         clock: the present time of pages.
+        certificate_ends_at: when the certificate ends that was read at the start; None without one.
     """
 
     settings: WebSettings
     records: SqlRecords
     clock: Clock
+    certificate_ends_at: datetime | None = None
 
     @cached_property
     def history(self) -> History:
@@ -94,5 +98,11 @@ def get_context(request: Request) -> WebContext:
 
 
 def build_context(settings: WebSettings, records: SqlRecords, clock: Clock | None = None) -> WebContext:
-    """Return the shared objects for records that are open."""
-    return WebContext(settings, records, clock or SystemClock())
+    """Return the shared objects for records that are open.
+
+    Raises:
+        CannotRun: the certificate can't be read.
+    """
+    certificate = settings.tls_certificate
+    ends_at = read_certificate_end(certificate) if certificate is not None else None
+    return WebContext(settings, records, clock or SystemClock(), ends_at)

@@ -79,6 +79,9 @@ class FleetCollector(Collector):
         if self._with_machines:
             yield from _build_machine_metrics(entries)
         yield _gauge("fleetpatch_problems", "What pages and metrics could not read.", len(fleet.problems))
+        if (ends_at := self._context.certificate_ends_at) is not None:
+            name, text = "fleetpatch_certificate_end_timestamp_seconds", "When the certificate of the pages ends."
+            yield _gauge(name, text, ends_at.timestamp())
         seconds = time.perf_counter() - began
         yield _gauge("fleetpatch_collection_duration_seconds", "How long it took to collect these metrics.", seconds)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import uvicorn
 
 from deployments.web.app import build_app
+from deployments.web.certificate import describe_certificate_end
 from deployments.web.connections import TimedConnection
 from deployments.web.context import WebContext, build_context
 from deployments.web.listening import check_settings, describe_address, open_listener
@@ -20,7 +21,8 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
 
     Args:
         settings: the settings.
-        announce: is called with the address and the name of the records, once it listens.
+        announce: is called with the address and the name of the records, once it listens, and with a warning if the
+            certificate ends soon.
 
     Raises:
         RequestError: a setting is wrong, or would let strangers in.
@@ -35,6 +37,8 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
         server = build_server(context)
         found = records.database.display_name
         announce(f"{describe_address(settings, listener)} (records: {found})")  # who connects from now on is answered
+        if warning := describe_certificate_end(context.certificate_ends_at, context.clock.now()):
+            announce(warning)
         server.run(sockets=[listener])
 
 

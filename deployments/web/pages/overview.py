@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
+from deployments.web.certificate import describe_certificate_end
 from deployments.web.context import WebContext, get_context
 from deployments.web.fleet.automatic_status import describe_automatic
 from deployments.web.fleet.snapshot import FleetSnapshot
@@ -74,6 +75,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         request,
         "overview.html.j2",
         snapshot=snapshot,
+        problems=list_problems(context, snapshot),
         totals=count_fleet(snapshot),
         oldest=snapshot.oldest,
         oldest_bases=OLDEST_BASES,
@@ -87,6 +89,12 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         spans=SPANS,
         trend=choose_days(context.fleet.read_trends(span)),
     )
+
+
+def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]:
+    """Return what could not be read, and that the certificate of the pages ends soon."""
+    certificate = describe_certificate_end(context.certificate_ends_at, context.clock.now())
+    return (*snapshot.problems, certificate) if certificate else snapshot.problems
 
 
 def list_runs(context: WebContext) -> list[RunLine]:

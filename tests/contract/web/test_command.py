@@ -83,7 +83,11 @@ def test_tls_and_a_cookie_for_tls_only(tmp_path: Path) -> None:
             answer = client.post("/login", data={"token": token})
             assert answer.status_code == 303
             assert answer.headers["set-cookie"].startswith("__Host-fleetpatch-session=")
-            assert "anna" in client.get("/").text
+            page = client.get("/").text
+            assert "anna" in page
+            assert "The certificate of these pages ends on" in page  # tomorrow
+            assert "fleetpatch_certificate_end_timestamp_seconds" in client.get("/metrics").text
+    assert "The certificate of these pages ends on" in (tmp_path / "log").read_text()
 
 
 class TestWhatIsRefused:

@@ -49,6 +49,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     (tmp_path / "configurations").mkdir()
     (tmp_path / "configurations/web.yaml").write_text(CONFIGURATION)
     with serve_site(tmp_path) as found:
+        found.context.certificate_ends_at = NOW + timedelta(days=90)  # as if it served TLS
         records = found.records
         records.save(make_assessment(machine="web-1", at=NOW))
         clean = make_package_state(updates=(make_other_update(),), reboot=RebootNeed(YesNoUnknown.YES))
