@@ -48,6 +48,20 @@ FORMS: list[Mapping[str, Any]] = [
     {"scope": "*", "report_formats": ["pdf"]},
 ]
 
+PLANS: list[Mapping[str, Any]] = [
+    {},
+    {"scope": ""},
+    {"scope": "*", "minutes": 0},
+    {"scope": "*", "minutes": 44641},
+    {"scope": "*", "minutes": "two"},
+    {"scope": "*", "zone": ""},
+    {"scope": "*", "zone": "Europe Berlin"},
+    {"scope": "*", "classifications": ["Urgent"]},
+    {"scope": "*", "include": [""]},
+    {"scope": "*", "window": {"minutes": 5}},
+]
+"""Of the short form of a plan."""
+
 FLOWS: list[tuple[Mapping[str, Any], type[FleetpatchError], str]] = [
     ({"inventory": "/nowhere/fleet.yaml"}, InventoryError, "no such file"),
     ({"inventory": "~nobody-at-all/x"}, InventoryError, "home"),
@@ -62,15 +76,19 @@ FLOWS: list[tuple[Mapping[str, Any], type[FleetpatchError], str]] = [
 
 
 @pytest.fixture(scope="module")
-def deployment(prefect_server: None) -> Any:
-    (found,) = [each.apply() for each in build_served_deployments() if each.flow_name == "patch-fleet"]
-    return found
+def deployments(prefect_server: None) -> Mapping[str, Any]:
+    served = build_served_deployments()
+    return {each.flow_name: each.apply() for each in served if each.flow_name in {"patch-fleet", "plan-fleet"}}
 
 
-@pytest.mark.parametrize("form", FORMS, ids=lambda form: str(form)[:60])
-def test_the_server_refuses_it(deployment: Any, form: Mapping[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("flow", "form"),
+    [*(("patch-fleet", form) for form in FORMS), *(("plan-fleet", form) for form in PLANS)],
+    ids=lambda each: str(each)[:60],
+)
+def test_the_server_refuses_it(deployments: Mapping[str, Any], flow: str, form: Mapping[str, Any]) -> None:
     with get_client(sync_client=True) as client, pytest.raises(PrefectHTTPStatusError) as caught:
-        client.create_flow_run_from_deployment(deployment, parameters={"request": form})
+        client.create_flow_run_from_deployment(deployments[flow], parameters={"request": form})
     assert caught.value.response.status_code in {409, 422}
     assert "Traceback" not in caught.value.response.text
 
