@@ -15,6 +15,7 @@ from tasks.reporting.data.rows import ROW_TYPES
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.data_frames import build_frames, escape_formula, render_csv, render_parquet
 from tasks.reporting.export.json_document import build_document, render_json_lines
+from tasks.reporting.report_directory import build_report_error
 from tasks.reporting.writer import FORMATS, write_report
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
@@ -84,6 +85,12 @@ def test_a_file_in_the_way_is_said_clearly(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="can't be written") as raised:
         write_report(samples.empty()[0], tmp_path / "reports", formats=("json",))
     assert "choose another directory" in raised.value.hint
+
+
+def test_a_place_that_a_unit_may_not_write_names_the_option_of_the_unit(tmp_path: Path) -> None:
+    error = build_report_error(OSError(errno.EROFS, os.strerror(errno.EROFS), "/srv/reports"), tmp_path)
+    assert "/srv/reports: Read-only file system" in error.message
+    assert "ReadWritePaths=" in error.hint
 
 
 @pytest.mark.parametrize(
