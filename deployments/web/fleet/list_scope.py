@@ -63,6 +63,8 @@ def find_exact_scope(scopes: Sequence[str], names: set[str], inventory: Inventor
     for scope in scopes:
         if not scope or len(scope) > MAX_SCOPE_LENGTH:
             continue
+        if scope == "*" and len(names) == len(inventory.machines):
+            return scope  # the list without filters, which is opened most: there is nothing to match
         try:
             found = Scope.parse(scope).select_machines(inventory)
         except InventoryError:
