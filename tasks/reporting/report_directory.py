@@ -16,7 +16,7 @@ _ERRNO_HINTS: Final = {
     errno.EDQUOT: "Your quota is used up: make room, then write the report again; the run itself is in the records.",
     errno.EACCES: "Choose a directory that this user may write to.",
     errno.EPERM: "Choose a directory that this user may write to.",
-    errno.EROFS: "It is read-only for this process: choose another directory, or name it in ReadWritePaths= of the unit.",
+    errno.EROFS: "It is read-only here: choose another directory, or name it in ReadWritePaths= of the unit.",
     errno.ENOTDIR: "A part of this path is a file: choose another directory.",
     errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
 }
