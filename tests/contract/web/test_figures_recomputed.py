@@ -329,7 +329,7 @@ def compare_document(world: World, naive: Naive) -> None:
 
 @pytest.mark.slow
 @settings(
-    max_examples=settings.default.max_examples // 3,
+    max_examples=settings().max_examples // 3,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(events=st.lists(EVENTS, min_size=1, max_size=7))
