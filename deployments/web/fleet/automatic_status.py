@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from deployments.preview.automatic_summary import describe_off_peak
 from deployments.web.fleet.snapshot import FleetSnapshot
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.storage.database import Database
@@ -40,7 +40,7 @@ def describe_automatic(snapshot: FleetSnapshot, database: Database) -> Automatic
     if automatic is None or not automatic.enabled:
         return None
     return AutomaticStatus(
-        machines=count_managed_machines(automatic, snapshot.inventory),
+        machines=snapshot.managed,
         off_peak=describe_off_peak(automatic),
         rollout=next(iter(SqlRollouts(database).read_newest(1)), None),
     )

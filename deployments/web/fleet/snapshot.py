@@ -64,6 +64,7 @@ class FleetSnapshot:
         configurations: None if there are none, or if they can't be read.
         zone_schedules: the windows of the enabled configurations.
         disabled_schedules: those of the disabled ones, for their past.
+        managed: how many machines are patched automatically; None: it is not on, or not known.
         problems: what could not be read, for the pages.
         upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
@@ -78,6 +79,7 @@ class FleetSnapshot:
     upcoming: tuple[UpcomingWindow, ...] = ()
     oldest: OldUpdate | None = None
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
+    managed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,7 @@ def build_snapshot(
         upcoming=windows.upcoming,
         oldest=oldest,
         disabled_schedules=sources.disabled_schedules,
+        managed=sources.managed,
     )
 
 

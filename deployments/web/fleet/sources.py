@@ -11,10 +11,12 @@ from typing import Final
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import NoConfigurations, find_configurations, load_configurations
 from deployments.configuration.model import Configurations
+from deployments.preview.automatic_summary import count_managed_machines
 from deployments.preview.zone_schedules import ZoneSchedule, build_disabled_schedules, build_zone_schedules
 from deployments.web.fleet.file_stamps import Stamp, read_stamp
 from deployments.web.settings import WebSettings
 from flows.automatic.fleet_view import select_managed_machines
+from flows.request.automatic_request import AutomaticRequest
 from inventory.errors import FleetpatchError
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
@@ -34,6 +36,7 @@ class FleetSources:
         configurations: None if there are none, or if they could never be read.
         zone_schedules: the windows of the enabled configurations.
         disabled_schedules: those of the disabled ones, for their past.
+        managed: how many machines are patched automatically; None: it is not on, or not known.
         configurations_by_machine: names of the configurations that select a machine.
         automatic_machines: names of the machines that automatic patching patches; none if it is off.
         problems: what can't be read now, for the pages.
@@ -46,6 +49,7 @@ class FleetSources:
     problems: tuple[str, ...] = ()
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
     automatic_machines: frozenset[str] = frozenset()
+    managed: int | None = None
 
 
 class SourceReader:
@@ -93,6 +97,8 @@ class SourceReader:
         if configurations is None:
             return FleetSources(inventory, problems=tuple(problems))
         schedules = build_zone_schedules(configurations, inventories)
+        automatic = configurations.automatic
+        own = inventories.by_path.get(automatic.inventory) if automatic is not None else None
         return FleetSources(
             inventory,
             configurations,
@@ -100,7 +106,8 @@ class SourceReader:
             _list_configurations(schedules),
             tuple(problems),
             build_disabled_schedules(configurations, inventories),
-            _find_automatic_machines(configurations, inventory),
+            _find_automatic_machines(automatic, own),
+            count_managed_machines(automatic, own) if automatic is not None else None,
         )
 
     def _load_inventory(self, problems: list[str]) -> Inventory | None:
@@ -130,6 +137,7 @@ class SourceReader:
         if default is not None:
             loaded.by_path[None] = default
         named = {one.inventory_path for one in configurations.all_configurations} if configurations else set()
+        named |= {configurations.automatic.inventory} if configurations and configurations.automatic else set()
         self._inventory_paths = tuple(sorted(path for path in named if path is not None))
         for path in self._inventory_paths:
             try:
@@ -150,8 +158,7 @@ def _describe(what: str, error: FleetpatchError, *, is_kept: bool) -> str:
     return f"{what}: {error.message}" + (f"\n    {error.hint}" if error.hint else "") + kept
 
 
-def _find_automatic_machines(configurations: Configurations, inventory: Inventory | None) -> frozenset[str]:
-    automatic = configurations.automatic
+def _find_automatic_machines(automatic: AutomaticRequest | None, inventory: Inventory | None) -> frozenset[str]:
     if automatic is None or not automatic.enabled or inventory is None:
         return frozenset()
     return frozenset(each.name for each in select_managed_machines(automatic.scope, inventory))

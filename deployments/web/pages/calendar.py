@@ -8,7 +8,7 @@ from functools import partial
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from deployments.preview.automatic_summary import describe_off_peak
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
@@ -68,7 +68,7 @@ def show_calendar(
         today=today,
         automatic=automatic if automatic is not None and automatic.enabled else None,
         off_peak=describe_off_peak(automatic) if automatic is not None else "",
-        managed=count_managed_machines(automatic, fleet.inventory) if automatic is not None else None,
+        managed=fleet.managed,
         problems=[*fleet.problems, *problems],
     )
 

@@ -65,6 +65,13 @@ def test_configurations_that_have_gone_are_a_problem_and_the_last_ones_stay(plac
     assert [each.configuration.name for each in reader.read(NOW).zone_schedules] == ["weekly"]
 
 
+def test_automatic_patching_counts_the_machines_of_its_own_inventory(place: Path) -> None:
+    (place / "fleet.yaml").write_text(FLEET)
+    (place / "other.yaml").write_text("machines: [{name: a, address: 192.0.2.1, owner: managed}]")
+    (place / "configurations.yaml").write_text("automatic: {scope: '*', inventory: other.yaml}\n")
+    assert SourceReader(WebSettings()).read(NOW).managed == 1
+
+
 def test_the_last_good_inventory_of_a_configuration_stays_in_use(place: Path) -> None:
     (place / "fleet.yaml").write_text(FLEET)
     (place / "other.yaml").write_text(FLEET.replace("web-1", "other-1"))
