@@ -66,6 +66,14 @@ def find_upcoming_windows(
     )
 
 
+def find_next_window(zone_schedule: ZoneSchedule, now: datetime) -> Occurrence | None:
+    """Return the window that is open or comes next, also if a freeze cancels it; None if there is none for years.
+
+    It costs much less than ``find_upcoming_windows``, which says also whether a run will start.
+    """
+    return next((window for window, _ in _iterate_windows(zone_schedule, 0, now.astimezone(UTC))), None)
+
+
 def _iterate_windows(zone_schedule: ZoneSchedule, number: int, now: datetime) -> Iterator[tuple[Occurrence, int]]:
     length = timedelta(minutes=zone_schedule.schedule.minutes)
     for window in iterate_occurrences(zone_schedule.schedule, now - length, until=now + SEARCH_HORIZON):

@@ -18,7 +18,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from deployments.preview.upcoming_windows import find_upcoming_windows
+from deployments.preview.upcoming_windows import find_next_window
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import WebContext, get_context
@@ -176,8 +176,8 @@ def _build_window_metrics(last_windows: Iterable[LastWindow], fleet: FleetSnapsh
 def _find_next_windows(fleet: FleetSnapshot) -> Values:
     found: dict[tuple[str, ...], float] = {}
     for each in fleet.zone_schedules:
-        for upcoming in find_upcoming_windows([each], fleet.at, 1):
-            key, start = (each.configuration.name,), upcoming.window.start.timestamp()
+        if (window := find_next_window(each, fleet.at)) is not None:
+            key, start = (each.configuration.name,), window.start.timestamp()
             found[key] = min(start, found.get(key, start))
     return found
 

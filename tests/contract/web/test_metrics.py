@@ -12,6 +12,7 @@ import yaml
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from deployments.preview import upcoming_windows
 from tasks.assessment import RebootNeed
 from tasks.records.automatic.sightings import SightingChanges, SqlSightings
 from tasks.records.window_claims import SqlWindowClaims
@@ -97,6 +98,19 @@ def test_the_figures_are_those_of_the_fleet(site: Site, accept: str) -> None:
     assert _get(found, "oldest_missing_fix_age_seconds") == pytest.approx(age.total_seconds(), abs=60)
     assert _get(found, "problems") == 0
     assert _get(found, "approvals_waiting") == 0
+
+
+def test_metrics_that_are_read_each_minute_compute_no_schedule_of_prefect(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _read(site)  # the windows of pages are known now, for a minute
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("it takes 10 ms for each configuration")
+
+    monkeypatch.setattr(upcoming_windows, "build_prefect_schedule", refuse)
+    start = datetime(2030, 1, 1, 22, tzinfo=UTC).timestamp()
+    assert _get(_read(site), "next_window_start_timestamp_seconds", configuration="web") == start
 
 
 def test_machines_have_metrics_only_on_request(site: Site) -> None:
