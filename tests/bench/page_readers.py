@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 from tasks.records.setup import open_records
 from tests.bench.page_history import NOW
-from tests.bench.pages import build, make_assessments
+from tests.bench.pages import build, make_assessments, require_readable_files
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_runs import save_live_run
 from tests.support.web_site import serve_site
@@ -56,6 +56,7 @@ class Measured:
 def serve(folder: Path, said: Connection, is_over: Event) -> None:
     """Serve the pages in a process of their own."""
     with serve_site(folder, clock=FakeClock(NOW)) as site:
+        require_readable_files(site)
         said.send(site.url)
         is_over.wait()
 

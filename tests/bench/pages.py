@@ -120,13 +120,22 @@ def list_pages(machines: int) -> dict[str, str]:
         "runs": "/runs",
         "one run": "/runs/newest-patch",
         "calendar": "/calendar",
+        "calendar as a feed": "/calendar.ics",
+        "metrics": "/metrics",
     }
+
+
+def require_readable_files(site: Site) -> None:
+    """Raise an error if the pages show a problem instead of the fleet: then nothing is measured."""
+    if problems := site.context.fleet.read().problems:
+        raise RuntimeError("\n".join(problems))
 
 
 def measure_pages(site: Site, machines: int) -> None:
     """Print the times and sizes of all pages that exist."""
     began = time.monotonic()
     site.get("/machines")
+    require_readable_files(site)
     print(f"first request, which reads everything: {time.monotonic() - began:.2f} s")
     began = time.monotonic()
     site.get("/?days=365")
