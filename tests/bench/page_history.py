@@ -36,7 +36,8 @@ def list_configurations() -> str:
     """Forty configurations, each with the machines of one ring."""
     entries = [
         f"  - name: ring-{number}\n    scope: ring=r{number}\n"
-        f'    window: {{start: "2026-01-05 {number % 24:02}:00", zone: Europe/Berlin, recurrence: Week, length: "02:00"}}\n'
+        f'    window: {{start: "2026-01-05 {number % 24:02}:00", zone: Europe/Berlin, recurrence: Week, '
+        'length: "02:00"}\n'
         for number in range(40)
     ]
     return "configurations:\n" + "".join(entries)
