@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import pytest
 
+from deployments.web.live.overview import MAX_RUNS, read_live_runs
 from tasks.model import JobOutput, RunReport
 from tasks.protocols.progress_store import ProgressRow
 from tasks.records.run_progress import SqlRunProgress
@@ -188,6 +189,18 @@ def test_a_long_log_is_cut(tmp_path: Path) -> None:
         whole = site.get(f"/runs/{fleet.runs['failed']}/machines/web-15?log=all")
         assert "line 1 <b>\n" in whole.text
         assert "line 399999 <b>\n" in whole.text
+
+
+def test_runs_that_nobody_executes_hide_no_live_run(tmp_path: Path) -> None:
+    clock = FakeClock(make.at(0))
+    with serve_site(tmp_path, clock=clock) as site:
+        for seconds, kind in (*((number, "patch") for number in range(1, MAX_RUNS + 1)), (30, "assess")):
+            at, name = clock.now() - timedelta(seconds=seconds), f"{kind}-{seconds}"
+            run = make.make_run(id=name, kind=kind, state=OperationState.IN_PROGRESS, started_at=at, ended_at=None)
+            site.records.save(run)
+        live = read_live_runs(site.context)
+    assert [each.line.run_id for each in live.runs][:2] == ["assess-30", "patch-1"]
+    assert (len(live.runs), live.more) == (MAX_RUNS, 1)
 
 
 def test_a_long_journal_is_cut_aloud(tmp_path: Path) -> None:
