@@ -90,7 +90,8 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
     wanted = parsed.request
-    window = _build_window(wanted, get_context(request).clock.now())
+    now = get_context(request).clock.now()
+    window = _build_window(wanted, now)
     is_confirmed = bool(_read(values, "confirmed"))
     changes = list(_find_changes(values, preview, window)) if is_confirmed else []
     if is_confirmed and not changes:
@@ -103,6 +104,7 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
         status=409 if changes else 200,
         changes=changes,
         window=window,
+        is_later=window.start > now,
         preview=preview,
         reboots=REBOOT_WORDS[wanted.reboot],
         typed={**typed, SENT: ["1"]},

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,17 @@ def test_patch_now_says_first_what_will_happen(site: Site, prefect: Prefect) -> 
     wanted = prefect.started[0].parameters["request"]
     assert (wanted["reboot"], wanted["window"]["minutes"], wanted["scope"]) == ("Never", 30.0, "name=web-*")
     assert "dry_run" not in wanted
+
+
+def test_a_window_that_opens_later_is_not_called_now(site: Site, prefect: Prefect) -> None:
+    tomorrow = f"{datetime.now(UTC) + timedelta(days=1):%Y-%m-%d} 22:00"
+    asked = site.client.post("/patch", data=values(window__start=tomorrow), headers=BOB)
+
+    assert "Patch 2 machines when its window opens?" in asked.text
+    assert "it begins when its window opens" in asked.text
+    assert "now?" not in asked.text
+    assert "Patch now" not in asked.text
+    assert site.client.post("/patch", data=read_hidden(asked.text), headers=BOB).status_code == 303
 
 
 def read_hidden(page: str) -> dict[str, list[str]]:
