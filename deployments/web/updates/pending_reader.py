@@ -67,7 +67,8 @@ class PendingReader:
     def _refresh(self) -> None:
         present = read_pending_assessments(self._database)
         changed = {number for number, count in present.items() if self._present.get(number) != count}
-        gone = {self._machines.pop(number, "") for number in self._present.keys() - present.keys()}
+        ended = self._present.keys() - present.keys()
+        gone = {self._machines.get(number, "") for number in ended}
         if changed:
             rows: dict[str, list[PendingUpdateRow]] = {}
             wanted = None if len(changed) > _WHOLE * len(present) else changed
@@ -79,6 +80,8 @@ class PendingReader:
             gone -= rows.keys()
         for name in gone - {""}:
             self._index.replace_machine(name, ())
+        for number in ended:  # not before: if the records fail, the next page must find these machines again
+            self._machines.pop(number, None)
         # A machine may be assessed between the two queries: the number of that assessment makes the next page read it.
         self._present = present
         cve_rows = count_cve_rows(self._database)
