@@ -150,7 +150,8 @@ def _join_windows(windows: Sequence[CalendarWindow], zone: ZoneInfo) -> list[Cal
         local = each.start.astimezone(ZoneInfo(each.zone)) if each.zone else None
         wall = local.replace(tzinfo=None) if local is not None else number
         day = each.start.astimezone(zone).date()
-        key = (each.configuration, day, wall, each.kind, each.run_state, each.reason)
+        fold = local.fold if local is not None else 0  # the same wall time comes twice when clocks go back
+        key = (each.configuration, day, wall, fold, each.kind, each.run_state, each.reason)
         groups.setdefault(key, []).append(each)
     found = [_build_entry(tuple(group), zone) for group in groups.values()]
     return sorted(found, key=lambda each: (each.start, each.configuration))

@@ -69,3 +69,10 @@ def test_a_freeze_is_on_each_of_its_days_and_ends_before_its_last_instant() -> N
     freeze = CalendarFreeze(start, end, "audit", ("weekly",), is_general=True)
     days = [day.day.day for week in build_weeks(month, (), [freeze], NOW) for day in week if day.freezes]
     assert days == [9, 10, 11]
+
+
+def test_windows_in_the_hour_that_comes_twice_are_two() -> None:
+    month = build_month(date(2026, 10, 1), "Europe/Berlin")
+    windows = [make_window(datetime(2026, 10, 25, hour, tzinfo=UTC), zone="Europe/Berlin") for hour in (0, 1)]
+    entries = [e for week in build_weeks(month, windows, (), NOW) for day in week for e in day.entries]
+    assert [(entry.start.hour, entry.machines) for entry in entries] == [(2, 3), (2, 3)]
