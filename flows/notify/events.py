@@ -17,6 +17,7 @@ from flows.ports.web_links import build_approval_url, build_machine_url, build_r
 from tasks.model import Outcome, RunReport
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize
+from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import NotificationEvent, OperationState, RebootState
 
 MACHINE_FAILED: Final = "machine_failed"
@@ -57,10 +58,13 @@ class Event:
 def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = "") -> Event:
     """Return the event of a run."""
     run = report.run
-    link = build_approval_url(run.id, web_url) if occasion is NotificationEvent.WAITING else ""
+    is_waiting = occasion is NotificationEvent.WAITING
+    link = build_approval_url(run.id, web_url) if is_waiting else ""
+    # A run that plans anew asks anew. Receivers ignore an id that they have.
+    plan = compute_plan_digest(collect_planned_updates(report.plans)) if is_waiting else ""
     states = Counter(outcome.state.value for outcome in report.outcomes)
     return Event(
-        _build_id(run.id, occasion.value, ""),
+        _build_id(run.id, occasion.value, plan),
         occasion.value,
         at,
         f"run {occasion.value}",

@@ -122,6 +122,12 @@ def test_an_event_has_the_same_id_whoever_sends_it() -> None:
     assert first.id == again.id != other.id
 
 
+def test_a_run_that_asks_for_approval_of_another_plan_sends_another_event() -> None:
+    asked, planned_anew = make.make_report(outcomes=()), make.make_report(outcomes=(), plans=())
+    ids = [build_run_event(NotificationEvent.WAITING, each, AT).id for each in (asked, asked, planned_anew)]
+    assert ids[0] == ids[1] != ids[2]
+
+
 class Post(BaseHTTPRequestHandler):
     server: "Receiver"
 
