@@ -1,8 +1,10 @@
 """Shows the answer to a query: as a table, JSON, CSV or Parquet."""
 
+import math
 import sys
 from collections.abc import Mapping
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +45,7 @@ def print_answer_csv(answer: "Answer") -> None:
 
     writer = csv.writer(sys.stdout, lineterminator="\r\n")
     writer.writerow([escape_formula(name) for name in answer.columns])
-    for row in answer.list_rows():
+    for row in answer.iterate_rows():
         writer.writerow([escape_formula(value) if isinstance(value, str) else _show(value) for value in row])
 
 
@@ -53,20 +55,25 @@ def write_parquet(answer: "Answer", path: Path) -> None:
     Raises:
         ReportError: the file can't be written.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         pq.write_table(answer.table, path, compression="zstd")
     except OSError as error:
         raise ReportError(f"can't write {path}: {error.strerror or error}") from error
+    except pa.ArrowNotImplementedError as error:  # an interval inside a list, for example
+        raise ReportError(f"can't write {path}: {error}", hint="Ask for its text: column::VARCHAR.") from error
     print_to_stderr(f"{format_count(answer.table.num_rows, 'row')} written to {path}")
 
 
 def to_json_value(value: Any) -> object:  # noqa: ANN401 - whatever SQL gives
-    """Return a value of an answer as JSON data. Times are ISO 8601 in UTC."""
+    """Return a value of an answer as JSON data. Times are ISO 8601 in UTC. JSON has no infinity and no NaN: null."""
     match value:
-        case None | bool() | int() | float() | str():
+        case None | bool() | int() | str():
             return value
+        case float() | Decimal():
+            return _to_json_number(value)
         case datetime():
             return format_iso_utc(value) if value.tzinfo is not None else value.isoformat()
         case Mapping():
@@ -75,6 +82,13 @@ def to_json_value(value: Any) -> object:  # noqa: ANN401 - whatever SQL gives
             return [to_json_value(each) for each in value]
         case _:
             return str(value)
+
+
+def _to_json_number(value: float | Decimal) -> float | None:
+    if not math.isfinite(value):
+        return None
+    is_whole = isinstance(value, Decimal) and value == value.to_integral_value()  # also a sum of integers
+    return int(value) if is_whole else float(value)
 
 
 def _show(value: Any) -> str:  # noqa: ANN401 - whatever SQL gives

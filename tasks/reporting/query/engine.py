@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +24,8 @@ DEFAULT_SECONDS: Final = 120.0
 """How long a question may take."""
 
 MEMORY_LIMIT: Final = "2GB"
+MAX_ANSWER_BYTES: Final = 2 * 10**9
+_BATCH_ROWS: Final = 100_000
 _SETTINGS: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -52,10 +54,24 @@ class Answer:
         """The names of the columns, in order."""
         return tuple(self.table.column_names)
 
+    def iterate_rows(self) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows as Python values: structs and maps are dicts, times are aware.
+
+        Raises:
+            RequestError: Python has no such value: a time before year 1 or after year 9999.
+        """
+        for batch in self.table.to_batches(max_chunksize=_BATCH_ROWS):
+            try:
+                columns = [column.to_pylist(maps_as_pydicts="lossy") for column in batch.columns]
+            except (OverflowError, ValueError) as error:
+                raise RequestError(
+                    f"the answer has a time that can't be shown: {error}", hint="Ask for its text: column::VARCHAR."
+                ) from error
+            yield from zip(*columns, strict=True)
+
     def list_rows(self) -> list[tuple[Any, ...]]:
-        """Return the rows as Python values: structs and maps are dicts, times are aware."""
-        columns = [column.to_pylist(maps_as_pydicts="lossy") for column in self.table.columns]
-        return list(zip(*columns, strict=True)) if columns else []
+        """Return all rows as ``iterate_rows`` yields them."""
+        return list(self.iterate_rows())
 
     def to_frame(self) -> "pd.DataFrame":
         """Return the rows as a pandas frame. Columns of integers that lack values stay integers."""
@@ -93,17 +109,29 @@ class FleetQuery:
     def ask(self, sql: str) -> Answer:
         """Return the answer to one SELECT, WITH, DESCRIBE, SHOW or SUMMARIZE statement.
 
+        Columns of the same name get numbers: ``name``, ``name_1``. Intervals become text: ``1 day 02:00:00``.
+
         Args:
             sql: the statement, in DuckDB's SQL.
 
         Raises:
-            RequestError: it is not one statement that only reads, it is not valid, or it takes too long.
+            RequestError: it is not one statement that only reads, it is not valid, it takes too long, or its answer
+                is too large.
             RecordsError: the records can't be read.
+            KeyboardInterrupt: SIGINT came while DuckDB worked.
         """
         self._require_reading(sql)
         self._load(find_tables(sql))
-        with self._limit_time(), _translate_errors():
-            return Answer(self._connection.sql(sql).to_arrow_table())
+        with _translate_errors(), self._limit_time():
+            relation = self._connection.sql(sql)
+            if "INTERVAL" in map(str, relation.types):  # neither JSON nor Parquet has this type
+                relation = relation.project(
+                    ", ".join(
+                        f"#{number}::VARCHAR AS {_quote(name)}" if str(kind) == "INTERVAL" else f"#{number}"
+                        for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
+                    )
+                )
+            return Answer(_collect(relation.to_arrow_reader(_BATCH_ROWS)))
 
     def read_frame(self, sql: str) -> "pd.DataFrame":
         """Return the answer as a pandas frame. Raises as ``ask`` does."""
@@ -118,8 +146,8 @@ class FleetQuery:
 
         with _translate_errors():
             statements = self._connection.extract_statements(sql)
-        allowed = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
-        if len(statements) != 1 or statements[0].type not in allowed:
+        # No EXPLAIN: with ANALYZE it executes its statement, also one that writes.
+        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
             raise RequestError(
                 "the query must be one statement that only reads",
                 hint="Begin it with SELECT, WITH, DESCRIBE, SHOW TABLES or SUMMARIZE, and have no second one.",
@@ -136,11 +164,27 @@ class FleetQuery:
 
     @contextlib.contextmanager
     def _limit_time(self) -> Iterator[None]:
-        timer = threading.Timer(self._seconds, self._connection.interrupt)
+        import duckdb  # noqa: PLC0415 - loaded by now
+
+        is_over = threading.Event()
+
+        def stop() -> None:
+            is_over.set()
+            self._connection.interrupt()
+
+        timer = threading.Timer(self._seconds, stop)
         timer.daemon = True
         timer.start()
         try:
             yield
+        except (duckdb.InterruptException, RuntimeError) as error:
+            if "interrupt" not in str(error).lower():
+                raise
+            if not is_over.is_set():  # DuckDB was stopped by SIGINT, and hides Python's own error
+                raise KeyboardInterrupt from error
+            raise RequestError(
+                "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
+            ) from error
         finally:
             timer.cancel()
 
@@ -176,16 +220,45 @@ def _translate_errors() -> Iterator[None]:
 
     try:
         yield
-    except duckdb.InterruptException as error:
-        raise RequestError(
-            "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
-        ) from error
     except duckdb.OutOfMemoryException as error:
         raise RequestError(
             f"the query needs more than {MEMORY_LIMIT} of memory", hint="Ask for fewer columns, or for fewer days."
         ) from error
     except duckdb.Error as error:
         raise RequestError(f"the query is not valid: {_shorten(str(error))}", hint=_build_hint(str(error))) from error
+
+
+def _collect(reader: "pa.RecordBatchReader") -> "pa.Table":
+    """Return the table of a reader. DuckDB's limit of memory does not count what has left it."""
+    import pyarrow as pa  # noqa: PLC0415 - loaded by now
+
+    batches, size = [], 0
+    for batch in reader:
+        batches.append(batch)
+        size += batch.nbytes
+        if size > MAX_ANSWER_BYTES:
+            raise RequestError(
+                f"the answer has more than {MAX_ANSWER_BYTES // 10**9} GB", hint="Ask for fewer rows: LIMIT, or --days."
+            )
+    table = pa.Table.from_batches(batches, schema=reader.schema)
+    return table.rename_columns(_make_unique(table.column_names))
+
+
+def _make_unique(names: Sequence[str]) -> list[str]:
+    """Return the names, each only once: objects and Parquet files have no two columns of one name."""
+    found: dict[str, None] = {}
+    for name in names:
+        number, unique = 0, name
+        while unique in found or (number and unique in names):
+            number += 1
+            unique = f"{name}_{number}"
+        found[unique] = None
+    return list(found)
+
+
+def _quote(name: str) -> str:
+    escaped = name.replace('"', '""')
+    return f'"{escaped}"'
 
 
 def _shorten(message: str) -> str:

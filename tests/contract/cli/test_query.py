@@ -62,6 +62,22 @@ def test_parquet_has_types(folder: Path, tmp_path: Path) -> None:
     assert run(folder, "query", "SELECT 1", "--parquet", str(tmp_path / "no/such/folder")).returncode != 0
 
 
+def test_json_has_numbers_and_no_infinity(folder: Path) -> None:
+    done = run(folder, "query", "SELECT sum(1) AS s, 1.5::DECIMAL(5, 2) AS d, 1 / 0 AS i, 2 AS s", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["rows"] == [{"s": 1, "d": 1.5, "i": None, "s_1": 2}]
+
+
+def test_an_interval_is_written_to_parquet(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    done = run(folder, "query", "SELECT INTERVAL 90 MINUTE AS took", "--parquet", str(path))
+    assert done.returncode == 0, done.stderr
+    assert pd.read_parquet(path)["took"].tolist() == ["01:30:00"]
+    nested = run(folder, "query", "SELECT [INTERVAL 90 MINUTE] AS took", "--parquet", str(path))
+    assert nested.returncode != 0
+    assert "::VARCHAR" in nested.stderr
+
+
 def test_assignments_come_from_configurations(folder: Path) -> None:
     done = run(folder, "query", "SELECT machine FROM assignments WHERE configuration = 'web' ORDER BY 1", "--json")
     assert [row["machine"] for row in json.loads(done.stdout)["rows"]] == ["web-1", "web-2"]

@@ -1,14 +1,19 @@
 """Questions in SQL reach the tables and nothing else, and what is wrong with them is said."""
 
+import subprocess
+import sys
 from collections.abc import Iterable
+from datetime import time
 
 import pyarrow as pa
 import pytest
 
 from tasks.errors import RequestError
 from tasks.protocols.tables import TABLES, Batch
+from tasks.reporting.query import engine
 from tasks.reporting.query.azure_views import SOURCES, VIEWS
 from tasks.reporting.query.engine import FleetQuery, find_tables, open_query
+from tests.ci import tree
 
 
 class Rows:
@@ -128,3 +133,60 @@ def test_a_query_that_takes_too_long_ends() -> None:
 )
 def test_all_that_reads_is_allowed(sql: str) -> None:
     assert _ask(sql)
+
+
+@pytest.mark.parametrize("sql", ["EXPLAIN SELECT 1", "EXPLAIN ANALYZE CREATE TABLE mine AS SELECT 1"])
+def test_an_explained_statement_is_refused_because_it_may_be_executed(sql: str) -> None:
+    with pytest.raises(RequestError, match="only reads"):
+        _ask(sql)
+
+
+def test_columns_of_one_name_are_all_kept() -> None:
+    with open_query(Rows()) as query:
+        answer = query.ask("SELECT 1 AS a, 2 AS a, 3 AS a_1")
+    assert answer.columns == ("a", "a_2", "a_1")
+    assert answer.list_rows() == [(1, 2, 3)]
+
+
+def test_an_interval_is_text_as_sql_shows_it() -> None:
+    sql = """SELECT INTERVAL 26 HOUR AS "a""b", TIME '12:00' AS t ORDER BY 1"""
+    assert _ask(sql) == [("26:00:00", time(12))]
+    with open_query(Rows()) as query:
+        assert query.ask(sql).columns == ('a"b', "t")
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT DATE '20000-01-01'", "SELECT 'infinity'::TIMESTAMP", "SELECT '1-01-01 (BC)'::DATE"]
+)
+def test_a_time_that_python_has_not_is_named_with_the_remedy(sql: str) -> None:
+    with pytest.raises(RequestError, match="time that can't be shown") as caught:
+        _ask(sql)
+    assert "::VARCHAR" in caught.value.hint
+
+
+def test_an_answer_that_is_too_large_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "MAX_ANSWER_BYTES", 10**6)
+    with pytest.raises(RequestError, match="the answer has more than"):
+        _ask("SELECT * FROM range(1000000000000)")
+
+
+def test_ctrl_c_is_no_fault_and_no_timeout() -> None:
+    program = """
+import os, signal, threading
+from tests.unit.reporting.test_query import Rows, open_query
+signal.signal(signal.SIGINT, signal.default_int_handler)  # workers of pytest-xdist ignore it, and so would this
+with open_query(Rows()) as query:
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    try:
+        query.ask("SELECT count(*) FROM range(1000000000000)")
+    except KeyboardInterrupt:
+        print("interrupted")
+"""
+    words = [sys.executable, "-c", program]
+    done = subprocess.run(words, cwd=tree.TOP, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
+
+
+def test_the_time_limit_holds_for_one_row_of_many() -> None:
+    with pytest.raises(RequestError, match="too long"):
+        _ask("SELECT count(*) FROM range(1000000000000)", seconds=0.3)
