@@ -7,8 +7,8 @@ settings and Python variables are out of reach, and a question can only read.
 import contextlib
 import difflib
 import re
-import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -118,20 +118,11 @@ class FleetQuery:
             RequestError: it is not one statement that only reads, it is not valid, it takes too long, or its answer
                 is too large.
             RecordsError: the records can't be read.
-            KeyboardInterrupt: SIGINT came while DuckDB worked.
         """
         self._require_reading(sql)
         self._load(find_tables(sql))
-        with _translate_errors(), self._limit_time():
-            relation = self._connection.sql(sql)
-            if "INTERVAL" in map(str, relation.types):  # neither JSON nor Parquet has this type
-                relation = relation.project(
-                    ", ".join(
-                        f"#{number}::VARCHAR AS {_quote(name)}" if str(kind) == "INTERVAL" else f"#{number}"
-                        for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
-                    )
-                )
-            return Answer(_collect(relation.to_arrow_reader(_BATCH_ROWS)))
+        with _translate_errors():
+            return self._execute(sql)
 
     def read_frame(self, sql: str) -> "pd.DataFrame":
         """Return the answer as a pandas frame. Raises as ``ask`` does."""
@@ -162,31 +153,34 @@ class FleetQuery:
     def _register(self, name: str, table: "pa.Table") -> None:
         self._connection.register(name, table)
 
-    @contextlib.contextmanager
-    def _limit_time(self) -> Iterator[None]:
-        import duckdb  # noqa: PLC0415 - loaded by now
+    def _execute(self, sql: str) -> Answer:
+        """Return the answer, from a thread of its own: DuckDB does not always look for SIGINT while it works.
 
-        is_over = threading.Event()
+        Raises:
+            RequestError: the time is over.
+        """
+        with ThreadPoolExecutor(1, "query") as thread:
+            answer = thread.submit(self._read_answer, sql)
+            try:
+                return answer.result(self._seconds)
+            except TimeoutError as error:
+                raise RequestError(
+                    "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
+                ) from error
+            finally:
+                if not answer.done():
+                    self._connection.interrupt()  # the block waits for the thread
 
-        def stop() -> None:
-            is_over.set()
-            self._connection.interrupt()
-
-        timer = threading.Timer(self._seconds, stop)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (duckdb.InterruptException, RuntimeError) as error:
-            if "interrupt" not in str(error).lower():
-                raise
-            if not is_over.is_set():  # DuckDB was stopped by SIGINT, and hides Python's own error
-                raise KeyboardInterrupt from error
-            raise RequestError(
-                "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
-            ) from error
-        finally:
-            timer.cancel()
+    def _read_answer(self, sql: str) -> Answer:
+        relation = self._connection.sql(sql)
+        if "INTERVAL" in map(str, relation.types):  # neither JSON nor Parquet has this type
+            relation = relation.project(
+                ", ".join(
+                    f"#{number}::VARCHAR AS {_quote(name)}" if str(kind) == "INTERVAL" else f"#{number}"
+                    for number, (name, kind) in enumerate(zip(relation.columns, relation.types, strict=True), 1)
+                )
+            )
+        return Answer(_collect(relation.to_arrow_reader(_BATCH_ROWS)))
 
 
 @contextlib.contextmanager

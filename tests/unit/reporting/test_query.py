@@ -1,5 +1,6 @@
 """Questions in SQL reach the tables and nothing else, and what is wrong with them is said."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -182,8 +183,8 @@ with open_query(Rows()) as query:
     except KeyboardInterrupt:
         print("interrupted")
 """
-    words = [sys.executable, "-c", program]
-    done = subprocess.run(words, cwd=tree.TOP, capture_output=True, text=True, timeout=60, check=False)
+    words, one_thread = [sys.executable, "-c", program], {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(words, cwd=tree.TOP, env=one_thread, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 
 
