@@ -6,10 +6,13 @@ The receiver checks ``webhook-signature`` with the key, refuses an old ``webhook
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import hmac
+import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -46,15 +49,15 @@ def send_webhook(
     """
     import httpx  # noqa: PLC0415 - most runs send nothing
 
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise CredentialError("its reference does not lead to an http or https URL")
+    _check_url(url)
     body, until = render_json(event), time.monotonic() + deadline_seconds
     secret = _parse_key(key)
-    with httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
+    with _hide_urls(), httpx.Client(timeout=TIMEOUT_SECONDS, follow_redirects=False) as client:
         for delay in (*RETRY_DELAYS_SECONDS, None):
             headers = build_headers(event.id, int(time.time()), body, secret)
             try:
-                status = client.post(url, content=body, headers=headers).status_code
+                with client.stream("POST", url, content=body, headers=headers) as answer:
+                    status = answer.status_code  # its body is not read: it may be huge, or never end
             except httpx.TransportError:  # its text may have the URL
                 status = 0
             if 200 <= status < 300:
@@ -65,6 +68,36 @@ def send_webhook(
                 return False
             wait(delay)
     return False
+
+
+def _check_url(url: str) -> None:
+    """Refuse what no attempt can reach.
+
+    Raises:
+        CredentialError: it is no http or https URL with a host.
+    """
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or any(not "!" <= each <= "~" for each in url):
+        raise CredentialError("its reference does not lead to an http or https URL")
+
+
+@contextlib.contextmanager
+def _hide_urls() -> Iterator[None]:
+    """Keep out of the log what httpx says in this thread: each request with its URL, which may be a secret."""
+    mine, log = threading.get_ident(), logging.getLogger("httpx")
+
+    def is_of_others(record: logging.LogRecord) -> bool:
+        return record.thread != mine
+
+    log.addFilter(is_of_others)
+    try:
+        yield
+    finally:
+        log.removeFilter(is_of_others)
 
 
 def build_headers(event_id: str, timestamp: int, body: bytes, key: bytes) -> Mapping[str, str]:

@@ -137,6 +137,8 @@ class Post(BaseHTTPRequestHandler):
         self.send_response(self.server.statuses.pop(0) if self.server.statuses else 200)
         self.send_header("Location", "/elsewhere")
         self.end_headers()
+        while self.server.never_ends and not self.server.is_enough.wait(0.05):
+            self.wfile.write(b"x" * 1000)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -147,6 +149,8 @@ class Receiver(HTTPServer):
         super().__init__(("127.0.0.1", 0), Post)
         self.got: list[tuple[dict[str, str], bytes]] = []
         self.statuses: list[int] = []
+        self.never_ends = False
+        self.is_enough = threading.Event()
 
     @property
     def url(self) -> str:
@@ -159,6 +163,7 @@ def receiver() -> Iterator[Receiver]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
+    server.is_enough.set()
     server.shutdown()
     thread.join()
     server.server_close()
@@ -189,7 +194,33 @@ def test_a_refusal_is_not_repeated(receiver: Receiver, status: int) -> None:
     assert len(receiver.got) == 1
 
 
-@pytest.mark.parametrize(("url", "key"), [("file:///etc/x", ""), ("http://x", "short"), ("http://x", "whsec_&")])
+def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
+    receiver.never_ends = True
+    event, done = build_run_event(NotificationEvent.FAILED, ended(), AT), list[bool]()
+    sender = threading.Thread(target=lambda: done.append(send_webhook(receiver.url, "", event)), daemon=True)
+    sender.start()
+    sender.join(10)
+    assert done == [True]
+
+
+def test_the_url_is_in_no_log(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    assert send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT))
+    assert "/hook" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "key"),
+    [
+        ("file:///etc/x", ""),
+        ("https://", ""),
+        ("https:///path", ""),
+        ("https://exa mple/", ""),
+        ("https://x:99999/", ""),
+        ("http://x", "short"),
+        ("http://x", "whsec_&"),
+    ],
+)
 def test_what_is_no_url_or_key_is_refused(url: str, key: str) -> None:
     with pytest.raises(CredentialError):
         send_webhook(url, key, build_run_event(NotificationEvent.FAILED, ended(), AT))
