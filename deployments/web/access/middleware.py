@@ -19,6 +19,7 @@ from deployments.web.access.hosts import is_from_these_pages, is_known_host
 from deployments.web.access.network import Peer, parse_address, parse_networks
 from deployments.web.access.roles import Role
 from deployments.web.access.token_secrets import has_token
+from deployments.web.api.api_app import API_PATH
 from deployments.web.api.problems import build_problem
 from deployments.web.context import WebContext
 from deployments.web.errors import answer_stranger, show_message
@@ -115,6 +116,9 @@ def _check_address(context: WebContext, request: Request) -> None:
     names = {name.lower() for name in request.query_params}
     if "\0" in unquote(_get_path(request) + request.url.query):
         raise HTTPException(400, "The address has a character that no name has.")
+    path = _get_path(request)
+    if path.startswith(API_PREFIX) and ("\n" in path or not path.startswith(f"{API_PATH}/")):
+        raise HTTPException(404, f"There is nothing here: the API is at {API_PATH}.")  # and not a page for people
     if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & names:
         request.state.hides_address = True  # no page repeats it
         raise HTTPException(

@@ -7,6 +7,7 @@ from fastapi.security import HTTPBearer
 from deployments.web.access.acts import require_act
 from deployments.web.access.identity import get_identity, require_role
 from deployments.web.access.roles import Role
+from deployments.web.api.parameters import check_parameters
 
 BEARER: Dependency = Depends(HTTPBearer(auto_error=False, description="A token of `fleetpatch web token add`."))
 
@@ -21,10 +22,15 @@ def require_token(request: Request) -> None:
         raise HTTPException(401, "The API needs a bearer token: Authorization: Bearer TOKEN.")
 
 
-READ: tuple[Dependency, ...] = (BEARER, Depends(require_token), Depends(require_role(Role.VIEW)))
+READ: tuple[Dependency, ...] = (
+    BEARER,
+    Depends(require_token),
+    Depends(require_role(Role.VIEW)),
+    Depends(check_parameters),
+)
 """The dependencies of routes that read."""
 
 
 def allow_act(role: Role) -> list[Dependency]:
     """Return the dependencies of a route that does something."""
-    return [BEARER, Depends(require_token), Depends(require_act(role))]
+    return [BEARER, Depends(require_token), Depends(require_act(role)), Depends(check_parameters)]

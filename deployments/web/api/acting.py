@@ -1,11 +1,14 @@
 """The API's routes that do something. Each needs its role, and is in the audit log."""
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Header, HTTPException, Request
+from fastapi import APIRouter, Header, Request
 
+from deployments.web.access.identity import get_identity
 from deployments.web.access.roles import Role
-from deployments.web.acts.decisions import approve_plan, reject_plan
+from deployments.web.acts.decisions import approve_plan, get_shared_clock, reject_plan
 from deployments.web.acts.run_acts import MAX_KEY_LENGTH, request_cancel, start_assessment, start_patch, start_resume
 from deployments.web.acts.scope_preview import preview_scope
 from deployments.web.api import models
@@ -18,9 +21,11 @@ from deployments.web.pages.acts import find_exact_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import StrictModel
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RequestError
+from tasks.errors import FleetpatchError, RequestError
+from tasks.model import RunInfo
+from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 
-router = APIRouter(responses=describe_problems(404, 409))
+router = APIRouter(responses=describe_problems(404, 408, 409, 413, 415))
 Key = Annotated[
     str,
     Header(
@@ -30,7 +35,7 @@ Key = Annotated[
         description="Unique for each wanted run. The same key again starts nothing, and gives the same answer.",
     ),
 ]
-_NOT_BY_TOKEN = ("hooks", "inventory", "notify", "report_directory")
+NOT_BY_TOKEN: Final = ("hooks", "inventory", "notify", "report_directory")
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
 files that administrators write.
 """
@@ -62,44 +67,76 @@ def patch(request: Request, wanted: PatchRequest, idempotency_key: Key) -> model
 
 @router.post("/runs/{run_id}/cancel", status_code=202, dependencies=RUN, tags=["Acts"])
 def cancel(request: Request, run_id: str, body: models.CancelBody | None = None) -> models.Cancelled:
-    """Ask a run to begin nothing more. Nothing is killed."""
+    """Ask a run to begin nothing more; nothing is killed. Asked again: the first request, or 409 if it is over."""
     run = find_exact_run(get_context(request), run_id)
-    asked = request_cancel(request, run, body.reason.strip() if body is not None else "")
+    with _report_conflict():
+        asked = request_cancel(request, run, body.reason.strip() if body is not None else "")
     return models.Cancelled(
         maintenance_run_id=run.id,
         stop_requested_by=asked.stop_request.who,
         stop_reason=asked.stop_request.reason,
         stop_requested_date_time=asked.stop_request.at,
-        carried=asked.has_active_holder,
-        carried_by=str(asked.lease.holder) if asked.lease is not None and asked.has_active_holder else None,
+        executed=asked.has_active_holder,
+        executed_by=str(asked.lease.holder) if asked.lease is not None and asked.has_active_holder else None,
     )
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, dependencies=RUN, tags=["Acts"])
 def resume(request: Request, run_id: str) -> models.StartedRun:
-    """Resume a run that no process executes. Asked twice at once, it is resumed once."""
+    """Resume a run that no process executes. Asked again, it is resumed once; 409 if a process executes it by now."""
     run = find_exact_run(get_context(request), run_id)
-    return _describe_started(request, start_resume(request, run), run.id)
+    with _report_conflict():
+        return _describe_started(request, start_resume(request, run), run.id)
 
 
 @router.post("/approvals/{run_id}/approve", dependencies=APPROVE, tags=["Approvals"])
-def approve(request: Request, run_id: str, decision: models.Decision) -> models.Approval:
-    """Approve exactly the plan of the digest. Who started the run may not."""
+def approve(request: Request, run_id: str, decision: models.Consent) -> models.Approval:
+    """Approve exactly the plan of the digest. Who started the run may not. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
-    return build_approval(approve_plan(request, run, decision.plan, decision.remark))
+    made = _find_own_decision(request, run, ApprovalDecision.APPROVED, decision)
+    with _report_conflict():
+        return build_approval(made or approve_plan(request, run, decision.plan, decision.remark))
 
 
 @router.post("/approvals/{run_id}/reject", dependencies=APPROVE, tags=["Approvals"])
-def reject(request: Request, run_id: str, decision: models.Decision) -> models.Approval:
-    """Reject a plan, so that its run begins nothing."""
+def reject(request: Request, run_id: str, decision: models.Rejection) -> models.Approval:
+    """Reject a plan, so that its run begins nothing. Sent again, it gives the same answer."""
     run = find_exact_run(get_context(request), run_id)
-    return build_approval(reject_plan(request, run, decision.plan, decision.remark))
+    made = _find_own_decision(request, run, ApprovalDecision.REJECTED, decision)
+    with _report_conflict():
+        return build_approval(made or reject_plan(request, run, decision.plan, decision.remark))
+
+
+def _find_own_decision(
+    request: Request, run: RunInfo, wanted: ApprovalDecision, decision: models.Rejection
+) -> Approval | None:
+    """Return the decision if this very person made it before: the answer to the first request may be lost."""
+    context = get_context(request)
+    found = SqlApprovals(context.records.database, get_shared_clock(context)).find_approval(run.id)
+    if found is None or (found.decision, found.who) != (wanted, get_identity(request).name):
+        return None
+    return found if found.digest.startswith(decision.plan) else None
+
+
+class StateConflict(FleetpatchError):
+    """What was asked for is not possible in the present state of the run."""
+
+
+@contextmanager
+def _report_conflict() -> Iterator[None]:
+    """Report a refusal by the state of a run as 409: the request itself is valid."""
+    try:
+        yield
+    except RequestError as error:
+        raise StateConflict(error.message, hint=error.hint) from error
 
 
 def _check_fields(wanted: StrictModel) -> None:
-    refused = sorted(wanted.model_fields_set & set(_NOT_BY_TOKEN))
+    refused = sorted(wanted.model_fields_set & set(NOT_BY_TOKEN))
     if refused:
-        raise HTTPException(400, f"{', '.join(refused)}: this can't be set through the API; use a configuration")
+        raise RequestError(
+            f"{', '.join(refused)}: this can't be set through the API", hint="Leave it out, or use a configuration."
+        )
 
 
 def _check(request: Request, wanted: PatchRequest) -> None:

@@ -1,11 +1,15 @@
 """The REST API for programs: what the pages show and do, with an OpenAPI document."""
 
-from typing import Final
+import json
+from functools import cache
+from typing import Any, Final
 
 from fastapi import FastAPI
 
 from deployments.web.api import acting, fleet_reading, run_reading
+from deployments.web.api.acting import NOT_BY_TOKEN
 from deployments.web.api.models import Problem
+from deployments.web.api.parameters import describe_words
 from deployments.web.api.problems import install_problems
 from deployments.web.context import WebContext
 
@@ -18,10 +22,13 @@ def build_api(context: WebContext) -> FastAPI:
         title="fleetpatch",
         version="1",
         description="The state of the fleet and its runs, and what can be done with them. Lists come in parts: follow "
-        "`next`. Times are ISO 8601 with an offset. Errors are problems (RFC 9457).",
+        "`next`. Times are ISO 8601 with an offset. Errors are problems (RFC 9457). Answers have names in camel case; "
+        "requests to assess, plan and patch have the keys of configurations. A request that is sent again, because its "
+        "answer was lost, has no second effect.",
         docs_url=None,
         redoc_url=None,
         openapi_url="/openapi.json",
+        servers=[{"url": API_PATH}],
     )
     api.state.context = context
     for router in (fleet_reading.router, run_reading.router, acting.router):
@@ -34,14 +41,29 @@ def build_api(context: WebContext) -> FastAPI:
 def _add_problem_schema(api: FastAPI) -> None:
     build = api.openapi
 
-    def build_document() -> dict[str, object]:
+    @cache
+    def build_document() -> dict[str, Any]:
         document = build()
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         schemas["Problem"] = Problem.model_json_schema()
         for route in (each for path in document["paths"].values() for each in path.values()):
             route["responses"].pop("422", None)  # FastAPI's own; here it is a problem with status 400
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
+        for name in ("AssessRequest", "PatchRequest"):
+            for key in NOT_BY_TOKEN:
+                schemas[name]["properties"].pop(key, None)
+        _remove_unused(document, schemas)
+        describe_words(document)
         return document
 
     api.openapi = build_document  # type: ignore[method-assign]
+
+
+def _remove_unused(document: dict[str, Any], schemas: dict[str, Any]) -> None:
+    """Remove the schemas that nothing refers to, and then those that only they referred to."""
+    while True:
+        text = json.dumps(document)
+        unused = [name for name in schemas if f'"#/components/schemas/{name}"' not in text]
+        if not unused:
+            return
+        for name in unused:
+            del schemas[name]

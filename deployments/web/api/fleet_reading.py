@@ -1,10 +1,12 @@
 """The API's routes that read the fleet: overview, machines, updates, CVEs and windows."""
 
+import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
-from typing import Annotated, Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Request
+from pydantic import AwareDatetime
 
 from deployments.web.api import models
 from deployments.web.api.access import READ
@@ -14,24 +16,34 @@ from deployments.web.fleet.machine_list import MachineEntry, build_entry, filter
 from deployments.web.fleet.totals import count_fleet
 from deployments.web.pages.machine import explain_pending, read_details
 from deployments.web.pages.machines import Filters
-from deployments.web.pages.paging import PAGE_SIZE, build_page
+from deployments.web.pages.paging import PAGE_SIZE, Page, build_page
 from deployments.web.updates.automatic_state import read_automatic_state
 from deployments.web.updates.list_filter import UpdateFilter, UpdateRow, list_updates, select_scope
-from deployments.web.windows.month import YEARS
 from deployments.web.windows.window_list import list_windows
+from tasks.errors import RequestError
 from tasks.records.queries.fleet.recent_runs import count_waiting_approvals
 from tasks.records.queries.fleet.windows import read_window_results
 
 router = APIRouter(dependencies=list(READ), responses=describe_problems())
-Number = Annotated[int, Query(ge=1, description="The number of the part, from 1.")]
+MAX_NUMBER: Final = 1_000_000
+Number = Annotated[int, Query(ge=1, le=MAX_NUMBER, description="The number of the part, from 1.")]
 Item = TypeVar("Item")
-MAX_DAYS = 400
+MAX_DAYS: Final = 400
+EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
+Moment = Annotated[AwareDatetime, Query(description="ISO 8601 with an offset; write + as %2B in an address.")]
+_CVE: Final = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
 
 
 def build_part(request: Request, items: Sequence[Item], page: int) -> models.Part[Item]:
     """Return one part of a list."""
     part = build_page(request, items, page, PAGE_SIZE)
-    return models.Part(items=list(part.items), page=part.number, total=part.total, next=part.next_url or None)
+    return describe_part(part, part.items, page)
+
+
+def describe_part(part: Page[Any], items: Sequence[Item], page: int) -> models.Part[Item]:
+    """Return a part for a program. Behind the end nothing comes, so that counting up ``page`` ends."""
+    found = list(items) if page == part.number else []
+    return models.Part(items=found, page=page, total=part.total, next=part.next_url or None)
 
 
 @router.get("/overview", tags=["Fleet"])
@@ -82,7 +94,7 @@ def read_machine(request: Request, name: str) -> models.MachineDetails:
     snapshot = context.fleet.read()
     row = snapshot.rows.get(name)
     if row is None:
-        raise HTTPException(404, f"there is no machine {name!r}")
+        raise HTTPException(404, f"there is no machine {name!r} in the inventory")
     automatic = read_automatic_state(context.records.database, snapshot, context.clock.now())
     patches = [
         models.MissingPatch(
@@ -138,6 +150,8 @@ def read_cve(request: Request, cve: str) -> models.Cve:
     fleet, cve = context.fleet.read(), cve.upper()
     patches: list[str] = []
     with context.pending.open() as index:
+        if cve not in index.cves and not _CVE.fullmatch(cve):
+            raise RequestError(f"{cve!r} is no CVE", hint="It is written like this: CVE-2026-12345.")
         mine = select_scope(index, fleet, UpdateFilter())
         lacking = 0
         for name, version in index.cves.get(cve, ()):
@@ -152,17 +166,20 @@ def read_cve(request: Request, cve: str) -> models.Cve:
 
 @router.get("/windows", tags=["Fleet"])
 def list_calendar(
-    request: Request, since: datetime | None = None, until: datetime | None = None, page: Number = 1
+    request: Request, since: Moment | None = None, until: Moment | None = None, page: Number = 1
 ) -> models.Part[models.CalendarEntry]:
-    """The windows that open between two times: from now on, for 31 days, if none is given."""
+    """The windows that open between two times, at most 400 days apart: from now on, for 31 days, if none is given."""
     context = get_context(request)
     now = context.clock.now()
     since = since or now
-    if since.tzinfo is None or since.year not in YEARS or (until is not None and until.tzinfo is None):
-        raise HTTPException(400, f"since and until need an offset, and a year from {YEARS[0]} to {YEARS[-1]}")
+    if not EARLIEST <= since <= LATEST:
+        raise RequestError(f"since: {since.isoformat()} is too far away", hint="Correct the year.")
     until = until or since + timedelta(days=31)
     if not since < until <= since + timedelta(days=MAX_DAYS):
-        raise HTTPException(400, f"since is before until, and they are at most {MAX_DAYS} days apart")
+        raise RequestError(
+            f"until: {until.isoformat()} is not within {MAX_DAYS} days after since, {since.isoformat()}",
+            hint="Without since, the list begins now.",
+        )
     results = read_window_results(context.records.database, since, until)
     fleet = context.fleet.read()
     windows = list_windows(fleet.zone_schedules, results, since, until, now, fleet.disabled_schedules)

@@ -197,8 +197,8 @@ class Progress(ApiModel):
     """The progress of a run."""
 
     run: Run
-    carried: bool = Field(description="Whether a live process executes the run.")
-    carried_by: str | None
+    executed: bool = Field(description="Whether a live process executes the run now.")
+    executed_by: str | None = Field(description="That process; null if there is none.")
     stop_requested_by: str | None
     machines: list[MachineProgress]
 
@@ -261,12 +261,18 @@ class Cancelled(ApiModel):
     stop_requested_by: str
     stop_reason: str
     stop_requested_date_time: datetime
-    carried: bool
-    carried_by: str | None
+    executed: bool = Field(description="Whether a live process executes the run now, and so reads this request.")
+    executed_by: str | None = Field(description="That process; null if there is none.")
 
 
-class Decision(ApiModel):
-    """A decision on exactly one plan."""
+class Rejection(ApiModel):
+    """A plan that is rejected."""
 
-    plan: str = Field(default="", max_length=64, description="The digest of the plan; to approve, it is needed.")
+    plan: str = Field(default="", pattern=r"^([0-9a-f]{12,64})?$", description="Its digest; left out: whatever waits.")
     remark: str = Field(default="", max_length=2000, description="For the report.")
+
+
+class Consent(Rejection):
+    """A plan that is approved: exactly the one with this digest."""
+
+    plan: str = Field(pattern=r"^[0-9a-f]{12,64}$", description="The digest of the plan, or its first 12 characters.")

@@ -1,7 +1,7 @@
 """Errors of the API as application/problem+json (RFC 9457)."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -21,8 +21,18 @@ _WORDS: Final = {
     401: "There is no valid bearer token.",
     403: "The token lacks the role.",
     404: "There is no such thing.",
+    408: "The request did not come in time.",
     409: "It can't be done in the present state.",
+    413: "The request is too large.",
+    415: "The request is not UTF-8.",
     503: "The records or Prefect can't be reached.",
+}
+
+_HINTS: Final = {
+    400: "/api/v1/openapi.json describes each request.",
+    401: "Tokens are made by: fleetpatch web token add NAME",
+    404: "The lists have the names and ids that exist; /api/v1/openapi.json has the paths.",
+    405: "/api/v1/openapi.json has the methods of each path.",
 }
 
 
@@ -45,11 +55,12 @@ def install_problems(api: FastAPI) -> None:
 
 
 def build_problem(status: int, detail: str, hint: str = "", errors: Mapping[str, str] | None = None) -> Response:
-    """Return an error."""
+    """Return an error, with the usual remedy of its status if none is given."""
+    hint = hint or _HINTS.get(status, "")
     problem = Problem(
         title=HTTPStatus(status).phrase, status=status, detail=detail, hint=hint, errors=dict(errors or {})
     )
-    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else None
+    headers = {"WWW-Authenticate": "Bearer"} if status == HTTPStatus.UNAUTHORIZED else {}
     return JSONResponse(problem.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 
 
@@ -60,13 +71,24 @@ def _answer_error(_: Request, error: Exception) -> Response:
 
 def _answer_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException | StarletteHTTPException)  # noqa: S101 - for the type checker
-    return build_problem(error.status_code, str(error.detail))
+    answer = build_problem(error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})
+    return answer
 
 
 def _answer_invalid(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - for the type checker
-    errors = {".".join(map(str, each["loc"][1:] or each["loc"])): str(each["msg"]) for each in error.errors()}
-    return build_problem(400, "; ".join(f"{name}: {said}" for name, said in errors.items()), errors=errors)
+    errors = {_name_field(each): str(each["msg"]) for each in error.errors()}
+    detail = "; ".join(f"{name}: {said}" for name, said in errors.items())
+    hint = "Send an object as JSON, with Content-Type: application/json." if "body" in errors else ""
+    return build_problem(400, detail, hint, errors)
+
+
+def _name_field(error: Mapping[str, Any]) -> str:
+    place: Sequence[object] = error["loc"]
+    if error["type"] == "json_invalid":  # its place is a number of characters
+        return "body"
+    return ".".join(map(str, place[1:] or place))
 
 
 def _answer_failure(request: Request, error: Exception) -> Response:

@@ -8,7 +8,7 @@ from deployments.web.acts.decisions import get_shared_clock
 from deployments.web.acts.flow_runs import read_flow_run
 from deployments.web.api import models
 from deployments.web.api.access import READ
-from deployments.web.api.fleet_reading import Number
+from deployments.web.api.fleet_reading import Number, describe_part
 from deployments.web.api.problems import describe_problems
 from deployments.web.context import get_context
 from deployments.web.pages.acts import find_exact_run
@@ -72,8 +72,7 @@ def list_runs(
         total=count_runs(context.records.database, RunFilter(kinds=(kind,) if kind else ())),
         size=limit,
     )
-    items = [build_run(each) for each in part.items]
-    return models.Part(items=items, page=part.number, total=part.total, next=part.next_url or None)
+    return describe_part(part, [build_run(each) for each in part.items], page)
 
 
 @router.get("/runs/{run_id}", tags=["Runs"])
@@ -93,8 +92,8 @@ def read_progress(request: Request, run_id: str) -> models.Progress:
     is_held = lease is not None and lease.is_held
     return models.Progress(
         run=build_run(run),
-        carried=is_held,
-        carried_by=str(lease.holder) if lease is not None and is_held else None,
+        executed=is_held,
+        executed_by=str(lease.holder) if lease is not None and is_held else None,
         stop_requested_by=lease.stop.who if lease is not None and lease.stop is not None else None,
         machines=[
             models.MachineProgress(
@@ -157,4 +156,4 @@ def list_audit(request: Request, page: Number = 1) -> models.Part[models.AuditEn
         )
         for each in part.items
     ]
-    return models.Part(items=items, page=part.number, total=part.total, next=part.next_url or None)
+    return describe_part(part, items, page)

@@ -14,7 +14,7 @@ SHOWN_ENTRIES = 4
 """Entries of a day that the grid shows at once; the others are folded."""
 FOLDED_ENTRIES = 16
 _MONTH = re.compile(r"(\d{4})-(\d{2})")
-YEARS = range(1971, 2999)
+_YEARS = range(1971, 2999)
 """The years of calendars: at the ends of Python's dates, zones and lengths of windows lead out of them."""
 
 
@@ -95,7 +95,7 @@ class Month:
 def parse_month(text: str, today: date) -> date:
     """Return the first day of a month such as "2026-11"; of the present month if it is none."""
     match = _MONTH.fullmatch(text)
-    if match and int(match[1]) in YEARS and 1 <= int(match[2]) <= 12:
+    if match and int(match[1]) in _YEARS and 1 <= int(match[2]) <= 12:
         return date(int(match[1]), int(match[2]), 1)
     return today.replace(day=1)
 

@@ -100,7 +100,7 @@ def _build_lock_json(status: "LockDetails", *, was_unlocked: bool) -> dict[str, 
         "lockedUntilDateTime": format_iso_utc(lock.expires_at) if lock.expires_at else None,
         "expired": bool(lock.run_id) and lock.is_expired,
         "runStatus": run.state.value if run else None,
-        "carried": status.lease is not None and status.lease.is_held,
+        "executed": status.lease is not None and status.lease.is_held,
         "jobId": lock.job_id or None,
         "jobStartDateTime": format_iso_utc(lock.job_started_at) if lock.job_started_at else None,
     }

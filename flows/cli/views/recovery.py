@@ -55,9 +55,9 @@ def build_cancel_request_json(cancel_request: CancelRequest) -> dict[str, object
 def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
     """Return the process that executes a run as JSON data."""
     return {
-        "carried": lease is not None and lease.is_held,
-        "carriedBy": str(lease.holder) if lease is not None and lease.is_held else None,
-        "lastCarriedBy": str(lease.holder) if lease is not None and lease.holder is not None else None,
+        "executed": lease is not None and lease.is_held,
+        "executedBy": str(lease.holder) if lease is not None and lease.is_held else None,
+        "lastExecutedBy": str(lease.holder) if lease is not None and lease.holder is not None else None,
     }
 
 
@@ -116,7 +116,7 @@ def build_abandoned_run_json(
     document: dict[str, object] = {
         "maintenanceRunId": abandoned_run.run.id,
         "scope": abandoned_run.run.scope,
-        "lastCarriedBy": str(abandoned_run.holder) if abandoned_run.holder is not None else None,
+        "lastExecutedBy": str(abandoned_run.holder) if abandoned_run.holder is not None else None,
         "abandonedSince": format_iso_utc(abandoned_run.since),
         "action": "wait" if abandoned_run.wait_reason else "settle" if abandoned_run.finalize_reason else "resume",
         "reason": abandoned_run.finalize_reason or abandoned_run.wait_reason,

@@ -121,7 +121,7 @@ def test_whoever_is_logged_in_approves(waiting: Stage) -> None:
 
 def test_in_another_name_both_are_kept(waiting: Stage) -> None:
     document = waiting.run("approve", "last", "--plan", _mark(waiting), "--as", "carla", "--json").json
-    assert (document["approval"], document["decidedBy"], document["carried"]) == (
+    assert (document["approval"], document["decidedBy"], document["executed"]) == (
         "approved",
         "carla (login anna)",
         False,

@@ -148,7 +148,7 @@ def test_cancel_of_a_run_that_nobody_carries_names_the_way(stage: Stage) -> None
     assert said.code == 0
     assert f"fleetpatch resume {run} --finalize" in said.out
     document = stage.run("cancel", run, "--json").json
-    assert (document["carried"], document["stopReason"]) == (False, "cancelled")
+    assert (document["executed"], document["stopReason"]) == (False, "cancelled")
 
 
 def test_cancel_and_wait_settles_a_run_that_nobody_carries(stage: Stage) -> None:
@@ -234,7 +234,7 @@ def test_runs_show_and_doctor_tell_of_it(stage: Stage) -> None:
     run = left(stage)
     assert f"fleetpatch resume {run}" in stage.run("runs").out
     (row,) = stage.run("runs", "--json").json["runs"]
-    assert row["carried"] is False
+    assert row["executed"] is False
     assert f"fleetpatch resume {run}" in stage.run("show", run).out
     said = stage.run("doctor", "--here")
     assert said.code == 3

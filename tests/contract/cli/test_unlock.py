@@ -86,7 +86,7 @@ def test_a_lock_of_a_run_that_these_records_do_not_know_is_lifted_too(stage: Sta
     said = unlock(stage, "--yes", "--json")
     assert said.code == 0
     assert said.json["lifted"] is True
-    assert (said.json["maintenanceRunId"], said.json["runStatus"], said.json["carried"]) == ("stranger", None, False)
+    assert (said.json["maintenanceRunId"], said.json["runStatus"], said.json["executed"]) == ("stranger", None, False)
     assert (machine.place / "claim").read_text().splitlines()[1] == "0"
 
 

@@ -264,3 +264,12 @@ class TestAuditLog:
 def _build_request(site: Site) -> Any:
     state = SimpleNamespace(identity=Identity("anna", frozenset(Role), "token", address="192.0.2.9"))
     return SimpleNamespace(state=state, app=SimpleNamespace(state=SimpleNamespace(context=site.context)))
+
+
+def test_what_is_below_the_api_is_a_problem_and_no_page(tmp_path: Path) -> None:
+    with serve_site(tmp_path, requires_login=True) as closed:
+        bearer = {"Authorization": f"Bearer {add_token(closed, 'program')}"}
+        for path in ("/api/v1/runs/a%0Ab", "/api/v2/runs", "/api/"):
+            answer = closed.get(path, headers=bearer)
+            assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json"), path
+            assert answer.json()["hint"]

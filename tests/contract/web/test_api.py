@@ -154,6 +154,17 @@ def test_the_document_says_how_many_runs_a_part_has(site: Site) -> None:
         ("/windows?since=2026-11-01T00:00:00Z&until=2026-11-02T00:00:00", 400),
         ("/windows?since=0001-01-01T00:00:00Z", 400),
         ("/windows?since=9999-12-31T00:00:00Z", 400),
+        ("/windows?since=9999-12-31T23:59:59Z", 400),
+        ("/windows?since=0001-01-01T00:00:00%2B14:00", 400),
+        ("/windows?since=2199-12-01T00:00:00Z&until=9999-12-31T23:59:59-14:00", 400),
+        ("/windows?until=2000-01-01T00:00:00Z", 400),
+        ("/machines?environmnet=prod", 400),
+        ("/machines?compliance=noncompliant", 400),
+        ("/machines?sort=nonsense", 400),
+        ("/updates?severity=high", 400),
+        ("/overview?scope=x", 400),
+        ("/runs?page=99999999999999999999", 400),
+        ("/cves/CVE-2024-12x4", 400),
     ],
 )
 def test_errors_are_problems(site: Site, path: str, status: int) -> None:
@@ -164,6 +175,61 @@ def test_errors_are_problems(site: Site, path: str, status: int) -> None:
     found = answer.json()
     assert (found["status"], found["type"]) == (status, "about:blank")
     assert found["detail"]
+    assert found["hint"]
+
+
+def test_a_wrong_word_is_named_with_those_that_are_known(site: Site) -> None:
+    def ask(path: str) -> tuple[str, str]:
+        found = site.get(f"/api/v1{path}", headers=VIEWER).json()
+        return found["detail"], found["hint"]
+
+    assert ask("/machines?owner=me") == ("owner: 'me' is unknown", "One of: fleetpatch, managed, os, manual.")
+    assert ask("/runs?state=x") == ("the parameter 'state' is unknown", "The parameters are: kind, limit, page.")
+    detail, hint = ask("/windows?until=2000-01-01T00:00:00Z")
+    assert detail.startswith("until: 2000-01-01T00:00:00+00:00 is not within 400 days after since")
+    assert hint == "Without since, the list begins now."
+
+
+@pytest.mark.parametrize(
+    "words", [{"compliance": "NonCompliant"}, {"show": "urgent", "sort": "-urgent"}, {"owner": ""}]
+)
+def test_the_words_of_the_document_are_accepted(site: Site, words: dict[str, str]) -> None:
+    answer = site.get("/api/v1/machines", params=words, headers=VIEWER)
+    assert check(site, "get", "/machines", answer)["items"]
+    assert site.client.head("/api/v1/machines", params=words, headers=VIEWER).status_code == 200
+
+
+def test_a_program_that_counts_pages_comes_to_an_end(site: Site) -> None:
+    for path in ("/runs", "/machines", "/updates", "/windows", "/audit"):
+        answer = site.get(f"/api/v1{path}?page=1000", headers=VIEWER)
+        found = check(site, "get", path, answer)
+        assert (found["items"], found["page"], found["next"]) == ([], 1000, None)
+
+
+def test_a_method_that_is_not_there_is_refused_with_those_that_are(site: Site) -> None:
+    answer = site.client.delete("/api/v1/runs", headers=VIEWER)
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+    assert answer.json()["hint"]
+
+
+def test_the_document_offers_what_a_token_may_set_and_no_more(site: Site) -> None:
+    document = read_document(site)
+    schemas = document["components"]["schemas"]
+    for name in ("AssessRequest", "PatchRequest"):
+        assert not {"hooks", "inventory", "notify", "report_directory"} & set(schemas[name]["properties"])
+        assert "scope" in schemas[name]["properties"]
+    assert not [name for name in schemas if "Hook" in name or "Notify" in name]
+    assert document["servers"] == [{"url": "/api/v1"}]
+
+
+@pytest.mark.parametrize("body", ["no json", "[]", ""])
+def test_a_body_that_is_no_object_is_told_so(site: Site, prefect: Prefect, body: str) -> None:
+    headers = {**BOB, "Idempotency-Key": "j", "Content-Type": "application/json"}
+    answer = site.client.post("/api/v1/assess", content=body, headers=headers)
+    assert answer.status_code == 400
+    assert list(answer.json()["errors"]) == ["body"]
+    assert "Content-Type: application/json" in answer.json()["hint"]
+    assert prefect.started == []
 
 
 @pytest.mark.parametrize(
@@ -284,7 +350,8 @@ def test_a_run_that_is_over_is_neither_cancelled_nor_resumed(
     site, fleet = sample
     for act in ("cancel", "resume"):
         answer = site.client.post(f"/api/v1/runs/{fleet.runs['succeeded']}/{act}", headers=BOB)
-        assert answer.status_code == 400
+        assert answer.status_code == 409
+        assert check(site, "post", f"/runs/{{run_id}}/{act}", answer)["hint"]
         page = site.client.post(f"/runs/{fleet.runs['succeeded']}/{act}", headers=BOB)
         assert page.status_code == 409
         assert "is over" in page.text
@@ -297,7 +364,15 @@ def test_a_plan_is_approved_only_by_its_digest(sample: tuple[Site, SampleFleet])
     path = f"/api/v1/approvals/{waiting['maintenanceRunId']}/approve"
 
     assert site.client.post(path, json={}, headers=APPROVER).status_code == 400
-    assert site.client.post(path, json={"plan": "f" * 64}, headers=APPROVER).status_code == 400
+    assert site.client.post(path, json={"plan": "265138"}, headers=APPROVER).status_code == 400
+    assert site.client.post(path, json={"plan": "f" * 64}, headers=APPROVER).status_code == 409
     answer = site.client.post(path, json={"plan": waiting["plan"], "remark": "go"}, headers=APPROVER)
     found = check(site, "post", "/approvals/{run_id}/approve", answer)
     assert (found["approval"], found["decidedBy"], found["remark"]) == ("approved", "anna", "go")
+
+    again = site.client.post(path, json={"plan": waiting["plan"][:12]}, headers=APPROVER)
+    assert (again.status_code, again.json()) == (200, found)  # the first answer may be lost
+    other = person("olga", Role.VIEW, Role.APPROVE)
+    assert site.client.post(path, json={"plan": waiting["plan"]}, headers=other).status_code == 409
+    reject = path.replace("/approve", "/reject")
+    assert site.client.post(reject, json={}, headers=APPROVER).status_code == 409
