@@ -88,6 +88,19 @@ def test_a_window_whose_run_came_to_no_machine_is_in_the_document(records: SqlRe
     assert ", 1 unfinished" in section.text
 
 
+def test_what_is_not_known_is_not_shown_as_zero(records: SqlRecords, tmp_path: Path) -> None:
+    nothing = make_compliance_document(records, load_inventory(tmp_path / "fleet.yaml"), "*", Month(2026, 8), SLA, NOW)
+    assert {(each.value, each.level) for each in build_tiles(nothing)[:-1]} == {("not known", "")}
+    sections = {each.file: each for each in build_sections(nothing)}
+    assert {row[-1] for row in sections["weeks"].rows} == {"not known"}
+    assert {cell for row in sections["sla"].rows for cell in row[2:]} == {"\N{EN DASH}", "not known"}
+    assert sections["fixes"].empty == "Not known."
+    run = make_run(id="killed", started_at=at(3), ended_at=None, state=OperationState.IN_PROGRESS)
+    records.save(make_report(run=run, outcomes=(), assessments=(), plans=()))
+    runs = next(each for each in build_sections(_make(records, tmp_path)) if each.file == "runs")
+    assert [row[5:9] for row in runs.rows if row[2] == "killed"] == [("\N{EN DASH}",) * 4]
+
+
 def test_fixes_are_judged_by_their_days(document: ComplianceDocument) -> None:
     critical, security = document.sla
     assert (critical.known, critical.in_time, critical.late, critical.overdue) == (1, 0, 1, 0)

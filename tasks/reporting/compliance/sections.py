@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, format_share
+from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_known_duration, format_share
 from tasks.rules.compliance.model import ComplianceDocument, Fix, RunFigure, SlaFigure
 from tasks.states import Compliance
 
 MAX_ROWS: Final = 200
 """Rows of a table in the document. CSV and Parquet have all."""
+_NOT_ASSESSED: Final = "no machine was assessed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,26 +58,25 @@ class DayBar:
 def build_tiles(document: ComplianceDocument) -> tuple[Tile, ...]:
     """Return the most important figures."""
     month_end = document.weeks[-1]
-    lacking = sum(each.missing > 0 for each in document.machines)
     tiles = [
         Tile(
             "Compliant at the end",
-            format_share(month_end.share),
-            f"{month_end.compliant} of {format_count(month_end.machines, 'machine')}",
+            NOT_KNOWN if month_end.share is None else format_share(month_end.share),
+            f"{month_end.compliant} of {format_count(month_end.machines, 'machine')}"
+            if _is_assessed(document)
+            else _NOT_ASSESSED,
             _rate(month_end.share),
         )
     ]
     for each in document.sla:
         decided = each.known - each.not_due
         note = f"{each.in_time} of {decided} within {each.days:g} days" if decided else "none was due"
-        tiles.append(Tile(f"{each.kind.capitalize()} fixes in time", format_share(each.share), note, _rate(each.share)))
+        share = format_share(each.share)
+        if not each.known and not _is_assessed(document):
+            share, note = NOT_KNOWN, _NOT_ASSESSED
+        tiles.append(Tile(f"{each.kind.capitalize()} fixes in time", share, note, _rate(each.share)))
     tiles += [
-        Tile(
-            "Missing at the end",
-            str(len(document.open_fixes)),
-            f"on {format_count(lacking, 'machine')}",
-            "warn" if lacking else "good",
-        ),
+        _build_missing_tile(document),
         Tile(
             "Not assessed",
             str(month_end.not_assessed),
@@ -85,6 +85,19 @@ def build_tiles(document: ComplianceDocument) -> tuple[Tile, ...]:
         ),
     ]
     return tuple(tiles)
+
+
+def _is_assessed(document: ComplianceDocument) -> bool:
+    """Return whether the state of any machine at the end is known. If not, zeros say nothing about the machines."""
+    return document.weeks[-1].compliant + document.weeks[-1].non_compliant > 0
+
+
+def _build_missing_tile(document: ComplianceDocument) -> Tile:
+    lacking = sum(bool(each.missing) for each in document.machines)
+    if not lacking and not _is_assessed(document):
+        return Tile("Missing at the end", NOT_KNOWN, _NOT_ASSESSED)
+    level = "warn" if lacking else "" if document.weeks[-1].not_assessed else "good"
+    return Tile("Missing at the end", str(len(document.open_fixes)), f"on {format_count(lacking, 'machine')}", level)
 
 
 def build_sections(document: ComplianceDocument, limit: int = MAX_ROWS) -> tuple[Section, ...]:
@@ -104,11 +117,12 @@ def build_day_bars(document: ComplianceDocument) -> tuple[DayBar, ...]:
     return tuple(
         DayBar(
             x=number * 100 / 31,
-            compliant=each.compliant * 100 / highest,
-            non_compliant=(each.non_compliant + each.unclear) * 100 / highest,
+            compliant=(each.compliant or 0) * 100 / highest,
+            non_compliant=((each.non_compliant or 0) + (each.unclear or 0)) * 100 / highest,
             label=f"{each.day:%d %b}: {each.compliant} of {each.assessed} compliant",
         )
         for number, each in enumerate(document.days)
+        if each.assessed
     )
 
 
@@ -146,16 +160,19 @@ def _build_sla(document: ComplianceDocument, limit: int) -> Section:
     headings = [(name, name != "Kind") for name in (*names, "In time of decided", "Median days", "95 % within days")]
     return _section(
         "Fixes that became known in the month",
-        "How many machines had them within the days of the policy. Each machine that lacked a fix counts.",
+        "How many machines had them within the days of the policy. Each machine that lacked a fix counts. A dash: not "
+        "known, or there is none.",
         headings,
-        [_show_sla(each) for each in document.sla],
+        [_show_sla(each, is_known=each.known > 0 or _is_assessed(document)) for each in document.sla],
         limit,
         "",
         "sla",
     )
 
 
-def _show_sla(figure: SlaFigure) -> tuple[str, ...]:
+def _show_sla(figure: SlaFigure, *, is_known: bool) -> tuple[str, ...]:
+    if not is_known:
+        return (figure.kind, f"{figure.days:g}", *(NO_FIGURE,) * 7, NOT_KNOWN, NO_FIGURE, NO_FIGURE)
     counts = (figure.fixes, figure.machines, figure.known, figure.in_time, figure.late, figure.overdue, figure.not_due)
     times = (_days(figure.median_days), _days(figure.p95_days))
     return (figure.kind, f"{figure.days:g}", *map(str, counts), format_share(figure.share), *times)
@@ -167,7 +184,7 @@ def _build_weeks(document: ComplianceDocument, limit: int) -> Section:
         (
             _last_day(each.ends_at),
             *map(str, (each.machines, each.compliant, each.non_compliant, each.not_assessed)),
-            format_share(each.share),
+            NOT_KNOWN if each.share is None else format_share(each.share),
         )
         for each in document.weeks
     ]
@@ -190,7 +207,7 @@ def _build_open(document: ComplianceDocument, limit: int) -> Section:
         [*headings, ("Age in days", True), ("Installed since", False), ("What keeps it", False)],
         [_show_open(each, document.ends_at) for each in document.open_fixes],
         limit,
-        "No machine lacked a critical or security fix.",
+        "No assessed machine lacked a critical or security fix." if _is_assessed(document) else "Not known.",
         "fixes",
     )
 
@@ -213,7 +230,7 @@ def _build_runs(document: ComplianceDocument, limit: int) -> Section:
         "Runs and windows",
         f"Windows: {', '.join(f'{count} {word}' for word, count in counts.items())}. Runs with machines of the scope; "
         "windows without a run, and runs that have planned no machine, are those of all configurations, because no "
-        "machines are recorded for them.",
+        "machines are recorded for them. A dash: not known.",
         [*headings, ("Remark", False)],
         [_show_run(each) for each in document.runs],
         limit,
@@ -227,9 +244,14 @@ def _show_run(run: RunFigure) -> tuple[str, ...]:
     if run.exceeded_seconds > 0:
         window += f" by {format_known_duration(run.exceeded_seconds)}"
     counts = (run.machines, run.failed, run.installed, run.reboots) if run.run else ()
-    figures = tuple(map(str, counts)) or (NO_FIGURE,) * 4
+    figures = tuple(_show_count(each, is_final=run.ended_at is not None) for each in counts) or (NO_FIGURE,) * 4
     start = f"{run.starts_at:%Y-%m-%d %H:%M}"
     return (start, run.configuration or NO_FIGURE, run.run or NO_FIGURE, window, run.state, *figures, run.reason)
+
+
+def _show_count(count: int, *, is_final: bool) -> str:
+    """Return a figure of a run. One that has not ended, or that was killed, has recorded only a part so far."""
+    return str(count) if is_final else f"≥ {count}" if count else NO_FIGURE
 
 
 def _build_exceptions(document: ComplianceDocument, limit: int) -> Section:
@@ -294,20 +316,16 @@ def _build_days(document: ComplianceDocument, limit: int) -> Section:
         (
             _day(each.day),
             *(
-                map(
-                    str,
-                    (
-                        each.assessed,
-                        each.compliant,
-                        each.non_compliant,
-                        each.unclear,
-                        each.critical,
-                        each.security,
-                        each.reboot_required,
-                    ),
+                NO_FIGURE if figure is None else str(figure)
+                for figure in (
+                    each.assessed or None,
+                    each.compliant,
+                    each.non_compliant,
+                    each.unclear,
+                    each.critical,
+                    each.security,
+                    each.reboot_required,
                 )
-                if each.assessed
-                else (NO_FIGURE,) * 7
             ),
         )
         for each in document.days

@@ -123,6 +123,8 @@ def compute_days(days: Iterable[MachineDay], start: datetime, end: datetime) -> 
 
 def _count_day(begin: datetime, by_day: dict[date, list[MachineDay]]) -> DayFigure:
     own = by_day.get(begin.date(), [])
+    if not own:
+        return DayFigure(begin, 0, None, None, None, None, None, None)
     states = Counter(each.compliance for each in own)
     return DayFigure(
         day=begin,
@@ -152,8 +154,8 @@ def compute_weeks(
             position += 1
         states = Counter(last.get(name, Compliance.NOT_ASSESSED) for name in names)
         compliant = states[Compliance.COMPLIANT]
-        share = compliant / len(names) if names else None
         non_compliant, unknown = states[Compliance.NON_COMPLIANT], states[Compliance.NOT_ASSESSED]
+        share = compliant / len(names) if compliant or non_compliant else None
         found.append(WeekFigure(stop, len(names), compliant, non_compliant, unknown, share))
     return tuple(found)
 
@@ -191,7 +193,7 @@ def _build_machine(
         compliance=last.compliance if last is not None else Compliance.NOT_ASSESSED.value,
         last_assessed=_begin(last.day) if last is not None else None,
         assessed_days=assessed,
-        missing=len(missing),
+        missing=len(missing) if missing or last is not None else None,
         oldest_days=max(((end - fix.known_at) / timedelta(days=1) for fix in missing), default=None),
         reboot=last.reboot if last is not None else "unknown",
     )

@@ -181,16 +181,16 @@ class SlaFigure:
 
 @dataclass(frozen=True, slots=True)
 class DayFigure:
-    """The machines that were assessed on a day. ``day`` is its beginning."""
+    """The machines that were assessed on a day. ``day`` is its beginning. Without an assessment, figures are None."""
 
     day: datetime
     assessed: int
-    compliant: int
-    non_compliant: int
-    unclear: int
-    critical: int
-    security: int
-    reboot_required: int
+    compliant: int | None
+    non_compliant: int | None
+    unclear: int | None
+    critical: int | None
+    security: int | None
+    reboot_required: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +199,7 @@ class WeekFigure:
 
     Attributes:
         ends_at: the first moment after it, or the end of the month.
-        share: the compliant ones of all machines; None without machines.
+        share: the compliant ones of all machines; None without machines, or if none was assessed.
     """
 
     ends_at: datetime
@@ -218,7 +218,7 @@ class MachineFigure:
         in_inventory: whether the present inventory has it.
         compliance: by its last assessment of the month; NotAssessed without one.
         assessed_days: days of the month with an assessment.
-        missing: critical and security fixes that it lacked at the end.
+        missing: critical and security fixes that it lacked at the end; None if that is not known.
         oldest_days: days since the oldest of them became known; None without one.
     """
 
@@ -228,7 +228,7 @@ class MachineFigure:
     compliance: str
     last_assessed: datetime | None
     assessed_days: int
-    missing: int
+    missing: int | None
     oldest_days: float | None
     reboot: str
 

@@ -112,7 +112,9 @@ def test_days_and_weeks_count_each_machine_once(found: tuple[MachineDay, ...]) -
     daily = compute_days(found, MONTH.start, MONTH.end)
     assert len(daily) == 30
     assert sum(each.assessed for each in daily) == len(found)
-    assert all(each.assessed == each.compliant + each.non_compliant + each.unclear for each in daily)
+    answered = [each for each in daily if each.assessed]
+    assert all(each.assessed == each.compliant + each.non_compliant + each.unclear for each in answered)
+    assert all(each.compliant is each.critical is None for each in daily if not each.assessed)
     weeks = compute_weeks(found, MACHINES, MONTH.start, MONTH.end)
     assert weeks[-1].ends_at == MONTH.end
     assert all(each.machines == each.compliant + each.non_compliant + each.not_assessed == 4 for each in weeks)
@@ -168,7 +170,8 @@ def test_without_data_it_says_what_is_not_known() -> None:
     document = _document(MONTH.end + timedelta(days=40))
     assert "no assessment" in document.gaps[0]
     assert document.weeks[-1].not_assessed == 4
-    assert all(each.share is None for each in document.sla)
+    assert all(each.share is None for each in (*document.sla, *document.weeks))
+    assert [each.missing for each in document.machines] == [None] * 4
 
 
 def test_records_that_begin_later_are_named() -> None:
