@@ -34,7 +34,7 @@ PAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "/runs/{run_id}/resume": ("/runs/{dead}/resume",),
     "/login": ("/login",),
     "/audit": ("/audit",),
-    "/compliance": ("/compliance",),
+    "/compliance": ("/compliance", "/compliance?month=2026-11"),
 }
 """``{failed}`` and so on are runs of the sample fleet (see tests/support/web_fleet.py)."""
 

@@ -28,7 +28,7 @@ LAYOUT = (HERE.parent / "layout.js").read_text()
 KEYBOARD = (HERE / "keyboard.js").read_text()
 AXE = HERE.parents[1] / "data" / "web" / "axe.min.js"
 DESK, PHONE = ViewportSize(width=1280, height=900), ViewportSize(width=390, height=844)
-PAPER = ViewportSize(width=720, height=1000)
+PAPER = ViewportSize(width=702, height=1000)  # A4 less the margins
 THEMES: tuple[Literal["light"], Literal["dark"]] = ("light", "dark")
 LOOKS = (("desk", DESK, THEMES[0]), ("desk", DESK, THEMES[1]), ("phone", PHONE, THEMES[0]), ("phone", PHONE, THEMES[1]))
 MOST_TABS = 120  # long tables repeat the same links
@@ -236,3 +236,15 @@ def test_page_says_the_same_without_javascript(browser: Browser, sample: Sample,
             told.append(p.locator("main :is(h1, h2, h3, th, dt, label, legend):visible").all_inner_texts())
     assert told[0]
     assert [each for each in told[0] if each not in told[1]] == []
+
+
+def test_paper_is_white_and_has_no_forms_whatever_theme_is_chosen(browser: Browser, sample: Sample) -> None:  # noqa: F811
+    with open_context(browser) as context:
+        context.add_init_script("localStorage.setItem('theme', 'dark')")
+        for url in ("/compliance?month=2026-11", "/runs"):
+            with open_page(context, sample, url) as (page, _):
+                page.emulate_media(media="print")
+                ink = page.evaluate("getComputedStyle(document.querySelector('h1')).color")
+                assert sum(map(int, re.findall(r"\d+", ink)[:3])) < 200, ink
+                assert page.locator("form:visible, button:visible, nav:visible").count() == 0
+    assert "scope: all machines, " in sample.site.get("/compliance?month=2026-11").text  # the form is not printed
