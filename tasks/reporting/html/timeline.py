@@ -20,13 +20,13 @@ from tasks.states import OperationState
 TIMELINE_WIDTH: Final = 1240.0
 
 
-LABEL_WIDTH: Final = 168.0
+LABEL_WIDTH: Final = 208.0
 
 
 RIGHT_MARGIN: Final = 24.0
 
 
-TOP_MARGIN: Final = 54.0
+TOP_MARGIN: Final = 68.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +73,14 @@ class WaveHeading:
 
 @dataclass(frozen=True, slots=True)
 class TimeMark:
-    """A point in time as a vertical line."""
+    """A point in time as a vertical line. Its text begins, ends or has its middle at ``text_x``."""
 
     x: float
     css_class: str
     text: str
     anchor: str = "middle"
+    text_x: float = 0.0
+    text_y: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +124,12 @@ _TICK_SECONDS: Final = (
     604800,
 )
 _BAD_STATES: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
+_MARK_LEVELS: Final = {"edge": 22.0, "cut": 37.0, "end": 52.0}
+"""How far above the drawing the text of a mark stands: each kind has its own line, so that none covers another."""
+_HALF_TEXT: Final = 44.0
+"""The most that half of the text of a mark needs."""
+_MAX_IDLE_ROWS: Final = 12
+"""More machines of a wave that did not begin are one row with their number."""
 _MAX_TALL_ROWS: Final = 60
 """With more machines than this, only rows of machines with problems are tall enough for a name."""
 
@@ -292,9 +300,14 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
         wanted += [(cut, "cut", "reboot reserve", "end")]
     if run.kind != "plan":
         wanted += [(run.ended_at, "end", "ended", "middle") if run.ended_at else (now, "end", "now", "middle")]
-    for at, look, text, anchor in wanted:
+    for at, look, text, wanted_anchor in wanted:
         if at is not None and scale.is_visible(at):
-            yield TimeMark(scale.to_x(at), look, f"{text} {format_time_of_day(at, scale.zone, seconds=False)}", anchor)
+            x, anchor = scale.to_x(at), wanted_anchor
+            if anchor == "middle" and x > TIMELINE_WIDTH - _HALF_TEXT:
+                anchor = "end"  # the middle would be cut off by the edge of the drawing
+            gap = {"start": 4.0, "middle": 0.0, "end": -4.0}[anchor]
+            words = f"{text} {format_time_of_day(at, scale.zone, seconds=False)}"
+            yield TimeMark(x, look, words, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
 
 
 def _hide_covered_text(tick: TimeMark, marks: Sequence[TimeMark]) -> TimeMark:
@@ -310,16 +323,25 @@ def _select_machines(reports: Sequence[MachineReport], limit: int) -> list[Machi
 def _build_layout(
     shown: Sequence[MachineReport], spans: dict[str, tuple[TimeSpan, ...]], scale: _TimeScale
 ) -> _TimelineLayout:
-    drawing, is_roomy = _TimelineLayout(), len(shown) <= _MAX_TALL_ROWS
-    pitch = 19.0 if len(shown) <= 24 else 15.0
+    idle = {each.machine for each in shown if each.state is OperationState.NOT_STARTED and not spans.get(each.machine)}
+    drawing, is_roomy = _TimelineLayout(), len(shown) - len(idle) <= _MAX_TALL_ROWS
+    pitch = 19.0 if len(shown) <= 24 else 16.0
     for number, members in groupby(shown, key=_rank_wave):
         rows = list(members)
         _add_heading(drawing, number, rows)
+        waiting = [each for each in rows if each.machine in idle]
+        if len(waiting) > _MAX_IDLE_ROWS:
+            rows = [each for each in rows if each.machine not in idle]
         for subject in rows:
             tall = is_roomy or subject.state not in (OperationState.SUCCEEDED, OperationState.NOT_STARTED)
             step = pitch if is_roomy else 13.0 if tall else 5.0
             drawing.rows.append(_build_row(subject, spans.get(subject.machine, ()), scale, drawing.y, step, tall=tall))
             drawing.y += step
+        if len(waiting) > _MAX_IDLE_ROWS:
+            label = format_count(len(waiting), "other machine" if rows else "machine")
+            row = TimelineRow(round(drawing.y, 1), pitch - 3.0, "", label, "NotStarted", label, ())
+            drawing.rows.append(row)
+            drawing.y += pitch
         drawing.y += 8
     return drawing
 
@@ -351,7 +373,7 @@ def _build_row(
         y=round(y, 1),
         height=round(pitch - gap, 1),
         machine=name,
-        label=sanitize_to_one_line(subject.machine, 22) if tall else "",
+        label=sanitize_to_one_line(subject.machine, 28) if tall else "",
         css_class="bad" if subject.state in _BAD_STATES else subject.state.value,
         tooltip="; ".join([f"{name}: {subject.state.value}", *(segment.tooltip for segment in segments)]),
         rectangles=segments,
