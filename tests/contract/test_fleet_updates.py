@@ -79,8 +79,8 @@ def test_the_last_result_and_the_installations_of_an_update(records: SqlRecords)
     }
     found = updates.read_installations(records.database, "openssl")
     assert [(each.machine, each.run_id, each.run_started_at is None) for each in found] == [
-        ("db", "run-2", True),
         ("web", "run-1", False),
+        ("db", "run-2", True),  # the oldest: run-2 was deleted
     ]
     assert len(updates.read_installations(records.database, "openssl", limit=1)) == 1
 

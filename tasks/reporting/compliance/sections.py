@@ -81,7 +81,7 @@ def build_tiles(document: ComplianceDocument) -> tuple[Tile, ...]:
             "Not assessed",
             str(month_end.not_assessed),
             "state not known at the end",
-            "warn" if month_end.not_assessed else "good",
+            "warn" if month_end.not_assessed else "good" if month_end.machines else "",
         ),
     ]
     return tuple(tiles)

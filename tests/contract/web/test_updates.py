@@ -320,3 +320,17 @@ def test_the_page_of_a_machine_says_what_comes_next_of_an_update(
         row = row_of(served.get(f"/machines/{machine}").text, "curl")
 
     assert cells(row)["Why"] == why
+
+
+def test_who_lacks_an_update_comes_before_its_details_and_the_newest_installation_is_on_top(site: Site) -> None:
+    assess(site, WEB, make.make_update(name="openssl"))
+    for run_id, days in (("new-run", 1), ("old-run", 5)):  # saved in the wrong order
+        started = NOW - timedelta(days=days)
+        run = make.make_run(id=run_id, started_at=started, ended_at=started)
+        result = make.make_update_result(update=make.make_update(name="openssl"), state=UpdateState.INSTALLED)
+        outcome = make.make_outcome(run_id=run_id, machine=DB, updates=(result,))
+        site.records.save(make.make_report(run=run, outcomes=(outcome,), assessments=(), plans=()))
+    text = site.get("/updates/openssl").text
+    order = [text.index(mark) for mark in ('id="lacking"', 'id="version-1"', 'id="installed"', "new-run", "old-run")]
+    assert order == sorted(order)
+    assert list(cells(row_of(text, WEB)))[:2] == ["Missing since", "Next window"]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
@@ -178,7 +178,9 @@ def read_installations(database: Database, name: str, limit: int = 200) -> tuple
         .limit(limit)
     )
     with database.begin_read("read where an update was installed") as connection:
-        return tuple(Installation(*row) for row in connection.execute(query).tuples())
+        found = [Installation(*row) for row in connection.execute(query).tuples()]
+    # results are numbered as they are saved: those of two runs at once are mixed
+    return tuple(sorted(found, key=lambda each: each.run_started_at or datetime.min.replace(tzinfo=UTC), reverse=True))
 
 
 def read_held_reasons(database: Database) -> dict[tuple[str, str], str]:
