@@ -303,8 +303,9 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
     for at, look, text, wanted_anchor in wanted:
         if at is not None and scale.is_visible(at):
             x, anchor = scale.to_x(at), wanted_anchor
-            if anchor == "middle" and x > TIMELINE_WIDTH - _HALF_TEXT:
-                anchor = "end"  # the middle would be cut off by the edge of the drawing
+            room = {"start": 2 * _HALF_TEXT + 30, "middle": _HALF_TEXT}.get(anchor, 0)
+            if x > TIMELINE_WIDTH - room:
+                anchor = "end"  # the edge of the drawing would cut it off
             gap = {"start": 4.0, "middle": 0.0, "end": -4.0}[anchor]
             words = f"{text} {format_time_of_day(at, scale.zone, seconds=False)}"
             yield TimeMark(x, look, words, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
@@ -373,7 +374,7 @@ def _build_row(
         y=round(y, 1),
         height=round(pitch - gap, 1),
         machine=name,
-        label=sanitize_to_one_line(subject.machine, 28) if tall else "",
+        label=sanitize_to_one_line(subject.machine, 26) if tall else "",
         css_class="bad" if subject.state in _BAD_STATES else subject.state.value,
         tooltip="; ".join([f"{name}: {subject.state.value}", *(segment.tooltip for segment in segments)]),
         rectangles=segments,

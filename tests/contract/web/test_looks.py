@@ -74,3 +74,22 @@ def test_machine_names_of_usual_length_stay_on_one_line(browser: Browser, sample
         name = page.locator(".machines tbody th a")
         assert name.inner_text() == "db-01.fra1.example.net"
         assert name.evaluate("(e) => e.getClientRects().length") == 1
+
+
+def test_many_faults_of_configurations_do_not_push_the_page_away(
+    browser: Browser,  # noqa: F811
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    place = tmp_path_factory.mktemp("faults")
+    fleet = fill_site(place, hostile=False)
+    faults = "".join(f"  - {{name: c{number}, scope: '*', wrong: 1}}\n" for number in range(40))
+    (place / "configurations" / "all.yaml").write_text("configurations:\n" + faults)
+    with (
+        serve_site(place, clock=FakeClock(fleet.now)) as site,
+        open_context(browser) as context,
+        open_page(context, Sample(site, fleet), "/") as (page, _),
+    ):
+        assert page.locator("span.lines").count() == 1
+        box = page.locator(".shares").bounding_box()
+        assert box is not None
+        assert box["y"] < 500

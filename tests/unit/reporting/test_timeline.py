@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from tasks.reporting.html.timeline import build_timeline
+from tasks.reporting.html.timeline import Timeline, build_timeline
 from tasks.states import OperationState
 from tests.support.builders import make_outcome
 from tests.unit.reporting import samples
@@ -27,10 +27,17 @@ def test_hundreds_of_machines_that_wait_are_one_row_of_the_timeline() -> None:
 
 def test_no_text_of_a_mark_covers_another_or_leaves_the_drawing() -> None:
     report, _ = samples.forty()
-    assert report.run.window is not None
-    late = replace(report.run, ended_at=report.run.window.end + timedelta(minutes=1))
-    found = build_timeline(replace(report, run=late), ZoneInfo("UTC"), now=NOW, limit=60)
-    assert found is not None
+    window = report.run.window
+    assert window is not None
+    late = replace(report.run, ended_at=window.end + timedelta(minutes=1))
+    early = replace(report.run, ended_at=None, window=replace(window, start=NOW, end=NOW + timedelta(days=9)))
+    for run in (late, early):  # the second one has a window that opens at the right edge of the picture
+        found = build_timeline(replace(report, run=run), ZoneInfo("UTC"), now=NOW, limit=60)
+        assert found is not None
+        _check_marks(found)
+
+
+def _check_marks(found: Timeline) -> None:
     places: dict[float, list[tuple[float, float]]] = {}
     for mark in found.marks:
         width = 8.0 * len(mark.text)
