@@ -31,7 +31,7 @@ class QueryTables:
         since: runs that began before it are left out, with their results; windows and days as well. None: all are read.
         inventory: the machines' environments, locations and tags; None: these stay unknown.
         assignments: which configurations select which machines, as (machine, configuration).
-        now: the present time: what a machine said too long ago does not say what it is.
+        now: the present time; None: that of this machine. What a machine said too long ago does not say what it is.
     """
 
     def __init__(
@@ -41,11 +41,11 @@ class QueryTables:
         inventory: Inventory | None = None,
         assignments: Sequence[tuple[str, str]] = (),
         *,
-        now: datetime,
+        now: datetime | None = None,
     ) -> None:
         self._database = records.database
         self._since = since
-        self._now = now
+        self._now = now or datetime.now(UTC)
         self._inventory = inventory
         self._assignments = tuple(assignments)
         self._readers: Mapping[str, Callable[[], Iterable[Batch]]] = {
