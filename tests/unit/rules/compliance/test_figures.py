@@ -113,7 +113,8 @@ def test_days_and_weeks_count_each_machine_once(found: tuple[MachineDay, ...]) -
     assert len(daily) == 30
     assert sum(each.assessed for each in daily) == len(found)
     answered = [each for each in daily if each.assessed]
-    assert all(each.assessed == each.compliant + each.non_compliant + each.unclear for each in answered)
+    for each in answered:
+        assert each.assessed == sum(count or 0 for count in (each.compliant, each.non_compliant, each.unclear))
     assert all(each.compliant is each.critical is None for each in daily if not each.assessed)
     weeks = compute_weeks(found, MACHINES, MONTH.start, MONTH.end)
     assert weeks[-1].ends_at == MONTH.end
@@ -170,7 +171,8 @@ def test_without_data_it_says_what_is_not_known() -> None:
     document = _document(MONTH.end + timedelta(days=40))
     assert "no assessment" in document.gaps[0]
     assert document.weeks[-1].not_assessed == 4
-    assert all(each.share is None for each in (*document.sla, *document.weeks))
+    assert [each.share for each in document.sla] == [None] * len(document.sla)
+    assert [each.share for each in document.weeks] == [None] * len(document.weeks)
     assert [each.missing for each in document.machines] == [None] * 4
 
 
