@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from flows.notify.events import Event, build_announcement_event, build_machine_events, build_run_event
 from flows.notify.messages import Message, build_message
 from flows.notify.syslog import send_syslog
-from flows.notify.webhook import DEADLINE_SECONDS, send_webhook
+from flows.notify.webhook import DEADLINE_SECONDS, NOT_ACCEPTED, send_webhook
 from flows.ports.ports import Notifier
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest
@@ -135,26 +135,27 @@ class AppriseNotifier:
     def _send_message(self, target: NotifyRequest, message: Message | Event) -> str:
         """Send a message or an event. Return why that failed, or ""."""
         try:
-            accepted = self._deliver(target, message)
+            return self._deliver(target, message)
         except FleetpatchError as error:
             return error.message
         except Exception as error:  # noqa: BLE001 - whatever Apprise and its services raise must not cost the run
             # No error text and no traceback: Apprise's errors may contain the URL.
             return f"{type(error).__name__} while sending"
-        return "" if accepted else "the service did not accept it"
 
-    def _deliver(self, target: NotifyRequest, message: Message | Event) -> bool:
+    def _deliver(self, target: NotifyRequest, message: Message | Event) -> str:
+        """Send it. Return why it was not accepted, or ""."""
         url = self._read_text(target.to)
         if isinstance(message, Message):
-            return self._send(url, message)
+            return "" if self._send(url, message) else NOT_ACCEPTED
         if target.kind == "syslog":
-            return send_syslog(url, message)
+            send_syslog(url, message)
+            return ""
         # A receiver that did not answer gets the following events once: they must not all wait for it.
         deadline = 0.0 if target.to in self._silent_targets else DEADLINE_SECONDS
         key = self._read_text(target.key) if target.key else ""
-        accepted = send_webhook(url, key, message, deadline_seconds=deadline)
-        (self._silent_targets.discard if accepted else self._silent_targets.add)(target.to)
-        return accepted
+        why = send_webhook(url, key, message, deadline_seconds=deadline)
+        (self._silent_targets.add if why else self._silent_targets.discard)(target.to)
+        return why
 
     def _read_text(self, reference: str) -> str:
         """Return the text that a reference leads to.

@@ -50,8 +50,8 @@ def render_syslog(event: Event, host: str, product_version: str) -> str:
     return f"<{priority}>{moment} {name or 'fleetpatch'} {render_cef(event, product_version)}"
 
 
-def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> bool:
-    """Send one event. Return True; UDP can't tell whether it arrived.
+def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext] = ssl.create_default_context) -> None:
+    """Send one event. UDP can't tell whether it arrived.
 
     Args:
         url: ``syslog+udp://host:port``, ``syslog+tcp://…`` or ``syslog+tls://…``.
@@ -70,7 +70,7 @@ def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext
         with socket.socket(family, kind, protocol) as datagram:
             datagram.settimeout(TIMEOUT_SECONDS)
             datagram.sendto(message, address)
-        return True
+        return
     with socket.create_connection((host, port), timeout=TIMEOUT_SECONDS) as line:
         if parts.scheme == "syslog+tcp":
             line.sendall(message + b"\n")
@@ -79,7 +79,6 @@ def send_syslog(url: str, event: Event, tls_context: Callable[[], ssl.SSLContext
                 safe_line.sendall(f"{len(message)} ".encode() + message)
                 with contextlib.suppress(OSError):  # some servers close without TLS's farewell
                     safe_line.unwrap()
-    return True
 
 
 def _parse_url(url: str) -> tuple[SplitResult, int]:

@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import hmac
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,7 @@ DEADLINE_SECONDS: Final = 12.0
 """How long one event is tried, so that the end of a run does not wait for it in vain."""
 TIMEOUT_SECONDS: Final = 5.0
 RETRY_DELAYS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+NOT_ACCEPTED: Final = "the service did not accept it"
 _KEY_PREFIX: Final = "whsec_"
 _MIN_KEY_BYTES: Final = 16
 
@@ -34,8 +36,10 @@ def send_webhook(
     *,
     deadline_seconds: float = DEADLINE_SECONDS,
     wait: Callable[[float], None] = time.sleep,
-) -> bool:
-    """Send one event. Return whether the receiver accepted it. Redirects are refused: they would lead elsewhere.
+) -> str:
+    """Send one event. Return "" if the receiver has accepted it, otherwise why the last attempt has failed.
+
+    Redirects are refused: they would lead elsewhere.
 
     Args:
         url: an http or https URL.
@@ -58,16 +62,25 @@ def send_webhook(
             try:
                 with client.stream("POST", url, content=body, headers=headers) as answer:
                     status = answer.status_code  # its body is not read: it may be huge, or never end
-            except httpx.TransportError:  # its text may have the URL
-                status = 0
+                why = f"{NOT_ACCEPTED}: status {status}"
+            except httpx.TransportError as error:  # its text may have the URL
+                status, why = 0, f"the service can't be reached: {_describe_cause(error)}"
             if 200 <= status < 300:
-                return True
-            if 0 < status < 500 and status not in {408, 429}:
-                return False
-            if delay is None or time.monotonic() + delay >= until:
-                return False
+                return ""
+            is_final = 0 < status < 500 and status not in {408, 429}
+            if is_final or delay is None or time.monotonic() + delay >= until:
+                break
             wait(delay)
-    return False
+    return why
+
+
+def _describe_cause(error: BaseException) -> str:
+    """Return the first cause of an error as far as it says nothing of the URL."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not valid ({error.verify_message.partition(', certificate')[0]})"
+    return (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
 
 
 def _check_url(url: str) -> None:

@@ -1,15 +1,18 @@
 """Events for programs: JSON that is signed, and CEF that no text can break out of; sent to real sockets."""
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import json
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +37,7 @@ from tasks.errors import CredentialError
 from tasks.model import RunReport, Window
 from tasks.states import NotificationEvent
 from tests.support import builders as make
+from tests.support.certificate import write_certificate
 
 AT = datetime(2026, 11, 24, 22, 0, 5, tzinfo=UTC)
 KEY = "made-up-key-of-the-tests"  # pragma: allowlist secret
@@ -172,7 +176,7 @@ def receiver() -> Iterator[Receiver]:
 def test_a_webhook_is_signed_and_tried_again_with_the_same_id(receiver: Receiver) -> None:
     receiver.statuses = [503, 429]
     event, waits = build_run_event(NotificationEvent.FAILED, ended(), AT), list[float]()
-    assert send_webhook(receiver.url, KEY, event, wait=waits.append)
+    assert send_webhook(receiver.url, KEY, event, wait=waits.append) == ""
     assert waits == [0.5, 1.0]
     assert {headers["webhook-id"] for headers, _ in receiver.got} == {event.id}
     headers, body = receiver.got[-1]
@@ -190,22 +194,55 @@ def no_wait(seconds: float) -> None:
 @pytest.mark.parametrize("status", [302, 400, 404])
 def test_a_refusal_is_not_repeated(receiver: Receiver, status: int) -> None:
     receiver.statuses = [status]
-    assert not send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=no_wait)
+    said = send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT), wait=no_wait)
+    assert said == f"the service did not accept it: status {status}"
     assert len(receiver.got) == 1
+
+
+def test_what_can_not_be_reached_says_why_without_the_url(tmp_path: Path) -> None:
+    event = build_run_event(NotificationEvent.FAILED, ended(), AT)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    reached = "the service can't be reached: "
+    for host in (f"127.0.0.1:{port}", f"[::ffff:127.0.0.1]:{port}"):
+        assert send_webhook(f"http://{host}/secret", "", event, deadline_seconds=0) == f"{reached}Connection refused"
+    assert "/secret" not in send_webhook("http://nowhere.invalid/secret", "", event, deadline_seconds=0)
+    certificate, key = write_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with serve_tls(context) as port:
+        said = send_webhook(f"https://127.0.0.1:{port}/secret", "", event, deadline_seconds=0)
+    assert said == f"{reached}its certificate is not valid (self-signed certificate)"
+
+
+@contextlib.contextmanager
+def serve_tls(context: ssl.SSLContext) -> Iterator[int]:
+    """Yield the port of a server that greets one client and sends nothing."""
+
+    def greet() -> None:
+        line, _ = server.accept()
+        with line, contextlib.suppress(OSError):  # the client refuses the certificate
+            context.wrap_socket(line, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=greet, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(10)
 
 
 def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
     receiver.never_ends = True
-    event, done = build_run_event(NotificationEvent.FAILED, ended(), AT), list[bool]()
+    event, done = build_run_event(NotificationEvent.FAILED, ended(), AT), list[str]()
     sender = threading.Thread(target=lambda: done.append(send_webhook(receiver.url, "", event)), daemon=True)
     sender.start()
     sender.join(10)
-    assert done == [True]
+    assert done == [""]
 
 
 def test_the_url_is_in_no_log(receiver: Receiver, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
-    assert send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT))
+    assert send_webhook(receiver.url, "", build_run_event(NotificationEvent.FAILED, ended(), AT)) == ""
     assert "/hook" not in caplog.text
 
 
@@ -231,11 +268,11 @@ def test_syslog_over_udp_and_tcp() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
         server.settimeout(10)
-        assert send_syslog(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", event)
+        send_syslog(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", event)
         datagram = server.recv(65535)
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(10)
-        assert send_syslog(f"syslog+tcp://127.0.0.1:{server.getsockname()[1]}", event)
+        send_syslog(f"syslog+tcp://127.0.0.1:{server.getsockname()[1]}", event)
         line, _ = server.accept()
         with line, line.makefile("rb") as stream:
             assert stream.read() == datagram + b"\n"
