@@ -8,7 +8,7 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.rendering import build_login_url, render_page
-from inventory.errors import InventoryError
+from inventory.errors import InvalidFiles, InventoryError
 from tasks.errors import CannotRun, FleetpatchError, RecordsError, RequestError, RunNotFound
 
 logger = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ def find_status(error: FleetpatchError) -> int:
     """Return the HTTP status of an error."""
     if isinstance(error, RunNotFound):
         return 404
-    if isinstance(error, RecordsError | CannotRun):
+    if isinstance(error, RecordsError | CannotRun | InvalidFiles):
         return 503
     return 400 if isinstance(error, RequestError | InventoryError) else 409
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
@@ -33,6 +33,8 @@ router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 Values = Mapping[tuple[str, ...], float]
 """The values of a metric by the values of its labels."""
 
+OLD_WAIT_SECONDS: Final = 5.0
+"""How long to wait for news if nobody has looked for a while: Prometheus waits 10 s for an answer by default."""
 _WHATS = ("run", "missed", "frozen", "cancelled")
 _MAX_LABEL_CHARACTERS = 200
 
@@ -67,7 +69,7 @@ class FleetCollector(Collector):
             RecordsError: the records can't be read.
         """
         began = time.perf_counter()
-        fleet = self._context.fleet.read()
+        fleet = self._context.fleet.read(old_wait_seconds=OLD_WAIT_SECONDS)
         figures = read_metric_figures(self._context.records.database, fleet.rows.__contains__)
         entries = list_entries(fleet)
         now = self._context.clock.now()

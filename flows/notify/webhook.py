@@ -26,6 +26,7 @@ TIMEOUT_SECONDS: Final = 5.0
 RETRY_DELAYS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 NOT_ACCEPTED: Final = "the service did not accept it"
 _KEY_PREFIX: Final = "whsec_"
+_hidden = threading.local()
 _MIN_KEY_BYTES: Final = 16
 
 
@@ -101,16 +102,16 @@ def _check_url(url: str) -> None:
 @contextlib.contextmanager
 def _hide_urls() -> Iterator[None]:
     """Keep out of the log what httpx says in this thread: each request with its URL, which may be a secret."""
-    mine, log = threading.get_ident(), logging.getLogger("httpx")
-
-    def is_of_others(record: logging.LogRecord) -> bool:
-        return record.thread != mine
-
-    log.addFilter(is_of_others)
+    logging.getLogger("httpx").addFilter(_is_shown)  # it stays: to remove it could unhide those of another thread
+    _hidden.is_on = True
     try:
         yield
     finally:
-        log.removeFilter(is_of_others)
+        _hidden.is_on = False
+
+
+def _is_shown(_record: logging.LogRecord) -> bool:
+    return not getattr(_hidden, "is_on", False)
 
 
 def build_headers(event_id: str, timestamp: int, body: bytes, key: bytes) -> Mapping[str, str]:

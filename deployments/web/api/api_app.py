@@ -1,6 +1,7 @@
 """The REST API for programs: what the pages show and do, with an OpenAPI document."""
 
 import json
+import threading
 from functools import cache
 from typing import Any, Final
 
@@ -41,6 +42,8 @@ def build_api(context: WebContext) -> FastAPI:
 def _add_problem_schema(api: FastAPI) -> None:
     build = api.openapi
 
+    building = threading.Lock()
+
     @cache
     def build_document() -> dict[str, Any]:
         document = build()
@@ -55,7 +58,11 @@ def _add_problem_schema(api: FastAPI) -> None:
         describe_words(document)
         return document
 
-    api.openapi = build_document  # type: ignore[method-assign]
+    def find_document() -> dict[str, Any]:
+        with building:  # FastAPI changes the same dictionary in each thread that builds it
+            return build_document()
+
+    api.openapi = find_document  # type: ignore[method-assign]
 
 
 def _remove_unused(document: dict[str, Any], schemas: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ Number = Annotated[int, Query(ge=1, le=MAX_NUMBER, description="The number of th
 Item = TypeVar("Item")
 MAX_DAYS: Final = 400
 EARLIEST, LATEST = datetime(2000, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
-Moment = Annotated[AwareDatetime, Query(description="ISO 8601 with an offset; write + as %2B in an address.")]
+Moment = Annotated[AwareDatetime | None, Query(description="ISO 8601 with an offset; write + as %2B in an address.")]
 _CVE: Final = re.compile(r"CVE-\d{4}-\d{4,}", re.ASCII)
 
 
@@ -166,7 +166,7 @@ def read_cve(request: Request, cve: str) -> models.Cve:
 
 @router.get("/windows", tags=["Fleet"])
 def list_calendar(
-    request: Request, since: Moment | None = None, until: Moment | None = None, page: Number = 1
+    request: Request, since: Moment = None, until: Moment = None, page: Number = 1
 ) -> models.Part[models.CalendarEntry]:
     """The windows that open between two times, at most 400 days apart: from now on, for 31 days, if none is given."""
     context = get_context(request)

@@ -81,11 +81,12 @@ class FleetReader:
         self._true_at = clock.now()
         self._failure = ""
 
-    def read(self, wait_seconds: float = WAIT_SECONDS) -> FleetSnapshot:
+    def read(self, wait_seconds: float = WAIT_SECONDS, *, old_wait_seconds: float | None = None) -> FleetSnapshot:
         """Return the fleet. If it is not known how it is now, its problems say how old it is.
 
         Args:
-            wait_seconds: how long to wait for news; at least OLD_WAIT_SECONDS if nobody has looked for OLD_AGE.
+            wait_seconds: how long to wait for news.
+            old_wait_seconds: how long at least, if nobody has looked for OLD_AGE; None: OLD_WAIT_SECONDS.
 
         Raises:
             RecordsError: the records can't be read.
@@ -95,10 +96,11 @@ class FleetReader:
                 if self._snapshot is None:
                     self._build()
         elif not self._is_current():
-            self._start_build().wait(max(wait_seconds, OLD_WAIT_SECONDS) if self._is_old() else wait_seconds)
-        snapshot = self._snapshot
+            longer = OLD_WAIT_SECONDS if old_wait_seconds is None else old_wait_seconds
+            self._start_build().wait(max(wait_seconds, longer) if self._is_old() else wait_seconds)
+        is_old, snapshot = self._is_old(), self._snapshot  # in this order: a build may end between the two
         assert snapshot is not None  # noqa: S101 - for the type checker
-        if not self._is_old():
+        if not is_old:
             return snapshot
         return replace(snapshot, problems=(self._describe_age(), *snapshot.problems))
 

@@ -41,9 +41,9 @@ class TrendsReader:
         first = today - DAY * (days - 1)
         begins_recent = today - DAY * (RECENT_DAYS - 1)
         # A year takes seconds. Who needs only days that are known does not wait until it is read.
-        if any(self._list_gaps(first, begins_recent - DAY)):
+        for begin, end in self._list_gaps(first, begins_recent - DAY):
             with self._past_lock:
-                for begin, end in self._list_gaps(first, begins_recent - DAY):
+                if not {begin, end} <= self._past.keys():
                     self._past = self._past | read_days(self._database, begin, end)
         with self._recent_lock:
             recent = self._recent.read((today, state), lambda: read_days(self._database, begins_recent, today))

@@ -40,7 +40,7 @@ class LiveRun:
 
 @dataclass(frozen=True, slots=True)
 class LiveRuns:
-    """The runs that are not over, newest first; ``more`` others are not shown."""
+    """The runs that are not over, those that a process executes first; ``more`` others are not shown."""
 
     runs: tuple[LiveRun, ...]
     more: int = 0

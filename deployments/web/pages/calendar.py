@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from datetime import date
-from functools import partial
+from functools import cache, partial
 
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
@@ -61,7 +61,8 @@ def show_calendar(
         configuration=configuration,
         configurations=sorted({each.configuration.name for each in (*fleet.zone_schedules, *fleet.disabled_schedules)}),
         has_enabled=bool(fleet.zone_schedules),
-        find_scope=partial(find_window_scope, [*schedules, *disabled], fleet.inventory),
+        # Kept: a configuration has the same machines in all of its windows, and to compare them takes time.
+        find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
         disabled=_list_disabled(fleet),
         overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
         total=sum(len(each.entries) for each in days),

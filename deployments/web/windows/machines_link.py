@@ -4,29 +4,30 @@ from collections.abc import Iterable
 
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.fleet.list_scope import find_exact_scope
-from deployments.web.windows.month import CalendarEntry
 from inventory.machine import Inventory
 
 
-def find_window_scope(schedules: Iterable[ZoneSchedule], inventory: Inventory | None, entry: CalendarEntry) -> str:
-    """Return a scope that selects just the machines of an entry in the inventory of the pages.
+def find_window_scope(
+    schedules: Iterable[ZoneSchedule], inventory: Inventory | None, configuration: str, zones: frozenset[str]
+) -> str:
+    """Return a scope that selects just the machines of windows in the inventory of the pages.
 
     Args:
         schedules: the windows of all configurations.
         inventory: the inventory that lists of machines show.
-        entry: the windows of one configuration, in one zone or more.
+        configuration: the name of the configuration of the windows.
+        zones: the time zones of the windows.
 
     Returns:
         The scope; "" if there is none, because the machines are in another inventory or not known any more.
     """
-    zones = {each.zone for each in entry.windows}
-    mine = [each for each in schedules if each.configuration.name == entry.configuration]
+    mine = [each for each in schedules if each.configuration.name == configuration]
     chosen = [each for each in mine if each.schedule.zone in zones]
     if not chosen:
         return ""
-    configuration = chosen[0].configuration
-    requests = " or ".join(configuration.build_request(each.schedule.zone).scope for each in chosen)
-    scope = configuration.scope if len(chosen) == len(mine) else requests
-    if configuration.inventory_path is None:
+    found = chosen[0].configuration
+    requests = " or ".join(found.build_request(each.schedule.zone).scope for each in chosen)
+    scope = found.scope if len(chosen) == len(mine) else requests
+    if found.inventory_path is None:
         return scope
     return find_exact_scope([scope], {name for each in chosen for name in each.machines}, inventory)

@@ -40,6 +40,11 @@ class CalendarEntry:
     overlaps: tuple[str, ...]
 
     @property
+    def zones(self) -> frozenset[str]:
+        """The time zones of its windows."""
+        return frozenset(each.zone for each in self.windows)
+
+    @property
     def first(self) -> CalendarWindow:
         """The first window."""
         return self.windows[0]

@@ -8,7 +8,7 @@ import contextlib
 import difflib
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +26,7 @@ DEFAULT_SECONDS: Final = 120.0
 MEMORY_LIMIT: Final = "2GB"
 MAX_ANSWER_BYTES: Final = 2 * 10**9
 _BATCH_ROWS: Final = 100_000
+_INTERRUPT_SECONDS: Final = 0.1
 _SETTINGS: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -160,16 +161,19 @@ class FleetQuery:
             RequestError: the time is over.
         """
         with ThreadPoolExecutor(1, "query") as thread:
-            answer = thread.submit(self._read_answer, sql)
+            answer: Future[Answer] = Future()
             try:
+                answer = thread.submit(self._read_answer, sql)
                 return answer.result(self._seconds)
             except TimeoutError as error:
                 raise RequestError(
                     "the query takes too long", hint="Ask for fewer rows, or for fewer days (--days)."
                 ) from error
             finally:
-                if not answer.done():
-                    self._connection.interrupt()  # the block waits for the thread
+                # DuckDB forgets an interrupt that comes before it begins. The block waits for the thread.
+                while not answer.done():
+                    self._connection.interrupt()
+                    wait([answer], _INTERRUPT_SECONDS)
 
     def _read_answer(self, sql: str) -> Answer:
         relation = self._connection.sql(sql)

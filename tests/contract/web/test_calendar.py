@@ -217,13 +217,16 @@ class TestTheMonth:
             assert listed.count('<th scope="row">') == int(count), link
 
     def test_machines_of_another_inventory_lead_to_no_list_of_others(self, tmp_path: Path) -> None:
-        other = {"machines": [{"name": "web-1", "address": "192.0.2.9"}, {"name": "web-9", "address": "192.0.2.8"}]}
+        names = ["web-1", *(f"far-{number}" for number in range(1 + len(ZONES)))]  # as many as in the other inventory
+        other = {
+            "machines": [{"name": each, "address": f"far{number}.example.net"} for number, each in enumerate(names)]
+        }
         window = {"start": "2026-11-07 19:30", "length": "1h", "zone": "UTC", "recurrence": "1Day"}
         write_fleet(tmp_path, [{"name": "far", "scope": "*", "inventory": "../far.yaml", "window": window}])
         (tmp_path / "far.yaml").write_text(yaml.safe_dump(other))
         with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
             page = served.get("/calendar?month=2026-11").text
-        assert day_of(page, 7) == "19:30-20:30 2 far no run recorded"
+        assert day_of(page, 7) == f"19:30-20:30 {len(names)} far no run recorded"
         assert "/machines?scope=" not in page
 
     def test_without_configurations_it_says_so(self, tmp_path: Path) -> None:
