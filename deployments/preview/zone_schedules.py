@@ -1,6 +1,6 @@
 """Zone schedules: the windows of a configuration in one zone, with its machines in that zone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -39,21 +39,16 @@ def build_zone_schedules(configurations: Configurations, inventories: Inventorie
 
     A configuration with each machine's own zone has none if its machines are unknown.
     """
-    return tuple(
-        zone_schedule
-        for one in configurations.enabled_configurations
-        for zone_schedule in _build_configuration_schedules(one, inventories)
-    )
+    return _build_schedules(configurations.enabled_configurations, inventories)
 
 
 def build_disabled_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:
     """Return the zone schedules of the disabled configurations: their windows don't open, but past ones did."""
-    return tuple(
-        zone_schedule
-        for one in configurations.all_configurations
-        if not one.is_enabled
-        for zone_schedule in _build_configuration_schedules(one, inventories)
-    )
+    return _build_schedules([one for one in configurations.all_configurations if not one.is_enabled], inventories)
+
+
+def _build_schedules(configurations: Iterable[Configuration], inventories: Inventories) -> tuple[ZoneSchedule, ...]:
+    return tuple(each for one in configurations for each in _build_configuration_schedules(one, inventories))
 
 
 def _build_configuration_schedules(configuration: Configuration, inventories: Inventories) -> Iterator[ZoneSchedule]:

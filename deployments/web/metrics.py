@@ -34,7 +34,7 @@ Values = Mapping[tuple[str, ...], float]
 """The values of a metric by the values of its labels."""
 
 OLD_WAIT_SECONDS: Final = 5.0
-"""How long to wait for news if nobody has looked for a while: Prometheus waits 10 s for an answer by default."""
+"""How long to wait for news if the snapshot is old. Prometheus waits 10 s for an answer by default."""
 _WHATS = ("run", "missed", "frozen", "cancelled")
 _MAX_LABEL_CHARACTERS = 200
 

@@ -26,8 +26,8 @@ TIMEOUT_SECONDS: Final = 5.0
 RETRY_DELAYS_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
 NOT_ACCEPTED: Final = "the service did not accept it"
 _KEY_PREFIX: Final = "whsec_"
-_hidden = threading.local()
 _MIN_KEY_BYTES: Final = 16
+_hidden = threading.local()
 
 
 def send_webhook(

@@ -114,9 +114,9 @@ def _check_address(context: WebContext, request: Request) -> None:
             400, "The Host header has a name that is not known here: see fleetpatch web --allow-host and --public-url."
         )
     names = {name.lower() for name in request.query_params}
-    if "\0" in unquote(_get_path(request) + request.url.query):
-        raise HTTPException(400, "The address has a character that no name has.")
     path = _get_path(request)
+    if "\0" in unquote(path + request.url.query):
+        raise HTTPException(400, "The address has a character that no name has.")
     if path.startswith(API_PREFIX) and ("\n" in path or not path.startswith(f"{API_PATH}/")):
         raise HTTPException(404, f"There is nothing here: the API is at {API_PATH}.")  # and not a page for people
     if has_token(unquote(str(request.url))) or _TOKEN_PARAMETERS & names:

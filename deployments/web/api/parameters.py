@@ -6,6 +6,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from deployments.web.fleet.machine_list import SHOWN, SORT_KEYS
+from deployments.web.fleet.standing import NOT_READY, READY, UNKNOWN
 from inventory.machine import PatchOwner
 from tasks.errors import RequestError
 from tasks.states import Classification, Compliance, Severity, YesNoUnknown
@@ -15,7 +16,7 @@ WORDS: Final[Mapping[str, Mapping[str, Iterable[str]]]] = {
         "compliance": Compliance,
         "owner": PatchOwner,
         "reboot": YesNoUnknown,
-        "readiness": ("Ready", "Not ready", "Unknown"),
+        "readiness": (READY, NOT_READY, UNKNOWN),
         "show": SHOWN,
         "sort": (*SORT_KEYS, *(f"-{each}" for each in SORT_KEYS)),
     },

@@ -42,5 +42,5 @@ def describe_automatic(snapshot: FleetSnapshot, database: Database) -> Automatic
     return AutomaticStatus(
         machines=snapshot.managed,
         off_peak=describe_off_peak(automatic),
-        rollout=next(iter(SqlRollouts(database).read_newest(1)), None),
+        rollout=SqlRollouts(database).find_newest(),
     )

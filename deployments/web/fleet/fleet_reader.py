@@ -12,7 +12,7 @@ from typing import Final
 
 from deployments.web.fleet.costly_value import CostlyValue
 from deployments.web.fleet.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_windows
-from deployments.web.fleet.sources import FleetSources, SourceReader
+from deployments.web.fleet.sources import SourceReader
 from deployments.web.fleet.trends import TrendsReader
 from deployments.web.settings import WebSettings
 from tasks.errors import FleetpatchError
@@ -56,7 +56,7 @@ class FleetReader:
     """Reads only what has changed. All threads may share it.
 
     The first request builds the snapshot. Later ones have it built in the background, and wait a moment for it; longer
-    if nobody has looked for a while. What is old all the same says so in its problems.
+    if nobody has looked for a while. If a snapshot is still old then, its problems say so.
     """
 
     def __init__(self, settings: WebSettings, database: Database, clock: Clock) -> None:
@@ -73,7 +73,6 @@ class FleetReader:
         self._states: dict[str, MachineState] = {}
         self._last_runs: Mapping[str, LastRun] = {}
         self._windows: FleetWindows | None = None
-        self._windows_of: FleetSources | None = None
         self._parts: tuple[object, ...] = ()
         self._numbers: deque[tuple[float, int]] = deque()
         self._readings = 0
@@ -86,7 +85,8 @@ class FleetReader:
 
         Args:
             wait_seconds: how long to wait for news.
-            old_wait_seconds: how long at least, if nobody has looked for OLD_AGE; None: OLD_WAIT_SECONDS.
+            old_wait_seconds: how long to wait if the snapshot is older than OLD_AGE, unless wait_seconds is longer.
+                None stands for OLD_WAIT_SECONDS.
 
         Raises:
             RecordsError: the records can't be read.
@@ -172,7 +172,7 @@ class FleetReader:
         marker = read_change_marker(self._database, before.since) if before is not None else kept
         self._read_records(marker)
         windows = self._windows
-        if windows is None or self._windows_of is not sources or self._are_windows_old(now):
+        if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
             windows = find_windows(sources.zone_schedules, now)
         parts = (sources, windows, self._states, self._last_runs)
         if any(part is not known for part, known in zip_longest(parts, self._parts)):
@@ -182,8 +182,7 @@ class FleetReader:
             )
             self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now)
         # Last, and all at once: what fails half-way is done again.
-        self._parts = parts
-        self._windows, self._windows_of = windows, sources
+        self._parts, self._windows = parts, windows
         self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""
 
     def _find_since(self, now: float) -> int:

@@ -58,7 +58,7 @@ def read_live_runs(context: WebContext) -> LiveRuns:
         return LiveRuns(())
     wanted = RunFilter(states=tuple(state.value for state in UNFINISHED_RUN_STATES))
     lines = [each for each in read_run_lines(database, wanted, 0, len(processes)) if each.run_id in processes]
-    lines.sort(key=lambda line: not processes[line.run_id].is_alive)  # runs that nobody executes must not hide others
+    lines.sort(key=lambda line: not processes[line.run_id].is_alive)  # only the first ones are shown
     states = [read_run_state(database, line, now, processes[line.run_id]) for line in lines[:MAX_RUNS]]
     found = tuple(map(summarize_run, states))
     return LiveRuns(found, max(0, len(processes) - len(found)))

@@ -19,11 +19,11 @@ from deployments.web.access.authentication import FEED_PATH
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
+from deployments.web.fleet.machine_list import select_names
 from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.pages.calendar import select_schedules
 from deployments.web.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
 from deployments.web.windows.window_list import list_freezes, list_windows
-from inventory.scope import Scope
 from tasks.records.queries.fleet.windows import read_window_results
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
@@ -61,7 +61,7 @@ def _narrow(schedules: tuple[ZoneSchedule, ...], fleet: FleetSnapshot, scope: st
         return schedules
     if fleet.inventory is None:
         raise HTTPException(503, "; ".join(fleet.problems) or "the inventory can't be read")
-    wanted = {each.name for each in Scope.parse(scope).select_machines(fleet.inventory)}
+    wanted = select_names(fleet, scope)
     narrowed = (
         ZoneSchedule(
             each.configuration, each.schedule, each.freezes, tuple(name for name in each.machines if name in wanted)

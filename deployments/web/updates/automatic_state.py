@@ -38,7 +38,7 @@ def read_automatic_state(database: Database, fleet: FleetSnapshot, now: datetime
     if not machines:
         return AutomaticState()
     return AutomaticState(
-        rollout=next(iter(SqlRollouts(database).read_newest(1)), None),
+        rollout=SqlRollouts(database).find_newest(),
         held=read_held_reasons(database),
         paused=find_opted_out(machines, SqlOptOuts(database).read_active(now)),
     )

@@ -29,8 +29,8 @@ def list_machines(
     """List the compliance of machines, from the last assessment. Contacts no machine."""
     from flows.cli.views.fleet_status import build_machine_status_json, print_machine_statuses
 
-    found, latest = _read_assessments(scope, inventory, records)
-    _, answers = _read_assessments(scope, inventory, records, answered=True)
+    found = _load_machines(scope, inventory)
+    latest, answers = (_read_assessments(found, records, answered=answered) for answered in (False, True))
     hotpatches = _read_hotpatches(found, latest, records)
     now = SystemClock().now()
     if as_json:
@@ -63,7 +63,8 @@ def list_updates(
         print_missing_by_update,
     )
 
-    found, latest = _read_assessments(scope, inventory, records, answered=True)
+    found = _load_machines(scope, inventory)
+    latest = _read_assessments(found, records, answered=True)
     missing_updates = find_missing_updates(found, latest, urgent=urgent)
     if as_json:
         print_json(build_missing_updates_json(missing_updates))
@@ -86,12 +87,16 @@ def _read_hotpatches(
     return build_overview(names, latest, requests, load_baseline_calendar(), today)
 
 
-def _read_assessments(
-    scope: str, inventory: Path | None, records: str | None, *, answered: bool = False
-) -> tuple[Sequence[Machine], dict[str, Assessment]]:
-    """Return the machines of a scope, and the latest assessment of each that has one."""
+def _load_machines(scope: str, inventory: Path | None) -> Sequence[Machine]:
+    """Return the machines of a scope."""
     from flows.cli.runtime.machine_selection import load_machines_in_scope
-    from flows.cli.runtime.run_lookup import open_history
 
     _, found = load_machines_in_scope(inventory, scope)
-    return found, open_history(records).read_latest_assessments([machine.name for machine in found], answered=answered)
+    return found
+
+
+def _read_assessments(machines: Sequence[Machine], records: str | None, *, answered: bool) -> dict[str, Assessment]:
+    """Return the latest assessment of each machine that has one; with ``answered``, the latest one with an answer."""
+    from flows.cli.runtime.run_lookup import open_history
+
+    return open_history(records).read_latest_assessments([machine.name for machine in machines], answered=answered)

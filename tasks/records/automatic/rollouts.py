@@ -65,6 +65,10 @@ class SqlRollouts:
             row = connection.execute(query).one_or_none()
         return _to_rollout(row) if row is not None else None
 
+    def find_newest(self) -> Rollout | None:
+        """Return the newest rollout; None if there was none yet."""
+        return next(iter(self.read_newest(1)), None)
+
     def read_newest(self, limit: int = 20) -> tuple[Rollout, ...]:
         """Return the newest rollouts, the newest last."""
         query = select(_ROLLOUTS.c.document, _ROLLOUTS.c.updates)

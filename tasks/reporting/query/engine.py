@@ -161,7 +161,7 @@ class FleetQuery:
             RequestError: the time is over.
         """
         with ThreadPoolExecutor(1, "query") as thread:
-            answer: Future[Answer] = Future()
+            answer: Future[Answer] | None = None
             try:
                 answer = thread.submit(self._read_answer, sql)
                 return answer.result(self._seconds)
@@ -171,7 +171,7 @@ class FleetQuery:
                 ) from error
             finally:
                 # DuckDB forgets an interrupt that comes before it begins. The block waits for the thread.
-                while not answer.done():
+                while answer is not None and not answer.done():
                     self._connection.interrupt()
                     wait([answer], _INTERRUPT_SECONDS)
 

@@ -187,7 +187,7 @@ class TestFailures:
         assert answer.status_code == 500
         assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
         assert (answer.headers["x-frame-options"], answer.headers["cache-control"]) == ("DENY", "no-store")
-        assert answer.headers["connection"] == "close"  # the server closes it: nobody may send the next request on it
+        assert answer.headers["connection"] == "close"  # the server closes it, and says so
         assert "secret" not in answer.text
         assert "Traceback" not in answer.text
 

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import time
 
 import pyarrow as pa
@@ -186,6 +187,15 @@ with open_query(Rows()) as query:
     words, one_thread = [sys.executable, "-c", program], {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(words, cwd=tree.TOP, env=one_thread, capture_output=True, text=True, timeout=60, check=False)
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
+
+
+def test_ctrl_c_before_the_query_begins_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupt)
+    with open_query(Rows()) as query, pytest.raises(KeyboardInterrupt):
+        query.ask("SELECT 1")
 
 
 def test_the_time_limit_holds_for_one_row_of_many() -> None:
