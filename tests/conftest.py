@@ -6,8 +6,9 @@ that interfere at each call of a run take every third by default (tests/support/
 
 import functools
 import gc
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,20 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from tests.support.environment import QUICK_PYTHON
+
 settings.register_profile("default", max_examples=20, deadline=None)
-settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
+settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
+os.environ.setdefault("PYTHONPATH", QUICK_PYTHON)
+
+COSTS: dict[str, list[float]] = json.loads((Path(__file__).parent / "ci/costs.json").read_text())
+"""Of each file whose tests are dear: seconds of processor time and of waiting, and how many tests it has.
+
+`python -m tests.ci.costs DIR --save` writes it anew.
+"""
 SPREAD = (
     "tests/faults/test_on_machines.py",
     "tests/lab/windows/test_patching_broken.py",
@@ -33,36 +43,45 @@ SPREAD = (
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
 """Files of flows that use no Prefect server of others."""
-MACHINES = (
-    "tests/faults/test_on_machines.py",
-    "tests/lab/",
-    "tests/contract/test_manager_contract_",
-    "tests/flows/test_cancel_served.py",
+SERVERS = 2
+"""How many Prefect servers the other files of flows share. Each costs a start, and its tests run one by one."""
+
+
+def _find_seconds(path: str) -> float:
+    processor, waiting, _ = COSTS.get(path, (0.5, 0.0, 1))
+    return processor + waiting
+
+
+def _share_servers(paths: Iterable[str]) -> dict[str, str]:
+    """Return which server each file of flows uses: the longest first, to the server that has least to do."""
+    loads = {f"prefect {number}": 0.0 for number in range(SERVERS)}
+    servers = {}
+    for path in sorted(paths, key=lambda path: (-_find_seconds(path), path)):
+        server = min(loads, key=lambda name: loads[name])
+        loads[server] += _find_seconds(path)
+        servers[path] = server
+    return servers
+
+
+_SERVERS = _share_servers(
+    path
+    for file in (Path(__file__).parent / "flows").glob("test_*.py")
+    if (path := f"tests/flows/{file.name}") not in OWN_SERVER
 )
-"""Tests that wait for machines most of their time: they run beside those that need the cores."""
-LONG = (
-    "tests/faults/test_on_machines.py",
-    "tests/contract/test_manager_contract_",
-    "tests/lab/test_resume.py",
-    "tests/lab/test_scheduled.py",
-    "tests/lab/test_windows_kept.py",
-    "tests/lab/test_losing_parts.py",
-    "tests/lab/test_secrets.py",
-    "tests/flows/test_cancel_served.py",
-    "tests/lab/test_hostile.py",
-    "tests/lab/test_demo.py",
-    "tests/lab/test_dnf.py",
-    "tests/lab/test_zypper.py",
-    "tests/lab/",
-    "tests/flows/test_buttons.py",
-    "tests/flows/",
-    "tests/contract/test_deploy",
-    "tests/contract/test_bad_environment.py",
-    "tests/contract/test_records_",
-    "tests/faults/",
-    "tests/contract/",
-)
-"""What takes longest begins first: the last process to end decides how long it all takes."""
+
+
+def _find_scope(nodeid: str) -> str:
+    """Return the group of a test: a group is run by one process."""
+    path = nodeid.partition("::")[0]
+    return _SERVERS.get(path) or (nodeid if path in SPREAD else path)
+
+
+def _find_scope_seconds(scope: str) -> float:
+    """Return how long a group takes, about."""
+    if scope in _SERVERS.values():
+        return sum(_find_seconds(path) for path, server in _SERVERS.items() if server == scope)
+    path, _, test = scope.partition("::")
+    return _find_seconds(path) / COSTS.get(path, (0, 0, 1))[2] if test else _find_seconds(path)
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no types
@@ -72,23 +91,12 @@ class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no type
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        place = nodeid.partition("::")[0]
-        if place.startswith("tests/flows/") and place not in OWN_SERVER:
-            return "prefect"  # one server for all of them
-        return nodeid if place in SPREAD else place
+        return _find_scope(nodeid)
 
     def _reschedule(self, node: WorkerController) -> None:
         """Give a process no more than it needs to go on: what it is given no other can take any more."""
         if not self.workqueue or self._pending_of(self.assigned_work[node]) < 2:
             super()._reschedule(node)
-
-    def _assign_work_unit(self, node: WorkerController) -> None:
-        """Have every other process wait for machines, and the rest use the cores, while there is work of both kinds."""
-        waits = self.nodes.index(node) % 2 == 0
-        fits = next((scope for scope in self.workqueue if scope.startswith(MACHINES) is waits), None)
-        if fits is not None:
-            self.workqueue.move_to_end(fits, last=False)
-        super()._assign_work_unit(node)
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -98,8 +106,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Groups
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put what takes long before the rest."""
-    items.sort(key=lambda item: next((n for n, each in enumerate(LONG) if item.nodeid.startswith(each)), len(LONG)))
+    """Put the groups that take longest first: the last process to end decides how long it all takes."""
+    seconds = functools.cache(_find_scope_seconds)
+    items.sort(key=lambda item: -seconds(_find_scope(item.nodeid)))
 
 
 def pytest_collection_finish() -> None:

@@ -70,13 +70,14 @@ class Subject:
 
     def follow(self, job_id: str, seconds: float = 180) -> JobStatus:
         """Wait for a job's end; the view has all its events."""
-        until = self.clock.now() + timedelta(seconds=seconds)
+        until, pause = self.clock.now() + timedelta(seconds=seconds), 0.3
         while True:
             view = self.transport.poll_job(job_id, deadline=self.soon)
             if view.phase is not JobPhase.RUNNING:
                 return view
             assert self.clock.now() < until, f"{job_id} does not end"
-            self.clock.sleep(0.3)
+            self.clock.sleep(pause)
+            pause = min(1.2, pause * 1.5)  # each look costs the machine some dozens of processes
 
     def carry_out(self, job_id: str, script: Script) -> JobStatus:
         """Start a job and wait for its end."""
@@ -119,7 +120,12 @@ class OpenSshLine(LocalShellChannel):
 
     def __init__(self, clock: Clock, host: LabHost) -> None:
         super().__init__(clock)
-        options = ("BatchMode=yes", "LogLevel=ERROR", "IdentitiesOnly=yes", "KexAlgorithms=^curve25519-sha256")
+        options = (
+            *("BatchMode=yes", "LogLevel=ERROR", "IdentitiesOnly=yes", "KexAlgorithms=^curve25519-sha256"),
+            # One login for many calls. A machine that has lost its power ends it.
+            *("ControlMaster=auto", "ControlPersist=30", f"ControlPath={host.key.parent}/line-{host.number}"),
+            *("ServerAliveInterval=3", "ServerAliveCountMax=2", "ConnectTimeout=20"),
+        )
         self._words = ["ssh", "-F", "none", "-i", str(host.key), "-l", host.user]
         self._words += [word for option in options for word in ("-o", option)]
         self._words += ["-o", f"UserKnownHostsFile={host.known_hosts}"]

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.ci.tree import TOP
 from tests.support.command import run_command
+from tests.support.environment import PYTHONPATH
 from tests.support.forked import start_forked
 
 COMMAND = Path(sys.executable).with_name("fleetpatch")
@@ -84,7 +84,7 @@ def surroundings(place: Path, **changes: str) -> dict[str, str]:
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{place / 'records.db'}",
         "XDG_DATA_HOME": str(place / "data"),
         "PREFECT_HOME": str(place / "prefect"),
-        "PYTHONPATH": str(TOP),
+        "PYTHONPATH": PYTHONPATH,
     }
     return {**kept, **ours, **changes}
 

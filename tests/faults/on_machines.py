@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -25,7 +26,6 @@ from tests.lab.windows.powershell_process import find_powershell
 SIDE_BY_SIDE = 10  # they wait most of their time
 WINDOWS_SIDE_BY_SIDE = 4  # each has a PowerShell of its own, which computes
 AHEAD = 3  # hosts that are booted before a case wants them
-LAST_LINES = 15  # of what a case that failed has said, in the tests' report
 HEALED_ALREADY = ("database killed", "records' disk full")  # their records are gone with their place
 MachineFamily = Flavour | Literal["windows"]
 FLAVOURS: tuple[Flavour, ...] = get_args(Flavour)
@@ -196,11 +196,15 @@ def play_all(
     hosts = Hosts(lab, flavours) if lab else None
 
     def one(play: Play) -> Played:
-        if isinstance(play.case, WindowsCase):
-            played = _play_on_windows(play.title, play.case)
+        case = play.case
+        if isinstance(case, WindowsCase):
+            with _windows_turn:
+                played = _time(play.title, partial(play_on_windows, case))
         else:
             assert hosts, "a Linux host needs the lab"
-            played = _play(play, play.case, hosts)
+            assert play.flavour != "windows"
+            host = hosts.take(play.flavour)
+            played = _time(play.title, partial(play_on_host, play.name, case, host))
         say(played)
         return played
 
@@ -208,43 +212,48 @@ def play_all(
         return list(pool.map(one, chosen))
 
 
-def _play_on_windows(title: str, case: WindowsCase) -> Played:
-    with _windows_turn:
-        began, fault = time.monotonic(), ""
-        try:
-            with (
-                tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place,
-                WindowsStage.opened(Path(place), case.scenario()) as stage,
-            ):
-                case.play(stage)
-                stage.last_run_heals()
-        except Broken as error:
-            fault = str(error)
-        except Exception:  # noqa: BLE001 - as above
-            fault = traceback.format_exc()
-        return Played(title, time.monotonic() - began, fault)
+def play_on_windows(case: WindowsCase) -> None:
+    """Play a case on a Windows machine of its own.
+
+    Raises:
+        Broken: a promise was broken.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place,
+        WindowsStage.opened(Path(place), case.scenario()) as stage,
+    ):
+        case.play(stage)
+        stage.last_run_heals()
 
 
-def _play(play: Play, case: Case, hosts: Hosts) -> Played:
-    assert play.flavour != "windows"
-    host = hosts.take(play.flavour)
-    began, fault = time.monotonic(), ""
+def play_on_host(name: str, case: Case, host: LabHost) -> None:
+    """Play a case on a fresh host, which is gone afterwards.
+
+    Raises:
+        Broken: a promise was broken.
+    """
     try:
         with tempfile.TemporaryDirectory(prefix="fleetpatch-faults-") as place:
             stage = Stage([host], Path(place))
             try:
                 case(stage)
-                if not play.name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
+                if not name.startswith((*HEALED_ALREADY, *NOT_HEALED)):
                     stage.last_run_heals()
             finally:
                 stage.end()
+    finally:
+        host.drop()
+
+
+def _time(title: str, play: Callable[[], None]) -> Played:
+    began, fault = time.monotonic(), ""
+    try:
+        play()
     except Broken as error:
         fault = str(error)
     except Exception:  # noqa: BLE001 - one case that can't be played must not hide the others
         fault = traceback.format_exc()
-    finally:
-        host.drop()
-    return Played(play.title, time.monotonic() - began, fault)
+    return Played(title, time.monotonic() - began, fault)
 
 
 def _line(one: Played) -> str:
@@ -256,15 +265,6 @@ def table(played: Sequence[Played], seconds: float) -> str:
     lines = [_line(one) for one in played if one.fault]
     wrong = sum(bool(one.fault) for one in played)
     return "\n".join([*lines, f"{len(played)} cases on real machines in {seconds:.0f} s, {wrong} with violations"])
-
-
-def told(wrong: Sequence[Played]) -> str:
-    """Return for people which cases failed, each with the last lines of what it said."""
-    lines = [f"{len(wrong)} cases on real machines broke a promise:"]
-    for one in wrong:
-        lines += ["", f"{one.name} ({one.seconds:.0f} s)"]
-        lines += [f"    {line}" for line in one.fault.strip().splitlines()[-LAST_LINES:]]
-    return "\n".join(lines)
 
 
 def reason_windows_cannot_run() -> str:

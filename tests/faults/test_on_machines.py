@@ -1,45 +1,52 @@
-"""The named faults on real machines, once; those of BEFORE_RELEASE are for `make soak`."""
+"""The named faults on real machines, once each; those of BEFORE_RELEASE are for `make soak`."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.on_machines import (
-    LAST_LINES,
-    Played,
-    play_all,
+    Play,
+    play_on_host,
+    play_on_windows,
     plays_of_all_tests,
     reason_windows_cannot_run,
-    told,
 )
-from tests.lab.fleet import Flavour, Lab
+from tests.faults.windows_case import WindowsCase
+from tests.lab.fleet import Lab
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+ON_LINUX = [play for play in plays_of_all_tests() if play.flavour != "windows"]
+ON_WINDOWS = plays_of_all_tests("windows")
 
 
-@pytest.mark.lab
-@pytest.mark.slow
-@pytest.mark.timeout(2400)
-@pytest.mark.parametrize(("flavours", "count"), [(("apt",), 41), (("dnf", "zypper"), 16)], ids=["apt", "dnf-zypper"])
-def test_no_fault_on_real_machines_breaks_a_promise(flavours: tuple[Flavour, ...], count: int) -> None:
-    lab = Lab(f"{os.environ.get('FLEETPATCH_LAB') or 'pytest'}-faults-{'-'.join(flavours)}")
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    """A lab of this process of the tests."""
+    name = os.environ.get("FLEETPATCH_LAB") or "pytest"
+    lab = Lab(f"{name}-faults-{os.environ.get('PYTEST_XDIST_WORKER', '')}")
     _require(lab.reason_it_cannot_run(), "the lab")
     lab.down()
     with lab:
-        played = play_all(lab, plays_of_all_tests(*flavours))
-
-    _all_kept(played)
-    assert len(played) == len(plays_of_all_tests(*flavours)) == count
+        yield lab
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_no_fault_on_windows_machines_breaks_a_promise() -> None:
+@pytest.mark.lab
+@pytest.mark.parametrize("play", ON_LINUX, ids=[play.title for play in ON_LINUX])
+def test_no_fault_on_real_machines_breaks_a_promise(play: Play, lab: Lab) -> None:
+    assert play.flavour != "windows"
+    assert not isinstance(play.case, WindowsCase)
+    (host,) = lab.up(1, play.flavour)
+
+    play_on_host(play.name, play.case, host)
+
+
+@pytest.mark.parametrize("play", ON_WINDOWS, ids=[play.title for play in ON_WINDOWS])
+def test_no_fault_on_windows_machines_breaks_a_promise(play: Play) -> None:
+    assert isinstance(play.case, WindowsCase)
     _require(reason_windows_cannot_run(), "a Windows machine")
 
-    played = play_all(None, plays_of_all_tests("windows"))
-
-    _all_kept(played)
-    assert len(played) == 9
+    play_on_windows(play.case)
 
 
 def _require(reason: str | None, what: str) -> None:
@@ -49,21 +56,3 @@ def _require(reason: str | None, what: str) -> None:
     if os.environ.get("CI") == "true":  # what is skipped must not look like what passed
         pytest.fail(why)
     pytest.skip(why)
-
-
-def _all_kept(played: Sequence[Played]) -> None:
-    wrong = [one for one in played if one.fault]
-    if wrong:  # a long assertion is cut by pytest: in the middle of what matters
-        pytest.fail(told(wrong), pytrace=False)
-
-
-def test_failed_cases_are_listed_with_their_last_lines() -> None:
-    long = "\n".join(f"line {number}" for number in range(200))
-    wrong = [Played("power cut / reboot", 12.0, "not rebooted"), Played("disk full / install", 3.0, long)]
-
-    lines = told(wrong).splitlines()
-
-    assert lines[0] == "2 cases on real machines broke a promise:"
-    assert lines[2:4] == ["power cut / reboot (12 s)", "    not rebooted"]
-    assert lines[5] == "disk full / install (3 s)"
-    assert lines[6:] == [f"    line {number}" for number in range(200 - LAST_LINES, 200)]

@@ -13,10 +13,9 @@ import pytest
 
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tests.ci.tree import TOP
 from tests.lab.killing import began, wait_for
 from tests.support.command import run_command
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import start_forked
 from tests.support.prefect_tables import put_tables
 
@@ -30,7 +29,7 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
     kept = without_ours()
     return {
         **kept,
-        "PYTHONPATH": str(TOP),
+        "PYTHONPATH": PYTHONPATH,
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{tmp_path / 'records.db'}",
         "XDG_DATA_HOME": str(tmp_path / "data"),
         "PREFECT_HOME": str(tmp_path / "prefect"),

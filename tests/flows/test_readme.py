@@ -12,7 +12,7 @@ import yaml
 from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.fleet import LabHost
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_tables import put_tables
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -47,7 +47,7 @@ def test_the_example_patches_a_machine(
     kept = without_ours()
     surroundings = {
         **kept,
-        "PYTHONPATH": str(TOP),
+        "PYTHONPATH": PYTHONPATH,
         "PREFECT_HOME": str(tmp_path / "prefect"),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "300",

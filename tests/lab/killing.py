@@ -15,10 +15,9 @@ from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tests.ci.tree import TOP
 from tests.lab.engine import Fleet
 from tests.lab.fleet import PATIENCE, LabHost
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import ForkedProcess, start_forked
 
 Seen = Callable[[tuple[JournalEntry, ...]], object]
@@ -55,7 +54,7 @@ class Controllers:
         place = self.fleet.place
         surroundings = {
             **kept,
-            "PYTHONPATH": str(TOP),
+            "PYTHONPATH": PYTHONPATH,
             "FLEETPATCH_RECORDS_URL": records or self.fleet.records_url,
             "FLEETPATCH_INVENTORY": str(self.fleet.inventory),
             "XDG_DATA_HOME": str(place / "data"),

@@ -24,8 +24,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from tests.ci.tree import TOP
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_tables import put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
@@ -66,7 +65,7 @@ class PrefectServer:
         kept = without_ours()
         return {
             **kept,
-            "PYTHONPATH": str(TOP),
+            "PYTHONPATH": PYTHONPATH,
             "PREFECT_HOME": str(self.home),
             "PREFECT_API_URL": self.url,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",

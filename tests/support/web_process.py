@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.ci.tree import TOP
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 
 START_SECONDS = 120.0  # on cores that others use, imports take long
 STOP_SECONDS = 20.0
@@ -52,7 +52,7 @@ class WebProcess:
             RuntimeError: it came to its end, or did not answer in time; with the end of its log.
         """
         command = [sys.executable, "-m", "deployments.command", "web", "--port", str(self.port), *self.options]
-        around = {**without_ours(), "PYTHONPATH": str(TOP), **self.environment}
+        around = {**without_ours(), "PYTHONPATH": PYTHONPATH, **self.environment}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C on the demonstration does not end it
                 command, cwd=TOP, env=around, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -18,7 +18,11 @@ from tasks.protocols.clock import Clock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
+PATIENCE = 300.0
+"""Seconds for an answer. On cores that others use, a page has taken more than twenty."""
+NEWS_SECONDS = 120.0
+"""A request waits that long for news, so that a test sees what it has just changed. Real ones wait for a moment."""
 
 
 @dataclass
@@ -42,7 +46,7 @@ class Site:
     def open_browser(self, **headers: str) -> httpx.Client:
         """Return a browser with cookies of its own, for this address, that sends forms as browsers do."""
         said = {"Accept": "text/html", "Origin": self.url, **headers}
-        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=30.0)
+        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE)
         browser.headers.update([(name.encode(), value.encode()) for name, value in said.items()])
         return self.browsers.enter_context(browser)
 
@@ -71,13 +75,14 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
     found = replace(found, **settings)
     with open_records(url) as records, open_listener(replace(found, port=0)) as listener:
         context = build_context(found, records, clock)
+        context.fleet.wait_seconds = NEWS_SECONDS
         server = build_server(context)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="web", daemon=True)
         thread.start()
         try:
             _wait_until_started(server)
             address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, trust_env=False, timeout=30.0) as client:
+            with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as client:
                 site = Site(address, client, records, context)
                 with site.browsers:
                     yield site

@@ -6,8 +6,8 @@
 # is absent.
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
-fp_jobs=$(fp_param root)
-fp_jobs=${fp_jobs:-/var/lib/fleetpatch/jobs}
+fp_set_param root
+fp_jobs=${fp_stored:-/var/lib/fleetpatch/jobs}
 fp_about='' # the kind of a refusal: claim, room, unsure (an earlier order may still be executed), or empty
 fp_boot=''
 { IFS= read -r fp_boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || :

@@ -58,6 +58,12 @@ fp_read_params fp_in "$FP_PARAMS"
 fp_find_param() { fp_stored=''; eval "fp_stored=\${$1_$2-}"; } # PREFIX NAME: sets fp_stored to what fp_read_params has set
 fp_print_param() { fp_find_param "$1" "$2"; printf '%s' "${fp_stored#?}"; } # PREFIX NAME: of a list, an item a line
 fp_param() { fp_print_param fp_in "$1"; } # NAME
+fp_set_param() { # NAME: sets the variable of that name, and fp_stored, to a parameter; "$(fp_param …)" would start a process
+  fp_find_param fp_in "$1"
+  fp_stored=${fp_stored#?} fp_stored=${fp_stored%
+}
+  eval "$1=\$fp_stored"
+}
 fp_has() { # NAME: whether a parameter has a value
   fp_find_param fp_in "$1"
   case $fp_stored in '' | l | 's

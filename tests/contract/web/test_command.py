@@ -19,10 +19,9 @@ import pytest
 
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
 from tasks.records.setup import open_records
-from tests.ci.tree import TOP
 from tests.support.certificate import write_certificate
 from tests.support.command import run_command
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -38,7 +37,11 @@ def run(folder: Path, *words: str, **environment: str) -> CompletedProcess[str]:
 def serve(folder: Path, *options: str) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
     """Yield the process and the address that it prints."""
     log = folder / "log"
-    around = {**without_ours(), "PYTHONPATH": str(TOP), "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder / 'records.db'}"}
+    around = {
+        **without_ours(),
+        "PYTHONPATH": PYTHONPATH,
+        "FLEETPATCH_RECORDS_URL": f"sqlite:///{folder / 'records.db'}",
+    }
     command = [sys.executable, "-m", "deployments.command", "web", "--port", "0", *options]
     with log.open("wb") as out:
         process = subprocess.Popen(command, cwd=folder, env=around, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
