@@ -1,6 +1,7 @@
 """The named faults on real machines, once each; those of BEFORE_RELEASE are for `make soak`."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -29,6 +30,11 @@ def lab() -> Iterator[Lab]:
     lab.down()
     with lab:
         yield lab
+
+
+def test_each_family_has_cases() -> None:
+    counts = Counter(play.flavour for play in (*ON_LINUX, *ON_WINDOWS))
+    assert counts == {"apt": 28, "dnf": 2, "zypper": 2, "windows": 5}
 
 
 @pytest.mark.lab
