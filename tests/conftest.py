@@ -17,6 +17,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
+from tests.ci.release_tests import is_release_test
 from tests.support.environment import QUICK_PYTHON
 
 settings.register_profile("default", max_examples=20, deadline=None)
@@ -105,8 +106,17 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Groups
     return _Groups(config, log)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add --release."""
+    parser.addoption("--release", action="store_true", help="also play the tests of tests/ci/release_tests.py")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the groups that take longest first: the last process to end decides how long it all takes."""
+    if not config.getoption("--release"):
+        left_out = [item for item in items if is_release_test(item.nodeid)]
+        items[:] = [item for item in items if not is_release_test(item.nodeid)]
+        config.hook.pytest_deselected(items=left_out)
     seconds = functools.cache(_find_scope_seconds)
     items.sort(key=lambda item: -seconds(_find_scope(item.nodeid)))
 

@@ -1,0 +1,42 @@
+"""Tests that are played before a release (`make soak`), not at each change, and what is played at each change instead.
+
+`pytest --release` plays them too. Cases of faults on machines have a list of their own (tests/faults/on_machines.py).
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+RELEASE_TESTS: Final[Mapping[str, str]] = {
+    "tests/lab/test_automatic.py::": (
+        "The same phases, frozen versions and stops with a real Prefect server and simulated machines: "
+        "tests/flows/test_automatic.py; a year of them: tests/unit/rules/automatic/test_simulated_year.py. On a machine "
+        "it is a run as any other: tests/lab/test_scheduled.py."
+    ),
+    "tests/lab/test_mixed_fleet.py::": (
+        "Machines of all Linux families in one run: tests/lab/test_demo.py; of Windows alone: tests/lab/windows."
+    ),
+    "tests/lab/test_clusters_disturbed.py::test_controllers_killed_in_a_reboot_and_in_a_switchover_cost": (
+        "A killed switchover: tests/lab/test_cluster_examples.py; a controller killed in a reboot: "
+        "tests/faults/test_on_machines.py; the slots of a set under kills: tests/contract/test_set_slots_contract.py."
+    ),
+    "tests/flows/test_buttons.py::test_custom_run_retry_pause_and_delete_beside_a_run_that_works": (
+        "The first test of the file presses the same kinds of buttons in the browser. What a button sends at other "
+        "stages: tests/flows/test_suspended.py and tests/flows/test_cancel.py."
+    ),
+    "tests/flows/test_cancel_served.py::test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on": (
+        "A killed process and its successor on real machines: tests/lab/test_resume.py and "
+        "tests/faults/test_on_machines.py; with a served flow: tests/flows/test_reconcile_served.py."
+    ),
+    "tests/lab/test_dnf.py::TestDnf::test_a_power_cut_in_a_transaction_is_reported_and_repaired": (
+        "The same on dnf: tests/contract/test_manager_contract_dnf.py; with a whole run: tests/lab/test_zypper.py."
+    ),
+    "tests/lab/test_dnf.py::TestDnf::test_the_transaction_of_an_administrator_is_waited_for": (
+        "The same with zypper: tests/lab/test_zypper.py; dnf's locks: tests/contract/test_manager_contract_dnf.py."
+    ),
+}
+"""The beginnings of ids of tests, each with the reason why the rest is enough at each change."""
+
+
+def is_release_test(nodeid: str) -> bool:
+    """Return whether a test is for releases only."""
+    return nodeid.startswith(tuple(RELEASE_TESTS))
