@@ -1,13 +1,15 @@
 """Debian's Chromium, driven by Playwright: one browser for all tests of a module, closed before others begin."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, TypeVar
 
 import pytest
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM: Final = Path("/usr/bin/chromium")
+PATIENCE: Final = 180_000
+"""Milliseconds. On cores that others use, 5 s were too few for a login, and 30 s are for some pages."""
 _QUIET: Final = (
     "--no-sandbox",
     "--disable-gpu",
@@ -15,7 +17,9 @@ _QUIET: Final = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--renderer-process-limit=1",  # a process for each page would take longer than most pages do
 )
+Tabs = TypeVar("Tabs", BrowserContext, Page)
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +27,19 @@ def browser() -> Iterator[Browser]:
     """A browser. While it is there this thread has a running event loop: use it where no test calls asyncio.run."""
     if not CHROMIUM.exists():
         pytest.skip(f"{CHROMIUM} is not there: deployments/bootstrap/packages.sh browser installs it")
-    expect.set_options(timeout=30_000)  # milliseconds; 5 s are too few for a login on busy cores
+    expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET])
+        chromium.new_context = _make_patient(chromium.new_context)  # type: ignore[method-assign]
+        chromium.new_page = _make_patient(chromium.new_page)  # type: ignore[method-assign]
         yield chromium
         chromium.close()
+
+
+def _make_patient(make: Callable[..., Tabs]) -> Callable[..., Tabs]:
+    def make_patiently(**options: Any) -> Tabs:
+        made = make(**options)
+        made.set_default_timeout(PATIENCE)
+        return made
+
+    return make_patiently
