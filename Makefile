@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast coverage coverage-windows check kerberos faults soak fmt lab bench year docs lock clean
+.PHONY: help setup demo test test-fast test-near coverage coverage-windows check kerberos faults soak fmt lab bench year docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -13,6 +13,7 @@ JOBS ?= 7
 CORES := $(shell nproc 2>/dev/null || echo 2)
 ARGS ?=
 SEED ?=
+SINCE ?=
 N ?= 2000
 COVERED ?= tests/unit tests/contract/cli
 ON_WINDOWS ?= tests/contract/windows tests/contract/winrm tests/lab/windows $(wildcard tests/contract/test_windows_*.py \
@@ -39,6 +40,9 @@ test: setup  ## run all tests, JOBS=7 at a time (they wait a lot; 0: one by one)
 # All units, and the command on a simulated fleet, but for tests that start programs or read huge files (marker: slow).
 test-fast: setup  ## run the tests of a minute: no machines, no servers, no browser
 	@$(PY) -m pytest -q -n $(CORES) --dist worksteal -m "not slow" $(ARGS) tests/unit tests/contract/cli
+
+test-near: setup  ## run the tests near to a change, in under three minutes; SINCE=HEAD~3 (uncommitted, or last commit), ARGS=--list
+	@$(PY) -m tests.ci.near --jobs $(JOBS) $(if $(SINCE),--since "$(SINCE)") $(ARGS)
 
 coverage: setup  ## measure branch coverage of the fast tests (a table; pages in build/coverage; COVERED="tests/unit" for some)
 	@rm -rf build/coverage build/coverage-data; mkdir -p build/coverage-data
