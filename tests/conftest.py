@@ -108,14 +108,16 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Groups
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add --release."""
-    parser.addoption("--release", action="store_true", help="also play the tests of tests/ci/release_tests.py")
+    told = "play the tests of tests/ci/release_tests.py also, or only them"
+    parser.addoption("--release", choices=("also", "only"), help=told)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put the groups that take longest first: the last process to end decides how long it all takes."""
-    if not config.getoption("--release"):
-        left_out = [item for item in items if is_release_test(item.nodeid)]
-        items[:] = [item for item in items if not is_release_test(item.nodeid)]
+    chosen = config.getoption("--release")
+    if chosen != "also":
+        left_out = [item for item in items if is_release_test(item.nodeid) is not (chosen == "only")]
+        items[:] = [item for item in items if is_release_test(item.nodeid) is (chosen == "only")]
         config.hook.pytest_deselected(items=left_out)
     seconds = functools.cache(_find_scope_seconds)
     items.sort(key=lambda item: -seconds(_find_scope(item.nodeid)))

@@ -1,6 +1,6 @@
 """Tests that are played before a release (`make soak`), not at each change, and what is played at each change instead.
 
-`pytest --release` plays them too. Cases of faults on machines have a list of their own (tests/faults/on_machines.py).
+`pytest --release also` plays them too. Cases of faults on machines have a list of their own (tests/faults/on_machines.py).
 """
 
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ from typing import Final
 RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_automatic.py::": (
         "The same phases, frozen versions and stops with a real Prefect server and simulated machines: "
-        "tests/flows/test_automatic.py; a year of them: tests/unit/rules/automatic/test_simulated_year.py. On a machine "
-        "it is a run as any other: tests/lab/test_scheduled.py."
+        "tests/flows/test_automatic.py; a year of them: tests/unit/rules/automatic/test_simulated_year.py. On a "
+        "machine it is a run as any other: tests/lab/test_scheduled.py."
     ),
     "tests/lab/test_mixed_fleet.py::": (
         "Machines of all Linux families in one run: tests/lab/test_demo.py; of Windows alone: tests/lab/windows."
