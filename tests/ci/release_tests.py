@@ -1,6 +1,6 @@
 """Tests that are played before a release (`make soak`), not at each change, and what is played at each change instead.
 
-`pytest --release also` plays them too. Cases of faults on machines have a list of their own (tests/faults/on_machines.py).
+`pytest --release also` plays them too. Cases of faults have a list of their own (tests/faults/on_machines.py).
 """
 
 from collections.abc import Mapping
