@@ -95,6 +95,12 @@ class Server:
                 line.close()
         self._open.clear()
 
+    def freeze_lines(self) -> None:
+        """Answer nothing any more on the present lines, as if it had been started anew, and keep them."""
+        for line in self._open:
+            if isinstance(line, _Transport):
+                line.is_frozen = True
+
     def _serve(self) -> None:
         while True:
             try:
@@ -121,12 +127,13 @@ class _Transport(paramiko.Transport):
     def __init__(self, line: socket.socket, server: Server) -> None:
         super().__init__(line)
         self._server = server
+        self.is_frozen = False
 
     def _parse_channel_open(self, m):
         kind, _, _, _ = m.get_text(), m.get_int(), m.get_int(), m.get_int()
         port = (m.get_text(), m.get_int())[1] if kind == "direct-tcpip" else 0
         m.rewind()
-        if self._server.frozen:
+        if self.is_frozen or self._server.frozen:
             return
         if port:
             self._server.tunnels.append(port)
@@ -136,7 +143,7 @@ class _Transport(paramiko.Transport):
             threading.Timer(seconds, super()._parse_channel_open, (m,)).start()  # type: ignore[misc]
 
     def _parse_global_request(self, m):
-        if not self._server.frozen:
+        if not (self.is_frozen or self._server.frozen):
             super()._parse_global_request(m)  # type: ignore[misc]
 
 
@@ -202,9 +209,10 @@ class _Behaviour(paramiko.ServerInterface):
         if destination[1] in self._server.prohibited:
             return OPEN_FAILED_ADMINISTRATIVELY_PROHIBITED
         try:
-            line = socket.create_connection(destination, timeout=5)
+            line = socket.create_connection(destination, timeout=30)
         except OSError:
             return OPEN_FAILED_CONNECT_FAILED
+        line.settimeout(None)  # a tunnel through which nothing goes for a while stays
         self._lines[chanid] = line
         threading.Thread(target=_forward, args=(self._transport, self._lines), daemon=True).start()
         return OPEN_SUCCEEDED
