@@ -1,13 +1,15 @@
 """How tests run a hook: as the engine does, journal and all."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from flows.hooks.dispatch import build_hook_dispatcher
 from tasks.errors import RecordsError
 from tasks.model import Hook, HookResult
-from tasks.protocols.clock import SystemClock
+from tasks.protocols.clock import Clock, SystemClock
 from tasks.states import HookKind, HookPoint
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
@@ -19,6 +21,24 @@ from tests.support.fake_records import FakeRecords
 CLOCK = SystemClock()
 REPORT = replace(make_report(), run=make_run(request={"configuration": "web-tuesdays"}))
 BEFORE, AFTER = HookPoint.BEFORE_RUN, HookPoint.AFTER_RUN
+
+
+class WaitingClock(SystemClock):
+    """A clock that stands still until something is so: a time limit begins there, however busy the machine is."""
+
+    def __init__(self, is_so: Callable[[], object]) -> None:
+        self._is_so = is_so
+        self._stands_at: datetime | None = super().now()
+        self._behind = timedelta()
+
+    def now(self) -> datetime:
+        """Return the time."""
+        now = super().now()
+        if self._stands_at is not None:
+            if not self._is_so():
+                return self._stands_at
+            self._behind, self._stands_at = now - self._stands_at, None
+        return now - self._behind
 
 
 class Stops:
@@ -44,15 +64,16 @@ def call(
     stops: Stops | None = None,
     subject: str = "run",
     records: FakeRecords | None = None,
+    clock: Clock = CLOCK,
 ) -> HookResult:
     """Run a hook as the engine does, journal and all."""
     hook = Hook("h", place, kind, target, timeout_seconds=seconds)
     control = control or StopToken()
-    caller = build_hook_dispatcher(CLOCK, control, (stops or Stops()).ask)
+    caller = build_hook_dispatcher(clock, control, (stops or Stops()).ask)
     context = RunContext(
         REPORT.run,
         PatchOptions(),
-        CLOCK,
+        clock,
         records or FakeRecords(),
         connect=lambda machine: pytest.fail("no machine here"),
         find_manager=lambda facts: pytest.fail("no machine here"),

@@ -16,7 +16,7 @@ from tasks.model import Hook, HookResult
 from tasks.protocols.clock import Deadline
 from tasks.states import HookKind, HookPoint, OperationState
 from tasks.steps.context.stop_token import StopToken
-from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, call
+from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, WaitingClock, call
 from tests.support.builders import make_outcome
 
 
@@ -59,12 +59,14 @@ def test_a_command_that_is_not_there_has_failed() -> None:
 
 
 def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    begun = tmp_path / "begun"
     began = time.monotonic()
-    result = command(f"sh -c 'sleep 60 & echo $! > {tmp_path}/child; echo begun; wait'", seconds=0.6)
+    words = f"sh -c 'sleep 600 & echo $! > {tmp_path}/child; echo begun; touch {begun}; wait'"
+    result = command(words, seconds=0.6, clock=WaitingClock(begun.exists))
 
     assert not result.succeeded
     assert result.message == "it took longer than 1 s: begun"
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 300
     child = int((tmp_path / "child").read_text())
     assert _gone(child)
 
@@ -72,11 +74,13 @@ def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path
 def test_what_a_command_started_is_ended_as_well_when_the_command_itself_goes_at_once(tmp_path: Path) -> None:
     """A child that lets TERM pass is killed; one that puts something right first has its time."""
     stubborn = f"sh -c 'trap \"\" TERM; echo $$ > {tmp_path}/stubborn; while :; do sleep 0.1; done' &"
-    tidy = f"sh -c 'trap \"sleep 0.5; echo tidied > {tmp_path}/tidied; exit\" TERM; while :; do sleep 0.1; done' &"
+    trap = f'trap "sleep 0.5; echo tidied > {tmp_path}/tidied; exit" TERM; touch {tmp_path}/ready'
+    tidy = f"sh -c '{trap}; while :; do sleep 0.1; done' &"
     script = tmp_path / "hook.sh"
     script.write_text(f"{stubborn}\n{tidy}\nsleep 60 & wait\n")
 
-    result = command(f"sh {script}", seconds=1.0)
+    seen = (tmp_path / "stubborn", tmp_path / "ready")
+    result = command(f"sh {script}", seconds=1.0, clock=WaitingClock(lambda: all(each.exists() for each in seen)))
 
     assert not result.succeeded
     assert _gone(int((tmp_path / "stubborn").read_text()))
@@ -136,7 +140,7 @@ def test_a_command_prints_as_much_as_it_likes() -> None:
 
 
 def _gone(pid: int) -> bool:
-    for _ in range(50):
+    for _ in range(600):
         try:
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
                 return True
@@ -167,8 +171,11 @@ def leaves(event: HookEvent) -> None:
     raise SystemExit(3)
 
 
+LET_GO = threading.Event()
+
+
 def sleeps(event: HookEvent) -> None:
-    time.sleep(2)
+    LET_GO.wait(600)
 
 
 def python(name: str, **more: object) -> HookResult:
@@ -193,6 +200,7 @@ def test_a_python_hook_fails(name: str, message: str) -> None:
 
 def test_a_python_hook_that_takes_too_long_has_failed() -> None:
     result = python("sleeps", seconds=0.3)
+    LET_GO.set()
     assert not result.succeeded
     assert "longer than" in result.message
     assert "no module" in call(HookKind.PYTHON, "nowhere.to_be:found").message.lower()

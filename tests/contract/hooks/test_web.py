@@ -2,17 +2,17 @@
 
 import json
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from flows.hooks import http_call
 from tasks.errors import RecordsError
 from tasks.model import HookResult
 from tasks.states import HookKind
 from tasks.steps.context.stop_token import StopToken
-from tests.contract.hooks.calls import REPORT, Stops, call
+from tests.contract.hooks.calls import REPORT, Stops, WaitingClock, call
 from tests.support.fake_records import FakeRecords
 
 
@@ -23,13 +23,14 @@ class Site:
         self.seen: list[tuple[str, dict[str, str], bytes]] = []
         self.status, self.body, self.delay = 200, b"", 0.0
         self.headers: dict[str, str] = {}
+        self.may_answer = threading.Event()
         site = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
                 site.seen.append((self.path, dict(self.headers), body))
-                time.sleep(site.delay)
+                site.may_answer.wait(site.delay)
                 self.send_response(site.status)
                 for name, value in site.headers.items():
                     self.send_header(name, value)
@@ -57,6 +58,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("no_proxy", "*")
     made = Site()
     yield made
+    made.may_answer.set()
     made.server.shutdown()
     made.server.server_close()
     made.thread.join()
@@ -173,10 +175,15 @@ def test_nobody_there_is_tried_again_until_the_timeout(site: Site) -> None:
     assert 1 < (result.ended_at - result.started_at).total_seconds() < 60
 
 
-def test_a_slow_answer_is_not_asked_for_twice(site: Site) -> None:
-    site.delay = 1.2
-    result = http(f"http://127.0.0.1:{site.port}/", seconds=0.5)
+def test_a_slow_answer_is_not_asked_for_twice(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = http_call._send_request
+    monkeypatch.setattr(http_call, "_send_request", lambda request, _seconds: send(request, 600.0))
+    site.delay = 600
+    result = http(f"http://127.0.0.1:{site.port}/", seconds=0.5, clock=WaitingClock(lambda: site.seen))
     assert not result.succeeded
     assert "longer than" in result.message
-    time.sleep(1.2)
+    site.may_answer.set()
+    for thread in threading.enumerate():
+        if thread.name == "hook":
+            thread.join(300)
     assert len(site.seen) == 1
