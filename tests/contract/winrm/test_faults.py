@@ -253,18 +253,19 @@ def test_a_machine_that_is_too_busy_to_begin_is_told_so(host, at):
 @pytest.mark.parametrize("what", [What.HANG, What.SLOW])
 @pytest.mark.parametrize("at", ["Create", "Command", "Send", "Receive"])
 def test_a_machine_that_hangs_costs_no_more_than_the_deadline(host, what, at):
-    host.add_faults([Fault(at, what, times=100, seconds=30.0)])
+    host.add_faults([Fault(at, what, times=100, seconds=600.0)])
     began = CLOCK.now()
     with pytest.raises(DeadlineExceeded) as caught:
         session(machine(host), host.password).run_script(ask("say"), deadline=soon(1.0))
-    assert (CLOCK.now() - began).total_seconds() < 15
+    assert (CLOCK.now() - began).total_seconds() < 120
     assert caught.value.machine == "WIN1"
 
 
 def test_what_runs_longer_than_the_deadline_is_left_running(host, table):
     it = session(machine(host), host.password)
+    it.run_script(ask("say"), deadline=soon())  # a login and a shell may take longer than the deadline
     with pytest.raises(DeadlineExceeded):
-        it.run_script(ask("wait g", read_only=False), deadline=soon(1.5))
+        it.run_script(ask("wait g", read_only=False), deadline=soon(3.0))
     it.close()
     (shell,) = host.shells.open
     assert shell.busy
@@ -274,9 +275,10 @@ def test_what_runs_longer_than_the_deadline_is_left_running(host, table):
 
 def test_what_only_reads_is_ended_by_the_next_connection(host, table):
     it = session(machine(host), host.password)
+    it.run_script(ask("say"), deadline=soon())  # a login and a shell may take longer than the deadline
     for _ in range(3):
         with pytest.raises(DeadlineExceeded):
-            it.run_script(ask("wait g"), deadline=soon(1.0))
+            it.run_script(ask("wait g"), deadline=soon(2.0))
         assert len(host.shells.open) == 1
     assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
     assert len(host.shells.open) == 1
