@@ -20,14 +20,13 @@ from tasks.states import OperationState
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
-from tests.lab.killing import Controllers, configured, set_slow
+from tests.lab.killing import Controllers, configured, hold, let_go, set_slow
 from tests.support.prefect_server import prefect_server
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
-SLOW_SECONDS = 45  # longer than the half minute that Prefect gives a cancelled flow
-START_SECONDS = 120
-GRACE_SECONDS = 30
+START_SECONDS = 240  # of patience, on cores that others use
+GRACE_SECONDS = 30  # that Prefect gives a cancelled flow
 
 
 @dataclass
@@ -75,7 +74,7 @@ class Served:
     def ended(self) -> RunReport:
         """Wait until the run's record is finished."""
         over = lambda: self.controllers.newest().run.state is not OperationState.IN_PROGRESS  # noqa: E731
-        until(over, "the end of the record", SLOW_SECONDS + START_SECONDS)
+        until(over, "the end of the record")
         return self.controllers.newest()
 
 
@@ -116,16 +115,15 @@ def served(
 
 def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: Served) -> None:
     one, two = served.fleet.hosts
-    set_slow([one, two], SLOW_SECONDS)
+    hold([one, two])
     run = served.patch()
     served.client.set_flow_run_state(run, Cancelling())
-    asked = time.monotonic()
 
-    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + 30)
+    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + START_SECONDS)
     assert served.controllers.newest().run.state is OperationState.IN_PROGRESS  # its process is gone, the job is not
+    let_go([one, two])
     report = served.ended()
 
-    assert time.monotonic() - asked < SLOW_SECONDS + 60
     outcomes = {outcome.machine: outcome for outcome in report.outcomes}
     assert outcomes[one.name].state is OperationState.SUCCEEDED, outcomes[one.name].reason
     assert outcomes[two.name].state is OperationState.NOT_STARTED
@@ -136,11 +134,13 @@ def test_a_transaction_that_outlasts_prefects_grace_is_seen_to_its_end(served: S
 
 def test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself(served: Served) -> None:
     one, two = served.fleet.hosts
-    set_slow([one, two], 5)
+    hold([one, two])
     run = served.patch()
     served.client.set_flow_run_state(run, Cancelling())
+    served.controllers.wait_for_lease(lambda lease: lease.stop is not None, "the request to stop", START_SECONDS)
+    let_go([one, two])
 
-    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + 30)
+    until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + START_SECONDS)
     report = served.controllers.newest()  # no wait: it is there by then
 
     assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
