@@ -10,7 +10,16 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_automatic.py::": (
         "The same phases, frozen versions and stops with a real Prefect server and simulated machines: "
         "tests/flows/test_automatic.py; a year of them: tests/unit/rules/automatic/test_simulated_year.py. On a "
-        "machine it is a run as any other: tests/lab/test_scheduled.py."
+        "machine it is a run as any other: tests/lab/test_windows_kept.py."
+    ),
+    "tests/lab/test_scheduled.py::": (
+        "A worker that was down, and what is left of its window, with simulated machines: tests/flows/test_missed.py. "
+        "Windows on real machines, with all that comes between: tests/lab/test_windows_kept.py."
+    ),
+    "tests/lab/test_losing_parts.py::": (
+        "Prefect's server away, killed, or without its database: tests/flows/test_prefect_away.py and "
+        "tests/flows/test_web_killed.py; a killed worker: tests/flows/test_reconcile_served.py; a killed controller on "
+        "real machines: tests/lab/test_resume.py and tests/faults/test_on_machines.py."
     ),
     "tests/lab/test_mixed_fleet.py::": (
         "Machines of all Linux families in one run: tests/lab/test_demo.py; of Windows alone: tests/lab/windows."

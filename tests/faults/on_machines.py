@@ -79,12 +79,8 @@ All tests play their fault on machines at another step, or test the script that 
 
 
 ON_FAMILIES: Mapping[Flavour, frozenset[str]] = {
-    "dnf": frozenset(
-        {"package manager interrupted / precheck, install", "window ends in a postinst / installing"},
-    ),
-    "zypper": frozenset(
-        {"job's shell killed / installing", "package lock held for good, stop requested / install"},
-    ),
+    "dnf": frozenset({"package manager interrupted / precheck, install", "window ends in a postinst / installing"}),
+    "zypper": frozenset({"job's shell killed / installing"}),
 }
 """Cases that all tests play with other package managers than apt, as their own scripts meet the fault.
 
