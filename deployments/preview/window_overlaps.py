@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from itertools import combinations
 from pathlib import Path
 
@@ -33,13 +34,24 @@ def find_overlaps(
     zone_schedules: tuple[ZoneSchedule, ...], since: datetime, until: datetime
 ) -> tuple[WindowOverlap, ...]:
     """Return each pair of configurations with an overlap on a machine between two moments (aware)."""
-    windows: dict[int, list[Occurrence]] = {}
+    windows: list[list[Occurrence]] = []
+    alike: dict[tuple[Occurrence, ...], int] = {}  # many configurations open at the same times
+
+    @cache
+    def find_windows(number: int) -> int:
+        found = zone_schedules[number].find_windows(since, until)
+        place = alike.setdefault(tuple(found), len(windows))
+        if place == len(windows):
+            windows.append(found)
+        return place
+
+    @cache
+    def find_starts(ours: int, theirs: int) -> tuple[datetime, ...]:
+        return tuple(find_overlap_starts(windows[ours], windows[theirs]))
+
     overlaps: dict[tuple[str, str], WindowOverlap] = {}
     for (first, second), common in _find_shared_machines(zone_schedules).items():
-        for number in (first, second):
-            if number not in windows:
-                windows[number] = zone_schedules[number].find_windows(since, until)
-        overlap_starts = list(find_overlap_starts(windows[first], windows[second]))
+        overlap_starts = find_starts(find_windows(first), find_windows(second))
         if overlap_starts:
             names = (zone_schedules[first].configuration.name, zone_schedules[second].configuration.name)
             previous = overlaps.get(names, WindowOverlap(*names, (), overlap_starts[0], 0))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import cache
 
 from deployments.preview.window_overlaps import find_overlaps
 from deployments.preview.zone_schedules import ZoneSchedule
@@ -189,7 +190,10 @@ def _mark_overlaps(
     since: datetime,
     until: datetime,
 ) -> Iterator[CalendarWindow]:
-    """Yield the windows, each with the configurations that have another one at the same time on its machines."""
+    """Yield the windows, each with the configurations that have another one at the same time on its machines.
+
+    Many windows have the same time and the same machines: what is open beside them is looked for once.
+    """
     partners: dict[str, set[str]] = {}
     for overlap in find_overlaps(zone_schedules, since, until):
         partners.setdefault(overlap.first, set()).add(overlap.second)
@@ -197,32 +201,36 @@ def _mark_overlaps(
     if not partners:
         yield from (window for window, _ in found)
         return
-    open_windows: dict[str, list[_OpenWindow]] = {}
+    distinct: dict[frozenset[str], frozenset[str]] = {}  # equal sets are one object: to compare them takes no time
+    machines = [distinct.setdefault(names, names) for names in (frozenset(each.machines) for each in zone_schedules)]
+    open_windows = sorted(
+        _OpenWindow(window.start, window.end, window.configuration, machines[number])
+        for window, number in found
+        if window.configuration in partners and not window.is_void and window.end is not None
+    )
+    starts = [each.start for each in open_windows]
+    longest = max((each.end - each.start for each in open_windows), default=timedelta())
+
+    @cache
+    def find_names(start: datetime, end: datetime, names: frozenset[str]) -> tuple[str, ...]:
+        near = open_windows[bisect_left(starts, start - longest) : bisect_left(starts, end)]
+        beside = {each.configuration for each in near if each.end > start and not names.isdisjoint(each.machines)}
+        return tuple(sorted(beside))
+
     for window, number in found:
-        if window.configuration in partners and not window.is_void and window.end is not None:
-            mine = _OpenWindow(window.start, window.end, frozenset(zone_schedules[number].machines))
-            open_windows.setdefault(window.configuration, []).append(mine)
-    starts = {name: [each.start for each in sorted(listed)] for name, listed in open_windows.items()}
-    for listed in open_windows.values():
-        listed.sort()
-    longest = max((each.end - each.start for listed in open_windows.values() for each in listed), default=timedelta())
-    for window, number in found:
-        machines = frozenset(zone_schedules[number].machines)
-        names = []
-        end = window.end or window.start
-        for name in () if window.is_void else sorted(partners.get(window.configuration, ())):
-            others = open_windows.get(name, [])
-            first = bisect_left(starts.get(name, []), window.start - longest)
-            last = bisect_left(starts.get(name, []), end)
-            if any(each.end > window.start and not machines.isdisjoint(each.machines) for each in others[first:last]):
-                names.append(name)
-        yield replace(window, overlaps=tuple(names)) if names else window
+        others = partners.get(window.configuration)
+        if others is None or window.is_void:
+            yield window
+            continue
+        beside = find_names(window.start, window.end or window.start, machines[number])
+        yield replace(window, overlaps=tuple(name for name in beside if name in others))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class _OpenWindow:
     start: datetime
     end: datetime
+    configuration: str
     machines: frozenset[str] = field(compare=False)
 
 
