@@ -24,6 +24,7 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from deployments.web.fleet.fleet_reader import WAIT_SECONDS
 from tasks.records.setup import open_records
 from tests.bench.page_history import NOW
 from tests.bench.pages import build, make_assessments, require_readable_files
@@ -56,6 +57,7 @@ class Measured:
 def serve(folder: Path, said: Connection, is_over: Event) -> None:
     """Serve the pages in a process of their own."""
     with serve_site(folder, clock=FakeClock(NOW)) as site:
+        site.context.fleet.wait_seconds = WAIT_SECONDS
         require_readable_files(site)
         said.send(site.url)
         is_over.wait()

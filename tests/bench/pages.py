@@ -21,6 +21,7 @@ from unittest import mock
 
 from sqlalchemy import Connection, bindparam, exists, select
 
+from deployments.web.fleet.fleet_reader import WAIT_SECONDS
 from tasks.model import Assessment, UpdateResult
 from tasks.records import schema, sql_records
 from tasks.records.setup import open_records
@@ -213,6 +214,7 @@ def main() -> None:
         if not (folder / "records.db").exists():
             build(folder, options.machines)
         with serve_site(folder, clock=FakeClock(NOW)) as site:
+            site.context.fleet.wait_seconds = WAIT_SECONDS
             measure_pages(site, options.machines)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, CDPSession
 
-SECONDS = 30.0
+SECONDS = 180.0  # of patience, on cores that others use
 
 
 @dataclass

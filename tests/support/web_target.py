@@ -11,7 +11,7 @@ from deployments.web.access.roles import Role
 from tasks.records.audit_log import AuditEntry, SqlAuditLog
 from tests.support.web_fleet import SampleFleet
 from tests.support.web_login import log_in, read_csrf_token
-from tests.support.web_site import Site
+from tests.support.web_site import PATIENCE, Site
 
 
 class Target:
@@ -37,7 +37,7 @@ class Target:
             try:
                 writer.write(data)
                 await writer.drain()
-                return await asyncio.wait_for(reader.read(), 30)
+                return await asyncio.wait_for(reader.read(), PATIENCE)
             finally:
                 writer.close()
 

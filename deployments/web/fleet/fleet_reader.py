@@ -57,9 +57,13 @@ class FleetReader:
 
     The first request builds the snapshot. Later ones have it built in the background, and wait a moment for it; longer
     if nobody has looked for a while. If a snapshot is still old then, its problems say so.
+
+    Attributes:
+        wait_seconds: how long a request waits for news that does not say it.
     """
 
     def __init__(self, settings: WebSettings, database: Database, clock: Clock) -> None:
+        self.wait_seconds = WAIT_SECONDS
         self._database = database
         self._clock = clock
         self._sources = SourceReader(settings)
@@ -80,11 +84,11 @@ class FleetReader:
         self._true_at = clock.now()
         self._failure = ""
 
-    def read(self, wait_seconds: float = WAIT_SECONDS, *, old_wait_seconds: float | None = None) -> FleetSnapshot:
+    def read(self, wait_seconds: float | None = None, *, old_wait_seconds: float | None = None) -> FleetSnapshot:
         """Return the fleet. If it is not known how it is now, its problems say how old it is.
 
         Args:
-            wait_seconds: how long to wait for news.
+            wait_seconds: how long to wait for news. None stands for the attribute.
             old_wait_seconds: how long to wait if the snapshot is older than OLD_AGE, unless wait_seconds is longer.
                 None stands for OLD_WAIT_SECONDS.
 
@@ -96,8 +100,9 @@ class FleetReader:
                 if self._snapshot is None:
                     self._build()
         elif not self._is_current():
+            seconds = self.wait_seconds if wait_seconds is None else wait_seconds
             longer = OLD_WAIT_SECONDS if old_wait_seconds is None else old_wait_seconds
-            self._start_build().wait(max(wait_seconds, longer) if self._is_old() else wait_seconds)
+            self._start_build().wait(max(seconds, longer) if self._is_old() else seconds)
         is_old, snapshot = self._is_old(), self._snapshot  # in this order: a build may end between the two
         assert snapshot is not None  # noqa: S101 - for the type checker
         if not is_old:

@@ -18,7 +18,7 @@ from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Va
 from deployments.web.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
-from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS, WAIT_SECONDS
+from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
 from deployments.web.rendering import render_page
 from flows.request.patch_request import PatchRequest
 from tasks.errors import CannotRun, RequestError
@@ -208,7 +208,7 @@ def _preview(request: Request, values: Values) -> ScopePreview:
         for part in text.replace(",", "\n").splitlines()
         if part.strip()
     ]
-    wait_seconds = ACT_WAIT_SECONDS if request.method == "POST" else WAIT_SECONDS
+    wait_seconds = ACT_WAIT_SECONDS if request.method == "POST" else None
     return preview_scope(get_context(request).fleet.read(wait_seconds), _read(values, "scope"), only)
 
 

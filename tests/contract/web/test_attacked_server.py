@@ -4,10 +4,11 @@ import asyncio
 import base64
 import json
 import re
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from html.parser import HTMLParser
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +23,7 @@ from deployments.web.app import build_app
 from tasks.records.audit_log import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token
+from tests.support.web_site import PATIENCE
 from tests.support.web_target import Target, list_routes
 
 FORM = "application/x-www-form-urlencoded"
@@ -195,20 +197,28 @@ class TestFailures:
 class TestSlowRequests:
     @pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"], ids=["first", "next"])
     def test_a_head_that_does_not_end(self, target: Target, before: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "HEAD_SECONDS", 0.3)
+        monkeypatch.setattr(connections, "HEAD_SECONDS", 2.0 if before else 0.3)  # the whole one has its time
         answer = target.send_raw(before + b"GET / HTTP/1.1\r\nHost: local")  # returns when the server closes it
         assert answer.count(b"HTTP/1.1 ") == (1 if before else 0)
 
     def test_an_answer_may_take_longer(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(connections, "HEAD_SECONDS", 0.1)
+        monkeypatch.setattr(connections, "HEAD_SECONDS", 2.0)
+        is_late, end = threading.Event(), connections.TimedConnection._end_without_request
         read = target.site.context.fleet.read
 
+        def note(connection: connections.TimedConnection, earlier: Any) -> None:
+            end(connection, earlier)
+            is_late.set()
+
         def read_slowly() -> object:
-            time.sleep(0.5)
+            assert is_late.wait(PATIENCE)
             return read()
 
+        monkeypatch.setattr(connections.TimedConnection, "_end_without_request", note)
         monkeypatch.setattr(target.site.context.fleet, "read", read_slowly)
-        assert target.browser.get("/machines").status_code == 200
+        cookies = target.browser.cookies
+        with httpx.Client(cookies=cookies, base_url=target.site.url, trust_env=False, timeout=PATIENCE) as browser:
+            assert browser.get("/machines").status_code == 200
 
     def test_a_body_that_does_not_come(self, target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(middleware, "MAX_BODY_SECONDS", 0.2)

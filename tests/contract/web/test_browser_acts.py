@@ -44,7 +44,6 @@ def desk(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     fleet = fill_site(tmp_path)
     with serve_site(tmp_path, clock=FakeClock(fleet.now), zone="Europe/Berlin") as site:
         context = browser.new_context()
-        context.set_default_timeout(30_000)
         page = context.new_page()
         page.goto(f"{site.url}/login")
         page.get_by_label("Access token").fill(add_token(site, "anna", Role.APPROVE, Role.RUN))

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from deployments.web.access.token_admin import create_access_token
 from deployments.web.fleet import fleet_reader
-from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.fleet.fleet_reader import WAIT_SECONDS, FleetReader
 from deployments.web.fleet.totals import count_fleet
 from deployments.web.settings import WebSettings
 from tasks.errors import RecordsUnavailable
@@ -40,7 +40,7 @@ class SlowRecords:
 
     def _wait(self, database: Database, since: int | None = None) -> ChangeMarker:
         if threading.current_thread().name == "fleet":
-            self.go.wait(30)
+            self.go.wait(600)
             if self.error is not None:
                 raise self.error
         return self._read(database, since)
@@ -77,6 +77,7 @@ def test_the_first_page_of_the_morning_waits_for_the_figures_of_the_night(
     assess(site)
     clock.advance(NIGHT.total_seconds())
     slow.go.clear()
+    site.context.fleet.wait_seconds = WAIT_SECONDS
     threading.Timer(1.0, slow.go.set).start()  # longer than a page waits for small news
     page = site.get("/").text
     assert '<b class="good">1</b> compliant' in page
@@ -87,6 +88,7 @@ def test_what_takes_longer_is_shown_with_its_age(
     site: Site, clock: FakeClock, slow: SlowRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet_reader, "OLD_WAIT_SECONDS", 0.2)
+    site.context.fleet.wait_seconds = WAIT_SECONDS
     assess(site)
     clock.advance(NIGHT.total_seconds())
     slow.go.clear()

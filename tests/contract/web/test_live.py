@@ -14,6 +14,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, expect
 
+from deployments.web import server as web_server
 from deployments.web.live import hub, overview, streams
 from deployments.web.live import run as live_run
 from tasks.errors import RecordsUnavailable
@@ -28,9 +29,9 @@ from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.web_process import web_process
-from tests.support.web_site import Site, serve_site
+from tests.support.web_site import START_SECONDS, Site, serve_site
 
-SECONDS = 15.0
+SECONDS = 180.0  # of patience, on cores that others use
 RUN = "live-1"
 
 
@@ -73,7 +74,7 @@ class Events:
 @contextmanager
 def listen(url: str, path: str) -> Iterator[Events]:
     with (
-        httpx.Client(base_url=url, trust_env=False, timeout=httpx.Timeout(30.0)) as client,
+        httpx.Client(base_url=url, trust_env=False, timeout=httpx.Timeout(SECONDS)) as client,
         client.stream("GET", path) as response,
     ):
         assert response.status_code == 200
@@ -177,7 +178,8 @@ def test_one_reader_serves_all_browsers_and_stops_after_the_last(site: Site, mon
         wait_until(lambda: len(reads) >= before + 3)
         assert len(reads) - before <= 2 + (time.monotonic() - began) / hub.POLL_SECONDS
     wait_until(lambda: site.context.live.stream_count == 0)
-    time.sleep(1.2 * hub.POLL_SECONDS)
+    poller = site.context.live._poller
+    wait_until(lambda: poller is None or poller.done())
     before = len(reads)
     time.sleep(2 * hub.POLL_SECONDS)
     assert len(reads) == before
@@ -274,10 +276,11 @@ def test_a_stopped_browser_does_not_keep_its_place(site: Site, monkeypatch: pyte
 
 
 def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, is_away = overview.read_live_runs, threading.Event()
+    read, is_away, has_failed = overview.read_live_runs, threading.Event(), threading.Event()
 
     def fail(context: object) -> object:
         if is_away.is_set():
+            has_failed.set()
             raise RecordsUnavailable("away")
         return read(context)  # type: ignore[arg-type]
 
@@ -286,19 +289,22 @@ def test_a_fault_of_the_records_ends_no_stream(site: Site, monkeypatch: pytest.M
         events.wait_for("runs", "No run")
         is_away.set()
         begin_run(site.records)
-        time.sleep(1.5 * hub.POLL_SECONDS)
+        assert has_failed.wait(SECONDS)
         is_away.clear()
         events.wait_for("runs", RUN)
 
 
-def test_the_server_ends_soon_with_open_streams(tmp_path: Path) -> None:
+def test_the_server_ends_soon_with_open_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither because the server waits no longer for them, nor because each stream ends some day."""
+    monkeypatch.setattr(web_server, "SHUTDOWN_SECONDS", 900)
+    monkeypatch.setattr(hub, "MAX_STREAM_SECONDS", 900.0)
     with ExitStack() as stack:
         with serve_site(tmp_path) as site:
             streams = [stack.enter_context(listen(site.url, "/live/runs")) for _ in range(5)]
             for each in streams:
                 each.wait_for("runs")
             began = time.monotonic()
-        assert time.monotonic() - began < 5.0
+        assert time.monotonic() - began < START_SECONDS
         wait_until(lambda: all(each.is_over for each in streams))
 
 
@@ -317,19 +323,21 @@ def test_a_browser_comes_back_after_the_pages_were_killed(
         page.goto(f"{web.url}/runs/{RUN}")
         page.evaluate("window.__notReloaded = true")
         tell(records, "web-1", "before")
-        expect(page.locator("#live")).to_contain_text("before", timeout=30_000)
+        expect(page.locator("#live")).to_contain_text("before")
         web.kill()
-        expect(page.locator("#live .connection")).to_contain_text("not connected", timeout=30_000)
+        expect(page.locator("#live .connection")).to_contain_text("not connected")
         tell(records, "web-1", "meanwhile")
+        starts = time.monotonic()
         web.start()
         began = time.monotonic()
-        expect(page.locator("#live")).to_contain_text("meanwhile", timeout=30_000)
-        assert time.monotonic() - began < 10.0
-        expect(page.locator("#live .connection")).to_have_text("", timeout=30_000)
+        expect(page.locator("#live")).to_contain_text("meanwhile")
+        # The time that the start took says how busy the cores are.
+        assert time.monotonic() - began < max(10.0, 5 * (began - starts))
+        expect(page.locator("#live .connection")).to_have_text("")
         tell(records, "web-2", "after")
-        expect(page.locator("#result")).to_contain_text("web-2", timeout=30_000)
+        expect(page.locator("#result")).to_contain_text("web-2")
         end_run(records, run)
-        expect(page.locator("h1")).to_contain_text("Succeeded", timeout=30_000)
+        expect(page.locator("h1")).to_contain_text("Succeeded")
         assert page.locator("#live").count() == 0
         assert page.evaluate("window.__notReloaded") is True
         page.close()
@@ -342,7 +350,7 @@ def test_the_keyboard_stays_where_it_was_when_a_part_is_replaced(site: Site, bro
     page.goto(f"{site.url}/runs/{RUN}")
     page.locator("#live .working a").focus()
     tell(site.records, "web-1", "package 2 of 2", step="install")
-    expect(page.locator("#live .working")).to_contain_text("package 2 of 2", timeout=30_000)
+    expect(page.locator("#live .working")).to_contain_text("package 2 of 2")
     assert page.evaluate("document.activeElement.textContent") == "web-1"
     page.close()
 
@@ -357,11 +365,11 @@ def test_a_browser_whose_stream_is_refused_loads_the_page_again(
     begin_run(site.records)
     page = browser.new_page()
     page.goto(f"{site.url}/runs/{RUN}")
-    expect(page.locator("#live .connection")).to_contain_text("not connected", timeout=30_000)
+    expect(page.locator("#live .connection")).to_contain_text("not connected")
     tell(site.records, "web-1", "meanwhile")
-    expect(page.locator("#live")).to_contain_text("meanwhile", timeout=30_000)
+    expect(page.locator("#live")).to_contain_text("meanwhile")
     monkeypatch.setattr(hub, "MAX_STREAMS", 100)
-    expect(page.locator("#live .connection")).to_have_text("", timeout=30_000)
+    expect(page.locator("#live .connection")).to_have_text("")
     page.close()
 
 
