@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci.tree import TOP
+from tests.contract.jumping_clock import put_jumping_clock
 
 POSIX_SCRIPTS = TOP / "tasks/scripts/posix"
 APT_SCRIPTS = TOP / "tasks/managers/apt/scripts"
@@ -28,7 +29,7 @@ case "$*" in *--download-only*) exec sleep 120 ;; esac
 """
 DONE_LATE = """#!/bin/sh
 echo "$*" >>"$STAND_IN/calls"
-case "$*" in *--download-only*) trap 'sleep 4; exit 0' TERM; sleep 120 & wait ;; esac
+case "$*" in *--download-only*) trap 'exit 0' TERM; sleep 120 & wait ;; esac
 """
 
 
@@ -79,14 +80,12 @@ def test_a_lock_is_told_as_one_where_the_wait_for_it_takes_longer_than_planned(t
     assert [event["cause"] for event in events if event["kind"] == "transaction_ended"] == ["lock"], events
 
 
-def test_nothing_is_unpacked_when_a_download_does_not_end(tmp_path: Path) -> None:
-    events = run(tmp_path, NEVER_DONE, 3)
-    assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["download"]
-    assert "--no-download" not in (tmp_path / "calls").read_text()
-
-
-def test_nothing_is_unpacked_when_a_download_ends_late_and_well(tmp_path: Path) -> None:
-    events = run(tmp_path, DONE_LATE, 3)
+@pytest.mark.parametrize("download", [NEVER_DONE, DONE_LATE], ids=["never", "late and well"])
+def test_nothing_is_unpacked_when_a_download_does_not_end_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, download: str
+) -> None:
+    jump = put_jumping_clock(tmp_path, monkeypatch)
+    events = run(tmp_path, download.replace("sleep 120", f'sh -c "{jump}; exec sleep 120"'), 600)
     assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["download"]
     assert "--no-download" not in (tmp_path / "calls").read_text()
 

@@ -73,11 +73,12 @@ def test_the_time_of_a_script(clock: Path, shell: str, off: int, params: dict[st
     nonce = generate_nonce()
     sent = build_script_stdin(ASK, params, nonce).decode().replace("date +%s", f"{clock.parent}/tools/date +%s")
     words = [*SHELLS[shell], "-s"]
+    before = time.time()
     done = subprocess.run(words, input=sent.encode(), capture_output=True, check=False, timeout=240)
     decoder = ScriptOutputDecoder(nonce)
     decoder.feed_stdout(done.stdout)
     (record,) = decoder.build_output().records
-    assert abs(float(str(record["now"])) - time.time() - expected) <= 3
+    assert before - 3 <= float(str(record["now"])) - expected <= time.time() + 3
 
 
 def test_a_system_that_does_not_tell_its_uptime_is_believed(clock: Path) -> None:
@@ -85,11 +86,12 @@ def test_a_system_that_does_not_tell_its_uptime_is_believed(clock: Path) -> None
     text = load_script("prelude").replace("/proc/uptime", "/proc/no-such")
     nonce = generate_nonce()
     sent = build_script_stdin(ASK, told(time.time() - uptime()), nonce).decode().replace(load_script("prelude"), text)
+    before = time.time()
     done = subprocess.run(["sh", "-s"], input=sent.encode(), capture_output=True, check=False, timeout=240)
     decoder = ScriptOutputDecoder(nonce)
     decoder.feed_stdout(done.stdout)
     (record,) = decoder.build_output().records
-    assert abs(float(str(record["now"])) - time.time() + 3600) <= 3
+    assert before - 3 <= float(str(record["now"])) + 3600 <= time.time() + 3
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["compared before", "never compared"])
@@ -104,7 +106,7 @@ def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, 
         script_loader=lambda name, *of: ASK_TWICE if name == "ask" else scripts(name, *of),
     )
     params = told(time.time() - uptime()) if known else {}
-    soon = Deadline.after(CLOCK, 60)
+    soon = Deadline.after(CLOCK, 300)
     shell.start_job(Job("one", Script("ask", params)), deadline=soon)
     while not shell.poll_job("one", deadline=soon).events:
         CLOCK.sleep(0.05)
@@ -113,4 +115,4 @@ def test_a_clock_that_is_set_back_while_a_job_runs(tmp_path: Path, clock: Path, 
     while (view := shell.poll_job("one", deadline=soon)).phase is JobPhase.RUNNING:
         CLOCK.sleep(0.05)
     before, after = (float(str(event["now"])) for event in view.events)
-    assert -2 < after - before < 60  # what the clock said at the boot, and the time since then, are whole seconds each
+    assert -2 < after - before < 300  # what the clock said at the boot, and the time since then, are whole seconds each

@@ -13,6 +13,7 @@ import pytest
 
 from tasks.protocols.transport import Script
 from tasks.transport.script_library import compose_script, load_script
+from tests.contract.jumping_clock import put_jumping_clock
 
 # "rpm -q …" prints what is installed, from the file "installed"; the script needs nothing else of rpm
 RPM = r"""#!/bin/sh
@@ -199,9 +200,10 @@ class TestLook:
 
 
 class TestTime:
-    def test_a_download_that_does_not_end_is_ended(self, tmp_path: Path) -> None:
-        (tmp_path / "download").write_text("exec sleep 120\n")
-        events = run(tmp_path, seconds=3)
+    def test_a_download_that_does_not_end_is_ended(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        jump = put_jumping_clock(tmp_path, monkeypatch)
+        (tmp_path / "download").write_text(f"{jump}; exec sleep 120\n")
+        events = run(tmp_path, seconds=600)
         assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["download"]
         assert not calls(tmp_path, "--comment=")
 
@@ -212,12 +214,12 @@ class TestTime:
 
     def test_a_lock_is_not_waited_for_past_the_latest_start(self, tmp_path: Path) -> None:
         (tmp_path / "locked-download").touch()
-        latest = int(time.time()) + 6
-        events = run(tmp_path, seconds=6)
+        latest = int(time.time()) + 10
+        events = run(tmp_path, tx_0_latest_start=str(latest))
         ended = events[-2]
         assert (ended["kind"], ended["cause"]) == ("transaction_ended", "lock")
         assert "RPMDB already locked by 7" in str(ended["error"])
-        assert time.time() <= latest + 5
+        assert int(str(ended["at"])) <= latest + 5
         assert len(calls(tmp_path, "--downloadonly")) > 1
 
     def test_nothing_begins_without_a_latest_start(self, tmp_path: Path) -> None:

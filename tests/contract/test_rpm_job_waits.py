@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.contract.jumping_clock import put_jumping_clock
 from tests.contract.test_rpm_job_script import (
     DNF,
     HISTORY,
@@ -166,8 +167,9 @@ def test_nothing_of_a_download_goes_on_after_its_time(
 ) -> None:
     monkeypatch.setitem(TOOLS, "dnf5", DNF)
     says(tmp_path, "simulate", SUMMARY.format(""))
-    (tmp_path / "test").write_text('echo "$$" >"$STAND_IN/pid"; exec sleep 120\n')
-    told = run(tmp_path, tool, seconds=4, work="stage")[-2]
+    jump = put_jumping_clock(tmp_path, monkeypatch)
+    (tmp_path / "test").write_text(f'echo "$$" >"$STAND_IN/pid"; {jump}; exec sleep 120\n')
+    told = run(tmp_path, tool, seconds=600, work="stage")[-2]
     assert (told["kind"], told["why"]) == ("not_attempted", "download")
     pid = int((tmp_path / "pid").read_text())
     try:

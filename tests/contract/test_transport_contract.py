@@ -80,7 +80,7 @@ def soon(subject: Subject, seconds: float = 90.0) -> Deadline:
 
 def ended(subject: Subject, transport: Transport, job_id: str) -> JobStatus:
     """The job's whole view, once it has ended."""
-    for _ in range(100):
+    for _ in range(600):
         view = transport.poll_job(job_id, deadline=soon(subject))
         if view.phase is not JobPhase.RUNNING:
             return view
@@ -89,7 +89,7 @@ def ended(subject: Subject, transport: Transport, job_id: str) -> JobStatus:
 
 
 def wait_for_its_first_record(subject: Subject, transport: Transport, job_id: str) -> None:
-    for _ in range(100):
+    for _ in range(600):
         if transport.poll_job(job_id, deadline=soon(subject)).events:
             return
         subject.clock.sleep(0.1)
@@ -166,7 +166,7 @@ def test_a_job_is_read_by_offsets_to_its_end(subject):
     assert started.phase is JobPhase.RUNNING
     assert not started.attached
     events, log, events_at, log_at = [], "", 0, 0
-    for _ in range(100):
+    for _ in range(600):
         view = transport.poll_job("job-1", deadline=soon(subject), events_from=events_at, log_from=log_at)
         assert view.events_offset >= events_at
         events += view.events

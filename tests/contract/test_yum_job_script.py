@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -96,8 +97,8 @@ def test_yum_installs_nothing_while_it_does_not_know_a_version(place: Path) -> N
 
 
 def test_a_saved_simulation_does_not_stay(place: Path) -> None:
-    saved = Path(f"/tmp/yum_save_tx.{place.name}.yumtx")
-    saved.touch()
+    with tempfile.NamedTemporaryFile(prefix="yum_save_tx.", suffix=".yumtx", dir="/tmp", delete=False) as file:
+        saved = Path(file.name)
     says(place, "simulate", f"{UPGRADE}Your transaction was saved, rerun it with:\n yum load-transaction {saved}\n")
     yum(place)
     assert not saved.exists()
