@@ -17,7 +17,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact, FlowRun
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 240.0  # of patience, on cores that others use
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ WEB = "https://patches.example.org/fleet"
 
 
 def wait_for(look: Callable[[], Any]) -> Any:
-    until = time.monotonic() + 30
+    until = time.monotonic() + 240
     while not (found := look()) and time.monotonic() < until:
         time.sleep(0.1)
     return found

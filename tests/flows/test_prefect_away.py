@@ -45,7 +45,7 @@ class Api:
         self.there = threading.Event()
 
     def meet(self, request: httpx.Request) -> None:
-        if self.hangs(request) and not self.there.wait(20):
+        if self.hangs(request) and not self.there.wait(240):
             raise httpx.ReadTimeout("it hung", request=request)
         if self.refuses(request):
             raise httpx.ConnectError("away", request=request)

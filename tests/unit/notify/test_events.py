@@ -228,7 +228,7 @@ def serve_tls(context: ssl.SSLContext) -> Iterator[int]:
         thread = threading.Thread(target=greet, daemon=True)
         thread.start()
         yield server.getsockname()[1]
-        thread.join(10)
+        thread.join(120)
 
 
 def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
@@ -236,7 +236,7 @@ def test_an_answer_that_never_ends_is_not_read(receiver: Receiver) -> None:
     event, done = build_run_event(NotificationEvent.FAILED, ended(), AT), list[str]()
     sender = threading.Thread(target=lambda: done.append(send_webhook(receiver.url, "", event)), daemon=True)
     sender.start()
-    sender.join(10)
+    sender.join(300)
     assert done == [""]
 
 
@@ -267,11 +267,11 @@ def test_syslog_over_udp_and_tcp() -> None:
     event = build_run_event(NotificationEvent.FAILED, ended(), AT)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(("127.0.0.1", 0))
-        server.settimeout(10)
+        server.settimeout(120)
         send_syslog(f"syslog+udp://127.0.0.1:{server.getsockname()[1]}", event)
         datagram = server.recv(65535)
     with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(10)
+        server.settimeout(120)
         send_syslog(f"syslog+tcp://127.0.0.1:{server.getsockname()[1]}", event)
         line, _ = server.accept()
         with line, line.makefile("rb") as stream:

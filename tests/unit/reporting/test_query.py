@@ -185,7 +185,7 @@ with open_query(Rows()) as query:
         print("interrupted")
 """
     words, one_thread = [sys.executable, "-c", program], {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(words, cwd=tree.TOP, env=one_thread, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(words, cwd=tree.TOP, env=one_thread, capture_output=True, text=True, timeout=300, check=False)
     assert (done.stdout, done.returncode) == ("interrupted\n", 0), done.stderr
 
 

@@ -15,13 +15,13 @@ def test_all_addresses_of_ipv6_are_those_of_ipv4_too() -> None:
     with open_listener(WebSettings(host="::", port=0)) as listener:
         port = listener.getsockname()[1]
         for address in ("127.0.0.1", "::1"):
-            with socket.create_connection((address, port), timeout=10):
+            with socket.create_connection((address, port), timeout=120):
                 pass
 
 
 def test_answers_do_not_wait_for_acknowledgements() -> None:
     with open_listener(WebSettings(port=0)) as listener:
-        with socket.create_connection(listener.getsockname(), timeout=10):
+        with socket.create_connection(listener.getsockname(), timeout=120):
             accepted, _ = listener.accept()
         with accepted:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
