@@ -21,6 +21,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/flows/test_web_killed.py; a killed worker: tests/flows/test_reconcile_served.py; a killed controller on "
         "real machines: tests/lab/test_resume.py and tests/faults/test_on_machines.py."
     ),
+    "tests/lab/test_pages.py::": (
+        "A run that is followed in a browser, with simulated machines: tests/flows/test_web_acts.py and "
+        "tests/flows/test_web_killed.py; each page in a browser: tests/contract/web/test_browser_pages.py."
+    ),
     "tests/lab/test_mixed_fleet.py::": (
         "Machines of all Linux families in one run: tests/lab/test_demo.py; of Windows alone: tests/lab/windows."
     ),

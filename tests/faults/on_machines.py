@@ -79,7 +79,7 @@ All tests play their fault on machines at another step, or test the script that 
 
 
 ON_FAMILIES: Mapping[Flavour, frozenset[str]] = {
-    "dnf": frozenset({"package manager interrupted / precheck, install", "window ends in a postinst / installing"}),
+    "dnf": frozenset({"package manager interrupted / precheck, install"}),
     "zypper": frozenset({"job's shell killed / installing"}),
 }
 """Cases that all tests play with other package managers than apt, as their own scripts meet the fault.
@@ -102,8 +102,6 @@ ON_WINDOWS = frozenset(
     {
         "controller killed / installing, reboot",
         "power cut / installing",
-        "stop requested / installing",
-        "whole job killed / installing",
         "window ends in an update / installing",
     }
 )

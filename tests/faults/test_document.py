@@ -38,6 +38,11 @@ def table(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[1:]]
 
 
+def find_mutant_cases() -> dict[str, int]:
+    """Return the case that found each mutant last, by the page."""
+    return {row[0]: int(row[2]) for row in table("Laws broken on purpose")}
+
+
 ROWS = table("Faults and steps")
 
 

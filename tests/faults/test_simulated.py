@@ -10,6 +10,7 @@ from tests.ci.tree import TOP
 from tests.faults.__main__ import table
 from tests.faults.dice import roll
 from tests.faults.simulated import play, soak
+from tests.faults.test_document import find_mutant_cases
 
 REPLAY = """
 from tests.faults.__main__ import table
@@ -19,6 +20,16 @@ figures.seconds = 0.0  # of the wall; all else is of the seed
 print(table(figures))
 """
 CASES = 300  # `make soak` plays 20,000
+
+
+@pytest.mark.slow
+def test_no_schedule_that_finds_a_broken_law_finds_one_in_the_engine() -> None:
+    cases = sorted(set(find_mutant_cases().values()))
+
+    figures = soak("mut", cases)
+
+    assert figures.violations == {}, table(figures)
+    assert figures.cases == len(cases)
 
 
 @pytest.mark.slow
