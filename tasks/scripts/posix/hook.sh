@@ -13,7 +13,7 @@ FLEETPATCH_HOOK=$(fp_param name) FLEETPATCH_STATE=$(fp_param state)
 export FLEETPATCH_RUN FLEETPATCH_MACHINE FLEETPATCH_PLACE FLEETPATCH_HOOK FLEETPATCH_STATE
 
 limit=''
-if timeout -k 1 1 true 2>/dev/null; then limit="timeout -k 10 $seconds" # a command that ignores TERM is killed
+if timeout -k 60 60 true 2>/dev/null; then limit="timeout -k 10 $seconds" # a command that ignores TERM is killed
 elif command -v timeout >/dev/null; then limit="timeout $seconds"; fi
 
 # shellcheck disable=SC2086  # words of our own
