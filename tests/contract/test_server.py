@@ -31,7 +31,7 @@ from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
 from tests.support.command import run_command
 from tests.support.environment import without_ours
-from tests.support.prefect_server import free_port
+from tests.support.free_port import free_port
 from tests.support.prefect_tables import put_tables
 
 START_SECONDS = END_SECONDS = 240.0  # what others do on the same cores makes it slow

@@ -103,7 +103,7 @@ class Place:
         }
 
     def connect(self) -> httpx.Client:
-        return httpx.Client(base_url=self.web.url, trust_env=False, timeout=20.0)
+        return httpx.Client(base_url=self.web.url, trust_env=False, timeout=PATIENCE)
 
     def read_page(self) -> str:
         with self.connect() as client:
@@ -204,7 +204,7 @@ def check(place: Place, page: OpenPage, what: str) -> None:
         return bool(truth) and place.find_installing() == truth and all(each == truth for each in shown)
 
     wait_until(place.find_installing, "an installation")  # none goes on between two machines
-    wait_until(is_right, f"the page after the death of {what}", RIGHT_SECONDS)
+    wait_until(is_right, f"the page after the death of {what}", place.web.scale(RIGHT_SECONDS))
 
 
 def test_the_page_is_right_again_whatever_is_killed(place: Place) -> None:
@@ -239,10 +239,10 @@ def test_the_page_is_right_again_whatever_is_killed(place: Place) -> None:
 
         with open_records(place.around["FLEETPATCH_RECORDS_URL"]) as records:
             records.leases.request_stop(place.run_id, "anne", "enough")
-            wait_until(lambda: "Cancelled by anne" in page.now, "the cancellation", RIGHT_SECONDS)
+            wait_until(lambda: "Cancelled by anne" in page.now, "the cancellation", place.web.scale(RIGHT_SECONDS))
             over = lambda: History(records).find_run(place.run_id).state not in UNFINISHED_RUN_STATES  # noqa: E731
             wait_until(over, "the end of the run")
-        wait_until(lambda: page.is_over, "the end on the open page", RIGHT_SECONDS)
+        wait_until(lambda: page.is_over, "the end on the open page", place.web.scale(RIGHT_SECONDS))
         shown = place.read_page()
         assert "sse-connect" not in shown
         assert "anne" in shown

@@ -45,9 +45,10 @@ from tests.lab.killing import (
     set_slow,
     wait_for,
 )
+from tests.support.free_port import free_port
 from tests.support.postgres import Server as Postgres
 from tests.support.postgres import own_server
-from tests.support.prefect_server import PrefectServer, free_port
+from tests.support.prefect_server import PrefectServer
 from tests.support.prefect_tables import make_postgres_database
 
 pytestmark = pytest.mark.slow

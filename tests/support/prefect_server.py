@@ -5,7 +5,6 @@ Its home, port and database belong to one test. It listens on the loopback only,
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ from prefect.settings import (
 )
 
 from tests.support.environment import PYTHONPATH, without_ours
+from tests.support.free_port import free_port
 from tests.support.prefect_tables import put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
@@ -171,10 +171,3 @@ def prefect_server(home: Path, database: str = "", *, ui: bool = False) -> Itera
         yield server
     finally:
         server.remove()
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.prefect_server import free_port
+from tests.support.free_port import free_port
 
 WAIT_SECONDS = 90.0
 

@@ -1,6 +1,5 @@
 """`fleetpatch web` as a process of its own, for tests that kill it and for the demonstration."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -13,15 +12,10 @@ from pathlib import Path
 
 from tests.ci.tree import TOP
 from tests.support.environment import PYTHONPATH, without_ours
+from tests.support.free_port import free_port
 
 START_SECONDS = 120.0  # on cores that others use, imports take long
 STOP_SECONDS = 20.0
-
-
-def _find_free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-    return port
 
 
 @dataclass
@@ -32,13 +26,15 @@ class WebProcess:
         environment: what is set besides this process' own variables: FLEETPATCH_RECORDS_URL, PREFECT_API_URL, …
         log: what it printed, over all its starts.
         options: more words of the command.
+        start_seconds: how long its last start took; 2 to 3 on quiet cores.
     """
 
     environment: Mapping[str, str]
     log: Path
     options: tuple[str, ...] = ()
-    port: int = field(default_factory=_find_free_port)
+    port: int = field(default_factory=free_port)
     process: "subprocess.Popen[bytes] | None" = None
+    start_seconds: float = 0.0
 
     @property
     def url(self) -> str:
@@ -57,12 +53,18 @@ class WebProcess:
             self.process = subprocess.Popen(  # a session of its own: Ctrl-C on the demonstration does not end it
                 command, cwd=TOP, env=around, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        until = time.monotonic() + START_SECONDS
+        began = time.monotonic()
+        until = began + START_SECONDS
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > until:
                 self.stop()
                 raise RuntimeError(f"the pages are not served:\n{self.log.read_text()[-3000:]}")
             time.sleep(0.1)
+        self.start_seconds = time.monotonic() - began
+
+    def scale(self, seconds: float) -> float:
+        """Return a time limit: this one, or a longer one if the last start says that the cores are busy."""
+        return max(seconds, 5 * self.start_seconds)
 
     def kill(self) -> None:
         """End it with -9."""

@@ -15,8 +15,8 @@ from deployments.web.access.roles import Role
 from deployments.web.live.hub import MAX_STREAM_SECONDS
 from tasks.records.audit_log import SqlAuditLog
 from tests.ci.tree import TOP
+from tests.support.free_port import free_port
 from tests.support.nginx import needs_nginx, run_nginx, serve_sign_on
-from tests.support.prefect_server import free_port
 from tests.support.web_fleet import fill_site
 from tests.support.web_login import add_token, read_csrf_token
 from tests.support.web_site import Site, serve_site
