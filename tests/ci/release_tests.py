@@ -32,6 +32,20 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A killed switchover: tests/lab/test_cluster_examples.py; a controller killed in a reboot: "
         "tests/faults/test_on_machines.py; the slots of a set under kills: tests/contract/test_set_slots_contract.py."
     ),
+    "tests/lab/test_clusters_disturbed.py::test_when_a_member_never_comes_back_no_other_is_touched": (
+        "A machine that never comes back: tests/faults/test_on_machines.py; what its set does then: "
+        "tests/unit/engine/test_set_faults.py and tests/unit/engine/test_set_members_left.py."
+    ),
+    "tests/lab/test_resume.py::test_killed_at_a_random_moment_it_ends_as_undisturbed": (
+        "`make soak` has twenty random kills (tests/lab/kill_and_resume.py). Kills at chosen moments: the other tests of "
+        "the file and tests/faults/test_on_machines.py; between any two calls: tests/faults/test_killed_anywhere.py."
+    ),
+    "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
+    "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),
+    "tests/flows/test_cancel_served.py::test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself": (
+        "A transaction that outlasts Prefect's patience is the harder case: tests/flows/test_cancel_served.py; one "
+        " that ends in time, with simulated machines: tests/flows/test_cancel.py."
+    ),
     "tests/flows/test_buttons.py::test_custom_run_retry_pause_and_delete_beside_a_run_that_works": (
         "The first test of the file presses the same kinds of buttons in the browser. What a button sends at other "
         "stages: tests/flows/test_suspended.py and tests/flows/test_cancel.py."
