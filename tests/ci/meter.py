@@ -47,6 +47,7 @@ class TestCost:
     """Seconds of processor time, of all processes."""
     stalled: float
     """Seconds in which at least one process was ready and no processor was free."""
+    failed: bool = False
 
     @property
     def waiting(self) -> float:
@@ -155,6 +156,7 @@ class PoolMeter:
     def __init__(self, folder: Path, process: str) -> None:
         self._process = process
         self._began = time.time()
+        self._failed = False
         self._meter = Meter(f"fleetpatch-tests-{process}-{os.getpid()}")
         self._writer = _Writer(folder / f"tests-{process}.jsonl")
         if self._meter.grouped:
@@ -163,7 +165,7 @@ class PoolMeter:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
         """Note the cost of one test."""
-        meter, began = self._meter, time.time()
+        meter, began, self._failed = self._meter, time.time(), False
         processor, stalled, wall = meter.processor(), meter.stalled(), time.monotonic()
         try:
             return (yield)
@@ -175,8 +177,13 @@ class PoolMeter:
                 wall=time.monotonic() - wall,
                 processor=meter.processor() - processor,
                 stalled=meter.stalled() - stalled,
+                failed=self._failed,
             )
             self._writer.write(asdict(cost))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note that the test failed."""
+        self._failed = self._failed or report.failed
 
     def pytest_unconfigure(self) -> None:
         """Note how long this process was there."""

@@ -37,8 +37,8 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/unit/engine/test_set_faults.py and tests/unit/engine/test_set_members_left.py."
     ),
     "tests/lab/test_resume.py::test_killed_at_a_random_moment_it_ends_as_undisturbed": (
-        "`make soak` has twenty random kills (tests/lab/kill_and_resume.py). Kills at chosen moments: the other tests of "
-        "the file and tests/faults/test_on_machines.py; between any two calls: tests/faults/test_killed_anywhere.py."
+        "`make soak` has twenty random kills (tests/lab/kill_and_resume.py). Kills at chosen moments: the other tests "
+        "of the file and tests/faults/test_on_machines.py; between any two calls: tests/faults/test_killed_anywhere.py."
     ),
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),
