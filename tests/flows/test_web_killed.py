@@ -41,7 +41,11 @@ Connect = Callable[[], httpx.Client]
 
 @dataclass
 class OpenPage:
-    """A browser with the page of the run: its stream connects again a second after it has ended."""
+    """A browser with the page of the run: its stream connects again a second after it has ended.
+
+    Attributes:
+        connections: the first one, and those after one that broke. The pages end a stream themselves each minute.
+    """
 
     connect: Connect
     run_id: str
@@ -51,13 +55,15 @@ class OpenPage:
     closing: threading.Event = field(default_factory=threading.Event)
 
     def follow(self) -> None:
+        is_broken = True
         while not self.closing.is_set() and not self.is_over:
             try:
                 with self.connect() as client, client.stream("GET", f"/live/runs/{self.run_id}") as answer:
-                    self.connections += answer.status_code == 200
+                    self.connections += is_broken and answer.status_code == 200
+                    is_broken = answer.status_code != 200
                     self._read(answer.iter_lines())
             except httpx.HTTPError:
-                pass
+                is_broken = True
             self.closing.wait(1.0)
 
     def _read(self, lines: Iterator[str]) -> None:
@@ -195,8 +201,15 @@ def begin_run(place: Place, client: SyncPrefectClient) -> FlowRun:
     return flow_run
 
 
-def check(place: Place, page: OpenPage, what: str) -> None:
-    """The page, a new stream and the open page say what the machines say."""
+def check(place: Place, page: OpenPage, what: str, connections: int) -> None:
+    """The page, a new stream and the open page say what the machines say.
+
+    Args:
+        place: where the run is.
+        page: the open page.
+        what: what was killed, for the message.
+        connections: the open page's connections until now. What it shows without the newest one is of before.
+    """
 
     def is_right() -> bool:
         truth = place.find_installing()
@@ -204,6 +217,7 @@ def check(place: Place, page: OpenPage, what: str) -> None:
         return bool(truth) and place.find_installing() == truth and all(each == truth for each in shown)
 
     wait_until(place.find_installing, "an installation")  # none goes on between two machines
+    wait_until(lambda: page.connections == connections, f"connection {connections}", place.web.scale(RIGHT_SECONDS))
     wait_until(is_right, f"the page after the death of {what}", place.web.scale(RIGHT_SECONDS))
 
 
@@ -211,22 +225,22 @@ def test_the_page_is_right_again_whatever_is_killed(place: Place) -> None:
     with place.server.client() as client:
         flow_run = begin_run(place, client)
     with opened(place) as page:
-        check(place, page, "nobody")
+        check(place, page, "nobody", 1)
 
         place.kill("web")
         place.web.start()
-        check(place, page, "web")
+        check(place, page, "web", 2)
 
         # Prefect's runner ends its runs if its server is away for long, and on busy cores a start takes long: it dies
         # first. What it has started goes on.
         place.kill("worker")
-        check(place, page, "worker")
+        check(place, page, "worker", 2)
         place.kill("server")
-        check(place, page, "server")
+        check(place, page, "server", 2)
         place.kill("web")
         place.web.start()
         place.server.start(wait=False)
-        check(place, page, "web and server")
+        check(place, page, "web and server", 3)
         place.kill("server", "web")  # the server in the middle of its start
         place.server.start()
         place.start_worker()
@@ -234,7 +248,7 @@ def test_the_page_is_right_again_whatever_is_killed(place: Place) -> None:
         place.web.start()
         place.server.start()
         place.start_worker()
-        check(place, page, "all three")
+        check(place, page, "all three", 4)
         assert page.connections == 4
 
         with open_records(place.around["FLEETPATCH_RECORDS_URL"]) as records:
