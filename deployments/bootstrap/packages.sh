@@ -46,12 +46,12 @@ postgresql() {
 }
 
 browser() {
-  command -v chromium >/dev/null && return
+  command -v chromium-headless-shell >/dev/null && return
   if may_install; then
-    say "installing Debian's chromium (the tests look at pages in it)"
-    install chromium
+    say "installing Debian's chromium-headless-shell (the tests look at pages in it)"
+    install chromium-headless-shell
   else
-    say "without Chromium, as it isn't here: pages and Prefect's UI stay untested"
+    say "without chromium-headless-shell, as it isn't here: pages and Prefect's UI stay untested"
   fi
 }
 

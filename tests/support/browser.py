@@ -1,4 +1,7 @@
-"""Debian's Chromium, driven by Playwright: one browser for all tests of a module, closed before others begin."""
+"""Debian's Chromium, driven by Playwright: one browser for all tests of a module, closed before others begin.
+
+It is the one without a window of its own: the same engine, for half of the processor's time.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +10,7 @@ from typing import Any, Final, TypeVar
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-CHROMIUM: Final = Path("/usr/bin/chromium")
+CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
 PATIENCE: Final = 180_000
 """Milliseconds. On cores that others use, 5 s were too few for a login, and 30 s are for some pages."""
 _QUIET: Final = (

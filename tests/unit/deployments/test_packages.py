@@ -22,7 +22,7 @@ def bare(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("what", "program"), [("prometheus", "prometheus"), ("browser", "chromium"), ("shells", "gawk")]
+    ("what", "program"), [("prometheus", "prometheus"), ("browser", "chromium-headless-shell"), ("shells", "gawk")]
 )
 def test_a_program_that_is_not_there_is_noticed(bare: Path, what: str, program: str) -> None:
     said = subprocess.run([SCRIPT, what], env={"PATH": str(bare)}, capture_output=True, text=True, check=False)
@@ -32,7 +32,7 @@ def test_a_program_that_is_not_there_is_noticed(bare: Path, what: str, program: 
 
 
 def test_a_program_that_is_there_is_not_mentioned(bare: Path) -> None:
-    for program in ("prometheus", "chromium", "busybox", "gawk", "mawk", "mksh", "original-awk"):
+    for program in ("prometheus", "chromium-headless-shell", "busybox", "gawk", "mawk", "mksh", "original-awk"):
         (bare / program).symlink_to(bare / "bash")
     said = subprocess.run(
         [SCRIPT, "prometheus", "browser", "shells"],
