@@ -146,21 +146,29 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
     assert len([call for call in calls if call.startswith("install")]) == 2
 
 
+PATIENCE = 120.0
+"""Seconds for a run to notice, on cores that others use, that the API is away."""
+
+
 def test_an_api_that_is_away_at_the_end_of_a_wave_hears_of_it_later(
     fleet: SimFleet, api: Api, calls: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     two(fleet)
-    away_until: list[float] = []
+    away_since: list[float] = []
+
+    def is_noticed() -> bool:
+        return any("does not answer" in record.getMessage() for record in caplog.records)
 
     def refuses(request: httpx.Request) -> bool:
-        if not away_until and "validate web" in calls and request.url.path.endswith("/set_state"):
-            away_until.append(time.monotonic() + 3)
-        return bool(away_until) and time.monotonic() < away_until[0]
+        if not away_since and "validate web" in calls and request.url.path.endswith("/set_state"):
+            away_since.append(time.monotonic())
+        seconds = time.monotonic() - away_since[0] if away_since else 0.0
+        return bool(away_since) and (seconds < 3 or (seconds < PATIENCE and not is_noticed()))
 
     api.refuses = refuses
     state = ran(fleet)
 
-    assert away_until
+    assert away_since
     assert kept(fleet).run.message == ""
     run_id = state.state_details.flow_run_id
     assert run_id is not None
