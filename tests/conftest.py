@@ -20,7 +20,7 @@ from xdist.workermanage import WorkerController
 from tests.ci.release_tests import is_release_test
 from tests.support.environment import QUICK_PYTHON
 
-settings.register_profile("default", max_examples=20, deadline=None)
+settings.register_profile("default", max_examples=10, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
 settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))

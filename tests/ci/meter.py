@@ -27,7 +27,7 @@ import pytest
 
 SAMPLE_SECONDS = 5.0
 """How often the use of the machine's processors is noted."""
-GROUP_VARIABLE = "FLEETPATCH_LAB_CGROUP"
+GROUP_VARIABLE = "LAB_CGROUP"
 """The control group in which the lab makes those of its machines (tests/lab/lab.sh)."""
 
 

@@ -78,8 +78,8 @@ began() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d'
 alive() { local pid when; read -r pid when 2>/dev/null < "$1" && [ -n "$when" ] && [ "$(began "$pid")" = "$when" ]; }  # file
 stop() { if alive "$1"; then kill -9 "$(cut -d' ' -f1 "$1")" 2>/dev/null || true; fi; }  # file: that process and no other
 
-hierarchies() { # the folders in which hosts have their cgroups; $FLEETPATCH_LAB_CGROUP: below that cgroup, which is there already
-  awk -v below="${FLEETPATCH_LAB_CGROUP:+/$FLEETPATCH_LAB_CGROUP}" \
+hierarchies() { # the folders in which hosts have their cgroups; $LAB_CGROUP: below that cgroup, which is there already
+  awk -v below="${LAB_CGROUP:+/$LAB_CGROUP}" \
     '$3 == "cgroup2" || $3 == "cgroup" && $4 !~ /cpuset/ {print $2 below}' /proc/mounts
 }
 

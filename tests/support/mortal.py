@@ -6,7 +6,7 @@ from typing import Any
 
 from hypothesis import settings
 
-THOROUGH_EXAMPLES = 50
+THOROUGH_EXAMPLES = 20
 
 
 def choose_calls(last: int, first: int = 1) -> range:

@@ -26,6 +26,8 @@ print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
 
 def load(interrupted_at: str, **more: object) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", LOAD, interrupted_at]
+    # What a shell starts in the background ignores interrupts: these tests must not, whoever starts them.
+    more.setdefault("preexec_fn", lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))
     return subprocess.run(words, cwd=TOP, capture_output=True, text=True, check=False, **more)  # type: ignore[call-overload, no-any-return]
 
 
