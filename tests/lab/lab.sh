@@ -78,14 +78,15 @@ began() { sed -n 's/.*) \([^ZX] .*\)/\1/p' "/proc/$1/stat" 2>/dev/null | cut -d'
 alive() { local pid when; read -r pid when 2>/dev/null < "$1" && [ -n "$when" ] && [ "$(began "$pid")" = "$when" ]; }  # file
 stop() { if alive "$1"; then kill -9 "$(cut -d' ' -f1 "$1")" 2>/dev/null || true; fi; }  # file: that process and no other
 
-hierarchies() { # the folders in which hosts have their cgroups; $LAB_CGROUP: below that cgroup, which is there already
-  awk -v below="${LAB_CGROUP:+/$LAB_CGROUP}" \
-    '$3 == "cgroup2" || $3 == "cgroup" && $4 !~ /cpuset/ {print $2 below}' /proc/mounts
+mounts() { awk '$3 == "cgroup2" || $3 == "cgroup" && $4 !~ /cpuset/ {print $2}' /proc/mounts; }
+hierarchies() { mounts | sed "s,\$,${LAB_CGROUP:+/$LAB_CGROUP},"; } # where hosts get their cgroups: below $LAB_CGROUP, which is there already
+groups_of() { # host I: its cgroups, also those that another process of the tests made below a cgroup of its own
+  local mount; for mount in $(mounts); do find "$mount" -maxdepth 2 -type d -name "$NAME-$1" 2>/dev/null || true; done
 }
 
 members() { # the processes in host I's cgroups
   local group
-  for group in $(hierarchies); do find "$group/$NAME-$1" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
+  for group in $(groups_of "$1"); do find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null || true; done | sort -u
 }
 
 # All processes of host I end at once: each is stopped first. Else a program whose child was killed first would go on.
@@ -94,7 +95,7 @@ cut_power() { local all signal; all=$(members "$1"); for signal in STOP KILL; do
 reap() { # end what is left in host I's cgroups, and remove them
   local group
   for _ in $(seq 1 60); do [ -n "$(members "$1")" ] || break; members "$1" | xargs -r kill -9 2>/dev/null || true; sleep 0.1; done
-  for group in $(hierarchies); do find "$group/$NAME-$1" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
+  for group in $(groups_of "$1"); do find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
 }
 
 supervise() { # boot host I; again after a reboot, a crash or a failed start; not after a poweroff
@@ -225,7 +226,7 @@ leftovers() { # numbers of hosts of which something is left but that aren't host
   local i group
   { ip netns list | sed -n "s/^$NAME-\([0-9]*\).*/\1/p"
     ip -o link show | sed -n "s/^[0-9]*: $NAME-\([0-9]*\)[@:].*/\1/p"
-    for group in $(hierarchies); do find "$group" -maxdepth 1 -name "$NAME-*" -printf '%f\n'; done | sed "s/^$NAME-//"
+    groups_of '*' | sed "s,.*/$NAME-,,"
     numbers
   } | sort -nu | while read -r i; do # a host is one that runs, or one that was powered off and still has its disk
     bridged && { alive "$STATE/hosts/$i/supervisor.pid" || { [ -e "$STATE/hosts/$i/off" ] && mountpoint -q "$STATE/hosts/$i/root"; }; } || echo "$i"
