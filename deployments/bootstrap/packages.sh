@@ -46,12 +46,12 @@ postgresql() {
 }
 
 browser() {
-  command -v chromium-headless-shell >/dev/null && return
+  ! command -v chromium-headless-shell >/dev/null || ! command -v chromium >/dev/null || return 0
   if may_install; then
-    say "installing Debian's chromium-headless-shell (the tests look at pages in it)"
-    install chromium-headless-shell
+    say "installing Debian's chromium, with and without windows (the tests look at pages in it)"
+    install chromium chromium-headless-shell
   else
-    say "without chromium-headless-shell, as it isn't here: pages and Prefect's UI stay untested"
+    say "without chromium or chromium-headless-shell: pages and Prefect's UI stay untested"
   fi
 }
 

@@ -135,6 +135,13 @@ def job_killed(command: str, stage: Stage) -> None:
     on_host("installing", command, BAD)(stage)
 
 
+def directory_deleted(stage: Stage) -> None:
+    """The directory of the job is deleted. Its transaction goes on alone: the next run comes after it."""
+    on_host("installing", DIRECTORY_GONE, BAD)(stage)
+    ended = f"for _ in $(seq 300); do pgrep -x {stage.family.downloader} >/dev/null || break; sleep 0.2; done"
+    stage.host.sh(ended, root=True)
+
+
 JOB = "$(awk '{print $1}' $(ls -t /var/lib/fleetpatch/jobs/*/meta | head -n 1))"
 SHELL_KILLED = f"kill -9 {JOB}"
 JOB_KILLED = f"kill -9 $(ps -o pid= -s {JOB}) || true"  # some of them may have ended
@@ -359,7 +366,7 @@ def cases() -> Iterator[tuple[str, Case]]:
         yield f"database killed / {at}", partial(records_killed, at)
     yield "job's shell killed / installing", partial(job_killed, SHELL_KILLED)
     yield "whole job killed / installing", partial(job_killed, JOB_KILLED)
-    yield "job's directory deleted / installing", on_host("installing", DIRECTORY_GONE, BAD)
+    yield "job's directory deleted / installing", directory_deleted
     yield "sshd restarted / installing", on_host("installing", SSHD_RESTARTED, GOOD)
     yield "sshd killed / installing", on_host("installing", SSHD_KILLED, GOOD)
     yield "openssh-server, libc6 update themselves / installing", update_themselves

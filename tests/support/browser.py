@@ -1,6 +1,7 @@
 """Debian's Chromium, driven by Playwright: one browser for all tests of a module, closed before others begin.
 
-It is the one without a window of its own: the same engine, for half of the processor's time.
+It is the one without windows: the same engine, for half of the processor's time. All of its tabs are visible. Where
+only one may be, tests use the other.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 CHROMIUM: Final = Path("/usr/bin/chromium-headless-shell")
+CHROMIUM_WITH_WINDOWS: Final = Path("/usr/bin/chromium")
 PATIENCE: Final = 180_000
 """Milliseconds. On cores that others use, 5 s were too few for a login, and 30 s are for some pages."""
 _QUIET: Final = (
@@ -28,11 +30,21 @@ Tabs = TypeVar("Tabs", BrowserContext, Page)
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser. While it is there this thread has a running event loop: use it where no test calls asyncio.run."""
-    if not CHROMIUM.exists():
-        pytest.skip(f"{CHROMIUM} is not there: deployments/bootstrap/packages.sh browser installs it")
+    yield from _open(CHROMIUM)
+
+
+@pytest.fixture(scope="module")
+def browser_with_windows() -> Iterator[Browser]:
+    """The same, of whose tabs one is visible."""
+    yield from _open(CHROMIUM_WITH_WINDOWS)
+
+
+def _open(program: Path) -> Iterator[Browser]:
+    if not program.exists():
+        pytest.skip(f"{program} is not there: deployments/bootstrap/packages.sh browser installs it")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*_QUIET])
+        chromium = playwright.chromium.launch(executable_path=program, args=[*_QUIET])
         chromium.new_context = _make_patient(chromium.new_context)  # type: ignore[method-assign]
         chromium.new_page = _make_patient(chromium.new_page)  # type: ignore[method-assign]
         yield chromium

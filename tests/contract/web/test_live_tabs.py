@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Browser, expect
 
 from tests.contract.web.test_live import RUN, begin_run, end_run, tell, wait_until
-from tests.support.browser import browser  # noqa: F401 - a fixture
+from tests.support.browser import browser_with_windows  # noqa: F401 - a fixture
 from tests.support.browser_tabs import open_tabs
 from tests.support.web_site import Site, serve_site
 
@@ -21,9 +21,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield site
 
 
-def test_ten_tabs_load_and_only_the_visible_one_has_a_stream(site: Site, browser: Browser) -> None:  # noqa: F811
+def test_ten_tabs_load_and_only_the_visible_one_has_a_stream(site: Site, browser_with_windows: Browser) -> None:  # noqa: F811
     begin_run(site.records)
-    with open_tabs(browser) as tabs:
+    with open_tabs(browser_with_windows) as tabs:
         first = tabs.open(f"{site.url}/")
         opened = [first, *(tabs.open(f"{site.url}{path}") for path in 4 * ("/", f"/runs/{RUN}"))]
         last = tabs.open(f"{site.url}/runs/{RUN}", in_background=True)
@@ -34,9 +34,9 @@ def test_ten_tabs_load_and_only_the_visible_one_has_a_stream(site: Site, browser
         wait_until(lambda: site.context.live.stream_count == 1)
 
 
-def test_a_tab_is_right_again_when_it_is_shown(site: Site, browser: Browser) -> None:  # noqa: F811
+def test_a_tab_is_right_again_when_it_is_shown(site: Site, browser_with_windows: Browser) -> None:  # noqa: F811
     run = begin_run(site.records)
-    with open_tabs(browser) as tabs:
+    with open_tabs(browser_with_windows) as tabs:
         overview, page = tabs.open(f"{site.url}/"), tabs.open(f"{site.url}/runs/{RUN}")
         for each in (overview, page):
             each.ask("window.isSame = true")
@@ -67,9 +67,9 @@ def test_a_tab_is_right_again_when_it_is_shown(site: Site, browser: Browser) -> 
         assert overview.ask("window.isSame") is True
 
 
-def test_the_back_button_brings_a_page_that_is_live(site: Site, browser: Browser) -> None:  # noqa: F811
+def test_the_back_button_brings_a_page_that_is_live(site: Site, browser_with_windows: Browser) -> None:  # noqa: F811
     begin_run(site.records)
-    page = browser.new_page()
+    page = browser_with_windows.new_page()
     page.goto(f"{site.url}/runs/{RUN}")
     wait_until(lambda: site.context.live.stream_count == 1)
     page.goto(f"{site.url}/health")

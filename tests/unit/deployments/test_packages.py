@@ -32,7 +32,16 @@ def test_a_program_that_is_not_there_is_noticed(bare: Path, what: str, program: 
 
 
 def test_a_program_that_is_there_is_not_mentioned(bare: Path) -> None:
-    for program in ("prometheus", "chromium-headless-shell", "busybox", "gawk", "mawk", "mksh", "original-awk"):
+    for program in (
+        "prometheus",
+        "chromium",
+        "chromium-headless-shell",
+        "busybox",
+        "gawk",
+        "mawk",
+        "mksh",
+        "original-awk",
+    ):
         (bare / program).symlink_to(bare / "bash")
     said = subprocess.run(
         [SCRIPT, "prometheus", "browser", "shells"],
