@@ -8,7 +8,7 @@ import functools
 import gc
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -44,6 +44,8 @@ SPREAD = (
 """Files whose tests share nothing but the lab and take long: each may go to another process."""
 OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel_served", "cli_process", "readme"))
 """Files of flows that use no Prefect server of others."""
+LAST_WAIT = 0.85
+"""The share of the run in which the last group that mostly waits begins."""
 SERVERS = 2
 """How many Prefect servers the other files of flows share. Each costs a start, and its tests run one by one."""
 
@@ -77,12 +79,30 @@ def _find_scope(nodeid: str) -> str:
     return _SERVERS.get(path) or (nodeid if path in SPREAD else path)
 
 
-def _find_scope_seconds(scope: str) -> float:
-    """Return how long a group takes, about."""
+def _find_scope_costs(scope: str) -> tuple[float, float]:
+    """Return how many seconds a group computes and waits, about."""
     if scope in _SERVERS.values():
-        return sum(_find_seconds(path) for path, server in _SERVERS.items() if server == scope)
+        rows = [COSTS.get(path, (0.5, 0.0, 1)) for path, server in _SERVERS.items() if server == scope]
+        return sum(row[0] for row in rows), sum(row[1] for row in rows)
     path, _, test = scope.partition("::")
-    return _find_seconds(path) / COSTS.get(path, (0, 0, 1))[2] if test else _find_seconds(path)
+    processor, waiting, tests = COSTS.get(path, (0.5, 0.0, 1))
+    return (processor / tests, waiting / tests) if test else (processor, waiting)
+
+
+def order_scopes(costs: Mapping[str, tuple[float, float]]) -> dict[str, tuple[float, str]]:
+    """Return a key for each group that sorts them: so the processors always have something to do.
+
+    Groups that mostly wait, and groups that mostly compute, are mixed in proportion to the time they take. Of each
+    kind, the longest comes first.
+    """
+    keys = {}
+    for waits, end in ((True, LAST_WAIT), (False, 1.0)):
+        seconds = {scope: sum(cost) for scope, cost in costs.items() if (cost[1] > cost[0]) is waits}
+        total, elapsed = sum(seconds.values()) or 1.0, 0.0
+        for scope in sorted(seconds, key=lambda scope: (-seconds[scope], scope)):
+            keys[scope] = (end * elapsed / total, scope)
+            elapsed += seconds[scope]
+    return keys
 
 
 class _Groups(LoadScopeScheduling):  # type: ignore[misc]  # xdist tells no types
@@ -113,14 +133,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the groups that take longest first: the last process to end decides how long it all takes."""
+    """Leave out what is for releases, and order the rest: the last process to end decides how long it all takes."""
     chosen = config.getoption("--release")
     if chosen != "also":
         left_out = [item for item in items if is_release_test(item.nodeid) is not (chosen == "only")]
         items[:] = [item for item in items if is_release_test(item.nodeid) is (chosen == "only")]
         config.hook.pytest_deselected(items=left_out)
-    seconds = functools.cache(_find_scope_seconds)
-    items.sort(key=lambda item: -seconds(_find_scope(item.nodeid)))
+    keys = order_scopes({scope: _find_scope_costs(scope) for scope in {_find_scope(item.nodeid) for item in items}})
+    items.sort(key=lambda item: keys[_find_scope(item.nodeid)])
 
 
 def pytest_collection_finish() -> None:

@@ -36,6 +36,14 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A machine that never comes back: tests/faults/test_on_machines.py; what its set does then: "
         "tests/unit/engine/test_set_faults.py and tests/unit/engine/test_set_members_left.py."
     ),
+    "tests/lab/test_clusters.py::test_no_row_is_lost": (
+        "A switchover of PostgreSQL, killed in the middle: tests/lab/test_cluster_examples.py; a set that is patched "
+        "and rebooted behind HAProxy: tests/lab/test_clusters.py."
+    ),
+    "tests/lab/windows/test_patching_windows.py::": (
+        "Whole runs on Windows machines of the tests: tests/lab/windows/test_patching.py and "
+        "tests/contract/windows/test_patch.py; the end of a window there: tests/faults/test_on_machines.py."
+    ),
     "tests/lab/test_resume.py::test_killed_at_a_random_moment_it_ends_as_undisturbed": (
         "`make soak` has twenty random kills (tests/lab/kill_and_resume.py). Kills at chosen moments: the other tests "
         "of the file and tests/faults/test_on_machines.py; between any two calls: tests/faults/test_killed_anywhere.py."
