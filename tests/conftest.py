@@ -8,7 +8,7 @@ import functools
 import gc
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -50,9 +50,12 @@ SERVERS = 2
 """How many Prefect servers the other files of flows share. Each costs a start, and its tests run one by one."""
 
 
+def _find_costs(path: str) -> Sequence[float]:
+    return COSTS.get(path, (0.5, 0.0, 1))
+
+
 def _find_seconds(path: str) -> float:
-    processor, waiting, _ = COSTS.get(path, (0.5, 0.0, 1))
-    return processor + waiting
+    return sum(_find_costs(path)[:2])
 
 
 def _share_servers(paths: Iterable[str]) -> dict[str, str]:
@@ -82,10 +85,10 @@ def _find_scope(nodeid: str) -> str:
 def _find_scope_costs(scope: str) -> tuple[float, float]:
     """Return how many seconds a group computes and waits, about."""
     if scope in _SERVERS.values():
-        rows = [COSTS.get(path, (0.5, 0.0, 1)) for path, server in _SERVERS.items() if server == scope]
+        rows = [_find_costs(path) for path, server in _SERVERS.items() if server == scope]
         return sum(row[0] for row in rows), sum(row[1] for row in rows)
     path, _, test = scope.partition("::")
-    processor, waiting, tests = COSTS.get(path, (0.5, 0.0, 1))
+    processor, waiting, tests = _find_costs(path)
     return (processor / tests, waiting / tests) if test else (processor, waiting)
 
 

@@ -19,7 +19,7 @@ from tests.ci.meter import PoolProcess, TestCost
 QUIET_SHARE = 0.7
 """Below this share of the processors in use, a moment counts as one in which more could have run."""
 SAVED = Path(__file__).with_name("costs.json")
-DEAR_SECONDS = 2.0
+DEAR_SECONDS = 1.0
 """Files of tests below this are not saved."""
 
 
