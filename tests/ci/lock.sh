@@ -6,12 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 
-uv=$(command -v uv || true)
-if [ -z "$uv" ]; then
-  .venv/bin/python -m pip --disable-pip-version-check install --quiet --upgrade --target build/uv uv
-  uv=build/uv/bin/uv
-fi
-"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
   pyproject.toml --group dev --group docs --output-file requirements.lock "$@"
-"$uv" pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
+.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-emit-index-url \
   tests/bench/requirements.in --output-file tests/bench/requirements.txt "$@"
