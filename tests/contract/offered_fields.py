@@ -12,8 +12,6 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas import actions, objects, schedules
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
-from prefect.server.events.schemas import automations as server_automations
-from prefect.server.schemas import actions as server_actions
 from pydantic import BaseModel, SecretStr
 
 POOL, OTHER_POOL = "fields", "fields-other"
@@ -60,6 +58,8 @@ class Offered:
         self.patch("/v2/concurrency_limits/{id_or_name}", value, id_or_name=self.limit.id)
 
     def on_automation(self, value: Mapping[str, Any]) -> None:
+        from prefect.server.events.schemas import automations as server_automations
+
         core = self.automation
         fields = set(server_automations.AutomationUpdate.model_fields)
         document = core.model_dump(mode="json", include=fields) | dict(value)
@@ -274,22 +274,14 @@ class Row:
         self.put(place, {self.field: value, **(beside or {})})
 
 
-_AS_FIELD: Mapping[str, tuple[tuple[type[BaseModel], ...], Mapping[str, tuple[Verdict, ...]], Put]] = {
-    "deployment": ((actions.DeploymentUpdate, server_actions.DeploymentUpdate), DEPLOYMENT, Offered.on_deployment),
-    "schedule": (
-        (actions.DeploymentScheduleUpdate, server_actions.DeploymentScheduleUpdate),
-        SCHEDULE,
-        Offered.on_schedule,
-    ),
-    "work pool": ((actions.WorkPoolUpdate, server_actions.WorkPoolUpdate), WORK_POOL, Offered.on_pool),
-    "work queue": ((actions.WorkQueueUpdate, server_actions.WorkQueueUpdate), WORK_QUEUE, Offered.on_queue),
-    "limit": ((actions.GlobalConcurrencyLimitUpdate, server_actions.ConcurrencyLimitV2Update), LIMIT, Offered.on_limit),
-    "automation": (
-        (AutomationCore, server_automations.AutomationUpdate, server_automations.AutomationPartialUpdate),
-        AUTOMATION,
-        Offered.on_automation,
-    ),
-    "flow": ((server_actions.FlowUpdate,), FLOW, Offered.on_flow),
+_AS_FIELD: Mapping[str, tuple[Mapping[str, tuple[Verdict, ...]], Put]] = {
+    "deployment": (DEPLOYMENT, Offered.on_deployment),
+    "schedule": (SCHEDULE, Offered.on_schedule),
+    "work pool": (WORK_POOL, Offered.on_pool),
+    "work queue": (WORK_QUEUE, Offered.on_queue),
+    "limit": (LIMIT, Offered.on_limit),
+    "automation": (AUTOMATION, Offered.on_automation),
+    "flow": (FLOW, Offered.on_flow),
 }
 _INSIDE: Mapping[str, tuple[str, str, type[BaseModel], Mapping[str, tuple[Verdict, ...]]]] = {
     "rrule schedule": ("schedule", "schedule", schedules.RRuleSchedule, RRULE),
@@ -301,12 +293,12 @@ _INSIDE: Mapping[str, tuple[str, str, type[BaseModel], Mapping[str, tuple[Verdic
 
 def rows() -> Iterator[Row]:
     """Give what is changed: what, which field, what should become of it, and how it is changed."""
-    for what, (_, table, put) in _AS_FIELD.items():
+    for what, (table, put) in _AS_FIELD.items():
         for name, verdicts in table.items():
             yield from (Row(what, name, each, put) for each in verdicts)
     for outer, field, _, table in _INSIDE.values():
         for verdicts in table.values():
-            yield from (Row(outer, field, each, _AS_FIELD[outer][2]) for each in verdicts)
+            yield from (Row(outer, field, each, _AS_FIELD[outer][1]) for each in verdicts)
 
 
 def harmless() -> list[Row]:
@@ -323,9 +315,26 @@ def seen_together() -> list[list[Row]]:
     return rounds
 
 
+def _find_models() -> Mapping[str, tuple[type[BaseModel], ...]]:
+    """Return the models that hold what Prefect offers: the client's, and the server's: slow to import."""
+    from prefect.server.events.schemas import automations as server_automations
+    from prefect.server.schemas import actions as server_actions
+
+    return {
+        "deployment": (actions.DeploymentUpdate, server_actions.DeploymentUpdate),
+        "schedule": (actions.DeploymentScheduleUpdate, server_actions.DeploymentScheduleUpdate),
+        "work pool": (actions.WorkPoolUpdate, server_actions.WorkPoolUpdate),
+        "work queue": (actions.WorkQueueUpdate, server_actions.WorkQueueUpdate),
+        "limit": (actions.GlobalConcurrencyLimitUpdate, server_actions.ConcurrencyLimitV2Update),
+        "automation": (AutomationCore, server_automations.AutomationUpdate, server_automations.AutomationPartialUpdate),
+        "flow": (server_actions.FlowUpdate,),
+    }
+
+
 def undecided() -> Iterator[str]:
     """Give the fields that Prefect offers and no table has, and those that a table has and Prefect doesn't offer."""
-    offered = {what: (models, table) for what, (models, table, _) in _AS_FIELD.items()}
+    models_of = _find_models()
+    offered = {what: (models_of[what], table) for what, (table, _) in _AS_FIELD.items()}
     offered |= {what: ((model,), table) for what, (_, _, model, table) in _INSIDE.items()}
     for what, (models, table) in offered.items():
         fields = {field for model in models for field in model.model_fields}

@@ -22,7 +22,6 @@ from prefect.settings import (
     PREFECT_SERVER_ANALYTICS_ENABLED,
     temporary_settings,
 )
-from prefect.testing import utilities
 
 from flows.ports.caller import Caller
 from flows.prefect_api.server_settings import BATCH_SETTINGS
@@ -58,6 +57,8 @@ def client() -> Iterator[SyncPrefectClient]:
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A server that is there for as long as the tests are."""
+    from prefect.testing import utilities  # it takes seconds to import, and most processes of the pool never need it
+
     home: Path = tmp_path_factory.mktemp("prefect")
     quiet = {
         PREFECT_HOME: home,
