@@ -10,9 +10,12 @@ stands behind "password =" passes: it is made up, by the dozen. Keys and tokens 
 import json
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
+from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
 from detect_secrets.core.secrets_collection import SecretsCollection
 from detect_secrets.settings import transient_settings
 
@@ -59,16 +62,24 @@ def names() -> list[str]:
     return sorted(name for name in set(listed) - {""} if name not in SKIPPED and (tree.TOP / name).is_file())
 
 
+def _find_plugins(path: Path) -> tuple[str, ...]:
+    """Return the detectors of tokens that have something to find in a file: most have nothing, and are slow."""
+    text = path.read_text(encoding="utf-8", errors="ignore")
+    classes: dict[str, Any] = {known.__name__: known for known in get_mapping_from_secret_type_to_class().values()}
+    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in classes[name].denylist))
+
+
 def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, int]]:
     """Return what looks like a secret: file → "kind: hash" → line."""
-    files = list(files)
-    tests = [name for name in files if name.startswith("tests/")]
+    groups: dict[tuple[bool, tuple[str, ...]], list[str]] = defaultdict(list)
+    for name in files:
+        groups[name.startswith("tests/"), _find_plugins(top / name)].append(name)
     found: dict[str, dict[str, int]] = {}
-    for some, words in ((tests, ()), ([name for name in files if name not in tests], (_WORDS,))):
-        plugins = [*({"name": name} for name in _PLUGINS), *_GUESSES, *words]
+    for (is_test, tokens), names in groups.items():
+        plugins = [*({"name": name} for name in tokens), *_GUESSES, *(() if is_test else (_WORDS,))]
         with transient_settings({"plugins_used": plugins, "filters_used": [{"path": path} for path in _FILTERS]}):
             collection = SecretsCollection(root=str(top))
-            for name in some:
+            for name in names:
                 collection.scan_file(name)
             for name, secret in collection:
                 found.setdefault(name, {})[f"{secret.type}: {secret.secret_hash}"] = secret.line_number
