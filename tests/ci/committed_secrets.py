@@ -65,8 +65,9 @@ def names() -> list[str]:
 def _find_plugins(path: Path) -> tuple[str, ...]:
     """Return the detectors of tokens that have something to find in a file: most have nothing, and are slow."""
     text = path.read_text(encoding="utf-8", errors="ignore")
-    classes: dict[str, Any] = {known.__name__: known for known in get_mapping_from_secret_type_to_class().values()}
-    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in classes[name].denylist))
+    detectors: Iterable[Any] = get_mapping_from_secret_type_to_class().values()
+    patterns = {detector.__name__: detector.denylist for detector in detectors if detector.__name__ in _PLUGINS}
+    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in patterns[name]))
 
 
 def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, int]]:

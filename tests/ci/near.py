@@ -25,6 +25,7 @@ from typing import NoReturn
 from tests import conftest
 from tests.ci import tree
 from tests.ci.references import REFERRING, References, is_test, read_imports
+from tests.ci.release_tests import is_release_test
 from tests.ci.tree import TOP
 
 COSTS = TOP / "tests/ci/costs.json"
@@ -184,6 +185,11 @@ def read_references(changed: Sequence[str]) -> References:
     return References(texts, {*paths, *changed}, read_imports())
 
 
+def _is_played(file: str) -> bool:
+    """Return whether a file has tests of a change: it may be gone, and some are only for releases."""
+    return is_test(file) and (TOP / file).is_file() and not is_release_test(f"{file}::")
+
+
 def find_near_tests(changed: Sequence[str], references: References) -> tuple[dict[str, int], list[str]]:
     """Return the distances of test files, and the changed files that no test is near to."""
 
@@ -195,7 +201,7 @@ def find_near_tests(changed: Sequence[str], references: References) -> tuple[dic
     alone = []
     for file in changed:
         distances = measure_distances([file], find_referrers)
-        tests = {test: distance for test, distance in distances.items() if is_test(test) and (TOP / test).is_file()}
+        tests = {test: distance for test, distance in distances.items() if _is_played(test)}
         if not tests:
             alone.append(file)
         for test, distance in tests.items():

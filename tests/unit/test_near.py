@@ -168,7 +168,7 @@ def test_a_list_runs_nothing(change, runs, capsys):
     assert re.search(r"^   1 +[\d.]+ s  tests/unit/test_near\.py$", capsys.readouterr().out, re.MULTILINE)
 
 
-@pytest.mark.parametrize("files", [[], [".editorconfig"], ["tests/unit/test_gone.py"]])
+@pytest.mark.parametrize("files", [[], [".editorconfig"], ["tests/unit/test_gone.py"], ["tests/lab/test_automatic.py"]])
 def test_it_is_said_that_nothing_is_near(change, runs, capsys, files):
     change(*files)
     assert near.main([]) == 5
