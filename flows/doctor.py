@@ -220,7 +220,7 @@ def _build_unread_findings(context: MachineContext, error: ListsUnread) -> tuple
     """Return the findings of a machine that has never read its package lists. This is a warning, not a failure."""
     facts = read_facts(context.transport, context.run_context.clock, context.build_read_deadline())
     remark = Finding(PACKAGE_LISTS_CHECK, FindingLevel.WARN, error.message, error.hint)
-    passed = (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds))
+    passed = (*_build_passed_findings("clock"), check_clock(facts.clock_skew_seconds, facts.clock_error_seconds))
     return _drop_contradicted((*passed, *facts.findings, remark))
 
 

@@ -107,6 +107,7 @@ class Facts:
     Attributes:
         managers: names of the machine's package managers, best first.
         clock_skew_seconds: the machine's clock minus the controller's clock, corrected by half the round trip.
+        clock_error_seconds: so far ``clock_skew_seconds`` may be wrong in either direction: a slow answer tells little.
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
             None when the machine does not know its uptime, or when an older version made the query.
@@ -132,6 +133,7 @@ class Facts:
     boot_epoch: float | None = None
     findings: tuple[Finding, ...] = ()
     machine_id: str = ""
+    clock_error_seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

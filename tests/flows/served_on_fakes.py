@@ -53,11 +53,12 @@ class MachinesElsewhere(BaseManager):
     """Reaches them from another process."""
 
 
-def fleet(seconds: float) -> SimFleet:
-    """Return machines on a real clock with two updates each."""
+def fleet(seconds: float, last: int = 2) -> SimFleet:
+    """Return machines on a real clock with two updates each, the last one with ``last``. Each takes so many seconds."""
     made = SimFleet(clock=WallClock())
     for name in NAMES:
-        packages = [FakePackage(f"{name}-{n}", seconds=seconds, group=f"g{n}") for n in range(2)]
+        updates = last if name == NAMES[-1] else 2
+        packages = [FakePackage(f"{name}-{n}", seconds=seconds, group=f"g{n}") for n in range(updates)]
         machine = made.add(name, packages)
         machine.boots.up_after = 2.0
     return made

@@ -47,7 +47,7 @@ def check_machine_state(
     )
     return [
         *find_relevant_settings(facts, chosen),
-        check_clock(facts.clock_skew_seconds),
+        check_clock(facts.clock_skew_seconds, facts.clock_error_seconds),
         *check_disk_space(facts, download_bytes=download, updates=chosen),
         *check_vendor_changes(chosen),
         *check_given_up(packages, chosen),
@@ -96,19 +96,33 @@ _SKEW_WARN_SECONDS = 5.0
 _SKEW_BLOCK_SECONDS = 300.0  # from about here, signatures and Kerberos tickets become invalid
 
 
-def check_clock(skew_seconds: float) -> Finding:
-    """Return a finding about the machine's clock. A positive skew means that it is ahead of the controller's clock.
+def check_clock(skew_seconds: float, error_seconds: float = 0.0) -> Finding:
+    """Return a finding about the machine's clock.
 
     Jobs use the machine's own clock for their deadlines. fleetpatch corrects deadlines by the skew, so a few seconds
     only warn. A skew of minutes blocks: signatures and certificates can't be checked.
+
+    Args:
+        skew_seconds: positive if the machine's clock is ahead of the controller's.
+        error_seconds: so far the skew may be wrong in either direction. Only what is certain warns or blocks.
     """
     apart = abs(skew_seconds)
-    if apart <= _SKEW_WARN_SECONDS:
-        return build_good_finding("clock", "the clock agrees with the controller's")
+    if apart - error_seconds <= _SKEW_WARN_SECONDS:
+        if apart + error_seconds > _SKEW_BLOCK_SECONDS:
+            slow = format_duration(2 * error_seconds)
+            return build_warning(
+                "clock",
+                f"the clock can't be compared with the controller's: the machine took {slow} to answer",
+                "Find out why the machine or the connection is slow, and assess again.",
+            )
+        to = f" to {format_duration(apart + error_seconds)}, as exactly as a slow answer tells"
+        return build_good_finding(
+            "clock", f"the clock agrees with the controller's{to if apart > _SKEW_WARN_SECONDS else ''}"
+        )
     way = "ahead of" if skew_seconds > 0 else "behind"
     message = f"the clock is {format_duration(apart)} {way} the controller's"
     remedy = "Let the machine's clock be set from a time server, and see that the controller's is."
-    if apart > _SKEW_BLOCK_SECONDS:
+    if apart - error_seconds > _SKEW_BLOCK_SECONDS:
         return build_blocker(
             "clock", f"{message}: too far for certificates and signatures to be checked reliably", remedy
         )

@@ -154,6 +154,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
         boot_id=kernel.boot_id,
         uptime_seconds=kernel.uptime or 0.0,
         clock_skew_seconds=epoch - middle,
+        clock_error_seconds=abs(answered.timestamp() - asked.timestamp()) / 2,
         privilege=rights.way,
         managers=rank_managers(
             {found.name: found.program for found in _parse_records(answer, "manager", _ManagerRecord)},
@@ -199,7 +200,7 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
         took = (clock.now() - asked).total_seconds()
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts
-    return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2)
+    return replace(facts, clock_skew_seconds=facts.clock_skew_seconds - abs(took) / 2, clock_error_seconds=abs(took))
 
 
 def read_facts_again(context: MachineContext) -> Facts:

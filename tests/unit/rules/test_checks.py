@@ -93,20 +93,25 @@ def test_known_sizes_stand_in_for_an_unknown_download():
 
 
 @pytest.mark.parametrize(
-    ("skew", "level", "words"),
+    ("skew", "error", "level", "words"),
     [
-        (0, GOOD, "agrees"),
-        (-5, GOOD, "agrees"),
-        (6, WARN, "6 s ahead of"),
-        (-90, WARN, "behind"),
-        (301, BLOCK, "too far"),
+        (0, 0, GOOD, "agrees"),
+        (-5, 0, GOOD, "agrees"),
+        (-5, 4, GOOD, "agrees"),
+        (-8, 4, GOOD, "agrees with the controller's to 12 s, as exactly as a slow answer tells"),
+        (6, 0, WARN, "6 s ahead of"),
+        (-90, 0, WARN, "behind"),
+        (-90, 80, WARN, "1 min 30 s behind"),
+        (301, 0, BLOCK, "too far"),
+        (301, 2, WARN, "5 min 1 s ahead of"),
+        (0, 400, WARN, "can't be compared with the controller's: the machine took 13 min 20 s to answer"),
     ],
 )
-def test_the_clock(skew, level, words):
-    found = check_clock(skew)
+def test_the_clock(skew, error, level, words):
+    found = check_clock(skew, error)
     assert found.level is level
     assert words in found.message
-    if level is WARN:
+    if level is WARN and error < 300:
         assert "corrected by that" in found.message
 
 
@@ -244,14 +249,14 @@ def test_services_that_can_not_be_told_warn():
     assert levels(check_services(Services(known=False), Services())) == [WARN]
 
 
-@given(st.floats(-1000, 1000), st.booleans(), st.booleans(), st.integers(0, 500))
-def test_whatever_is_not_good_has_a_remedy(skew, repairable, allowed, free):
+@given(st.floats(-1000, 1000), st.floats(0, 1000), st.booleans(), st.booleans(), st.integers(0, 500))
+def test_whatever_is_not_good_has_a_remedy(skew, error, repairable, allowed, free):
     state = a_state(
         an_update(held=True), problems=("p",), repairable=repairable, lock_holder="x", auto_updaters=(("y", None),),
         warnings=("w",), answer=YesNoUnknown.YES,
     )  # fmt: skip
     found = [
-        check_clock(skew),
+        check_clock(skew, error),
         *check_packages(state, allowed),
         *check_disk_space(facts(disk("packages", free), disk("boot", read_only=True)), None, [KERNEL]),
         *check_services(Services((), ("tcp/1",)), Services(("u",), ())),
