@@ -36,6 +36,18 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A machine that never comes back: tests/faults/test_on_machines.py; what its set does then: "
         "tests/unit/engine/test_set_faults.py and tests/unit/engine/test_set_members_left.py."
     ),
+    "tests/lab/test_clusters_disturbed.py::test_two_runs_that_meet_in_a_set": (
+        "Two processes that ask for places in a set at the same time, with the records of SQLite and PostgreSQL: "
+        "tests/contract/test_set_slots_contract.py; runs that meet, simulated: tests/unit/engine/test_set_faults.py."
+    ),
+    "tests/lab/windows/test_patching_broken.py::test_winrm_that_restarts_in_an_installation_is_no_fault": (
+        "A connection that is lost in an installation, the engine being the same: tests/faults/test_on_machines.py; "
+        "what WinRM answers then: tests/contract/winrm/test_faults.py."
+    ),
+    "tests/lab/windows/test_patching_broken.py::test_a_machine_that_never_comes_back_is_told": (
+        "The same on Linux: tests/faults/test_on_machines.py; the proof of a boot of Windows: "
+        "tests/contract/windows/test_reboot.py."
+    ),
     "tests/lab/test_clusters.py::test_no_row_is_lost": (
         "A switchover of PostgreSQL, killed in the middle: tests/lab/test_cluster_examples.py; a set that is patched "
         "and rebooted behind HAProxy: tests/lab/test_clusters.py."
