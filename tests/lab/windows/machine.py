@@ -193,7 +193,11 @@ class WindowsMachine:
 
     def close(self) -> None:
         """Switch it off for good."""
-        self.power_cut(and_on=False)
+        with self._changed:
+            self._switched += 1
+            process = self._process
+        if process is not None:
+            process.switch_off()
 
 
 REBOOT_REQUIRED = rf"{WINDOWS_UPDATE}\Auto Update\RebootRequired"

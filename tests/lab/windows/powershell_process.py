@@ -16,13 +16,17 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, ClassVar, Literal
 
 SOURCES = Path(__file__).with_name("stand_ins")
 COVERAGE = "POWERSHELL_COVERAGE"  # names the folder for the statements that were executed (stand_ins/coverage.cs)
+MOST_SPARE = 2
+"""So many processes wait for another machine, at most: each has 150 MB."""
+MOST_MACHINES = 30
+"""So many machines a process serves, one after the other: its memory grows."""
 Logon = Literal["network", "system"]
 Output = Callable[[str, bytes], None]
 
@@ -88,6 +92,129 @@ class Call:
         return self.exit_code
 
 
+class Engine:
+    """A process of PowerShell: the power of one machine, and of another one when that is switched off for good.
+
+    A first call in a new process costs more than most tests do.
+    """
+
+    _spare: ClassVar[list["Engine"]] = []
+    _sparing: ClassVar = threading.Lock()
+
+    def __init__(self) -> None:
+        self._key = self._find_key()
+        self._owner: PowerShellProcess | None = None
+        self._lock = threading.Lock()
+        self._event = threading.Condition()
+        self._said = ""
+        self._machines = 0
+        self._printed = ""
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
+
+    @classmethod
+    def take(cls, owner: "PowerShellProcess", folder: Path, environment: Mapping[str, str]) -> "Engine":
+        """Return a process that begins to serve a machine: it says "ready" when it does."""
+        with cls._sparing:
+            engine = cls._spare.pop() if cls._spare else None
+        if engine is not None and engine._key == cls._find_key() and engine.process.poll() is None:
+            engine._owner = owner
+            engine.send({"folder": str(folder), "environment": dict(environment)})
+        else:
+            if engine is not None:
+                engine.kill()
+            engine = cls()
+            engine._owner = owner
+            engine._start(folder, environment)
+        engine._machines += 1
+        return engine
+
+    @staticmethod
+    def _find_key() -> tuple[str | None, ...]:
+        """Return what a process has for all its life."""
+        return find_powershell(), str(compile_stand_ins()), os.environ["PATH"], os.environ.get(COVERAGE)
+
+    def _start(self, folder: Path, environment: Mapping[str, str]) -> None:
+        request_read, request_write = os.pipe()
+        answer_read, answer_write = os.pipe()
+        try:
+            self.process = subprocess.Popen(
+                [
+                    *(str(find_powershell()), "-NoProfile", "-NonInteractive"),
+                    *("-File", str(SOURCES / "host.ps1")),
+                    *("-Folder", str(folder), "-Assembly", str(compile_stand_ins())),
+                    *("-Requests", str(request_read), "-Answers", str(answer_write)),
+                ],
+                pass_fds=(request_read, answer_write),
+                stdin=subprocess.DEVNULL,
+                stdout=self._log,
+                stderr=subprocess.STDOUT,
+                env=dict(environment),
+                start_new_session=True,  # a signal for the tests' terminal is none for the machine
+            )
+        finally:
+            os.close(request_read)
+            os.close(answer_write)
+        self._requests = os.fdopen(request_write, "wb", buffering=0)
+        self._reader = threading.Thread(target=self._read, args=(os.fdopen(answer_read, "rb"),), daemon=True)
+        self._reader.start()
+
+    def send(self, message: Mapping[str, object]) -> None:
+        """Send a message; if the process has ended, its owner hears of that."""
+        data = json.dumps(message).encode() + b"\n"
+        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
+            while data:
+                data = data[self._requests.write(data) :]
+
+    def retire(self) -> None:
+        """Serve this machine no longer: another may have the process, unless something still runs in it."""
+        self.send({"retire": True})
+        with self._event:
+            self._event.wait_for(lambda: self._said, 30)
+            is_quiet, self._said = self._said == "quiet", ""
+        self._owner = None
+        with self._sparing:
+            is_spare = is_quiet and len(self._spare) < MOST_SPARE and self._machines < MOST_MACHINES
+            if is_spare:
+                self._spare.append(self)
+        if not is_spare:
+            self.kill()
+
+    def read_log(self) -> str:
+        """Return what the process itself has printed: why it did not start."""
+        if not self._log.closed:
+            self._printed = os.pread(self._log.fileno(), 1 << 20, 0).decode(errors="replace")
+        return self._printed
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        if self._reader is not threading.current_thread():
+            self._reader.join(30)
+
+    def _read(self, answers: IO[bytes]) -> None:
+        with answers:
+            for line in answers:
+                answer = json.loads(line)
+                if answer.get("event") in ("quiet", "busy"):
+                    self._say(str(answer["event"]))
+                elif self._owner is not None:
+                    self._owner.take(answer)
+        self.process.wait()
+        with self._lock:
+            self._requests.close()
+        self.read_log()
+        self._log.close()
+        self._say("ended")
+        if self._owner is not None:
+            self._owner.lose()
+
+    def _say(self, what: str) -> None:
+        with self._event:
+            self._said = what
+            self._event.notify_all()
+
+
 class PowerShellProcess:
     """A warm PowerShell. Its calls may come from any thread; what they print comes from a thread of its own."""
 
@@ -99,51 +226,26 @@ class PowerShellProcess:
         self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._ready = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._requests: IO[bytes] | None = None
-        self._reader: threading.Thread | None = None
+        self._engine: Engine | None = None
         self._reason = ""
         self._over = False
 
     def start(self, timeout: float = 120) -> None:
         """Start it, and wait until it takes calls."""
-        assembly = compile_stand_ins()
-        request_read, request_write = os.pipe()
-        answer_read, answer_write = os.pipe()
-        try:
-            with (self._folder / "host.log").open("ab") as log:
-                self._process = subprocess.Popen(
-                    [
-                        *(str(find_powershell()), "-NoProfile", "-NonInteractive"),
-                        *("-File", str(SOURCES / "host.ps1")),
-                        *("-Folder", str(self._folder), "-Assembly", str(assembly)),
-                        *("-Requests", str(request_read), "-Answers", str(answer_write)),
-                    ],
-                    pass_fds=(request_read, answer_write),
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=self._environment(),
-                    start_new_session=True,  # a signal for the tests' terminal is none for the machine
-                )
-        finally:
-            os.close(request_read)
-            os.close(answer_write)
-        self._requests = os.fdopen(request_write, "wb", buffering=0)
-        self._reader = threading.Thread(target=self._read, args=(os.fdopen(answer_read, "rb"),), daemon=True)
-        self._reader.start()
+        self._engine = Engine.take(self, self._folder, self._environment())
         if not self._ready.wait(timeout) or self._over:
+            said = self._engine.read_log()
             self.kill()
-            raise AssertionError(f"the PowerShell did not start:\n{(self._folder / 'host.log').read_text()}")
+            raise AssertionError(f"the PowerShell did not start:\n{said}")
 
     def kept_files(self) -> set[Path]:
         """Return the files that Windows would not let anybody delete: those that it keeps open.
 
         Linux does not know which are open with FileShare.Delete. Of the files of jobs, those are open for writing only.
         """
-        assert self._process is not None
+        assert self._engine is not None
         kept = set()
-        for link in Path(f"/proc/{self._process.pid}/fd").iterdir():
+        for link in Path(f"/proc/{self._engine.process.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
                 told = (link.parent.parent / "fdinfo" / link.name).read_text()
                 flags = re.search(r"^flags:\s+(\d+)", told, re.MULTILINE)
@@ -195,10 +297,11 @@ class PowerShellProcess:
             "logon": logon,
         }
         with self._lock:
-            if self._over:
+            engine = self._engine
+            if self._over or engine is None:
                 raise ConnectionError("the machine has no power")
             self._calls[call.id] = call
-        self._send(message)
+        engine.send(message)
         return call
 
     def run(
@@ -216,33 +319,11 @@ class PowerShellProcess:
         return self.run(["-NoProfile", "-NonInteractive", "-EncodedCommand", encoded], logon=logon, timeout=timeout)
 
     def _cancel(self, name: str) -> None:
-        self._send({"id": name, "cancel": True})
+        if self._engine is not None:
+            self._engine.send({"id": name, "cancel": True})
 
-    def _send(self, message: dict[str, object]) -> None:
-        assert self._requests is not None
-        data = json.dumps(message).encode() + b"\n"
-        with self._lock, contextlib.suppress(BrokenPipeError, ValueError):  # _read sees the end, and tells it
-            while data:
-                data = data[self._requests.write(data) :]
-
-    def _read(self, answers: IO[bytes]) -> None:
-        with answers:
-            for line in answers:
-                self._take(json.loads(line))
-        assert self._process is not None
-        self._process.wait()
-        with self._lock:
-            self._over = True
-            if self._requests is not None:
-                self._requests.close()
-            left = list(self._calls.values())
-            self._calls.clear()
-        self._ready.set()
-        for call in left:
-            call.ended.set()
-        self._on_end(self._reason)
-
-    def _take(self, answer: dict[str, object]) -> None:
+    def take(self, answer: Mapping[str, object]) -> None:
+        """Take an answer of the process."""
         if "event" in answer:
             if answer["event"] == "ready":
                 self._ready.set()
@@ -264,11 +345,28 @@ class PowerShellProcess:
         """Whether it takes calls."""
         return self._ready.is_set() and not self._over
 
+    def lose(self) -> None:
+        """Take notice that the process has ended."""
+        with self._lock:
+            self._over = True
+            left = list(self._calls.values())
+            self._calls.clear()
+        self._ready.set()
+        for call in left:
+            call.ended.set()
+        self._on_end(self._reason)
+
     def kill(self) -> None:
         """Cut the power: everything that runs ends at once."""
-        if self._process is None:
+        if self._engine is not None:
+            self._engine.kill()
+
+    def switch_off(self) -> None:
+        """End it for good, as ``kill`` does. Another machine may have its process."""
+        if self._engine is None or not self.is_alive or self._calls or self._reason:
+            self.kill()
             return
-        self._process.kill()
-        self._process.wait()
-        if self._reader is not None and self._reader is not threading.current_thread():
-            self._reader.join(30)
+        engine, self._engine = self._engine, None
+        engine.retire()
+        if not self._over:
+            self.lose()

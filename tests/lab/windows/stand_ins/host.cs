@@ -25,13 +25,13 @@ namespace FleetPatch.StandIns
         static InitialSessionState sessionState;
         static Dictionary<string, string> variables;
         static int busy;
+        static int working;
 
         public static IEnumerable<Request> Running => running.Values.Concat(tasks.Values);
 
         // Serves until the other end closes: then the machine has no power any more, and all that runs ends with it.
         public static void Serve(string folder, int requestsHandle, int answersHandle)
         {
-            Machine.Open(folder);
             Console.SetIn(new ConsoleIn());
             Console.SetOut(new ConsoleOut(false));
             Console.SetError(new ConsoleOut(true));
@@ -39,10 +39,7 @@ namespace FleetPatch.StandIns
                 .ToDictionary(e => (string)e.Key, e => (string)e.Value);
             answers = new StreamWriter(Open(answersHandle, FileAccess.Write),
                 new UTF8Encoding(false)) { AutoFlush = true };
-            sessionState = Session.Create();
-            PowerSwitch.Resume();
-            Timetable.AfterBoot();
-            Answer(new JsonObject { ["event"] = "ready" });
+            Boot(folder);
             using (var requests = new StreamReader(Open(requestsHandle, FileAccess.Read), new UTF8Encoding(false)))
             {
                 for (string line; (line = requests.ReadLine()) != null;) Take(JsonNode.Parse(line).AsObject());
@@ -50,11 +47,55 @@ namespace FleetPatch.StandIns
             Environment.Exit(0);
         }
 
+        static void Boot(string folder)
+        {
+            Machine.Open(folder);
+            sessionState = Session.Create();
+            PowerSwitch.Resume();
+            Timetable.AfterBoot();
+            Answer(new JsonObject { ["event"] = "ready" });
+        }
+
+        // The machine is switched off for good. If nothing works for it any more, another machine may have the process.
+        static void Retire()
+        {
+            SpinWait.SpinUntil(() => working == 0, 1000);
+            PowerSwitch.Forget();
+            Timetable.Forget();
+            MutexStandIn.Forget();
+            var isQuiet = working == 0 && running.IsEmpty && tasks.IsEmpty;
+            Answer(new JsonObject { ["event"] = isQuiet ? "quiet" : "busy" });
+        }
+
+        static void Reboot(string folder, JsonObject environment)
+        {
+            foreach (var entry in environment) variables[entry.Key] = (string)entry.Value;
+            ResetEnvironment(0);
+            Boot(folder);
+        }
+
+        // What a thread does for the machine, counted from now on.
+        public static ThreadStart Work(Action action)
+        {
+            Interlocked.Increment(ref working);
+            return () =>
+            {
+                try { action(); }
+                finally { Interlocked.Decrement(ref working); }
+            };
+        }
+
         static FileStream Open(int handle, FileAccess access) =>
             new FileStream(new SafeFileHandle((IntPtr)handle, true), access, 1);
 
         static void Take(JsonObject message)
         {
+            if (message.ContainsKey("retire")) { Retire(); return; }
+            if (message.ContainsKey("folder"))
+            {
+                Reboot((string)message["folder"], message["environment"].AsObject());
+                return;
+            }
             var id = (string)message["id"];
             if (message.ContainsKey("cancel"))
             {
@@ -124,7 +165,7 @@ namespace FleetPatch.StandIns
                 request.Err.Flush();
                 ended();
             };
-            var thread = new Thread(() =>
+            var thread = new Thread(Work(() =>
             {
                 Request.Current = request;
                 try { Run(request); }
@@ -134,7 +175,7 @@ namespace FleetPatch.StandIns
                     request.ExitCode = 1;
                 }
                 request.Finish();
-            }, 16 << 20);
+            }), 16 << 20);
             thread.IsBackground = true;
             using (ExecutionContext.SuppressFlow()) thread.Start();
         }

@@ -87,6 +87,8 @@ namespace FleetPatch.StandIns
             StringComparer.OrdinalIgnoreCase);
         readonly Shared shared;
 
+        public static void Forget() { lock (all) all.Clear(); }
+
         public MutexStandIn(bool owned, string name)
         {
             lock (all)

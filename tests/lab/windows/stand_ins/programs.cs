@@ -97,7 +97,7 @@ namespace FleetPatch.StandIns
         public static System.Threading.Timer Run(Action action, double milliseconds)
         {
             using (System.Threading.ExecutionContext.SuppressFlow())
-                return new System.Threading.Timer(_ => action(), null, (long)Math.Min(int.MaxValue, milliseconds)
+                return new System.Threading.Timer(_ => Host.Work(action)(), null, (long)Math.Min(int.MaxValue, milliseconds)
                     + 1, System.Threading.Timeout.Infinite);
         }
     }
@@ -107,6 +107,8 @@ namespace FleetPatch.StandIns
         static System.Threading.Timer timer;
 
         static JsonNode Pending(JsonObject state) => state["shutdown"];
+
+        public static void Forget() => timer?.Dispose();
 
         static bool InProgress => Machine.Current.Read(s => Pending(s) != null && (bool)Pending(s)["in_progress"]);
 

@@ -233,6 +233,8 @@ namespace FleetPatch.StandIns
     {
         static System.Threading.Timer timer;
 
+        public static void Forget() => timer?.Dispose();
+
         public static void AfterBoot()
         {
             Machine.Current.Change(s =>

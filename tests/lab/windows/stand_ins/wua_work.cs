@@ -163,13 +163,13 @@ namespace FleetPatch.StandIns
             using (var done = new ManualResetEventSlim())
             using (ExecutionContext.SuppressFlow())
             {
-                var service = new Thread(() =>
+                var service = new Thread(Host.Work(() =>
                 {
                     foreach (var update in updates)
                         outcomes.Add(new Installation(update.Facts, ClientApplicationID).Run());
                     Machine.Current.Change(s => { s["activity"] = null; });
                     done.Set();
-                }) { IsBackground = true };
+                })) { IsBackground = true };
                 service.Start();
                 while (!done.Wait(20)) Request.Current?.ThrowIfStopped();
             }
