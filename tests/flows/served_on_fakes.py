@@ -53,11 +53,11 @@ class MachinesElsewhere(BaseManager):
     """Reaches them from another process."""
 
 
-def fleet(seconds: float, last: int = 2) -> SimFleet:
-    """Return machines on a real clock with two updates each, the last one with ``last``. Each takes so many seconds."""
+def fleet(seconds: float, second: int = 2) -> SimFleet:
+    """Return machines on a real clock with two updates each, the second one with more. Each takes so many seconds."""
     made = SimFleet(clock=WallClock())
     for name in NAMES:
-        updates = last if name == NAMES[-1] else 2
+        updates = second if name == NAMES[1] else 2
         packages = [FakePackage(f"{name}-{n}", seconds=seconds, group=f"g{n}") for n in range(updates)]
         machine = made.add(name, packages)
         machine.boots.up_after = 2.0

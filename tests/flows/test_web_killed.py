@@ -36,8 +36,8 @@ PATIENCE = 240.0
 RIGHT_SECONDS = 15.0
 """How soon the page must be right, counted from when the pages answer again. Most of it is for busy cores."""
 UPDATE_SECONDS = 25.0
-LAST_UPDATES = 24
-"""Of the last machine. On busy cores, all the deaths take minutes, and the run must go on until somebody ends it."""
+SECOND_UPDATES = 24
+"""Of the second machine: on busy cores, all the deaths take minutes, and the third must not have begun after them."""
 Connect = Callable[[], httpx.Client]
 
 
@@ -171,7 +171,7 @@ def opened(place: Place) -> Iterator[OpenPage]:
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    made = fleet(UPDATE_SECONDS, LAST_UPDATES)
+    made = fleet(UPDATE_SECONDS, SECOND_UPDATES)
     waves = {"size": 1, "at_once": 1}
     request = SimFleet().request(minutes=60, waves=waves).model_dump(mode="json")
     (tmp_path / "request.json").write_text(json.dumps(request))
