@@ -77,7 +77,9 @@ make_venv() {
 # ---------------------------------------------------------------- packages and checkout
 
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
-configured() { pip config list | grep -qE '[.](index-url|no-index|proxy|trusted-host|client-cert)='; } # where pip gets packages
+configured() { # whether pip is told where to get packages; no grep -q: pip would fail with a broken pipe
+  [ -n "$(pip config list | sed -nE '/[.](index-url|no-index|proxy|trusted-host|client-cert)=/p')" ]
+}
 names() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' | tr 'A-Z_.' 'a-z\-\-' | sort -u; }
 
 # The lock file is complete, so nothing is resolved. Only wheels are allowed, so nothing is built.

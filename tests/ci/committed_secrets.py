@@ -7,7 +7,9 @@ The list holds what looks like a secret and is none (keys and hashes made up for
 stands behind "password =" passes: it is made up, by the dozen. Keys and tokens of known kinds pass nowhere.
 """
 
+import functools
 import json
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -62,12 +64,17 @@ def names() -> list[str]:
     return sorted(name for name in set(listed) - {""} if name not in SKIPPED and (tree.TOP / name).is_file())
 
 
+@functools.cache
+def _find_patterns() -> dict[str, list[re.Pattern[str]]]:
+    """Return the patterns of each detector of tokens."""
+    detectors: Iterable[Any] = get_mapping_from_secret_type_to_class().values()
+    return {detector.__name__: detector.denylist for detector in detectors if detector.__name__ in _PLUGINS}
+
+
 def _find_plugins(path: Path) -> tuple[str, ...]:
     """Return the detectors of tokens that have something to find in a file: most have nothing, and are slow."""
     text = path.read_text(encoding="utf-8", errors="ignore")
-    detectors: Iterable[Any] = get_mapping_from_secret_type_to_class().values()
-    patterns = {detector.__name__: detector.denylist for detector in detectors if detector.__name__ in _PLUGINS}
-    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in patterns[name]))
+    return tuple(name for name in _PLUGINS if any(pattern.search(text) for pattern in _find_patterns()[name]))
 
 
 def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, int]]:
@@ -76,11 +83,11 @@ def findings(files: Iterable[str], top: Path = tree.TOP) -> dict[str, dict[str, 
     for name in files:
         groups[name.startswith("tests/"), _find_plugins(top / name)].append(name)
     found: dict[str, dict[str, int]] = {}
-    for (is_test, tokens), names in groups.items():
+    for (is_test, tokens), group in groups.items():
         plugins = [*({"name": name} for name in tokens), *_GUESSES, *(() if is_test else (_WORDS,))]
         with transient_settings({"plugins_used": plugins, "filters_used": [{"path": path} for path in _FILTERS]}):
             collection = SecretsCollection(root=str(top))
-            for name in names:
+            for name in group:
                 collection.scan_file(name)
             for name, secret in collection:
                 found.setdefault(name, {})[f"{secret.type}: {secret.secret_hash}"] = secret.line_number

@@ -107,22 +107,23 @@ def check_clock(skew_seconds: float, error_seconds: float = 0.0) -> Finding:
         error_seconds: so far the skew may be wrong in either direction. Only what is certain warns or blocks.
     """
     apart = abs(skew_seconds)
-    if apart - error_seconds <= _SKEW_WARN_SECONDS:
-        if apart + error_seconds > _SKEW_BLOCK_SECONDS:
-            slow = format_duration(2 * error_seconds)
-            return build_warning(
-                "clock",
-                f"the clock can't be compared with the controller's: the machine took {slow} to answer",
-                "Find out why the machine or the connection is slow, and assess again.",
-            )
-        to = f" to {format_duration(apart + error_seconds)}, as exactly as a slow answer tells"
-        return build_good_finding(
-            "clock", f"the clock agrees with the controller's{to if apart > _SKEW_WARN_SECONDS else ''}"
+    least, most = apart - error_seconds, apart + error_seconds
+    if least <= _SKEW_WARN_SECONDS and most > _SKEW_BLOCK_SECONDS:
+        slow = format_duration(2 * error_seconds)
+        return build_warning(
+            "clock",
+            f"the clock can't be compared with the controller's: the machine took {slow} to answer",
+            "Find out why the machine or the connection is slow, and assess again.",
         )
+    if apart <= _SKEW_WARN_SECONDS:
+        return build_good_finding("clock", "the clock agrees with the controller's")
+    if least <= _SKEW_WARN_SECONDS:
+        exactness = f"to {format_duration(most)}, as exactly as a slow answer tells"
+        return build_good_finding("clock", f"the clock agrees with the controller's {exactness}")
     way = "ahead of" if skew_seconds > 0 else "behind"
     message = f"the clock is {format_duration(apart)} {way} the controller's"
     remedy = "Let the machine's clock be set from a time server, and see that the controller's is."
-    if apart - error_seconds > _SKEW_BLOCK_SECONDS:
+    if least > _SKEW_BLOCK_SECONDS:
         return build_blocker(
             "clock", f"{message}: too far for certificates and signatures to be checked reliably", remedy
         )

@@ -166,11 +166,15 @@ class WindowsMachine:
                 boot_state(self.folder, self._scenario, clean=True)
                 self.start()
 
-    def power_cut(self, *, and_on: bool = True) -> None:
-        """Cut its power, and switch it on again."""
+    def _switch(self) -> PowerShellProcess | None:
+        """Let no reboot begin any more. Return the process that is the power now."""
         with self._changed:
             self._switched += 1
-            process = self._process
+            return self._process
+
+    def power_cut(self, *, and_on: bool = True) -> None:
+        """Cut its power, and switch it on again."""
+        process = self._switch()
         if process is not None:
             process.kill()
         if and_on:
@@ -193,9 +197,7 @@ class WindowsMachine:
 
     def close(self) -> None:
         """Switch it off for good."""
-        with self._changed:
-            self._switched += 1
-            process = self._process
+        process = self._switch()
         if process is not None:
             process.switch_off()
 

@@ -92,6 +92,20 @@ class Call:
         return self.exit_code
 
 
+@dataclass(frozen=True)
+class _Kind:
+    """What a process has for all its life."""
+
+    program: str
+    assembly: Path
+    path: str
+    coverage: str | None
+
+    @classmethod
+    def find(cls) -> "_Kind":
+        return cls(str(find_powershell()), compile_stand_ins(), os.environ["PATH"], os.environ.get(COVERAGE))
+
+
 class Engine:
     """A process of PowerShell: the power of one machine, and of another one when that is switched off for good.
 
@@ -101,8 +115,8 @@ class Engine:
     _spare: ClassVar[list["Engine"]] = []
     _sparing: ClassVar = threading.Lock()
 
-    def __init__(self) -> None:
-        self._key = self._find_key()
+    def __init__(self, kind: _Kind) -> None:
+        self._kind = kind
         self._owner: PowerShellProcess | None = None
         self._lock = threading.Lock()
         self._event = threading.Condition()
@@ -114,24 +128,20 @@ class Engine:
     @classmethod
     def take(cls, owner: "PowerShellProcess", folder: Path, environment: Mapping[str, str]) -> "Engine":
         """Return a process that begins to serve a machine: it says "ready" when it does."""
+        kind = _Kind.find()
         with cls._sparing:
             engine = cls._spare.pop() if cls._spare else None
-        if engine is not None and engine._key == cls._find_key() and engine.process.poll() is None:
+        if engine is not None and engine._kind == kind and engine.process.poll() is None:
             engine._owner = owner
             engine.send({"folder": str(folder), "environment": dict(environment)})
         else:
             if engine is not None:
                 engine.kill()
-            engine = cls()
+            engine = cls(kind)
             engine._owner = owner
             engine._start(folder, environment)
         engine._machines += 1
         return engine
-
-    @staticmethod
-    def _find_key() -> tuple[str | None, ...]:
-        """Return what a process has for all its life."""
-        return find_powershell(), str(compile_stand_ins()), os.environ["PATH"], os.environ.get(COVERAGE)
 
     def _start(self, folder: Path, environment: Mapping[str, str]) -> None:
         request_read, request_write = os.pipe()
@@ -139,9 +149,9 @@ class Engine:
         try:
             self.process = subprocess.Popen(
                 [
-                    *(str(find_powershell()), "-NoProfile", "-NonInteractive"),
+                    *(self._kind.program, "-NoProfile", "-NonInteractive"),
                     *("-File", str(SOURCES / "host.ps1")),
-                    *("-Folder", str(folder), "-Assembly", str(compile_stand_ins())),
+                    *("-Folder", str(folder), "-Assembly", str(self._kind.assembly)),
                     *("-Requests", str(request_read), "-Answers", str(answer_write)),
                 ],
                 pass_fds=(request_read, answer_write),
@@ -159,7 +169,7 @@ class Engine:
         self._reader.start()
 
     def send(self, message: Mapping[str, object]) -> None:
-        """Send a message; if the process has ended, its owner hears of that."""
+        """Send a message. An ended process gets none: its owner is told of the end."""
         data = json.dumps(message).encode() + b"\n"
         with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
             while data:

@@ -67,7 +67,7 @@ namespace FleetPatch.StandIns
             Answer(new JsonObject { ["event"] = isQuiet ? "quiet" : "busy" });
         }
 
-        static void Reboot(string folder, JsonObject environment)
+        static void Adopt(string folder, JsonObject environment)
         {
             foreach (var entry in environment) variables[entry.Key] = (string)entry.Value;
             ResetEnvironment(0);
@@ -93,7 +93,7 @@ namespace FleetPatch.StandIns
             if (message.ContainsKey("retire")) { Retire(); return; }
             if (message.ContainsKey("folder"))
             {
-                Reboot((string)message["folder"], message["environment"].AsObject());
+                Adopt((string)message["folder"], message["environment"].AsObject());
                 return;
             }
             var id = (string)message["id"];

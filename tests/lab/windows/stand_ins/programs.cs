@@ -97,8 +97,8 @@ namespace FleetPatch.StandIns
         public static System.Threading.Timer Run(Action action, double milliseconds)
         {
             using (System.Threading.ExecutionContext.SuppressFlow())
-                return new System.Threading.Timer(_ => Host.Work(action)(), null, (long)Math.Min(int.MaxValue, milliseconds)
-                    + 1, System.Threading.Timeout.Infinite);
+                return new System.Threading.Timer(_ => Host.Work(action)(), null,
+                    (long)Math.Min(int.MaxValue, milliseconds) + 1, System.Threading.Timeout.Infinite);
         }
     }
 
