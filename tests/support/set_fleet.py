@@ -71,10 +71,10 @@ class SetFleet(SimFleet):
             super().ports(), inventory=Inventory(tuple(self.described), sets=self.sets), set_slots=self.slots
         )
 
-    def add_members(self, *names: str, **described: Any) -> None:
+    def add_members(self, *names: str, asks_reboot: bool = True, **described: Any) -> None:
         """Add machines with an update each, whose hooks and checks this fleet answers."""
         for name in names:
-            machine = self.add(name, [FakePackage("a", seconds=20, asks_reboot=True)], **described)
+            machine = self.add(name, [FakePackage("a", seconds=20, asks_reboot=asks_reboot)], **described)
             machine.answer("hook", self._hook)
             machine.answer("probe", lambda script, name=name: self._probe(name, script))  # type: ignore[misc]
 
