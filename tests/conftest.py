@@ -58,6 +58,11 @@ def _find_seconds(path: str) -> float:
     return sum(_find_costs(path)[:2])
 
 
+def find_test_seconds(path: str) -> float:
+    """Return how long one test of a file takes, about, on a machine that has nothing else to do."""
+    return _find_seconds(path) / max(1.0, _find_costs(path)[2])
+
+
 def _share_servers(paths: Iterable[str]) -> dict[str, str]:
     """Return which server each file of flows uses: the longest first, to the server that has least to do."""
     loads = {f"prefect {number}": 0.0 for number in range(SERVERS)}

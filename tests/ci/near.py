@@ -6,9 +6,10 @@ The change is what differs from REV, and new files. Without --since it is what i
 the last commit. A test file's distance is the number of steps from a changed file to it; a step leads from a file to
 one that refers to it (references.py). Nearer files come first, and of those with one distance the cheaper ones. They
 are taken while the estimate stays within the seconds, and the program says what it left out. costs.json has the costs;
-a file without a row there counts as one second.
+a file without a row there counts as one second. On a machine that is slower than the one of costs.json, no test begins
+that would end after these seconds, and pytest says which did not begin (latest_start.py).
 
-The exit code is pytest's. It is 5 if no test is near, as pytest's if there are no tests.
+The exit code is pytest's: 5 also if no test is near, and 6 if none failed and some did not begin.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -232,10 +234,18 @@ def build_lines(choice: Choice, seconds: float, complete: bool) -> list[str]:
     return lines
 
 
-def run_tests(files: Sequence[str], jobs: int, words: Sequence[str]) -> NoReturn:
-    """Run pytest in place of this process: its exit code counts, and an interrupt is its alone."""
+def run_tests(files: Sequence[str], jobs: int, end: float, words: Sequence[str]) -> NoReturn:
+    """Run pytest in place of this process: its exit code counts, and an interrupt is its alone.
+
+    Args:
+        files: with tests.
+        jobs: processes of pytest.
+        end: seconds since 1970; no test begins that would end later.
+        words: more for pytest.
+    """
     os.chdir(TOP)
-    command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--no-loadscope-reorder", *files, *words]
+    command = [sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--no-loadscope-reorder"]
+    command += ["-p", "tests.ci.latest_start", f"--end={end:.0f}", *files, *words]
     os.execv(sys.executable, command)
 
 
@@ -256,6 +266,7 @@ def _parse(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
 
 def main(arguments: Sequence[str]) -> int:
     """Say what is near, and run it."""
+    began = time.time()
     asked, words = _parse(arguments)
     since, changed = find_change(asked.since)
     print(f"near: this checkout compared with {since}: {len(changed)} files changed", *changed, sep="\n  ")
@@ -272,7 +283,7 @@ def main(arguments: Sequence[str]) -> int:
     choice = choose_tests(nearest, costs, asked.seconds, machine.estimate_seconds)
     print(*build_lines(choice, asked.seconds, asked.list), sep="\n", flush=True)
     if not asked.list:
-        run_tests([test.file for test in choice.taken], asked.jobs, words)
+        run_tests([test.file for test in choice.taken], asked.jobs, began + asked.seconds, words)
     return 0
 
 

@@ -142,9 +142,10 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Change:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, list[str]]]:
+def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, float, list[str]]]:
     """What pytest is asked for."""
-    runs: list[tuple[list[str], int, list[str]]] = []
+    runs: list[tuple[list[str], int, float, list[str]]] = []
+    monkeypatch.setattr(near.time, "time", lambda: 1000.0)
     monkeypatch.setattr(near, "run_tests", lambda *words: runs.append(words))
     return runs
 
@@ -152,7 +153,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, list[str
 def test_near_tests_run_with_the_words_for_pytest(change, runs, capsys):
     change("tests/ci/near.py", ".editorconfig")
     assert near.main(["--since", "v1", "-x", "-k", "not slow"]) == 0
-    assert runs == [(["tests/unit/test_near.py"], 7, ["-x", "-k", "not slow"])]
+    assert runs == [(["tests/unit/test_near.py"], 7, 1150.0, ["-x", "-k", "not slow"])]
     assert capsys.readouterr().out.splitlines()[:4] == [
         "near: this checkout compared with v1: 2 files changed",
         "  tests/ci/near.py",
