@@ -46,8 +46,11 @@ OWN_SERVER = tuple(f"tests/flows/test_{name}.py" for name in ("buttons", "cancel
 """Files of flows that use no Prefect server of others."""
 LAST_WAIT = 0.85
 """The share of the run in which the last group that mostly waits begins."""
-SERVERS = 2
-"""How many Prefect servers the other files of flows share. Each costs a start, and its tests run one by one."""
+SHARED: Mapping[str, tuple[int, Sequence[str]]] = {
+    "prefect": (2, ("flows/test_*.py",)),
+    "powershell": (2, ("contract/windows/test_*.py", "contract/winrm/test_*.py", "contract/test_claims.py")),
+}
+"""What is dear to start, how many there are of it, and the files of which each uses one, test after test."""
 
 
 def _find_costs(path: str) -> Sequence[float]:
@@ -63,34 +66,41 @@ def find_test_seconds(path: str) -> float:
     return _find_seconds(path) / max(1.0, _find_costs(path)[2])
 
 
-def _share_servers(paths: Iterable[str]) -> dict[str, str]:
-    """Return which server each file of flows uses: the longest first, to the server that has least to do."""
-    loads = {f"prefect {number}": 0.0 for number in range(SERVERS)}
-    servers = {}
+def _share(name: str, number: int, paths: Iterable[str]) -> dict[str, str]:
+    """Return which of several shared things each file uses: the longest first, that one which has least to do."""
+    loads = {f"{name} {index}": 0.0 for index in range(number)}
+    users = {}
     for path in sorted(paths, key=lambda path: (-_find_seconds(path), path)):
-        server = min(loads, key=lambda name: loads[name])
-        loads[server] += _find_seconds(path)
-        servers[path] = server
-    return servers
+        shared = min(loads, key=lambda key: loads[key])
+        loads[shared] += _find_seconds(path)
+        users[path] = shared
+    return users
 
 
-_SERVERS = _share_servers(
-    path
-    for file in (Path(__file__).parent / "flows").glob("test_*.py")
-    if (path := f"tests/flows/{file.name}") not in OWN_SERVER
-)
+def _find_users(patterns: Sequence[str]) -> Iterator[str]:
+    folder = Path(__file__).parent
+    for pattern in patterns:
+        paths = (f"tests/{file.relative_to(folder).as_posix()}" for file in folder.glob(pattern))
+        yield from (path for path in paths if path not in OWN_SERVER)
+
+
+_SHARED = {
+    path: shared
+    for name, (number, patterns) in SHARED.items()
+    for path, shared in _share(name, number, _find_users(patterns)).items()
+}
 
 
 def _find_scope(nodeid: str) -> str:
     """Return the group of a test: a group is run by one process."""
     path = nodeid.partition("::")[0]
-    return _SERVERS.get(path) or (nodeid if path in SPREAD else path)
+    return _SHARED.get(path) or (nodeid if path in SPREAD else path)
 
 
 def _find_scope_costs(scope: str) -> tuple[float, float]:
     """Return how many seconds a group computes and waits, about."""
-    if scope in _SERVERS.values():
-        rows = [_find_costs(path) for path, server in _SERVERS.items() if server == scope]
+    if scope in _SHARED.values():
+        rows = [_find_costs(path) for path, shared in _SHARED.items() if shared == scope]
         return sum(row[0] for row in rows), sum(row[1] for row in rows)
     path, _, test = scope.partition("::")
     processor, waiting, tests = _find_costs(path)

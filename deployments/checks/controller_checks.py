@@ -7,6 +7,7 @@ import ast
 import os
 import shlex
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -99,6 +100,8 @@ def _find_hook_problem(hook: Hook) -> str:
 
 def _find_function_problem(module: str, function: str) -> str:
     """Return why a function can't be called, or "". The check reads the source and imports nothing."""
+    if module in sys.builtin_module_names:
+        return ""  # part of Python itself, without a source: which modules these are differs between Pythons
     folders: Sequence[str] | None = None
     spec = None
     for number in range(1, len(module.split(".")) + 1):

@@ -8,9 +8,10 @@ python -m tests.ci.costs build/costs --save     # writes costs.json too: the tes
 import argparse
 import json
 import os
+import statistics
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ QUIET_SHARE = 0.7
 SAVED = Path(__file__).with_name("costs.json")
 DEAR_SECONDS = 1.0
 """Files of tests below this are not saved."""
+COMPARED_SECONDS = 3.0
+"""Files that cost less say little about a machine."""
+COMPARED_FILES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,16 +138,53 @@ def build_summary(measured: Measurements) -> str:
     )
 
 
-def save(costs: Iterable[TestCost], path: Path = SAVED) -> None:
-    """Write the seconds of processor time and of waiting, and the number of tests, of each file that is dear."""
-    files: dict[str, list[TestCost]] = defaultdict(list)
+@dataclass(slots=True)
+class FileCost:
+    """What all tests of a file cost: seconds of processor time and of waiting, and how many tests it has."""
+
+    processor: float = 0.0
+    waiting: float = 0.0
+    tests: int = 0
+
+
+def sum_files(costs: Iterable[TestCost]) -> dict[str, FileCost]:
+    """Return what each file costs."""
+    files: dict[str, FileCost] = defaultdict(FileCost)
     for cost in costs:
-        files[cost.test.partition("::")[0]].append(cost)
-    rows = []
-    for file, members in sorted(files.items()):
-        processor, waiting = (sum(getattr(cost, field) for cost in members) for field in ("processor", "waiting"))
-        if processor + waiting >= DEAR_SECONDS:
-            rows.append(f"{json.dumps(file)}: [{processor:.0f}, {waiting:.0f}, {len(members)}]")
+        file = files[cost.test.partition("::")[0]]
+        file.processor += cost.processor
+        file.waiting += cost.waiting
+        file.tests += 1
+    return files
+
+
+def read_saved(path: Path = SAVED) -> dict[str, FileCost]:
+    """Return what was saved; nothing without a file."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return {file: FileCost(*row) for file, row in rows.items()}
+
+
+def compare_machines(files: Mapping[str, FileCost], saved: Mapping[str, FileCost]) -> float | None:
+    """Return how much more processor time the same tests take here than where the saved costs were measured.
+
+    It is the median over files with as many tests as then, so a few files that became dearer do not count as a slower
+    machine. None if too few can be compared.
+    """
+    ratios = [
+        cost.processor / saved[file].processor
+        for file, cost in files.items()
+        if file in saved and saved[file].tests == cost.tests and saved[file].processor >= COMPARED_SECONDS
+    ]
+    return statistics.median(ratios) if len(ratios) >= COMPARED_FILES else None
+
+
+def save(files: Mapping[str, FileCost], slowness: float, path: Path = SAVED) -> None:
+    """Write the costs of each file that is dear, in seconds of the machine of the first costs."""
+    rows = [
+        f"{json.dumps(file)}: [{cost.processor / slowness:.0f}, {cost.waiting:.0f}, {cost.tests}]"
+        for file, cost in sorted(files.items())
+        if cost.processor / slowness + cost.waiting >= DEAR_SECONDS
+    ]
     path.write_text("{\n " + ",\n ".join(rows) + "\n}\n", encoding="utf-8")
 
 
@@ -156,9 +197,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--most", type=int, default=40, metavar="N", help="rows of a table (default: 40)")
     asked = parser.parse_args(arguments)
     measured = Measurements.read(asked.folder)
-    if asked.save:
-        save(measured.tests)
+    files = sum_files(measured.tests)
+    slowness = compare_machines(files, read_saved())
     print(build_summary(measured))
+    if slowness is not None:
+        print(f"the same tests took {slowness:.2f} times the processor time that {SAVED.name} has for them")
+    if asked.save:
+        save(files, slowness or 1.0)
     tests = ("tests", build_table(measured.tests, str, 10 if asked.brief else asked.most))
     tables = (
         [tests]

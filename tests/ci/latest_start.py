@@ -1,4 +1,4 @@
-"""A pytest plugin: no test begins that would end after a moment. The tests that did not begin are counted by their files.
+"""A pytest plugin: no test begins that would end after a moment. What did not begin is counted by its file.
 
 python -m pytest -p tests.ci.latest_start --end=1764100000 …    # seconds since 1970
 

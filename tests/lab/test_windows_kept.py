@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled
 
 from flows.approval.decisions import approve_run, find_waiting_runs
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RunNotFound
 from tasks.model import Outcome, RunInfo
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -91,8 +91,9 @@ def _download_gave_way(plan: Planned, download: str, run: str) -> None:
     """Whichever of the two was first on the machine, the download's report says what became of it."""
 
     def ended() -> Outcome | None:
-        with open_records(plan.records_url) as records:
+        with open_records(plan.records_url) as records, suppress(RunNotFound):  # a run claims its window before its row
             return next(iter(History(records).read_report(download).outcomes), None)
+        return None
 
     outcome = plan.until(ended, "the outcome of the download")
     assert outcome.state is not OperationState.FAILED, outcome.reason

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from tests.ci import costs
-from tests.ci.costs import Measurements, build_pool_table, build_summary, build_table, find_folder
+from tests.ci.costs import (
+    FileCost,
+    Measurements,
+    build_pool_table,
+    build_summary,
+    build_table,
+    compare_machines,
+    find_folder,
+)
 from tests.ci.meter import Meter, PoolProcess, TestCost
 
 TESTS = [
@@ -43,8 +51,21 @@ def test_the_summary_says_whether_all_processes_were_counted(*, grouped: bool) -
 
 def test_what_is_saved_is_one_line_for_each_dear_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(costs, "DEAR_SECONDS", 5.0)
-    costs.save(TESTS, tmp_path / "costs.json")
-    assert json.loads((tmp_path / "costs.json").read_text()) == {"tests/lab/test_b.py": [1, 7, 1]}
+    costs.save(costs.sum_files(TESTS), 0.25, tmp_path / "costs.json")
+    assert json.loads((tmp_path / "costs.json").read_text()) == {
+        "tests/lab/test_b.py": [4, 7, 1], "tests/unit/test_a.py": [14, 1, 2],
+    }  # fmt: skip
+
+
+def test_a_slow_machine_is_told_from_tests_that_became_dearer() -> None:
+    saved = {f"tests/test_{number}.py": FileCost(10.0, 0.0, 4) for number in range(11)}
+    measured = {file: FileCost(20.0, 5.0, 4) for file in saved}
+    measured["tests/test_0.py"] = FileCost(900.0, 0.0, 4)
+    assert compare_machines(measured, saved) == 2.0
+    for number in range(2):
+        measured[f"tests/test_{number}.py"] = FileCost(20.0, 5.0, 5)  # has another test now: says nothing
+    assert compare_machines(measured, saved) is None
+    assert compare_machines(measured, {}) is None
 
 
 def test_a_folder_without_measurements_says_how_to_make_some(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -145,7 +146,7 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Change:
 def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, float, list[str]]]:
     """What pytest is asked for."""
     runs: list[tuple[list[str], int, float, list[str]]] = []
-    monkeypatch.setattr(near.time, "time", lambda: 1000.0)
+    monkeypatch.setattr(time, "time", lambda: 1000.0)
     monkeypatch.setattr(near, "run_tests", lambda *words: runs.append(words))
     return runs
 
@@ -153,7 +154,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], int, float, l
 def test_near_tests_run_with_the_words_for_pytest(change, runs, capsys):
     change("tests/ci/near.py", ".editorconfig")
     assert near.main(["--since", "v1", "-x", "-k", "not slow"]) == 0
-    assert runs == [(["tests/unit/test_near.py"], 7, 1150.0, ["-x", "-k", "not slow"])]
+    assert runs == [(["tests/unit/test_near.py"], 5, 1150.0, ["-x", "-k", "not slow"])]
     assert capsys.readouterr().out.splitlines()[:4] == [
         "near: this checkout compared with v1: 2 files changed",
         "  tests/ci/near.py",

@@ -56,6 +56,7 @@ def hook(kind: str, target: str) -> str:
         ("python", "ours.hooks:perhaps", ""),
         ("python", "ours.hooks:no", "no function no in the module ours.hooks"),
         ("python", "math:sqrt", ""),
+        ("python", "sys:exit", ""),
         ("controller-command", "no-such-program --x", "no executable program no-such-program"),
         ("controller-command", "/etc/passwd", "no executable program /etc/passwd"),
         ("controller-command", "./tell.sh", "is a relative path"),
