@@ -39,11 +39,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
-    """Leave a test out if it would end too late."""
-    file = find_file(item)
-    if time.time() + conftest.find_test_seconds(file) <= item.config.getoption("--end"):
+    """Leave a test out if it would end too late, and all that come after it in this process.
+
+    pytest takes down what a test has set up only as far as the next one does not need it, which must then begin.
+    """
+    file, not_begun = find_file(item), item.config.stash[NOT_BEGUN]
+    if not not_begun and time.time() + conftest.find_test_seconds(file) <= item.config.getoption("--end"):
         return None
-    item.config.stash[NOT_BEGUN][file] += 1
+    not_begun[file] += 1
     return True
 
 
