@@ -77,7 +77,8 @@ make_venv() {
 # ---------------------------------------------------------------- packages and checkout
 
 pip() { "$VENV/bin/python" -m pip --disable-pip-version-check --no-input "$@"; }
-configured() { # whether pip is told where to get packages; no grep -q: pip would fail with a broken pipe
+# Returns whether pip has settings that say where packages come from. `grep -q` would end early, and pip would then fail.
+configured() {
   [ -n "$(pip config list | sed -nE '/[.](index-url|no-index|proxy|trusted-host|client-cert)=/p')" ]
 }
 names() { sed -nE 's/^([A-Za-z0-9._-]+)==.*/\1/p' | tr 'A-Z_.' 'a-z\-\-' | sort -u; }

@@ -138,30 +138,40 @@ def build_summary(measured: Measurements) -> str:
     )
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class FileCost:
-    """What all tests of a file cost: seconds of processor time and of waiting, and how many tests it has."""
+    """What all tests of a file need."""
 
-    processor: float = 0.0
+    processor: float = 1.0
+    """Seconds of processor time, of all processes."""
     waiting: float = 0.0
-    tests: int = 0
+    """Seconds in which nothing of them wanted a processor."""
+    tests: int = 1
+
+    @property
+    def wall(self) -> float:
+        """Seconds that they take one after the other, on a machine that has nothing else to do."""
+        return self.processor + self.waiting
 
 
 def sum_files(costs: Iterable[TestCost]) -> dict[str, FileCost]:
     """Return what each file costs."""
-    files: dict[str, FileCost] = defaultdict(FileCost)
+    files: dict[str, list[TestCost]] = defaultdict(list)
     for cost in costs:
-        file = files[cost.test.partition("::")[0]]
-        file.processor += cost.processor
-        file.waiting += cost.waiting
-        file.tests += 1
-    return files
+        files[cost.test.partition("::")[0]].append(cost)
+    return {
+        file: FileCost(sum(cost.processor for cost in tests), sum(cost.waiting for cost in tests), len(tests))
+        for file, tests in files.items()
+    }
 
 
-def read_saved(path: Path = SAVED) -> dict[str, FileCost]:
-    """Return what was saved; nothing without a file."""
+def read_costs(path: Path = SAVED) -> dict[str, FileCost]:
+    """Read the table of costs; it is empty without a file."""
     rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    return {file: FileCost(*row) for file, row in rows.items()}
+    return {
+        file: FileCost(float(processor), float(waiting), int(tests))
+        for file, (processor, waiting, tests) in rows.items()
+    }
 
 
 def compare_machines(files: Mapping[str, FileCost], saved: Mapping[str, FileCost]) -> float | None:
@@ -198,7 +208,7 @@ def main(arguments: Sequence[str]) -> int:
     asked = parser.parse_args(arguments)
     measured = Measurements.read(asked.folder)
     files = sum_files(measured.tests)
-    slowness = compare_machines(files, read_saved())
+    slowness = compare_machines(files, read_costs())
     print(build_summary(measured))
     if slowness is not None:
         print(f"the same tests took {slowness:.2f} times the processor time that {SAVED.name} has for them")

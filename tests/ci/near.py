@@ -13,7 +13,6 @@ The exit code is pytest's: 5 also if no test is near, and 6 if none failed and s
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,16 +20,15 @@ import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
 
 from tests import conftest
 from tests.ci import tree
+from tests.ci.costs import SAVED, FileCost, read_costs
 from tests.ci.references import REFERRING, References, is_test, read_imports
 from tests.ci.release_tests import is_release_test
 from tests.ci.tree import TOP
 
-COSTS = TOP / "tests/ci/costs.json"
 START_SECONDS = 12.0
 """Until the first test begins: pytest, its processes, and what they import."""
 SHOWN = 10
@@ -39,28 +37,12 @@ NO_TESTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """What all tests of a file need, measured by tests.ci.costs."""
-
-    processor: float = 1.0
-    """Seconds of processor time, of all processes."""
-    waiting: float = 0.0
-    """Seconds in which nothing of them wanted a processor."""
-    tests: int = 1
-
-    @property
-    def wall(self) -> float:
-        """Seconds that they take one after the other, on a machine that has nothing else to do."""
-        return self.processor + self.waiting
-
-
-@dataclass(frozen=True, slots=True)
 class NearTest:
     """A test file, and how far it is from the change."""
 
     file: str
     distance: int
-    cost: Cost
+    cost: FileCost
 
     def __str__(self) -> str:
         return f"{self.distance:4} {self.cost.wall:7.1f} s  {self.file}"
@@ -118,33 +100,26 @@ def measure_distances(changed: Iterable[str], find_referrers: Callable[[str], It
 
 
 def choose_tests(
-    distances: Mapping[str, int], costs: Mapping[str, Cost], seconds: float, estimate: Callable[[list[NearTest]], float]
+    distances: Mapping[str, int],
+    costs: Mapping[str, FileCost],
+    seconds: float,
+    estimate: Callable[[list[NearTest]], float],
 ) -> Choice:
     """Take the nearest test files whose estimate is within the seconds; the very nearest also if it alone is not.
 
     Args:
         distances: of test files.
-        costs: of test files; one without counts as ``Cost()``.
+        costs: of test files; one without counts as ``FileCost()``.
         seconds: for all of them.
         estimate: returns how many seconds tests take together.
     """
-    tests = [NearTest(file, distance, costs.get(file, Cost())) for file, distance in distances.items()]
+    tests = [NearTest(file, distance, costs.get(file, FileCost())) for file, distance in distances.items()]
     taken: list[NearTest] = []
     left_out: list[NearTest] = []
     for test in sorted(tests, key=lambda test: (test.distance, test.cost.wall, test.file)):
         fits = not taken or estimate([*taken, test]) <= seconds
         (taken if fits else left_out).append(test)
     return Choice(tuple(taken), tuple(left_out), estimate(taken))
-
-
-def read_costs(path: Path = COSTS) -> dict[str, Cost]:
-    """Read the table of costs; it is empty without a file."""
-    if not path.exists():
-        return {}
-    rows = json.loads(path.read_text(encoding="utf-8"))
-    return {
-        file: Cost(float(processor), float(waiting), int(tests)) for file, (processor, waiting, tests) in rows.items()
-    }
 
 
 def _ask_git(*words: str) -> list[str]:
@@ -278,7 +253,7 @@ def main(arguments: Sequence[str]) -> int:
         return NO_TESTS
     costs = read_costs()
     if not costs:
-        print(f"near: there is no {COSTS.name}: each file counts as {Cost().wall:.0f} s")
+        print(f"near: there is no {SAVED.name}: each file counts as {FileCost().wall:.0f} s")
     machine = Machine(os.cpu_count() or 1, max(1, asked.jobs))
     choice = choose_tests(nearest, costs, asked.seconds, machine.estimate_seconds)
     print(*build_lines(choice, asked.seconds, asked.list), sep="\n", flush=True)

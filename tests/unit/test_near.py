@@ -14,14 +14,15 @@ from hypothesis import strategies as st
 
 from tests import conftest
 from tests.ci import near, tree
-from tests.ci.near import START_SECONDS, Cost, Machine, NearTest, choose_tests, measure_distances
+from tests.ci.costs import FileCost, read_costs
+from tests.ci.near import START_SECONDS, Machine, NearTest, choose_tests, measure_distances
 from tests.ci.references import References
 from tests.conftest import SPREAD
 
 FLOWS = tuple(tree.name(path) for path in sorted((tree.TOP / "tests/flows").glob("test_*.py")))
 FILES = (*FLOWS[:6], SPREAD[0], *"abcdef")
 SECONDS = st.floats(0, 200)
-COSTS = st.dictionaries(st.sampled_from(FILES), st.builds(Cost, SECONDS, SECONDS, st.integers(0, 30)))
+COSTS = st.dictionaries(st.sampled_from(FILES), st.builds(FileCost, SECONDS, SECONDS, st.integers(0, 30)))
 DISTANCES = st.dictionaries(st.sampled_from(FILES), st.integers(0, 4), min_size=1)
 MACHINES = st.builds(Machine, st.integers(1, 8), st.integers(1, 8))
 NODES = st.integers(0, 9)
@@ -63,32 +64,32 @@ def test_the_nearest_and_cheapest_is_first(distances, costs, seconds, machine):
     assert [test.distance for test in taken] == sorted(test.distance for test in taken)
     nearest = [file for file in distances if distances[file] == min(distances.values())]
     assert taken[0].file in nearest
-    assert taken[0].cost.wall == min(costs.get(file, Cost()).wall for file in nearest)
+    assert taken[0].cost.wall == min(costs.get(file, FileCost()).wall for file in nearest)
 
 
 @given(distances=DISTANCES, costs=COSTS, machine=MACHINES)
 def test_one_more_file_never_takes_less_time(distances, costs, machine):
-    *others, last = [NearTest(file, distance, costs.get(file, Cost())) for file, distance in distances.items()]
+    *others, last = [NearTest(file, distance, costs.get(file, FileCost())) for file, distance in distances.items()]
     assert machine.estimate_seconds([*others, last]) >= machine.estimate_seconds(others) >= START_SECONDS
 
 
 @pytest.mark.parametrize(
     ("costs", "seconds"),
     [
-        ({"a": Cost(20), "b": Cost(20), "c": Cost(20)}, 30),  # the cores
-        ({"a": Cost(10), "b": Cost(0, 30)}, 30),  # the longest file
-        ({"a": Cost(0, 40), "b": Cost(0, 40), "c": Cost(0, 40)}, 60),  # two at a time
-        ({SPREAD[0]: Cost(1, 39, 2)}, 20),  # each test by itself
+        ({"a": FileCost(20), "b": FileCost(20), "c": FileCost(20)}, 30),  # the cores
+        ({"a": FileCost(10), "b": FileCost(0, 30)}, 30),  # the longest file
+        ({"a": FileCost(0, 40), "b": FileCost(0, 40), "c": FileCost(0, 40)}, 60),  # two at a time
+        ({SPREAD[0]: FileCost(1, 39, 2)}, 20),  # each test by itself
         ({}, 0),
     ],
 )
-def test_the_estimate_is_what_the_busiest_part_of_the_machine_needs(costs: Mapping[str, Cost], seconds: float):
+def test_the_estimate_is_what_the_busiest_part_of_the_machine_needs(costs: Mapping[str, FileCost], seconds: float):
     tests = [NearTest(file, 1, cost) for file, cost in costs.items()]
     assert Machine(cores=2, jobs=2).estimate_seconds(tests) == START_SECONDS + seconds
 
 
 def test_files_that_share_a_prefect_server_run_one_after_the_other():
-    tests = [NearTest(file, 1, Cost(0, 9)) for file in FLOWS]
+    tests = [NearTest(file, 1, FileCost(0, 9)) for file in FLOWS]
     busiest = Counter(conftest._find_scope(file) for file in FLOWS).most_common(1)[0][1]
     assert busiest > 1
     assert Machine(cores=2, jobs=99).estimate_seconds(tests) == START_SECONDS + 9 * busiest
@@ -96,22 +97,22 @@ def test_files_that_share_a_prefect_server_run_one_after_the_other():
 
 def test_a_file_without_a_row_counts_as_one_second():
     test = choose_tests({"a": 1}, {}, 99, Machine(1, 1).estimate_seconds).taken[0]
-    assert test.cost == Cost(processor=1, waiting=0)
+    assert test.cost == FileCost(processor=1, waiting=0)
 
 
 def test_the_table_of_costs_is_read(tmp_path: Path):
     table = tmp_path / "costs.json"
-    assert near.read_costs(table) == {}
+    assert read_costs(table) == {}
     table.write_text(json.dumps({"tests/unit/test_x.py": [1.5, 2, 3]}), encoding="utf-8")
-    assert near.read_costs(table) == {"tests/unit/test_x.py": Cost(1.5, 2.0, 3)}
+    assert read_costs(table) == {"tests/unit/test_x.py": FileCost(1.5, 2.0, 3)}
 
 
 def test_the_costs_of_this_checkout_are_readable():
-    assert all(cost.wall >= 0 for cost in near.read_costs().values())
+    assert all(cost.wall >= 0 for cost in read_costs().values())
 
 
 def test_what_is_left_out_is_named():
-    costs = {f"tests/test_{number}.py": Cost(number) for number in range(30)}
+    costs = {f"tests/test_{number}.py": FileCost(number) for number in range(30)}
     choice = choose_tests(dict.fromkeys(costs, 2), costs, START_SECONDS + 11, Machine(1, 9).estimate_seconds)
     lines = near.build_lines(choice, 23, complete=False)
     assert lines[:3] == [
@@ -123,7 +124,7 @@ def test_what_is_left_out_is_named():
 
 
 def test_one_file_that_takes_too_long_is_said_to():
-    choice = choose_tests({"a": 0}, {"a": Cost(300)}, 150, Machine(1, 1).estimate_seconds)
+    choice = choose_tests({"a": 0}, {"a": FileCost(300)}, 150, Machine(1, 1).estimate_seconds)
     assert "near: the nearest file alone takes longer" in near.build_lines(choice, 150, complete=True)
 
 

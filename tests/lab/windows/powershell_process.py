@@ -169,7 +169,7 @@ class Engine:
         self._reader.start()
 
     def send(self, message: Mapping[str, object]) -> None:
-        """Send a message. An ended process gets none: its owner is told of the end."""
+        """Send a message. If the process has ended, nothing is sent: `_read` tells the owner that it ended."""
         data = json.dumps(message).encode() + b"\n"
         with self._lock, contextlib.suppress(BrokenPipeError, ValueError):
             while data:
