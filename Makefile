@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-near coverage coverage-windows check kerberos faults soak fmt lab bench year docs lock clean
+.PHONY: help setup demo test test-fast test-near coverage coverage-windows check kerberos faults attacks soak fmt lab bench year docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -67,6 +67,10 @@ kerberos: setup  ## log in to a Windows host with Kerberos, with a real KDC (com
 
 faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… again; ARGS="--help" for more
 	@$(PY) -m tests.faults --seed "$(SEED)" --cases $(N) $(ARGS)
+
+attacks: setup  ## attack the doors from outside, as another user, origin, port or by SQL, and print each attack
+	@$(PACKAGES) lab postgresql browser
+	@$(PY) -m pytest -v -n $(CORES) $(ARGS) tests/attacks
 
 check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
 	@tests/ci/check.sh
