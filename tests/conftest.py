@@ -8,6 +8,7 @@ import functools
 import gc
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests.ci.release_tests import is_release_test
-from tests.support.environment import QUICK_PYTHON
+from tests.support.environment import KEYS_VARIABLE, QUICK_PYTHON
 
 settings.register_profile("default", max_examples=10, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
@@ -26,6 +27,12 @@ settings.register_profile("thorough", max_examples=1000, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 os.environ.setdefault("PYTHONPATH", QUICK_PYTHON)
+
+KEYS: tempfile.TemporaryDirectory[str] | None = None
+"""The keys of all programs that the tests start, in the process that made the folder. It removes it at its end."""
+if KEYS_VARIABLE not in os.environ:
+    KEYS = tempfile.TemporaryDirectory(prefix="fleetpatch-keys-")
+    os.environ[KEYS_VARIABLE] = KEYS.name
 
 COSTS: dict[str, list[float]] = json.loads((Path(__file__).parent / "ci/costs.json").read_text())
 """Of each file whose tests are dear: seconds of processor time and of waiting, and how many tests it has.

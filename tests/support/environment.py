@@ -11,6 +11,14 @@ PYTHONPATH: Final = os.pathsep.join((str(TOP), QUICK_PYTHON))
 """Where the Python processes of the tests find this checkout."""
 
 
+KEYS_VARIABLE: Final = "FLEETPATCH_KEYS"
+"""Names the folder of keys. A test and the programs that it starts have the same keys, and never the user's."""
+
+
 def without_ours() -> dict[str, str]:
-    """Return this process's environment without the settings of Prefect and of fleetpatch."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("PREFECT", "FLEETPATCH"))}
+    """Return this process's environment without the settings of Prefect and fleetpatch; the folder of keys stays."""
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if key == KEYS_VARIABLE or not key.startswith(("PREFECT", "FLEETPATCH"))
+    }
