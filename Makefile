@@ -26,7 +26,7 @@ help:  ## say what there is to make
 	  sed -E '/^.{101,}/s/^(.{1,100}),.*/\1/'
 	@echo 'What follows "(" or ";" is in the Makefile. CONTRIBUTING.md says what to run when.'
 
-setup:  ## make .venv from requirements.lock (all other targets do so first)
+setup:  ## make .venv from requirements-dev.lock (all other targets do so first)
 	@deployments/bootstrap/venv.sh
 
 demo: setup  ## patch a small fleet of real machines, made here, with its pages; ARGS=--keep: until Ctrl-C (root, Debian)
@@ -107,7 +107,7 @@ docs: setup  ## check the documents and build them as a site, with the Python AP
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet --strict
 	@echo "docs: open build/site/index.html"
 
-lock: setup  ## write requirements.lock anew from pyproject.toml
+lock: setup  ## write the three locks anew from pyproject.toml
 	@tests/ci/lock.sh $(ARGS)
 
 clean:  ## remove what was made here: .venv, caches, reports

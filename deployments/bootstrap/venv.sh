@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Creates .venv with this checkout and exactly the packages of requirements.lock. The hash of every file is checked.
+# Creates .venv with this checkout and exactly the packages of requirements-dev.lock: what production has, and what tests
+# and documents need. The hash of every file is checked.
 # Needs python3 (3.11 or newer). If Python has no pip (a fresh Debian), it also needs apt: as root it installs the missing
 # packages; otherwise it unpacks pip from Debian's package beside the venv. Does nothing if everything is up to date.
 #
@@ -10,6 +11,7 @@ umask 022; export LC_ALL=C
 
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
 VENV=$PWD/.venv
+LOCK=requirements-dev.lock
 PYTHON=${PYTHON:-python3}
 SYSTEM_CERTIFICATES=/etc/ssl/certs/ca-certificates.crt
 
@@ -90,17 +92,17 @@ locked=(--no-deps --only-binary :all: --require-hashes)
 install_with_uv() {
   local words=''
   ! configured || return 1
-  pip install -qq "${locked[@]}" -r <(awk '/^[a-z]/ { mine = /^uv==/ } mine' requirements.lock) || return 1
-  words=$("$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" "${locked[@]}" -r requirements.lock 2>&1) && return
+  pip install -qq "${locked[@]}" -r <(awk '/^[a-z]/ { mine = /^uv==/ } mine' "$LOCK") || return 1
+  words=$("$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" "${locked[@]}" -r "$LOCK" 2>&1) && return
   say "uv can't install them, so pip does. uv said: $words"; return 1
 }
 
 install_lock() {
-  say "installing what requirements.lock names (a minute or two)"
-  install_with_uv || pip install -qq --no-compile "${locked[@]}" -r requirements.lock
-  local strays; mapfile -t strays < <(comm -13 <(names < requirements.lock) <(pip freeze --exclude-editable | names))
+  say "installing what $LOCK names (a minute or two)"
+  install_with_uv || pip install -qq --no-compile "${locked[@]}" -r "$LOCK"
+  local strays; mapfile -t strays < <(comm -13 <(names < "$LOCK") <(pip freeze --exclude-editable | names))
   [ ${#strays[@]} = 0 ] || { say "removing what the lock doesn't name: ${strays[*]}"; pip uninstall --quiet -y "${strays[@]}"; }
-  stamp_of requirements.lock > "$VENV/lock.stamp"
+  stamp_of "$LOCK" > "$VENV/lock.stamp"
 }
 
 install_checkout() {
@@ -114,7 +116,7 @@ main() {
   local what
   if ! has_pip; then new_enough; make_venv; fi
   certificates
-  stamped lock requirements.lock || { install_lock; what="the lock's packages"; }
+  stamped lock "$LOCK" || { install_lock; what="the lock's packages"; }
   stamped checkout pyproject.toml || { install_checkout; what=${what:-this checkout}; }
   [ -z "${what:-}" ] || say "ready: .venv has $what"
 }

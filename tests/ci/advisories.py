@@ -1,4 +1,4 @@
-"""Asks an advisory database about every package in requirements.lock.
+"""Asks an advisory database about every package in requirements-dev.lock, which has those of production, too.
 
     python -m tests.ci.advisories
 
@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.ci import tree
 
-LOCK = "requirements.lock"
+LOCK = "requirements-dev.lock"
 FIRST = "pip==24.0"
 """Asked about alone, and first: it has advisories, so that an answer without any is no answer."""
 UNREACHABLE = 75

@@ -24,7 +24,13 @@ from detect_secrets.settings import transient_settings
 from tests.ci import tree
 
 KNOWN = Path(__file__).with_name("known_secrets.json")
-SKIPPED = ("requirements.lock", "tests/bench/requirements.txt", "tests/ci/known_secrets.json")  # hashes, line by line
+SKIPPED = (  # hashes, line by line
+    "requirements.lock",
+    "requirements-build.lock",
+    "requirements-dev.lock",
+    "tests/bench/requirements.txt",
+    "tests/ci/known_secrets.json",
+)
 _PLUGINS = (
     "ArtifactoryDetector",
     "AWSKeyDetector",

@@ -20,7 +20,7 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 def files() -> list[Path]:
     """Every file that people wrote (or a tool wrote for them to commit), text and binary."""
-    return [path for path in _walk(TOP) if path.suffix not in {".pyc", ".lock"} or path.name == "requirements.lock"]
+    return [path for path in _walk(TOP) if path.suffix not in {".pyc", ".lock"} or path.match("requirements*.lock")]
 
 
 def texts() -> list[Path]:

@@ -20,7 +20,8 @@ from tests.ci import tree
 ROOMS = ("inventory", "tasks", "flows", "deployments")
 LONGEST_FILE = 400
 DATA = ("tests/data/", "deployments/web/static/vendor/")  # as long, and as they end, as recorded or published
-GENERATED = ("requirements.lock", "tests/bench/requirements.txt")
+LOCKS = ("requirements.lock", "requirements-build.lock", "requirements-dev.lock")
+GENERATED = (*LOCKS, "tests/bench/requirements.txt")
 CODE = (".py", ".sh", ".ps1", ".psm1")
 
 
@@ -114,16 +115,21 @@ def test_the_console_script_leads_to_a_function() -> None:
 # ---------------------------------------------------------------- the lock
 
 
-def test_every_dependency_is_locked_with_hashes() -> None:
-    text = (tree.TOP / "requirements.lock").read_text()
+@pytest.mark.parametrize("lock", LOCKS)
+def test_everything_locked_has_hashes(lock: str) -> None:
+    entries = re.split(r"^(?=[A-Za-z0-9])", (tree.TOP / lock).read_text(), flags=re.MULTILINE)[1:]
+    assert len(entries) > 5
+    assert [entry.split("==")[0] for entry in entries if "--hash=sha256:" not in entry] == []
+
+
+def test_every_dependency_is_locked() -> None:
+    text = (tree.TOP / "requirements-dev.lock").read_text()
     locked = {name.lower() for name in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
-    entries = re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]
-    assert [e.split("==")[0] for e in entries if "--hash=sha256:" not in e] == []
     project, groups = _project()["project"], _project()["dependency-groups"]
     assert isinstance(project, dict)
     assert isinstance(groups, dict)
-    lines = [*project["dependencies"], *groups["dev"], *groups["docs"]]
-    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines}
+    lines = [*project["dependencies"], *groups["build"], *groups["dev"], *groups["docs"]]
+    asked = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines if isinstance(line, str)}
     assert asked - locked == set()
 
 

@@ -195,7 +195,9 @@ def test_server_and_workers_have_a_role_each_and_none_is_the_superuser() -> None
 def test_the_image_is_made_of_the_lock() -> None:
     dockerfile = (COMPOSE.parent / "Dockerfile").read_text()
     assert "--require-hashes" in dockerfile
-    assert "-r /build/requirements.lock" in dockerfile
+    assert re.findall(r"-r /build/(\S+\.lock)", dockerfile) == ["requirements-build.lock", "requirements.lock"]
+    kept = dockerfile.split("\nFROM ")[-1]  # what builds the wheel stays in the first stage
+    assert re.findall(r"^COPY --from=build (\S+)", kept, re.MULTILINE) == ["/opt/fleetpatch"]
     assert "\nUSER fleetpatch\n" in dockerfile
     copied = {
         word for line in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile, re.MULTILINE) for word in line.split()
