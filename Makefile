@@ -15,6 +15,9 @@ ARGS ?=
 SEED ?=
 SINCE ?=
 N ?= 2000
+KEY ?=
+SIGNERS ?=
+TO ?= dist
 COVERED ?= tests/unit tests/contract/cli
 ON_WINDOWS ?= tests/contract/windows tests/contract/winrm tests/lab/windows $(wildcard tests/contract/test_windows_*.py \
   tests/contract/test_powershell_*.py tests/contract/test_claims.py)
@@ -109,6 +112,16 @@ docs: setup  ## check the documents and build them as a site, with the Python AP
 
 lock: setup  ## write the three locks anew from pyproject.toml
 	@tests/ci/lock.sh $(ARGS)
+
+# For a bill of materials, sdist, wheel, provenance and signed checksums. docs/how-to/release.md.
+release: setup  ## build and sign the commit that is checked out; KEY=~/.ssh/release (an Ed25519 key of OpenSSH), TO=dist
+	@$(PY) -m tests.ci.release --key "$(KEY)" --to "$(TO)"
+
+verify-release:  ## verify a release; TO=dist, SIGNERS=file of allowed signers (ssh-keygen)
+	@tests/ci/verify_release.sh "$(TO)" "$(SIGNERS)"
+
+images:  ## say which images of containers are not pinned by digest; ARGS=--pin: pin them (needs skopeo and the network)
+	@deployments/compose/images.sh $(ARGS)
 
 clean:  ## remove what was made here: .venv, caches, reports
 	@rm -rf .venv .venv.lock build dist reports .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

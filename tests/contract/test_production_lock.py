@@ -3,7 +3,6 @@
 import ast
 import importlib.metadata
 import json
-import re
 import subprocess
 import sys
 import tomllib
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.ci import tree
+from tests.ci import lock_files, tree
 from tests.support.environment import without_ours
 
 ROOMS = ("inventory", "tasks", "flows", "deployments")
@@ -26,18 +24,12 @@ TOOLS = {"ansible-core", "bandit", "detect-secrets", "hatchling", "hypothesis", 
          "pytest", "ruff", "uv"}  # fmt: skip
 
 
-def _read_lock(name: str) -> dict[str, set[str]]:
-    """Return name → its entries: versions with markers and hashes, without comments."""
-    text = re.sub(r"^ *#.*\n", "", (tree.TOP / name).read_text(), flags=re.MULTILINE)
-    entries: dict[str, set[str]] = {}
-    for entry in re.split(r"^(?=[A-Za-z0-9])", text, flags=re.MULTILINE)[1:]:
-        entries.setdefault(canonicalize_name(entry.split("==")[0]), set()).add(entry)
+def _read_lock(name: str) -> dict[str, set[tuple[str, str, tuple[str, ...]]]]:
+    """Return name → (version, marker, hashes) of its entries."""
+    entries: dict[str, set[tuple[str, str, tuple[str, ...]]]] = {}
+    for package in lock_files.read_lock(tree.TOP / name):
+        entries.setdefault(package.name, set()).add((package.version, package.marker, package.sha256))
     return entries
-
-
-def _is_for_this_machine(entry: str) -> bool:
-    _, semicolon, marker = entry.partition(" \\\n")[0].partition(" ; ")
-    return not semicolon or Marker(marker).evaluate()
 
 
 def _load_project() -> dict[str, Any]:
@@ -62,29 +54,28 @@ def _find_closure(requirements: list[str]) -> set[str]:
 
 
 def test_production_has_what_the_projects_dependencies_need_and_nothing_else() -> None:
-    locked = {
-        name for name, entries in _read_lock("requirements.lock").items() if any(map(_is_for_this_machine, entries))
-    }
+    packages = lock_files.read_lock(tree.TOP / lock_files.PRODUCTION)
+    locked = {package.name for package in packages if package.is_for_this_machine()}
     assert locked == _find_closure(_load_project()["project"]["dependencies"])
-    assert TOOLS & set(_read_lock("requirements.lock")) == set()
-    assert set(_read_lock("requirements-dev.lock")) >= TOOLS
+    assert TOOLS & set(_read_lock(lock_files.PRODUCTION)) == set()
+    assert set(_read_lock(lock_files.DEVELOPMENT)) >= TOOLS
 
 
-@pytest.mark.parametrize("smaller", ["requirements.lock", "requirements-build.lock"])
+@pytest.mark.parametrize("smaller", [lock_files.PRODUCTION, lock_files.BUILD])
 def test_development_has_the_same_files_as_production(smaller: str) -> None:
     # Otherwise the tests would run with other versions than users have. `make lock` writes all of them.
-    development = _read_lock("requirements-dev.lock")
+    development = _read_lock(lock_files.DEVELOPMENT)
     assert {name: entries for name, entries in _read_lock(smaller).items() if development.get(name) != entries} == {}
 
 
 def test_what_builds_the_wheel_is_a_lock_of_its_own() -> None:
     built_with = _load_project()["build-system"]["requires"]
-    assert set(_read_lock("requirements-build.lock")) == _find_closure(built_with)
+    assert set(_read_lock(lock_files.BUILD)) == _find_closure(built_with)
 
 
 def test_redis_needs_nothing_that_production_has_not() -> None:
     # deployments/compose/redis.txt is installed on top of the lock without its dependencies.
-    assert "redis" in _read_lock("requirements.lock")
+    assert "redis" in _read_lock(lock_files.PRODUCTION)
 
 
 def _find_imports() -> Iterator[tuple[str, str]]:
@@ -100,7 +91,7 @@ def _find_imports() -> Iterator[tuple[str, str]]:
 
 def test_every_import_of_the_product_is_satisfied_by_production() -> None:
     owners = importlib.metadata.packages_distributions()
-    locked = set(_read_lock("requirements.lock"))
+    locked = set(_read_lock(lock_files.PRODUCTION))
     foreign = [(file, module) for file, module in _find_imports() if module not in OURS_OR_PYTHONS]
     assert len(foreign) > 500
     unsatisfied = {
@@ -117,7 +108,7 @@ def production(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("production") / "venv"
     python = folder / "bin/python"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
-    words = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(tree.TOP / "requirements.lock")]
+    words = ["--no-deps", "--only-binary", ":all:", "--require-hashes", "-r", str(tree.TOP / lock_files.PRODUCTION)]
     uv = [str(Path(sys.executable).with_name("uv")), "pip", "install", "--quiet", "--python", str(python), *words]
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", *words]  # reads pip's settings
     if subprocess.run(uv, capture_output=True, check=False).returncode != 0:

@@ -13,7 +13,7 @@ from tests.ci import tree
 WORKFLOWS = sorted((tree.TOP / ".github/workflows").glob("*.yml"))
 _STEP_KEYS = {"name", "uses", "with", "run", "shell", "if", "env", "id"}
 _OWN_PATH = re.compile(r"(?<![\w-])(?:~/fleetpatch/)?((?:\.ci|deployments|docs|tasks|tests)/[\w./-]+)")
-_PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}")
+_PINNED = re.compile(r"[\w-]+/[\w-]+@[0-9a-f]{40}  # v\d+\.\d+\.\d+")
 
 
 def load(path: Path) -> dict[Any, Any]:
@@ -60,10 +60,19 @@ def test_a_file_that_is_missing_is_found() -> None:
     ]
 
 
-def test_what_runs_on_windows_is_pinned_to_commits() -> None:
-    used = [step["uses"] for step in steps(load(tree.TOP / ".github/workflows/windows.yml")) if "uses" in step]
-    assert used
-    assert [name for name in used if not _PINNED.fullmatch(name)] == []
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_actions_are_pinned_to_commits_and_say_their_version(path: Path) -> None:
+    # A tag can be moved to other code, which would run with the workflow's token.
+    used = re.findall(r"^ +- uses: (.*)$", path.read_text(), re.MULTILINE)
+    assert len(used) == sum("uses" in step for step in steps(load(path)))
+    assert [line for line in used if not _PINNED.fullmatch(line)] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
+def test_a_checkout_leaves_no_token_for_what_runs_after_it(path: Path) -> None:
+    checkouts = [step for step in steps(load(path)) if str(step.get("uses", "")).startswith("actions/checkout@")]
+    assert len(checkouts) == len(load(path)["jobs"])
+    assert [step for step in checkouts if step.get("with", {}).get("persist-credentials") is not False] == []
 
 
 def test_windows_scripts_of_the_workflow_change_no_other_machine() -> None:
