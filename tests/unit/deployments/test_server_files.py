@@ -57,6 +57,23 @@ def test_a_unit_is_ended_and_guarded_as_it_should_be(path: Path) -> None:
     assert not [name for name in unit.environment if SENSITIVE.search(name)]
 
 
+@pytest.mark.parametrize("path", UNITS, ids=lambda path: path.name)
+def test_a_unit_can_not_use_up_its_machine(path: Path) -> None:
+    service = Unit(path).service
+    high, most = (int(service[name].removesuffix("%")) for name in ("MemoryHigh", "MemoryMax"))
+    assert 0 < high < most <= 60
+    assert int(service["LimitNOFILE"]) > 2 * 500  # a run works on so many machines at the same time
+    assert int(service["TasksMax"]) <= 8192
+    assert service["LimitCORE"] == "0"  # the memory of a process has passwords
+
+
+@pytest.mark.parametrize("path", WORKERS, ids=lambda path: path.name)
+def test_a_run_that_is_too_large_ends_no_other_run(path: Path) -> None:
+    # By default, systemd stops the whole unit when the kernel ends one of its processes.
+    assert Unit(path).service["OOMPolicy"] == "continue"
+    assert int(Unit(path).service["TasksMax"]) > 3 * 500
+
+
 @pytest.mark.parametrize("path", WORKERS, ids=lambda path: path.name)
 def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
     told = {name: value for name, value in Unit(path).environment.items() if name not in {"HOME", "PREFECT_HOME"}}
@@ -169,6 +186,9 @@ def test_every_container_may_do_little(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["init"] is True
     assert "/tmp" in service["tmpfs"]
+    assert 0 < service["pids_limit"] <= 8192
+    assert re.fullmatch(r"\$\{\w+:-[1-4]g\}", service["mem_limit"])
+    assert service["ulimits"] == {"nofile": 65536, "core": 0}
     assert not {"cap_add", "privileged"} & set(service)
     # ours is not root by its image; the others' images begin as root where nothing else is said
     assert service["image"] == "fleetpatch" or re.fullmatch(r"[1-9]\d*:[1-9]\d*", service["user"])

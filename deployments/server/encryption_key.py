@@ -1,0 +1,128 @@
+"""The key that encrypts the Secret blocks of Prefect's server: a private file, never in the database that it protects.
+
+Left alone, Prefect makes the key itself and writes it into a table of the same database (prefect/server/utilities/
+encryption.py). Who reads a backup or a replica then reads the secrets. PREFECT_SERVER_ENCRYPTION_KEY replaces that key.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from inventory.files.private_keys import ensure_key, find_key_path, read_key
+from inventory.name_lists import join_first_names
+from tasks.errors import CannotRun
+
+KEY_NAME: Final = "prefect-encryption"
+PREVIOUS_KEY_NAME: Final = "prefect-encryption-previous"
+"""The key before the last rotation. The next start encrypts anew what was encrypted with it."""
+KEY_VARIABLE: Final = "PREFECT_SERVER_ENCRYPTION_KEY"
+FORMER_KEY_VARIABLE: Final = "ORION_ENCRYPTION_KEY"
+"""Prefect still reads it."""
+_TLS: Final = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
+_TLS_FILES: Final = {"CA_FILE": "sslrootcert", "CERT_FILE": "sslcert", "KEY_FILE": "sslkey"}
+_FORM: Final = "A key is 32 random bytes in URL-safe base64: head -c 32 /dev/urandom | base64 | tr '+/' '-_'"
+
+
+def prepare_encryption(database_url: str, environ: Mapping[str, str]) -> str:
+    """Return the key for the server, and encrypt anew what another key had encrypted.
+
+    Another key is the previous one, or the one that Prefect had made in its database. The first call makes the key.
+    After it, the database has no key any more. Blocks that no key decrypts stay as they are, and standard error names
+    them.
+
+    Args:
+        database_url: Prefect's database, in the form of SQLAlchemy.
+        environ: the environment of the server; a key in it is used instead of the file.
+
+    Raises:
+        KeyFileError: a file of a key can't be read or made, or others than its owner can read it.
+        CannotRun: a key is not of the right form, or the database can't be read.
+    """
+    given = environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE)
+    name = KEY_VARIABLE if given else str(find_key_path(KEY_NAME))
+    key = given or ensure_key(KEY_NAME, Fernet.generate_key).decode()
+    keys = [_build_cipher(key, name)]
+    if previous := read_key(PREVIOUS_KEY_NAME):
+        keys.append(_build_cipher(previous.decode(), str(find_key_path(PREVIOUS_KEY_NAME))))
+    if lost := _encrypt_anew(database_url, environ, keys):
+        remedy = "restore the key from a backup as the previous key, or write these blocks anew"
+        sys.stderr.write(f"server: no key decrypts {len(lost)} blocks ({join_first_names(lost)}): {remedy}\n")
+    return key
+
+
+def _build_cipher(key: str, name: str) -> Fernet:
+    try:
+        return Fernet(key)
+    except ValueError as error:
+        raise CannotRun(f"{name} is no key of Prefect's encryption", hint=_FORM) from error
+
+
+def _encrypt_anew(database_url: str, environ: Mapping[str, str], keys: list[Fernet]) -> list[str]:
+    """Encrypt all blocks with the first key, and remove the database's own.
+
+    Returns:
+        the names of blocks that no key decrypts.
+    """
+    engine = _build_engine(database_url, environ)
+    try:
+        with engine.begin() as connection:
+            if not {"block_document", "configuration"} <= set(sa.inspect(connection).get_table_names()):
+                return []  # a new database
+            settings, blocks = (
+                sa.Table(name, sa.MetaData(), autoload_with=connection) for name in ("configuration", "block_document")
+            )
+            own = sa.select(settings.c.value).where(settings.c.key == "ENCRYPTION_KEY")
+            found = [Fernet(value["fernet_key"]) for value in connection.scalars(own)]
+            lost = _rotate(connection, blocks, [*keys, *found])
+            if not lost:
+                connection.execute(sa.delete(settings).where(settings.c.key == "ENCRYPTION_KEY"))
+            return lost
+    except sa.exc.SQLAlchemyError as error:
+        raise CannotRun(
+            f"Prefect's database can't be read, so its secrets can't be checked: {type(error).__name__}",
+            hint="Is the database running, and may this user write to it? `fleetpatch server --show` names it.",
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _rotate(connection: sa.Connection, blocks: sa.Table, keys: Iterable[Fernet]) -> list[str]:
+    first, *_ = keys = list(keys)
+    lost = []
+    for identity, name, data in connection.execute(sa.select(blocks.c.id, blocks.c.name, blocks.c.data)).all():
+        if not isinstance(data, str) or _decrypts(first, data):
+            continue
+        try:
+            token = MultiFernet(keys).rotate(data.encode()).decode()
+        except InvalidToken:
+            lost.append(str(name))
+            continue
+        connection.execute(sa.update(blocks).where(blocks.c.id == identity).values(data=token))
+    return sorted(lost)
+
+
+def _decrypts(key: Fernet, token: str) -> bool:
+    try:
+        key.decrypt(token.encode())
+    except InvalidToken:
+        return False
+    return True
+
+
+def _build_engine(database_url: str, environ: Mapping[str, str]) -> sa.Engine:
+    """Return an engine for the database of the server. Its drivers are not asynchronous."""
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite":
+        return sa.create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 30})
+    arguments: dict[str, Any] = {"connect_timeout": 30}
+    if mode := url.query.get("ssl"):
+        arguments["sslmode"] = mode
+    if environ.get(f"{_TLS}ENABLED", "").lower() in {"1", "true"}:
+        arguments["sslmode"] = "verify-full"
+        arguments |= {name: environ[_TLS + file] for file, name in _TLS_FILES.items() if environ.get(_TLS + file)}
+    return sa.create_engine(
+        url.set(drivername="postgresql+psycopg").difference_update_query(["ssl"]), connect_args=arguments
+    )
