@@ -6,6 +6,7 @@ encryption.py). Who reads a backup or a replica then reads the secrets. PREFECT_
 
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -66,7 +67,10 @@ def _encrypt_anew(database_url: str, environ: Mapping[str, str], keys: list[Fern
     Returns:
         the names of blocks that no key decrypts.
     """
-    engine = _build_engine(database_url, environ)
+    url = sa.make_url(database_url)
+    if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
+        return []  # the server makes it
+    engine = _build_engine(url, environ)
     try:
         with engine.begin() as connection:
             if not {"block_document", "configuration"} <= set(sa.inspect(connection).get_table_names()):
@@ -112,9 +116,8 @@ def _decrypts(key: Fernet, token: str) -> bool:
     return True
 
 
-def _build_engine(database_url: str, environ: Mapping[str, str]) -> sa.Engine:
+def _build_engine(url: sa.URL, environ: Mapping[str, str]) -> sa.Engine:
     """Return an engine for the database of the server. Its drivers are not asynchronous."""
-    url = sa.make_url(database_url)
     if url.get_backend_name() == "sqlite":
         return sa.create_engine(url.set(drivername="sqlite"), connect_args={"timeout": 30})
     arguments: dict[str, Any] = {"connect_timeout": 30}

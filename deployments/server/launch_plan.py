@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
-from deployments.server import settings
+from deployments.server import encryption_key, settings
 from deployments.server.connection_urls import (
     SQLITE_DRIVER,
     build_database_url,
@@ -25,6 +25,7 @@ from deployments.server.connection_urls import (
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.credentials import resolve_credential
 from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.private_keys import find_key_path
 from tasks.errors import CannotRun, RequestError
 
 HIDDEN_VALUE = "(hidden)"
@@ -107,7 +108,7 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     """
     builder = _EnvironmentBuilder(environ)
     home = _find_home(options, environ)
-    builder.set(settings.HOME_VARIABLE, str(home), "its database, key and logs are here")
+    builder.set(settings.HOME_VARIABLE, str(home), "its database and logs are here")
     builder.set_default(
         settings.UI_DIRECTORY_VARIABLE,
         str(home / "ui"),
@@ -118,6 +119,7 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
         _set_redis(options.redis, builder)
     ui, exposed = _set_urls(options, builder)
     _set_auth(options, builder, exposed=exposed)
+    _set_encryption_key(builder)
     for each in settings.PREFECT_SETTINGS:
         if each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
             builder.set_default(each.name, each.value, each.reason)
@@ -132,13 +134,16 @@ def exec_server(plan: LaunchPlan) -> NoReturn:
     """Replace this process with the server, so that signals and exit code are those of the server.
 
     Raises:
-        CannotRun: the home directory can't be created or written.
+        CannotRun: the home directory can't be created or written, or Prefect's database can't be read.
+        KeyFileError: the key of Prefect's secrets can't be read or made, or others than its owner can read it.
     """
     _create_home_directory(plan)
+    key = encryption_key.prepare_encryption(plan.environment[settings.DATABASE_URL_VARIABLE], plan.environment)
+    environment = {**plan.environment, encryption_key.KEY_VARIABLE: key}
     sys.stdout.flush()
     sys.stderr.flush()
-    os.umask(0o077)  # the database has reports and encrypted secrets, and the home directory has their key
-    os.execve(plan.command[0], plan.command, dict(plan.environment))  # noqa: S606 - no shell; our own interpreter
+    os.umask(0o077)  # the database has reports and encrypted secrets
+    os.execve(plan.command[0], plan.command, environment)  # noqa: S606 - no shell; our own interpreter
 
 
 def _create_home_directory(plan: LaunchPlan) -> None:
@@ -290,6 +295,16 @@ def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: 
             f"the server's password is not of the form user:password with {MIN_PASSWORD_CHARACTERS} characters or more",
             hint="For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
         )
+
+
+def _set_encryption_key(builder: _EnvironmentBuilder) -> None:
+    """Name the key of Prefect's secrets. The start reads or makes it."""
+    name, reason = encryption_key.KEY_VARIABLE, "encrypts Secret blocks: a file, not in the database that it protects"
+    if name in builder.environment:
+        builder.set_default(name, "", reason)
+    else:
+        path = str(find_key_path(encryption_key.KEY_NAME))
+        builder.planned_settings.append(PlannedSetting(name, HIDDEN_VALUE, path, reason))
 
 
 def _to_url_host(host: str) -> str:

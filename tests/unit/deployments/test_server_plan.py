@@ -54,6 +54,16 @@ def test_it_has_every_setting_of_the_table() -> None:
     assert {each.name for each in made.planned_settings} >= set(wanted)
 
 
+def test_the_key_of_secret_blocks_is_a_file_and_never_shown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path))
+    name = "PREFECT_SERVER_ENCRYPTION_KEY"
+    (told,) = [each for each in plan().planned_settings if each.name == name]
+    assert (told.value, told.source) == ("(hidden)", str(tmp_path / "prefect-encryption"))
+    assert list(tmp_path.iterdir()) == []  # to show a plan makes no key
+    (told,) = [each for each in plan({name: SECRET}).planned_settings if each.name == name]
+    assert (told.value, told.source) == ("(hidden)", "environment")
+
+
 def test_every_setting_has_a_name_of_its_own_and_a_reason() -> None:
     assert len({each.name for each in PREFECT_SETTINGS}) == len(PREFECT_SETTINGS)
     assert [each.name for each in PREFECT_SETTINGS if not each.reason.endswith(".")] == []
