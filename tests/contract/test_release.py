@@ -146,7 +146,7 @@ def test_a_release_that_was_tampered_with_is_refused(world: World, tmp_path: Pat
 def test_a_signature_for_something_else_is_refused(world: World, tmp_path: Path) -> None:
     shutil.copytree(world.made, tmp_path / "dist")
     (tmp_path / "dist/SHA256SUMS.sig").unlink()
-    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", world.key, "-n", "git", "SHA256SUMS"]
+    command = ["ssh-keygen", "-q", "-Y", "sign", "-f", str(world.key), "-n", "git", "SHA256SUMS"]
     subprocess.run(command, cwd=tmp_path / "dist", check=True, capture_output=True)
     done = world.verify(tmp_path / "dist")
     assert (done.returncode, "REFUSED" in done.stderr) == (1, True)
