@@ -133,9 +133,14 @@ audit_log = Table(
     Column("detail", TextType, nullable=False),
     Column("result", KeyType, nullable=False),
     Column("message", TextType, nullable=False),
+    Column("source", KeyType, nullable=False),
+    Column("claimed", TextType, nullable=False),
+    Column("previous", KeyType, nullable=False),
+    Column("key_id", KeyType, nullable=False),
+    Column("seal", KeyType, nullable=False),
     sqlite_autoincrement=True,
 )
-"""Every act of people and programs through the pages and the API: "begun", then "done", "failed" or "refused"."""
+"""Every act of people and programs: "begun", then "done", "failed" or "refused". See tasks/records/audit/entry.py."""
 
 requested_runs = Table(
     "requested_runs",

@@ -7,7 +7,8 @@ from sqlalchemy import select
 
 from tasks.errors import RequestError
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens, TokenUses
-from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.page_tables import web_sessions
 from tasks.records.sql_records import SqlRecords
 

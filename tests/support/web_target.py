@@ -8,7 +8,8 @@ from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Mount
 
 from deployments.web.access.roles import Role
-from tasks.records.audit_log import AuditEntry, SqlAuditLog
+from tasks.records.audit.entry import AuditEntry
+from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_fleet import SampleFleet
 from tests.support.web_login import log_in, read_csrf_token
 from tests.support.web_site import PATIENCE, Site

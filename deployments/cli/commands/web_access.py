@@ -81,7 +81,7 @@ def show_audit(
     """Show what people and programs did through the pages and the API, newest first."""
     from deployments.cli.views.web_access import build_audit_json, print_audit
     from flows.cli.runtime.output import print_json
-    from tasks.records.audit_log import SqlAuditLog
+    from tasks.records.audit.log import SqlAuditLog
     from tasks.records.setup import open_records
 
     with open_records(records) as database:

@@ -6,7 +6,7 @@ from datetime import datetime
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
 from flows.cli.runtime.table import build_table
 from tasks.records.access_tokens import AccessToken
-from tasks.records.audit_log import AuditEntry
+from tasks.records.audit.entry import AuditEntry
 from tasks.reporting.formatting import NO_FIGURE, format_iso_utc
 
 

@@ -11,7 +11,8 @@ from deployments.web.access.identity import get_identity
 from deployments.web.access.token_secrets import hide_tokens
 from deployments.web.context import get_context
 from tasks.errors import FleetpatchError, RecordsError
-from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,8 @@ from flows.ports.caller import current_caller, find_starter_name
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
-from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")

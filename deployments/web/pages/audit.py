@@ -9,7 +9,7 @@ from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.rendering import render_page
-from tasks.records.audit_log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _SIZE: Final = 200

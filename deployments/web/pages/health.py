@@ -5,7 +5,7 @@ from fastapi.responses import JSONResponse, Response
 
 from deployments.web.context import get_context
 from tasks.errors import RecordsError
-from tasks.records.audit_log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog
 
 router = APIRouter()
 

@@ -21,7 +21,8 @@ from deployments.web.access.roles import Role
 from deployments.web.access.token_admin import create_access_token
 from tasks.errors import RecordsUnavailable
 from tasks.records.access_tokens import SqlAccessTokens
-from tasks.records.audit_log import AuditEntry, AuditResult, SqlAuditLog
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.storage.database import Database
 from tests.support.fake_clock import FakeClock
 from tests.support.web_login import add_token, log_in, read_csrf_token

@@ -13,7 +13,7 @@ from deployments.web.access.network import Peer, parse_address, parse_networks
 from deployments.web.access.roles import parse_roles
 from deployments.web.settings import WebSettings
 from tasks.errors import RequestError
-from tasks.records.audit_log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import log_in, read_csrf_token
 from tests.support.web_site import serve_site
 

@@ -20,7 +20,7 @@ from deployments.web.access import middleware
 from deployments.web.access.roles import Role
 from deployments.web.acts.patch_form import parse_form
 from deployments.web.app import build_app
-from tasks.records.audit_log import AuditResult
+from tasks.records.audit.entry import AuditResult
 from tests.contract.web.page_urls import PAGES
 from tests.support.web_login import add_token
 from tests.support.web_site import PATIENCE

@@ -18,7 +18,8 @@ from deployments.web.access.acts import ActPermission, require_csrf_token
 from deployments.web.access.limiter import MAX_FAILURES
 from deployments.web.access.roles import Role
 from deployments.web.app import build_app
-from tasks.records.audit_log import AuditResult, SqlAuditLog
+from tasks.records.audit.entry import AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_login import add_token, log_in, read_csrf_token
 from tests.support.web_site import serve_site
 from tests.support.web_target import Target, list_routes

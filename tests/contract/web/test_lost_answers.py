@@ -16,7 +16,7 @@ from prefect.exceptions import PrefectHTTPStatusError
 from deployments.web.acts import flow_runs
 from deployments.web.acts.flow_runs import ON_DEMAND
 from tasks.errors import CannotRun
-from tasks.records.audit_log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog
 from tests.contract.web.test_acts import BOB, INVENTORY, values
 from tests.support.web_people import admit_people
 from tests.support.web_site import Site, serve_site

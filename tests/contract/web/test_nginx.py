@@ -13,7 +13,7 @@ import pytest
 
 from deployments.web.access.roles import Role
 from deployments.web.live.hub import MAX_STREAM_SECONDS
-from tasks.records.audit_log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog
 from tests.ci.tree import TOP
 from tests.support.free_port import free_port
 from tests.support.nginx import needs_nginx, run_nginx, serve_sign_on

@@ -144,6 +144,11 @@ def _add_logins() -> None:
         sa.Column("detail", sa.Text, nullable=False),
         sa.Column("result", KEY, nullable=False),
         sa.Column("message", sa.Text, nullable=False),
+        sa.Column("source", KEY, nullable=False),
+        sa.Column("claimed", sa.Text, nullable=False),
+        sa.Column("previous", KEY, nullable=False),
+        sa.Column("key_id", KEY, nullable=False),
+        sa.Column("seal", KEY, nullable=False),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_log_at", "audit_log", ["at"])

@@ -1,0 +1,98 @@
+"""The entries of the audit log, and their seals. Pure.
+
+Each entry has a number, the seal of the entry before it, and its own seal: HMAC-SHA256 (RFC 2104) over all its fields
+with a key that is not in the database. A chain of plain hashes could be computed anew by whoever may write the table.
+"""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Final
+
+from tasks.records.storage.column_types import replace_unstorable, to_index_key
+
+KEY_NAME: Final = "audit"
+"""The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
+CUT_ACT: Final = "cut audit log"
+_FORMAT: Final = "fleetpatch audit 1"
+_TEXTS: Final = ("who", "address", "subject", "detail", "message", "claimed")
+_SEALED: Final = (
+    "previous", "key_id", "who", "source", "claimed", "address", "act", "subject", "detail", "result", "message",
+)  # fmt: skip
+_WORDS: Final = ("act", "source")
+
+
+class AuditResult(StrEnum):
+    """What became of an act."""
+
+    BEGUN = "begun"
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """One line of the audit log.
+
+    Attributes:
+        who: the name that is proven, by what ``source`` says; "" for nobody.
+        address: the network address of the browser or the program, or the computer and the user id of the command.
+        act: what was done: "approve", "patch", "login" …
+        subject: the run, the machine or the scope.
+        detail: more of it, without secrets.
+        result: a word of ``AuditResult``. Whoever may write the table can write any text.
+        message: why it failed or was refused.
+        source: how ``who`` is known: "os", "token", "session", "proxy", "loopback", "schedule", "automatic",
+            "configuration"; "prefect": somebody who may use Prefect, whom Prefect does not know.
+        claimed: the name that somebody gave, and nobody has proven; "" for none.
+        number: its place in the log, from 1; 0 before it is stored.
+        previous: the seal of the entry before it; "" for the first one.
+        key_id: which key made the seal.
+        seal: the seal, in hex.
+    """
+
+    at: datetime
+    who: str
+    address: str
+    act: str
+    subject: str
+    detail: str
+    result: str
+    message: str = ""
+    source: str = ""
+    claimed: str = ""
+    number: int = 0
+    previous: str = ""
+    key_id: str = ""
+    seal: str = ""
+
+
+def compute_key_id(key: bytes) -> str:
+    """Return the public name of a key: 8 hex digits that say nothing about it."""
+    return hashlib.sha256(b"fleetpatch audit key\0" + key).hexdigest()[:8]
+
+
+def compute_seal(entry: AuditEntry, key: bytes) -> str:
+    """Return the seal of an entry: HMAC-SHA256 over a JSON array of all other fields, in hex."""
+    at = entry.at.astimezone(UTC).isoformat(timespec="microseconds")
+    # SQLite lets others store bytes in a column of texts: they fit no seal.
+    fields = [_FORMAT, entry.number, at, *(str(getattr(entry, name)) for name in _SEALED)]
+    content = json.dumps(fields, ensure_ascii=True, separators=(",", ":")).encode()
+    return hmac.new(key, content, hashlib.sha256).hexdigest()
+
+
+def seal_entry(entry: AuditEntry, number: int, previous: str, key: bytes) -> AuditEntry:
+    """Return an entry with its number and seal. Its texts are those that the database will return."""
+    texts = {name: replace_unstorable(getattr(entry, name)) for name in _TEXTS}
+    words = {name: to_index_key(getattr(entry, name)) for name in _WORDS}
+    kept = replace(entry, **{**words, **texts, "number": number, "previous": previous, "key_id": compute_key_id(key)})
+    return replace(kept, seal=compute_seal(kept, key))
+
+
+def is_sealed_by(entry: AuditEntry, key: bytes) -> bool:
+    """Return whether an entry has the seal that belongs to its fields."""
+    return hmac.compare_digest(str(entry.seal).encode(), compute_seal(entry, key).encode())

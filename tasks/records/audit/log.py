@@ -1,0 +1,193 @@
+"""Stores the audit log. Entries are only added; ``cut_log`` alone removes old ones, and records that it did.
+
+Programs that append need no right but to insert and to select. On PostgreSQL an advisory lock makes them a queue, on
+SQLite the one writer is one.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
+
+from sqlalchemy import Connection, delete, func, insert, select, text
+
+from inventory.files.private_keys import KeyFileError, ensure_key
+from tasks.errors import RecordsError
+from tasks.records.audit.entry import CUT_ACT, KEY_NAME, AuditEntry, AuditResult, seal_entry
+from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
+from tasks.records.page_tables import audit_log
+from tasks.records.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+_LOCK_ID: Final = 0x666C6565_61756474  # "fleeaudt": an arbitrary number; every fleetpatch must use the same one
+_WAIT: Final = "10s"
+"""How long an entry waits for other entries on PostgreSQL: a page must not hang."""
+_BATCH: Final = 1000
+_RESULTS: Final = frozenset(AuditResult)
+_COLUMNS: Final = tuple(AuditEntry.__slots__)
+
+
+class SqlAuditLog:
+    """The audit log in the database of the records. All threads of a process may share an object."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def append(self, entry: AuditEntry) -> AuditEntry:
+        """Store an entry at the end of the chain, and return it with its number and seal.
+
+        Raises:
+            RecordsError: the records can't be written, or the key of the audit log can't be read or made.
+        """
+        with self._database.begin_write("write the audit log") as connection:
+            stored = self._append(connection, lambda _last: entry)
+        self._advance_head(stored)
+        return stored
+
+    def cut(self, through: int, build_entry: Callable[[str], AuditEntry]) -> tuple[AuditEntry, int]:
+        """Remove all entries up to a number, and record that at the end of the chain, in one transaction.
+
+        Args:
+            through: the number of the last entry that is removed.
+            build_entry: returns the entry that records it. Its argument is the detail, for ``parse_cut``.
+
+        Returns:
+            The entry, and how many were removed.
+
+        Raises:
+            RecordsError: the records can't be written, or the database user may not delete entries.
+        """
+        table = audit_log
+
+        def build(last: AuditHead) -> AuditEntry:
+            query = select(table.c.seal).where(table.c.number == through)
+            following = select(table.c.previous).where(table.c.number == through + 1)
+            seal = connection.execute(query).scalar_one_or_none()
+            if seal is None:
+                seal = connection.execute(following).scalar_one_or_none()
+            if seal is None:
+                seal = last.seal
+            return build_entry(json.dumps({"through": through, "seal": seal}))
+
+        with self._database.begin_write("cut the audit log") as connection:
+            stored = self._append(connection, build)
+            removed = connection.execute(delete(table).where(table.c.number <= through)).rowcount
+        self._advance_head(stored)
+        return stored, removed
+
+    def _append(self, connection: Connection, build: Callable[[AuditHead], AuditEntry]) -> AuditEntry:
+        try:
+            key = ensure_key(KEY_NAME)
+        except KeyFileError as error:
+            raise RecordsError(f"the audit log can't be sealed: {error.message}", hint=error.hint) from error
+        if not self._database.is_sqlite:
+            connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": _WAIT})
+            connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
+        last = self._find_last(connection)
+        entry = seal_entry(build(last), last.number + 1, last.seal, key)
+        connection.execute(insert(audit_log).values({name: getattr(entry, name) for name in _COLUMNS}))
+        return entry
+
+    def _find_last(self, connection: Connection) -> AuditHead:
+        """Return the end of the chain. If entries that this computer knows are gone, it goes on behind them: so the
+        gap stays visible.
+        """
+        columns = audit_log.c
+        query = select(columns.number, columns.seal).order_by(columns.number.desc()).limit(1)
+        row = connection.execute(query).one_or_none()
+        last = AuditHead(row.number, row.seal) if row is not None else AuditHead(0, "")
+        try:
+            head = read_head(find_head_path(self._database.url))
+        except KeyFileError as error:
+            logger.warning("the head of the audit log: %s", error)
+            return last
+        return head if head is not None and head.number > last.number else last
+
+    def _advance_head(self, entry: AuditEntry) -> None:
+        """Note the newest entry outside of the database. The entry is stored, whatever becomes of the note."""
+        try:
+            advance_head(find_head_path(self._database.url), AuditHead(entry.number, entry.seal))
+        except KeyFileError as error:
+            logger.warning("the head of the audit log: %s", error)
+
+    def read(self, limit: int, *, before: int = 0, who: str = "", act: str = "") -> Sequence[AuditEntry]:
+        """Return entries, newest first.
+
+        Args:
+            limit: how many at most.
+            before: only entries with a smaller number; 0: from the newest.
+            who: only those of this proven name; "": of all.
+            act: only these acts; "": all.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        query = select(audit_log).order_by(audit_log.c.number.desc()).limit(limit)
+        if before:
+            query = query.where(audit_log.c.number < before)
+        if who:
+            query = query.where(audit_log.c.who == who)
+        if act:
+            query = query.where(audit_log.c.act == act)
+        with self._database.begin_read("read the audit log") as connection:
+            return [_to_entry(row) for row in connection.execute(query)]
+
+    def count(self) -> int:
+        """Return how many entries there are.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self._database.begin_read("read the audit log") as connection:
+            return int(connection.execute(select(func.count()).select_from(audit_log)).scalar_one())
+
+    def iterate(self, after: int | None = None) -> Iterator[AuditEntry]:
+        """Yield all entries, oldest first, as they were at one moment.
+
+        Args:
+            after: only entries with a larger number; None: all.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self._database.begin_read("read the audit log") as connection:
+            while True:
+                query = select(audit_log).order_by(audit_log.c.number).limit(_BATCH)
+                if after is not None:
+                    query = query.where(audit_log.c.number > after)
+                try:
+                    rows = connection.execute(query).all()
+                except ValueError as error:
+                    raise RecordsError(
+                        f"the audit log has an entry after {after or 0} whose time is none",
+                        hint="Somebody has changed it in the database.",
+                    ) from error
+                yield from map(_to_entry, rows)
+                if len(rows) < _BATCH:
+                    return
+                after = rows[-1].number
+
+    def read_head(self) -> AuditHead | None:
+        """Return the newest entry that this computer knows of; None if it knows none.
+
+        Raises:
+            KeyFileError: the file can't be read, or is damaged.
+        """
+        return read_head(find_head_path(self._database.url))
+
+
+def _to_entry(row: Any) -> AuditEntry:  # noqa: ANN401 - SQLAlchemy's rows have no type
+    result = AuditResult(row.result) if row.result in _RESULTS else row.result
+    return AuditEntry(**{**{name: getattr(row, name) for name in _COLUMNS}, "result": result})
+
+
+def parse_cut(entry: AuditEntry) -> AuditHead | None:
+    """Return the last entry that a cut has removed; None if the entry records no cut."""
+    if entry.act != CUT_ACT:
+        return None
+    try:
+        found = json.loads(entry.detail)
+        return AuditHead(int(found["through"]), str(found["seal"]))
+    except (ValueError, KeyError, TypeError):
+        return None

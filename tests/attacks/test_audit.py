@@ -1,0 +1,177 @@
+"""Attacks on the audit log: by somebody who may write the records' database, and has no key of fleetpatch."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import delete, insert, select, update
+
+from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.page_tables import audit_log
+from tasks.records.sql_records import SqlRecords
+from tests.contract.records_subjects import BOTH, opened
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+column = audit_log.c
+
+
+def build(act: str) -> AuditEntry:
+    return AuditEntry(NOW, "anna", "10.0.0.7", act, "env=prod", "plan 0123", AuditResult.DONE, source="token")
+
+
+@pytest.fixture(params=BOTH)
+def records(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlRecords]:
+    """Records with six entries in the audit log."""
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "keys"))
+    with opened(request.param, tmp_path) as made:
+        for act in ("login", "approve", "patch", "cancel", "add token", "logout"):
+            SqlAuditLog(made.database).append(build(act))
+        yield made
+
+
+def attack(records: SqlRecords, *statements: object) -> AuditVerification:
+    assert verify(records).state is AuditState.INTACT
+    with records.database.begin_write("attack") as connection:
+        for statement in statements:
+            connection.execute(statement)  # type: ignore[call-overload]
+    return verify(records)
+
+
+def verify(records: SqlRecords) -> AuditVerification:
+    return verify_log(SqlAuditLog(records.database))
+
+
+def read_row(records: SqlRecords, number: int) -> dict[str, object]:
+    with records.database.begin_read("read") as connection:
+        return dict(connection.execute(select(audit_log).where(column.number == number)).mappings().one())
+
+
+@pytest.mark.parametrize("name", [each.name for each in audit_log.columns if each.name != "number"])
+def test_a_changed_field_is_named(records: SqlRecords, name: str) -> None:
+    """Attacker: SQL. Way: UPDATE one field of one entry. Must hold: the check names the entry."""
+    value: object = NOW.replace(hour=13) if name == "at" else "eve"
+    found = attack(records, update(audit_log).where(column.number == 3).values({name: value}))
+    assert found.state is AuditState.BROKEN
+    assert 3 in {fault.number for fault in found.faults}
+
+
+def test_a_removed_entry_is_named(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE in the middle. Must hold: the check says which entry is gone."""
+    found = attack(records, delete(audit_log).where(column.number == 3))
+    assert (found.state, [(each.number, each.text) for each in found.faults]) == (
+        AuditState.BROKEN,
+        [(4, "is the next after 2: entry 3 is gone")],
+    )
+
+
+def test_entries_removed_and_numbered_anew_are_named(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE, then UPDATE the numbers so that none is left out. Must hold: each one is named."""
+    renumber = [update(audit_log).where(column.number == each).values(number=each - 1) for each in (4, 5, 6)]
+    found = attack(records, delete(audit_log).where(column.number == 3), *renumber)
+    assert found.state is AuditState.BROKEN
+    assert {3, 4, 5} <= {fault.number for fault in found.faults}
+
+
+def test_an_added_entry_in_the_middle_is_named(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: shift the newer entries and INSERT one. Must hold: it and the shifted ones are named."""
+    shift = [update(audit_log).where(column.number == each).values(number=each + 1) for each in (6, 5, 4)]
+    forged = read_row(records, 3) | {"number": 4, "who": "bert", "act": "approve"}
+    found = attack(records, *shift, insert(audit_log).values(forged))
+    assert found.state is AuditState.BROKEN
+    assert {4, 5, 6, 7} <= {fault.number for fault in found.faults}
+
+
+def test_an_added_entry_at_the_end_or_the_beginning_is_named(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: INSERT behind the last and before the first entry. Must hold: both are named."""
+    behind = read_row(records, 6) | {"number": 7, "previous": read_row(records, 6)["seal"], "who": "bert"}
+    before = read_row(records, 1) | {"number": 0}
+    found = attack(records, insert(audit_log).values(behind), insert(audit_log).values(before))
+    assert found.state is AuditState.BROKEN
+    assert {0, 7} <= {fault.number for fault in found.faults}
+
+
+def test_a_cut_off_end_is_seen(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE the newest entries, which breaks no link. Must hold: the check says which are gone."""
+    found = attack(records, delete(audit_log).where(column.number >= 5))
+    assert (found.state, found.message) == (AuditState.CUT_SHORT, "entries 5 to 6 are gone from the end")
+
+
+def test_a_cut_off_end_stays_visible_when_the_log_goes_on(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE the newest entries and wait for others. Must hold: the gap never closes."""
+    attack(records, delete(audit_log).where(column.number >= 5))
+    for act in ("assess", "patch"):
+        SqlAuditLog(records.database).append(build(act))
+    found = verify(records)
+    assert (found.state, [(each.number, each.text) for each in found.faults]) == (
+        AuditState.BROKEN,
+        [(7, "is the next after 4: entries 5 to 6 are gone")],
+    )
+
+
+def test_an_emptied_log_is_not_an_empty_log(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE all. Must hold: cut short, and not empty; also after the next entry."""
+    assert attack(records, delete(audit_log)).state is AuditState.CUT_SHORT
+    SqlAuditLog(records.database).append(build("assess"))
+    found = verify(records)
+    assert found.state is AuditState.BROKEN
+    assert found.faults[0].text == "is the first: entries 1 to 6 are gone, and no cut is recorded"
+
+
+def recompute(records: SqlRecords, seal: Callable[[AuditEntry], str]) -> list[object]:
+    """Return statements that change entry 3, and give it and all later ones new seals and links."""
+    statements: list[object] = []
+    previous = read_row(records, 2)["seal"]
+    for number in range(3, 7):
+        row = read_row(records, number) | {"previous": previous}
+        entry = AuditEntry(**(row | ({"who": "bert"} if number == 3 else {})))  # type: ignore[arg-type]
+        previous = seal(entry)
+        values = {"who": entry.who, "previous": entry.previous, "seal": previous}
+        statements.append(update(audit_log).where(column.number == number).values(values))
+    return statements
+
+
+def test_seals_that_are_computed_without_the_key_do_not_fit(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: change an entry and compute all later seals anew, with another key. Must hold: all named."""
+    found = attack(records, *recompute(records, lambda entry: compute_seal(entry, b"eve's own key")))
+    assert (found.state, {fault.number for fault in found.faults}) == (AuditState.BROKEN, {3, 4, 5, 6})
+
+
+def test_plain_hashes_do_not_fit(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: the same with SHA-256 and no key. Must hold: all are named."""
+
+    def hash_entry(entry: AuditEntry) -> str:
+        return hashlib.sha256(json.dumps([entry.number, entry.previous, entry.who]).encode()).hexdigest()
+
+    found = attack(records, *recompute(records, hash_entry))
+    assert (found.state, {fault.number for fault in found.faults}) == (AuditState.BROKEN, {3, 4, 5, 6})
+
+
+def test_a_cut_can_not_be_forged(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: DELETE the oldest, and INSERT the record of a cut. Must hold: it does not count."""
+    seal = read_row(records, 4)["previous"]
+    forged = replace(
+        build("cut audit log"), detail=json.dumps({"through": 3, "seal": seal}), number=7, seal="0" * 64, key_id="0" * 8
+    )
+    row = {name: getattr(forged, name) for name in AuditEntry.__slots__}
+    found = attack(records, delete(audit_log).where(column.number <= 3), insert(audit_log).values(row))
+    assert found.state is AuditState.BROKEN
+    assert [fault.number for fault in found.faults] == [7, 7, 4]
+
+
+def test_an_older_state_of_the_log_is_seen(records: SqlRecords) -> None:
+    """Attacker: SQL. Way: put back rows as they once were, of another log too. Must hold: the last entry is missed."""
+    for act in ("a", "b"):
+        SqlAuditLog(records.database).append(build(act))
+    former = read_row(records, 8)
+    attack(records, delete(audit_log).where(column.number >= 7))
+    SqlAuditLog(records.database).append(build("c"))
+    with records.database.begin_write("attack") as connection:
+        connection.execute(delete(audit_log).where(column.number >= 7))
+        connection.execute(insert(audit_log).values(former))
+    assert verify(records).state is not AuditState.INTACT
