@@ -24,6 +24,7 @@ from tasks.model import RunReport
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.protocols.transport import Transport
 from tasks.records.approvals import SqlApprovals
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import apply_retention
@@ -102,6 +103,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
         return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)
 
     with open_records(caller.records_url) as records, open_run_notifier(request, caller) as tell:
+        audit = SqlAuditLog(records.database)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
         ports = Ports(
             inventory=inventory,
@@ -115,11 +117,12 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             stop_token=caller.stop_token,
             read_logs=lambda report: History(records).open_job_logs(report.run.id),
             notify=tell,
-            call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop),
+            call_hook=build_hook_dispatcher(clock, caller.stop_token, records.leases.request_stop, audit.append),
             find_pinned_updates=functools.partial(find_pinned_updates, History(records)),
             read_declared_freezes=_build_freeze_source(request, caller, clock),
             set_slots=SqlSetSlots(records.database),
             read_rollout=functools.partial(_read_rollout, records, clock),
+            append_audit=audit.append,
         )
         yield add_approval_gate(ports, request, SqlApprovals(records.database))
         _prune_history(records, clock, caller)

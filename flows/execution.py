@@ -1,6 +1,7 @@
 """Execute or resume a run, with a run lease and with records that are retried."""
 
 import functools
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,15 +10,18 @@ from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.lease_renewer import LeaseRenewer, build_holder
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state
-from flows.engine.retrying_records import RetryingRecords
+from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
+from flows.ports.audit import find_actor, record_act
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
 from tasks.model import RunReport
+from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.reporting.report_directory import require_writable_directory
+from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
 
 RunnerFactory = Callable[[RunRequest, Ports], Runner]
@@ -112,7 +116,30 @@ def _execute_with_lease(
             started_by=starter,
             resume_state=resume_state,
         )
-        return fleet_run.execute()
+        detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
+        append = build_retrying_appender(ports.append_audit, ports.clock, until)
+        with record_act(append, find_actor(caller), ports.clock, "run", run_id, detail) as act:
+            report = fleet_run.execute()
+            act.message = f"{report.run.state}: {report.run.message}" if report.run.message else report.run.state.value
+            if report.run.state is OperationState.FAILED:
+                act.result = AuditResult.FAILED
+            return report
+
+
+def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_resumed: bool) -> str:
+    """Return what begins, for the audit log. All doors come here: the command, Python, forms, schedules, the pages."""
+    kind, configuration = "assess", ""
+    if isinstance(request, PatchRequest):
+        kind, configuration = "plan" if request.dry_run else "patch", request.configuration
+    started = {
+        "kind": kind,
+        "scope": request.scope,
+        "started_by": starter,
+        "configuration": configuration,
+        "flow_run": flow_run_id,
+        "resumed": is_resumed,
+    }
+    return json.dumps({name: value for name, value in started.items() if value})
 
 
 def _show_plan_first(runner: Runner, gate: Gate, planned: RunReport, stop_token: StopToken) -> GateDecision:

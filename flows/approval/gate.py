@@ -26,6 +26,7 @@ from flows.approval.wording import (
     find_approval_objection,
     format_moment,
 )
+from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
 from flows.ports.ports import GateDecision, Notifier, Ports
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -34,6 +35,7 @@ from tasks.model import MachinePlan, RunReport, Window
 from tasks.protocols.clock import Clock
 from tasks.protocols.records import JournalEntry, JournalMark, Records
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.audit.entry import AuditResult
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.runs.approval import (
     ApprovedUpdates,
@@ -83,7 +85,13 @@ def add_approval_gate(ports: Ports, request: AssessRequest | PatchRequest, appro
     if not isinstance(request, PatchRequest) or not request.approval.required:
         return ports
     approval_gate = ApprovalGate(
-        request, approvals, ports.records, ports.clock, print_message=ports.listener.on_message, notify=ports.notify
+        request,
+        approvals,
+        ports.records,
+        ports.clock,
+        print_message=ports.listener.on_message,
+        notify=ports.notify,
+        append_audit=ports.append_audit,
     )
 
     def apply_both_gates(planned: RunReport, stop_token: StopToken) -> GateDecision:
@@ -108,6 +116,7 @@ class ApprovalGate:
         print_message: gets progress messages.
         notify: sends the notification that the run waits.
         presenter: shows the approval; by default where the run executes.
+        append_audit: stores the answers that a presenter gets. Those in the records are recorded where they are given.
     """
 
     def __init__(
@@ -120,6 +129,7 @@ class ApprovalGate:
         print_message: Callable[[str], None] = logger.info,
         notify: Notifier | None = None,
         presenter: ApprovalPresenter | None = None,
+        append_audit: AuditAppender = append_nowhere,
     ) -> None:
         self._request = request
         self._approvals = approvals
@@ -128,6 +138,7 @@ class ApprovalGate:
         self._print_message = print_message
         self._notify = notify
         self._presenter = presenter
+        self._append_audit = append_audit
 
     def __call__(self, planned: RunReport, stop_token: StopToken) -> GateDecision:
         """Wait for the decision on a plan, and return its result for the run.
@@ -250,6 +261,7 @@ class ApprovalGate:
         answer = ApprovalDecision.APPROVED if submitted.is_approval else ApprovalDecision.REJECTED
         why = find_approval_objection(self._request, pending.planned.run.started_by, submitted.who, answer=answer)
         if why:
+            self._record_answer(submitted, pending, AuditResult.REFUSED, why)
             self._print_message(f"an answer was not accepted: {why}")
             source.reject_answer(why)
             return None
@@ -265,13 +277,31 @@ class ApprovalGate:
                     sanitize_to_one_line(submitted.who, MAX_NAME_LENGTH),
                     sanitize_to_one_line(submitted.remark, MAX_REMARK_LENGTH),
                 )
-                return self._approvals.decide(run_id, mark, answer, caller, remark)
+                self._record_answer(submitted, pending, AuditResult.BEGUN)
+                decided = self._approvals.decide(run_id, mark, answer, caller, remark)
+                is_decided = decided is not None and (decided.decision, decided.who) == (answer, caller)
+                result = AuditResult.DONE if is_decided else AuditResult.FAILED
+                self._record_answer(submitted, pending, result, "" if is_decided else "another answer was first")
+                return decided
             if self._clock.now() >= pending.expires_at:
                 return self._approvals.decide(run_id, mark, ApprovalDecision.EXPIRED, "")
             return self._approvals.find_approval(run_id)
         except RecordsUnavailable as error:
             logger.warning("the approval of run %s can't be read now: %s", run_id, error.message)
             return None
+
+    def _record_answer(
+        self, answer: ApprovalAnswer, pending: PendingApproval, result: AuditResult, message: str = ""
+    ) -> None:
+        """Store an answer in the audit log. Whoever may use Prefect can type any name into its form."""
+        actor = Actor("", "prefect", answer.who, "the form in Prefect")
+        act = "approve" if answer.is_approval else "reject"
+        detail = f"plan {pending.digest[:12]}"
+        entry = build_entry(actor, self._clock, act, pending.planned.run.id, detail, result, message)
+        if result is AuditResult.BEGUN:
+            self._append_audit(entry)
+        else:
+            record_end(self._append_audit, entry)
 
     def _withdraw_request(self, run_id: str, mark: str, stop_token: StopToken) -> None:
         """Expire the approval of a stopped run. Keep it if the run is suspended or another process has its lease."""

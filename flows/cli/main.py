@@ -12,6 +12,7 @@ from flows.cli.app import app
 from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     approval,
     assess,
+    audit,
     doctor,
     fleet_status,
     history,

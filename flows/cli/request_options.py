@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from flows.cli.app import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.request.patch_request import PatchRequest
 
 OptionalScopeArgument = Annotated[
@@ -289,5 +290,5 @@ def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # what typer reads
     command.__annotations__ = all_options
     verb = typer.Typer(add_completion=False)
-    verb.command(name, help=body.__doc__)(command)
+    verb.command(name, cls=ActingCommand if name == "patch" else None, help=body.__doc__)(command)
     return typer.main.get_command(verb)

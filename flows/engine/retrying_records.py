@@ -6,11 +6,13 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TypeVar
 
+from flows.ports.audit import AuditAppender
 from tasks.errors import RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.records import JournalEntry, Records, build_lease_lost_error
+from tasks.records.audit.entry import AuditEntry
 from tasks.retry import retry
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE as REBOOT
 from tasks.steps.context.progress_listener import ProgressListener
@@ -20,6 +22,17 @@ T = TypeVar("T")
 RETRY_INTERVAL = timedelta(seconds=2)
 MIN_RETRY_TIME = timedelta(seconds=60)
 """How long to wait for the database after the window is over. Outcomes and missed windows must still be recorded."""
+
+
+def build_retrying_appender(append: AuditAppender, clock: Clock, until: datetime | None) -> AuditAppender:
+    """Return an appender of the audit log that waits for an unavailable database, at most until the window's end."""
+
+    def append_with_retries(entry: AuditEntry) -> None:
+        last = clock.now() + MIN_RETRY_TIME
+        deadline = Deadline(last if until is None else max(last, until))
+        retry(lambda: append(entry), RecordsUnavailable, clock=clock, deadline=deadline, wait=RETRY_INTERVAL)
+
+    return append_with_retries
 
 
 class RetryingRecords:

@@ -4,17 +4,21 @@ import importlib
 import logging
 from collections.abc import Callable
 
+from flows.engine.retrying_records import build_retrying_appender
 from flows.hooks.command import run_command_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
+from flows.ports.audit import AuditAppender, append_nowhere, read_os_actor, record_act
 from flows.ports.ports import HookCaller
 from tasks.errors import RecordsError, RequestError
 from tasks.model import Hook, HookResult, RunReport
 from tasks.protocols.clock import Clock, Deadline
+from tasks.records.audit.entry import AuditResult
 from tasks.rules.runs.hooks import BEFORE_PLACES
 from tasks.states import HookKind
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.hooks import redact_hook
 
 logger = logging.getLogger(__name__)
 
@@ -22,14 +26,31 @@ StopRequestRecorder = Callable[[str, str, str], object]
 """Records a stop request: the run's id, who requests it, and why. Raises RecordsError."""
 
 
-def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_request: StopRequestRecorder) -> HookCaller:
+def build_hook_dispatcher(
+    clock: Clock,
+    stop_token: StopToken,
+    record_stop_request: StopRequestRecorder,
+    append_audit: AuditAppender = append_nowhere,
+) -> HookCaller:
     """Return the function that runs hooks.
 
     Args:
         clock: the clock.
         stop_token: the run's stop token; a hook before something is aborted if the run is asked to stop.
         record_stop_request: called if an answer cancels the run, so that a process that resumes the run stops too.
+        append_audit: stores that a hook begins and how it ends. A hook that can't be recorded does not begin.
     """
+
+    def dispatch_recorded(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
+        append = build_retrying_appender(append_audit, clock, deadline.expires_at)
+        shown = redact_hook(hook)
+        detail = f"{hook.name} ({hook.place}, {subject}): {hook.kind} {shown.target}"
+        with record_act(append, read_os_actor(), clock, "hook", report.run.id, detail) as act:
+            result = dispatch_hook(hook, report, subject, deadline)
+            act.message = result.message
+            if not result.succeeded:
+                act.result = AuditResult.FAILED
+            return result
 
     def dispatch_hook(hook: Hook, report: RunReport, subject: str, deadline: Deadline) -> HookResult:
         began = clock.now()
@@ -55,7 +76,7 @@ def build_hook_dispatcher(clock: Clock, stop_token: StopToken, record_stop_reque
                 raise RequestError(f"hook {hook.name!r} is a command on a machine, and has no machine here")
         return HookResult(hook, subject, succeeded, message, began, clock.now())
 
-    return dispatch_hook
+    return dispatch_recorded
 
 
 def _try_record_stop_request(run_id: str, hook: Hook, reason: str, record_stop_request: StopRequestRecorder) -> None:

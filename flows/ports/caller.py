@@ -21,6 +21,8 @@ class Caller:
     """The caller of a flow, and how it gets progress.
 
     Attributes:
+        source: how ``name`` is known: "pages", "schedule", or "prefect" for somebody whom Prefect does not know; "" for
+            the user of this process.
         run_id: the id of the new run, so that the caller knows it before the run ends; None: a new id.
         report_errors: gets the errors of reports that could not be written, by run id; None: they are logged. The runs
             themselves are complete and recorded.
@@ -31,6 +33,7 @@ class Caller:
     name: str = ""
     records_url: str | None = None
     run_id: str | None = None
+    source: str = ""
     report_errors: dict[str, FleetpatchError] | None = None
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from flows.ports.audit import AuditAppender, append_nowhere
 from flows.ports.progress import RunProgress, UnrecordedProgress
 from inventory.machine import Inventory, Machine
 from tasks.errors import FleetpatchError
@@ -105,6 +106,7 @@ class Ports:
     handle_report_error: ReportErrorHandler = log_report_error
     send_magic_packet: MagicPacketSender = send_magic_packet
     read_rollout: RolloutReader = _read_no_rollout
+    append_audit: AuditAppender = append_nowhere
     progress: RunProgress = field(default_factory=UnrecordedProgress)
 
 

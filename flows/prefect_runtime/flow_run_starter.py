@@ -24,7 +24,9 @@ _WAIT: Final = timedelta(minutes=10)
 
 
 def name_starter(caller: Caller) -> Caller:
-    """Return the caller with the name of the person who started this flow run; unchanged if that is not recorded.
+    """Return the caller with the name of the person who started this flow run, and how that is known.
+
+    The name stays if none is recorded: a schedule of Prefect, or somebody who may use Prefect, has started it.
 
     It waits some minutes for records that are unavailable: without the name, the starter could approve the own run.
 
@@ -33,6 +35,8 @@ def name_starter(caller: Caller) -> Caller:
     """
     context = FlowRunContext.get()
     run, flow = (context.flow_run, context.flow) if context is not None else (None, None)
+    if run is not None and run.deployment_id is not None:
+        caller = replace(caller, source="schedule" if run.auto_scheduled else "prefect")
     key = (run.idempotency_key or "") if run is not None else ""
     if run is None or flow is None or not key.startswith(REQUEST_KEY_PREFIX):
         return caller
@@ -51,4 +55,4 @@ def name_starter(caller: Caller) -> Caller:
         wait=RETRY_INTERVAL,
         on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
     )
-    return replace(caller, name=who) if who else caller
+    return replace(caller, name=who, source="pages") if who else caller

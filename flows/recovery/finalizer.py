@@ -21,12 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 import platformdirs
 
+from flows.ports.audit import Actor, build_entry
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
 from tasks.protocols.clock import SystemClock
+from tasks.records.audit.entry import AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -46,7 +49,20 @@ CANCEL_REASON = "cancelled in Prefect"
 
 def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner."""
+    _record_cancellation(flow_run)
     start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
+
+
+def _record_cancellation(flow_run: "FlowRun") -> None:
+    """Store in the audit log that somebody cancelled a flow run in Prefect, which does not know who it was."""
+    entry = build_entry(
+        Actor("", "prefect"), SystemClock(), "cancel", f"flow run {flow_run.id}", flow_run.name, AuditResult.DONE
+    )
+    try:
+        with open_records() as records:
+            SqlAuditLog(records.database).append(entry)
+    except RecordsError as error:
+        logger.warning("the audit log lacks that %s was cancelled: %s", entry.subject, error)
 
 
 def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import print_json, print_to_stderr, to_safe_text
 from flows.ports.caller import read_login_name
 from tasks.errors import FleetpatchError, RequestError
@@ -77,7 +78,7 @@ def explain_machine(
         print_explanation(explanation)
 
 
-@automatic_app.command("pause")
+@automatic_app.command("pause", cls=ActingCommand)
 def pause(
     scope: PausedScopeArgument,
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why. Everybody can read it.")],
@@ -112,7 +113,7 @@ def pause(
     print_to_stderr(to_safe_text(f"{scope} is paused {ends}. Machines now: {len(machines)}."))
 
 
-@automatic_app.command("resume")
+@automatic_app.command("resume", cls=ActingCommand)
 def resume_scope(scope: PausedScopeArgument, records: RecordsOption = None, as_json: JsonOption = False) -> None:
     """End a pause. Give the scope as it was given to `pause`."""
     from tasks.protocols.clock import SystemClock
@@ -132,7 +133,7 @@ def resume_scope(scope: PausedScopeArgument, records: RecordsOption = None, as_j
         print_to_stderr(to_safe_text(f"{scope} is no longer paused."))
 
 
-@automatic_app.command("release")
+@automatic_app.command("release", cls=ActingCommand)
 def release_update(
     update: Annotated[str, typer.Argument(metavar="NAME[=VERSION]", help="An update that is held. No version: all.")],
     records: RecordsOption = None,
@@ -157,7 +158,7 @@ def release_update(
         print_to_stderr(to_safe_text(f"{each.name} {each.version} is released: the next rollout may contain it."))
 
 
-@automatic_app.command("cancel")
+@automatic_app.command("cancel", cls=ActingCommand)
 def cancel_rollout(
     rollout: Annotated[
         str, typer.Argument(metavar="[ROLLOUT]", help="Its id. Default: the one that is under way.")

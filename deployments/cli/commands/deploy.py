@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, app, parse_path
+from flows.cli.runtime.acting_command import DeployingCommand
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +24,7 @@ ConfigurationsArgument = Annotated[
 ]
 
 
-@app.command("deploy", rich_help_panel="Schedule")
+@app.command("deploy", cls=DeployingCommand, rich_help_panel="Schedule")
 def deploy(
     path: ConfigurationsArgument = None,
     inventory: InventoryOption = None,

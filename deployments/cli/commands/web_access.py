@@ -1,4 +1,4 @@
-"""web token and web audit: who may use the pages and the API, and what they did."""
+"""web token: who may use the pages and the API."""
 
 from typing import Annotated
 
@@ -68,25 +68,3 @@ def remove_token(
     with open_records(records) as database:
         remove_access_token(database, name)
     print_to_stderr(f"{name} may do nothing any more, and its sessions have ended.")
-
-
-@web_app.command("audit")
-def show_audit(
-    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many entries, newest first.")] = 100,
-    who: Annotated[str, typer.Option("--who", help="Only what this login did.")] = "",
-    act: Annotated[str, typer.Option("--act", help="Only these acts: patch, approve, login …")] = "",
-    records: RecordsOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Show what people and programs did through the pages and the API, newest first."""
-    from deployments.cli.views.web_access import build_audit_json, print_audit
-    from flows.cli.runtime.output import print_json
-    from tasks.records.audit.log import SqlAuditLog
-    from tasks.records.setup import open_records
-
-    with open_records(records) as database:
-        entries = SqlAuditLog(database.database).read(limit, who=who, act=act)
-    if as_json:
-        print_json(build_audit_json(entries))
-    else:
-        print_audit(entries)

@@ -1,4 +1,4 @@
-"""Shows access tokens and the audit log: as tables or JSON."""
+"""Shows access tokens: as a table or JSON."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -6,7 +6,6 @@ from datetime import datetime
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
 from flows.cli.runtime.table import build_table
 from tasks.records.access_tokens import AccessToken
-from tasks.records.audit.entry import AuditEntry
 from tasks.reporting.formatting import NO_FIGURE, format_iso_utc
 
 
@@ -37,36 +36,4 @@ def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[
             "used_at": format_iso_utc(each.used_at),
         }
         for each in tokens
-    ]
-
-
-def print_audit(entries: Sequence[AuditEntry]) -> None:
-    """Print a table of audit entries."""
-    if not entries:
-        print_to_stderr("The audit log has no such entry.")
-        return
-    table = build_table("WHEN", "WHO", "FROM", "ACT", "OF", "RESULT", "WHY")
-    for each in entries:
-        about = f"{each.subject} {each.detail}".strip()
-        result = each.result.value
-        texts = (format_iso_utc(each.at) or "", each.who, each.address, each.act, about, result, each.message)
-        table.add_row(*map(to_safe_text, texts))
-    get_stdout_console().print(table)
-
-
-def build_audit_json(entries: Sequence[AuditEntry]) -> Sequence[Mapping[str, object]]:
-    """Return audit entries as JSON data."""
-    return [
-        {
-            "number": each.number,
-            "at": format_iso_utc(each.at),
-            "who": each.who,
-            "address": each.address,
-            "act": each.act,
-            "subject": each.subject,
-            "detail": each.detail,
-            "result": each.result.value,
-            "message": each.message,
-        }
-        for each in entries
     ]

@@ -50,39 +50,49 @@ def record_refusal(request: Request, message: str, *, act: str = "", who: str = 
         request: the request.
         message: why.
         act: what was wanted; "": the method and the path.
-        who: the name that a stranger gave, if any.
+        who: the name that a stranger gave, if any. It is only claimed.
     """
     identity = get_identity(request)
     if not identity.name and not get_context(request).refusals.count(identity.address):
         logger.warning("refused for %s, not in the audit log: %s", identity.address, sanitize(message))
         return
     wanted = act or f"{request.method} {request.url.path}"
-    _append_end(request, AuditResult.REFUSED, act or "request", wanted, "", message, who=who)
+    _append_end(request, AuditResult.REFUSED, act or "request", wanted, "", message, claimed=who)
 
 
 def record_login(request: Request, name: str, act: str) -> None:
-    """Record that somebody logs in or out, before it is so."""
-    _append(request, AuditResult.DONE, act, "", "", who=name)
+    """Record that somebody logs in or out, before it is so. The name is proven by a token or by the session."""
+    _append(request, AuditResult.DONE, act, "", "", login=name)
 
 
 def _append_end(
-    request: Request, result: AuditResult, act: str, subject: str, detail: str, message: str = "", *, who: str = ""
+    request: Request, result: AuditResult, act: str, subject: str, detail: str, message: str = "", *, claimed: str = ""
 ) -> None:
     """Store how an act ended. What is done is done: that this can't be written must not make it look undone."""
     try:
-        _append(request, result, act, subject, detail, message, who=who)
+        _append(request, result, act, subject, detail, message, claimed=claimed)
     except RecordsError as error:
         lost = _shorten(f"{result} {act} {subject} {message}")
         logger.warning("the audit log lacks %s: %s", lost, error)
 
 
 def _append(
-    request: Request, result: AuditResult, act: str, subject: str, detail: str, message: str = "", *, who: str = ""
+    request: Request,
+    result: AuditResult,
+    act: str,
+    subject: str,
+    detail: str,
+    message: str = "",
+    *,
+    claimed: str = "",
+    login: str = "",
 ) -> None:
     identity, context = get_identity(request), get_context(request)
     entry = AuditEntry(
         at=context.clock.now(),
-        who=_shorten(identity.name or who),
+        who=_shorten(identity.name or login),
+        source=identity.source if identity.name or not login else "token",
+        claimed=_shorten(claimed),
         address=_shorten(identity.address),
         act=_shorten(act),
         subject=_shorten(subject),

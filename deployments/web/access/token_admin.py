@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from deployments.web.access.roles import Role
 from deployments.web.access.token_secrets import create_token, digest_secret
+from flows.ports.audit import build_entry, find_actor
 from flows.ports.caller import current_caller, find_starter_name
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
-from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 
@@ -48,7 +49,7 @@ def create_access_token(
     kept = tuple(role.value for role in Role if role in wanted or role is Role.VIEW)
     token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
     SqlAccessTokens(records.database).add(token, digest_secret(text))
-    _record(records, now, "add token", name, f"roles {', '.join(kept)}")
+    _record(records, clock, "add token", name, f"roles {', '.join(kept)}")
     return token, text
 
 
@@ -61,9 +62,10 @@ def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = No
     """
     if not SqlAccessTokens(records.database).remove(name):
         raise RequestError(f"there is no access token {name!r}", hint="fleetpatch web token list shows all.")
-    _record(records, (clock or SystemClock()).now(), "remove token", name, "")
+    _record(records, clock, "remove token", name, "")
 
 
-def _record(records: SqlRecords, now: datetime, act: str, name: str, detail: str) -> None:
-    who = find_starter_name(current_caller())
-    SqlAuditLog(records.database).append(AuditEntry(now, who, "the command", act, name, detail, AuditResult.DONE))
+def _record(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
+    actor = find_actor(current_caller())
+    entry = build_entry(actor, clock or SystemClock(), act, name, detail, AuditResult.DONE)
+    SqlAuditLog(records.database).append(entry)

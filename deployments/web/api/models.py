@@ -221,13 +221,16 @@ class AuditEntry(ApiModel):
 
     number: int
     date_time: datetime
-    who: str
+    who: str = Field(description="The name that is proven. Empty: nobody.")
+    source: str = Field(description="How it is proven: os, token, session, proxy, pages, schedule, prefect …")
+    claimed: str = Field(description="A name that was only said, and nobody has proven.")
     address: str
     act: str
     subject: str
     detail: str
     result: str
     message: str
+    seal: str = Field(description="The entry's place in the chain that `fleetpatch audit verify` checks.")
 
 
 class StartedRun(ApiModel):

@@ -147,12 +147,15 @@ def list_audit(request: Request, page: Number = 1) -> models.Part[models.AuditEn
             number=each.number,
             date_time=each.at,
             who=each.who,
+            source=each.source,
+            claimed=each.claimed,
             address=each.address,
             act=each.act,
             subject=each.subject,
             detail=each.detail,
             result=each.result,
             message=each.message,
+            seal=each.seal,
         )
         for each in part.items
     ]

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
 from tasks.errors import RequestError
 from tasks.model import RunReport
@@ -23,7 +24,7 @@ PlanDigestOption = Annotated[
 ]
 
 
-@app.command("approve", rich_help_panel=PANEL)
+@app.command("approve", cls=ActingCommand, rich_help_panel=PANEL)
 def approve(
     run: RunArgument,
     name: ApproverOption = "",
@@ -36,7 +37,7 @@ def approve(
     _decide_approval(run, name, remark, plan, records, approves=True, as_json=as_json)
 
 
-@app.command("reject", rich_help_panel=PANEL)
+@app.command("reject", cls=ActingCommand, rich_help_panel=PANEL)
 def reject(
     run: RunArgument,
     name: ApproverOption = "",

@@ -6,6 +6,7 @@ import typer
 from rich.text import Text
 
 from flows.cli.app import JsonOption, RecordsOption, app
+from flows.cli.runtime.acting_command import KeepingCommand
 from flows.cli.runtime.output import print_json, print_to_stdout, to_safe_text
 from tasks.errors import RequestError
 from tasks.model import RunInfo
@@ -21,7 +22,7 @@ def _parse_days(text: str) -> str:
     return text
 
 
-@app.command("history", rich_help_panel="Set up")
+@app.command("history", cls=KeepingCommand, rich_help_panel="Set up")
 def configure_history(
     keep_assessments: Annotated[
         str | None,

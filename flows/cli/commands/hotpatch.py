@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
 from flows.ports.caller import Caller
 from tasks.errors import RequestError
@@ -85,7 +86,7 @@ _CHANGES = {
 
 
 def _add_change_command(verb: str, description: str) -> None:
-    @hotpatch_app.command(verb, help=description)
+    @hotpatch_app.command(verb, cls=ActingCommand, help=description)
     def change(
         scope: ScopeArgument,
         yes: YesOption = False,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import JsonOption, NoPrefectOption, OldNoPrefectOption, RecordsOption, RunArgument, app
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import print_json, print_to_stderr
 from flows.ports.caller import Caller
 from inventory.errors import FleetpatchError
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 PANEL = "Patch"
 
 
-@app.command("resume", rich_help_panel=PANEL)
+@app.command("resume", cls=ActingCommand, rich_help_panel=PANEL)
 def resume(
     run: RunArgument,
     finalize: Annotated[
@@ -49,7 +50,7 @@ def resume(
     raise typer.Exit(int(result.exit_code))
 
 
-@app.command("cancel", rich_help_panel=PANEL)
+@app.command("cancel", cls=ActingCommand, rich_help_panel=PANEL)
 def cancel(
     run: RunArgument,
     reason: Annotated[
@@ -88,7 +89,7 @@ def cancel(
     raise typer.Exit(int(result.exit_code))
 
 
-@app.command("reconcile", rich_help_panel=PANEL)
+@app.command("reconcile", cls=ActingCommand, rich_help_panel=PANEL)
 def reconcile(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="List these runs, and do nothing.")] = False,
     no_prefect: NoPrefectOption = False,

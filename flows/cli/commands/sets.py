@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
 from tasks.errors import RequestError
@@ -43,7 +44,7 @@ def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None
         print_sets(found, slots)
 
 
-@sets_app.command("release")
+@sets_app.command("release", cls=ActingCommand)
 def release(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
     yes: YesOption = False,

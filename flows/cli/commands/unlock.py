@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
 from tasks.errors import RequestError
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before the lock is removed.")]
 
 
-@app.command("unlock", rich_help_panel="Patch")
+@app.command("unlock", cls=ActingCommand, rich_help_panel="Patch")
 def unlock(
     machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
     yes: YesOption = False,

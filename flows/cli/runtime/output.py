@@ -5,8 +5,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 from typing import IO, TextIO, cast
@@ -17,6 +18,7 @@ from rich.text import Text
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
 from tasks.states import FindingLevel
 
+_ANSWERS: ContextVar[list[bool] | None] = ContextVar("fleetpatch_answers", default=None)
 MIN_WIDTH = 40  # COLUMNS=0 would show nothing
 NON_TERMINAL_WIDTH = 200  # for files and pipes, which have no width
 
@@ -194,7 +196,22 @@ def can_ask() -> bool:
 def ask(question: str) -> bool:
     """Ask the person at the terminal. Return whether the answer is yes."""
     get_stderr_console().print(Text.assemble(to_safe_text(question), " [y/N] "), end="")
-    return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    is_yes = sys.stdin.readline().strip().lower() in {"y", "yes"}
+    answers = _ANSWERS.get()
+    if answers is not None:
+        answers.append(is_yes)
+    return is_yes
+
+
+@contextmanager
+def collect_answers() -> Iterator[Sequence[bool]]:
+    """Give the answers that a person gives to ``ask`` in the block."""
+    answers: list[bool] = []
+    token = _ANSWERS.set(answers)
+    try:
+        yield answers
+    finally:
+        _ANSWERS.reset(token)
 
 
 def print_json(document: object) -> None:

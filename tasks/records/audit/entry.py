@@ -88,8 +88,8 @@ def compute_seal(entry: AuditEntry, key: bytes) -> str:
 def seal_entry(entry: AuditEntry, number: int, previous: str, key: bytes) -> AuditEntry:
     """Return an entry with its number and seal. Its texts are those that the database will return."""
     texts = {name: replace_unstorable(getattr(entry, name)) for name in _TEXTS}
-    words = {name: to_index_key(getattr(entry, name)) for name in _WORDS}
-    kept = replace(entry, **{**words, **texts, "number": number, "previous": previous, "key_id": compute_key_id(key)})
+    texts |= {name: to_index_key(getattr(entry, name)) for name in _WORDS}
+    kept = replace(replace(entry, **texts), number=number, previous=previous, key_id=compute_key_id(key))  # type: ignore[arg-type]
     return replace(kept, seal=compute_seal(kept, key))
 
 

@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Final
 from sqlalchemy.engine import URL
 
 from inventory.files.private_keys import KeyFileError, find_key_folder
+from tasks.errors import RequestError
 
 _SIZE: Final = 512
 """Bytes of the file, which is written in place: a disk writes one sector completely or not at all."""
@@ -30,6 +32,18 @@ class AuditHead:
     seal: str
 
 
+def parse_head(text: str) -> AuditHead:
+    """Return the head that a person gives: its number, a colon and its seal.
+
+    Raises:
+        RequestError: the text is none.
+    """
+    number, _, seal = text.strip().partition(":")
+    if not number.isdecimal() or not re.fullmatch(r"[0-9a-f]{64}", seal):
+        raise RequestError(f"{text!r} names no entry", hint="Write its number, a colon and its seal: 42:9f86d0…")
+    return AuditHead(int(number), seal)
+
+
 def find_head_path(url: URL, name: str = "audit-head") -> Path:
     """Return the file of a database's head. The name does not depend on the database user.
 
@@ -40,8 +54,8 @@ def find_head_path(url: URL, name: str = "audit-head") -> Path:
     Raises:
         KeyFileError: the folder of keys is not known.
     """
-    host, port = (url.host or "", str(url.port or 5432)) if url.get_backend_name() != "sqlite" else ("", "")
-    place = json.dumps([url.get_backend_name(), host.lower(), port, url.database])
+    host = str(url.host or url.query.get("host", "")).lower()
+    place = json.dumps([url.get_backend_name(), host, str(url.port or url.query.get("port", "")), url.database])
     return find_key_folder() / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
 
 

@@ -90,9 +90,7 @@ class SqlAuditLog:
         return entry
 
     def _find_last(self, connection: Connection) -> AuditHead:
-        """Return the end of the chain. If entries that this computer knows are gone, it goes on behind them: so the
-        gap stays visible.
-        """
+        """Return the end of the chain. Behind entries that are gone it goes on: so the gap stays visible."""
         columns = audit_log.c
         query = select(columns.number, columns.seal).order_by(columns.number.desc()).limit(1)
         row = connection.execute(query).one_or_none()

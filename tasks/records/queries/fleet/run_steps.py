@@ -29,12 +29,17 @@ class AuditRow:
     number: int
     at: datetime
     who: str
+    source: str
+    claimed: str
     address: str
     act: str
     subject: str
     detail: str
     result: str
     message: str
+    previous: str
+    key_id: str
+    seal: str
 
 
 def read_run_steps(database: Database, run_id: str) -> tuple[RunStep, ...]:

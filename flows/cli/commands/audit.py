@@ -1,0 +1,127 @@
+"""audit: show the audit log, check its chain, remove old entries."""
+
+from typing import Annotated
+
+import typer
+
+from flows.cli.app import JsonOption, RecordsOption, app
+from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from tasks.errors import RequestError
+from tasks.records.audit.verification import AuditState
+
+audit_app = typer.Typer(
+    no_args_is_help=True, help="Who did what: show the audit log, and check that nobody changed it."
+)
+app.add_typer(audit_app, name="audit", rich_help_panel="Look")
+
+_EXIT_CODES = {
+    AuditState.INTACT: ExitCode.SUCCESS,
+    AuditState.END_UNKNOWN: ExitCode.WARNINGS,
+    AuditState.EMPTY: ExitCode.WARNINGS,
+    AuditState.BROKEN: ExitCode.MACHINE_FAILED,
+    AuditState.CUT_SHORT: ExitCode.MACHINE_FAILED,
+    AuditState.KEY_MISSING: ExitCode.CANNOT_RUN,
+    AuditState.UNREADABLE: ExitCode.CANNOT_RUN,
+}
+
+
+@audit_app.command("list")
+def list_entries(
+    limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many entries, newest first.")] = 100,
+    who: Annotated[str, typer.Option("--who", help="Only what this proven name did.")] = "",
+    act: Annotated[str, typer.Option("--act", help="Only these acts: patch, approve, login …")] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what people and programs did, newest first."""
+    from flows.cli.views.audit import build_audit_json, print_audit
+    from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        entries = SqlAuditLog(database.database).read(limit, who=who, act=act)
+    if as_json:
+        print_json(build_audit_json(entries))
+    else:
+        print_audit(entries)
+
+
+@audit_app.command("verify")
+def verify(
+    head: Annotated[
+        str,
+        typer.Option(
+            "--head", metavar="NUMBER:SEAL", help="An entry that must be there, as your syslog server has it."
+        ),
+    ] = "",
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that no entry was changed, added, removed or cut off. Exit code 0 only if that is certain."""
+    from flows.cli.views.audit import build_verification_json, print_verification
+    from tasks.records.audit.head import parse_head
+    from tasks.records.audit.log import SqlAuditLog
+    from tasks.records.audit.verification import verify_log
+    from tasks.records.setup import open_records
+
+    expected = parse_head(head) if head else None
+    with open_records(records) as database:
+        found = verify_log(SqlAuditLog(database.database), expected)
+    if as_json:
+        print_json(build_verification_json(found))
+    else:
+        print_verification(found)
+    raise typer.Exit(int(_EXIT_CODES[found.state]))
+
+
+@audit_app.command("cut")
+def cut(
+    through: Annotated[int, typer.Argument(metavar="NUMBER", min=1, help="The newest entry that is removed.")],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why. The log keeps it.")],
+    accept_faults: Annotated[
+        bool, typer.Option("--accept-faults", help="Also if the log is broken. The log keeps what was wrong.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove the oldest entries, up to a number. The log keeps who did it, when and why, and begins behind them."""
+    from flows.cli.views.audit import build_audit_json
+    from flows.ports.audit import read_os_actor
+    from tasks.protocols.clock import SystemClock
+    from tasks.records.audit.cutting import cut_log
+    from tasks.records.setup import open_records
+
+    if not yes:
+        _confirm(through)
+    with open_records(records) as database:
+        actor = read_os_actor()
+        entry, removed = cut_log(
+            database.database,
+            through,
+            SystemClock().now(),
+            (actor.who, actor.source, actor.claimed, actor.address),
+            reason,
+            accept_faults=accept_faults,
+        )
+    if as_json:
+        print_json({"removed": removed, "entry": build_audit_json([entry])[0]})
+    else:
+        print_to_stderr(f"{removed} entries are removed. Entry {entry.number} records it.")
+
+
+def _confirm(through: int) -> None:
+    """Ask the person at the terminal.
+
+    Raises:
+        RequestError: there is no terminal.
+        Exit: the answer is no.
+    """
+    if not can_ask():
+        raise RequestError(
+            "removing entries of the audit log needs a confirmation, and there is no terminal", hint="Add --yes."
+        )
+    if not ask(f"Remove all entries of the audit log up to {through}?"):
+        print_to_stderr("Nothing was done.")
+        raise typer.Exit(0)

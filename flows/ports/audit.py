@@ -1,0 +1,128 @@
+"""Who acts, and what they do, for the audit log. What is proven and what was only said are apart."""
+
+import logging
+import os
+import platform
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from flows.ports.caller import Caller, read_login_name
+from tasks.errors import FleetpatchError, RecordsError
+from tasks.protocols.clock import Clock
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.reporting.sanitizing import sanitize_to_one_line
+
+logger = logging.getLogger(__name__)
+
+MAX_LENGTH: Final = 2000
+"""Characters of each text of an entry."""
+OS_SOURCE: Final = "os"
+_SUDO_VARIABLE: Final = "SUDO_USER"
+
+AuditAppender = Callable[[AuditEntry], object]
+"""Stores an entry of the audit log. Raises RecordsError."""
+
+
+def append_nowhere(entry: AuditEntry) -> None:
+    """Store nothing: for runs without records of their own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who acts.
+
+    Attributes:
+        who: the proven name; "" for nobody.
+        source: how it is proven; see AuditEntry.
+        claimed: the name that was only said.
+        address: from where.
+    """
+
+    who: str
+    source: str
+    claimed: str = ""
+    address: str = ""
+
+
+def read_os_actor(claimed: str = "") -> Actor:
+    """Return the user of this process, as the operating system says. Without a claimed name it is sudo's variable."""
+    address = f"{platform.node()}, uid {os.getuid()}"
+    return Actor(read_login_name(), OS_SOURCE, claimed or os.environ.get(_SUDO_VARIABLE, ""), address)
+
+
+def find_actor(caller: Caller) -> Actor:
+    """Return who a caller is. A name that came with no proof is only claimed, by the user of this process."""
+    if not caller.source:
+        return read_os_actor(caller.name)
+    return Actor("" if caller.source == "prefect" else caller.name, caller.source)
+
+
+def build_entry(
+    actor: Actor, clock: Clock, act: str, subject: str, detail: str, result: AuditResult, message: str = ""
+) -> AuditEntry:
+    """Return an entry whose texts are each on one line, so that nobody can forge further entries."""
+    names = (actor.who, actor.address, act, subject, detail)
+    who, address, act, subject, detail = (sanitize_to_one_line(text, MAX_LENGTH) for text in names)
+    return AuditEntry(
+        clock.now(),
+        who,
+        address,
+        act,
+        subject,
+        detail,
+        result,
+        sanitize_to_one_line(message, MAX_LENGTH),
+        actor.source,
+        sanitize_to_one_line(actor.claimed, MAX_LENGTH),
+    )
+
+
+@dataclass(slots=True)
+class RecordedAct:
+    """How an act has ended, beyond that it raised no error.
+
+    Attributes:
+        result: what became of it.
+        message: why it failed or was refused.
+    """
+
+    result: AuditResult = AuditResult.DONE
+    message: str = ""
+
+
+@contextmanager
+def record_act(
+    append: AuditAppender, actor: Actor, clock: Clock, act: str, subject: str, detail: str = ""
+) -> Iterator[RecordedAct]:
+    """Record an act: "begun" before the block, then how it ended, or "failed" with the error.
+
+    Args:
+        append: stores an entry.
+        actor: who acts.
+        clock: the present time.
+        act: what is done.
+        subject: the run, the machine or the scope.
+        detail: more of it, without secrets.
+
+    Raises:
+        RecordsError: the log can't be written. Then nothing may be done.
+    """
+    append(build_entry(actor, clock, act, subject, detail, AuditResult.BEGUN))
+    ended = RecordedAct()
+    try:
+        yield ended
+    except BaseException as error:
+        said = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
+        record_end(append, build_entry(actor, clock, act, subject, detail, AuditResult.FAILED, said))
+        raise
+    record_end(append, build_entry(actor, clock, act, subject, detail, ended.result, ended.message))
+
+
+def record_end(append: AuditAppender, entry: AuditEntry) -> None:
+    """Store how an act ended. What is done is done: that this can't be stored must not make it look undone."""
+    try:
+        append(entry)
+    except RecordsError as error:
+        logger.warning("the audit log lacks that %s %s is %s: %s", entry.act, entry.subject, entry.result, error)

@@ -1,0 +1,64 @@
+"""Removes the oldest entries of the audit log. The chain goes on, and its first entry's gap is a recorded one."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from tasks.errors import RequestError
+from tasks.records.audit.entry import CUT_ACT, AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.storage.database import Database
+
+_SOUND = frozenset({AuditState.INTACT, AuditState.END_UNKNOWN})
+
+
+def cut_log(
+    database: Database,
+    through: int,
+    now: datetime,
+    actor: tuple[str, str, str, str],
+    reason: str,
+    *,
+    accept_faults: bool = False,
+) -> tuple[AuditEntry, int]:
+    """Remove all entries up to a number, and record that at the end of the log.
+
+    Args:
+        database: the records' database.
+        through: the number of the newest entry that is removed.
+        now: the present time.
+        actor: who does it: the proven name, how it is proven, the claimed name, the address.
+        reason: why.
+        accept_faults: also if the log is broken or cut short. What was wrong is recorded.
+
+    Returns:
+        The entry that records it, and how many entries were removed.
+
+    Raises:
+        RequestError: the log is not intact, the number is larger than its last, or the reason is empty.
+        RecordsError: the records can't be written.
+    """
+    log = SqlAuditLog(database)
+    found = verify_log(log)
+    if not reason.strip():
+        raise RequestError("a cut of the audit log needs a reason", hint="Say it with --reason TEXT.")
+    if found.state not in _SOUND and not accept_faults:
+        raise RequestError(
+            f"the audit log is not intact: {_describe(found)}",
+            hint="Look at it first: fleetpatch audit verify. --accept-faults cuts it, and keeps what was wrong.",
+        )
+    head = log.read_head()
+    last = max(found.last.number if found.last is not None else 0, head.number if head is not None else 0)
+    if through > last:
+        raise RequestError(f"the audit log has no entry {through}: its last is {last}", hint="fleetpatch audit list")
+    who, source, claimed, address = actor
+    said = reason.strip() if found.state in _SOUND else f"{reason.strip()} (accepted: {_describe(found)})"
+    draft = AuditEntry(
+        now, who, address, CUT_ACT, f"entries up to {through}", "", AuditResult.DONE, said, source, claimed
+    )
+    return log.cut(through, lambda detail: replace(draft, detail=detail))
+
+
+def _describe(found: AuditVerification) -> str:
+    faults = "; ".join(f"entry {fault.number} {fault.text}" for fault in found.faults[:5])
+    return f"{found.state}: {faults or found.message}"[:1500]
