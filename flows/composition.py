@@ -10,6 +10,7 @@ from flows.approval.gate import add_approval_gate
 from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
 from flows.engine.progress_recorder import ProgressRecorder
 from flows.hooks.dispatch import build_hook_dispatcher
+from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
 from flows.ports.ports import FreezeSource, Notifier, Ports
@@ -102,7 +103,11 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
 
         return build_session(machine, inventory, clock=clock, resolve_credential=read_credential, lockout_guard=logins)
 
-    with open_records(caller.records_url) as records, open_run_notifier(request, caller) as tell:
+    with (
+        open_records(caller.records_url) as records,
+        forward_audit_log(records.database, read_credential),
+        open_run_notifier(request, caller) as tell,
+    ):
         audit = SqlAuditLog(records.database)
         recorder = ProgressRecorder(caller.listener, SqlRunProgress(records.database), clock)
         ports = Ports(

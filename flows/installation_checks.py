@@ -2,16 +2,24 @@
 
 import importlib.metadata
 import importlib.util
+from datetime import timedelta
 from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
+from flows.notify.audit_forwarding import find_backlogs, read_targets
 from flows.recovery.abandoned_runs import find_abandoned_runs
+from inventory.files.private_keys import KeyFileError
 from inventory.name_lists import join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Finding
+from tasks.protocols.clock import SystemClock
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.setup import open_records
 from tasks.states import FindingLevel
 
+_MAX_DELAY = timedelta(minutes=5)
 PACKAGE_NAMES = ("flows", "tasks", "deployments", "inventory")
 
 
@@ -24,7 +32,7 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
     Args:
         records_url: the URL of the records; None: the default.
     """
-    return (_check_package_location(), *_check_requirements(), *_check_records(records_url))
+    return (_check_package_location(), *_check_requirements(), *_check_records(records_url), *_check_audit(records_url))
 
 
 def _check_package_location() -> Finding:
@@ -71,6 +79,32 @@ def _find_requirement_fault(text: str) -> str:
         return f"{wanted.name} is not installed"
     fits = wanted.specifier.contains(version, prereleases=True)
     return "" if fits else f"{wanted.name} {version} is installed; it has to be {wanted.specifier}"
+
+
+def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
+    """Check the chain of the audit log, and whether its receivers have its entries."""
+    try:
+        with open_records(records_url) as records:
+            found = verify_log(SqlAuditLog(records.database))
+            backlogs = find_backlogs(records.database, read_targets())
+    except RecordsError:
+        return ()  # the check of the records says it
+    except KeyFileError as error:
+        return (Finding("audit log", FindingLevel.WARN, error.message, error.hint),)
+    now, unsent = SystemClock().now(), []
+    for backlog in backlogs:
+        if backlog.oldest_at is not None and now - backlog.oldest_at > _MAX_DELAY:
+            oldest = f"{backlog.oldest_at:%Y-%m-%d %H:%M} UTC"
+            text = f"{backlog.receiver} lacks {backlog.count} entries, the oldest of {oldest}"
+            unsent.append(Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why."))
+    return (_describe_audit(found), *unsent)
+
+
+def _describe_audit(found: AuditVerification) -> Finding:
+    if found.state in {AuditState.INTACT, AuditState.EMPTY}:
+        return Finding("audit log", FindingLevel.GOOD, f"{found.state}, {found.entries} entries")
+    level = FindingLevel.WARN if found.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
+    return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
 
 
 def _check_records(records_url: str | None) -> tuple[Finding, ...]:

@@ -10,6 +10,8 @@ from deployments.web.connections import TimedConnection
 from deployments.web.context import WebContext, build_context
 from deployments.web.listening import check_settings, describe_address, open_listener
 from deployments.web.settings import WebSettings
+from flows.composition import read_credential
+from flows.notify.audit_forwarding import forward_audit_log
 from tasks.records.setup import open_records
 
 SHUTDOWN_SECONDS = 5
@@ -30,7 +32,11 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
         RecordsError: the records can't be opened.
     """
     check_settings(settings)
-    with open_listener(settings) as listener, open_records(settings.records_url) as records:
+    with (
+        open_listener(settings) as listener,
+        open_records(settings.records_url) as records,
+        forward_audit_log(records.database, read_credential),
+    ):
         context = build_context(settings, records)
         context.fleet.warm_up()
         context.pending.warm_up()

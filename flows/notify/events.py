@@ -15,6 +15,7 @@ from typing import Final
 from flows.notify.messages import Message
 from flows.ports.web_links import build_approval_url, build_machine_url, build_run_url
 from tasks.model import Outcome, RunReport
+from tasks.records.audit.entry import AuditEntry
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
@@ -22,6 +23,8 @@ from tasks.states import NotificationEvent, OperationState, RebootState
 
 MACHINE_FAILED: Final = "machine_failed"
 MACHINE_REBOOTED: Final = "machine_rebooted"
+AUDIT: Final = "audit"
+_AUDIT_FIELDS: Final = ("who", "source", "claimed", "address", "act", "subject", "detail", "result", "message", "seal")
 _END_OCCASIONS: Final = frozenset({NotificationEvent.FINISHED, NotificationEvent.FAILED, NotificationEvent.CANCELLED})
 _SEVERITIES: Final = {"failed": 7, MACHINE_FAILED: 7, "missed": 6, "cancelled": 5, "waiting": 4}
 """CEF's severities, from 0 to 10; all other events have 3."""
@@ -43,6 +46,7 @@ class Event:
         machine: the machine's data for JSON; empty for an event of the run.
         link: the address of its page; "" for none.
         text: what is said about it.
+        audit: the entry of the audit log; empty for all other events.
     """
 
     id: str
@@ -53,6 +57,7 @@ class Event:
     machine: Mapping[str, object] = field(default_factory=dict)
     link: str = ""
     text: str = ""
+    audit: Mapping[str, object] = field(default_factory=dict)
 
 
 def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime, web_url: str = "") -> Event:
@@ -91,6 +96,15 @@ def build_machine_events(
 def build_announcement_event(kind: str, message: Message, at: datetime) -> Event:
     """Return the event of a message that belongs to no single run."""
     return Event(_build_id(message.title, message.body, f"{at:%Y-%m-%d}"), kind, at, message.title, text=message.body)
+
+
+def build_audit_event(entry: AuditEntry) -> Event:
+    """Return the event of an entry of the audit log. With its number and seal, a receiver can tell what is missing."""
+    texts = {name: str(getattr(entry, name)) for name in _AUDIT_FIELDS}
+    audit = {"number": entry.number, **texts}
+    return Event(
+        f"aud_{entry.seal[:32]}", AUDIT, entry.at, f"{entry.act} {entry.result}", text=entry.message, audit=audit
+    )
 
 
 def _build_machine_event(kind: str, outcome: Outcome, report: RunReport, at: datetime, web_url: str) -> Event:
@@ -142,6 +156,7 @@ def render_json(event: Event) -> bytes:
         "text": event.text,
         "run": event.run or None,
         "machine": event.machine or None,
+        "audit": event.audit or None,
         "link": event.link or None,
     }
     return json.dumps(document).encode()  # ASCII: a lone surrogate is an escape, and no error
@@ -160,9 +175,10 @@ def render_cef(event: Event, version: str) -> str:
         "rt": str(int(event.at.astimezone(UTC).timestamp() * 1000)),
         "externalId": event.id,
         "dhost": event.machine.get("name"),
-        "outcome": event.machine.get("state") or event.run.get("state"),
+        "outcome": event.machine.get("state") or event.run.get("state") or event.audit.get("result"),
         "msg": event.text,
-        "suser": event.run.get("started_by"),
+        "suser": event.run.get("started_by") or event.audit.get("who"),
+        "act": event.audit.get("act"),
         "request": event.link,
         **_build_custom_fields(event),
     }
@@ -181,6 +197,10 @@ def _build_custom_fields(event: Event) -> dict[str, object]:
         "cs6": ("windowEnd", event.run.get("window_end")),
         "cn1": ("machines", event.run.get("machines")),
     }
+    if event.audit:
+        names = ("claimed", "source", "subject", "detail", "seal", "address")
+        values = {f"cs{place}": (name, event.audit.get(name)) for place, name in enumerate(names, 1)}
+        values["cn1"] = ("number", event.audit.get("number"))
     found: dict[str, object] = {}
     for key, (label, value) in values.items():
         if value:

@@ -111,6 +111,33 @@ def cut(
         print_to_stderr(f"{removed} entries are removed. Entry {entry.number} records it.")
 
 
+@audit_app.command("send")
+def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
+    """Send entries that your syslog server or webhook does not have yet. Exit code 1: some are left."""
+    from flows.composition import read_credential
+    from flows.notify.audit_forwarding import SYSLOG_VARIABLE, WEBHOOK_VARIABLE, read_targets, send_pending
+    from tasks.records.setup import open_records
+    from tasks.reporting.formatting import format_iso_utc
+
+    targets = read_targets()
+    if not targets:
+        raise RequestError(
+            "the audit log is sent nowhere", hint=f"Set {SYSLOG_VARIABLE} or {WEBHOOK_VARIABLE} for all programs."
+        )
+    with open_records(records) as database:
+        left = send_pending(database.database, targets, read_credential)
+    if as_json:
+        names = ("receiver", "count", "message")
+        documents = [{name: getattr(each, name) for name in names} for each in left]
+        oldest = [{"oldest": format_iso_utc(each.oldest_at) if each.oldest_at else None} for each in left]
+        print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
+    else:
+        for each in left:
+            words = f"{each.count} entries are not sent: {each.message or 'another program is sending'}"
+            print_to_stderr(f"{each.receiver}: {words if each.count else 'all is sent'}")
+    raise typer.Exit(int(ExitCode.MACHINE_FAILED if any(each.count for each in left) else ExitCode.SUCCESS))
+
+
 def _confirm(through: int) -> None:
     """Ask the person at the terminal.
 

@@ -7,6 +7,7 @@ SQLite the one writer is one.
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import Connection, delete, func, insert, select, text
@@ -131,24 +132,35 @@ class SqlAuditLog:
         with self._database.begin_read("read the audit log") as connection:
             return [_to_entry(row) for row in connection.execute(query)]
 
-    def count(self) -> int:
-        """Return how many entries there are.
+    def count_after(self, number: int) -> tuple[int, datetime | None]:
+        """Return how many entries have a larger number, and the time of the oldest of them.
 
         Raises:
             RecordsError: the records can't be read.
         """
+        columns = audit_log.c
+        query = select(func.count(), func.min(columns.at)).where(columns.number > number)
         with self._database.begin_read("read the audit log") as connection:
-            return int(connection.execute(select(func.count()).select_from(audit_log)).scalar_one())
+            count, oldest_at = connection.execute(query).tuples().one()
+            return count, oldest_at
 
-    def iterate(self, after: int | None = None) -> Iterator[AuditEntry]:
+    def read_after(self, number: int, limit: int) -> Sequence[AuditEntry]:
+        """Return entries with a larger number, oldest first, this many at most.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        query = select(audit_log).where(audit_log.c.number > number).order_by(audit_log.c.number).limit(limit)
+        with self._database.begin_read("read the audit log") as connection:
+            return [_to_entry(row) for row in connection.execute(query)]
+
+    def iterate(self) -> Iterator[AuditEntry]:
         """Yield all entries, oldest first, as they were at one moment.
 
-        Args:
-            after: only entries with a larger number; None: all.
-
         Raises:
             RecordsError: the records can't be read.
         """
+        after: int | None = None
         with self._database.begin_read("read the audit log") as connection:
             while True:
                 query = select(audit_log).order_by(audit_log.c.number).limit(_BATCH)

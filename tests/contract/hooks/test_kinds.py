@@ -11,9 +11,10 @@ import pytest
 
 from flows.hooks.dispatch import build_hook_dispatcher
 from flows.hooks.event import HookEvent, build_event
-from tasks.errors import RequestError
+from tasks.errors import RecordsError, RequestError
 from tasks.model import Hook, HookResult
 from tasks.protocols.clock import Deadline
+from tasks.records.audit.entry import AuditEntry
 from tasks.states import HookKind, HookPoint, OperationState
 from tasks.steps.context.stop_token import StopToken
 from tests.contract.hooks.calls import AFTER, BEFORE, CLOCK, REPORT, Stops, WaitingClock, call
@@ -232,3 +233,26 @@ def test_an_event_tells_what_it_is_about() -> None:
     assert after.as_json()["eventType"] == "fleetpatch.PostMaintenanceEvent"
     assert after.id != told(HookPoint.AFTER_MACHINE, "web-2").id
     assert make_outcome().machine == "web-1"
+
+
+def test_a_hook_is_recorded_before_it_runs_and_after(tmp_path: Path) -> None:
+    entries: list[AuditEntry] = []
+    hook = Hook("h", BEFORE, HookKind.CONTROLLER_COMMAND, f"touch {tmp_path / 'ran'}")
+    dispatch = build_hook_dispatcher(CLOCK, StopToken(), Stops().ask, entries.append)
+    dispatch(hook, REPORT, "run", Deadline.after(CLOCK, 5))
+    assert [(each.act, each.subject, str(each.result)) for each in entries] == [
+        ("hook", REPORT.run.id, "begun"),
+        ("hook", REPORT.run.id, "done"),
+    ]
+    assert hook.target in entries[0].detail
+
+
+def test_a_hook_that_can_not_be_recorded_does_not_run(tmp_path: Path) -> None:
+    def fail(entry: AuditEntry) -> None:
+        raise RecordsError(f"no place for {entry.act}", hint="A test asked for this.")
+
+    hook = Hook("h", BEFORE, HookKind.CONTROLLER_COMMAND, f"touch {tmp_path / 'ran'}")
+    dispatch = build_hook_dispatcher(CLOCK, StopToken(), Stops().ask, fail)
+    with pytest.raises(RecordsError, match="no place for hook"):
+        dispatch(hook, REPORT, "run", Deadline.after(CLOCK, 5))
+    assert not (tmp_path / "ran").exists()

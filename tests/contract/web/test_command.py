@@ -173,10 +173,10 @@ class TestTokens:
         assert run(tmp_path, "web", "token", "remove", "anna").returncode == 0
         again = run(tmp_path, "web", "token", "remove", "anna")
         assert "there is no access token 'anna'" in again.stderr
-        log = run(tmp_path, "web", "audit").stdout
+        log = run(tmp_path, "audit", "list").stdout
         assert "add token" in log
         assert "remove token" in log
-        assert '"act": "remove token"' in run(tmp_path, "web", "audit", "--json", "--act", "remove token").stdout
+        assert '"act": "remove token"' in run(tmp_path, "audit", "list", "--json", "--act", "remove token").stdout
 
     @pytest.mark.parametrize(
         ("words", "said"),

@@ -17,6 +17,7 @@ from flows.request.policies import ApprovalRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import RunReport
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
+from tasks.records.audit.entry import AuditEntry
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
 from tasks.states import Classification, NotificationEvent
@@ -92,6 +93,7 @@ class Scene:
     clock: Diary = field(default_factory=Diary)
     told: list[tuple[NotificationEvent, RunReport]] = field(default_factory=list)
     host: ApprovalPresenter | None = None
+    acts: list[AuditEntry] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.fleet = SimFleet(clock=self.clock)
@@ -113,7 +115,12 @@ class Scene:
         return self.fleet.request(minutes=minutes, start=start, approval=asked)
 
     def ports(self, request: PatchRequest, approvals: SqlApprovals | None = None) -> Ports:
-        ports = replace(self.fleet.ports(), records=self.records, notify=lambda *both: self.told.append(both))
+        ports = replace(
+            self.fleet.ports(),
+            records=self.records,
+            notify=lambda *both: self.told.append(both),
+            append_audit=self.acts.append,
+        )
         return add_approval_gate(ports, request, approvals or self.approvals)
 
     def run(

@@ -52,6 +52,18 @@ class TestDesk:
         assert scene.standing().who == "anna"
         assert desk.refused == ["bob started it and may not approve it"]
 
+    def test_a_name_that_is_typed_there_is_only_claimed_in_the_audit_log(self, scene: Scene) -> None:
+        scene.add("web", "openssl")
+        desk = Table(ApprovalAnswer(is_approval=True, who=STARTER), ApprovalAnswer(is_approval=True, who="anna"))
+        with _at(scene, desk):
+            scene.run(scene.request(not_by_starter=True))
+        assert [(each.act, each.who, each.source, each.claimed, str(each.result)) for each in scene.acts] == [
+            ("approve", "", "prefect", STARTER, "refused"),
+            ("approve", "", "prefect", "anna", "begun"),
+            ("approve", "", "prefect", "anna", "done"),
+        ]
+        assert scene.acts[0].message == "bob started it and may not approve it"
+
     def test_what_was_said_while_the_records_were_away_is_not_lost(self, scene: Scene) -> None:
         scene.add("web", "openssl")
         away = Failing(scene.records.database, scene.clock).between(scene, 30, 900)

@@ -1,0 +1,231 @@
+"""Sends the audit log elsewhere: each entry once, in order, and again until it is accepted.
+
+How far a receiver is stands in a private file beside the keys, not in the database: who can write the database must not
+make entries look as if they were sent. A receiver ignores an id that it has.
+"""
+
+import contextvars
+import fcntl
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from flows.notify.events import Event, build_audit_event
+from flows.notify.syslog import send_syslog
+from flows.notify.webhook import send_webhook
+from inventory.credentials import Credential
+from inventory.files.private_keys import KeyFileError
+from tasks.errors import CredentialError, FleetpatchError
+from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.storage.database import Database
+
+logger = logging.getLogger(__name__)
+
+SYSLOG_VARIABLE: Final = "FLEETPATCH_AUDIT_SYSLOG"
+"""Where entries go as CEF: ``syslog+tls://host:port``, or a reference that leads to it."""
+WEBHOOK_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK"
+"""Where entries go as JSON: an http or https URL, or a reference that leads to it."""
+WEBHOOK_KEY_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK_KEY"
+"""The reference of the key that signs them."""
+_BATCH: Final = 100
+POLL_SECONDS: Final = 5.0
+FLUSH_SECONDS: Final = 5.0
+"""How long the end of a program waits for entries that are not sent yet. The next program sends the rest."""
+
+CredentialReader = Callable[[str], Credential]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """Entries that a receiver does not have yet.
+
+    Attributes:
+        receiver: "syslog" or "webhook".
+        count: how many.
+        oldest_at: the time of the oldest one; None for none.
+        message: why the last attempt failed; "" if it did not, or if there was none.
+    """
+
+    receiver: str
+    count: int
+    oldest_at: datetime | None = None
+    message: str = ""
+
+
+def read_targets(environment: Mapping[str, str] = os.environ) -> Mapping[str, str]:
+    """Return the addresses or references of the receivers that are set, by kind."""
+    named = {"syslog": environment.get(SYSLOG_VARIABLE, ""), "webhook": environment.get(WEBHOOK_VARIABLE, "")}
+    return {kind: text.strip() for kind, text in named.items() if text.strip()}
+
+
+def find_backlogs(database: Database, targets: Mapping[str, str]) -> tuple[Backlog, ...]:
+    """Return what each receiver does not have yet.
+
+    Raises:
+        KeyFileError: the file that says how far a receiver is can't be read.
+        RecordsError: the records can't be read.
+    """
+    return tuple(_find_backlog(database, kind) for kind in targets)
+
+
+def _find_backlog(database: Database, kind: str, message: str = "") -> Backlog:
+    sent = read_head(_find_cursor(database, kind))
+    count, oldest_at = SqlAuditLog(database).count_after(sent.number if sent is not None else 0)
+    return Backlog(kind, count, oldest_at, message)
+
+
+def send_pending(
+    database: Database,
+    targets: Mapping[str, str],
+    read_credential: CredentialReader,
+    *,
+    may_continue: Callable[[], bool] = lambda: True,
+) -> tuple[Backlog, ...]:
+    """Send each receiver the entries that it does not have yet, and return what is left.
+
+    Args:
+        database: the records' database.
+        targets: the receivers, from ``read_targets``.
+        read_credential: resolves a reference.
+        may_continue: asked before each entry.
+
+    Raises:
+        KeyFileError: the file that says how far a receiver is can't be read or written.
+        RecordsError: the records can't be read.
+    """
+    left = []
+    for kind, text in targets.items():
+        message = ""
+        with _hold_lock(_find_cursor(database, kind)) as is_mine:
+            if is_mine:
+                message = _send_to(database, kind, text, read_credential, may_continue)
+        left.append(_find_backlog(database, kind, message))
+    return tuple(left)
+
+
+def _send_to(
+    database: Database, kind: str, text: str, read_credential: CredentialReader, may_continue: Callable[[], bool]
+) -> str:
+    """Send a receiver its entries until one is not accepted. Return why that was, or ""."""
+    cursor = _find_cursor(database, kind)
+    sent = read_head(cursor)
+    try:
+        address = _resolve(text, read_credential)
+        key_reference = os.environ.get(WEBHOOK_KEY_VARIABLE, "")
+        key = _resolve(key_reference, read_credential) if key_reference else ""
+    except CredentialError as error:
+        return error.message
+    number, log = sent.number if sent is not None else 0, SqlAuditLog(database)
+    while entries := log.read_after(number, _BATCH):  # no transaction stays open while something is sent
+        for entry in entries:
+            if not may_continue():
+                return ""
+            if message := _deliver(kind, address, key, build_audit_event(entry)):
+                return message
+            advance_head(cursor, AuditHead(entry.number, entry.seal))
+        number = entries[-1].number
+    return ""
+
+
+def _deliver(kind: str, address: str, key: str, event: Event) -> str:
+    """Send one entry. Return why it was not accepted, or ""."""
+    try:
+        if kind == "webhook":
+            return send_webhook(address, key, event, deadline_seconds=0.0)
+        send_syslog(address, event)
+    except CredentialError as error:
+        return error.message
+    except OSError as error:
+        return f"the server can't be reached: {error.strerror or type(error).__name__}"
+    return ""
+
+
+def _resolve(text: str, read_credential: CredentialReader) -> str:
+    """Return an address that was given, or the text that a reference leads to.
+
+    Raises:
+        CredentialError: it leads to nothing, or to no text.
+    """
+    if "://" in text:
+        return text
+    found = read_credential(f"prefect:{text.removeprefix('block:')}" if text.startswith("block:") else text)
+    if found.secret is None:
+        raise CredentialError("its reference does not lead to text")
+    return found.secret.reveal().strip()
+
+
+def _find_cursor(database: Database, kind: str) -> Path:
+    return find_head_path(database.url, f"audit-{kind}")
+
+
+@contextmanager
+def _hold_lock(path: Path) -> Iterator[bool]:
+    """Give whether no other process sends to this receiver now."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+    except OSError as error:
+        raise KeyFileError(f"{path}.lock can't be made: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def forward_audit_log(
+    database: Database, read_credential: CredentialReader, targets: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Send new entries in the background during the block. At its end, wait some seconds for the rest.
+
+    Nothing waits for a receiver, and no act fails because of one. Without receivers there is no thread.
+    """
+    targets = read_targets() if targets is None else targets
+    if not targets:
+        yield
+        return
+    over = threading.Event()
+    until: list[float] = []
+
+    def may_continue() -> bool:
+        return not until or time.monotonic() < until[0]
+
+    def send_until_over() -> None:
+        last: dict[str, str] = {}
+        while True:
+            is_last = over.is_set()
+            try:
+                left = send_pending(database, targets, read_credential, may_continue=may_continue)
+            except FleetpatchError as error:
+                logger.warning("the audit log can't be sent: %s", error.message)
+            else:
+                for each in left:
+                    if each.message and last.get(each.receiver) != each.message:
+                        logger.warning("%d entries of the audit log are not sent: %s", each.count, each.message)
+                    last[each.receiver] = each.message
+            if is_last:
+                return
+            over.wait(POLL_SECONDS)
+
+    run = contextvars.copy_context().run  # the thread needs Prefect's settings, for secret blocks
+    thread = threading.Thread(target=run, args=(send_until_over,), name="audit", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        until.append(time.monotonic() + FLUSH_SECONDS)
+        over.set()
+        thread.join(FLUSH_SECONDS)

@@ -1,0 +1,50 @@
+"""Who stands in the audit log for each door: what is proven, and what was only said."""
+
+import os
+import pwd
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from flows.ports.audit import find_actor
+from flows.ports.caller import Caller
+from flows.prefect_runtime import flow_run_starter
+
+ME = pwd.getpwuid(os.getuid()).pw_name
+
+
+def start(monkeypatch: pytest.MonkeyPatch, caller: Caller, **run: Any) -> Caller:
+    """Return the caller inside a flow run."""
+    values = {"id": uuid4(), "deployment_id": uuid4(), "auto_scheduled": False, "idempotency_key": None, **run}
+    context = SimpleNamespace(flow_run=SimpleNamespace(**values), flow=SimpleNamespace(name="patch-fleet"))
+    monkeypatch.setattr(flow_run_starter, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    return flow_run_starter.name_starter(caller)
+
+
+def test_whoever_uses_prefect_is_not_the_user_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = find_actor(start(monkeypatch, Caller(name="unknown user of Prefect (weekly)")))
+    assert (actor.who, actor.source, actor.claimed) == ("", "prefect", "")
+
+
+def test_a_schedule_is_named_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    actor = find_actor(start(monkeypatch, Caller(name="the schedule of weekly"), auto_scheduled=True))
+    assert (actor.who, actor.source) == ("the schedule of weekly", "schedule")
+
+
+def test_a_flow_of_the_command_or_of_python_is_of_its_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SUDO_USER", raising=False)
+    actor = find_actor(start(monkeypatch, Caller(), deployment_id=None))
+    assert (actor.who, actor.source, actor.claimed) == (ME, "os", "")
+    assert actor.address.endswith(f"uid {os.getuid()}")
+
+
+def test_a_name_that_python_code_gives_is_claimed() -> None:
+    actor = find_actor(Caller(name="the boss"))
+    assert (actor.who, actor.source, actor.claimed) == (ME, "os", "the boss")
+
+
+def test_a_name_from_the_pages_is_theirs() -> None:
+    actor = find_actor(Caller(name="anna", source="pages"))
+    assert (actor.who, actor.source, actor.claimed) == ("anna", "pages", "")

@@ -1,0 +1,121 @@
+"""The audit log leaves: every entry, in order, also after a receiver was away."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from flows.notify.audit_forwarding import SYSLOG_VARIABLE, find_backlogs, forward_audit_log, read_targets, send_pending
+from flows.notify.events import build_audit_event, render_cef, render_json
+from inventory.credentials import Credential
+from tasks.errors import CredentialError
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.sql_records import SqlRecords
+from tests.contract.records_subjects import opened
+
+NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SqlRecords]:
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "keys"))
+    with opened("sqlite", tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def server() -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as made:
+        made.bind(("127.0.0.1", 0))
+        made.settimeout(5)
+        yield made
+
+
+def append(records: SqlRecords, act: str, claimed: str = "") -> AuditEntry:
+    entry = AuditEntry(NOW, "anna", "10.0.0.7", act, "env=prod", "", AuditResult.DONE, "", "token", claimed)
+    return SqlAuditLog(records.database).append(entry)
+
+
+def no_credential(reference: str) -> Credential:
+    raise CredentialError(f"there is no {reference}")
+
+
+def name_targets(server: socket.socket) -> dict[str, str]:
+    return {"syslog": f"syslog+udp://127.0.0.1:{server.getsockname()[1]}"}
+
+
+def test_an_entry_is_cef_and_json_with_number_and_seal(records: SqlRecords) -> None:
+    entry = append(records, "approve", claimed="the|boss=1")
+    event = build_audit_event(entry)
+    cef = render_cef(event, "1.0")
+    assert cef.startswith("CEF:0|fleetpatch|fleetpatch|1.0|audit|approve done|3|")
+    for field in ("suser=anna", "act=approve", "outcome=done", "cs1=the|boss\\=1", "cs1Label=claimed", "cn1=1"):
+        assert field in cef
+    assert f"cs5={entry.seal} cs5Label=seal" in cef
+    assert f'"seal": "{entry.seal}"'.encode() in render_json(event)
+
+
+def test_every_entry_is_sent_once_and_in_order(records: SqlRecords, server: socket.socket) -> None:
+    targets = name_targets(server)
+    for act in ("login", "patch"):
+        append(records, act)
+    assert send_pending(records.database, targets, no_credential)[0].count == 0
+    append(records, "logout")
+    assert send_pending(records.database, targets, no_credential)[0].count == 0
+    sent = [server.recv(65536).decode() for _ in range(3)]
+    assert [each.split("act=")[1].split()[0] for each in sent] == ["login", "patch", "logout"]
+    server.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        server.recv(1)
+
+
+def test_what_a_receiver_did_not_take_is_sent_later(records: SqlRecords, server: socket.socket) -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        away = {"syslog": f"syslog+tcp://127.0.0.1:{closed.getsockname()[1]}"}
+    for act in ("login", "patch"):
+        append(records, act)
+    (left,) = send_pending(records.database, away, no_credential)
+    assert (left.count, left.oldest_at) == (2, NOW)
+    assert "Connection refused" in left.message
+    assert find_backlogs(records.database, away)[0].count == 2
+    assert send_pending(records.database, name_targets(server), no_credential)[0].count == 0
+
+
+def test_a_reference_that_leads_to_nothing_loses_nothing(records: SqlRecords) -> None:
+    append(records, "patch")
+    (left,) = send_pending(records.database, {"webhook": "file:/nowhere"}, no_credential)
+    assert (left.count, left.message) == (1, "there is no file:/nowhere")
+
+
+def test_entries_leave_in_the_background_and_nothing_waits(records: SqlRecords, server: socket.socket) -> None:
+    with forward_audit_log(records.database, no_credential, name_targets(server)):
+        began = time.monotonic()
+        append(records, "patch")
+        assert time.monotonic() - began < 2
+    assert "act=patch" in server.recv(65536).decode()
+
+
+def test_a_silent_receiver_delays_the_end_only_for_seconds(records: SqlRecords) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(1)
+        append(records, "patch")
+        began = time.monotonic()
+        with forward_audit_log(
+            records.database, no_credential, {"webhook": f"http://127.0.0.1:{silent.getsockname()[1]}/"}
+        ):
+            pass
+        assert time.monotonic() - began < 8
+    assert find_backlogs(records.database, {"webhook": ""})[0].count == 1
+
+
+def test_receivers_are_named_by_the_environment() -> None:
+    assert read_targets({}) == {}
+    assert read_targets({SYSLOG_VARIABLE: " syslog+tls://siem.example.org "}) == {
+        "syslog": "syslog+tls://siem.example.org"
+    }
