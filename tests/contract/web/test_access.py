@@ -232,7 +232,9 @@ class TestProxy:
         with serve_site(tmp_path, **settings) as site:
             answer = site.open_browser(**{"X-Remote-User": "root"}).get("/")
             assert answer.status_code == 403
-            assert [(each.who, each.result) for each in read_log(site)] == [("root", AuditResult.REFUSED)]
+            assert [(each.who, each.claimed, each.result) for each in read_log(site)] == [
+                ("", "root", AuditResult.REFUSED)
+            ]
 
 
 class TestAuditLog:
