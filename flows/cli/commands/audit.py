@@ -8,22 +8,11 @@ from flows.cli.app import JsonOption, RecordsOption, app
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
 from tasks.errors import RequestError
-from tasks.records.audit.verification import AuditState
 
 audit_app = typer.Typer(
     no_args_is_help=True, help="Who did what: show the audit log, and check that nobody changed it."
 )
 app.add_typer(audit_app, name="audit", rich_help_panel="Look")
-
-_EXIT_CODES = {
-    AuditState.INTACT: ExitCode.SUCCESS,
-    AuditState.END_UNKNOWN: ExitCode.WARNINGS,
-    AuditState.EMPTY: ExitCode.WARNINGS,
-    AuditState.BROKEN: ExitCode.MACHINE_FAILED,
-    AuditState.CUT_SHORT: ExitCode.MACHINE_FAILED,
-    AuditState.KEY_MISSING: ExitCode.CANNOT_RUN,
-    AuditState.UNREADABLE: ExitCode.CANNOT_RUN,
-}
 
 
 @audit_app.command("list")
@@ -59,7 +48,7 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Check that no entry was changed, added, removed or cut off. Exit code 0 only if that is certain."""
-    from flows.cli.views.audit import build_verification_json, print_verification
+    from flows.cli.views.audit import build_verification_json, print_verification, to_exit_code
     from tasks.records.audit.head import parse_head
     from tasks.records.audit.log import SqlAuditLog
     from tasks.records.audit.verification import verify_log
@@ -72,7 +61,7 @@ def verify(
         print_json(build_verification_json(found))
     else:
         print_verification(found)
-    raise typer.Exit(int(_EXIT_CODES[found.state]))
+    raise typer.Exit(int(to_exit_code(found.state)))
 
 
 @audit_app.command("cut")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_unwrapped, to_safe_text
 from flows.cli.runtime.table import build_table
 from tasks.records.audit.entry import AuditEntry
@@ -55,6 +56,22 @@ _WORDS = {
     AuditState.KEY_MISSING: "The audit log can't be checked: its key is missing.",
     AuditState.UNREADABLE: "The audit log can't be checked.",
 }
+
+
+_EXIT_CODES = {
+    AuditState.INTACT: ExitCode.SUCCESS,
+    AuditState.END_UNKNOWN: ExitCode.WARNINGS,
+    AuditState.EMPTY: ExitCode.WARNINGS,
+    AuditState.BROKEN: ExitCode.MACHINE_FAILED,
+    AuditState.CUT_SHORT: ExitCode.MACHINE_FAILED,
+    AuditState.KEY_MISSING: ExitCode.CANNOT_RUN,
+    AuditState.UNREADABLE: ExitCode.CANNOT_RUN,
+}
+
+
+def to_exit_code(state: AuditState) -> ExitCode:
+    """Return the exit code of a check."""
+    return _EXIT_CODES[state]
 
 
 def print_verification(found: AuditVerification) -> None:

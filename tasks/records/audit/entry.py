@@ -12,17 +12,13 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
-from tasks.records.storage.column_types import replace_unstorable, to_index_key
-
 KEY_NAME: Final = "audit"
 """The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
 CUT_ACT: Final = "cut audit log"
 _FORMAT: Final = "fleetpatch audit 1"
-_TEXTS: Final = ("who", "address", "subject", "detail", "message", "claimed")
 _SEALED: Final = (
     "previous", "key_id", "who", "source", "claimed", "address", "act", "subject", "detail", "result", "message",
 )  # fmt: skip
-_WORDS: Final = ("act", "source")
 
 
 class AuditResult(StrEnum):
@@ -86,10 +82,8 @@ def compute_seal(entry: AuditEntry, key: bytes) -> str:
 
 
 def seal_entry(entry: AuditEntry, number: int, previous: str, key: bytes) -> AuditEntry:
-    """Return an entry with its number and seal. Its texts are those that the database will return."""
-    texts = {name: replace_unstorable(getattr(entry, name)) for name in _TEXTS}
-    texts |= {name: to_index_key(getattr(entry, name)) for name in _WORDS}
-    kept = replace(replace(entry, **texts), number=number, previous=previous, key_id=compute_key_id(key))  # type: ignore[arg-type]
+    """Return an entry with its number and seal. Its texts must be those that the database returns."""
+    kept = replace(entry, number=number, previous=previous, key_id=compute_key_id(key))
     return replace(kept, seal=compute_seal(kept, key))
 
 

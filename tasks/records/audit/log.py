@@ -7,6 +7,7 @@ SQLite the one writer is one.
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from tasks.errors import RecordsError
 from tasks.records.audit.entry import CUT_ACT, KEY_NAME, AuditEntry, AuditResult, seal_entry
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.page_tables import audit_log
+from tasks.records.storage.column_types import replace_unstorable, to_index_key
 from tasks.records.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,8 @@ _LOCK_ID: Final = 0x666C6565_61756474  # "fleeaudt": an arbitrary number; every 
 _WAIT: Final = "10s"
 """How long an entry waits for other entries on PostgreSQL: a page must not hang."""
 _BATCH: Final = 1000
+_TEXTS: Final = ("who", "address", "subject", "detail", "message", "claimed")
+_WORDS: Final = ("act", "source")
 _RESULTS: Final = frozenset(AuditResult)
 _COLUMNS: Final = tuple(AuditEntry.__slots__)
 
@@ -86,7 +90,7 @@ class SqlAuditLog:
             connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": _WAIT})
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
         last = self._find_last(connection)
-        entry = seal_entry(build(last), last.number + 1, last.seal, key)
+        entry = seal_entry(_to_stored(build(last)), last.number + 1, last.seal, key)
         connection.execute(insert(audit_log).values({name: getattr(entry, name) for name in _COLUMNS}))
         return entry
 
@@ -185,6 +189,13 @@ class SqlAuditLog:
             KeyFileError: the file can't be read, or is damaged.
         """
         return read_head(find_head_path(self._database.url))
+
+
+def _to_stored(entry: AuditEntry) -> AuditEntry:
+    """Return an entry with the texts that the columns can hold."""
+    texts = {name: replace_unstorable(getattr(entry, name)) for name in _TEXTS}
+    words = {name: to_index_key(getattr(entry, name)) for name in _WORDS}
+    return replace(entry, **texts, **words)  # type: ignore[arg-type] # all of them are texts
 
 
 def _to_entry(row: Any) -> AuditEntry:  # noqa: ANN401 - SQLAlchemy's rows have no type

@@ -93,7 +93,8 @@ def _save_web_rows(records: SqlRecords) -> None:
             connection.execute(page_tables.requested_runs.insert().values(**request, flow_run_id=""))
             login = {"digest": f"s-{days}", "name": "bob", "created_at": at, "expires_at": at + 31 * DAY}
             connection.execute(page_tables.web_sessions.insert().values(login))
-            act = dict.fromkeys(("who", "address", "act", "subject", "detail", "result", "message"), "x")
+            names = ("who", "address", "act", "subject", "detail", "result", "message", "source", "claimed", "previous")
+            act = dict.fromkeys((*names, "key_id", "seal"), "x")
             connection.execute(page_tables.audit_log.insert().values(**act, at=at))
 
 

@@ -182,6 +182,7 @@ def test_doctor_looks_at_fleetpatch_itself(stage: Stage) -> None:
         "libraries",
         "records",
         "runs",
+        "audit log",
     ]
     assert said.json["machines"] == []
 

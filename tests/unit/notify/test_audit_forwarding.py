@@ -68,7 +68,7 @@ def test_every_entry_is_sent_once_and_in_order(records: SqlRecords, server: sock
     assert send_pending(records.database, targets, no_credential)[0].count == 0
     sent = [server.recv(65536).decode() for _ in range(3)]
     assert [each.split("act=")[1].split()[0] for each in sent] == ["login", "patch", "logout"]
-    server.setblocking(False)
+    server.settimeout(0)
     with pytest.raises(BlockingIOError):  # nothing else came
         server.recv(65536)
 
