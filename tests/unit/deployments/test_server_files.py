@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import yaml
 
+from deployments.server.encryption_key import KEY_NAME
 from deployments.server.settings import build_environment
 from flows.prefect_api.server_settings import SettingTarget
+from inventory.files.private_keys import CREDENTIAL_PREFIX
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
@@ -83,6 +85,11 @@ def test_units_of_workers_have_the_tables_settings(path: Path) -> None:
 def test_the_servers_unit_leaves_its_settings_to_the_program() -> None:
     (server,) = [path for path in UNITS if path not in {*WORKERS, WEB}]
     assert set(Unit(server).environment) == {"HOME"}
+
+
+def test_the_server_alone_gets_the_key_of_secret_blocks() -> None:
+    line = f"LoadCredential={CREDENTIAL_PREFIX}{KEY_NAME}:/etc/fleetpatch/{KEY_NAME}"
+    assert [path.name for path in UNITS if line in Unit(path).text.splitlines()] == ["fleetpatch-server.service"]
 
 
 def test_the_pages_have_a_user_of_their_own_without_keys() -> None:
