@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from inventory.errors import FleetpatchError
+from tasks.errors import ReportTooLarge
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
 MAX_ANSWER_AGE: Final = timedelta(days=7)
@@ -14,8 +15,17 @@ TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
 
 
-def is_answer_current(answered_at: datetime | None, now: datetime) -> bool:
-    """Return whether a machine's newest answer is new enough to say what the machine is now. None: it has none."""
+def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: str = "") -> bool:
+    """Return whether a machine's newest answer says what the machine is now.
+
+    Args:
+        answered_at: the time of the answer; None: the machine has never answered.
+        now: the present time.
+        error_kind: the class of the error of its newest assessment, "" for none. A machine whose report was refused is
+            not what it was before: an earlier answer says nothing more. One that only could not be reached keeps it.
+    """
+    if error_kind == ReportTooLarge.__name__:
+        return False
     return answered_at is not None and now - answered_at <= MAX_ANSWER_AGE
 
 

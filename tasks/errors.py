@@ -20,6 +20,7 @@ FleetpatchError                     inventory/errors.py
     │   ├── PrivilegeError          the login user can't get administrator rights
     │   └── DeadlineExceeded        the deadline has passed
     ├── ProtocolViolation           the machine's answer is not the expected JSON
+    │   └── ReportTooLarge          the machine reports more than any real machine
     ├── ScriptFailed                a script ended with an unexpected exit code
     │   └── LockLost                the machine refused an order: the run no longer has its machine lock
     ├── ManagerError
@@ -87,6 +88,7 @@ __all__ = [
     "RecordsError",
     "RecordsUnavailable",
     "ReportError",
+    "ReportTooLarge",
     "RepositoryError",
     "RequestError",
     "ScriptFailed",
@@ -147,6 +149,10 @@ class DeadlineExceeded(TransportError):
 
 class ProtocolViolation(PatchError):
     """The machine's answer is not the expected JSON."""
+
+
+class ReportTooLarge(ProtocolViolation):
+    """The machine reports more than any real machine: nothing of its report is taken."""
 
 
 class ScriptFailed(PatchError):

@@ -70,13 +70,14 @@ class FleetCollector(Collector):
         """
         began = time.perf_counter()
         fleet = self._context.fleet.read(old_wait_seconds=OLD_WAIT_SECONDS)
-        figures = read_metric_figures(self._context.records.database, fleet.rows.__contains__)
+        figures = read_metric_figures(self._context.records.database)
         entries = list_entries(fleet)
         now = self._context.clock.now()
         yield InfoMetricFamily("fleetpatch_build", "The version of fleetpatch.", {"version": version("fleetpatch")})
         yield from _build_machine_counts(entries)
         yield from _build_update_counts(entries)
-        yield from _build_run_metrics(figures, now)
+        yield from _build_run_metrics(figures)
+        yield from _build_age_metrics(fleet, now)
         yield from _build_window_metrics(_select_windows(figures.last_windows, fleet), fleet)
         if self._with_machines:
             yield from _build_machine_metrics(entries)
@@ -132,14 +133,17 @@ def _build_update_counts(entries: Iterable[MachineEntry]) -> Iterator[Metric]:
     )
 
 
-def _build_run_metrics(figures: MetricFigures, now: datetime) -> Iterator[Metric]:
+def _build_run_metrics(figures: MetricFigures) -> Iterator[Metric]:
     counts: Values = {(kind,): figures.runs_in_progress.get(kind, 0) for kind in ("patch", "assess", "plan", "stage")}
     yield _family("fleetpatch_runs_in_progress", "Runs that have not ended.", ("kind",), counts)
     yield _gauge("fleetpatch_approvals_waiting", "Plans that wait for an approval.", figures.approvals_waiting)
-    oldest = figures.oldest_missing_since
-    if oldest is not None:  # without automatic patching this is not known; zero would be wrong
-        age = max(0.0, (now - oldest).total_seconds())
-        yield _gauge("fleetpatch_oldest_missing_fix_age_seconds", "Age of the fix that is missing longest.", age)
+
+
+def _build_age_metrics(fleet: FleetSnapshot, now: datetime) -> Iterator[Metric]:
+    if fleet.oldest is not None:  # nothing is missing, or nothing is known: zero would be wrong
+        age = max(0.0, (now - fleet.oldest.since).total_seconds())
+        text = "How long fleetpatch has known of the fix that is missing longest."
+        yield _gauge("fleetpatch_oldest_missing_fix_age_seconds", text, age)
 
 
 def _select_windows(last_windows: Iterable[LastWindow], fleet: FleetSnapshot) -> Iterator[LastWindow]:

@@ -50,7 +50,8 @@ def compute_missing_fixes(
         earlier = ((row.name, stored.get((machine, row.name))) for row in own)
         before = {name: moment for name, moment in earlier if moment is not None and moment <= limit}
         fixed = {row.name for row in own if row.name in before and _has_fix(row, before[row.name], known)}
-        found = find_missing_since(before, [row.key for row in own], known, now, fixed)
+        claimed = {row.key: Sighting(known[row.key].first_seen, _find_publication(row, limit)) for row in own}
+        found = find_missing_since(before, list(claimed), claimed, now, fixed)
         since |= {(machine, name): moment for name, moment in found.items()}
     answered = frozenset(assessed)
     changes = SightingChanges(
@@ -64,7 +65,12 @@ def compute_missing_fixes(
 def _has_fix(row: PendingRow, since: datetime, sightings: Mapping[UpdateKey, Sighting]) -> bool:
     """Return whether a machine has installed a version since then: it has what was released until that version."""
     installed = sightings.get((row.name, row.installed)) if row.installed is not None else None
-    return installed is not None and since <= installed.released
+    return installed is not None and since <= installed.first_seen
+
+
+def _find_publication(row: PendingRow, limit: datetime) -> datetime | None:
+    """Return the publication that the machine itself reports. It counts for no other machine: it may be a lie."""
+    return row.published if row.published is not None and row.published <= limit else None
 
 
 def _find_new_sightings(
@@ -75,7 +81,7 @@ def _find_new_sightings(
     for own in rows.values():
         for row in own:
             stored = sightings.get(row.key)
-            published = row.published if row.published is not None and row.published <= limit else None
+            published = _find_publication(row, limit)
             if stored is not None and (stored.published is not None or published is None):
                 continue
             earlier = found.get(row.key) or stored or Sighting(row.seen_at, published)

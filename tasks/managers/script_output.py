@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from tasks.errors import ProtocolViolation, ScriptFailed
 from tasks.protocols.transport import ScriptRecord, ScriptResult
+from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
     Raises:
         ScriptFailed: the script did not end with 0.
         ProtocolViolation: a required section is missing, or one is malformed.
+        ReportTooLarge: one has more lines than any real machine prints.
     """
     if result.exit_code != 0:
         raise ScriptFailed(
@@ -44,10 +46,9 @@ def parse_sections(result: ScriptResult, script: str, *required: str) -> Mapping
 
 
 def _parse_section(record: ScriptRecord) -> ScriptSection:
-    stderr = record.get("stderr", "")
-    return ScriptSection(
-        require_integer(record, "exit_code"), require_text(record, "text"), stderr if isinstance(stderr, str) else ""
-    )
+    text, stderr = require_text(record, "text"), record.get("stderr", "")
+    require_count(text.count("\n"), MAX_LINES, f"lines of {str(record.get('name'))[:100]!r}")
+    return ScriptSection(require_integer(record, "exit_code"), text, stderr if isinstance(stderr, str) else "")
 
 
 def require_single_record(result: ScriptResult, script: str, kind: str) -> ScriptRecord:

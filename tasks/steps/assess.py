@@ -23,7 +23,7 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.other_patchers import explain_left_out
-from tasks.steps.machine.package_state import date_reboot
+from tasks.steps.machine.package_state import date_reboot, query_packages, simulate
 from tasks.steps.start_checks import is_visit_needed
 
 _REBOOT_WORDS = {
@@ -40,7 +40,9 @@ def assess(context: MachineContext) -> MachineState:
     facts = read_facts(context.transport, clock, context.build_read_deadline())
     manager = context.run_context.find_manager(facts)
     deadline = Deadline.after(clock, manager.default_rates.read_timeout_seconds)
-    packages = manager.assess(context.transport, refresh=context.run_context.options.refresh, deadline=deadline)
+    packages = query_packages(
+        manager, context.transport, clock, refresh=context.run_context.options.refresh, deadline=deadline
+    )
     packages = date_reboot(packages, facts, _read_previous_assessment(context, packages), began)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
@@ -70,9 +72,7 @@ def plan_updates(context: MachineContext) -> MachineState:
     if chosen and not packages.problems:
         filtered = filter_by_simulation(
             chosen,
-            lambda updates: context.manager.simulate(
-                context.transport, updates, deadline=context.build_package_deadline()
-            ),
+            lambda updates: simulate(context, updates),
             packages,
             options.selection,
             allow_removals=options.allow_removals,

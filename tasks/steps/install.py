@@ -36,6 +36,7 @@ from tasks.steps.machine.other_patchers import halt_if_others_patch
 from tasks.steps.machine.package_state import (
     build_package_wait_deadline,
     read_package_state_with_retry,
+    simulate,
     wait_for_idle_packages,
 )
 from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
@@ -214,9 +215,7 @@ def _predict_download_seconds(context: MachineContext, install_log: InstallLog) 
     if not install_log.staging_failure:
         return context.plan.prediction.stage
     try:
-        left = context.manager.simulate(
-            context.transport, context.plan.chosen, deadline=context.build_package_deadline()
-        ).download_bytes
+        left = simulate(context, context.plan.chosen).download_bytes
     except FleetpatchError as error:
         logger.info("%s: what is still to be downloaded is not known: %s", context.name, error.message)
         left = None

@@ -20,7 +20,7 @@ from tasks.records.queries.fleet.machine_states import (
     read_machine_state,
     read_machine_states,
 )
-from tasks.records.queries.fleet.oldest_updates import find_oldest_update
+from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
 from tasks.records.queries.fleet.trends import CARRIED_DAYS, DayTotals, read_days
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
@@ -218,27 +218,30 @@ def test_a_machine_s_runs_are_read_in_parts_and_an_unfinished_one_has_it(records
     assert find_occupation(records.database, "other") is None
 
 
-def test_the_oldest_update_says_what_it_knows(records: SqlRecords) -> None:
+def test_the_oldest_update_is_the_one_that_was_seen_first(records: SqlRecords) -> None:
     assert find_oldest_update(records.database, lambda _: True) is None
     new = make.make_update(name="new", published=None)
     old = make.make_update(name="old", id="old", published=make.START - 40 * DAY)
-    records.save(make.make_assessment(machine="a", packages=make.make_package_state(updates=(new,))))
-    found = find_oldest_update(records.database, lambda _: True)
-    assert found is not None
-    assert (found.machine, found.name, found.basis) == ("a", "new", "seen")
+    records.save(make.make_assessment(machine="a", at=make.START, packages=make.make_package_state(updates=(new,))))
     records.save(
         make.make_assessment(machine="b", at=make.at(99), packages=make.make_package_state(updates=(new, old)))
     )
     found = find_oldest_update(records.database, lambda _: True)
-    assert found is not None
-    assert (found.machine, found.name, found.basis, found.since) == ("b", "old", "published", old.published)
-    found = find_oldest_update(records.database, "a".__eq__)
-    assert found is not None
-    assert found.machine == "a"
+    assert found == OldUpdate("a", "new", make.START, machines=2)  # whatever b says of a publication
+    found = find_oldest_update(records.database, "b".__eq__)
+    assert found == OldUpdate("b", "new", make.at(99), machines=1)
     with records.database.begin_write("as automatic patching does") as connection:
-        row = {"machine": "a", "name": "new", "since": datetime(2020, 1, 1, tzinfo=UTC)}
-        connection.execute(schema.missing_fixes.insert(), row)
+        table = schema.missing_fixes
+        connection.execute(table.insert(), {"machine": "b", "name": "new", "since": datetime(2020, 1, 1, tzinfo=UTC)})
+        connection.execute(table.insert(), {"machine": "a", "name": "new", "since": make.START + 5 * DAY})
     found = find_oldest_update(records.database, lambda _: True)
-    assert found is not None
-    assert (found.machine, found.basis, found.since.year) == ("a", "missing", 2020)
-    assert read_missing_since(records.database, "a")["new"].year == 2020
+    assert found == OldUpdate("b", "new", make.at(99), machines=2)  # a had it meanwhile; no claim makes b's older
+    assert read_missing_since(records.database, "b")["new"].year == 2020
+
+
+def test_of_the_oldest_updates_it_is_one_that_most_machines_lack(records: SqlRecords) -> None:
+    lie = make.make_update(name="aaa-your-fleet-is-mine", id="x")
+    for machine, updates in (("a", (lie,)), ("b", (make.make_update(),)), ("c", (make.make_update(),))):
+        records.save(make.make_assessment(machine=machine, at=make.START, packages=make.make_package_state(updates=updates)))
+    found = find_oldest_update(records.database, lambda _: True)
+    assert found == OldUpdate("b", make.make_update().name, make.START, machines=2)

@@ -25,7 +25,7 @@ class Readiness:
 def get_answer(row: MachineRow, now: datetime) -> MachineState | None:
     """Return the state of a machine if its answer is new enough to count."""
     state = row.state
-    return state if state is not None and is_answer_current(state.answered_at, now) else None
+    return state if state is not None and is_answer_current(state.answered_at, now, state.error_kind) else None
 
 
 def find_compliance(row: MachineRow, now: datetime) -> Compliance:

@@ -37,12 +37,6 @@ RESULTS_COUNT = 100
 _MAX_POINTS = 92
 """So many days are drawn at most: of a year each fourth one."""
 
-OLDEST_BASES = {
-    "missing": "missing since then, as automatic patching has found",
-    "seen": "first found pending there then",
-    "published": "its publisher released it then",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class TrendDay:
@@ -78,7 +72,6 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         problems=list_problems(context, snapshot),
         totals=count_fleet(snapshot),
         oldest=snapshot.oldest,
-        oldest_bases=OLDEST_BASES,
         runs=list_runs(context),
         last_windows=list_windows_before(context, snapshot),
         automatic=describe_automatic(snapshot, context.records.database),

@@ -48,7 +48,7 @@ def build_machine_status_json(
         "groups": list(machine.groups),
         "tags": dict(machine.tags),
         "owner": machine.owner.value,
-        "complianceState": find_compliance(answer, now).value,
+        "complianceState": find_compliance(assessment, answer, now).value,
         "osName": facts.os_name if facts else None,
         "criticalAndSecurityPatchCount": answer.urgent_count if answer else None,
         "otherPatchCount": answer.other_count if answer else None,
@@ -62,9 +62,16 @@ def build_machine_status_json(
     }
 
 
-def find_compliance(answer: Assessment | None, now: datetime) -> Compliance:
-    """Return whether a machine is compliant by its newest answer; an old one does not say what it is now."""
-    return answer.compliance if answer and is_answer_current(answer.at, now) else Compliance.NOT_ASSESSED
+def find_compliance(latest: Assessment | None, answer: Assessment | None, now: datetime) -> Compliance:
+    """Return whether a machine is compliant by its newest answer; an old one does not say what it is now.
+
+    Args:
+        latest: its newest assessment, with or without an answer.
+        answer: the newest one with an answer.
+        now: the present time.
+    """
+    error_kind = latest.error.kind if latest and latest.error else ""
+    return answer.compliance if answer and is_answer_current(answer.at, now, error_kind) else Compliance.NOT_ASSESSED
 
 
 def print_machine_statuses(
@@ -102,7 +109,7 @@ def print_machine_statuses(
         facts = answer.facts if answer else None
         grid.add_row(
             to_safe_text(machine.name),
-            render_state(find_compliance(answer, now)),
+            render_state(find_compliance(assessment, answer, now)),
             to_safe_text(machine.environment or NO_FIGURE, limit=12),
             to_safe_text(f"{facts.os_id} {facts.os_version}" if facts else NO_FIGURE, limit=16),
             render_count(answer.urgent_count, "red") if answer else Text(NO_FIGURE),

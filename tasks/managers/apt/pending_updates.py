@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from tasks.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release, parse_origin
 from tasks.managers.boot_packages import is_boot_package
 from tasks.model import Update
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 from tasks.states import Classification
 
 _KERNEL_PATTERN = re.compile(
@@ -63,7 +64,12 @@ def classify_releases(releases: Iterable[Release]) -> Classification:
 
 
 def build_pending_updates(apt_state: AptState) -> tuple[Update, ...]:
-    """Return the pending updates: first those of installed packages, then their new dependencies."""
+    """Return the pending updates: first those of installed packages, then their new dependencies.
+
+    Raises:
+        ReportTooLarge: there are more of them than any real machine lacks.
+    """
+    require_count(len({each.name for each in (*apt_state.policies, *apt_state.changes)}), MAX_UPDATES, "updates")
     stanzas = {
         (build_full_name(stanza, apt_state.native_architecture), stanza.get("Version", "")): stanza
         for stanza in apt_state.stanzas

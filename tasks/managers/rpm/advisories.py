@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Final
 
 from tasks.managers.rpm.versions import RpmVersion
+from tasks.rules.machine_checks.report_limits import MAX_ALL_ITEMS, require_count
 from tasks.states import Classification
 
 SECURITY: Final = "security"
@@ -65,6 +66,29 @@ class AdvisoryView:
     def is_known(self) -> bool:
         """Whether there is any advisory about the update."""
         return bool(self.ids)
+
+
+def group_versions(packages: Iterable[tuple[str, str, str]]) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """Return the versions of each package: (name, architecture) -> versions, from name, architecture and version."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for name, arch, version in packages:
+        found.setdefault((name, arch), []).append(version)
+    return {key: tuple(versions) for key, versions in found.items()}
+
+
+def require_few_cves(advisories: Iterable[Sequence[Advisory]]) -> None:
+    """Require that updates together do not name more CVEs than any real machine's.
+
+    A short answer may name many: each package of an advisory names all CVEs of it.
+
+    Args:
+        advisories: those of each update.
+
+    Raises:
+        ReportTooLarge: they do.
+    """
+    count = sum(len(advisory.cves) for own in advisories for advisory in own)
+    require_count(count, MAX_ALL_ITEMS, "CVEs of all updates together")
 
 
 def index_advisories(advisories: Iterable[Advisory]) -> AdvisoryIndex:

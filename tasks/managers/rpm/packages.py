@@ -11,6 +11,12 @@ from typing import Final
 
 from tasks.errors import RequestError
 from tasks.model import Update
+from tasks.rules.machine_checks.report_limits import (
+    MAX_INSTALLED_PACKAGES,
+    MAX_TEXT_LENGTH,
+    require_count,
+    require_length,
+)
 
 NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.\-]*")
 VERSION_PATTERN: Final = re.compile(r"([0-9]{1,9}:)?[A-Za-z0-9_+.~^]+-[A-Za-z0-9_+.~^]+")
@@ -64,13 +70,19 @@ class InstalledPackage:
 
 
 def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
-    """Read the lines of fp_rpm_query. Lines that are not valid are ignored."""
+    """Read the lines of fp_rpm_query. Lines that are not valid are ignored.
+
+    Raises:
+        ReportTooLarge: there are more packages than any real machine has.
+    """
+    require_count(text.count("\n"), MAX_INSTALLED_PACKAGES, "installed packages")
     found: list[InstalledPackage] = []
     for line in text.splitlines():
         fields = line.split("\t")
         if len(fields) < 5 or not NAME_PATTERN.fullmatch(fields[0]) or not ARCH_PATTERN.fullmatch(fields[4]):
             continue
         name, arch = fields[0], fields[4]
+        require_length(line, MAX_TEXT_LENGTH, "of an installed package")
         at, vendor = (*fields[5:7], "", "")[:2]
         found.append(
             InstalledPackage(
@@ -87,10 +99,10 @@ def parse_installed(text: str, native: str) -> tuple[InstalledPackage, ...]:
 
 def parse_installed_packages(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read the lines of fp_rpm_query: id -> its installed versions, the one installed last at the end."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for package in parse_installed(text, native):
-        found[package.id] = (*found.get(package.id, ()), package.version)
-    return found
+        found.setdefault(package.id, []).append(package.version)
+    return {name: tuple(versions) for name, versions in found.items()}
 
 
 def parse_natural(text: str) -> int | None:

@@ -1,6 +1,6 @@
 """Turns what wua_assess.ps1 reports into the package state. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Set
 from dataclasses import replace
 from typing import Final
 
@@ -91,8 +91,9 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
     month = find_hotpatch_month(hotpatch, system)
     failed = explain_failing_updates(offered, history)
+    ids = frozenset(each.id for each in offered)
     updates = tuple(
-        replace(build_update(each, source, offered, month), given_up=failed.get(each.id, "")) for each in offered
+        replace(build_update(each, source, ids, month), given_up=failed.get(each.id, "")) for each in offered
     )
     others = find_other_managers(
         policy,
@@ -143,18 +144,17 @@ def require_search(result: ScriptResult, source: str) -> None:
 
 
 def build_update(
-    offered: OfferedUpdate, source: str, candidates: Sequence[OfferedUpdate], month: HotpatchMonth
+    offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth
 ) -> Update:
     """Return an update of the model.
 
     Args:
         offered: what the agent offers.
         source: where it comes from.
-        candidates: all offered updates; only those are named as replaced.
+        candidates: ids of all offered updates; only those are named as replaced.
         month: what hotpatches can do today.
     """
     reboot = predict_reboot(offered, month)
-    ids = {each.id for each in candidates} - {offered.id}
     name = offered.name
     return Update(
         id=offered.id,
@@ -172,7 +172,9 @@ def build_update(
         requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
         published=offered.published_at,
-        replaces=tuple(each for each in (other.lower() for other in offered.superseded) if each in ids),
+        replaces=tuple(
+            each for each in map(str.lower, offered.superseded) if each in candidates and each != offered.id
+        ),
         changes_boot=reboot.expected,
         advisories=tuple(offered.bulletins),
         updates_manager=is_servicing_stack(offered),

@@ -5,7 +5,7 @@ has the history of that state. Clearing the agent's data (SoftwareDistribution) 
 revision of the update.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -36,7 +36,8 @@ class _Try:
 
 def explain_failing_updates(offered: Sequence[OfferedUpdate], history: Sequence[HistoryEntry]) -> dict[str, str]:
     """Return the offered updates whose last MAX_TRIES tries or more failed: id -> how, in words."""
-    found = {update.id: list(_find_tries(update, history)) for update in offered}
+    by_update = _index_history(history)
+    found = {update.id: list(_find_tries(update, by_update.get(update.id, ()))) for update in offered}
     return {update_id: _describe(tries) for update_id, tries in found.items() if len(tries) >= MAX_TRIES}
 
 
@@ -46,7 +47,11 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     Windows undid them during a boot, or their installer does not tell the agent that they are there. To install them
     again and again, with a reboot each time, does not help. What somebody removed since is not among them.
     """
-    counts = ((update, sum(each.was_installed for each in _find_tries(update, history))) for update in offered)
+    by_update = _index_history(history)
+    counts = (
+        (update, sum(each.was_installed for each in _find_tries(update, by_update.get(update.id, ()))))
+        for update in offered
+    )
     return tuple(
         f"{update.name} was installed {'once' if count == 1 else f'{count} times'}, and is offered again: "
         "Windows undid it during a boot, or does not notice it; read the Setup and the System event log before the "
@@ -56,9 +61,22 @@ def find_repeated_updates(offered: Sequence[OfferedUpdate], history: Sequence[Hi
     )[:_MAX_WARNINGS]
 
 
+def _index_history(history: Sequence[HistoryEntry]) -> Mapping[str, Sequence[HistoryEntry]]:
+    """Return the entries of each update."""
+    found: dict[str, list[HistoryEntry]] = {}
+    for entry in history:
+        found.setdefault(entry.id, []).append(entry)
+    return found
+
+
 def _find_tries(update: OfferedUpdate, history: Sequence[HistoryEntry]) -> Iterator[_Try]:
-    """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held."""
-    mine = sorted((each for each in history if each.id == update.id), key=_get_time)
+    """Yield the tries of an offered update in its revision, since somebody removed it: none of them has held.
+
+    Args:
+        update: an offered update.
+        history: the entries of this update, of all revisions.
+    """
+    mine = sorted(history, key=_get_time)
     removed = max((_get_time(each) for each in mine if each.is_removal), default=0)
     tries = [
         each

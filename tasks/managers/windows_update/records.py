@@ -8,28 +8,38 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from tasks.errors import ProtocolViolation
 from tasks.protocols.transport import ScriptRecord, ScriptResult
+from tasks.rules.machine_checks.report_limits import (
+    MAX_ITEMS,
+    MAX_TEXT_LENGTH,
+    MAX_UPDATES,
+    require_count,
+    require_length,
+)
 
-MAX_UPDATES: Final = 2_000
-"""A machine that was never patched is offered some hundreds. More than this are not read."""
 MAX_BELIEVED_BYTES: Final = 5 * 2**30
 """The largest download of an update that is believed."""
-_MAX_TEXT_LENGTH: Final = 300
-_MAX_ITEMS: Final = 1_000
 _MAX_EPOCH_SECONDS: Final = 10**11
 _MAX_BYTES: Final = 2**50
 
 
 def clean_text(text: str) -> str:
-    """Return a text from the machine in one line, without control characters and limited in length."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:_MAX_TEXT_LENGTH]
+    """Return a text from the machine in one line, without control characters.
+
+    Raises:
+        ReportTooLarge: it is longer than a machine's texts may be.
+    """
+    require_length(text, MAX_TEXT_LENGTH, "of Windows Update")
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
-def _limit(value: object) -> object:
-    return value[:_MAX_ITEMS] if isinstance(value, list) else value
+def _require_few(value: object) -> object:
+    if isinstance(value, list):
+        require_count(len(value), MAX_ITEMS, "entries of a list of Windows Update")
+    return value
 
 
 Text = Annotated[str, BeforeValidator(lambda value: clean_text(value) if isinstance(value, str) else value)]
-Texts = Annotated[list[Text], BeforeValidator(_limit)]
+Texts = Annotated[list[Text], BeforeValidator(_require_few)]
 Guid = Annotated[
     str,
     Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"),
@@ -188,8 +198,10 @@ def parse_records(kind: type[_R], records: Sequence[ScriptRecord]) -> tuple[_R, 
 
     Raises:
         ProtocolViolation: one is malformed.
+        ReportTooLarge: there are more of them than a machine may report.
     """
-    return tuple(parse_record(kind, record) for record in records[:MAX_UPDATES])
+    require_count(len(records), MAX_UPDATES, "records of Windows Update")
+    return tuple(parse_record(kind, record) for record in records)
 
 
 def parse_first(kind: type[_R], result: ScriptResult, name: str) -> _R | None:
@@ -208,5 +220,6 @@ def parse_values(result: ScriptResult, name: str) -> Mapping[str, str]:
     values = found[0].get("values") if found else None
     if not isinstance(values, Mapping):
         return {}
-    usable = {str(key): value for key, value in list(values.items())[:_MAX_ITEMS] if value is not None}
+    require_count(len(values), MAX_ITEMS, "values of the registry")
+    usable = {str(key): value for key, value in values.items() if value is not None}
     return {key: clean_text(str(value)) for key, value in usable.items() if isinstance(value, str | int)}

@@ -111,10 +111,13 @@ class _Reader:
                 yield Installation(machine, name, version, ended_at or started_at)
 
     def read_first_seen(self) -> dict[tuple[str, str], datetime]:
-        """Return when updates were published or first seen, as automatic patching has stored it."""
+        """Return when updates were first seen, as automatic patching has stored it.
+
+        When they were published is what one machine says, and would count for all of them.
+        """
         table = schema.update_sightings
-        query = select(table.c.name, table.c.version, table.c.first_seen, table.c.published)
-        return {(row[0], row[1]): row[3] or row[2] for row in self._execute(query)}
+        query = select(table.c.name, table.c.version, table.c.first_seen)
+        return {(name, version): at for name, version, at in self._execute(query)}
 
     def read_days(self) -> Iterator[MachineDay]:
         """Return the days of the month."""

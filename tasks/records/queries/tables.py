@@ -194,7 +194,7 @@ def _hide_unknown(state: Sequence[Any], now: datetime) -> tuple[Any, ...]:
     values = dict(zip(_STATE_COLUMNS, state, strict=True))
     if values["answered_at"] is None:
         values |= dict.fromkeys((name for name in _STATE_COLUMNS if name not in _KNOWN_COLUMNS), None)
-    elif not is_answer_current(values["answered_at"], now):
+    elif not is_answer_current(values["answered_at"], now, values["error_kind"]):
         values |= {"compliance": Compliance.NOT_ASSESSED.value, "reboot": YesNoUnknown.UNKNOWN.value}
     return tuple(values.values())
 

@@ -34,7 +34,7 @@ def find_fixes(
     Args:
         sights: by machine, then by time.
         installations: of these machines.
-        first_seen: when an update was published or first seen, as far as that is stored.
+        first_seen: when an update was first seen, as far as that is stored.
         baseline_until: sights before it only show what was known by then; when it became known is not known.
     """
     ordered = list(sights)

@@ -286,7 +286,7 @@ class ComplianceData:
 
     Attributes:
         sights: by machine, then by time: from the last before the month on.
-        first_seen: when an update (name, version) was published or first seen, where automatic patching has stored it.
+        first_seen: when an update (name, version) was first seen, where automatic patching has stored it.
         days: of the month, in order.
         recorded_since: the oldest assessment in the records; None if there is none.
         assessments_kept_days: how long assessments are kept; None: forever.

@@ -15,6 +15,7 @@ from tasks.errors import (
 )
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import JobPhase, JobStatus, Script, ScriptRecord
+from tasks.rules.machine_checks.report_limits import require_count
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, is_transient
 
@@ -33,6 +34,10 @@ MAX_UNEXPECTED_ERRORS = 3
 """Polls in a row that may end in a refused login or an invalid answer, because an upgrade may replace what logins
 need. More refusals could lock accounts."""
 MAX_LOG_CHARACTERS = 4 * 1024 * 1024  # the part of a job's raw output that is kept
+MAX_EVENTS = 200_000
+"""Records of one job. The largest runs some hundred transactions, with some hundred records of progress each."""
+MAX_EVENT_CHARACTERS = 64 * 1024 * 1024
+_LOG_END = "\n[the rest of the output was not read]\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +57,27 @@ class _JobReader:
     on_event: Callable[[ScriptRecord], None]
     events: list[ScriptRecord] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
+    log_characters: int = 0
+    event_characters: int = 0
     events_offset: int = 0
     log_offset: int = 0
 
     def add_status(self, view: JobStatus) -> None:
+        """Add what a poll returned.
+
+        Raises:
+            ReportTooLarge: the job writes more records than any real job.
+        """
         self.events_offset, self.log_offset = view.events_offset, view.log_offset
         for event in view.events:
+            self.event_characters += sum(len(value) for value in event.values() if isinstance(value, str))
             self.events.append(event)
             self.on_event(event)
-        if sum(map(len, self.log)) < MAX_LOG_CHARACTERS:
-            self.log.append(view.log)
+        require_count(len(self.events), MAX_EVENTS, "records of a job")
+        require_count(self.event_characters, MAX_EVENT_CHARACTERS, "characters in records of a job")
+        if self.log_characters < MAX_LOG_CHARACTERS:
+            self.log_characters += len(view.log)
+            self.log.append(view.log if self.log_characters < MAX_LOG_CHARACTERS else view.log + _LOG_END)
 
 
 def watch_job(
@@ -82,6 +98,7 @@ def watch_job(
         ConnectionLost: the machine was unreachable at the deadline.
         DeadlineExceeded: the machine answers, and the job still ran at the deadline.
         JobLost: the machine answers, and does not know the job.
+        ReportTooLarge: the job writes more records than any real job. It goes on, and is not watched any more.
     """
     clock = context.run_context.clock
     reader = _JobReader(on_event)

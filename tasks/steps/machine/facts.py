@@ -12,6 +12,7 @@ from tasks.model import Disk, Facts, Finding, Services
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
+from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
@@ -116,7 +117,6 @@ class _ServicesRecord(_Record):
     late_start: float = Field(default=0.0, ge=0, lt=_MAX_LATE_START_SECONDS)
 
 
-_MAX_FINDINGS: Final = 50
 _MAX_FINDING_LENGTH: Final = 500
 _LEVELS: Final = {"good": FindingLevel.GOOD, "warn": FindingLevel.WARN, "block": FindingLevel.BLOCK}
 
@@ -131,6 +131,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
         TransportError: the connection failed.
         ProtocolViolation: the answer is not valid; the message names the record.
         UnsupportedSystem: the machine says that it can't be patched.
+        ReportTooLarge: it reports more than any real machine.
     """
     asked = clock.now()
     answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
@@ -145,7 +146,7 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
     rights = _parse_single_record(answer, "privilege", _PrivilegeRecord)
     _require_same_machine(known, kernel)
-    return Facts(
+    facts = Facts(
         os_id=system.id,
         os_version=system.version,
         os_name=system.name,
@@ -165,9 +166,11 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
         disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
-        findings=(*_check_rights(rights), *parse_findings(answer))[:_MAX_FINDINGS],
-        machine_id=_limit(kernel.machine_id),
+        findings=(*_check_rights(rights), *parse_findings(answer)),
+        machine_id=kernel.machine_id,
     )
+    require_within_limits(facts)
+    return facts
 
 
 def _require_same_machine(known: Facts | None, kernel: _KernelRecord) -> None:
@@ -214,10 +217,11 @@ def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
 
     Raises:
         ProtocolViolation: a record is not valid.
+        ReportTooLarge: there are more of them than any real machine has.
     """
+    require_count(len(answer.find_records("finding")), MAX_FINDINGS, "findings")
     records = _parse_records(answer, "finding", _FindingRecord)
-    found = (Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records)
-    return tuple(found)[:_MAX_FINDINGS]
+    return tuple(Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records)
 
 
 def _check_rights(rights: _PrivilegeRecord) -> Iterable[Finding]:
@@ -226,7 +230,7 @@ def _check_rights(rights: _PrivilegeRecord) -> Iterable[Finding]:
 
 
 def _limit(text: str) -> str:
-    return text[:_MAX_FINDING_LENGTH]
+    return text if len(text) <= _MAX_FINDING_LENGTH else f"{text[:_MAX_FINDING_LENGTH]}…"
 
 
 def _to_disk(record: _DiskRecord) -> Disk:

@@ -1,11 +1,14 @@
 """Reads the state of a machine's packages, and waits while another process changes them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.model import Assessment, Facts, PackageState
-from tasks.protocols.clock import Deadline
+from tasks.model import Assessment, Facts, PackageState, Update
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.package_manager import PackageManager, SimulationResult
+from tasks.protocols.transport import Transport
+from tasks.rules.machine_checks.report_limits import drop_impossible_dates, require_within_limits
 from tasks.rules.runs.reboot_decision import date_reboot_need
 from tasks.states import Step
 from tasks.steps.context.machine_context import MachineContext
@@ -16,10 +19,44 @@ MAX_WAIT_SECONDS = 600.0
 POLL_SECONDS = 10.0  # reading all packages costs the machine some seconds
 
 
+def query_packages(
+    manager: PackageManager, transport: Transport, clock: Clock, *, refresh: bool, deadline: Deadline
+) -> PackageState:
+    """Ask a machine for the state of its packages. Every step asks here, so that no answer is too large to be stored.
+
+    Args:
+        manager: the machine's package manager.
+        transport: the connection.
+        clock: for dates that can't be.
+        refresh: whether the package manager reads its repositories first.
+        deadline: how long the machine may take.
+
+    Raises:
+        ReportTooLarge: the machine reports more than any real machine. Errors of the package manager: see its assess.
+    """
+    packages = manager.assess(transport, refresh=refresh, deadline=deadline)
+    require_within_limits(packages)
+    return drop_impossible_dates(packages, clock.now())
+
+
+def simulate(context: MachineContext, updates: Sequence[Update]) -> SimulationResult:
+    """Ask a machine what the installation of some updates would do.
+
+    Raises:
+        ReportTooLarge: the machine reports more than any real machine. Errors of the package manager: see its simulate.
+    """
+    result = context.manager.simulate(context.transport, updates, deadline=context.build_package_deadline())
+    require_within_limits(result)
+    return result
+
+
 def read_package_state(context: MachineContext) -> PackageState:
     """Read the package state once, without a refresh of the package lists."""
-    packages = context.manager.assess(context.transport, refresh=False, deadline=context.build_package_deadline())
-    return date_reboot(packages, context.known_facts, context.state.assessment, context.run_context.clock.now())
+    clock = context.run_context.clock
+    packages = query_packages(
+        context.manager, context.transport, clock, refresh=False, deadline=context.build_package_deadline()
+    )
+    return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())
 
 
 def date_reboot(

@@ -1,6 +1,7 @@
 """Figures that pages show are true, and the same on each page."""
 
 import re
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -164,8 +165,11 @@ def test_the_oldest_missing_fix_is_one_that_a_machine_of_the_inventory_lacks(sit
     missing = {("gone-1", "openssl"): NOW - 400 * DAY, (WEB, "openssl"): NOW - 300 * DAY}
     SqlSightings(site.records.database).save(SightingChanges({}, missing))
     assert read_age() == ""
-    assess(site, DB, make.make_update())
+    assess(site, DB, make.make_update(), at=NOW - 3 * DAY)
     SqlSightings(site.records.database).save(SightingChanges({}, {(DB, "openssl"): NOW - 2 * DAY}))
+    deadline = time.monotonic() + 10
+    while not read_age() and time.monotonic() < deadline:  # a costly figure is not computed for each request
+        time.sleep(0.1)
     assert float(read_age()) == 2 * 86400
 
 
@@ -194,7 +198,7 @@ def test_each_system_counts_what_its_link_shows(site: Site) -> None:
 def test_pending_updates_say_on_how_many_machines(site: Site) -> None:
     assess(site, WEB, make.make_update(), make.make_update(id="curl", name="curl"))
     value, note = read_tiles(site.get("/").text)["Security pending"]
-    assert (value, note) == ("2", "updates on 1 machine")
+    assert (value, note) == ("1", "machine, with 2 updates")
     assert site.get("/machines?show=security").text.count('<th scope="row">') == 1
 
 

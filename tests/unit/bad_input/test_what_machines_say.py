@@ -66,13 +66,15 @@ SENSELESS: list[tuple[str, list[dict[str, Any]], str]] = [
     ("disk", [{**DISK, "read_only": "no"}], "disk.read_only"),
     ("disk", [{**DISK, "mount": None}], "disk.mount"),
     ("disk", [{"role": "system"}], "disk.mount"),
+    ("os", [{"id": "a", "version": "1", "name": "x" * 1_000_000}], "a text of 1,000,000 characters (os name)"),
+    ("service", [{"name": f"unit-{number}"} for number in range(10_001)], "10,001 failed"),
+    ("finding", [{"check": "disk", "level": "warn", "message": "m"}] * 201, "201 findings"),
     ("clock", [{"epoch": 99_999_999_999.0}], "the clock is"),
     ("clock", [{"epoch": 1.0}], "the clock is"),
 ]
 
 ODD: list[tuple[str, list[dict[str, Any]]]] = [
     ("os", [{"id": NASTY, "version": NASTY, "name": NASTY}]),
-    ("os", [{"id": "a", "version": "1", "name": "x" * 1_000_000}]),
     ("kernel", [{"release": NASTY, "arch": NASTY, "boot_id": "../../etc", "uptime": None}]),
     ("privilege", [{"way": NASTY}]),
     ("socket", [{"name": f"tcp/{number}"} for number in range(5000)]),

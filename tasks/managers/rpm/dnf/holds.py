@@ -7,10 +7,10 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.managers.rpm.packages import InstalledPackage
+from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_NAME_LENGTH, require_count, require_length
 
 _LOCK_FILE: Final = "versionlock.list"
 _NAME_PATTERN: Final = re.compile(r"!?(.+?)-(?:[0-9]+:)?[^-:]+-[^-]+")
-_MAX_ENTRIES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,13 @@ class Holds:
 
 
 def parse_holds(text: str) -> Holds:
-    """Read lines "FILE:entry": the entries of versionlock.list, and "exclude=…" of dnf.conf and of repositories."""
+    """Read lines "FILE:entry": the entries of versionlock.list, and "exclude=…" of dnf.conf and of repositories.
+
+    Raises:
+        ReportTooLarge: there are more of them than any owner writes.
+    """
     locks, forbidden, excluded = list[str](), list[str](), list[str]()
-    for line in text.splitlines()[:_MAX_ENTRIES]:
+    for line in text.splitlines():
         path, _, entry = line.partition(":")
         key, _, value = entry.partition("=")
         if path.endswith(_LOCK_FILE):
@@ -62,6 +66,9 @@ def parse_holds(text: str) -> Holds:
             (forbidden if entry.startswith("!") else locks).append(entry.lstrip("!"))
         elif key.strip() in {"exclude", "excludepkgs"}:
             excluded += re.split(r"[,\s]+", value.strip())
+    require_count(len(locks) + len(forbidden) + len(excluded), MAX_LOCKS, "locks and exclusions")
+    for pattern in (*locks, *forbidden, *excluded):
+        require_length(pattern, MAX_NAME_LENGTH, "a lock or an exclusion")
     return Holds(tuple(locks), tuple(forbidden), tuple(excluded))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.managers.rpm.advisories import Advisory
+from tasks.managers.rpm.advisories import Advisory, group_versions
 from tasks.managers.rpm.packages import (
     ARCH_PATTERN,
     NAME_PATTERN,
@@ -16,6 +16,7 @@ from tasks.managers.rpm.packages import (
     parse_natural,
     parse_vendor,
 )
+from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_length
 
 _FILE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)\.rpm")
 _CHANGE_PATTERN: Final = re.compile(r"---> Package (\S+)\.([^.\s]+) (\S+) will be (?:an? )?(\w+)")
@@ -73,6 +74,7 @@ def parse_available_packages(text: str, native: str) -> tuple[AvailablePackage, 
         fields = line.split("|", 8)
         if len(fields) != 9:
             continue
+        require_length(line, MAX_TEXT_LENGTH, "of an available package")
         name, epoch, version, release, arch, repository, size, source, vendor = fields
         full = format_version(epoch, version, release)
         if NAME_PATTERN.fullmatch(name) and VERSION_PATTERN.fullmatch(full) and ARCH_PATTERN.fullmatch(arch):
@@ -134,18 +136,14 @@ def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
 
 
 def _build_advisory(fields: Mapping[str, Sequence[str]]) -> Advisory:
-    packages: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name in fields.get("Files", ()):
-        if found := _FILE_PATTERN.fullmatch(name):
-            key = (found[1], found[3])
-            packages[key] = (*packages.get(key, ()), found[2])
+    files = (found for name in fields.get("Files", ()) if (found := _FILE_PATTERN.fullmatch(name)))
     return Advisory(
         id=fields["Update ID"][0][:_MAX_TEXT],
         kind=next(iter(fields.get("Type", ())), "").lower()[:_MAX_TEXT],
         severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
         cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
         published=parse_date(next(iter(fields.get("Updated", ())), "")),
-        packages=packages,
+        packages=group_versions((found[1], found[3], found[2]) for found in files),
         knows_epochs=False,
     )
 
@@ -171,12 +169,12 @@ def parse_reboot_suggestions(text: str) -> frozenset[tuple[str, str]]:
 
 def parse_needed_by(text: str, native: str) -> Mapping[str, tuple[str, ...]]:
     """Read lines "new<tab>needer", both "name.arch": id of a new package -> ids of the packages that need it."""
-    found: dict[str, tuple[str, ...]] = {}
+    found: dict[str, list[str]] = {}
     for line in text.splitlines():
         (new, new_arch), (needer, arch) = (part.rpartition(".")[::2] for part in (line.partition("\t")[::2]))
         key = build_update_id(new, new_arch, native)
-        found[key] = (*found.get(key, ()), build_update_id(needer, arch, native))
-    return found
+        found.setdefault(key, []).append(build_update_id(needer, arch, native))
+    return {key: tuple(needers) for key, needers in found.items()}
 
 
 def parse_transaction(text: str) -> DnfTransaction:

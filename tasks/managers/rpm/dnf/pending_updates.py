@@ -5,17 +5,19 @@ leaves out what is held back, and what has a conflict. It only says which versio
 priorities), and which new packages would be installed.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
-from tasks.managers.rpm.advisories import AdvisoryIndex, judge_update
+from tasks.managers.rpm.advisories import AdvisoryIndex, judge_update, require_few_cves
 from tasks.managers.rpm.dnf.holds import Holds
 from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
 from tasks.managers.rpm.packages import InstalledPackage
 from tasks.managers.rpm.reboot_need import replaces_core
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.model import Update
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 from tasks.states import Classification
 
 
@@ -45,13 +47,21 @@ class DnfState:
 
 
 def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
-    """Return the pending updates: first those of installed packages, then the new packages."""
+    """Return the pending updates: first those of installed packages, then the new packages.
+
+    Raises:
+        ReportTooLarge: there are more updates, or CVEs, than any real machine lacks.
+    """
     newest: dict[str, InstalledPackage] = {}
     for package in state.installed:
         known = newest.get(package.id)
         if known is None or RpmVersion(package.version) > RpmVersion(known.version):
             newest[package.id] = package
     visible, hidden = _group_newer(state.offers, newest), _group_newer(state.hidden_offers, newest)
+    pending = [*visible.values(), *(offers for name, offers in hidden.items() if name not in visible)]
+    pending += [[package] for package in state.new_packages]
+    require_count(len(pending), MAX_UPDATES, "updates")
+    require_few_cves(state.advisories.get((offers[0].name, offers[0].arch), ()) for offers in pending)
     updates = [_build_upgrade(newest[name], offers, state, held=False) for name, offers in visible.items()]
     updates += [
         _build_upgrade(newest[name], offers, state, held=True) for name, offers in hidden.items() if name not in visible
@@ -63,11 +73,10 @@ def _group_newer(
     offers: Sequence[AvailablePackage], newest: Mapping[str, InstalledPackage]
 ) -> dict[str, list[AvailablePackage]]:
     found: dict[str, list[AvailablePackage]] = {}
-    for offer in offers:
+    for offer in dict.fromkeys(offers):
         current = newest.get(offer.id)
-        known = found.get(offer.id, [])
-        if current and offer not in known and RpmVersion(offer.version) > RpmVersion(current.version):
-            found[offer.id] = [*known, offer]
+        if current and RpmVersion(offer.version) > RpmVersion(current.version):
+            found.setdefault(offer.id, []).append(offer)
     return found
 
 
@@ -134,14 +143,17 @@ def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Upd
     """Return the new packages. Each gets classification and group of the update that needs it."""
     found: dict[str, Update] = {update.id: update for update in upgrades}
     waiting = {package.id: package for package in state.new_packages}
-    ready = True
-    while waiting and ready:  # a new package may be needed by a new package
-        ready = False
-        for name, package in list(waiting.items()):
-            bringer = next((found[each] for each in state.needed_by.get(name, ()) if each in found), None)
-            if bringer:
-                found[name], ready = _build_new_package(package, bringer, state), True
-                del waiting[name]
+    brings: dict[str, list[str]] = {}
+    for name in waiting:
+        for needer in state.needed_by.get(name, ()):
+            brings.setdefault(needer, []).append(name)
+    bringers = deque(found)
+    while bringers:  # a new package may be needed by a new package
+        needer = bringers.popleft()
+        for name in brings.get(needer, ()):
+            if package := waiting.pop(name, None):
+                found[name] = _build_new_package(package, found[needer], state)
+                bringers.append(name)
     for name, package in waiting.items():
         found[name] = _build_new_package(package, None, state)
     return [found[package.id] for package in state.new_packages]

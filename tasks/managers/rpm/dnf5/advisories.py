@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Final
 
-from tasks.managers.rpm.advisories import Advisory
+from tasks.managers.rpm.advisories import Advisory, group_versions
 from tasks.managers.rpm.dnf.output_parsers import parse_date, parse_severity
 
 _PACKAGE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)")
@@ -31,18 +31,15 @@ def parse_advisories(text: str) -> tuple[Advisory, ...]:
 
 
 def _build_advisory(entry: Mapping[str, object]) -> Advisory:
-    packages: dict[tuple[str, str], tuple[str, ...]] = {}
-    for name in _list_packages(entry.get("collections")):
-        if found := _PACKAGE_PATTERN.fullmatch(name):
-            key = (found[1], found[3])
-            packages[key] = (*packages.get(key, ()), found[2])
+    names = _list_packages(entry.get("collections"))
+    packages = (found for name in names if (found := _PACKAGE_PATTERN.fullmatch(name)))
     return Advisory(
         id=_get_text(entry, "Name"),
         kind=_get_text(entry, "Type").lower(),
         severity=parse_severity(_get_text(entry, "Severity")),
         cves=tuple(_list_cves(entry.get("references"))),
         published=_parse_time(entry.get("Issued")),
-        packages=packages,
+        packages=group_versions((found[1], found[3], found[2]) for found in packages),
     )
 
 

@@ -25,6 +25,7 @@ from tasks.managers.rpm.zypper.xml_answer import XmlElement, build_no_repository
 from tasks.managers.script_output import ScriptSection, parse_sections, require_text
 from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.transport import ScriptResult
+from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES, require_count
 
 _SCRIPT: Final = "rpm_assess"
 _MAX_MASK: Final = 200
@@ -139,6 +140,7 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
 
 def _parse_repositories(text: str) -> tuple[Repository, ...]:
     fields = [line.split("\t") for line in text.splitlines()]
+    require_count(len(fields), MAX_REPOSITORIES, "repositories")
     return tuple(
         Repository(alias=each[0], name=each[1], is_read=each[2] == "yes", has_patches=each[3] == "yes")
         for each in fields
@@ -193,10 +195,12 @@ def _find_locked_names(section: ScriptSection | None, installed: Iterable[Instal
 
     Raises:
         ManagerBusy, ProtocolViolation: zypper did not tell them; then a locked package would look pending.
+        ReportTooLarge: there are more of them than any owner writes.
     """
     if section is None:
         return frozenset()
     locks = [lock for lock in parse_answer(section, "its locks").root.iter("lock") if _is_lock_of_packages(lock)]
+    require_count(len(locks), MAX_LOCKS, "locks")
     matches = [match for lock in locks for match in lock.iter("match") if get_attribute(match, "installed") == "true"]
     named = {get_attribute(match, "name") for match in matches}
     masks = [_get_mask(lock) for lock in locks if lock.find("matches") is None]

@@ -14,6 +14,7 @@ from tasks.errors import ProtocolViolation
 from tasks.managers.rpm.advisories import Advisory
 from tasks.managers.rpm.packages import NAME_PATTERN, VERSION_PATTERN
 from tasks.managers.rpm.zypper.xml_answer import XmlElement, ZypperAnswer, get_attribute, require_element
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 
 _PATCH_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:\-]{0,199}")
 _EDITION_PATTERN: Final = re.compile(r"[A-Za-z0-9_+.~^:\-]{1,60}")
@@ -85,9 +86,11 @@ def parse_patches(answer: ZypperAnswer) -> tuple[Patch, ...]:
 
     Raises:
         ManagerError: zypper could not list them.
+        ReportTooLarge: there are more of them than any real machine lacks.
     """
     require_element(answer, "update-status", "which patches apply")
     found = {patch.name: patch for element in answer.root.iter("update") if (patch := _parse_patch(element))}
+    require_count(len(found), MAX_UPDATES, "patches")
     return tuple(found.values())
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from tasks.managers.boot_packages import is_boot_package
-from tasks.managers.rpm.advisories import AdvisoryView, judge_update
+from tasks.managers.rpm.advisories import AdvisoryView, judge_update, require_few_cves
 from tasks.managers.rpm.packages import InstalledPackage, build_update_id, parse_vendor
 from tasks.managers.rpm.reboot_need import replaces_core
 from tasks.managers.rpm.versions import RpmVersion
@@ -23,6 +23,7 @@ from tasks.managers.rpm.zypper.install_summary import InstallSummary, PackageCha
 from tasks.managers.rpm.zypper.patches import Description, FaultyPackage, Patch
 from tasks.managers.rpm.zypper.xml_answer import ZypperAnswer, get_attribute, require_element
 from tasks.model import Update
+from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 from tasks.states import Classification
 
 PATCH_ID_PREFIX: Final = "patch:"
@@ -122,7 +123,11 @@ def _find_candidates(answer: ZypperAnswer) -> Iterator[Candidate]:
 
 
 def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
-    """Return the pending updates: of installed packages, then their new dependencies, then patches by themselves."""
+    """Return the pending updates: of installed packages, then their new dependencies, then patches by themselves.
+
+    Raises:
+        ReportTooLarge: there are more updates, or CVEs, than any real machine lacks.
+    """
     changes = {build_update_id(change.name, change.arch, state.native): change for change in state.upgrade.changes}
     candidates = {
         build_update_id(each.package.name, each.package.arch, state.native): each for each in state.candidates
@@ -131,6 +136,10 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     for update_id, candidate in candidates.items():
         if update_id not in wanted and _is_own_candidate(candidate.package, state):
             wanted[update_id] = candidate.package
+    require_count(len(wanted.keys() | changes.keys()), MAX_UPDATES, "updates")
+    require_few_cves(
+        [patch.advisory for patch, _ in state.patched.get(each.name, ())] for each in (wanted | changes).values()
+    )
     updates = [
         _build_update(update_id, change, candidates.get(update_id), state) for update_id, change in wanted.items()
     ]
@@ -158,7 +167,8 @@ def _build_update(update_id: str, change: PackageChange, candidate: Candidate | 
     same = candidate if candidate and candidate.package == change else None
     repository = _find_repository(change.name, same.alias if same else "", state)
     view = _judge(change, installed.version, repository, state)
-    patches = [patch for patch in state.patches if patch.name in view.ids]
+    ids = frozenset(view.ids)
+    patches = [patch for patch, _ in state.patched.get(change.name, ()) if patch.name in ids]
     secure = max(view.security_versions, key=RpmVersion, default="")
     description = state.packages.get(change.name)
     return Update(

@@ -1,6 +1,6 @@
 """Reads the figures for metrics: of runs, windows and approvals, from columns."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,8 +11,6 @@ from tasks.records import schema
 from tasks.records.approvals import SqlApprovals
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.storage.database import Database
-
-_FEW_ROWS = 100  # the first row is nearly always the one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +40,15 @@ class MetricFigures:
         runs_in_progress: the number of unfinished runs by kind.
         last_windows: the newest window of each configuration.
         approvals_waiting: plans of unfinished runs that wait for a decision.
-        oldest_missing_since: since when any machine that counts lacks a fix; None if none does, or without automatic
-            patching.
     """
 
     runs_in_progress: Mapping[str, int]
     last_windows: tuple[LastWindow, ...]
     approvals_waiting: int
-    oldest_missing_since: datetime | None
 
 
-def read_metric_figures(database: Database, counts: Callable[[str], bool]) -> MetricFigures:
+def read_metric_figures(database: Database) -> MetricFigures:
     """Return the figures.
-
-    Args:
-        database: the database of the records.
-        counts: returns whether a machine counts, by its name: the records keep those that have left the inventory.
 
     Raises:
         RecordsError: the records can't be read.
@@ -69,16 +60,7 @@ def read_metric_figures(database: Database, counts: Callable[[str], bool]) -> Me
     with database.begin_read("read the figures of metrics") as connection:
         in_progress = dict(connection.execute(by_kind).tuples().all())
         last = connection.execute(_build_last_windows_query()).tuples().all()
-        missing = connection.execution_options(yield_per=_FEW_ROWS).execute(_build_missing_query()).tuples()
-        oldest = next((at for at, name in missing if counts(name)), None)
-    return MetricFigures(in_progress, tuple(LastWindow(*row) for row in last), len(waiting), oldest)
-
-
-def _build_missing_query() -> Select[Any]:
-    """Return a query for the fixes that are missing, the oldest first. Some rows are of updates that are gone."""
-    missing, pending = schema.missing_fixes, schema.assessment_updates
-    still = select(pending.c.number).where(pending.c.machine == missing.c.machine, pending.c.name == missing.c.name)
-    return select(missing.c.since, missing.c.machine).where(still.exists()).order_by(missing.c.since)
+    return MetricFigures(in_progress, tuple(LastWindow(*row) for row in last), len(waiting))
 
 
 def _build_last_windows_query() -> Select[Any]:

@@ -1,11 +1,14 @@
-"""Finds the updates that machines have lacked for the longest time."""
+"""Finds the update that machines have lacked for the longest time, by the controller's clock.
+
+A machine decides what its updates are called, and when they were published. So neither a publication nor one machine's
+name for an update is what the fleet is measured by: time begins when an assessment first saw the update there.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import Column, Connection, FromClause, func, select
+from sqlalchemy import case, distinct, func, select
 
 from tasks.records import schema
 from tasks.records.storage.database import Database
@@ -18,19 +21,21 @@ class OldUpdate:
     """An update that a machine lacks.
 
     Attributes:
-        since: since when it could have been installed.
-        basis: how that is known: "missing" (the machine has lacked a fix of it since then), "seen" (an assessment first
-            found it pending then), or "published" (by its publisher).
+        since: since when fleetpatch has known that the machine lacks it. What automatic patching knows to be installed
+            meanwhile does not count.
+        machines: how many machines lack an update of this name.
     """
 
     machine: str
     name: str
     since: datetime
-    basis: str
+    machines: int
 
 
 def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> OldUpdate | None:
     """Return the update that any machine has lacked for the longest time, as far as the records know.
+
+    Of several that are as old, it is one that most machines lack.
 
     Args:
         database: the database of the records.
@@ -39,24 +44,27 @@ def find_oldest_update(database: Database, counts: Callable[[str], bool]) -> Old
     Raises:
         RecordsError: the records can't be read.
     """
+    # A publication may be in _MISSING.since: it never makes an update older than its first sight on the machine.
+    since = case((_MISSING.c.since > _PENDING.c.since, _MISSING.c.since), else_=_PENDING.c.since)
     is_missing = (_PENDING.c.machine == _MISSING.c.machine) & (_PENDING.c.name == _MISSING.c.name)
+    source = _PENDING.outerjoin(_MISSING, is_missing)
+    by_machine = select(_PENDING.c.machine, func.min(since, type_=_PENDING.c.since.type)).select_from(source)
+    by_machine = by_machine.where(_PENDING.c.since.is_not(None)).group_by(_PENDING.c.machine)
     with database.begin_read("look for the oldest missing update") as connection:
-        found = [
-            _find_oldest(connection, "missing", _MISSING.c.since, _PENDING.join(_MISSING, is_missing), counts),
-            _find_oldest(connection, "seen", _PENDING.c.since, _PENDING, counts),
-            _find_oldest(connection, "published", _PENDING.c.published, _PENDING, counts),
-        ]
-    return min((each for each in found if each), key=lambda each: (each.since, each.machine, each.name), default=None)
+        rows = [(at, machine) for machine, at in connection.execute(by_machine).tuples() if counts(machine)]
+        if not rows:
+            return None
+        at = min(rows)[0]
+        oldest = sorted(machine for moment, machine in rows if moment == at)[:_MAX_MACHINES]
+        of_name = select(_PENDING.c.name, _PENDING.c.machine).distinct().select_from(source)
+        of_name = of_name.where(_PENDING.c.machine.in_(oldest), since == at)
+        holders: dict[str, list[str]] = {}
+        for name, machine in connection.execute(of_name).tuples():
+            holders.setdefault(name, []).append(machine)
+        name = min(holders, key=lambda each: (-len(holders[each]), each))
+        lacking = connection.execute(select(distinct(_PENDING.c.machine)).where(_PENDING.c.name == name)).scalars()
+        return OldUpdate(min(holders[name]), name, at, sum(map(counts, lacking)))
 
 
-def _find_oldest(
-    connection: Connection, basis: str, since: Column[Any], source: FromClause, counts: Callable[[str], bool]
-) -> OldUpdate | None:
-    machines = select(_PENDING.c.machine, func.min(since, type_=since.type)).select_from(source)
-    machines = machines.where(since.is_not(None)).group_by(_PENDING.c.machine)
-    rows = [(at, machine) for machine, at in connection.execute(machines).tuples() if counts(machine)]
-    if not rows:
-        return None
-    at, machine = min(rows)
-    name = select(func.min(_PENDING.c.name)).select_from(source).where(_PENDING.c.machine == machine, since == at)
-    return OldUpdate(machine, connection.execute(name).scalar_one(), at, basis)
+_MAX_MACHINES = 500
+"""Of so many of the machines that have lacked an update longest, the updates are compared."""
