@@ -1,8 +1,12 @@
 """Render a plan for approval in the Prefect UI: Markdown and a table. Pure."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
+from pydantic import ValidationError
+
+from flows.request.differences import list_differences
+from flows.request.patch_request import PatchRequest
 from inventory.name_lists import join_first_names
 from tasks.model import MachinePlan, RunReport, Update, UpdateResult
 from tasks.reporting.descriptions import (
@@ -59,6 +63,17 @@ def group_by_reason(skipped: Iterable[UpdateResult]) -> dict[str, list[str]]:
     return {reason: sorted(names) for reason, names in groups.items()}
 
 
+def _render_differences(request: Mapping[str, object]) -> list[str]:
+    """Return what the run was asked for beyond the usual."""
+    try:
+        wanted = PatchRequest.model_validate(request)
+    except ValidationError:  # recorded by another version
+        return ["- What was asked for beyond the usual can't be read: another version of fleetpatch recorded it", ""]
+    differences = [each for each in list_differences(wanted) if each.path != "scope"]
+    lines = [f"- {escape_markdown(each.title)}: {escape_markdown(each.value)}" for each in differences]
+    return ["Not as usual:", "", *lines, ""] if lines else []
+
+
 def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     """Return the plan as Markdown, as long as Prefect's UI can show. All texts from machines are escaped.
 
@@ -76,6 +91,7 @@ def render_plan_markdown(planned: RunReport, digest: str, until: str) -> str:
     lines += [f"- Window {escape_markdown(describe_window(run.window))}"] if run.window else []
     lines += [f"- Can be approved until {escape_markdown(until)}"] if until else []
     lines += [f"- Plan {digest[:12]}", ""]
+    lines += _render_differences(run.request)
     command = escape_markdown(build_approve_command(run.id, digest))
     lines += [f"- To approve: `{command}`, or the form of this flow run", ""] if until else []
     lines += _render_machine_notes(planned)

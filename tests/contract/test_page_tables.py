@@ -242,6 +242,8 @@ def test_the_oldest_update_is_the_one_that_was_seen_first(records: SqlRecords) -
 def test_of_the_oldest_updates_it_is_one_that_most_machines_lack(records: SqlRecords) -> None:
     lie = make.make_update(name="aaa-your-fleet-is-mine", id="x")
     for machine, updates in (("a", (lie,)), ("b", (make.make_update(),)), ("c", (make.make_update(),))):
-        records.save(make.make_assessment(machine=machine, at=make.START, packages=make.make_package_state(updates=updates)))
+        records.save(
+            make.make_assessment(machine=machine, at=make.START, packages=make.make_package_state(updates=updates))
+        )
     found = find_oldest_update(records.database, lambda _: True)
     assert found == OldUpdate("b", make.make_update().name, make.START, machines=2)

@@ -20,6 +20,7 @@ from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
 from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
 from deployments.web.rendering import render_page
+from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from tasks.errors import CannotRun, RequestError
 from tasks.model import Window
@@ -32,6 +33,9 @@ KEY: Final = "once"
 SHOWN_MACHINES: Final = "shown_machines"
 SHOWN_END: Final = "shown_end"
 """Hidden fields of the confirmation: the machines, and the end of the window, that it shows."""
+LINKED: Final = "linked"
+"""The hidden field with what the address of the form filled in: ``field=value``. A link from elsewhere can't leave it
+out, and the last question marks these values."""
 MAX_LATER: Final = timedelta(minutes=10)
 """A window that opens when somebody confirms may end so much later than the confirmation says."""
 NOTHING_STARTED: Final = "Nothing was started."
@@ -62,6 +66,7 @@ def show_form(request: Request) -> HTMLResponse:
     given = {name: request.query_params.getlist(name) for name in request.query_params}
     values = {**build_defaults(get_context(request).settings.zone), **given}
     preview = _preview(request, values) if _read(values, "scope") else None
+    values[LINKED] = list(_list_linked(request, given))
     return _show_form(request, values, {}, preview)
 
 
@@ -107,10 +112,32 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
         is_later=window.start > now,
         preview=preview,
         reboots=REBOOT_WORDS[wanted.reboot],
-        typed={**typed, SENT: ["1"]},
+        differences=[each for each in list_differences(wanted) if each.path != "scope"],  # the headline has it
+        linked=_find_linked(values),
+        typed={**typed, SENT: ["1"], LINKED: values.get(LINKED, [])},
         once=_read(values, KEY),
-        back=f"/patch?{urlencode({**typed, SENT: ['1']}, doseq=True)}",
+        back=f"/patch?{urlencode({**typed, SENT: ['1'], LINKED: values.get(LINKED, [])}, doseq=True)}",
     )
+
+
+def _list_linked(request: Request, given: Values) -> Iterator[str]:
+    """Yield what a link from elsewhere filled in. Of a link on a page of this server, it is what that page says."""
+    if request.headers.get("sec-fetch-site") == "same-origin":
+        yield from given.get(LINKED, ())
+        return
+    for field in FIELDS:
+        if any(text.strip() for text in given.get(field.path, ())):
+            yield _mark(field.path, given)
+
+
+def _find_linked(values: Values) -> frozenset[str]:
+    """Return the fields that still have what the address of the form filled in."""
+    marks = frozenset(values.get(LINKED, ()))
+    return frozenset(field.path for field in FIELDS if _mark(field.path, values) in marks)
+
+
+def _mark(path: str, values: Values) -> str:
+    return f"{path}={' '.join(part for text in values.get(path, ()) for part in text.split())}"
 
 
 def _find_changes(values: Values, preview: ScopePreview | None, window: Window) -> Iterator[str]:

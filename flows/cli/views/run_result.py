@@ -17,6 +17,7 @@ from flows.cli.runtime.output import (
 from flows.cli.runtime.run_session import RunResult
 from flows.cli.views.plan import print_plan
 from flows.cli.views.runs import print_assessments, print_patch_run
+from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.files.paths import expand_home
 from inventory.machine import Machine
@@ -48,6 +49,12 @@ def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> N
     }
     for key, value in rows.items():
         get_stderr_console().print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
+    differences = [each for each in list_differences(request) if each.path != "scope"]
+    if differences:
+        get_stderr_console().print(Text("Not as usual:", "bold"))
+    for each in differences:
+        line = Text.assemble(to_safe_text(f"  {each.title}: "), to_safe_text(each.value))
+        get_stderr_console().print(line, soft_wrap=True)
 
 
 def print_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool = False) -> None:

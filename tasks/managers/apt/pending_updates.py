@@ -69,7 +69,8 @@ def build_pending_updates(apt_state: AptState) -> tuple[Update, ...]:
     Raises:
         ReportTooLarge: there are more of them than any real machine lacks.
     """
-    require_count(len({each.name for each in (*apt_state.policies, *apt_state.changes)}), MAX_UPDATES, "updates")
+    names = {policy.name for policy in apt_state.policies} | {change.name for change in apt_state.changes}
+    require_count(len(names), MAX_UPDATES, "updates")
     stanzas = {
         (build_full_name(stanza, apt_state.native_architecture), stanza.get("Version", "")): stanza
         for stanza in apt_state.stanzas

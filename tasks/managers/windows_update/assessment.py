@@ -143,9 +143,7 @@ def require_search(result: ScriptResult, source: str) -> None:
     raise ManagerError(message, hint=known.remedy)
 
 
-def build_update(
-    offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth
-) -> Update:
+def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], month: HotpatchMonth) -> Update:
     """Return an update of the model.
 
     Args:

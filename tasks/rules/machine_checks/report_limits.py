@@ -20,8 +20,7 @@ MAX_UPDATES: Final = 10_000
 """Pending updates. A full desktop between two releases has about 4,000; one with all of TeX, debug and development
 packages on a distribution that is rebuilt as a whole, about 7,000."""
 MAX_INSTALLED_PACKAGES: Final = 50_000
-"""Installed packages. A machine with 10,000 of them is rare; Debian has about 65,000 in all, many of which exclude each
-other."""
+"""Installed packages. A machine with 10,000 of them is rare. The largest distributions offer about 65,000 in all."""
 MAX_ITEMS: Final = 10_000
 """Entries of any other list: the CVEs of one update, services, ports, findings, warnings. The fixes of a kernel that is
 some years old are about 4,000 CVEs."""
@@ -82,7 +81,9 @@ def require_length(text: str, most: int, subject: str) -> None:
         ReportTooLarge: it is longer.
     """
     if len(text) > most:
-        message = f"the machine reports a text of {len(text):,} characters ({subject}), and more than {most:,} are refused"
+        message = (
+            f"the machine reports a text of {len(text):,} characters ({subject}), and more than {most:,} are refused"
+        )
         raise ReportTooLarge(message, hint=_HINT)
 
 

@@ -221,7 +221,9 @@ def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
     """
     require_count(len(answer.find_records("finding")), MAX_FINDINGS, "findings")
     records = _parse_records(answer, "finding", _FindingRecord)
-    return tuple(Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records)
+    return tuple(
+        Finding(each.check, _LEVELS[each.level], _limit(each.message), _limit(each.remedy)) for each in records
+    )
 
 
 def _check_rights(rights: _PrivilegeRecord) -> Iterable[Finding]:

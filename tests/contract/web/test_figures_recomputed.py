@@ -168,10 +168,12 @@ class Naive:
     @property
     def oldest(self) -> datetime | None:
         """Since when the first of the pending updates has been seen on its machine."""
-        found = []
-        for name, newest in self.newest.items():
-            for update in newest.packages.updates if newest is not None and newest.packages is not None else ():
-                found.append(self._find_since(name, update.name))
+        answers = {name: each.packages for name, each in self.newest.items() if each is not None}
+        found = (
+            self._find_since(name, update.name)
+            for name, packages in answers.items()
+            for update in (packages.updates if packages is not None else ())
+        )
         return min(found, default=None)
 
     def _find_since(self, machine: str, update: str) -> datetime:

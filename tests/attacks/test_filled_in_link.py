@@ -1,0 +1,95 @@
+"""Attacks by a link to the form of a patch run, that somebody else has written, in a real Chromium."""
+
+import os
+from urllib.parse import urlencode
+
+import pytest
+from playwright.sync_api import expect
+
+from deployments.web.acts.patch_form import FIELDS, SENT
+from tests.contract.web.test_browser_acts import Desk, desk  # noqa: F401 - a fixture
+from tests.support.browser import browser  # noqa: F401 - a fixture
+
+DANGEROUS = {
+    "scope": "env=prod,ring=canary",
+    "window.minutes": "600",
+    "window.zone": "Europe/Berlin",
+    "reboot": "Always",
+    "waves.canary_count": "1",
+    "waves.percent": "100",
+    "waves.at_once": "500",
+    "waves.failure_budget_percent": "99",
+    "updates.classifications": ["Security", "Other"],
+    "updates.include": "*",
+    "updates.exclude": "fleetpatch*",
+    "approval.required": "true",
+    "approval.not_by_starter": "true",
+    "allow_removals": "true",
+}
+TITLES = {
+    "window.minutes": "Window: minutes: 600",
+    "window.zone": "Window: zone: Europe/Berlin",
+    "reboot": "Reboot: Always",
+    "waves.canary_count": "Waves: canary count: 1",
+    "waves.percent": "Waves: percent a wave: 100",
+    "waves.at_once": "Waves: machines at once: 500",
+    "waves.failure_budget_percent": "Waves: failure budget percent: 99",
+    "updates.classifications": "Updates: classifications: Security, Other",
+    "updates.include": "Updates: include: *",
+    "updates.exclude": "Updates: exclude: fleetpatch*",
+    "approval.required": "Approval: required: yes",
+    "approval.not_by_starter": "Approval: not by starter: yes",
+    "allow_removals": "Allow removals: yes",
+}
+MARK = "filled in by the link that led here"
+
+
+@pytest.fixture(params=[1280, 390], ids=["wide", "phone"])
+def narrow_desk(request: pytest.FixtureRequest, desk: Desk) -> Desk:  # noqa: F811
+    desk.page.set_viewport_size({"width": request.param, "height": 900})
+    return desk
+
+
+def follow(desk: Desk, **more: str) -> None:  # noqa: F811
+    """Open the link as from a mail: no page of this server leads there."""
+    link = f"{desk.site.url}/patch?{urlencode({**DANGEROUS, **more}, doseq=True)}"
+    desk.page.set_content(f'<a href="{link}">Please look at this</a>')
+    desk.page.goto("about:blank")
+    desk.page.goto(link)
+
+
+def test_the_last_question_names_all_that_a_link_filled_in(narrow_desk: Desk) -> None:
+    """A colleague gets a link with removals, a failure budget of 99 % and other kinds of updates, and presses on.
+
+    The last question names each value that is not the default, and says that the link has filled it in.
+    """
+    page = narrow_desk.page
+    follow(narrow_desk)
+    page.get_by_role("button", name="Patch now").click()
+    expect(page.locator("h1")).to_contain_text("Patch 2 machines now?")
+    lines = page.locator(".unusual li").all_inner_texts()
+    if folder := os.environ.get("FLEETPATCH_PICTURES"):
+        page.screenshot(path=f"{folder}/question-{page.evaluate('innerWidth')}.png", full_page=True)
+    for title in TITLES.values():
+        (line,) = [each for each in lines if each.startswith(title)] or pytest.fail(f"{title} is not in {lines}")
+        assert MARK in line
+    assert {each.path for each in FIELDS} - {"window.start", "only_machines"} == {"scope", *TITLES}
+    assert page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+    assert narrow_desk.prefect.started == []
+
+
+def test_a_link_can_not_say_that_it_is_none(desk: Desk) -> None:  # noqa: F811
+    """The link claims to be the form's own "Back", with no mark: another origin's link is marked all the same.
+
+    What the person changes or adds is their own, and a way back and forth keeps the marks.
+    """
+    follow(desk, **{SENT: "1", "linked": "nothing"})
+    desk.page.locator("#f-window-minutes").fill("30")
+    desk.page.get_by_role("button", name="Patch now").click()
+    for _ in range(2):
+        lines = desk.page.locator(".unusual li").all_inner_texts()
+        marked = [each for each in lines if MARK in each]
+        assert len(marked) == len(TITLES) - 1
+        assert [each for each in lines if MARK not in each] == ["Window: minutes: 30"]
+        desk.page.get_by_role("link", name="Back").click()
+        desk.page.get_by_role("button", name="Patch now").click()
