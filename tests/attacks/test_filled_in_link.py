@@ -37,8 +37,8 @@ TITLES = {
     "updates.classifications": "Updates: classifications: Security, Other",
     "updates.include": "Updates: include: *",
     "updates.exclude": "Updates: exclude: fleetpatch*",
-    "approval.required": "Approval: required: yes",
-    "approval.not_by_starter": "Approval: not by starter: yes",
+    "approval.required": "Approval: wait for approval: yes",
+    "approval.not_by_starter": "Approval: not by the starter: yes",
     "allow_removals": "Allow removals: yes",
 }
 MARK = "filled in by the link that led here"

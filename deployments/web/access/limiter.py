@@ -35,14 +35,12 @@ class FailureLimiter:
     def is_exceeded(self, address: str) -> bool:
         """Return whether an address has failed too often."""
         with self._lock:
-            return len(self._list_recent(_find_source(address))) >= MAX_FAILURES
+            return len(self._list_recent(find_source(address))) >= MAX_FAILURES
 
     def count(self, address: str) -> bool:
         """Count a failure. Return whether it is still within the limit."""
         with self._lock:
-            return self._add(_find_source(address), MAX_FAILURES) and (
-                self._most is None or self._add(_ALL, self._most)
-            )
+            return self._add(find_source(address), MAX_FAILURES) and (self._most is None or self._add(_ALL, self._most))
 
     def _add(self, source: str, most: int) -> bool:
         recent = self._list_recent(source)
@@ -62,6 +60,7 @@ class FailureLimiter:
         return recent
 
 
-def _find_source(address: str) -> str:
+def find_source(address: str) -> str:
+    """Return what stands for an address in limits: of IPv6 its network."""
     found = parse_address(address)
     return str(ip_network((found, _IPV6_PREFIX), strict=False)) if isinstance(found, IPv6Address) else address

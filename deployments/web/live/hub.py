@@ -10,12 +10,14 @@ import contextlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from deployments.web.access.limiter import find_source
 from tasks.errors import FleetpatchError
 
 logger = logging.getLogger(__name__)
@@ -25,6 +27,10 @@ REPEAT_SECONDS: Final = 15.0
 """A part is sent again after this time without a change: how old its news are is a part of what it says."""
 HEARTBEAT_SECONDS: Final = 15.0
 MAX_STREAMS: Final = 100
+MAX_OF_ADDRESS: Final = 30
+"""Only a visible page has a stream. An office behind one address has some at once; a program has no need of more."""
+MAX_OF_LOGIN: Final = 10
+"""A person looks at some pages at once, on some screens."""
 MAX_STREAM_SECONDS: Final = 60.0
 """A stream ends after this time, and the browser opens another one: so a login that has ended shows nothing more."""
 STOP_CHECK_SECONDS: Final = 0.5
@@ -32,10 +38,19 @@ RECONNECT_MILLISECONDS: Final = 1000
 TROUBLE_SECONDS: Final = 5.0
 """After this time without an answer of the records, browsers are told that what they show is old."""
 TROUBLE: Final = "trouble"
+_ALL: Final = "all"
 
 
 class TooManyStreams(Exception):
-    """This process serves as many streams as it can."""
+    """No place is free for another stream.
+
+    Attributes:
+        is_own: the address or the login has as many as it may; otherwise this process serves as many as it can.
+    """
+
+    def __init__(self, *, is_own: bool) -> None:
+        super().__init__("no place is free for another stream")
+        self.is_own = is_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +113,7 @@ class LiveHub:
     def __init__(self) -> None:
         self.is_stopping: Callable[[], bool] = lambda: False
         self._topics: dict[str, _Topic] = {}
-        self._count = 0
+        self._places: Counter[str] = Counter()
         self._poller: asyncio.Task[None] | None = None
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="live")
         self._prefix = secrets.token_hex(3)
@@ -107,21 +122,37 @@ class LiveHub:
     @property
     def stream_count(self) -> int:
         """How many streams are open."""
-        return self._count
+        return self._places[_ALL]
 
-    def require_place(self) -> None:
-        """Raise an error if there are too many streams.
+    @contextlib.contextmanager
+    def reserve_place(self, address: str, login: str) -> Iterator[None]:
+        """Take a place for a stream until the end of the block. Between the look and the taking, nothing else runs.
+
+        Args:
+            address: of the browser, as a trusted proxy says it.
+            login: the name of the login; "" for none.
 
         Raises:
-            TooManyStreams: there are.
+            TooManyStreams: no place is free.
         """
-        if self._count >= MAX_STREAMS:
-            raise TooManyStreams
+        limits = {f"address {find_source(address)}": MAX_OF_ADDRESS, _ALL: MAX_STREAMS}
+        limits |= {f"login {login}": MAX_OF_LOGIN} if login else {}
+        for source, most in sorted(limits.items(), key=lambda limit: limit[0] == _ALL):
+            if self._places[source] >= most:
+                raise TooManyStreams(is_own=source != _ALL)
+        self._places.update(limits.keys())
+        try:
+            yield
+        finally:
+            self._places.subtract(limits.keys())
+            self._places = +self._places  # without those that have none: addresses are many
 
     async def stream(
         self, name: str, read: ReadPart, seen: Mapping[str, str], is_gone: Callable[[], Awaitable[bool]]
     ) -> AsyncGenerator[str]:
         """Yield the events of a topic, as text for the browser, until the server stops or nothing more can happen.
+
+        The caller has reserved its place.
 
         Args:
             name: the topic; the same for all listeners of the same thing.
@@ -132,7 +163,6 @@ class LiveHub:
         topic, listener = self._topics.setdefault(name, _Topic(read)), _Listener(dict(seen))
         topic.listeners.add(listener)
         topic.sent_at = 0.0  # everybody gets the present state at the next turn, which comes at once
-        self._count += 1
         if self._poller is None or self._poller.done():
             self._poller = asyncio.create_task(self._poll(), name="live")
         try:
@@ -141,7 +171,6 @@ class LiveHub:
             async for text in self._follow(listener, is_gone):
                 yield text
         finally:
-            self._count -= 1
             topic.listeners.discard(listener)
             if not topic.listeners:
                 self._topics.pop(name, None)

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from deployments.web.access.identity import require_role
+from deployments.web.access.identity import get_identity, require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.live.hub import ReadPart, TooManyStreams
@@ -22,19 +22,36 @@ from tasks.errors import RecordsError
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
 _HEADERS = {"X-Accel-Buffering": "no"}  # for nginx: send each event at once
+RETRY_SECONDS: Final = "30"
 SEND_SECONDS: Final = 30.0
 """How long a browser may take nothing. One that was stopped, or whose computer sleeps, must not keep its place."""
 
 
 class EventStream(StreamingResponse):
-    """A stream that ends if its browser reads nothing for some time. The browser opens another one when it goes on."""
+    """A stream that ends if its browser reads nothing for some time. The browser opens another one when it goes on.
 
-    def __init__(self, events: AsyncGenerator[str]) -> None:
+    Its place is taken before anything is sent, and given back on every way out: the stream ends, the browser leaves or
+    reads nothing, the server stops, or an error occurs.
+
+    Args:
+        events: what is sent.
+        place: takes the place, and raises TooManyStreams if none is free.
+    """
+
+    def __init__(self, events: AsyncGenerator[str], place: contextlib.AbstractContextManager[None]) -> None:
         super().__init__(events, media_type="text/event-stream", headers=_HEADERS)
         self._events = events
+        self._place = place
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
+        """Send the events, or that there are too many streams."""
+        try:
+            with self._place:
+                await self._send_events(scope, receive, send)
+        except TooManyStreams as refusal:
+            await _build_refusal(refusal)(scope, receive, send)
+
+    async def _send_events(self, scope: Scope, receive: Receive, send: Send) -> None:
 
         async def send_in_time(message: Message) -> None:
             await asyncio.wait_for(send(message), SEND_SECONDS)
@@ -63,10 +80,13 @@ async def stream_run(request: Request, run_id: str, seen: str = "") -> Response:
 
 
 def _answer(request: Request, topic: str, read: ReadPart, seen: Mapping[str, str]) -> Response:
-    hub = get_context(request).live
-    try:
-        hub.require_place()
-    except TooManyStreams:
-        return PlainTextResponse("Too many browsers follow runs now.\n", 503, {"Retry-After": "30"})
+    hub, identity = get_context(request).live, get_identity(request)
     events = hub.stream(topic, read, seen, request.is_disconnected)
-    return EventStream(events)
+    return EventStream(events, hub.reserve_place(identity.address, identity.name))
+
+
+def _build_refusal(refusal: TooManyStreams) -> Response:
+    """Return the answer to a browser that gets no stream. Its page says that it is not connected, and loads itself."""
+    text = "You follow" if refusal.is_own else "Browsers follow"
+    text += " as many live pages as are allowed at once. This one is loaded again from time to time.\n"
+    return PlainTextResponse(text, 429 if refusal.is_own else 503, {"Retry-After": RETRY_SECONDS})
