@@ -53,7 +53,7 @@ def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> N
     if differences:
         get_stderr_console().print(Text("Not as usual:", "bold"))
     for each in differences:
-        line = Text.assemble(to_safe_text(f"  {each.title}: "), to_safe_text(each.value))
+        line = Text.assemble("  ", to_safe_text(f"{each.title}: {each.value}"))
         get_stderr_console().print(line, soft_wrap=True)
 
 

@@ -12,8 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
+from flows.approval.plan_rendering import render_plan_markdown
+from flows.cli.views.run_result import print_patch_request
 from flows.request.differences import MAX_ENTRIES, list_differences
 from flows.request.patch_request import PatchRequest
+from inventory.machine import Machine
+from tests.support import builders as make
 
 USUAL = PatchRequest(scope="*")
 
@@ -111,3 +115,26 @@ def test_values_are_words() -> None:
     assert found["Only these machines"].endswith("m49, and 5 more")
     assert "secret" not in found["Hooks: before run"]
     assert "https://h.example/***" in found["Hooks: before run"]
+
+
+DANGEROUS = PatchRequest.model_validate(
+    {"scope": "*", "allow_removals": True, "waves": {"failure_budget_percent": 100}, "updates": {"include": ["a_b*"]}}
+)
+
+
+def test_the_command_names_them_before_it_asks(capsys: pytest.CaptureFixture[str]) -> None:
+    print_patch_request(DANGEROUS, [Machine(name="web-1", address="192.0.2.1")])
+    said = capsys.readouterr().err
+    for line in ("Allow removals: yes", "Waves: failure budget percent: 100", "Updates: include: a_b*"):
+        assert f"\n  {line}\n" in said
+    print_patch_request(USUAL, [])
+    assert "Not as usual" not in capsys.readouterr().err
+
+
+def test_the_form_of_an_approval_names_them() -> None:
+    run = make.make_run(request=DANGEROUS.model_dump(mode="json"))
+    text = render_plan_markdown(make.make_report(run=run), "a" * 64, "soon")
+    assert "- Allow removals: yes" in text
+    assert "- Updates: include: a\\_b\\*" in text
+    odd = make.make_run(request={"scope": "*", "allow_everything": True})
+    assert "can't be read" in render_plan_markdown(make.make_report(run=odd), "a" * 64, "soon").replace("&#39;", "'")
