@@ -11,6 +11,8 @@ import pytest
 from tasks.managers.apt.reboot_need import _parse_flavour
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, is_complaint, redact_text
+from tasks.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
+from tasks.managers.rpm.packages import parse_installed_packages
 from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.managers.script_output import ScriptSection
 from tasks.protocols.transport import ScriptResult
@@ -19,6 +21,8 @@ LONG = 200_000
 BRACKETS = "[|" * (LONG // 2)
 DOTS = "http://" + "." * LONG + "x"
 SPACES = "a" + " " * LONG + "x"
+FILES = "           : x-2-1.noarch.rpm\n"
+INSTALLED = "x\t0\t1\t1\tnoarch\t1795355941\tLab\n"
 
 
 def read_live_patches(tool: str, text: str) -> object:
@@ -41,6 +45,9 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "a kernel's long name": (_parse_flavour, "1" + "+0" * LONG + "-"),
     "ksplice": (lambda text: read_live_patches("ksplice", text), "\n" * LONG),
     "klp": (lambda text: read_live_patches("klp", text), "a\n" + " \n" * LONG + " x"),
+    "what needs a new package": (lambda text: parse_needed_by(text, "x86_64"), "new.noarch\tneeds.noarch\n" * LONG),
+    "versions in one advisory": (parse_advisories, "  Update ID: A\n      Files: x-1-1.noarch.rpm\n" + FILES * LONG),
+    "versions of one package": (lambda text: parse_installed_packages(text, "x86_64"), INSTALLED * 50_000),
 }
 
 
