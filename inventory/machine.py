@@ -49,6 +49,7 @@ class PrivilegeMethod(StrEnum):
     ROOT = "root"
     SUDO = "sudo"
     DOAS = "doas"
+    BROKER = "broker"  # by sudo, only what the controller has signed: never found out by AUTO
     NONE = "none"  # read-only work: for tests, and to assess without these rights
 
 

@@ -13,6 +13,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     approval,
     assess,
     audit,
+    broker,
     doctor,
     fleet_status,
     history,

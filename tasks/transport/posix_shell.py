@@ -1,6 +1,7 @@
 """Runs scripts and jobs in a POSIX shell, over any channel."""
 
 from collections.abc import Mapping
+from typing import Final
 
 from tasks.errors import PrivilegeError
 from tasks.protocols.clock import Clock, Deadline
@@ -11,6 +12,8 @@ from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalat
 from tasks.transport.script_host import ScriptHost
 from tasks.transport.script_library import ScriptLoader, load_script
 from tasks.transport.shell_channel import ShellChannel
+
+_BROKER_HINT: Final = "Install it again as root on the machine: fleetpatch broker MACHINE prints how."
 
 
 class PosixShell(ScriptHost):
@@ -57,12 +60,17 @@ class PosixShell(ScriptHost):
             )
             nonce = generate_nonce()
             decoder = ScriptOutputDecoder(nonce, secret=escalation.stdin_prefix)
-            stdin = escalation.stdin_prefix + build_script_stdin(text, params, nonce)
+            script_input = build_script_stdin(text, params, nonce)
+            if escalation.is_signed:
+                from tasks.transport.broker.signing import sign_script  # noqa: PLC0415 - few machines have a broker
+
+                script_input = sign_script(script_input, self._machine, self._clock.now())
+            stdin = escalation.stdin_prefix + script_input
             status = self._channel.execute(escalation.command, stdin, decoder, deadline=deadline)
             if status == 1 and not decoder.is_complete and escalation.program:
                 said = " ".join(decoder.render_unframed_output().split())[-300:]
                 raise PrivilegeError(
                     f"{escalation.program} refused to run a shell: {said}",
-                    hint="The login must be allowed to run /bin/sh as root.",
+                    hint=_BROKER_HINT if escalation.is_signed else "The login must be allowed to run /bin/sh as root.",
                 )
             return decoder.build_output()

@@ -29,6 +29,8 @@ SUDO_COMMAND: Final = ("sudo", "-n", "--", *SHELL_COMMAND)
 SUDO_PASSWORD_COMMAND: Final = ("sudo", "-k", "-S", "-p", "", "--", *SHELL_COMMAND)
 # Checks only the password. Before a script, sudo would read script lines as passwords after a wrong one.
 SUDO_VALIDATE_COMMAND: Final = ("env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "-v")
+BROKER_PATH: Final = "/usr/local/sbin/fleetpatch-broker"
+BROKER_COMMAND: Final = ("sudo", "-n", "--", BROKER_PATH)
 DOAS_COMMAND: Final = ("doas", "-n", *SHELL_COMMAND)
 _REQUIRETTY_MESSAGE: Final = "you must have a tty"
 # sudo's messages after a correct password
@@ -60,17 +62,22 @@ class Escalation:
         command: the command.
         stdin_prefix: the input before the script: a line with the password.
         program: the program that gives root privilege, or "".
+        is_signed: whether its input must be signed for the machine.
     """
 
     command: tuple[str, ...]
     stdin_prefix: bytes = b""
     program: str = ""
+    is_signed: bool = False
 
     def __repr__(self) -> str:
         return f"Escalation(command={self.command!r})"  # stdin_prefix may be a password
 
 
 NO_ESCALATION: Final = Escalation(SHELL_COMMAND)
+_BROKER_ESCALATION: Final = Escalation(BROKER_COMMAND, program="sudo", is_signed=True)
+_FIXED_ESCALATIONS: Final = {PrivilegeMethod.NONE: NO_ESCALATION, PrivilegeMethod.BROKER: _BROKER_ESCALATION}
+"""Of the methods that need no look at the machine."""
 
 
 class PrivilegeEscalator:
@@ -92,7 +99,7 @@ class PrivilegeEscalator:
         self._method = method
         self._read_password = read_password
         self._open_attempt = open_attempt
-        self._escalation: Escalation | None = NO_ESCALATION if method is PrivilegeMethod.NONE else None
+        self._escalation: Escalation | None = _FIXED_ESCALATIONS.get(method)
         self._refusal: PrivilegeError | None = None
 
     def find_escalation(self, channel: ShellChannel, *, deadline: Deadline) -> Escalation:

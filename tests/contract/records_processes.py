@@ -13,6 +13,8 @@ from tasks.errors import LeaseHeld
 from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.set_slots import SetSlot, SlotRule
 from tasks.records import setup
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.set_slots import SqlSetSlots
 from tasks.records.setup import open_records
@@ -38,6 +40,19 @@ def race_for_leases(answers: Connection, url: str, number: int, runs: int, toget
                 if error.holder.id == me.id:
                     raise
     answers.send(won)
+
+
+def append_to_audit_log(answers: Connection, url: str, number: int, entries: int, together: Barrier) -> None:
+    """Add entries to the audit log at the same moment as others do, and say how long the slowest took, in seconds."""
+    slowest = 0.0
+    with open_records(url) as records:
+        log = SqlAuditLog(records.database)
+        for turn in range(entries):
+            together.wait(TOGETHER_SECONDS)
+            began = time.monotonic()
+            log.append(AuditEntry(datetime.now(UTC), f"p{number}", "", "patch", f"{turn}", "", AuditResult.DONE))
+            slowest = max(slowest, time.monotonic() - began)
+    answers.send(slowest)
 
 
 def race_for_slots(answers: Connection, url: str, number: int, rounds: int, together: Barrier) -> None:

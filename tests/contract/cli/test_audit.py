@@ -25,8 +25,9 @@ from tasks.records.setup import open_records
 from tests.contract.cli.conftest import Stage, security
 
 READING = {
-    "approvals", "assess", "audit list", "audit send", "audit verify", "automatic explain", "calendar", "compliance",
-    "compliance-report", "config check", "config import-azure", "config schema", "doctor", "hotpatch status",
+    "approvals", "assess", "audit list", "audit send", "audit verify", "automatic explain", "broker",
+    "calendar", "compliance", "compliance-report", "config check",
+    "config import-azure", "config schema", "doctor", "hotpatch status",
     "inventory check", "inventory list", "inventory schema", "machines", "plan", "query", "report", "runs", "server",
     "show", "updates", "version", "web token list", "why",
 }  # fmt: skip
@@ -214,3 +215,16 @@ def test_the_log_is_listed(stage: Stage) -> None:
     (entry,) = stage.run("audit", "list", "--json", "--limit", "1", "--act", "history").json
     assert (entry["who"], entry["source"], entry["claimed"], entry["result"]) == (ME, "os", "", "done")  # type: ignore[index]
     assert stage.run("audit", "list", "--who", "nobody").err.startswith("The audit log has no such entry.")
+
+
+def test_the_installer_of_a_broker_is_printed(stage: Stage) -> None:
+    stage.add("web-1")
+    stage.add("web-2")
+    said = stage.run("broker", "web-1", "--user", "patch")
+    assert said.code == 0
+    assert said.out.startswith("#!/bin/sh\n")
+    assert 'patch ALL=(root) NOPASSWD: /usr/local/sbin/fleetpatch-broker ""' in said.out
+    assert "BEGIN PUBLIC KEY" in said.out
+    assert "PRIVATE" not in said.out
+    assert stage.run("broker", "web-*", "--user", "patch").code == 2
+    assert stage.run("broker", "web-1").code == 2  # the inventory names no login

@@ -2,6 +2,7 @@
 
 import os
 import pwd
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -11,6 +12,9 @@ import pytest
 from flows.ports.audit import find_actor
 from flows.ports.caller import Caller
 from flows.prefect_runtime import flow_run_starter
+from flows.recovery import finalizer
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.setup import open_records
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 
@@ -48,3 +52,19 @@ def test_a_name_that_python_code_gives_is_claimed() -> None:
 def test_a_name_from_the_pages_is_theirs() -> None:
     actor = find_actor(Caller(name="anna", source="pages"))
     assert (actor.who, actor.source, actor.claimed) == ("anna", "pages", "")
+
+
+def test_a_flow_run_that_is_cancelled_in_prefect_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
+    monkeypatch.setattr(finalizer, "start_finalizer", lambda *_words, **_options: tmp_path)
+    cancelled: Any = SimpleNamespace(id=uuid4(), name="weekly 2026-11-25", parameters={})
+    finalizer.finalize_cancelled_flow_run(None, cancelled, None)
+    with open_records() as records:
+        (entry,) = SqlAuditLog(records.database).read(9)
+    assert (entry.act, entry.who, entry.source, entry.subject, entry.detail) == (
+        "cancel",
+        "",
+        "prefect",
+        f"flow run {cancelled.id}",
+        "weekly 2026-11-25",
+    )

@@ -26,7 +26,7 @@ KEYS = [
     ("transport: [ssh]", "transport", "a list is not one of ssh", "Write one of ssh, winrm, local"),
     ("os: linus", "os", "'linus' is not one of linux, windows", "Did you mean 'linux'?"),
     ("owner: me", "owner", "'me' is not one of fleetpatch, managed, os, manual", "Write one of"),
-    ("privilege: sudoo", "privilege", "'sudoo' is not one of auto, root, sudo, doas, none", "'sudo'"),
+    ("privilege: sudoo", "privilege", "'sudoo' is not one of auto, root, sudo, doas, broker, none", "'sudo'"),
     ("port: 0", "port", "'0' is out of range", "at least 1"),
     ("port: 65536", "port", "'65536' is out of range", "at most 65535"),
     ("port: -1", "port", "out of range", "at least 1"),
