@@ -4,7 +4,6 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from importlib.resources import files
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from tasks.transport.broker import signing
 from tasks.transport.local_channel import LocalShellChannel
 from tasks.transport.posix_shell import PosixShell
 from tasks.transport.privilege_escalation import Escalation, PrivilegeEscalator
+from tasks.transport.script_library import load_script
 
 SHELLS = (("dash",), ("bash", "--posix"), ("busybox", "sh"))
 SCRIPT = b"echo ran; id -u\n"
@@ -60,7 +60,7 @@ def machine(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "bin/id").chmod(0o755)
     signing.sign_script(SCRIPT, "web-1", datetime.now(UTC))  # makes the key
     write_public_key(tmp_path)
-    text = files(signing.__package__ or "").joinpath("broker.sh").read_text()
+    text = load_script("broker", signing.__package__ or "")
     for old, new in (
         ("/etc/fleetpatch-broker", f"{tmp_path}/home"),
         ("/var/lib/fleetpatch-broker", f"{tmp_path}/state"),

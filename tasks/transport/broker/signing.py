@@ -8,7 +8,6 @@ import base64
 import secrets
 import shlex
 from datetime import datetime, timedelta
-from importlib.resources import files
 from typing import Final
 
 from cryptography.hazmat.primitives import hashes, serialization
@@ -16,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from inventory.files.private_keys import KeyFileError, ensure_key
 from tasks.transport.privilege_escalation import BROKER_PATH
+from tasks.transport.script_library import load_script
 
 KEY_NAME: Final = "broker"
 VALIDITY: Final = timedelta(minutes=5)
@@ -52,7 +52,7 @@ def build_installer(machine: str, user: str) -> str:
     """
     public = _load_key().public_key()
     pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
-    broker = files(__package__).joinpath("broker.sh").read_text()
+    broker = load_script("broker", __package__)
     rule = f'Defaults!{BROKER_PATH} env_reset\n{user} ALL=(root) NOPASSWD: {BROKER_PATH} ""\n'
     return f"""#!/bin/sh
 set -eu

@@ -18,7 +18,7 @@ refuse() {
   exit 1
 }
 
-# Names that a pattern of digits or letters must match: an empty word is none.
+# Each says whether a word has only such characters. An empty one has not.
 is_number() { case $1 in "" | *[!0-9]* | ????????????*) return 1 ;; esac }
 is_hex() { case $1 in *[!0-9a-f]*) return 1 ;; ????????????????????????????????) ;; *) return 1 ;; esac }
 is_base64() { case $1 in "" | *[!A-Za-z0-9+/=]*) return 1 ;; esac }
@@ -28,7 +28,8 @@ is_base64() { case $1 in "" | *[!A-Za-z0-9+/=]*) return 1 ;; esac }
 command -v openssl >/dev/null 2>&1 || refuse "this machine has no openssl"
 read -r word version size signature || refuse "it has no input"
 [ "$word $version" = "fleetpatch-broker 1" ] || refuse "the input is not for it"
-is_number "$size" && [ "$size" -le 33554432 ] || refuse "the input has no size, or is too large"
+is_number "$size" || refuse "the input has no size, or is too large"
+[ "$size" -le 33554432 ] || refuse "the input has no size, or is too large"
 is_base64 "$signature" || refuse "the input has no signature"
 
 work=$(mktemp -d "$state/work.XXXXXXXX") || refuse "it has no place to work in $state"
@@ -47,7 +48,8 @@ openssl dgst -sha256 -verify "$home/controller.pem" -signature "$work/signature"
 } <"$work/payload"
 [ "$first $second $third" = "machine expires nonce" ] || refuse "what was signed is no script for a broker"
 [ "$machine" = "$(cat "$home/machine")" ] || refuse "it was signed for another machine: $machine"
-is_number "$expires" && is_hex "$nonce" || refuse "what was signed has no time or no nonce"
+is_number "$expires" || refuse "what was signed has no time"
+is_hex "$nonce" || refuse "what was signed has no nonce"
 now=$(date +%s)
 [ "$now" -le "$expires" ] || refuse "it has expired: compare the clocks of this machine and the controller"
 [ "$expires" -le "$((now + longest))" ] || refuse "it is valid for too long: compare the clocks"
