@@ -20,6 +20,7 @@ import deployments.cli.commands.compliance
 import deployments.cli.commands.compliance_report
 import deployments.cli.commands.query
 import deployments.cli.commands.deploy
+import deployments.cli.commands.prefect
 import deployments.cli.commands.server
 import deployments.cli.commands.web
 import deployments.cli.commands.web_access  # noqa: F401

@@ -2,12 +2,11 @@
 
 from pathlib import Path
 
-from prefect import flow
-
 from deployments.server.client import open_server_client
 from deployments.sync.model import Change
 from deployments.sync.plan import CLIENT_RETRIES, build_plan
 from flows.ports.caller import current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from tasks.errors import PatchError
 

@@ -4,6 +4,7 @@ People start runs in the forms of the Prefect UI (or through its API). Each run 
 Every few minutes, reconcile-fleet finds runs whose process died, and resumes or finalizes them.
 """
 
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from prefect.types.entrypoint import EntrypointType
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
+from flows.prefect_api.connection import supply_login
 from flows.reconcile import reconcile_fleet
 
 RECONCILE_INTERVAL = timedelta(minutes=5)
@@ -38,6 +40,8 @@ def build_served_deployments() -> list[RunnerDeployment]:
 
 def main() -> None:
     """Serve the deployments until the process is stopped."""
+    if not supply_login():
+        sys.exit("error: PREFECT_API_URL is not set: the server is unknown")
     print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it
     serve(*build_served_deployments())
 

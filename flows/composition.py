@@ -14,12 +14,13 @@ from flows.notify.audit_forwarding import forward_audit_log
 from flows.notify.notifier import open_notifier
 from flows.ports.caller import Caller
 from flows.ports.ports import FreezeSource, Notifier, Ports
+from flows.prefect_api.connection import connect_prefect
 from flows.request import PatchRequest, RunRequest
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
 from inventory.credentials import Credential, resolve_credential
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.errors import CredentialError, RecordsError
+from tasks.errors import CannotRun, CredentialError, RecordsError
 from tasks.managers.registry import find_manager
 from tasks.model import RunReport
 from tasks.protocols.clock import Clock, SystemClock
@@ -51,9 +52,15 @@ def read_prefect_secret(block: str) -> str:
     from prefect.blocks.system import Secret  # noqa: PLC0415 - loading Prefect takes a second that plain runs save
 
     try:
+        connect_prefect()
+    except CannotRun as error:
+        raise CredentialError(
+            f"Prefect secret block {block!r} can't be read: {error.message}", hint=error.hint
+        ) from error
+    try:
         loaded = Secret.load(block)
     except ValueError as error:
-        hint = f"Create it: prefect block create secret, with the name {block!r}."
+        hint = f"Create it: fleetpatch prefect block create secret, with the name {block!r}."
         raise CredentialError(f"there is no Prefect secret block {block!r}", hint=hint) from error
     if not isinstance(loaded, Secret):  # inside an event loop Prefect returns a coroutine
         raise CredentialError(f"Prefect secret block {block!r} can't be read from asynchronous code")

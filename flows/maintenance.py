@@ -4,11 +4,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
-from prefect import flow
 from pydantic import Field
 
 from flows.flow_execution import begin_in_flow
 from flows.ports.caller import current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.recovery.finalizer import finalize_cancelled_flow_run, finalize_crashed_flow_run
 from flows.request import ApprovalRequest, HooksRequest, PatchRequest, WindowRequest

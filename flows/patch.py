@@ -1,6 +1,5 @@
 """The flows patch_fleet and resume_fleet: patch machines inside a window, and resume a run whose process ended."""
 
-from prefect import flow
 from prefect.runtime import flow_run
 from prefect.states import Completed
 
@@ -14,6 +13,7 @@ from flows.flow_execution import (
     wait_for_earlier_process,
 )
 from flows.ports.caller import Caller, current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_names import build_resume_name
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run

@@ -1,9 +1,8 @@
 """The flow plan_fleet: show what a run would do. It changes nothing."""
 
-from prefect import flow
-
 from flows.flow_execution import begin_in_flow
 from flows.ports.caller import current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.request.plan_request import PlanRequest

@@ -2,13 +2,13 @@
 
 import functools
 
-from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.runtime import deployment
 
 from flows.ports.caller import Caller, current_caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.prefect_runtime.signals import run_with_signals

@@ -11,6 +11,8 @@ from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
 from flows.prefect_api.api_client import limit_retries
+from flows.prefect_api.connection import supply_login
+from flows.prefect_api.server_login import LOGIN_HINT, REFUSED_LOGIN
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
 from tasks.errors import CannotRun
 
@@ -30,7 +32,9 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
 
     Raises:
         ServerUnavailable: no server is configured, it does not answer, it rejects the login, or its answer is invalid.
+        KeyFileError: the file of its password can't be read, or others than its owner can read it.
     """
+    supply_login()
     settings = get_current_settings()
     if not settings.api.url:
         raise ServerUnavailable(
@@ -82,8 +86,8 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
     status = error.response.status_code
     if status in {401, 403}:
         return ServerUnavailable(
-            f"the Prefect server at {url} needs a password, and ours is wrong",
-            hint="Set PREFECT_API_AUTH_STRING=user:password to what the server has as PREFECT_SERVER_API_AUTH_STRING.",
+            f"the Prefect server at {url} {REFUSED_LOGIN}",
+            hint=LOGIN_HINT,
         )
     if status in {409, 422}:
         return ServerUnavailable(

@@ -74,6 +74,19 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
     return [Finding("database", FindingLevel.WARN, "the server does not name its kind of database", remedy)]
 
 
+def check_access(snapshot: ServerSnapshot) -> Sequence[Finding]:
+    """Check who can use the server: whoever can, becomes root on the fleet's machines."""
+    remedy = "Start it with `fleetpatch server`: it makes a password, and checks the names (docs/how-to/server.md)."
+    faults = []
+    if snapshot.answers_anyone:
+        faults.append("the server has no password: every user and program that reaches it can patch and reboot")
+    if snapshot.answers_any_name:
+        faults.append("the server answers under any name: a web page can use it through your browser")
+    return [Finding("access", FindingLevel.BLOCK, fault, remedy) for fault in faults] or [
+        _build_good_finding("access", "only with the password, and only under its own names")
+    ]
+
+
 def check_scheduler(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that runs are scheduled. A deployment can be ready although the scheduler makes no runs."""
     if not snapshot.schedule_statuses:
@@ -184,6 +197,7 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_version,
     check_clock,
     check_database,
+    check_access,
     check_settings,
     check_scheduler,
     check_workers,
@@ -222,16 +236,16 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
             check, FindingLevel.BLOCK, "deployments name it, and it does not exist", "`fleetpatch deploy` creates it."
         )
     if pool.is_paused:
-        return Finding(check, FindingLevel.BLOCK, "it is paused", f"prefect work-pool resume {name}")
+        return Finding(check, FindingLevel.BLOCK, "it is paused", f"fleetpatch prefect work-pool resume {name}")
     if pool.concurrency_limit == 0:
-        remedy = f"prefect work-pool clear-concurrency-limit {name}"
+        remedy = f"fleetpatch prefect work-pool clear-concurrency-limit {name}"
         return Finding(check, FindingLevel.BLOCK, "its limit is 0: no run starts", remedy)
     workers = snapshot.workers.get(name, ())
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")
     last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
-    remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or prefect worker start --pool {name}"
+    remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or fleetpatch prefect worker start --pool {name}"
     return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
 
 

@@ -3,6 +3,7 @@
 import importlib.util
 import ipaddress
 import os
+import re
 import socket
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,8 @@ from deployments.server.connection_urls import (
     is_loopback,
     require_redis_url,
 )
+from flows.prefect_api.server_login import ensure_login, find_login_path
+from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.credentials import resolve_credential
 from inventory.files.paths import expand_home, find_user_directory
@@ -39,10 +42,7 @@ _REDIS_PACKAGE_HINT = (
     "Install it beside fleetpatch: pip install --no-deps --require-hashes -r deployments/compose/redis.txt "
     "(everything else that it needs is there already)."
 )
-_AUTH_HINT = (
-    "Set PREFECT_SERVER_API_AUTH_STRING=user:password in the environment (a unit's EnvironmentFile), or name it with "
-    "--auth file:PATH. Everyone who talks to the server sets PREFECT_API_AUTH_STRING to the same."
-)
+_HOST_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
 class UnsafeServerOptions(RequestError):
@@ -55,6 +55,8 @@ class ServerOptions:
 
     Attributes:
         public_url: the URL for browsers, if it differs from the address (behind a proxy).
+        auth: the password; None: the value of the environment, or the password that the first start makes.
+        allowed_hosts: further names by which the server may be asked.
         home: Prefect's folder; None: the value of the environment, or a folder in the user's data folder.
     """
 
@@ -65,6 +67,7 @@ class ServerOptions:
     home: Path | None = None
     public_url: str | None = None
     auth: str | None = None
+    allowed_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,18 +82,22 @@ class PlannedSetting:
 
 @dataclass(frozen=True, slots=True)
 class LaunchPlan:
-    """The command and environment of the server.
+    """The address and environment of the server.
 
     Attributes:
-        command: the program and its arguments, without secrets.
+        host: where it listens.
+        port: the same.
         environment: the complete environment, with secrets.
+        login_path: the file of its password, which the first start makes; None: the password is in the environment.
         planned_settings: the settings that matter here, safe to show.
         ui_url: URL of the UI.
         is_exposed: whether other machines can reach the server.
     """
 
-    command: tuple[str, ...]
+    host: str
+    port: int
     environment: Mapping[str, str] = field(repr=False)
+    login_path: Path | None
     planned_settings: tuple[PlannedSetting, ...]
     home: Path
     ui_url: str
@@ -101,9 +108,9 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     """Build the plan. It changes nothing. A value of the environment stays, unless an option replaces it.
 
     Raises:
-        UnsafeServerOptions: other machines could reach the server without a password, or an argument contains a
-            password.
+        UnsafeServerOptions: an argument contains a password, or the password is weak, or a name or a URL is not one.
         CredentialError: a reference can't be resolved.
+        KeyFileError: the folder of keys is not known.
         CannotRun: an address is invalid, or Redis is requested and Prefect's Redis package is not installed.
     """
     builder = _EnvironmentBuilder(environ)
@@ -118,15 +125,21 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     if options.redis is not None:
         _set_redis(options.redis, builder)
     ui, exposed = _set_urls(options, builder)
-    _set_auth(options, builder, exposed=exposed)
+    _set_hosts(options, builder)
+    login_path = _set_auth(options, builder)
     _set_encryption_key(builder)
     for each in settings.PREFECT_SETTINGS:
         if each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
             builder.set_default(each.name, each.value, each.reason)
-    program = (sys.executable, "-m", "prefect", "--no-prompt", "server", "start")
-    listen_arguments = ("--host", options.host, "--port", str(options.port))
     return LaunchPlan(
-        (*program, *listen_arguments), builder.environment, tuple(builder.planned_settings), home, ui, exposed
+        host=options.host,
+        port=options.port,
+        environment=builder.environment,
+        login_path=login_path,
+        planned_settings=tuple(builder.planned_settings),
+        home=home,
+        ui_url=ui,
+        is_exposed=exposed,
     )
 
 
@@ -134,16 +147,24 @@ def exec_server(plan: LaunchPlan) -> NoReturn:
     """Replace this process with the server, so that signals and exit code are those of the server.
 
     Raises:
-        CannotRun: the home directory can't be created or written, or Prefect's database can't be read.
-        KeyFileError: the key of Prefect's secrets can't be read or made, or others than its owner can read it.
+        CannotRun: the home directory can't be created or written, nothing can listen on the address, or Prefect's
+            database can't be read.
+        KeyFileError: the password or the key of Prefect's secrets can't be read or made, or others than its owner can
+            read it.
     """
     _create_home_directory(plan)
-    key = encryption_key.prepare_encryption(plan.environment[settings.DATABASE_URL_VARIABLE], plan.environment)
-    environment = {**plan.environment, encryption_key.KEY_VARIABLE: key}
+    listener = open_listener(plan.host, plan.port)
+    listener.set_inheritable(True)
+    environment = dict(plan.environment)
+    if plan.login_path is not None:
+        environment[settings.AUTH_VARIABLE] = ensure_login()
+    environment[encryption_key.KEY_VARIABLE] = encryption_key.prepare_encryption(
+        plan.environment[settings.DATABASE_URL_VARIABLE], plan.environment
+    )
+    command = build_command(listener)
     sys.stdout.flush()
     sys.stderr.flush()
-    os.umask(0o077)  # the database has reports and encrypted secrets
-    os.execve(plan.command[0], plan.command, environment)  # noqa: S606 - no shell; our own interpreter
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell; our own interpreter
 
 
 def _create_home_directory(plan: LaunchPlan) -> None:
@@ -172,7 +193,11 @@ class _EnvironmentBuilder:
     def set(self, name: str, value: str, why: str, source: str = "worked out") -> None:
         """Set a variable. Replace its value if it has one."""
         self.environment[name] = value
-        self.planned_settings.append(PlannedSetting(name, _hide_secret(name, value), source, why))
+        self.plan(name, _hide_secret(name, value), source, why)
+
+    def plan(self, name: str, value: str, source: str, why: str) -> None:
+        """Record a variable whose value is safe to show. Do not set it."""
+        self.planned_settings.append(PlannedSetting(name, value, source, why))
 
     def set_default(self, name: str, value: str, why: str) -> None:
         """Set a variable if it is not set."""
@@ -266,35 +291,42 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
     return builder.environment[settings.UI_URL_VARIABLE], exposed
 
 
-def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder, *, exposed: bool) -> None:
+def _set_hosts(options: ServerOptions, builder: _EnvironmentBuilder) -> None:
+    """Set the names by which the server may be asked: loopback, its own, its public ones, and further ones."""
+    urls = [builder.environment[name] for name in (settings.UI_URL_VARIABLE, settings.UI_API_URL_VARIABLE)]
+    names = [options.host, *(urlsplit(url).hostname for url in urls), *options.allowed_hosts]
+    hosts = list(dict.fromkeys((*LOOPBACK_HOSTS, *(_to_url_host(name) for name in names if name))))
+    for host in hosts:
+        if not _HOST_PATTERN.fullmatch(host):
+            raise UnsafeServerOptions(
+                f"{host!r} is no name of a server", hint="Write a name or an address, for example fleet.example.org."
+            )
+    builder.set(HOSTS_VARIABLE, ",".join(hosts), "a page under another name can't ask it through your browser")
+
+
+def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder) -> Path | None:
+    """Set the password if the user gave one. Otherwise return the file of the password that the first start makes."""
+    given, source = builder.remove(settings.AUTH_VARIABLE), "environment"
     if options.auth is not None:
         if not options.auth.startswith(("env:", "file:")):
             raise UnsafeServerOptions(
-                "--auth is no reference: an argument must not contain a password", hint=_AUTH_HINT
+                "--auth is no reference: an argument must not contain a password",
+                hint="Put user:password into a file of mode 0600, and give --auth file:PATH.",
             )
-        builder.set(settings.AUTH_VARIABLE, _resolve_option(options.auth, "--auth"), "every client needs it", "--auth")
-    elif settings.AUTH_VARIABLE in builder.environment:
-        builder.set(
-            settings.AUTH_VARIABLE,
-            builder.environment[settings.AUTH_VARIABLE].strip(),
-            "every client needs it",
-            "environment",
-        )
-    auth = builder.environment.get(settings.AUTH_VARIABLE, "")
-    if not auth and not exposed:
-        builder.remove(settings.AUTH_VARIABLE)  # with an empty value, Prefect would ask for an empty password
-        return
-    if not auth:
-        raise UnsafeServerOptions(
-            f"there is no password: everyone who reaches {options.host}:{options.port} could reboot the fleet",
-            hint=f"{_AUTH_HINT} {TLS_ADVICE}",
-        )
-    user, colon, password = auth.partition(":")
-    if not user or not colon or len(password) < (MIN_PASSWORD_CHARACTERS if exposed else 1):
+        given, source = _resolve_option(options.auth, "--auth"), "--auth"
+    if given is None or not given.strip():
+        path = find_login_path()
+        builder.plan(settings.AUTH_VARIABLE, HIDDEN_VALUE, f"{path}", "every client needs it; the first start makes it")
+        return path
+    user, colon, password = given.strip().partition(":")
+    if not user or not colon or len(password) < MIN_PASSWORD_CHARACTERS:
         raise UnsafeServerOptions(
             f"the server's password is not of the form user:password with {MIN_PASSWORD_CHARACTERS} characters or more",
-            hint="For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
+            hint="Leave it out, and the first start makes one. "
+            "For example: PREFECT_SERVER_API_AUTH_STRING=fleet:$(openssl rand -hex 24)",
         )
+    builder.set(settings.AUTH_VARIABLE, given.strip(), "every client needs it", source)
+    return None
 
 
 def _set_encryption_key(builder: _EnvironmentBuilder) -> None:
@@ -304,7 +336,7 @@ def _set_encryption_key(builder: _EnvironmentBuilder) -> None:
         builder.set_default(name, "", reason)
     else:
         path = str(find_key_path(encryption_key.KEY_NAME))
-        builder.planned_settings.append(PlannedSetting(name, HIDDEN_VALUE, path, reason))
+        builder.plan(name, HIDDEN_VALUE, path, reason)
 
 
 def _to_url_host(host: str) -> str:

@@ -40,6 +40,7 @@ PAGE_SIZE: Final = 200  # the server's maximum
 MAX_PAGES: Final = 50
 LOOKBACK_PERIOD: Final = timedelta(days=7)
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
+_FOREIGN_NAME: Final = "rebound.invalid"  # RFC 2606: nobody has it
 _TOP_LEVEL_FILTER = {"parent_task_run_id": {"is_null_": True}}
 _SCHEDULE_ADAPTER: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _InfoType = TypeVar("_InfoType", bound=BaseModel)
@@ -92,6 +93,8 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             client_version=prefect.__version__,
             clock_skew=skew,
             settings=_read_settings(client),
+            answers_anyone=_is_answered(client, "/admin/version", {"Authorization": ""}),
+            answers_any_name=_is_answered(client, "/health", {"Host": _FOREIGN_NAME}),
             deployments=deployments,
             schedule_statuses=tuple(_find_schedule_statuses(client, deployments, now)),
             pools=pools,
@@ -129,6 +132,17 @@ def _read_settings(client: SyncPrefectClient) -> Mapping[str, Any] | None:
         logger.info("the server does not tell its settings: status %d", error.response.status_code)
         return None
     return answer if isinstance(answer, dict) else None
+
+
+def _is_answered(
+    client: SyncPrefectClient, path: Literal["/admin/version", "/health"], headers: Mapping[str, str]
+) -> bool:
+    """Return whether the server, and not a proxy's page, answers a request with other headers."""
+    try:
+        answer = client.request("GET", path, headers=dict(headers))
+    except PrefectHTTPStatusError:
+        return False
+    return bool(answer.headers.get("content-type", "").startswith("application/json"))
 
 
 def _read_rows(

@@ -1,8 +1,9 @@
 """Settings of Prefect servers and workers that keep all records. Units and compose files use the same values."""
 
-from flows.prefect_api.server_settings import BATCH_SETTINGS, PrefectSetting, SettingTarget
+from flows.prefect_api.server_settings import BATCH_SETTINGS, GUARD_SETTINGS, PrefectSetting, SettingTarget
 
 PREFECT_SETTINGS = (
+    *GUARD_SETTINGS,
     *BATCH_SETTINGS,
     # Retention: each task run needs about 15 KB. fleetpatch's own records keep the outcomes; Prefect's retention never
     # deletes from them. By default, Prefect removes only events, and its database grows until schedules stop.

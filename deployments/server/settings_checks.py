@@ -1,4 +1,4 @@
-"""Checks for server settings that lose records or miss windows. No I/O."""
+"""Checks for server settings that let others in, lose records or miss windows. No I/O."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class SettingRule:
 
 
 def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Return a finding for each setting that loses records or misses windows."""
+    """Return a finding for each setting that lets others in, loses records or misses windows."""
     if snapshot.settings is None:
         remedy = "Check whether a proxy blocks /api/admin."
         return [Finding("settings", FindingLevel.WARN, "the server does not show its settings", remedy)]
@@ -38,7 +38,7 @@ def check_settings(snapshot: ServerSnapshot) -> Sequence[Finding]:
         for each in SETTING_RULES
         if (value := snapshot.get_setting(each.path)) is not None and each.is_wrong(value)
     ]
-    return found or [Finding("settings", FindingLevel.GOOD, "no setting loses records")]
+    return found or [Finding("settings", FindingLevel.GOOD, "no setting lets others in or loses records")]
 
 
 def _is_batch_too_small(value: object) -> bool:
@@ -52,6 +52,20 @@ def _is_off(value: object) -> bool:
 _RESTART_HINT = "Start it with `fleetpatch server` (docs/how-to/server.md)."
 _SERVICE_PREFIX = "PREFECT_SERVER_SERVICES"
 SETTING_RULES = (
+    SettingRule(
+        "server.api.csrf_protection_enabled",
+        _is_off,
+        FindingLevel.BLOCK,
+        "the protection against forged requests is off: a web page can start runs through your browser",
+        _RESTART_HINT,
+    ),
+    SettingRule(
+        "server.api.cors_allowed_origins",
+        lambda value: isinstance(value, str) and "*" in value.split(","),
+        FindingLevel.BLOCK,
+        "every web page may read the server through your browser",
+        _RESTART_HINT,
+    ),
     SettingRule(
         "server.services.scheduler.enabled",
         _is_off,

@@ -144,6 +144,8 @@ class ServerSnapshot:
         client_version: Prefect version of the client.
         clock_skew: how far the server's clock is ahead of the controller's; None if the server gave no time.
         settings: the settings that the server reports; None if it reports none.
+        answers_anyone: whether it answers without a password.
+        answers_any_name: whether it answers under a name that is not its own.
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
         flow_names: names of flows by id.
@@ -155,6 +157,8 @@ class ServerSnapshot:
     client_version: str
     clock_skew: timedelta | None = None
     settings: Mapping[str, Any] | None = None
+    answers_anyone: bool = False
+    answers_any_name: bool = False
     deployments: tuple[DeploymentInfo, ...] = ()
     schedule_statuses: tuple[ScheduleStatus, ...] = ()
     pools: tuple[WorkPoolInfo, ...] = ()

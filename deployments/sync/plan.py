@@ -237,7 +237,8 @@ def require_names_not_taken(
         if MANAGED_TAG not in each.tags or each.entrypoint not in {entrypoint, FORMER_ENTRYPOINTS.get(entrypoint)}:
             raise RequestError(
                 f"{name} exists in Prefect, and fleetpatch did not create it",
-                hint=f"Give the configuration another name; or remove that one: prefect deployment delete '{name}'",
+                hint="Give the configuration another name; or remove that one: "
+                f"fleetpatch prefect deployment delete '{name}'",
             )
 
 

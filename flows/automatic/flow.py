@@ -1,13 +1,12 @@
 """The flow patch_automatically: one tick of automatic patching. A schedule starts it every 15 minutes."""
 
-from prefect import flow
-
 from flows.automatic.artifact import publish_decision
 from flows.automatic.run_starter import PrefectRunStarter
 from flows.automatic.tick import run_tick
 from flows.automatic.wording import describe_decision
 from flows.composition import read_credential
 from flows.ports.caller import current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.request.automatic_request import AutomaticRequest
 from tasks.errors import LeaseHeld

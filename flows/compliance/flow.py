@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
-from prefect import flow
 from pydantic import Field
 
 from flows.compliance.document import find_sla_days, make_compliance_document
 from flows.compliance.sending import send_compliance_document
 from flows.composition import read_credential
 from flows.ports.caller import current_caller
+from flows.prefect_api.connected_flow import flow
 from flows.prefect_runtime.run_log import log_to_flow_run
 from inventory.loader import find_inventory, load_inventory
 from tasks.errors import ReportError

@@ -1,4 +1,4 @@
-"""Settings for the batches in which a Prefect server reads and writes. Every server that fleetpatch starts gets them.
+"""Settings that every Prefect server of fleetpatch gets: who can use it, and the batches in which it reads and writes.
 
 The measured numbers come from runs of this project against Prefect 3.8.8: 1000 to 3000 task runs mapped over 50
 threads, on two cores, SQLite and PostgreSQL 15.
@@ -35,6 +35,22 @@ class PrefectSetting:
     reason: str
     target: SettingTarget = SettingTarget.SERVER
 
+
+GUARD_SETTINGS = (
+    PrefectSetting(
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+        "true",
+        "A web page can't send requests through your browser: each needs a token that only the UI and clients read.",
+    ),
+    PrefectSetting(
+        "PREFECT_SERVER_EPHEMERAL_ENABLED",
+        "false",
+        "Without the URL of a server, Prefect would start one without a password, for every user and web page.",
+        SettingTarget.BOTH,
+    ),
+)
+"""Settings that keep other users and web pages away from a server."""
+EPHEMERAL_MODE_OFF = {GUARD_SETTINGS[1].name: GUARD_SETTINGS[1].value}
 
 BATCH_SETTINGS = (
     # Task runs reach the database through a queue in memory. A full queue (10 000 events) drops new events. With the

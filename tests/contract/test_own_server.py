@@ -1,5 +1,6 @@
 """The Prefect server that the command starts for one run: it is told what every server of ours is told."""
 
+import base64
 import json
 import os
 import urllib.request
@@ -10,7 +11,7 @@ import pytest
 
 from deployments.server.settings import build_environment
 from deployments.server.settings_checks import SETTING_RULES
-from flows.cli.runtime.prefect_server import EphemeralPrefectServer
+from flows.prefect_api.ephemeral_server import EphemeralPrefectServer
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
 from tests.support.prefect_tables import put_tables
 
@@ -33,9 +34,13 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
     monkeypatch.setenv(READERS, "50")
     server = EphemeralPrefectServer()
     try:
-        url = server.start()
+        client = server.start()
         server.wait_until_healthy()
-        with urllib.request.urlopen(f"{url}/admin/settings", timeout=240) as answer:
+        login = base64.b64encode(client["PREFECT_API_AUTH_STRING"].encode()).decode()
+        request = urllib.request.Request(
+            f"{client['PREFECT_API_URL']}/admin/settings", headers={"Authorization": f"Basic {login}"}
+        )
+        with urllib.request.urlopen(request, timeout=240) as answer:
             told = json.load(answer)
     finally:
         server.stop()

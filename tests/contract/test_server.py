@@ -6,6 +6,7 @@ On PostgreSQL it makes its tables itself; on SQLite they are there. Doctor is a 
 import json
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import time
@@ -26,6 +27,7 @@ from prefect.states import Running
 
 from deployments.server.health_checks import run_server_checks
 from deployments.server.probe import probe_server
+from flows.prefect_api.server_login import ensure_login, find_login_path
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
@@ -104,7 +106,7 @@ class Server:
         words = [*COMMAND, *DOCTOR]
         return findings(subprocess.run(words, env=environment, capture_output=True, text=True, check=False))
 
-    def doctor(self, password: str | None = None) -> tuple[int, dict[str, tuple[str, str]]]:
+    def doctor(self, password: str = "") -> tuple[int, dict[str, tuple[str, str]]]:
         """Ask doctor, in this process."""
         with asking(self, password):
             return findings(run_command(DOCTOR, self.environment(), self.folder))
@@ -128,14 +130,15 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 @contextmanager
-def asking(server: Server, password: str | None = None) -> Iterator[None]:
-    """Let this process's client talk to the server."""
-    client = {PREFECT_API_URL: server.url, PREFECT_HOME: server.folder / "client", PREFECT_API_AUTH_STRING: password}
+def asking(server: Server, password: str = "") -> Iterator[None]:
+    """Let this process's client talk to the server, with the password that it has made itself or another."""
+    login = password or ensure_login()
+    client = {PREFECT_API_URL: server.url, PREFECT_HOME: server.folder / "client", PREFECT_API_AUTH_STRING: login}
     with temporary_settings(client):
         yield
 
 
-def deploy(server: Server, pool: str = "fleetpatch", password: str | None = None) -> str:
+def deploy(server: Server, pool: str = "fleetpatch", password: str = "") -> str:
     """Put a pool and a deployment with a schedule there. Returns the deployment's id."""
     with asking(server, password), get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
@@ -153,7 +156,7 @@ def deploy(server: Server, pool: str = "fleetpatch", password: str | None = None
 def worker(server: Server, pool: str = "fleetpatch") -> Iterator[None]:
     """Run a real worker."""
     environment = server.environment(PREFECT_API_URL=server.url, PREFECT_HOME=str(server.folder / "worker"))
-    words = [sys.executable, "-m", "prefect", "worker", "start", "--pool", pool, "--name", "tested"]
+    words = [*COMMAND, "prefect", "worker", "start", "--pool", pool, "--name", "tested"]
     with (server.folder / "worker.log").open("wb") as log:
         process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     try:
@@ -181,6 +184,8 @@ def test_on_sqlite_from_its_start_to_its_end(server: Server) -> None:
     put_tables(server.home)
     server.start()
     assert f"UI        http://127.0.0.1:{server.port}\n" in server.log
+    assert f"\ncat {find_login_path()}\n" in server.log
+    assert stat.S_IMODE(find_login_path().stat().st_mode) == 0o600
     with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/", timeout=240) as page:
         assert b"<html" in page.read()
     code, found = server.doctor_as_process()
@@ -251,6 +256,7 @@ def test_on_postgresql_with_a_password_and_no_scheduler_until_ctrl_c(server: Ser
         assert_a_schedule_without_runs_is_seen(server)
         assert server.process is not None
         told = Path(f"/proc/{server.process.pid}/cmdline").read_text() + server.log
+        assert "given to the server" in server.log
         assert PASSWORD.partition(":")[2] not in told
         assert server.home.stat().st_mode & 0o077 == 0  # which it has made itself
         server.end(signal.SIGINT)  # Ctrl-C
@@ -272,5 +278,6 @@ def test_a_taken_port_ends_with_an_error(server: Server) -> None:
         holder.listen()
         words = [*COMMAND, "server", "--port", str(server.port)]
         done = subprocess.run(words, env=server.environment(), capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 1
-    assert "already in use" in done.stdout + done.stderr
+    assert done.returncode == 5
+    assert "already in use" in done.stderr
+    assert "--port" in done.stderr

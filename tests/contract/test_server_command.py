@@ -35,14 +35,6 @@ def test_next_dates_are_prefects_own() -> None:
     assert fault
 
 
-def test_it_refuses_to_be_open_without_a_password(tmp_path: Path) -> None:
-    done = run_command(["server", "--host", "0.0.0.0"], without_ours(), tmp_path)
-    assert done.returncode == 2
-    assert "there is no password" in done.stderr
-    assert "certificate" in done.stderr
-    assert done.stdout == ""
-
-
 def test_show_starts_nothing_and_hides_passwords(tmp_path: Path) -> None:
     login = "u:unseen"
     secrets = {

@@ -39,12 +39,18 @@ def browser_with_windows() -> Iterator[Browser]:
     yield from _open(CHROMIUM_WITH_WINDOWS)
 
 
-def _open(program: Path) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def browser_of_all_names() -> Iterator[Browser]:
+    """The same as the first; every name ends at 127.0.0.1, as the owner of a name may let it."""
+    yield from _open(CHROMIUM, "--host-resolver-rules=MAP * 127.0.0.1")
+
+
+def _open(program: Path, *more: str) -> Iterator[Browser]:
     if not program.exists():
         pytest.skip(f"{program} is not there: deployments/bootstrap/packages.sh browser installs it")
     expect.set_options(timeout=PATIENCE)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=program, args=[*_QUIET])
+        chromium = playwright.chromium.launch(executable_path=program, args=[*_QUIET, *more])
         chromium.new_context = _make_patient(chromium.new_context)  # type: ignore[method-assign]
         chromium.new_page = _make_patient(chromium.new_page)  # type: ignore[method-assign]
         yield chromium

@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 
 @app.command("server", rich_help_panel="Set up")
 def start_server(
-    host: Annotated[
-        str, typer.Option("--host", help="Address to listen on. One that other machines reach needs a password.")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option("--host", help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", min=1, max=65535)] = 4200,
     database: Annotated[
         str | None,
@@ -48,7 +46,16 @@ def start_server(
         typer.Option(
             "--auth",
             metavar="REF",
-            help="user:password for everyone, as env:NAME or file:PATH. Default: $PREFECT_SERVER_API_AUTH_STRING.",
+            help="user:password for everyone, as env:NAME or file:PATH. Default: $PREFECT_SERVER_API_AUTH_STRING, or a "
+            "password that the first start makes.",
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host",
+            metavar="NAME",
+            help="A further name by which browsers and workers reach the server. Repeatable.",
         ),
     ] = None,
     show: Annotated[bool, typer.Option("--show", help="Only print the settings of the server and of workers.")] = False,
@@ -61,7 +68,8 @@ def start_server(
     from deployments.server.launch_plan import ServerOptions, build_launch_plan, exec_server
     from flows.cli.runtime.output import print_json
 
-    plan = build_launch_plan(ServerOptions(host, port, database, redis, home, public_url, auth), os.environ)
+    options = ServerOptions(host, port, database, redis, home, public_url, auth, tuple(allow_host or ()))
+    plan = build_launch_plan(options, os.environ)
     if as_json:
         print_json(build_launch_plan_json(plan))
     elif show:

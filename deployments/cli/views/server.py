@@ -1,8 +1,10 @@
 """Prints the settings of the server, and its startup message."""
 
+import shlex
+
 from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
-from deployments.server.settings import AUTH_VARIABLE, PREFECT_SETTINGS
-from flows.cli.runtime.output import print_to_stderr, print_to_stdout, to_safe_text
+from deployments.server.settings import PREFECT_SETTINGS
+from flows.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.prefect_api.server_settings import SettingTarget
 
@@ -27,15 +29,24 @@ def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:
     workers = {
         each.name: each.value for each in PREFECT_SETTINGS if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}
     }
-    return {"ui": plan.ui_url, "home": str(plan.home), "server": rows, "worker": workers}
+    return {
+        "ui": plan.ui_url,
+        "home": str(plan.home),
+        "passwordFile": str(plan.login_path) if plan.login_path is not None else None,
+        "server": rows,
+        "worker": workers,
+    }
 
 
 def print_startup(plan: LaunchPlan) -> None:
     """Print the addresses and paths of the server before the server's own output."""
     database = next(row.value for row in plan.planned_settings if row.name.endswith("DATABASE_CONNECTION_URL"))
     print_to_stdout(f"UI        {plan.ui_url}", f"database  {database}", f"home      {plan.home}")
-    if AUTH_VARIABLE in plan.environment:
-        print_to_stdout("password  required; clients and workers need it in PREFECT_API_AUTH_STRING")
+    if plan.login_path is not None:
+        print_to_stdout("password  the browser asks for it once; to show it:")
+        print_unwrapped(f"cat {shlex.quote(str(plan.login_path))}")
+    else:
+        print_to_stdout("password  given to the server; clients and workers need it in PREFECT_API_AUTH_STRING")
     print_to_stdout(f"For the command and workers: export PREFECT_API_URL={plan.environment['PREFECT_UI_API_URL']}")
     if plan.is_exposed and plan.ui_url.startswith("http://"):
         print_to_stderr(TLS_ADVICE)

@@ -21,6 +21,7 @@ from flows.engine.run_info import build_run_id
 from flows.execution import execute
 from flows.local_run import build_reporting_runner, execute_locally
 from flows.ports.caller import Caller, use_caller
+from flows.prefect_api.connection import stop_ephemeral_servers
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import CancelRequest, record_stop_request
 from flows.recovery.reconciliation import ReconcileResult, recover_runs
@@ -298,7 +299,7 @@ def _detach(run_ids: Sequence[str], records: str | None) -> NoReturn:
     recording = threading.Thread(target=_record_detach, args=(run_ids, records), daemon=True)
     recording.start()
     recording.join(_RECORD_DETACH_SECONDS)
-    prefect_server.stop_ephemeral_servers()
+    stop_ephemeral_servers()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(ExitCode.INTERRUPTED)

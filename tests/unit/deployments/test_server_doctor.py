@@ -140,12 +140,22 @@ def test_sqlite_is_for_one_machine() -> None:
 
 @pytest.mark.parametrize("wrong", SETTING_RULES, ids=lambda wrong: wrong.path)
 def test_each_wrong_setting_is_found(wrong: Any) -> None:
-    bad: object = ["events"] if "vacuum" in wrong.path else 1 if "batch" in wrong.path else "analytics" in wrong.path
+    values: dict[str, object] = {"vacuum": ["events"], "batch": 1, "analytics": True, "cors": "http://ours,*"}
+    bad = next((value for word, value in values.items() if word in wrong.path), False)
     told: Any = bad
     for step in reversed(wrong.path.split(".")):
         told = {step: told}
     finding = found("settings", settings=told)
     assert (finding.level, finding.message) == (wrong.level, wrong.message)
+
+
+def test_a_server_that_anyone_or_any_page_can_use_is_red() -> None:
+    assert found("access").level is GOOD
+    for open_to, words in (("answers_anyone", "no password"), ("answers_any_name", "any name")):
+        finding = found("access", **{open_to: True})
+        assert finding.level is BLOCK
+        assert words in finding.message
+    assert found("settings", settings={"server": {"api": {"cors_allowed_origins": "http://ours"}}}).level is GOOD
 
 
 # ---------------------------------------------------------------- the scheduler

@@ -12,8 +12,9 @@ import yaml
 
 from deployments.server.encryption_key import KEY_NAME
 from deployments.server.settings import build_environment
+from flows.prefect_api.server_login import KEY_NAME as LOGIN_NAME
 from flows.prefect_api.server_settings import SettingTarget
-from inventory.files.private_keys import CREDENTIAL_PREFIX
+from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
@@ -131,7 +132,7 @@ def test_no_password_has_a_default() -> None:
     used = re.findall(r"(?<!\$)\$\{(\w+)(:?[-?])?([^}]*)\}", COMPOSE.read_text())
     secrets = {(name, how) for name, how, _ in used if SENSITIVE.search(name)}
     assert {name for name, _ in secrets} == {
-        "FLEETPATCH_AUTH", "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
+        "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
     }  # fmt: skip
     assert {how for _, how in secrets} == {":?"}
 
@@ -176,7 +177,18 @@ def test_workers_in_compose_have_the_tables_settings(name: str) -> None:
         SettingTarget.WORKER
     )
     assert environment["PREFECT_API_URL"] == "http://server:4200/api"
-    assert environment["PREFECT_API_AUTH_STRING"] == SERVICES["server"]["environment"]["PREFECT_SERVER_API_AUTH_STRING"]
+
+
+def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment() -> None:
+    credential = f"LoadCredential={CREDENTIAL_PREFIX}{LOGIN_NAME}:/etc/fleetpatch/{LOGIN_NAME}"
+    assert {path.name for path in UNITS if credential not in path.read_text().splitlines()} == set()
+    document = yaml.safe_load(COMPOSE.read_text())
+    assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}}}")
+    for name in ("server", "worker", "serve", "web"):
+        assert SERVICES[name]["secrets"] == [{"source": LOGIN_NAME, "target": CREDENTIAL_PREFIX + LOGIN_NAME}]
+        assert SERVICES[name]["environment"][CREDENTIALS_VARIABLE] == "/run/secrets"
+        assert not [variable for variable in SERVICES[name]["environment"] if "AUTH" in variable]
+    assert "--allow-host server" in SERVICES["server"]["command"]  # its name in PREFECT_API_URL of the others
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES))

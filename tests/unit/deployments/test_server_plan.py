@@ -1,6 +1,6 @@
 """What `fleetpatch server` would start, worked out from options and an environment; nothing is started."""
 
-import sys
+import socket
 from pathlib import Path
 
 import pytest
@@ -15,8 +15,16 @@ from deployments.server.connection_urls import (
     hide_password,
     require_redis_url,
 )
-from deployments.server.launch_plan import LaunchPlan, ServerOptions, UnsafeServerOptions, build_launch_plan
-from deployments.server.settings import PREFECT_SETTINGS
+from deployments.server.launch_plan import (
+    HIDDEN_VALUE,
+    LaunchPlan,
+    ServerOptions,
+    UnsafeServerOptions,
+    build_launch_plan,
+)
+from deployments.server.settings import PREFECT_SETTINGS, build_environment
+from flows.prefect_api.server_login import find_login_path
+from flows.prefect_api.server_process import HOSTS_VARIABLE
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.errors import CredentialError
 from tasks.errors import CannotRun
@@ -37,11 +45,10 @@ def row(made: LaunchPlan, name: str) -> str:
 
 def test_a_laptop_needs_nothing() -> None:
     made = plan()
-    assert made.command[0] == sys.executable
-    assert made.command[-4:] == ("--host", "127.0.0.1", "--port", "4200")
+    assert (made.host, made.port) == ("127.0.0.1", 4200)
     assert made.environment["PREFECT_HOME"] == str(HOME)
     assert made.environment[settings.DATABASE_URL_VARIABLE] == "sqlite+aiosqlite:////srv/prefect/prefect.db"
-    assert settings.AUTH_VARIABLE not in made.environment
+    assert made.environment[HOSTS_VARIABLE] == "127.0.0.1,localhost,[::1]"
     assert not made.is_exposed
     assert made.ui_url == "http://127.0.0.1:4200"
 
@@ -89,40 +96,57 @@ def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> No
 # ---------------------------------------------------------------- who reaches it
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.7", "fleet.example.org"])
-def test_beyond_loopback_it_asks_for_a_password(host: str) -> None:
-    with pytest.raises(UnsafeServerOptions, match="no password") as refused:
-        plan(host=host)
-    assert "PREFECT_SERVER_API_AUTH_STRING" in refused.value.hint
-    assert "certificate" in refused.value.hint
-    assert plan({settings.AUTH_VARIABLE: SECRET}, host=host).is_exposed
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "192.0.2.7"])
+def test_it_always_has_a_password_which_the_first_start_makes(host: str, tmp_path: Path) -> None:
+    made = plan(host=host)
+    assert made.login_path == find_login_path()
+    assert not made.login_path.exists()  # a plan changes nothing
+    assert settings.AUTH_VARIABLE not in made.environment
+    assert row(made, settings.AUTH_VARIABLE) == HIDDEN_VALUE
+    assert plan({settings.AUTH_VARIABLE: SECRET}, host=host).login_path is None
 
 
-def test_behind_a_proxy_it_asks_for_a_password_as_well() -> None:
-    with pytest.raises(UnsafeServerOptions):
-        plan(public_url="https://fleet.example.org")
-    made = plan({settings.AUTH_VARIABLE: SECRET}, public_url="https://fleet.example.org/")
+def test_reached_from_elsewhere_it_is_exposed() -> None:
+    assert [plan(host=host).is_exposed for host in ("127.0.0.1", "::1", "localhost")] == [False] * 3
+    assert [plan(host=host).is_exposed for host in ("0.0.0.0", "::", "192.0.2.7", "fleet.example.org")] == [True] * 4
+    made = plan(public_url="https://fleet.example.org/")
+    assert made.is_exposed
     assert made.ui_url == "https://fleet.example.org"
     assert made.environment[settings.UI_API_URL_VARIABLE] == "https://fleet.example.org/api"
     assert "https://fleet.example.org" in made.environment[settings.ALLOWED_ORIGINS_VARIABLE].split(",")
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
-def test_on_loopback_it_needs_none(host: str) -> None:
-    assert not plan(host=host).is_exposed
+def test_it_is_asked_by_its_own_names_only() -> None:
+    made = plan(host="192.0.2.7", public_url="https://Fleet.example.org:8443", allowed_hosts=("server", "2001:db8::7"))
+    names = made.environment[HOSTS_VARIABLE].split(",")
+    assert names == ["127.0.0.1", "localhost", "[::1]", "192.0.2.7", "fleet.example.org", "server", "[2001:db8::7]"]
+    assert socket.gethostname() in plan(host="0.0.0.0").environment[HOSTS_VARIABLE].split(",")
+
+
+@pytest.mark.parametrize("name", ["*", "*.example.org", "http://fleet", "a,b", "a b", "-"])
+def test_a_name_that_would_open_it_is_refused(name: str) -> None:
+    with pytest.raises(UnsafeServerOptions, match="no name of a server"):
+        plan(allowed_hosts=(name,))
+
+
+def test_pages_can_not_forge_requests_and_no_other_server_starts() -> None:
+    made = plan().environment
+    assert made["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert made["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
+    assert build_environment(SettingTarget.WORKER)["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
 
 
 @pytest.mark.parametrize("auth", ["short:pw", "nocolonatallinthislongtext", ":passwordpassword", "frank:"])
 def test_a_weak_or_malformed_password_is_refused(auth: str) -> None:
     with pytest.raises(UnsafeServerOptions, match="user:password") as refused:
-        plan({settings.AUTH_VARIABLE: auth}, host="0.0.0.0")
+        plan({settings.AUTH_VARIABLE: auth})
     assert auth not in str(refused.value) + refused.value.hint
 
 
 def test_an_empty_password_is_none() -> None:
-    assert settings.AUTH_VARIABLE not in plan({settings.AUTH_VARIABLE: " "}).environment
-    with pytest.raises(UnsafeServerOptions):
-        plan({settings.AUTH_VARIABLE: " "}, host="0.0.0.0")
+    made = plan({settings.AUTH_VARIABLE: " "})
+    assert settings.AUTH_VARIABLE not in made.environment
+    assert made.login_path is not None
 
 
 def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
@@ -131,7 +155,7 @@ def test_a_password_comes_from_a_private_file(tmp_path: Path) -> None:
     file.chmod(0o600)
     made = plan(auth=f"file:{file}", host="0.0.0.0")
     assert made.environment[settings.AUTH_VARIABLE] == SECRET
-    assert SECRET not in repr(made) + " ".join(made.command)
+    assert SECRET not in repr(made)
     file.chmod(0o644)
     with pytest.raises(CredentialError, match="open to others"):
         plan(auth=f"file:{file}")
@@ -159,7 +183,7 @@ def test_no_page_elsewhere_may_read_the_api() -> None:
 @pytest.mark.parametrize("url", ["fleet.example.org", "ftp://x", "https://"])
 def test_a_public_url_is_a_web_address(url: str) -> None:
     with pytest.raises(UnsafeServerOptions, match="web address"):
-        plan({settings.AUTH_VARIABLE: SECRET}, public_url=url)
+        plan(public_url=url)
 
 
 # ---------------------------------------------------------------- Redis

@@ -1,0 +1,69 @@
+"""The program of every Prefect server that fleetpatch starts: Prefect's application behind a check of the Host header.
+
+``python -m flows.prefect_api.application DESCRIPTOR`` does what ``prefect server start`` does (Prefect 3.8.8,
+prefect/cli/_server_utils.py), on a socket that listens already. Prefect has no setting for the Host header. Without the
+check, a web page could reach the server through the browser of its reader: the owner of a name lets the name point to
+127.0.0.1, and then page and server are of one origin (DNS rebinding).
+"""
+
+import os
+import socket
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import uvicorn
+from prefect.server.api.server import create_app
+from prefect.settings import get_current_settings
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from flows.prefect_api.server_process import HOSTS_VARIABLE
+
+_STARTUP_FAILED = 3  # as uvicorn's own program
+
+
+def build_application() -> TrustedHostMiddleware:
+    """Return Prefect's application behind the check of the Host header.
+
+    Raises:
+        RuntimeError: the server has no password, or no names.
+    """
+    hosts = [host for host in os.environ.get(HOSTS_VARIABLE, "").split(",") if host]
+    if not hosts or get_current_settings().server.api.auth_string is None:
+        raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
+    return TrustedHostMiddleware(create_app(final=True), allowed_hosts=hosts, www_redirect=False)
+
+
+def close_database_to_others(url: str) -> None:
+    """Take the rights of other users from an SQLite file: it holds Prefect's secrets, and the key to them.
+
+    Prefect makes the file with the umask of whoever started it first.
+    """
+    parts = urlsplit(url)
+    for suffix in ("", "-wal", "-shm", "-journal") if parts.scheme.startswith("sqlite") else ():
+        file = Path(parts.path[1:] + suffix)
+        if file.is_file() and file.stat().st_uid == os.geteuid():
+            file.chmod(file.stat().st_mode & 0o700)
+
+
+def main(descriptor: str) -> int:
+    """Serve on a listening socket until a signal. Return the exit code."""
+    os.umask(0o077)  # the database holds reports and encrypted secrets, and the key to them
+    settings = get_current_settings().server
+    database = settings.database.connection_url
+    close_database_to_others(database.get_secret_value() if database is not None else "")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            build_application(),
+            timeout_keep_alive=settings.api.keepalive_timeout,
+            ws_ping_interval=settings.api.websocket_ping_interval,
+            ws_ping_timeout=settings.api.websocket_ping_timeout,
+            log_level=settings.logging_level.lower(),
+        )
+    )
+    server.run([socket.socket(fileno=int(descriptor))])
+    return 0 if server.started else _STARTUP_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,107 @@
+"""The password of the Prefect server that `fleetpatch server` starts, and which server it is sent to.
+
+The first start makes it: a private file of the user. Every program of the same user reads it there. Services get it
+from systemd or from their container, see ``inventory.files.private_keys``.
+"""
+
+import ipaddress
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from inventory.files.private_keys import create_secret, ensure_key, find_key_folder, find_key_path, read_key
+
+KEY_NAME: Final = "prefect-login"
+AUTH_VARIABLE: Final = "PREFECT_API_AUTH_STRING"
+REFUSED_LOGIN: Final = "needs a password, and ours is missing or wrong"
+LOGIN_HINT: Final = (
+    "Where the server runs, programs of its user read the password by themselves. Others set "
+    "PREFECT_API_AUTH_STRING=user:password to what the server has; `fleetpatch server --show` there names the file."
+)
+_USER: Final = b"fleet:"  # Prefect has no users. HTTP's basic authentication and its clients want a name.
+_LISTENING: Final = "0A"  # TCP_LISTEN of the kernel: include/net/tcp_states.h
+_SOCKET_TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def ensure_login() -> str:
+    """Return the password of the server as ``user:password``. The first call makes it.
+
+    Raises:
+        KeyFileError: it can't be read or made, or others than its owner can read it.
+    """
+    return ensure_key(KEY_NAME, lambda: _USER + create_secret()).decode()
+
+
+def find_login_path() -> Path:
+    """Return the file of the password. It may not exist yet."""
+    return find_key_path(KEY_NAME)
+
+
+def find_login(url: str) -> str | None:
+    """Return the password for a server, or None if it is not ours.
+
+    A credential of systemd or of a container was put beside PREFECT_API_URL by an administrator, so it belongs to that
+    URL. The file of the user belongs to a server on the loopback that runs as the same user, or as root. Another user
+    could listen on the port while the server is down.
+
+    Args:
+        url: of the server's API.
+
+    Raises:
+        KeyFileError: the file can't be read, or others than its owner can read it.
+    """
+    login = read_key(KEY_NAME)
+    if login is None or (find_login_path().parent == find_key_folder() and not _is_own_server(url)):
+        return None
+    return login.decode()
+
+
+def _is_own_server(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+        addresses = _find_loopback_addresses(parts.hostname or "")
+    except (KeyError, OSError, ValueError):  # no URL of a server
+        return False
+    owners = {owner for address, owner in _read_listeners(port) if _is_reached_by(address, addresses)}
+    return bool(addresses and owners) and owners <= {0, os.geteuid()}
+
+
+def _find_loopback_addresses(host: str) -> set[_Address]:
+    """Return the addresses of a host on the loopback; none for others. A name but localhost may be anybody's."""
+    if host == "localhost":
+        addresses = {ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
+    else:
+        addresses = {ipaddress.ip_address(host)}
+    return addresses if all(address.is_loopback for address in addresses) else set()
+
+
+def _is_reached_by(listening: _Address, addresses: set[_Address]) -> bool:
+    """Return whether a connection to one of the addresses may reach a socket. One on [::] accepts IPv4 as well."""
+    own = getattr(listening, "ipv4_mapped", None) or listening
+    return own in addresses or own.is_unspecified
+
+
+def _read_listeners(port: int) -> Iterator[tuple[_Address, int]]:
+    """Yield the address and the owner's user id of each TCP socket that listens on a port: proc_pid_net(5)."""
+    for table in _SOCKET_TABLES:
+        try:
+            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except FileNotFoundError:  # no IPv6
+            continue
+        for fields in (line.split() for line in lines):
+            address, _, hexadecimal_port = fields[1].partition(":")
+            if fields[3] == _LISTENING and int(hexadecimal_port, 16) == port:
+                yield _parse_address(address), int(fields[7])
+
+
+def _parse_address(text: str) -> _Address:
+    """Return an address that the kernel printed as words of 32 bits, each in the machine's byte order."""
+    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
+    return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))
