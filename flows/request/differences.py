@@ -72,6 +72,8 @@ def _describe(value: object) -> str:
             more = [f"and {len(value) - MAX_ENTRIES} more"] if len(value) > MAX_ENTRIES else []
             return ", ".join([*map(_describe, value[:MAX_ENTRIES]), *more])
         case Mapping():
-            return "; ".join(f"{key}: {_describe(each)}" for key, each in value.items() if each not in (None, "", []))
+            return "; ".join(
+                f"{key}: {_describe(entry)}" for key, entry in value.items() if entry not in (None, "", [])
+            )
         case _:
             return str(value)

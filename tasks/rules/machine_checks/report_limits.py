@@ -106,14 +106,14 @@ def drop_impossible_dates(packages: PackageState, now: datetime) -> PackageState
         now: the controller's time.
     """
     latest = now + PUBLICATION_TOLERANCE
-    if all(each.published is None or EARLIEST_PUBLICATION <= each.published <= latest for each in packages.updates):
+    wrong = {
+        update.id
+        for update in packages.updates
+        if update.published is not None and not EARLIEST_PUBLICATION <= update.published <= latest
+    }
+    if not wrong:
         return packages
-    updates = (
-        each
-        if each.published is None or EARLIEST_PUBLICATION <= each.published <= latest
-        else replace(each, published=None)
-        for each in packages.updates
-    )
+    updates = (replace(update, published=None) if update.id in wrong else update for update in packages.updates)
     return replace(packages, updates=tuple(updates))
 
 
