@@ -6,30 +6,19 @@ defaults and descriptions.
 
 import re
 from copy import copy
-from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, create_model, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from deployments.configuration.time_values import (
-    FREEZE_OFFSET_HINT,
-    MINUTES_PER_DAY,
-    DurationMinutes,
-    EndTime,
-    FreezeEndTime,
-    FreezeTime,
-    LocalTime,
-    parse_end_time,
-)
-from deployments.configuration.time_zones import parse_time_zone
+from flows.calendar.freeze_form import FreezeForm
+from flows.calendar.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime, LocalTime
+from flows.calendar.time_zones import parse_time_zone
 from flows.request.automatic_request import AutomaticRequest
-from flows.request.base import CheckedPath, StrictModel
+from flows.request.base import CheckedPath, StrictModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest
 from flows.request.policies import ApprovalRequest, HooksRequest, NotifyRequest
-from inventory.errors import InventoryError
 from inventory.schema.value_types import NameList, build_validation_error
-from inventory.scope import Scope
 from tasks.errors import RequestError
 from tasks.rules.recurrence.parser import parse_recurrence
 from tasks.states import RebootPolicy
@@ -37,7 +26,6 @@ from tasks.states import RebootPolicy
 _NAME_PATTERN = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 _TAG_PATTERN = re.compile(r"[\w.:/=@+-]{1,80}")
 _MAX_NAME_CHARACTERS = 63
-_ALLOWED_YEARS = range(1970, 3000)
 
 
 def _copy_request_field(name: str) -> Any:  # noqa: ANN401  # of the type that its key has
@@ -58,14 +46,6 @@ def _validate_name(value: str) -> str:
     return value
 
 
-def _validate_scope(value: str) -> str:
-    try:
-        Scope.parse(value)
-    except InventoryError as error:
-        raise build_validation_error(error.message, error.hint) from error
-    return value.strip()
-
-
 def _validate_recurrence(value: str) -> str:
     try:
         parse_recurrence(value)
@@ -82,17 +62,7 @@ def _validate_tag(value: str) -> str:
     return value
 
 
-def _parse_whole_day(value: object) -> datetime:
-    end = parse_end_time(value, FREEZE_OFFSET_HINT)
-    if end.hour or end.minute or end.second:
-        raise build_validation_error(
-            f"{str(value)[:80]!r} is no date", "Write it as 2026-12-24; with times, give `start` and `end`."
-        )
-    return end
-
-
 _ZONE_SCHEMA = {"type": "string", "description": "IANA or Windows name, or `machine`.", "examples": ["Europe/Berlin"]}
-_DATE_SCHEMA = {"type": "string", "pattern": r"^\d{4}-\d{2}-\d{2}$"}
 ZoneName = Annotated[str, AfterValidator(parse_time_zone), WithJsonSchema(_ZONE_SCHEMA)]
 RecurrenceText = Annotated[str, AfterValidator(_validate_recurrence)]
 
@@ -126,37 +96,6 @@ class WindowForm(StrictModel):
         return self
 
 
-class FreezeForm(StrictModel):
-    """A time in which nothing may be changed: a day, a span, or the events of an iCalendar file."""
-
-    date: Annotated[datetime, BeforeValidator(_parse_whole_day), WithJsonSchema(_DATE_SCHEMA)] | None = Field(
-        default=None, description="One whole day."
-    )
-    start: FreezeTime | None = Field(default=None, description="From when; a date alone is from its first moment on.")
-    end: FreezeEndTime | None = Field(default=None, description="Until when; a date alone is to its last moment.")
-    file: CheckedPath | None = Field(
-        default=None, description="An iCalendar file (.ics); each of its events is a freeze. Relative to this file."
-    )
-    reason: str = Field(
-        default="", max_length=200, description="The reason that reports show. Default: the event's summary."
-    )
-
-    @model_validator(mode="after")
-    def _require_one_kind(self) -> "FreezeForm":
-        given = {key for key in ("date", "start", "end", "file") if getattr(self, key) is not None}
-        if given not in ({"date"}, {"start", "end"}, {"file"}):
-            raise build_validation_error("this is no freeze", "Give `date`, or `start` and `end`, or `file`.")
-        if self.start is not None and self.end is not None and self.end <= self.start:
-            raise build_validation_error("this freeze ends before it starts", "Correct `start` or `end`.")
-        for moment in (self.date, self.start, self.end):
-            if moment is not None and moment.year not in _ALLOWED_YEARS:  # time zone data does not cover other years
-                raise build_validation_error(
-                    f"the year {moment.year} is out of range",
-                    f"Give {_ALLOWED_YEARS.start} to {_ALLOWED_YEARS.stop - 1}.",
-                )
-        return self
-
-
 class _FirstKeys(StrictModel):
     """The keys that come first in a configuration. The other options of a patch request follow them."""
 
@@ -168,7 +107,7 @@ class _FirstKeys(StrictModel):
     tags: list[Annotated[str, AfterValidator(_validate_tag)]] = Field(
         default=[], max_length=20, description="Labels of its deployments and runs in Prefect."
     )
-    scope: Annotated[str, Field(min_length=1, max_length=1500), AfterValidator(_validate_scope)] | None = Field(
+    scope: Annotated[str, Field(min_length=1, max_length=1500), AfterValidator(validate_scope)] | None = Field(
         default=None,
         description="Which machines, e.g. `env=prod,os=linux,!ring=canary`; resolved anew when each run starts.",
     )
@@ -255,7 +194,7 @@ else:
         "AutomaticForm",
         __base__=AutomaticRequest,
         __doc__="How machines with `owner: managed` are patched automatically.",
-        scope=(Annotated[str, AfterValidator(_validate_scope)], copy(AutomaticRequest.model_fields["scope"])),
+        scope=(Annotated[str, AfterValidator(validate_scope)], copy(AutomaticRequest.model_fields["scope"])),
         freezes=(list[FreezeForm], copy(AutomaticRequest.model_fields["freezes"])),
     )
 

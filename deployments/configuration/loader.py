@@ -9,11 +9,11 @@ from pydantic import ValidationError
 
 from deployments.configuration.automatic import AutomaticConfiguration, build_automatic, select_automatic
 from deployments.configuration.file_format import ConfigurationForm, FileForm
-from deployments.configuration.freezes import build_freezes, deduplicate_freezes, iterate_entries
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
-from deployments.configuration.time_zones import MACHINE_ZONE
+from flows.calendar.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
+from flows.calendar.time_zones import MACHINE_ZONE
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml

@@ -5,6 +5,10 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from inventory.errors import InventoryError
+from inventory.schema.value_types import build_validation_error
+from inventory.scope import Scope
+
 
 class StrictModel(BaseModel):
     """A form of the Prefect UI, a part of a file, or an argument of a Python call. Unknown keys are refused."""
@@ -31,6 +35,15 @@ def _check_path(path: Path) -> Path:
 
 
 CheckedPath = Annotated[Path, AfterValidator(_check_path)]
+
+
+def validate_scope(value: str) -> str:
+    """Return a scope expression without blanks around it, for models of files. An error has a hint."""
+    try:
+        Scope.parse(value)
+    except InventoryError as error:
+        raise build_validation_error(error.message, error.hint) from error
+    return value.strip()
 
 
 class ScopeRequest(StrictModel):

@@ -6,10 +6,10 @@ from itertools import zip_longest
 
 from rich.text import Text
 
-from deployments.configuration.time_zones import MACHINE_ZONE
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
+from flows.calendar.time_zones import MACHINE_ZONE
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc

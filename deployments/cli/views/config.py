@@ -11,8 +11,8 @@ from deployments.checks.window_checks import find_known_zones
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from deployments.configuration.time_zones import MACHINE_ZONE
 from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
+from flows.calendar.time_zones import MACHINE_ZONE
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column

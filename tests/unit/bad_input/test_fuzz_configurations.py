@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from deployments.azure.file_import import import_azure_files, render_configurations
 from deployments.checks.configuration_checks import check_configurations
 from deployments.checks.controller_checks import check_controller
-from deployments.configuration.icalendar.events import parse_events
 from deployments.configuration.loader import load_configurations
 from deployments.preview.window_calendar import build_calendar
+from flows.calendar.icalendar.events import parse_events
 from flows.cli.runtime.request_parsing import build_request, load_request_file
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest

@@ -5,11 +5,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from deployments.configuration.icalendar.components import CalendarProperty, parse_calendars
-from deployments.configuration.icalendar.events import parse_events
-from deployments.configuration.icalendar.recurrences import RecurrenceExpander
-from deployments.configuration.icalendar.time_zones import TimeZoneRegistry
-from deployments.configuration.icalendar.values import to_utc
+from flows.calendar.icalendar.components import CalendarProperty, parse_calendars
+from flows.calendar.icalendar.events import parse_events
+from flows.calendar.icalendar.recurrences import RecurrenceExpander
+from flows.calendar.icalendar.time_zones import TimeZoneRegistry
+from flows.calendar.icalendar.values import to_utc
 from tests.unit.config.folder import WEEKLY, Folder, wall
 
 SINCE, UNTIL = date(2026, 1, 1), date(2029, 1, 1)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TypeVar
 
-from deployments.configuration.icalendar.components import (
+from flows.calendar.icalendar.components import (
     CalendarComponent,
     CalendarProperty,
     build_line_error,
     parse_calendars,
     shorten_value,
 )
-from deployments.configuration.icalendar.recurrences import RecurrenceExpander
-from deployments.configuration.icalendar.time_zones import TimeZoneRegistry
-from deployments.configuration.icalendar.values import (
+from flows.calendar.icalendar.recurrences import RecurrenceExpander
+from flows.calendar.icalendar.time_zones import TimeZoneRegistry
+from flows.calendar.icalendar.values import (
     CalendarDuration,
     CalendarMoment,
     parse_duration,
