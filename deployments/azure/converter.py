@@ -23,7 +23,7 @@ from deployments.azure.field_readers import (
 from deployments.azure.import_result import AzureImport, AzureObject, ConfigurationData
 from deployments.configuration.model import narrow_scope
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from flows.calendar.time_values import CALENDAR_END
+from flows.freezes.time_values import CALENDAR_END
 from inventory.errors import InventoryError
 
 AZURE_RESOURCE_TYPE = "microsoft.maintenance/maintenanceconfigurations"

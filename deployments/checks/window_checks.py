@@ -9,7 +9,7 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
 from deployments.preview.zone_schedules import build_zone_schedules
-from flows.calendar.time_zones import MACHINE_ZONE
+from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.name_lists import join_first_names
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule

@@ -6,7 +6,7 @@ from datetime import date
 
 from deployments.configuration.file_format import AutomaticForm
 from deployments.configuration.paths import resolve_notifications, resolve_paths
-from flows.calendar.freeze_files import build_freezes, deduplicate_freezes
+from flows.freezes.freeze_files import build_freezes, deduplicate_freezes
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.policies import FreezeRequest
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, Field, WithJsonSchema, create_model, model_validator
 
 from deployments.configuration.prefect_names import RESERVED_NAMES
-from flows.calendar.freeze_form import FreezeForm
-from flows.calendar.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime, LocalTime
-from flows.calendar.time_zones import parse_time_zone
+from flows.freezes.freeze_form import FreezeForm
+from flows.freezes.time_values import MINUTES_PER_DAY, DurationMinutes, EndTime, LocalTime
+from flows.freezes.time_zones import parse_time_zone
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.base import CheckedPath, StrictModel, validate_scope
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest

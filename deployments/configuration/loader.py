@@ -12,8 +12,8 @@ from deployments.configuration.file_format import ConfigurationForm, FileForm
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
-from flows.calendar.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
-from flows.calendar.time_zones import MACHINE_ZONE
+from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
+from flows.freezes.time_zones import MACHINE_ZONE
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml

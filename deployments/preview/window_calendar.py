@@ -9,7 +9,7 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
-from flows.calendar.time_zones import MACHINE_ZONE
+from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
-from flows.calendar.time_zones import MACHINE_ZONE
+from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences

@@ -9,9 +9,9 @@ from rich.text import Text
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
-from flows.calendar.time_zones import MACHINE_ZONE
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
+from flows.freezes.time_zones import MACHINE_ZONE
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.calendar.local_time import get_time_zone

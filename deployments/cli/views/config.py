@@ -12,11 +12,11 @@ from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
-from flows.calendar.time_zones import MACHINE_ZONE
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, to_safe_lines, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.cli.views.inventory import build_problems_json
+from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 from tasks.rules.calendar.checks import FindingSeverity

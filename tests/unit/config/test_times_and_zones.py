@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import PydanticCustomError
 
-from flows.calendar.time_values import parse_end_time, parse_local_time, parse_minutes
-from flows.calendar.time_zones import MACHINE_ZONE, WINDOWS_ZONES, parse_time_zone
+from flows.freezes.time_values import parse_end_time, parse_local_time, parse_minutes
+from flows.freezes.time_zones import MACHINE_ZONE, WINDOWS_ZONES, parse_time_zone
 from tests.unit.config.folder import wall
 
 

@@ -10,15 +10,15 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import PydanticCustomError
 
-from flows.calendar.icalendar.components import (
+from flows.freezes.icalendar.components import (
     CalendarComponent,
     CalendarProperty,
     build_line_error,
     shorten_value,
 )
-from flows.calendar.icalendar.recurrences import RecurrenceExpander
-from flows.calendar.icalendar.values import parse_moment, parse_utc_offset
-from flows.calendar.time_zones import MACHINE_ZONE, parse_time_zone
+from flows.freezes.icalendar.recurrences import RecurrenceExpander
+from flows.freezes.icalendar.values import parse_moment, parse_utc_offset
+from flows.freezes.time_zones import MACHINE_ZONE, parse_time_zone
 from inventory.errors import InventoryError
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - wall time

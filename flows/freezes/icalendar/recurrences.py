@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, tzinfo
 
-from flows.calendar.icalendar.components import CalendarProperty, build_line_error, shorten_value
+from flows.freezes.icalendar.components import CalendarProperty, build_line_error, shorten_value
 from tasks.errors import RequestError
 from tasks.rules.recurrence.expansion import iterate_wall_times
 from tasks.rules.recurrence.model import Frequency, RecurrenceRule

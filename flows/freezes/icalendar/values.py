@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TypeAlias
 
-from flows.calendar.icalendar.components import CalendarProperty, build_line_error, shorten_value
+from flows.freezes.icalendar.components import CalendarProperty, build_line_error, shorten_value
 
 _DATE_PATTERN = re.compile(r"(\d{4})(\d{2})(\d{2})", re.ASCII)
 _MOMENT_PATTERN = re.compile(r"(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(Z?)", re.ASCII)

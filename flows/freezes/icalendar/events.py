@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TypeVar
 
-from flows.calendar.icalendar.components import (
+from flows.freezes.icalendar.components import (
     CalendarComponent,
     CalendarProperty,
     build_line_error,
     parse_calendars,
     shorten_value,
 )
-from flows.calendar.icalendar.recurrences import RecurrenceExpander
-from flows.calendar.icalendar.time_zones import TimeZoneRegistry
-from flows.calendar.icalendar.values import (
+from flows.freezes.icalendar.recurrences import RecurrenceExpander
+from flows.freezes.icalendar.time_zones import TimeZoneRegistry
+from flows.freezes.icalendar.values import (
     CalendarDuration,
     CalendarMoment,
     parse_duration,

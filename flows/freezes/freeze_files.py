@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
-from flows.calendar.freeze_form import FreezeForm
-from flows.calendar.icalendar.events import parse_events
+from flows.freezes.freeze_form import FreezeForm
+from flows.freezes.icalendar.events import parse_events
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files.paths import expand_home

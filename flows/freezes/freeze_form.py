@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from flows.calendar.time_values import FREEZE_OFFSET_HINT, FreezeEndTime, FreezeTime, parse_end_time
+from flows.freezes.time_values import FREEZE_OFFSET_HINT, FreezeEndTime, FreezeTime, parse_end_time
 from flows.request.base import CheckedPath, StrictModel
 from inventory.schema.value_types import build_validation_error
 
