@@ -73,7 +73,7 @@ faults: setup  ## play N=2000 schedules of faults against the engine; SEED=… a
 
 attacks: setup  ## attack the doors from outside, as another user, origin, port or by SQL, and print each attack
 	@$(PACKAGES) lab postgresql browser
-	@$(PY) -m pytest -v -n $(CORES) $(ARGS) tests/attacks
+	@$(PY) -m pytest -v -n $(CORES) $(ARGS) tests/attacks tests/flows/test_attacked_policy.py
 
 check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
 	@tests/ci/check.sh

@@ -10,12 +10,14 @@ from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
 from flows.engine.rollout_admission import limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
+from flows.policy.enforcement import build_starter, enforce_policy
+from flows.policy.policy_file import load_policy
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.errors import RecordsUnavailable
+from tasks.errors import PolicyRefused, RecordsUnavailable
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.records.setup import open_records
@@ -96,7 +98,7 @@ def admit_run(
         clock: the clock; the system's by default.
 
     Raises:
-        InventoryError: the inventory of a run of automatic patching is not usable.
+        InventoryError: the policy is not usable, or the inventory where a rule, a role or automatic patching needs it.
         RequestError: the window or a freeze is not valid, or the run of a configuration has no window.
         RecordsError: the records can't be read, so nothing may begin.
     """
@@ -150,7 +152,7 @@ class _AdmissionCheck:
         self._started_by = f"the schedule of {self._schedule_key}" if origin.scheduled_for is not None else ""
 
     def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
-        refusal = self._check_window(now)
+        refusal = self._check_window(now) or self._check_policy(now)
         if refusal is None and is_rollout_run(self._request):
             refusal = self._retry_within_window(lambda: self._limit_rollout_run(now))
         if refusal is None and self._origin.scheduled_for is None:
@@ -185,6 +187,19 @@ class _AdmissionCheck:
             claim=claim,
             claimant=self._origin.flow_run_id,
         )
+
+    def _check_policy(self, now: datetime) -> AdmissionRefusal | None:
+        """Say early that the policy forbids the run, and record it. The engine asks the policy again when it begins."""
+        policy = load_policy(now.date())
+        if not policy.rules and not self._caller.scope:
+            return None
+        starter = build_starter(self._started_by or find_starter_name(self._caller), self._caller.scope)
+        inventory = load_inventory(find_inventory(self._request.inventory))
+        try:
+            enforce_policy(self._request, inventory, starter, now, window=self._window, read_policy=lambda: policy)
+        except PolicyRefused as refused:
+            return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
+        return None
 
     def _limit_rollout_run(self, now: datetime) -> AdmissionRefusal | None:
         """Take machines out that were paused while the run waited for a worker, or refuse the run."""

@@ -136,7 +136,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
         )
-        yield add_approval_gate(ports, request, SqlApprovals(records.database))
+        yield add_approval_gate(ports, SqlApprovals(records.database))
         _prune_history(records, clock, caller)
 
 

@@ -9,13 +9,16 @@ from dataclasses import replace
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.lease_renewer import LeaseRenewer, build_holder
+from flows.engine.machine_selection import select_machines
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
+from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy
 from flows.ports.audit import find_actor, record_act
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
+from tasks.errors import PolicyRefused
 from tasks.model import RunReport
 from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History
@@ -49,8 +52,9 @@ def execute(
         flow_run_id: Prefect's id of this attempt.
 
     Raises:
-        InventoryError: the inventory or the scope is not usable.
+        InventoryError: the inventory, the scope or the policy is not usable.
         LeaseHeld: another process has the lease of the run.
+        PolicyRefused: the policy forbids the run. A run that is resumed is finalized instead: it begins nothing more.
         RecordsError: the run does not exist, or the records are not usable.
         ReportError: the report directory of the request is not writable. Nothing has begun.
         RequestError: the run to resume is over, or it only assessed machines.
@@ -97,6 +101,7 @@ def _execute_with_lease(
         # Read the state with the lease held: no other process changes the run then.
         resume_state = read_resume_state() if read_resume_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
+        request, ports = _enforce_policy(request, caller, ports, starter, resume_state)
         until = window.end if window is not None else None
         ports = replace(
             ports,
@@ -140,6 +145,41 @@ def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_r
         "resumed": is_resumed,
     }
     return json.dumps({name: value for name, value in started.items() if value})
+
+
+def _enforce_policy(
+    request: RunRequest, caller: Caller, ports: Ports, starter: str, resume_state: ResumeState | None
+) -> tuple[RunRequest, Ports]:
+    """Return the request as the policy allows it, and the ports with the freezes of the policy.
+
+    A run that is resumed may be under way on machines. If rules forbid it by now, it completes that, and no more.
+
+    Raises:
+        InventoryError: the policy can't be read, so nothing may begin or go on.
+        PolicyRefused: the policy forbids the run, or the scope of the caller's role forbids that it is resumed.
+    """
+    earlier = resume_state.run if resume_state is not None else None
+    names = [name for wave in resume_state.waves for name in wave.machines] if resume_state is not None else []
+    enforce = functools.partial(
+        enforce_policy,
+        request,
+        ports.inventory,
+        now=ports.clock.now(),
+        window=earlier.window if earlier is not None else None,
+        more_machines=names,
+    )
+    try:
+        request = enforce(build_starter(earlier.started_by if earlier is not None else starter, caller.scope))
+    except PolicyRefused as refused:
+        if earlier is None or caller.scope:
+            raise
+        ports.stop_token.request_stop(f"the policy forbids that the run goes on: {refused.message}")
+    if not isinstance(request, PatchRequest):
+        return request, ports
+    scope = {machine.name for machine in select_machines(request, ports.inventory)} | set(names)
+    machines = [machine for machine in ports.inventory.machines if machine.name in scope]
+    freezes = PolicyFreezes(machines, ports.clock, ports.listener.on_message, ports.read_declared_freezes)
+    return request, replace(ports, read_declared_freezes=freezes)
 
 
 def _show_plan_first(runner: Runner, gate: Gate, planned: RunReport, stop_token: StopToken) -> GateDecision:

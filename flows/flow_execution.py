@@ -48,6 +48,9 @@ def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     if earlier_run is not None:
         return continue_earlier_run(earlier_run, caller)
     origin = read_flow_run_origin()
+    # Prefect does not know who started the deployment. It was not the user of the worker process.
+    starter = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
+    caller = replace(caller, name=caller.name or starter)
     admission = admit_run(request, caller, origin)
     if isinstance(admission, RefusedRun):
         refused = admission.report.run
@@ -55,9 +58,7 @@ def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
         if renaming is not None:  # the process may end with this flow run
             renaming.wait_until_delivered(time.monotonic() + _RENAME_SECONDS)
         return cast_to_report(Cancelled(message=admission.refusal.reason))
-    # Prefect does not know who started the deployment. It was not the user of the worker process.
-    starter = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
-    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name or starter)
+    caller = replace(caller, run_id=admission.run_id, name=admission.started_by or caller.name)
     return execute_in_flow(admission, caller)
 
 

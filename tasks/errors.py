@@ -11,6 +11,7 @@ FleetpatchError                     inventory/errors.py
 ├── CannotRun                       the environment of fleetpatch lacks something
 └── PatchError
     ├── RequestError                a request that can't be executed as written
+    │   └── PolicyRefused           a rule of the policy, or the scope of a role, forbids it
     ├── TransportError
     │   ├── Unreachable             (transient) no answer, or no SSH at that address
     │   ├── ConnectionLost          (transient) the connection was lost; jobs on the machine continue
@@ -82,6 +83,7 @@ __all__ = [
     "ManagerBusy",
     "ManagerError",
     "PatchError",
+    "PolicyRefused",
     "PrivilegeError",
     "ProtocolViolation",
     "RebootFailed",
@@ -109,6 +111,10 @@ class PatchError(FleetpatchError):
 
 class RequestError(PatchError):
     """A request that can't be executed as written."""
+
+
+class PolicyRefused(RequestError):
+    """A rule of the policy, or the scope of a role, forbids the request. The message names the rule."""
 
 
 class TransportError(PatchError):

@@ -1,5 +1,6 @@
 """Finds and loads configurations, and reports all their problems at once."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
@@ -14,6 +15,12 @@ from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
 from flows.freezes.time_zones import MACHINE_ZONE
+from flows.policy.policy_file import (
+    CONFIGURATIONS_VARIABLE,
+    POLICY_FILE_NAME,
+    find_policy_beside,
+    read_policy_file,
+)
 from flows.request.policies import FreezeRequest
 from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
@@ -24,7 +31,6 @@ from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
 from tasks.errors import RequestError
 
-CONFIGURATIONS_VARIABLE = "FLEETPATCH_CONFIGURATIONS"
 DEFAULT_FILE_NAMES = ("configurations", "configurations.yaml")
 _FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _FILE_KEYS = frozenset(FileForm.model_fields)
@@ -89,6 +95,7 @@ def load_configurations(path: Path, today: date) -> Configurations:
     try:
         path = expand_home(path)
         file_contents = [_load_file(file, today, problems) for file in _list_files(path, problems)]
+        _check_policy_file(path, today, problems)
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
             replace(one, freezes=deduplicate_freezes((*one.freezes, *common_freezes)))
@@ -131,7 +138,18 @@ def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
     except OSError as error:
         problems.add(SourceLocation(path), f"this folder can't be read: {error.strerror}", "Make it readable.")
         return
-    yield from (item for item in items if item.suffix in _FILE_SUFFIXES and not item.name.startswith("."))
+    for item in items:  # the policy is no configuration, and has a reader of its own
+        if item.suffix in _FILE_SUFFIXES and not item.name.startswith(".") and item.name != POLICY_FILE_NAME:
+            yield item
+
+
+def _check_policy_file(path: Path, today: date, problems: ProblemCollector) -> None:
+    """Report the problems of the policy beside the configurations: with them, no run begins."""
+    policy = find_policy_beside(path)
+    if os.path.lexists(policy):
+        policy_problems = ProblemCollector()
+        read_policy_file(policy, today, policy_problems)
+        problems.extend(policy_problems)
 
 
 def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileContent:
@@ -147,6 +165,10 @@ def _load_file(path: Path, today: date, problems: ProblemCollector) -> _FileCont
             problems.add(SourceLocation(path), "this file is empty", hint)
         return _FileContent()
     data = located.data
+    if isinstance(data, dict) and "policy" in data:
+        hint = f"Write it into {POLICY_FILE_NAME} in this folder: only there it is read."
+        problems.add(located.locate(("policy",)), "the policy stands in another file", hint)
+        return _FileContent()
     if isinstance(data, dict) and (_has_file_key(data) or _has_only_freezes(data)):
         return _build_file_content(located, data, today, problems)
     return _FileContent([one for one in [_build_configuration(located, today, problems)] if one])

@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from deployments.web.rendering import build_login_url, render_page
 from inventory.errors import InvalidFiles, InventoryError
-from tasks.errors import CannotRun, FleetpatchError, RecordsError, RequestError, RunNotFound
+from tasks.errors import CannotRun, FleetpatchError, PolicyRefused, RecordsError, RequestError, RunNotFound
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,8 @@ def find_status(error: FleetpatchError) -> int:
         return 404
     if isinstance(error, RecordsError | CannotRun | InvalidFiles):
         return 503
+    if isinstance(error, PolicyRefused):
+        return 403
     return 400 if isinstance(error, RequestError | InventoryError) else 409
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from deployments.server.settings import build_environment
+from flows.policy.policy_file import CONFIGURATIONS_VARIABLE, POLICY_VARIABLE
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.loader import INVENTORY_VARIABLE
 
@@ -22,7 +23,7 @@ STOP_SECONDS_WITH_RUNS = 60.0
 _POLL_SECONDS = 0.5
 
 
-def run_worker(pool: str, inventory: Path) -> int:
+def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
     """Run a worker until it is stopped.
 
     The worker is Prefect's. It starts each run as a separate process, and stops these processes when it stops. Jobs on
@@ -32,6 +33,8 @@ def run_worker(pool: str, inventory: Path) -> int:
         pool: the work pool.
         inventory: the inventory of runs that name none, for example runs from a form. Each run starts in its own
             folder, where no inventory is found. A value in the environment has priority.
+
+        configurations: their file or folder: each run enforces the policy beside them.
 
     Returns:
         The exit code of the worker.
@@ -43,7 +46,10 @@ def run_worker(pool: str, inventory: Path) -> int:
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),
         INVENTORY_VARIABLE: str(inventory),
         **os.environ,
+        CONFIGURATIONS_VARIABLE: str(configurations.absolute()),
     }
+    if policy := environment.get(POLICY_VARIABLE):  # each run starts in its own folder
+        environment[POLICY_VARIABLE] = str(Path(policy).absolute())
     return supervise_worker(command, environment)
 
 

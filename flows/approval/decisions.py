@@ -41,6 +41,7 @@ def approve_run(
     *,
     plan: str = "",
     login: str = "",
+    roles: frozenset[str] = frozenset(),
     records_url: str | None = None,
     clock: Clock | None = None,
 ) -> Approval:
@@ -51,7 +52,8 @@ def approve_run(
         who: the name of the person who approves, for the records and the report.
         remark: the person's remark.
         plan: the digest of the plan that the person has read, or a prefix of it; "" for the recorded plan.
-        login: the person's login name, if it differs from ``who``.
+        login: the name that a login proves; "" if ``who`` is only claimed.
+        roles: the roles of the login at the pages.
         records_url: the URL of the records; None: the default.
         clock: the clock for the expiry; the database's by default.
 
@@ -63,7 +65,7 @@ def approve_run(
             this person may not approve it.
         RecordsError: the records are not usable.
     """
-    return _record_decision(run_id, ApprovalDecision.APPROVED, (who, login), remark, plan, records_url, clock)
+    return _record_decision(run_id, ApprovalDecision.APPROVED, (who, login), roles, remark, plan, records_url, clock)
 
 
 def reject_run(
@@ -73,11 +75,12 @@ def reject_run(
     *,
     plan: str = "",
     login: str = "",
+    roles: frozenset[str] = frozenset(),
     records_url: str | None = None,
     clock: Clock | None = None,
 ) -> Approval:
     """Reject a run that waits for approval, so that it begins nothing. See ``approve_run``. Its starter may do it."""
-    return _record_decision(run_id, ApprovalDecision.REJECTED, (who, login), remark, plan, records_url, clock)
+    return _record_decision(run_id, ApprovalDecision.REJECTED, (who, login), roles, remark, plan, records_url, clock)
 
 
 def find_waiting_runs(records_url: str | None = None, *, clock: Clock | None = None) -> tuple[WaitingRun, ...]:
@@ -111,6 +114,7 @@ def _record_decision(
     run_id: str,
     answer: ApprovalDecision,
     names: tuple[str, str],
+    roles: frozenset[str],
     remark: str,
     plan: str,
     records_url: str | None,
@@ -122,7 +126,8 @@ def _record_decision(
         waiting_approval = _require_waiting(run, approvals.find_approval(run.id), approvals.read_current_time())
         if plan or answer is ApprovalDecision.APPROVED:
             _require_same_plan(records, waiting_approval, plan)
-        why = find_approval_objection(parse_recorded_request(run), run.started_by, *names, answer=answer)
+        request = parse_recorded_request(run)
+        why = find_approval_objection(request, run.started_by, *names, answer=answer, login=names[1], roles=roles)
         if why:
             raise RequestError(f"run {run.id}: {why}", hint="Ask another person to decide.")
         caller = sanitize_to_one_line(format_person(*names), MAX_NAME_LENGTH)

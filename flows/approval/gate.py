@@ -26,9 +26,9 @@ from flows.approval.wording import (
     find_approval_objection,
     format_moment,
 )
+from flows.engine.resume_state import parse_recorded_request
 from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
 from flows.ports.ports import GateDecision, Notifier, Ports
-from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsUnavailable
 from tasks.model import MachinePlan, RunReport, Window
@@ -42,6 +42,7 @@ from tasks.rules.runs.approval import (
     build_approve_command,
     collect_planned_updates,
     compute_plan_digest,
+    is_approval_required,
     restrict_to_approved,
 )
 from tasks.rules.timing.maintenance_window import compute_cut_off
@@ -77,27 +78,26 @@ def choose_presenter() -> ApprovalPresenter:
     return present_in_prefect
 
 
-def add_approval_gate(ports: Ports, request: AssessRequest | PatchRequest, approvals: SqlApprovals) -> Ports:
-    """Return the ports with an approval gate, if the request requires an approval.
+def add_approval_gate(ports: Ports, approvals: SqlApprovals) -> Ports:
+    """Return the ports with an approval gate, for runs whose recorded request requires an approval.
 
-    An existing gate comes first. If it refuses the run, no approval is requested.
+    The recorded request has what the policy imposes. An existing gate comes first. If it refuses the run, no approval
+    is requested.
     """
-    if not isinstance(request, PatchRequest) or not request.approval.required:
-        return ports
-    approval_gate = ApprovalGate(
-        request,
-        approvals,
-        ports.records,
-        ports.clock,
-        print_message=ports.listener.on_message,
-        notify=ports.notify,
-        append_audit=ports.append_audit,
-    )
 
     def apply_both_gates(planned: RunReport, stop_token: StopToken) -> GateDecision:
         first = ports.gate(planned, stop_token)
-        if first.refusal:
+        if first.refusal or not is_approval_required(planned.run):
             return first
+        approval_gate = ApprovalGate(
+            parse_recorded_request(planned.run),
+            approvals,
+            ports.records,
+            ports.clock,
+            print_message=ports.listener.on_message,
+            notify=ports.notify,
+            append_audit=ports.append_audit,
+        )
         plans = tuple(first.plans.get(plan.machine, plan) for plan in planned.plans)
         second = approval_gate(replace(planned, plans=plans), stop_token)
         return GateDecision(second.refusal, {**first.plans, **second.plans}, (*first.notes, *second.notes))

@@ -1,11 +1,13 @@
 """Sentences about approvals: who decided what, and when, and why a person may not decide. Pure."""
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from flows.request.patch_request import PatchRequest
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.formatting import load_zone_or_utc
 from tasks.rules.calendar.time_format import format_time_with_zone
+from tasks.rules.policy.decision import is_approver
 from tasks.rules.runs.approval import is_starter_known
 
 
@@ -36,9 +38,23 @@ def format_moment(at: datetime, zone: str) -> str:
 
 
 def find_approval_objection(
-    request: PatchRequest, started_by: str, *names: str, answer: ApprovalDecision = ApprovalDecision.APPROVED
+    request: PatchRequest,
+    started_by: str,
+    *names: str,
+    answer: ApprovalDecision = ApprovalDecision.APPROVED,
+    login: str = "",
+    roles: frozenset[str] = frozenset(),
 ) -> str:
-    """Return why a person with these names may not decide on a run, or "". Pure."""
+    """Return why a person with these names may not decide on a run, or "". Pure.
+
+    Args:
+        request: the request of the run.
+        started_by: who started it.
+        names: what the person is called, claimed or not.
+        answer: the decision. Anybody may reject.
+        login: the name that a login proves; "" if all names are only claimed.
+        roles: the roles of the login at the pages.
+    """
     if not any(name.strip() for name in names):
         return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (why := find_approval_deadlock(request, started_by)):
@@ -47,6 +63,17 @@ def find_approval_objection(
     own = known and known in {name.strip().casefold() for name in names}
     if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:
         return f"{started_by} started it and may not approve it"
+    if answer is ApprovalDecision.APPROVED:
+        return _find_missing_approver(request.approval.by, login, roles)
+    return ""
+
+
+def _find_missing_approver(by: Sequence[str], login: str, roles: frozenset[str]) -> str:
+    for entry in by:
+        if not login.strip():
+            return "a name that was only typed does not count for this run: approve it in the pages or with the command"
+        if not is_approver(frozenset(word.strip() for word in entry.split("|")), login, roles):
+            return f"{login} is not among those who may approve it: {entry.replace('|', ', ')}"
     return ""
 
 

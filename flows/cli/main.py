@@ -21,6 +21,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     hotpatch,
     inventory,
     patch,
+    policy,
     recovery,
     report,
     runs,

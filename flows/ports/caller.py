@@ -23,6 +23,7 @@ class Caller:
     Attributes:
         source: how ``name`` is known: "pages", "schedule", or "prefect" for somebody whom Prefect does not know; "" for
             the user of this process.
+        scope: the scope of the person's role ``run`` at the pages or the API; "": it is not limited.
         run_id: the id of the new run, so that the caller knows it before the run ends; None: a new id.
         report_errors: gets the errors of reports that could not be written, by run id; None: they are logged. The runs
             themselves are complete and recorded.
@@ -31,6 +32,7 @@ class Caller:
     listener: ProgressListener = field(default_factory=LoggingListener)
     stop_token: StopToken = field(default_factory=StopToken)
     name: str = ""
+    scope: str = ""
     records_url: str | None = None
     run_id: str | None = None
     source: str = ""

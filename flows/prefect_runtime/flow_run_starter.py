@@ -24,7 +24,7 @@ _WAIT: Final = timedelta(minutes=10)
 
 
 def name_starter(caller: Caller) -> Caller:
-    """Return the caller with the name of the person who started this flow run, and how that is known.
+    """Return the caller with the name of the person who started this flow run, the role's scope, and how that is known.
 
     The name stays if none is recorded: a schedule of Prefect, or somebody who may use Prefect, has started it.
 
@@ -42,12 +42,12 @@ def name_starter(caller: Caller) -> Caller:
         return caller
     flow_name, flow_run_id = flow.name, str(run.id)
 
-    def claim_name() -> str:
+    def claim_name() -> tuple[str, str]:
         with open_records(caller.records_url) as records:
             return SqlRequestedRuns(records.database).claim(key, flow_name, flow_run_id)
 
     clock = SystemClock()
-    who = retry(
+    who, scope = retry(
         claim_name,
         RecordsUnavailable,
         clock=clock,
@@ -55,4 +55,4 @@ def name_starter(caller: Caller) -> Caller:
         wait=RETRY_INTERVAL,
         on_retry=lambda error: caller.listener.on_message(f"waiting: records database unavailable ({error.message})"),
     )
-    return replace(caller, name=who, source="pages") if who else caller
+    return replace(caller, name=who, scope=scope, source="pages") if who else caller

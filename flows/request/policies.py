@@ -118,6 +118,9 @@ def _restrict_property_names(schema: JsonDict) -> None:
     schema["propertyNames"] = {"enum": list(fields) if isinstance(fields, dict) else []}
 
 
+ApproverNames = Annotated[str, StringConstraints(min_length=1, max_length=50_000, strip_whitespace=True)]
+
+
 class ApprovalRequest(StrictModel):
     """Whether a person must approve the plan before the run changes a machine."""
 
@@ -145,6 +148,13 @@ class ApprovalRequest(StrictModel):
         default=False,
         title="Not By The Starter",
         description="The person who started the run may not approve it.",
+    )
+    by: list[ApproverNames] = Field(
+        default=[],
+        max_length=100,
+        title="Approved By",
+        description="Who may approve: logins, `role:approve`, or `*` for every login, with `|` between them. A "
+        "name that was only typed does not count then. Who approves must be in each entry. Empty: anybody.",
     )
 
 

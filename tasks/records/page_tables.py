@@ -151,9 +151,10 @@ requested_runs = Table(
     Column("who", TextType, nullable=False),
     Column("at", UtcDateTime, nullable=False),
     Column("flow_run_id", KeyType, nullable=False),
+    Column("scope", TextType, nullable=False, server_default=""),
 )
 """Flow runs that people start through the pages or the API, by Prefect's idempotency key: who started each.
 
 Prefect does not know who started a flow run, and who may use Prefect could write any name there. ``flow_run_id`` is the
-first flow run that began with the key, and "" before: no other one gets the name.
+first flow run that began with the key, and "" before: no other one gets the name. ``scope`` is that of the role.
 """

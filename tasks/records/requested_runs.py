@@ -19,6 +19,7 @@ class RequestedRun:
         flow: the name of its flow. A flow run of another flow with the same key is not it.
         request_digest: a digest of its parameters: a repeated request is the same one.
         who: the person or the program.
+        scope: the scope that the role ``run`` of this login is limited to; "": it is not limited.
         flow_run_id: the flow run that began with this key; "" before one has begun.
     """
 
@@ -27,6 +28,7 @@ class RequestedRun:
     request_digest: str
     who: str
     at: datetime
+    scope: str = ""
     flow_run_id: str = ""
 
 
@@ -48,16 +50,19 @@ class SqlRequestedRuns:
             "request_digest": run.request_digest,
             "who": run.who,
             "at": run.at,
+            "scope": run.scope,
             "flow_run_id": "",
         }
         with self._database.begin_write(f"record who starts {run.flow}") as connection:
             insertion = build_insert(connection.dialect.name, requested_runs).values(row)
             connection.execute(insertion.on_conflict_do_nothing(index_elements=["key"]))
             found = connection.execute(select(requested_runs).where(requested_runs.c.key == run.key)).one()
-            return RequestedRun(found.key, found.flow, found.request_digest, found.who, found.at, found.flow_run_id)
+            return RequestedRun(
+                found.key, found.flow, found.request_digest, found.who, found.at, found.scope, found.flow_run_id
+            )
 
-    def claim(self, key: str, flow: str, flow_run_id: str) -> str:
-        """Return who asked for the flow run that begins now; "" if nobody did through the pages.
+    def claim(self, key: str, flow: str, flow_run_id: str) -> tuple[str, str]:
+        """Return who asked for the flow run that begins now, and the scope of the role; "" if nobody did in the pages.
 
         The first flow run with a key gets the name, also when it is started again. No other one does.
 
@@ -69,5 +74,6 @@ class SqlRequestedRuns:
         with self._database.begin_write("find who started the flow run") as connection:
             unclaimed = update(table).where(*mine, table.c.flow_run_id == "")
             connection.execute(unclaimed.values(flow_run_id=flow_run_id))
-            query = select(table.c.who).where(*mine, table.c.flow_run_id == flow_run_id)
-            return str(connection.execute(query).scalar_one_or_none() or "")
+            query = select(table.c.who, table.c.scope).where(*mine, table.c.flow_run_id == flow_run_id)
+            found = connection.execute(query).one_or_none()
+            return (found.who, found.scope) if found is not None else ("", "")

@@ -93,7 +93,7 @@ def ports(request: Any, who: Caller) -> Iterator[Ports]:
             stop_token=who.stop_token,
             **{**UNUSED_PORTS, "listener": recorder, "progress": recorder},
         )
-        yield add_approval_gate(made, request, SqlApprovals(records.database))
+        yield add_approval_gate(made, SqlApprovals(records.database))
 
 
 def viewed(words: dict[str, Any]) -> MappingProxyType[str, Any]:

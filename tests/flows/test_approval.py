@@ -127,7 +127,7 @@ def stage(tmp_path: Path, empty_records: Path, monkeypatch: pytest.MonkeyPatch) 
 
         def ports(request: PatchRequest, who: Caller) -> Any:
             way = replace(made.ports(), records=records, leases=records.leases, listener=who.listener)
-            return nullcontext(add_approval_gate(way, request, SqlApprovals(records.database, made.clock)))
+            return nullcontext(add_approval_gate(way, SqlApprovals(records.database, made.clock)))
 
         monkeypatch.setattr("flows.execution.open_ports", ports)
         monkeypatch.setattr(

@@ -160,7 +160,7 @@ def stage(served: Served, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> St
         with open_records(who.records_url) as records:
             mine = replace(fleet.ports(), records=records, leases=records.leases, listener=who.listener)
             yield add_approval_gate(
-                replace(mine, stop_token=who.stop_token, notify=tell), request, SqlApprovals(records.database)
+                replace(mine, stop_token=who.stop_token, notify=tell), SqlApprovals(records.database)
             )
 
     def write(*args: Any, **more: Any) -> Any:

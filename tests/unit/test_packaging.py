@@ -224,6 +224,7 @@ FOREIGN_WORDS = re.compile(
     re.IGNORECASE,
 )
 ALLOWED_WORDS = {
+    "flows/policy/policy_file.py": ("/etc/",),  # the controller's own policy, of its administrator
     "inventory/machine.py": ("sudo", "doas"),  # the values of the setting `privilege`, which only a transport reads
     "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
     "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret

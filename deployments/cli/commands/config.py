@@ -34,6 +34,7 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
     """Show all faults and warnings of configurations. Changes nothing."""
     from deployments.checks.configuration_checks import check_configurations
     from deployments.checks.controller_checks import check_controller
+    from deployments.checks.policy_checks import check_policy
     from deployments.cli.views.config import (
         build_check_json,
         build_faulty_check_json,
@@ -58,7 +59,11 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
             print_problems(place, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     inventories = load_inventories(configurations, inventory)
-    findings = (*check_configurations(configurations, inventories, now), *check_controller(configurations))
+    findings = (
+        *check_configurations(configurations, inventories, now),
+        *check_policy(configurations, inventories, now),
+        *check_controller(configurations),
+    )
     if as_json:
         print_json(build_check_json(configurations, inventories, findings, now))
     else:
@@ -68,17 +73,22 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
 
 
 @config_app.command("schema")
-def print_config_schema(output: OutputOption = None) -> None:
+def print_config_schema(
+    output: OutputOption = None,
+    policy: Annotated[bool, typer.Option("--policy", help="The schema of policy.yaml instead.")] = False,
+) -> None:
     """Print the JSON Schema of configurations, for editors."""
     import json
 
     from deployments.configuration.file_format import build_json_schema
     from flows.cli.runtime.output import print_json, print_to_stderr
+    from flows.policy.policy_form import build_policy_schema
 
+    schema = build_policy_schema() if policy else build_json_schema()
     if output is None:
-        print_json(build_json_schema())
+        print_json(schema)
         return
-    output.write_text(json.dumps(build_json_schema(), indent=1) + "\n", encoding="utf-8")
+    output.write_text(json.dumps(schema, indent=1) + "\n", encoding="utf-8")
     print_to_stderr(f"written to {output}")
 
 

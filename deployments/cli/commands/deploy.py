@@ -90,7 +90,7 @@ def deploy(
             view.print_next_windows(plan, next_windows, find_run_statuses(client, next_windows, SystemClock().now), now)
             view.print_run_location(pool, get_current_settings().ui_url, serve=serve)
     if serve:
-        code = run_worker(pool, plan.default_inventory)
+        code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
         view.print_worker_stopped()
         raise typer.Exit(code)
 

@@ -16,7 +16,10 @@ def add_token(
     name: Annotated[str, typer.Argument(help="Who it is for: anna, or prometheus. It stands in the audit log.")],
     role: Annotated[
         list[str] | None,
-        typer.Option("--role", help="view, approve or run. May be repeated. All may look. Default: view."),
+        typer.Option(
+            "--role",
+            help="view, approve or run; run@env=stage is limited to these machines. May be repeated. All may look.",
+        ),
     ] = None,
     days: Annotated[float | None, typer.Option("--days", min=0.01, max=3660, help="Its life. Default: no end.")] = None,
     records: RecordsOption = None,

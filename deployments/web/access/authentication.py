@@ -10,7 +10,7 @@ from deployments.web.access.audit import record_refusal
 from deployments.web.access.cookies import read_browser, read_session
 from deployments.web.access.identity import STRANGER, Identity
 from deployments.web.access.network import Peer
-from deployments.web.access.roles import Role, parse_roles
+from deployments.web.access.roles import Grants, Role, parse_grants
 from deployments.web.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
 from deployments.web.context import WebContext, get_context
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
@@ -53,7 +53,9 @@ def identify(request: Request, peer: Peer) -> Identity:
     token = _find_session(context, session) if session else None
     if token is None:
         return identify_stranger(context, peer)
-    return Identity(token.name, _list_roles(token), "session", derive_csrf_token(session, token.name), peer.display)
+    grants = _list_grants(token)
+    csrf_token = derive_csrf_token(session, token.name)
+    return Identity(token.name, grants.roles, "session", csrf_token, peer.display, grants.scopes)
 
 
 def identify_stranger(context: WebContext, peer: Peer) -> Identity:
@@ -96,11 +98,11 @@ def _decode(header: str) -> str:
 def _identify_proxied(request: Request, context: WebContext, peer: Peer, name: str) -> Identity:
     settings = context.settings
     sent = request.headers.get(settings.roles_header) if settings.roles_header else None
-    roles = parse_roles(sent.split(",") if sent is not None else settings.proxy_roles)
+    grants = parse_grants(sent.split(",") if sent is not None else settings.proxy_roles)
     secret = read_browser(request)
     if not secret:
         secret = request.state.new_browser_secret = create_secret()
-    return Identity(name, roles, "proxy", derive_csrf_token(secret, name), peer.display)
+    return Identity(name, grants.roles, "proxy", derive_csrf_token(secret, name), peer.display, grants.scopes)
 
 
 def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
@@ -108,7 +110,8 @@ def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str
     if token is None:
         record_refusal(request, "the bearer token is not valid", act="login")
         raise LoginRequired("Bearer")
-    return Identity(token.name, _list_roles(token), "token", address=peer.display)
+    grants = _list_grants(token)
+    return Identity(token.name, grants.roles, "token", address=peer.display, scopes=grants.scopes)
 
 
 def _identify_basic(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
@@ -143,5 +146,5 @@ def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> 
     return token
 
 
-def _list_roles(token: AccessToken) -> frozenset[Role]:
-    return parse_roles(token.roles)
+def _list_grants(token: AccessToken) -> Grants:
+    return parse_grants(token.roles)

@@ -1,7 +1,7 @@
 """Who makes a request, and what they may do."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
@@ -15,6 +15,7 @@ class Identity:
     Attributes:
         name: the name for the audit log and for records; "" for somebody who has not logged in.
         roles: what they may do.
+        scopes: scope expressions by role: which machines a role is limited to. A role without one is not limited.
         source: how they are known: "token", "session", "proxy" or "loopback"; "" for a stranger.
         csrf_token: must come with each form of this browser; "" where no form is accepted.
         address: the network address of the browser or the program, for the audit log.
@@ -25,6 +26,7 @@ class Identity:
     source: str
     csrf_token: str = ""
     address: str = ""
+    scopes: Mapping[Role, str] = field(default_factory=dict)
 
     def has_role(self, role: Role) -> bool:
         """Return whether the role is given. Every role may look."""

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 from datetime import timedelta
 from typing import Final
 
-from deployments.web.access.roles import Role
+from deployments.web.access.roles import Role, parse_limited_role
 from deployments.web.access.token_secrets import create_token, digest_secret
 from flows.ports.audit import build_entry, find_actor
 from flows.ports.caller import current_caller, find_starter_name
+from inventory.errors import InventoryError
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
@@ -16,6 +17,7 @@ from tasks.records.audit.entry import AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 
+_MAX_ROLES_LENGTH: Final = 255
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
@@ -27,7 +29,7 @@ def create_access_token(
     Args:
         records: open records.
         name: who it is for: letters, digits and ".", "_", "@", "-".
-        roles: words of ``Role``.
+        roles: words of ``Role``; ``run@env=stage`` and ``approve@…`` are limited to machines.
         days: how long it is valid, in days; None: it has no end.
         clock: the present time.
 
@@ -41,12 +43,20 @@ def create_access_token(
             hint='Use 1 to 64 letters, digits and ".", "_", "@", "-", beginning with a letter or a digit.',
         )
     wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
-    unknown = [word for word in wanted if word not in set(Role)]
-    if unknown or not wanted:
-        raise RequestError(f"{', '.join(unknown) or 'none'} is no role", hint=f"Roles are {', '.join(Role)}.")
+    try:
+        given = [parse_limited_role(word) for word in wanted]
+    except InventoryError as error:
+        raise RequestError(error.message, hint=error.hint) from error
+    if not given:
+        raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
     now, text = (clock or SystemClock()).now(), create_token()
     expires_at = now + timedelta(days=days) if days is not None else None
-    kept = tuple(role.value for role in Role if role in wanted or role is Role.VIEW)
+    kept = (Role.VIEW.value, *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in given))
+    kept = tuple(dict.fromkeys(kept))
+    if len(",".join(kept)) > _MAX_ROLES_LENGTH:
+        raise RequestError(
+            "these roles are too long", hint=f"They have room for {_MAX_ROLES_LENGTH} characters: use a tag or a group."
+        )
     token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
     SqlAccessTokens(records.database).add(token, digest_secret(text))
     _record(records, clock, "add token", name, f"roles {', '.join(kept)}")

@@ -7,6 +7,8 @@ from fastapi import Request
 
 from deployments.web.access.audit import record_act
 from deployments.web.access.identity import get_identity
+from deployments.web.access.roles import Role
+from deployments.web.acts.policy_checks import require_machines_of_run
 from deployments.web.context import WebContext, get_context
 from flows.approval.decisions import approve_run, reject_run
 from tasks.errors import RequestError
@@ -33,12 +35,15 @@ def approve_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Appr
     context = get_context(request)
     with record_act(request, "approve", run.id, f"plan {plan[:12]}"):
         _require_digest(plan)
+        require_machines_of_run(request, Role.APPROVE, run)
         _require_not_stopping(context, run)
         return approve_run(
             run.id,
             get_identity(request).name,
             remark,
             plan=plan,
+            login=get_identity(request).name,
+            roles=frozenset(get_identity(request).roles),
             records_url=context.settings.records_url,
             clock=get_shared_clock(context),
         )
@@ -55,11 +60,14 @@ def reject_plan(request: Request, run: RunInfo, plan: str, remark: str) -> Appro
     with record_act(request, "reject", run.id, f"plan {plan[:12]}" if plan else ""):
         if plan:
             _require_digest(plan)
+        require_machines_of_run(request, Role.APPROVE, run)
         return reject_run(
             run.id,
             get_identity(request).name,
             remark,
             plan=plan,
+            login=get_identity(request).name,
+            roles=frozenset(get_identity(request).roles),
             records_url=context.settings.records_url,
             clock=get_shared_clock(context),
         )

@@ -13,7 +13,9 @@ from fastapi import Request
 
 from deployments.web.access.audit import record_act
 from deployments.web.access.identity import get_identity
+from deployments.web.access.roles import Role
 from deployments.web.acts.flow_runs import cancel_waiting_flow_run, start_flow_run
+from deployments.web.acts.policy_checks import check_request, require_machines_of_run
 from deployments.web.context import get_context
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
@@ -48,7 +50,7 @@ def start_assessment(request: Request, wanted: AssessRequest, key: str) -> str:
         StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
-    return _start_request(request, "assess", ASSESS_FLOW, _complete(request, wanted), key)
+    return _start_request(request, "assess", ASSESS_FLOW, wanted, key)
 
 
 def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
@@ -59,22 +61,25 @@ def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
 
     Raises:
         KeyUsedBefore: the key was used for other values.
+        PolicyRefused: a rule of the policy or the scope of the person's role forbids it.
         StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
-    return _start_request(request, "plan" if wanted.dry_run else "patch", PATCH_FLOW, _complete(request, wanted), key)
+    return _start_request(request, "plan" if wanted.dry_run else "patch", PATCH_FLOW, wanted, key)
 
 
 def start_resume(request: Request, run: RunInfo) -> str:
     """Resume a run, and return the id of the flow run that does it. Two people at once get the same one.
 
     Raises:
+        PolicyRefused: a machine of the run is outside of the scope of the person's role.
         RequestError: the run can't be resumed, or a process executes it.
         StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
     context = get_context(request)
     with record_act(request, "resume", run.id):
+        require_machines_of_run(request, Role.RUN, run)
         require_resumable(run)
         lease = context.records.leases.find_lease(run.id)
         if lease is not None and lease.is_held:
@@ -96,11 +101,13 @@ def request_cancel(request: Request, run: RunInfo, reason: str) -> CancelRequest
     """Ask a run to begin nothing more.
 
     Raises:
+        PolicyRefused: a machine of the run is outside of the scope of the person's role.
         RequestError: the run is over, or it changes nothing.
         RecordsError: the records can't be written.
     """
     who, url = get_identity(request).name, get_context(request).settings.records_url
     with record_act(request, "cancel", run.id, reason):
+        require_machines_of_run(request, Role.RUN, run)
         return cancel_run(run.id, reason or "cancelled in the pages", Caller(name=who, records_url=url))
 
 
@@ -124,12 +131,14 @@ def _complete(request: Request, wanted: StrictModel) -> Mapping[str, object]:
     return {"request": parameters}
 
 
-def _start_request(request: Request, act: str, flow: str, parameters: Mapping[str, object], key: str) -> str:
-    wanted = parameters["request"]
-    assert isinstance(wanted, dict)  # noqa: S101 - for the type checker
-    scope, who = str(wanted["scope"]), get_identity(request).name
-    detail = json.dumps({name: value for name, value in wanted.items() if name != "scope"}, sort_keys=True)[:1000]
+def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest | PatchRequest, key: str) -> str:
+    parameters = _complete(request, wanted)
+    values = parameters["request"]
+    assert isinstance(values, dict)  # noqa: S101 - for the type checker
+    scope, who = wanted.scope, get_identity(request).name
+    detail = json.dumps({name: value for name, value in values.items() if name != "scope"}, sort_keys=True)[:1000]
     with record_act(request, act, scope, detail):
+        check_request(request, wanted)
         if not 1 <= len(key) <= MAX_KEY_LENGTH:
             raise RequestError(
                 "the request has no key that makes it unique", hint="Open the form again, and send it from there."
@@ -142,7 +151,8 @@ def _start(request: Request, flow: str, parameters: Mapping[str, object], key: s
     """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
     context = get_context(request)
     digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
-    asked = RequestedRun(key, flow, digest, get_identity(request).name, context.clock.now())
+    identity = get_identity(request)
+    asked = RequestedRun(key, flow, digest, identity.name, context.clock.now(), identity.scopes.get(Role.RUN, ""))
     stored = SqlRequestedRuns(context.records.database).save(asked)
     if stored.request_digest != digest:
         raise KeyUsedBefore(

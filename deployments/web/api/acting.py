@@ -21,7 +21,7 @@ from deployments.web.pages.acts import find_exact_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import StrictModel
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, RequestError
+from tasks.errors import FleetpatchError, PolicyRefused, RequestError
 from tasks.model import RunInfo
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 
@@ -35,9 +35,9 @@ Key = Annotated[
         description="Unique for each wanted run. The same key again starts nothing, and gives the same answer.",
     ),
 ]
-NOT_BY_TOKEN: Final = ("hooks", "inventory", "notify", "report_directory")
+NOT_BY_TOKEN: Final = ("configuration", "hooks", "inventory", "notify", "outside_window", "report_directory")
 """What a request of the API may not set: hooks are commands on the controller, and paths are its files. They belong to
-files that administrators write.
+files that administrators write. The runs of a configuration are started by its schedule.
 """
 RUN, APPROVE = allow_act(Role.RUN), allow_act(Role.APPROVE)
 
@@ -127,6 +127,8 @@ def _report_conflict() -> Iterator[None]:
     """Report a refusal by the state of a run as 409: the request itself is valid."""
     try:
         yield
+    except PolicyRefused:
+        raise
     except RequestError as error:
         raise StateConflict(error.message, hint=error.hint) from error
 

@@ -19,7 +19,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 _WORDS: Final = {
     400: "The request is not valid.",
     401: "There is no valid bearer token.",
-    403: "The token lacks the role.",
+    403: "The token lacks the role, or a rule of the policy forbids it.",
     404: "There is no such thing.",
     408: "The request did not come in time.",
     409: "It can't be done in the present state.",

@@ -178,7 +178,8 @@ def _find_objection(run: RunInfo, identity: Identity) -> str:
     if not identity.has_role(Role.APPROVE):
         return "This needs the role approve."
     try:
-        return find_approval_objection(parse_recorded_request(run), run.started_by, identity.name)
+        name, roles = identity.name, frozenset(identity.roles)
+        return find_approval_objection(parse_recorded_request(run), run.started_by, name, login=name, roles=roles)
     except RequestError as error:
         return error.message
 

@@ -11,18 +11,22 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
 from deployments.web.access.acts import require_act
+from deployments.web.access.audit import record_refusal
 from deployments.web.access.identity import Identity, require_role
 from deployments.web.access.roles import Role
 from deployments.web.acts.flow_runs import StartNotKnown
 from deployments.web.acts.patch_form import FIELDS, GROUPS, SENT, ParsedForm, Values, build_defaults, parse_form
+from deployments.web.acts.policy_checks import check_request
 from deployments.web.acts.run_acts import KeyUsedBefore, build_key, start_patch
 from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
+from deployments.web.errors import find_status
 from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
 from deployments.web.rendering import render_page
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
-from tasks.errors import CannotRun, RequestError
+from inventory.errors import InventoryError
+from tasks.errors import CannotRun, PolicyRefused, RequestError
 from tasks.model import Window
 from tasks.states import RebootPolicy
 
@@ -88,6 +92,14 @@ def start_plan(request: Request, values: Form, _: Runner) -> Response:
     return _start(request, parsed.request, values, preview)
 
 
+def _show_refusal(
+    request: Request, values: Values, preview: ScopePreview | None, error: PolicyRefused | InventoryError
+) -> HTMLResponse:
+    """Show the form again with what the policy says. Without a readable policy, no run begins."""
+    said = {"": f"{_to_sentence(error.message)} {error.hint}"}
+    return _show_form(request, values, said, preview, status=find_status(error))
+
+
 @router.post("/patch")
 def patch(request: Request, values: Form, _: Runner) -> Response:
     """Say what will happen, and after a confirmation start it."""
@@ -95,6 +107,11 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
     if parsed.request is None:
         return _show_form(request, values, parsed.errors, preview, status=400)
     wanted = parsed.request
+    try:
+        check_request(request, wanted)
+    except (PolicyRefused, InventoryError) as error:
+        record_refusal(request, error.message, act="patch")
+        return _show_refusal(request, values, preview, error)
     now = get_context(request).clock.now()
     window = _build_window(wanted, now)
     is_confirmed = bool(_read(values, "confirmed"))
@@ -164,6 +181,8 @@ def _start(request: Request, wanted: PatchRequest, values: Values, preview: Scop
     except StartNotKnown as error:
         said = {"": f"{_to_sentence(error.message)} {error.hint}"}
         return _show_form(request, values, said, preview, status=503, headline="Look at the runs first.", key=key)
+    except (PolicyRefused, InventoryError) as error:
+        return _show_refusal(request, values, preview, error)
     except CannotRun as error:
         return _show_form(request, values, {"": f"{_to_sentence(error.message)} {error.hint}"}, preview, status=503)
 

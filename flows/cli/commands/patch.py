@@ -80,10 +80,15 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     from flows.cli.runtime.request_parsing import build_patch_request
     from flows.cli.runtime.run_session import run_request_in_session
     from flows.cli.views.run_result import print_result
+    from flows.policy.enforcement import build_starter, enforce_policy
+    from flows.ports.caller import read_login_name
+    from tasks.protocols.clock import SystemClock
     from tasks.reporting.report_directory import find_report_directory
 
     request = build_patch_request(options)
-    _, machines = load_machines_in_scope(request.inventory, request.scope)
+    inventory, machines = load_machines_in_scope(request.inventory, request.scope)
+    # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
+    enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
     if not request.dry_run and not yes:
         _confirm_patch(request, machines)
     if not request.dry_run:

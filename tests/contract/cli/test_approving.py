@@ -37,7 +37,7 @@ def waiting(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> Stage:
     clock.later(60, kill)
     with open_records(stage.url) as records:
         ports = replace(stage.ports(Caller(records_url=stage.url)), records=records)
-        way = add_approval_gate(ports, request, SqlApprovals(records.database, clock))
+        way = add_approval_gate(ports, SqlApprovals(records.database, clock))
         campaign = FleetRun(request, way, LocalRunner(), run_id=RUN, started_by="bob")
         with pytest.raises(Killed):
             campaign.execute()
@@ -226,7 +226,7 @@ def test_an_approved_run_is_resumed_and_its_report_says_by_whom(
     def ports(request: PatchRequest, who: Caller) -> Iterator[Ports]:
         with open_records(who.records_url) as records:
             way = replace(waiting.ports(who), records=records, leases=records.leases)
-            yield add_approval_gate(way, request, SqlApprovals(records.database, waiting.fleet.clock))
+            yield add_approval_gate(way, SqlApprovals(records.database, waiting.fleet.clock))
 
     monkeypatch.setattr("flows.execution.open_ports", ports)
     waiting.run("approve", RUN, "--plan", _mark(waiting), "--remark", "seen")

@@ -187,11 +187,11 @@ def test_the_name_of_who_started_it_is_recorded_before_prefect_knows(site: Site,
 
     (made,) = prefect.started
     stored = SqlRequestedRuns(site.records.database)
-    assert stored.claim(made.key, "assess-fleet", "a") == ""  # another flow with the same key
-    assert stored.claim(made.key, "patch-fleet", "a") == "bob"
-    assert stored.claim(made.key, "patch-fleet", "a") == "bob"  # started again
-    assert stored.claim(made.key, "patch-fleet", "b") == ""  # somebody used the key again
-    assert stored.claim("fleetpatch/web/forged", "patch-fleet", "a") == ""
+    assert stored.claim(made.key, "assess-fleet", "a") == ("", "")  # another flow with the same key
+    assert stored.claim(made.key, "patch-fleet", "a") == ("bob", "")
+    assert stored.claim(made.key, "patch-fleet", "a") == ("bob", "")  # started again
+    assert stored.claim(made.key, "patch-fleet", "b") == ("", "")  # somebody used the key again
+    assert stored.claim("fleetpatch/web/forged", "patch-fleet", "a") == ("", "")
 
 
 def test_one_key_with_other_values_is_refused(site: Site, prefect: Prefect) -> None:

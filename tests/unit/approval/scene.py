@@ -121,7 +121,7 @@ class Scene:
             notify=lambda *both: self.told.append(both),
             append_audit=self.acts.append,
         )
-        return add_approval_gate(ports, request, approvals or self.approvals)
+        return add_approval_gate(ports, approvals or self.approvals)
 
     def run(
         self, request: PatchRequest, approvals: SqlApprovals | None = None, *, started_by: str = STARTER

@@ -131,7 +131,7 @@ def test_a_gate_that_stood_there_before_is_asked_first(scene: Scene) -> None:
     scene.add("web", "openssl")
     request = scene.request()
     frozen = replace(scene.fleet.ports(), records=scene.records, gate=lambda *_: GateDecision("frozen: christmas"))
-    ports = add_approval_gate(frozen, request, scene.approvals)
+    ports = add_approval_gate(frozen, scene.approvals)
     report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
     assert outcome_of(report, "web").reason == "frozen: christmas"
     assert scene.approvals.find_approval(RUN) is None
@@ -301,6 +301,6 @@ def test_that_people_can_not_be_told_is_no_reason_not_to_wait_for_them(scene: Sc
     request = scene.request()
     scene.clock.later(60, scene.approve)
     way = replace(scene.fleet.ports(), records=scene.records, notify=broken)
-    ports = add_approval_gate(way, request, scene.approvals)
+    ports = add_approval_gate(way, scene.approvals)
     report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
     assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1

@@ -1,0 +1,77 @@
+"""Checks of configurations against the policy: rules that are about no machine, and what rules would always refuse."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from deployments.checks.finding import ConfigurationFinding
+from deployments.configuration.inventories import Inventories
+from deployments.configuration.model import Configurations
+from flows.freezes.time_zones import MACHINE_ZONE
+from flows.policy.enforcement import build_starter, decide_request
+from flows.policy.policy_file import load_policy
+from inventory.errors import FleetpatchError
+from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.policy.decision import describe_refusal
+from tasks.rules.policy.model import Policy
+
+POLICY_NAME = "policy"
+"""Stands in findings where others have the name of a configuration."""
+_ABOUT_ONE_WINDOW = "freezes"
+"""The key of refusals that are about a window, and not about a configuration."""
+
+
+def check_policy(
+    configurations: Configurations, inventories: Inventories, now: datetime
+) -> tuple[ConfigurationFinding, ...]:
+    """Return the findings about the policy and what it says to configurations.
+
+    Args:
+        configurations: loaded configurations, disabled ones included.
+        inventories: their machines; checks skip inventories that could not be read.
+        now: the present time, aware.
+
+    Raises:
+        InventoryError: the policy can't be read: no run begins.
+    """
+    policy = load_policy(now.date(), configurations.source_path)
+    if not policy.rules:
+        return ()
+    return (*_check_rules(policy, inventories), *_check_requests(policy, configurations, inventories, now))
+
+
+def _check_rules(policy: Policy, inventories: Inventories) -> Iterator[ConfigurationFinding]:
+    machines = list(inventories.iterate_machines())
+    for rule in policy.rules if machines else ():
+        if not rule.select_machines(machines):
+            yield ConfigurationFinding(
+                POLICY_NAME,
+                FindingSeverity.WARNS,
+                "scope",
+                f"the rule {rule.name} ({rule.place}) is about no machine: {rule.scope}",
+                "Correct its scope, or remove the rule: it protects nothing.",
+            )
+
+
+def _check_requests(
+    policy: Policy, configurations: Configurations, inventories: Inventories, now: datetime
+) -> Iterator[ConfigurationFinding]:
+    for configuration in configurations.enabled_configurations:
+        inventory = inventories.get_inventory(configuration)
+        if inventory is None:
+            continue
+        request = configuration.build_request("UTC" if configuration.zone == MACHINE_ZONE else configuration.zone)
+        starter = build_starter(f"the schedule of {configuration.name}")
+        try:
+            machines = inventories.select_machines(configuration)
+            decision = decide_request(request, machines, inventory, starter, now, policy=policy)
+        except FleetpatchError:
+            continue  # another check says what is wrong with the configuration
+        for refusal in decision.refusals:
+            if refusal.key != _ABOUT_ONE_WINDOW:
+                yield ConfigurationFinding(
+                    configuration.name,
+                    FindingSeverity.WARNS,
+                    refusal.key,
+                    f"the policy refuses its runs: {describe_refusal(refusal)}",
+                    "Change the configuration, or the rule.",
+                )

@@ -1,0 +1,192 @@
+"""Enforces the policy: the one function through which every run goes before it changes anything.
+
+``flows.execution`` calls it for every door. The doors themselves call it earlier, so that people learn at once.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from flows.engine.machine_selection import select_machines
+from flows.engine.run_info import build_window
+from flows.policy.policy_file import load_policy
+from flows.request.assess_request import AssessRequest
+from flows.request.patch_request import PatchRequest
+from inventory.errors import InventoryError
+from inventory.machine import Inventory, Machine
+from inventory.scope import Scope
+from tasks.errors import PolicyRefused
+from tasks.model import Window
+from tasks.protocols.clock import Clock
+from tasks.rules.calendar.freezes import Freeze
+from tasks.rules.policy.decision import check_role_scope, decide_run, describe_refusal
+from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
+from tasks.rules.runs.approval import is_starter_known
+
+
+def build_starter(name: str, scope: str = "") -> Starter:
+    """Return who starts a run, for the rules.
+
+    Args:
+        name: as in the records.
+        scope: the scope of the person's role ``run``; "": it is not limited.
+
+    Raises:
+        InventoryError: the scope is not valid.
+    """
+    return Starter(name, is_starter_known(name), Scope.parse(scope) if scope else None)
+
+
+def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -> RunDemands:
+    """Return what a request asks for, as far as rules are about it. Pure."""
+    options = {
+        RiskyOption.ALLOW_REMOVALS: request.allow_removals,
+        RiskyOption.ACCEPT_LICENCES: request.accept_licences,
+        RiskyOption.REPAIR: request.repair,
+        RiskyOption.HOOKS: bool(request.hooks.to_hooks()),
+        RiskyOption.INCLUDE: bool(request.updates.include),
+        RiskyOption.NEWEST: request.updates.newest,
+        RiskyOption.OUTSIDE_WINDOW: request.outside_window,
+        RiskyOption.GO_ON_AFTER_FAILED_CANARY: request.waves.go_on_after_failed_canary,
+        RiskyOption.REBOOT_PENDING_FIRST: request.reboot_pending_first,
+        RiskyOption.RESTART_SERVICES: request.restart_services != "Never",
+        RiskyOption.PAUSE_UPDATERS: request.native_updaters != "leave",
+        RiskyOption.PATCHED_BY_OTHERS: request.patched_by_others == "warn",
+        RiskyOption.NO_REFRESH: not request.refresh,
+        RiskyOption.NO_STAGE: not request.stage,
+    }
+    return RunDemands(
+        window=window,
+        is_download=request.download_only,
+        options=frozenset(option for option, is_used in options.items() if is_used),
+        hooks=frozenset(hook.target for hook in request.hooks.to_hooks()),
+        classifications=frozenset(request.updates.classifications),
+        reboot=request.reboot,
+        failure_budget_count=request.waves.failure_budget_count,
+        failure_budget_percent=request.waves.failure_budget_percent,
+        unreachable_percent=request.waves.unreachable_percent,
+        inventory=os.path.realpath(inventory.source) if inventory.source is not None else "",
+    )
+
+
+def decide_request(
+    request: PatchRequest,
+    machines: Sequence[Machine],
+    inventory: Inventory,
+    starter: Starter,
+    now: datetime,
+    *,
+    policy: Policy,
+    window: Window | None = None,
+) -> PolicyDecision:
+    """Return what the policy says about a request that changes machines, whether it is a dry run or not.
+
+    Args:
+        request: the request.
+        machines: those that the run would change.
+        inventory: the inventory of the run.
+        starter: who starts it.
+        now: the present time.
+        policy: the rules.
+        window: of a run that is resumed; None: of the request.
+
+    Raises:
+        RequestError: the window or a freeze is not valid.
+    """
+    window = window or build_window(request, now)
+    assert window is not None  # noqa: S101 - for the type checker: a patch request has one
+    demands = build_demands(request, window, inventory)
+    return decide_run(policy, demands, machines, inventory.machines, starter, now)
+
+
+def impose(request: PatchRequest, decision: PolicyDecision) -> PatchRequest:
+    """Return a request with the settings that the rules impose on it. A second time changes nothing. Pure."""
+    changes: dict[str, object] = {}
+    if decision.approvers:
+        demanded = ["|".join(sorted(names)) for names in decision.approvers]
+        by = list(dict.fromkeys((*request.approval.by, *demanded)))
+        changes["approval"] = request.approval.model_copy(update={"required": True, "not_by_starter": True, "by": by})
+    if decision.at_once is not None and request.waves.at_once > decision.at_once:
+        changes["waves"] = request.waves.model_copy(update={"at_once": decision.at_once})
+    return request.model_copy(update=changes) if changes else request
+
+
+def build_refusal(refusals: Sequence[Refusal]) -> PolicyRefused:
+    """Return the error for a request that rules refuse: each rule, and whom to ask."""
+    return PolicyRefused(
+        "; ".join(describe_refusal(refusal) for refusal in refusals),
+        hint="`fleetpatch policy explain` shows which rules hold for which machines.",
+    )
+
+
+def enforce_policy(
+    request: PatchRequest | AssessRequest,
+    inventory: Inventory,
+    starter: Starter,
+    now: datetime,
+    *,
+    window: Window | None = None,
+    more_machines: Sequence[str] = (),
+    read_policy: Callable[[], Policy] | None = None,
+) -> PatchRequest | AssessRequest:
+    """Return the request as the policy allows it, with what its rules impose.
+
+    A run that changes nothing is held only by the scope of the starter's role.
+
+    Args:
+        request: the request.
+        inventory: the inventory of the run.
+        starter: who starts or resumes it.
+        now: the present time.
+        window: of a run that is resumed; None: of the request.
+        more_machines: machines by name that a resumed run has beside those of its scope.
+        read_policy: returns the policy; by default that of this controller.
+
+    Raises:
+        InventoryError: the policy can't be read, or no machine is in the scope.
+        PolicyRefused: a rule or the scope of a role forbids it.
+        RequestError: the window or a freeze is not valid.
+    """
+    names = frozenset(more_machines)
+    machines = list(select_machines(request, inventory))
+    selected = {machine.name for machine in machines}
+    machines += [machine for machine in inventory.machines if machine.name in names - selected]
+    if not isinstance(request, PatchRequest) or request.dry_run:
+        if refusals := check_role_scope(starter, machines, "run"):
+            raise build_refusal(refusals)
+        return request
+    policy = read_policy() if read_policy is not None else load_policy(now.date())
+    decision = decide_request(request, machines, inventory, starter, now, policy=policy, window=window)
+    if decision.refusals:
+        raise build_refusal(decision.refusals)
+    return impose(request, decision)
+
+
+@dataclass(slots=True)
+class PolicyFreezes:
+    """The freezes of the policy, read anew at each call: one may be declared while a run waits.
+
+    If the policy can't be read meanwhile, the freezes that were known at the last call hold, and a message says so.
+    """
+
+    machines: Sequence[Machine]
+    clock: Clock
+    print_message: Callable[[str], None]
+    read_others: Callable[[], Sequence[Freeze]]
+    _known: tuple[Freeze, ...] = ()
+
+    def __call__(self) -> tuple[Freeze, ...]:
+        """Return all freezes that are declared now. It raises nothing."""
+        try:
+            policy = load_policy(self.clock.now().date())
+        except InventoryError as error:
+            self.print_message(f"the policy can't be read, and its known freezes hold: {error.message}")
+        else:
+            self._known = tuple(
+                freeze
+                for rule in policy.rules
+                if (here := rule.select_machines(self.machines))
+                for freeze in rule.build_freezes({machine.zone for machine in here})
+            )
+        return (*self._known, *self.read_others())

@@ -1,0 +1,212 @@
+"""Finds and loads the policy of this controller.
+
+Whoever starts a run must not choose another policy. So no request names one, and every file that is in one of these
+places holds: none of them replaces another.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+import platformdirs
+
+from flows.freezes.freeze_files import build_freezes, iterate_entries
+from flows.policy.policy_form import PolicyFileForm, PolicyForm, RuleForm
+from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
+from inventory.files.located_yaml import parse_yaml
+from inventory.files.paths import expand_home, find_user_directory, find_working_directory
+from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation
+from inventory.files.text_files import read_text_file
+from inventory.loader import find_inventory
+from inventory.schema.validation import describe_unknown_key, validate_mapping
+from inventory.scope import Scope
+from tasks.rules.policy.model import InventoryLimit, Policy, PolicyFreeze, PolicyRule
+
+POLICY_VARIABLE: Final = "FLEETPATCH_POLICY"
+CONFIGURATIONS_VARIABLE: Final = "FLEETPATCH_CONFIGURATIONS"
+POLICY_FILE_NAME: Final = "policy.yaml"
+SYSTEM_FOLDERS: Final = (Path("/etc/fleetpatch"), Path("/etc/fleetpatch/configurations"))
+_CONFIGURATIONS_FOLDER, _CONFIGURATIONS_FILE = "configurations", "configurations.yaml"
+_NOT_READ = "Until it can be read, no run begins: correct it, or make it readable for this user."
+
+
+class InvalidPolicy(InvalidFiles):
+    """All problems of policy files. No run begins until they are corrected."""
+
+    subject = "policy"
+
+
+def find_policy_files(configurations: Path | None = None) -> tuple[Path, ...]:
+    """Return the policy files that hold for this process, each once.
+
+    Args:
+        configurations: a file or folder of configurations that this process uses beside the usual ones.
+
+    Returns:
+        All that exist of: $FLEETPATCH_POLICY; policy.yaml in /etc/fleetpatch and /etc/fleetpatch/configurations; and
+        policy.yaml in the folder of configurations: that of $FLEETPATCH_CONFIGURATIONS, of the working directory and of
+        the user's configuration.
+
+    Raises:
+        InventoryError: a variable names what does not exist, or a place can't be looked at. Then no run may begin.
+    """
+    files = {os.path.realpath(path): path for path in _list_candidates(configurations) if _is_present(path)}
+    return tuple(files.values())
+
+
+def _list_candidates(configurations: Path | None) -> Iterator[Path]:
+    if configurations is not None:
+        yield find_policy_beside(configurations.absolute())
+    if named := os.environ.get(POLICY_VARIABLE):
+        path = expand_home(Path(named)).absolute()
+        if not _is_present(path):
+            raise InventoryError(f"there is no such file, named by {POLICY_VARIABLE}", file=path, hint=_NOT_READ)
+        yield path
+    yield from (folder / POLICY_FILE_NAME for folder in SYSTEM_FOLDERS)
+    if named := os.environ.get(CONFIGURATIONS_VARIABLE):
+        path = expand_home(Path(named)).absolute()
+        if not _is_present(path):
+            raise InventoryError(
+                f"there is no such file or folder, named by {CONFIGURATIONS_VARIABLE}",
+                file=path,
+                hint="Correct the variable: without its folder it is not known whether a policy holds.",
+            )
+        yield find_policy_beside(path)
+    with suppress(InventoryError):  # a working directory that was removed holds no file
+        yield from _list_default_places(find_working_directory())
+    with suppress(InventoryError):  # a user without a home directory has no configuration folder
+        yield from _list_default_places(find_user_directory(platformdirs.user_config_path, InventoryError, "name it"))
+
+
+def _list_default_places(folder: Path) -> Iterator[Path]:
+    yield folder / _CONFIGURATIONS_FOLDER / POLICY_FILE_NAME
+    if _is_present(folder / _CONFIGURATIONS_FILE):
+        yield folder / POLICY_FILE_NAME
+
+
+def find_policy_beside(configurations: Path) -> Path:
+    """Return the path of the policy file of a file or folder of configurations."""
+    return (configurations if configurations.is_dir() else configurations.parent) / POLICY_FILE_NAME
+
+
+def _is_present(path: Path) -> bool:
+    """Return whether something stands at a path, also a link that leads nowhere.
+
+    Raises:
+        InventoryError: it can't be said, because a folder above it can't be searched.
+    """
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise InventoryError(
+            f"it can't be said whether a policy is here: {error.strerror}", file=path, hint=_NOT_READ
+        ) from error
+    return True
+
+
+def load_policy(today: date, configurations: Path | None = None) -> Policy:
+    """Load the policy of this controller; without any file, a policy without rules.
+
+    Args:
+        today: events of iCalendar files are expanded from the start of this year.
+        configurations: a file or folder of configurations that this process uses beside the usual ones.
+
+    Raises:
+        InvalidPolicy: a file can't be read or has problems. Then no run may begin.
+        InventoryError: it can't be said which files hold. Then no run may begin.
+    """
+    parts = [load_policy_file(path, today) for path in find_policy_files(configurations)]
+    return Policy(
+        rules=tuple(rule for part in parts for rule in part.rules),
+        inventory_limits=tuple(limit for part in parts for limit in part.inventory_limits),
+        files=tuple(name for part in parts for name in part.files),
+    )
+
+
+def load_policy_file(path: Path, today: date) -> Policy:
+    """Load one policy file.
+
+    Raises:
+        InvalidPolicy: it can't be read or has problems. The error has each problem with its place and its hint.
+    """
+    problems = ProblemCollector()
+    try:
+        policy = read_policy_file(path, today, problems)
+        problems.raise_if_any()
+    except InvalidInventory as error:
+        raise InvalidPolicy(error.problems) from error
+    assert policy is not None  # noqa: S101 - for the type checker: otherwise there is a problem
+    return policy
+
+
+def read_policy_file(path: Path, today: date, problems: ProblemCollector) -> Policy | None:
+    """Return the policy of one file; None if it has problems, which are collected."""
+    text = read_text_file(path, problems)
+    located = parse_yaml(path, text, problems) if text is not None else None
+    if located is None:
+        if not problems:
+            problems.add(SourceLocation(path), "this file is empty", "Begin it with `policy:`, or remove it.")
+        return None
+    if not isinstance(located.data, dict) or "policy" not in located.data:
+        validate_mapping(PolicyFileForm, located, problems, "`policy:`")
+        return None
+    for key in located.data.keys() - PolicyFileForm.model_fields.keys():
+        problems.add(located.locate((key,)), *describe_unknown_key(key, sorted(PolicyFileForm.model_fields)))
+    part = located.get_child("policy")
+    form = validate_mapping(PolicyForm, part, problems, "`rules:`")
+    entries = tuple(iterate_entries(part, "rules", problems)) if isinstance(part.data, dict) else ()
+    if form is None or problems:
+        return None
+    rules = tuple(
+        _build_rule(rule_form, entry, today, problems) for rule_form, entry in zip(form.rules, entries, strict=True)
+    )
+    _check_names(rules, entries, problems)
+    limit = InventoryLimit(str(path), frozenset(_list_inventories(form, path, located, problems)))
+    return Policy(rules, (limit,), (str(path),))
+
+
+def _build_rule(form: RuleForm, located: LocatedData, today: date, problems: ProblemCollector) -> PolicyRule:
+    place = located.locate(("name",))
+    freezes = build_freezes(located, today, problems)
+    return PolicyRule(
+        name=form.name,
+        scope=Scope.parse(form.scope),
+        place=f"{place.file}:{place.line}" if place.line else str(place.file),
+        ask=form.ask,
+        approvers=frozenset(form.approval.by) if form.approval is not None else None,
+        freezes=tuple(PolicyFreeze(freeze.start, freeze.end, freeze.reason) for freeze in freezes),
+        forbidden=frozenset(form.forbid),
+        hooks=frozenset(form.hooks) if form.hooks is not None else None,
+        classifications=frozenset(form.classifications) if form.classifications is not None else None,
+        reboots=frozenset(form.reboots) if form.reboots is not None else None,
+        longest_window_minutes=form.longest_window,
+        failure_budget_percent=form.failure_budget_percent,
+        unreachable_percent=form.unreachable_percent,
+        at_once_percent=form.at_once_percent,
+    )
+
+
+def _check_names(rules: tuple[PolicyRule, ...], entries: tuple[LocatedData, ...], problems: ProblemCollector) -> None:
+    seen: set[str] = set()
+    for rule, entry in zip(rules, entries, strict=True):
+        if rule.name in seen:
+            problems.add(
+                entry.locate(("name",)), f"the rule {rule.name!r} is here a second time", "Rename one of them."
+            )
+        seen.add(rule.name)
+
+
+def _list_inventories(form: PolicyForm, path: Path, located: LocatedData, problems: ProblemCollector) -> Iterator[str]:
+    if not form.inventories:
+        with suppress(InventoryError):  # without one, a run is refused whatever it names
+            yield os.path.realpath(find_inventory())
+    for number, inventory in enumerate(form.inventories):
+        try:
+            yield os.path.realpath(path.absolute().parent / expand_home(inventory))
+        except InventoryError as error:
+            problems.add(located.locate(("policy", "inventories", number)), error.message, error.hint)

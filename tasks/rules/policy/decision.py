@@ -1,0 +1,196 @@
+"""Decides what the rules of a policy allow a run, and what they impose on it. Pure.
+
+All rules that are about any machine of a run hold for the whole run. So of several limits the strictest holds: each is
+checked, freezes add up, and who approves must be allowed by each rule. No rule allows what another one refuses.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+from inventory.machine import Machine
+from inventory.name_lists import join_first_names
+from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.policy.model import (
+    ANY_LOGIN,
+    OPTION_MEANINGS,
+    ROLE_PREFIX,
+    Policy,
+    PolicyDecision,
+    PolicyRule,
+    Refusal,
+    RiskyOption,
+    RunDemands,
+    Starter,
+)
+from tasks.rules.timing.admission import describe_freeze
+from tasks.states import Classification, RebootPolicy
+
+
+def decide_run(
+    policy: Policy,
+    demands: RunDemands,
+    machines: Sequence[Machine],
+    fleet: Sequence[Machine],
+    starter: Starter,
+    now: datetime,
+) -> PolicyDecision:
+    """Return what the rules say about a run that changes machines.
+
+    Args:
+        policy: the rules.
+        demands: what the request asks for.
+        machines: the machines of the run.
+        fleet: all machines of the inventory, for shares of a rule's machines.
+        starter: who starts it.
+        now: the present time: a freeze that is over holds no more.
+
+    Raises:
+        RequestError: a machine's zone is unknown, or a freeze is not valid.
+    """
+    rules = [(rule, here) for rule in policy.rules if (here := rule.select_machines(machines))]
+    refusals = [*check_role_scope(starter, machines, "run"), *_check_inventory(policy, demands)]
+    freezes: list[Freeze] = []
+    for rule, here in rules:
+        names = tuple(machine.name for machine in here)
+        refusals += [
+            Refusal(_describe_rule(rule), key, reason, names, rule.ask)
+            for key, reason in _check_rule(rule, demands, len(machines), starter)
+        ]
+        own = [] if demands.is_download else rule.build_freezes({machine.zone for machine in here})
+        own = [freeze for freeze in own if freeze.end > now]
+        freezes += own
+        hit = find_freeze(demands.window, own)
+        if hit is not None:
+            reason = describe_freeze(hit, demands.window)
+            refusals.append(Refusal(_describe_rule(rule), "freezes", reason, names, rule.ask))
+    return PolicyDecision(
+        refusals=tuple(refusals),
+        rules=tuple((rule, tuple(machine.name for machine in here)) for rule, here in rules),
+        approvers=()
+        if demands.is_download
+        else tuple(dict.fromkeys(rule.approvers for rule, _ in rules if rule.approvers is not None)),
+        freezes=tuple(dict.fromkeys(freezes)),
+        at_once=_find_least_at_once([rule for rule, _ in rules], fleet),
+    )
+
+
+def check_role_scope(starter: Starter, machines: Sequence[Machine], role: str) -> list[Refusal]:
+    """Return a refusal if machines are outside of the scope of a person's role."""
+    if starter.scope is None:
+        return []
+    outside = tuple(machine.name for machine in machines if not starter.scope.matches(machine))
+    if not outside:
+        return []
+    reason = f"the role {role} of {starter.name} is limited to {starter.scope}"
+    return [Refusal("", role, reason, outside)]
+
+
+def is_approver(allowed: frozenset[str], login: str, roles: frozenset[str]) -> bool:
+    """Return whether a login is among the approvers of a rule. A name without a login never is.
+
+    Args:
+        allowed: names, ``role:approve``, or ANY_LOGIN.
+        login: the name that a login proves; "" if the name is only claimed.
+        roles: the roles of the login at the pages.
+    """
+    if not login.strip():
+        return False
+    names = {entry.casefold() for entry in allowed if not entry.startswith(ROLE_PREFIX)}
+    return (
+        ANY_LOGIN in allowed
+        or login.strip().casefold() in names
+        or any(f"{ROLE_PREFIX}{role}" in allowed for role in roles)
+    )
+
+
+def describe_refusal(refusal: Refusal) -> str:
+    """Return a refusal in one sentence: the reason, the machines, the rule and whom to ask."""
+    machines = f" ({join_first_names(refusal.machines)})" if refusal.machines else ""
+    rule = f": {refusal.place}, `{refusal.key}`" if refusal.place else ""
+    ask = f". Ask {refusal.ask}" if refusal.ask else ""
+    return f"{refusal.reason}{machines}{rule}{ask}"
+
+
+def _describe_rule(rule: PolicyRule) -> str:
+    return f"policy rule {rule.name} ({rule.place})" if rule.place else f"policy rule {rule.name}"
+
+
+def _check_inventory(policy: Policy, demands: RunDemands) -> Iterator[Refusal]:
+    for limit in policy.inventory_limits:
+        if demands.inventory not in limit.paths:
+            reason = f"the inventory {demands.inventory or 'of this run'} is not one that the policy knows"
+            yield Refusal(limit.place, "inventories", reason)
+
+
+def _check_rule(
+    rule: PolicyRule, demands: RunDemands, machine_count: int, starter: Starter
+) -> Iterator[tuple[str, str]]:
+    """Yield the key and the reason of each limit of a rule that a run would break, except its freezes."""
+    for option in sorted(rule.forbidden & demands.options):
+        yield "forbid", f"{option}: {OPTION_MEANINGS[option]}"
+    if rule.hooks is not None and (others := sorted(demands.hooks - rule.hooks)):
+        yield "hooks", f"the hook {others[0]!r} is not one that the rule allows"
+    if rule.classifications is not None:
+        yield from _check_classifications(rule.classifications, demands)
+    if rule.reboots is not None:
+        yield from _check_reboots(rule.reboots, demands)
+    yield from _check_numbers(rule, demands, machine_count)
+    if rule.approvers is not None and not demands.is_download and not starter.is_known:
+        yield (
+            "approval",
+            "the starter may not approve the run, and it is not known who starts it: start it in the pages, through "
+            "the API, with the command or by its schedule",
+        )
+
+
+def _check_reboots(allowed: frozenset[RebootPolicy], demands: RunDemands) -> Iterator[tuple[str, str]]:
+    if demands.reboot not in allowed:
+        yield "reboots", f"the reboot policy {demands.reboot}, and allowed is {', '.join(sorted(allowed))}"
+    elif allowed == {RebootPolicy.NEVER} and RiskyOption.REBOOT_PENDING_FIRST in demands.options:
+        yield "reboots", "a reboot before the installation, and none is allowed"
+
+
+def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) -> Iterator[tuple[str, str]]:
+    minutes = (demands.window.end - demands.window.start).total_seconds() / 60
+    budget = compute_failure_budget_percent(demands, machine_count)
+    for key, what, asked, limit in (
+        ("longest_window", "minutes of the window", minutes, rule.longest_window_minutes),
+        ("failure_budget_percent", "percent of the machines that may fail", budget, rule.failure_budget_percent),
+        (
+            "unreachable_percent",
+            "percent of the machines that may be unreachable",
+            demands.unreachable_percent,
+            rule.unreachable_percent,
+        ),
+    ):
+        if limit is not None and asked > limit:
+            yield key, f"{asked:g} {what}, and {limit:g} are allowed"
+
+
+def compute_failure_budget_percent(demands: RunDemands, machine_count: int) -> float:
+    """Return the share of machines that may fail, also where the request gives their number."""
+    if demands.failure_budget_count is None:
+        return demands.failure_budget_percent
+    return 100.0 * demands.failure_budget_count / max(1, machine_count)
+
+
+def _check_classifications(allowed: frozenset[Classification], demands: RunDemands) -> Iterator[tuple[str, str]]:
+    if Classification.SECURITY in allowed:  # Security includes the fixes of extended support
+        allowed |= {Classification.SECURITY_ESM}
+    words = ", ".join(sorted(allowed))
+    if others := sorted(demands.classifications - allowed):
+        yield "classifications", f"updates of the kind {', '.join(others)}, and allowed is {words}"
+    if RiskyOption.INCLUDE in demands.options:
+        yield "classifications", f"updates by name may be of any kind, and allowed is {words}"
+    if RiskyOption.NEWEST in demands.options and Classification.OTHER not in allowed:
+        yield "classifications", f"the newest version may be more than a security fix, and allowed is {words}"
+
+
+def _find_least_at_once(rules: Sequence[PolicyRule], fleet: Sequence[Machine]) -> int | None:
+    """Return how many machines may be patched at once: the smallest share of any rule's machines, at least one."""
+    shares = [
+        max(1, int(len(rule.select_machines(fleet)) * rule.at_once_percent / 100 + 1e-9))
+        for rule in rules
+        if rule.at_once_percent is not None
+    ]
+    return min(shares, default=None)

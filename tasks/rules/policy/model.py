@@ -1,0 +1,222 @@
+"""The rules about what runs may do on which machines, and what a run asks for. Pure data."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from inventory.machine import Machine
+from inventory.scope import Scope
+from tasks.model import Window
+from tasks.rules.calendar.freezes import Freeze, build_freeze
+from tasks.states import Classification, RebootPolicy
+
+ANY_LOGIN = "*"
+"""In a list of approvers: anybody whose name a login proves."""
+ROLE_PREFIX = "role:"
+"""In a list of approvers: anybody whose login at the pages has this role."""
+
+
+class RiskyOption(StrEnum):
+    """The options of a patch request that a rule can forbid. The words of policy.yaml."""
+
+    ALLOW_REMOVALS = "allow_removals"
+    ACCEPT_LICENCES = "accept_licences"
+    REPAIR = "repair"
+    HOOKS = "hooks"
+    INCLUDE = "include"
+    NEWEST = "newest"
+    OUTSIDE_WINDOW = "outside_window"
+    GO_ON_AFTER_FAILED_CANARY = "go_on_after_failed_canary"
+    REBOOT_PENDING_FIRST = "reboot_pending_first"
+    RESTART_SERVICES = "restart_services"
+    PAUSE_UPDATERS = "pause_updaters"
+    PATCHED_BY_OTHERS = "patched_by_others"
+    NO_REFRESH = "no_refresh"
+    NO_STAGE = "no_stage"
+
+
+OPTION_MEANINGS: Mapping[RiskyOption, str] = {
+    RiskyOption.ALLOW_REMOVALS: "updates that remove other packages",
+    RiskyOption.ACCEPT_LICENCES: "the acceptance of licence terms",
+    RiskyOption.REPAIR: "the repair of interrupted package transactions",
+    RiskyOption.HOOKS: "hooks of the request",
+    RiskyOption.INCLUDE: "updates that the request includes by name, of whatever classification",
+    RiskyOption.NEWEST: "the newest version where a security fix would do",
+    RiskyOption.OUTSIDE_WINDOW: "a configuration's run outside of its windows",
+    RiskyOption.GO_ON_AFTER_FAILED_CANARY: "going on after a failed canary",
+    RiskyOption.REBOOT_PENDING_FIRST: "a reboot before the installation",
+    RiskyOption.RESTART_SERVICES: "restarts of services",
+    RiskyOption.PAUSE_UPDATERS: "pausing the system's own updaters",
+    RiskyOption.PATCHED_BY_OTHERS: "patching a machine that others patch, with no more than a warning",
+    RiskyOption.NO_REFRESH: "planning from old package lists",
+    RiskyOption.NO_STAGE: "installing before everything is downloaded",
+}
+"""What each option means, for refusals and documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFreeze:
+    """A time in which no machine of a rule is changed. Times without an offset are those of each machine's own zone."""
+
+    start: datetime
+    end: datetime
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyRule:
+    """One rule. None and empty values limit nothing.
+
+    Attributes:
+        name: unique among the rules of a file.
+        scope: its machines.
+        place: where it stands: ``policy.yaml:12``.
+        ask: whom to ask, for refusals.
+        approvers: who may approve: names, ``role:approve``, or ANY_LOGIN; None: no approval is needed.
+        hooks: the only hook targets that are allowed, as the request writes them.
+        classifications: the only kinds of updates that are allowed.
+        reboots: the only reboot policies that are allowed.
+        longest_window_minutes: the length that a window may have.
+        failure_budget_percent: the share of a run's machines that may fail.
+        unreachable_percent: the share of a run's machines that may be unreachable.
+        at_once_percent: the share of the rule's machines that a run may patch at the same time.
+    """
+
+    name: str
+    scope: Scope
+    place: str = ""
+    ask: str = ""
+    approvers: frozenset[str] | None = None
+    freezes: tuple[PolicyFreeze, ...] = ()
+    forbidden: frozenset[RiskyOption] = frozenset()
+    hooks: frozenset[str] | None = None
+    classifications: frozenset[Classification] | None = None
+    reboots: frozenset[RebootPolicy] | None = None
+    longest_window_minutes: float | None = None
+    failure_budget_percent: float | None = None
+    unreachable_percent: float | None = None
+    at_once_percent: float | None = None
+
+    def select_machines(self, machines: Iterable[Machine]) -> tuple[Machine, ...]:
+        """Return those machines that the rule is about."""
+        return tuple(machine for machine in machines if self.scope.matches(machine))
+
+    def build_freezes(self, zones: Iterable[str]) -> tuple[Freeze, ...]:
+        """Return its freezes as instants, once for each zone (IANA names) in which they are read.
+
+        Raises:
+            RequestError: a zone is unknown, or a freeze ends before it begins.
+        """
+        return tuple(
+            dict.fromkeys(
+                build_freeze(freeze.start, freeze.end, zone, self._describe_freeze(freeze))
+                for freeze in self.freezes
+                for zone in sorted(zones)
+            )
+        )
+
+    def _describe_freeze(self, freeze: PolicyFreeze) -> str:
+        return f"{freeze.reason} (policy rule {self.name})" if freeze.reason else f"policy rule {self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryLimit:
+    """The inventories that runs may use. Rules select machines by what an inventory says of them.
+
+    Attributes:
+        place: the file, for refusals.
+        paths: absolute paths.
+    """
+
+    place: str
+    paths: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """All rules that hold here.
+
+    Attributes:
+        files: the files that were read, for people.
+    """
+
+    rules: tuple[PolicyRule, ...] = ()
+    inventory_limits: tuple[InventoryLimit, ...] = ()
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Starter:
+    """Who starts or resumes a run.
+
+    Attributes:
+        name: as in the records.
+        is_known: whether the name is more than a guess.
+        scope: the scope of the role ``run``; None: the role is not limited, or the door has no roles.
+    """
+
+    name: str = ""
+    is_known: bool = True
+    scope: Scope | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunDemands:
+    """What a patch request asks for, as far as rules are about it.
+
+    Attributes:
+        is_download: whether it only downloads: then freezes and approvals don't hold.
+        hooks: the targets of its hooks.
+        failure_budget_count: machines that may fail; None: the percentage counts.
+        inventory: the absolute path of the inventory; "" if it is not a file.
+    """
+
+    window: Window
+    is_download: bool = False
+    options: frozenset[RiskyOption] = frozenset()
+    hooks: frozenset[str] = frozenset()
+    classifications: frozenset[Classification] = frozenset()
+    reboot: RebootPolicy = RebootPolicy.IF_REQUIRED
+    failure_budget_count: int | None = None
+    failure_budget_percent: float = 0
+    unreachable_percent: float = 0
+    inventory: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a rule refuses a run.
+
+    Attributes:
+        place: the rule's name, file and line; "" for the scope of a role.
+        key: the key of the rule.
+        reason: in a sentence without its end.
+        machines: the names of machines that the rule is about.
+        ask: whom to ask.
+    """
+
+    place: str
+    key: str
+    reason: str
+    machines: tuple[str, ...] = ()
+    ask: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyDecision:
+    """What the rules say about a run.
+
+    Attributes:
+        refusals: why it may not begin; empty: it may.
+        rules: the rules that are about its machines, with the names of these machines.
+        approvers: one set for each rule that demands an approval: who approves must be in each. Empty: none is needed.
+        freezes: those that hold for the run, whatever the request says.
+        at_once: how many machines may be patched at the same time; None: as many as the request says.
+    """
+
+    refusals: tuple[Refusal, ...] = ()
+    rules: tuple[tuple[PolicyRule, tuple[str, ...]], ...] = ()
+    approvers: tuple[frozenset[str], ...] = ()
+    freezes: tuple[Freeze, ...] = ()
+    at_once: int | None = None

@@ -1,0 +1,175 @@
+"""Attacks on the policy from outside: real tokens at the real API, and a command in a folder of one's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from deployments.web.access.roles import Role
+from deployments.web.access.token_admin import create_access_token
+from deployments.web.acts import run_acts
+from flows.cli.main import main
+from flows.policy import policy_file
+from flows.ports.caller import Caller
+from flows.request import PatchRequest
+from tasks.records.requested_runs import SqlRequestedRuns
+from tests.contract.policy_doors import RULES, Stage, build_stage, call_local_engine, enter_by_python
+from tests.contract.web.test_acts import Prefect
+from tests.support.web_login import log_in, read_csrf_token
+from tests.support.web_site import Site, serve_site
+
+POLICY = """
+policy:
+  rules:
+    - name: berlin
+      scope: env=prod
+      ask: the platform team
+      approval: {by: [anna]}
+      freezes: [{start: 2020-01-01, end: 2099-12-31, reason: the sale}]
+      forbid: [allow_removals, accept_licences, outside_window]
+      failure_budget_percent: 20
+"""
+EVERYTHING: dict[str, Any] = {
+    "scope": "*",
+    "allow_removals": True,
+    "accept_licences": True,
+    "waves": {"failure_budget_percent": 100},
+}
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
+    made = build_stage(tmp_path, monkeypatch)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    return made
+
+
+@pytest.fixture
+def prefect(monkeypatch: pytest.MonkeyPatch) -> Prefect:
+    made = Prefect()
+    monkeypatch.setattr(run_acts, "start_flow_run", made.start)
+    return made
+
+
+@pytest.fixture
+def site(stage: Stage) -> Iterator[Site]:
+    with serve_site(stage.folder, requires_login=True) as made:
+        yield made
+
+
+def post(site: Site, token: str, path: str, body: object, key: str = "k") -> httpx.Response:
+    headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": key}
+    return site.client.post(f"/api/v1{path}", json=body, headers=headers)
+
+
+def test_a_limited_token_patches_everything_in_a_freeze(site: Site, prefect: Prefect) -> None:
+    """Attacker: a token run@env=stage. Way: POST /patch for `*` in the freeze of production, with removals, licences
+    and a failure budget of 100 %. Must hold: 403 that names the role, each rule and whom to ask; nothing is started.
+    """
+    _, token = create_access_token(site.records, "eve", ["run@env=stage"])
+    answer = post(site, token, "/patch", EVERYTHING)
+    assert answer.status_code == 403, answer.text
+    said = answer.json()["detail"]
+    for words in ("run of eve is limited to env=stage", "allow_removals", "accept_licences", "100 percent", "the sale"):
+        assert words in said
+    assert "policy rule berlin" in said
+    assert "Ask the platform team" in said
+    assert prefect.started == []
+
+
+@pytest.mark.parametrize("path", ["/assess", "/plan"])
+def test_a_limited_token_looks_at_machines_of_others(site: Site, prefect: Prefect, path: str) -> None:
+    """Attacker: a token run@env=stage. Way: runs that only read, on machines outside of it. Must hold: 403."""
+    _, token = create_access_token(site.records, "eve", ["run@env=stage"])
+    assert post(site, token, path, {"scope": "*"}).status_code == 403
+    assert prefect.started == []
+    assert post(site, token, path, {"scope": "env=stage"}, "other").status_code == 202
+
+
+def test_the_api_names_a_configuration_to_get_out_of_its_windows(site: Site, prefect: Prefect) -> None:
+    """Attacker: a token run. Way: `configuration` and `outside_window` in the body. Must hold: 400, nothing started."""
+    _, token = create_access_token(site.records, "eve", ["run"])
+    for fields in ({"configuration": "web"}, {"outside_window": True}):
+        answer = post(site, token, "/patch", {"scope": "env=stage", **fields})
+        assert answer.status_code == 400, answer.text
+        assert "can't be set through the API" in answer.json()["detail"]
+    assert prefect.started == []
+
+
+def test_the_engine_holds_a_role_whose_request_was_edited(site: Site, stage: Stage, prefect: Prefect) -> None:
+    """Attacker: a token run@env=stage who can edit a flow run in Prefect. Way: start an allowed run of stage, then put
+    `*` into its parameters. Must hold: the engine asks the scope that is recorded with the start, and refuses.
+    """
+    _, token = create_access_token(site.records, "eve", ["run@env=stage"])
+    assert post(site, token, "/patch", {"scope": "env=stage"}).status_code == 202
+    (started,) = prefect.started
+    who, scope = SqlRequestedRuns(site.records.database).claim(started.key, "patch-fleet", "flow-run-1")
+    assert (who, scope) == ("eve", "env=stage")
+    (stage.folder / "policy.yaml").write_text(POLICY.replace("env=prod", "env=nowhere"))
+    caller = Caller(name=who, scope=scope, records_url=stage.url)
+    said = call_local_engine(stage, stage.build_request({}), caller)
+    assert "the role run of eve is limited to env=stage" in said
+    assert stage.begun == []
+    caller = Caller(name=who, scope=scope, records_url=stage.url)
+    call_local_engine(stage, stage.build_request({}, scope="env=stage"), caller)
+    assert stage.begun == ["stage-1"]
+
+
+def test_a_limited_role_cancels_and_resumes_runs_of_others(site: Site, stage: Stage, prefect: Prefect) -> None:
+    """Attacker: a login run@env=stage at the pages. Way: cancel and resume a run with machines of production. Must
+    hold: 403 at the API, and no request to stop.
+    """
+    (stage.folder / "policy.yaml").write_text(POLICY.replace("env=prod", "env=nowhere"))
+    enter_by_python(stage, RULES["forbid"])
+    (run,) = stage.read_runs()
+    _, token = create_access_token(site.records, "eve", ["run@env=stage", "approve@env=stage"])
+    for path in (f"/runs/{run.id}/cancel", f"/runs/{run.id}/resume"):
+        answer = post(site, token, path, {} if path.endswith("cancel") else None)
+        assert answer.status_code == 403, answer.text
+    answer = post(site, token, f"/approvals/{run.id}/approve", {"plan": "0" * 64})
+    assert answer.status_code == 403, answer.text
+    assert prefect.started == []
+    assert site.records.leases.find_lease(run.id).stop is None  # type: ignore[union-attr]
+
+
+def test_the_form_leaves_the_approval_out(site: Site, stage: Stage, prefect: Prefect) -> None:
+    """Attacker: a login with the role run. Way: the form without "wait for approval". Must hold: the engine waits for
+    anna all the same, and changes nothing without her.
+    """
+    (stage.folder / "policy.yaml").write_text(
+        "policy: {rules: [{name: berlin, scope: env=prod, ask: us, approval: {by: [anna]}}]}"
+    )
+    site.context.clock = stage.fleet.clock
+    browser = log_in(site, "eve", Role.RUN)
+    page = browser.get("/patch?scope=*").text
+    form = {"csrf": read_csrf_token(page), "once": "k", "sent": "1", "scope": "*", "confirmed": "1"}
+    answer = browser.post("/patch", data={**form, "updates.classifications": ["Security"]})
+    assert answer.status_code == 303, answer.text
+    wanted = PatchRequest.model_validate(prefect.started[0].parameters["request"])
+    assert not wanted.approval.required
+    said = call_local_engine(stage, wanted, Caller(name="eve", records_url=stage.url))
+    assert "no approval until" in said
+    assert stage.begun == []
+    (run,) = stage.read_runs()
+    recorded = PatchRequest.model_validate(dict(run.request)).approval
+    assert (recorded.by, recorded.not_by_starter) == (["anna"], True)
+
+
+def test_the_command_in_a_folder_of_ones_own(stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Attacker: who may use the command, but not the files of the administrator. Way: another working directory with
+    an own policy, and variables that lead to it. Must hold: the policy in /etc holds beside all of them.
+    """
+    system, own = tmp_path / "etc", tmp_path / "own"
+    system.mkdir()
+    own.mkdir()
+    (system / "policy.yaml").write_text(POLICY)
+    monkeypatch.setattr(policy_file, "SYSTEM_FOLDERS", (system,))
+    (own / "policy.yaml").write_text("policy: {rules: [{name: mine, scope: env=nowhere, ask: me, forbid: [repair]}]}")
+    monkeypatch.setenv("FLEETPATCH_POLICY", str(own / "policy.yaml"))
+    monkeypatch.setenv("FLEETPATCH_CONFIGURATIONS", str(own))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(own))
+    monkeypatch.chdir(own)
+    assert main(["patch", "*", "--yes", "--no-prefect", "--allow-removals"]) == 2
+    assert stage.begun == []
