@@ -70,6 +70,8 @@ def make_release(checkout: Path, key: Path, target: Path) -> list[str]:
         ReleaseError: there are changes that are not committed, the folder is not empty, a build fails, or the key can't
             sign.
     """
+    if not key.is_file():
+        raise ReleaseError(f"{key} is no file: name the releaser's key, for example KEY=~/.ssh/fleetpatch-release")
     if target.exists() and any(target.iterdir()):
         raise ReleaseError(f"{target} is not empty: a release has a folder of its own. Remove it, or name another")
     if changed := _run("git", "status", "--porcelain", folder=checkout).splitlines():

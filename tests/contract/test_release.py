@@ -226,7 +226,11 @@ def test_nothing_that_is_not_committed_is_released(world: World, tmp_path: Path)
 
 
 def test_a_release_needs_a_key_that_can_sign(world: World, tmp_path: Path) -> None:
-    with pytest.raises(release.ReleaseError, match="ssh-keygen"):
+    with pytest.raises(release.ReleaseError, match="no-key is no file"):
         release.make_release(world.checkout, tmp_path / "no-key", tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
+    (tmp_path / "broken").write_text("no key\n")
+    with pytest.raises(release.ReleaseError, match="ssh-keygen"):
+        release.make_release(world.checkout, tmp_path / "broken", tmp_path / "dist")
     done = subprocess.run([sys.executable, "-m", "tests.ci.release"], capture_output=True, check=False, cwd=tree.TOP)
     assert done.returncode == 2
