@@ -6,6 +6,7 @@ from itertools import groupby
 from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
+from deployments.server.job_template import find_open_variables
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import (
     FlowRunInfo,
@@ -242,6 +243,9 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
         return Finding(check, FindingLevel.BLOCK, "its limit is 0: no run starts", remedy)
     workers = snapshot.workers.get(name, ())
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
+    if names := find_open_variables(pool.base_job_template):
+        words = f"whoever may start a run can run any command as the worker: runs may choose {', '.join(names)}"
+        return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` closes the pool's job template.")
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")
     last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"

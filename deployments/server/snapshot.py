@@ -83,6 +83,7 @@ class WorkPoolInfo(_PrefectInfo):
     name: str
     is_paused: bool = False
     concurrency_limit: int | None = None
+    base_job_template: Mapping[str, Any] = {}
 
 
 class WorkerInfo(_PrefectInfo):

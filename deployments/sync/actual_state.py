@@ -12,7 +12,6 @@ from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
 
 from deployments.sync.model import (
-    DEFAULT_COMMAND_TEMPLATE,
     Automation,
     Deployment,
     DeploymentSet,
@@ -126,9 +125,6 @@ def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ..
         queue = client.read_work_queue(answer.default_queue_id)
     except ObjectNotFound:
         return (), None
-    template = answer.base_job_template
-    command = template.get("job_configuration", {}).get("command") or ""
-    default_command = template.get("variables", {}).get("properties", {}).get("command", {}).get("default") or ""
     pool = WorkPool(
         name=answer.name,
         kind=answer.type,
@@ -136,7 +132,7 @@ def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ..
         closed=answer.concurrency_limit == 0,
         queue_paused=queue.is_paused,
         queue_closed=queue.concurrency_limit == 0,
-        command=command if command not in {"", DEFAULT_COMMAND_TEMPLATE} else default_command,
+        template=answer.base_job_template,
     )
     return (pool,), str(queue.id)
 

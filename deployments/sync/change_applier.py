@@ -1,7 +1,6 @@
 """Applies changes to Prefect, and cancels waiting flow runs that have an old request."""
 
-import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -22,7 +21,6 @@ from prefect.states import Cancelled
 
 from deployments.sync.actual_state import build_limit_name
 from deployments.sync.model import (
-    DEFAULT_COMMAND_TEMPLATE,
     INTERVAL_ANCHOR,
     Automation,
     Change,
@@ -189,7 +187,10 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
         RequestError: a pool with this name has another type.
     """
     if is_new:
-        client.create_work_pool(WorkPoolCreate(name=pool.name, type=pool.kind), overwrite=False)
+        template = dict(pool.template)
+        client.create_work_pool(
+            WorkPoolCreate(name=pool.name, type=pool.kind, base_job_template=template), overwrite=False
+        )
         return
     actual = client.read_work_pool(pool.name)
     if actual.type != pool.kind:
@@ -197,7 +198,7 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
         raise RequestError(f"the work pool {pool.name} is of the kind {actual.type}, not {pool.kind}", hint=hint)
     changed_fields: dict[str, Any] = {
         "is_paused": False,
-        "base_job_template": _reset_template_command(actual.base_job_template),
+        "base_job_template": dict(pool.template),
     }
     if actual.concurrency_limit == 0:
         changed_fields["concurrency_limit"] = None
@@ -207,17 +208,6 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
     if queue.concurrency_limit == 0:
         changed_fields["concurrency_limit"] = None
     client.update_work_queue(queue.id, **changed_fields)
-
-
-def _reset_template_command(template: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the template with Prefect's own start command."""
-    result: dict[str, Any] = copy.deepcopy(dict(template))
-    if result.get("job_configuration", {}).get("command"):
-        result["job_configuration"]["command"] = DEFAULT_COMMAND_TEMPLATE
-    given = result.get("variables", {}).get("properties", {}).get("command", {})
-    if given.get("default"):
-        given["default"] = None
-    return result
 
 
 def _put_automation(client: SyncPrefectClient, automation: Automation, automation_id: str | None) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from tasks.rules.calendar.prefect_schedule import PrefectSchedule, PrefectScheduleKind
 
 INTERVAL_ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
@@ -60,8 +61,6 @@ FORMER_ENTRYPOINTS: Mapping[str, str] = {
     "deployments.refresh_schedules.refresh_schedules": "deployments.deploying.refresh.refresh_schedules",
 }
 """Former entrypoints (before 2026-11-22) by present entrypoint. A deployment with one belongs to fleetpatch."""
-DEFAULT_COMMAND_TEMPLATE = "{{ command }}"
-"""Means in a pool's template that Prefect's own command starts the processes."""
 DEFAULT_START_OPTIONS: Mapping[str, object] = {
     "enforce_parameter_schema": True,
     "infrastructure_document_id": None,
@@ -127,8 +126,7 @@ class WorkPool:
         closed: it has a limit of 0, so nothing starts. Any other limit is its owner's choice.
         queue_paused: whether the queue of these runs is paused.
         queue_closed: whether that queue has a limit of 0.
-        command: a command that replaces Prefect's own start command; "": none. The owner may set the rest of the
-            template: environment, folder, output.
+        template: Prefect's base job template: what a run may choose of its process.
     """
 
     name: str
@@ -137,7 +135,7 @@ class WorkPool:
     closed: bool = False
     queue_paused: bool = False
     queue_closed: bool = False
-    command: str = ""
+    template: Mapping[str, object] = field(default_factory=lambda: CLOSED_JOB_TEMPLATE)
 
 
 @dataclass(frozen=True, slots=True)

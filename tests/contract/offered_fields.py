@@ -175,8 +175,8 @@ INTERVAL: Mapping[str, tuple[Verdict, ...]] = {
 }
 WORK_POOL: Mapping[str, tuple[Verdict, ...]] = {
     "base_job_template": (
-        Seen("command: true → ", _OWN_COMMAND),
-        Harmless("environment and folder of its processes are their owner's choice", _OWN_PLACE),
+        Seen("template variables.properties.command: ", _OWN_COMMAND),
+        Seen("template variables.properties.env: ", _OWN_PLACE),
     ),
     "concurrency_limit": (
         Seen("closed: true → false", 0),

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from deployments.server.health_checks import run_server_checks
+from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from deployments.server.settings_checks import SETTING_RULES
 from deployments.server.snapshot import (
     DeploymentInfo,
@@ -74,7 +75,7 @@ def view(**told: Any) -> ServerSnapshot:
         settings=settings(),
         deployments=(deployed(),),
         schedule_statuses=(ScheduleStatus(deployed(), NIGHTLY, run_count=3),),
-        pools=(WorkPoolInfo(name="dc1"),),
+        pools=(WorkPoolInfo(name="dc1", base_job_template=CLOSED_JOB_TEMPLATE),),
         workers={"dc1": (WorkerInfo(name="w1", last_heartbeat_time=ago(seconds=20)),)},
         flow_names={"f1": "patch-fleet"},
     )
@@ -212,13 +213,19 @@ def test_nothing_deployed_is_said() -> None:
         (({"is_paused": True},), {}, BLOCK, "paused"),
         (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
         (({},), {}, BLOCK, "never one"),
+        (({"base_job_template": {}},), {}, BLOCK, "runs may choose command, env, working_dir"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
         (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never one"),
     ],
 )
 def test_pools(pools: Any, workers: Any, level: FindingLevel, words: str) -> None:
-    there = tuple(WorkPoolInfo.model_validate({"name": "dc1", "type": "process", **each}) for each in pools)
+    there = tuple(
+        WorkPoolInfo.model_validate(
+            {"name": "dc1", "type": "process", "base_job_template": CLOSED_JOB_TEMPLATE, **each}
+        )
+        for each in pools
+    )
     finding = found("pool dc1", pools=there, workers=workers)
     assert finding.level is level
     assert words in finding.message
