@@ -3,14 +3,14 @@
 import functools
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
 from flows.composition import open_ports
 from flows.engine.fleet_run import FleetRun
 from flows.engine.lease_renewer import LeaseRenewer, build_holder
 from flows.engine.machine_selection import select_machines
-from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state
+from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
 from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy
@@ -18,11 +18,13 @@ from flows.ports.audit import find_actor, record_act
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import PolicyRefused
+from tasks.errors import PolicyRefused, SealBroken
 from tasks.model import RunReport
+from tasks.protocols.clock import SystemClock
 from tasks.records.audit.entry import AuditResult
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.records.sql_records import SqlRecords
 from tasks.reporting.report_directory import require_writable_directory
 from tasks.states import OperationState
 from tasks.steps.context.stop_token import StopToken
@@ -56,18 +58,22 @@ def execute(
         LeaseHeld: another process has the lease of the run.
         PolicyRefused: the policy forbids the run. A run that is resumed is finalized instead: it begins nothing more.
         RecordsError: the run does not exist, or the records are not usable.
+        SealBroken: the recorded run was changed in the database. Nothing of it is done. If the run is to be finalized,
+            it ends without a look at any machine instead.
+        SealKeyMissing: another controller has sealed the run.
         ReportError: the report directory of the request is not writable. Nothing has begun.
         RequestError: the run to resume is over, or it only assessed machines.
     """
     with ExitStack() as stack:
         request: RunRequest
-        read_state: Callable[[], ResumeState] | None = None
         if isinstance(run, str):
-            history = History(stack.enter_context(open_records(caller.records_url)))
-            recorded_run = history.find_run(run)
-            request, run_id = parse_recorded_request(recorded_run), recorded_run.id
-            read_state = functools.partial(read_resume_state, history, run_id)
-            ports = ports or stack.enter_context(open_ports(request, caller))
+            records = stack.enter_context(open_records(caller.records_url))
+            try:
+                return _resume(run, records, caller, build_runner, ports, flow_run_id)
+            except SealBroken as broken:
+                if not caller.stop_token.is_stopping:
+                    raise
+                return _end_changed_run(run, records, caller, broken)
         else:
             if run.report_directory is not None:
                 require_writable_directory(run.report_directory)
@@ -76,7 +82,34 @@ def execute(
             if source is not None:  # a process that resumes the run uses the same inventory
                 request = run.model_copy(update={"inventory": source.absolute()})
             run_id = caller.run_id or build_run_id(ports.clock.now())
-        return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, read_state)
+        return _execute_with_lease(request, caller, build_runner, ports, run_id, flow_run_id, None)
+
+
+def _resume(
+    run: str, records: SqlRecords, caller: Caller, build_runner: RunnerFactory, ports: Ports | None, flow_run_id: str
+) -> RunReport:
+    history = History(records, require_seals=True)
+    recorded_run = history.find_run(run)
+    request, run_id = parse_recorded_request(recorded_run), recorded_run.id
+    read_state = functools.partial(read_resume_state, history, run_id)
+    with nullcontext(ports) if ports is not None else open_ports(request, caller) as opened:
+        return _execute_with_lease(request, caller, build_runner, opened, run_id, flow_run_id, read_state)
+
+
+def _end_changed_run(run: str, records: SqlRecords, caller: Caller, broken: SealBroken) -> RunReport:
+    """End a run whose record was changed. Its request may name another inventory, so no machine is contacted.
+
+    Raises:
+        LeaseHeld: another process executes the run.
+        RequestError: the run is over.
+    """
+    changed = require_resumable(History(records).find_run(run))
+    holder = build_holder(find_starter_name(caller))
+    message = f"{broken.message}. It was ended without a look at its machines: jobs may still run there. Assess them."
+    ended = replace(changed, state=OperationState.FAILED, request={}, ended_at=SystemClock().now(), message=message)
+    with LeaseRenewer(records.leases, changed.id, caller.stop_token, holder):
+        records.with_lease(changed.id, holder).save(ended)
+    return RunReport(ended, ())
 
 
 def _execute_with_lease(

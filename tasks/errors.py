@@ -34,7 +34,9 @@ FleetpatchError                     inventory/errors.py
     ├── WindowClosed                no time is left in the window
     ├── RebootFailed                the machine did not go down, or did not come back
     ├── RecordsError                the records can't be read or written
-    │   └── RecordsUnavailable      (transient) the database is unreachable, busy or full
+    │   ├── RecordsUnavailable      (transient) the database is unreachable, busy or full
+    │   ├── SealBroken              a record was changed in the database: nothing of it is done
+    │   └── SealKeyMissing          a record was sealed with a key that this process doesn't have
     ├── LeaseHeld                   another process executes this run
     ├── ReportError                 a report can't be written; no partial file remains
     ├── FeedError                   a file of risk feeds that can't be used
@@ -94,6 +96,8 @@ __all__ = [
     "RepositoryError",
     "RequestError",
     "ScriptFailed",
+    "SealBroken",
+    "SealKeyMissing",
     "TransportError",
     "Unreachable",
     "UnsupportedSystem",
@@ -237,6 +241,14 @@ class RecordsUnavailable(RecordsError):
     """The database is unreachable, busy or full. The write may or may not be stored; repeat it."""
 
     transient: ClassVar[bool] = True
+
+
+class SealBroken(RecordsError):
+    """A record has no seal, or it doesn't fit: something else than fleetpatch wrote it. Nothing of it is done."""
+
+
+class SealKeyMissing(RecordsError):
+    """A record was sealed with a key that this process doesn't have: another controller wrote it."""
 
 
 class RunNotFound(RecordsError):

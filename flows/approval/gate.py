@@ -30,7 +30,7 @@ from flows.engine.resume_state import parse_recorded_request
 from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry, record_end
 from flows.ports.ports import GateDecision, Notifier, Ports
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RecordsUnavailable
+from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.model import MachinePlan, RunReport, Window
 from tasks.protocols.clock import Clock
 from tasks.protocols.records import JournalEntry, JournalMark, Records
@@ -330,6 +330,10 @@ class ApprovalGate:
         zone = _require_window(planned).zone
         if approval.decision is not ApprovalDecision.APPROVED:
             return GateDecision(refusal=describe_approval(approval, zone), notes=(describe_approval(approval, zone),))
+        try:
+            self._approvals.require_sealed(approval)
+        except RecordsError as error:
+            return GateDecision(refusal=f"{error.message}. {error.hint}", notes=(describe_approval(approval, zone),))
         approved: ApprovedUpdates | None = (
             items if approval.digest == compute_plan_digest(items) else self._read_approved_items(approval)
         )
@@ -350,9 +354,10 @@ class ApprovalGate:
             if entry.act == APPROVAL_ACT and entry.key == approval.digest:
                 recorded_items = entry.detail.get("shown")
                 if isinstance(recorded_items, dict):
-                    return {
+                    items = {
                         str(name): {str(k): str(v) for k, v in each.items()} for name, each in recorded_items.items()
                     }
+                    return items if compute_plan_digest(items) == approval.digest else None
         return None
 
 

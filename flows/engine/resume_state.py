@@ -50,12 +50,14 @@ def read_resume_state(history: History, run_id: str) -> ResumeState:
     """Return the recorded state of a run that is to be resumed.
 
     Args:
-        history: the records.
+        history: the records; with ``require_seals``, because the run does what is recorded there.
         run_id: the run's id, or a unique prefix of it.
 
     Raises:
         RecordsError: the run does not exist, or it can't be read.
         RequestError: the run is over, or it only read machines.
+        SealBroken: something of it was changed in the database.
+        SealKeyMissing: another controller has sealed something of it.
     """
     report = history.read_report(run_id)
     run = report.run

@@ -15,9 +15,12 @@ from sqlalchemy import Select, delete, insert, select, update
 from tasks.errors import RecordsError, RequestError
 from tasks.records.page_tables import access_tokens, web_sessions
 from tasks.records.storage.database import Database
+from tasks.records.token_signatures import is_signed, sign_token
 
 logger = logging.getLogger(__name__)
 
+END_WARNING: Final = timedelta(days=14)
+"""How long before its end people are warned."""
 USE_INTERVAL: Final = timedelta(minutes=1)
 """The last use of a token is stored as exactly as this: not each request writes."""
 
@@ -32,6 +35,7 @@ class AccessToken:
         created_by: who made it: the account of the operating system.
         expires_at: the end of its use; None: it has none.
         used_at: its last use, exact to a minute; None: never.
+        is_signed: whether its signature fits: nobody has changed it in the database.
     """
 
     name: str
@@ -40,6 +44,11 @@ class AccessToken:
     created_at: datetime
     expires_at: datetime | None = None
     used_at: datetime | None = None
+    is_signed: bool = True
+
+    def ends_soon(self, now: datetime) -> bool:
+        """Return whether its end comes within ``END_WARNING``."""
+        return self.expires_at is not None and now < self.expires_at <= now + END_WARNING
 
     def has_expired(self, now: datetime) -> bool:
         """Return whether its end has come."""
@@ -53,12 +62,19 @@ class SqlAccessTokens:
         self._database = database
 
     def add(self, token: AccessToken, digest: str) -> None:
-        """Store a new token.
+        """Sign and store a new token.
 
         Raises:
             RequestError: the name is taken.
-            RecordsError: the records can't be written.
+            RecordsError: the records can't be written, or this process can't sign tokens.
         """
+        signature = sign_token(
+            name=token.name,
+            digest=digest,
+            roles=token.roles,
+            created_at=token.created_at,
+            expires_at=token.expires_at,
+        )
         row = {
             "name": token.name,
             "digest": digest,
@@ -66,6 +82,7 @@ class SqlAccessTokens:
             "created_by": token.created_by,
             "created_at": token.created_at,
             "expires_at": token.expires_at,
+            "signature": signature,
         }
         with self._database.begin_write(f"store the access token {token.name}") as connection:
             taken = connection.execute(select(access_tokens.c.name).where(access_tokens.c.name == token.name)).first()
@@ -88,7 +105,7 @@ class SqlAccessTokens:
             return [_build(row) for row in connection.execute(select(access_tokens).order_by(access_tokens.c.name))]
 
     def find_by_token(self, digest: str, now: datetime) -> AccessToken | None:
-        """Return the token with this digest, if it has not expired."""
+        """Return the token with this digest, if its signature fits and it has not expired."""
         return self._find(select(access_tokens).where(access_tokens.c.digest == digest), now)
 
     def find_by_session(self, digest: str, now: datetime) -> AccessToken | None:
@@ -116,6 +133,9 @@ class SqlAccessTokens:
         with self._database.begin_read("read an access token") as connection:
             row = connection.execute(query).first()
         token = _build(row) if row is not None else None
+        if token is not None and not token.is_signed:
+            logger.warning("the access token %s has no signature that fits: it opens nothing", token.name)
+            return None
         return None if token is None or token.has_expired(now) else token
 
     def store_use(self, name: str, at: datetime) -> None:
@@ -173,4 +193,12 @@ class TokenUses:
 
 def _build(row: Any) -> AccessToken:  # noqa: ANN401 - SQLAlchemy's row
     roles = tuple(each for each in row.roles.split(",") if each)
-    return AccessToken(row.name, roles, row.created_by, row.created_at, row.expires_at, row.used_at)
+    fits = is_signed(
+        row.signature,
+        name=row.name,
+        digest=row.digest,
+        roles=roles,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )
+    return AccessToken(row.name, roles, row.created_by, row.created_at, row.expires_at, row.used_at, fits)

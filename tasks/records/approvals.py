@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, select, update
 
 from tasks.protocols.clock import Clock
 from tasks.records import schema
+from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
 from tasks.states import OperationState
@@ -38,6 +39,7 @@ class Approval:
         expires_at: from this time on, the plan cannot be approved.
         decision: the decision; WAITING if there is none yet.
         who: the person who decided; "" if the approval expired.
+        seal: shows that a process with the key of decisions wrote it. ``require_sealed`` checks it.
     """
 
     run_id: str
@@ -48,6 +50,7 @@ class Approval:
     who: str = ""
     remark: str = ""
     decided_at: datetime | None = None
+    seal: str | None = None
 
 
 class SqlApprovals:
@@ -61,6 +64,7 @@ class SqlApprovals:
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._seals = Seals(DECISION_KEY)
 
     def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
         """Ask for the approval of a plan, which expires after some seconds. Return the stored approval.
@@ -82,7 +86,8 @@ class SqlApprovals:
                 "remark": "",
                 "decided_at": None,
             }
-            insertion = build_insert(connection.dialect.name, _APPROVALS).values(row | {"run_id": run_id})
+            row = self._seals.seal(_APPROVALS, row | {"run_id": run_id})
+            insertion = build_insert(connection.dialect.name, _APPROVALS).values(row)
             another = (_APPROVALS.c.decision == ApprovalDecision.WAITING.value) & (_APPROVALS.c.digest != digest)
             connection.execute(insertion.on_conflict_do_update(index_elements=["run_id"], set_=row, where=another))
             return _to_approval(connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one())
@@ -98,10 +103,18 @@ class SqlApprovals:
 
         Raises:
             RecordsError: the database cannot be reached.
+            SealBroken: the request for the approval was changed in the database. It can still be rejected.
+            SealKeyMissing: this process lacks the key of decisions with which the run asked. It can still be rejected.
         """
         with self._database.begin_write(f"decide on run {run_id}") as connection:
             now = read_shared_time(connection, self._clock)
+            waiting = _read_approval(connection, run_id)
+            if waiting is None:
+                return None
+            if decision is ApprovalDecision.APPROVED and waiting.decision is ApprovalDecision.WAITING:
+                self.require_sealed(waiting)
             decided = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
+            decided = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)
             mine = (
                 _APPROVALS.c.run_id == run_id,
                 _APPROVALS.c.digest == digest,
@@ -110,6 +123,16 @@ class SqlApprovals:
             in_time = () if decision is ApprovalDecision.EXPIRED else (_APPROVALS.c.expires_at > now,)
             connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided))
             return _read_approval(connection, run_id)
+
+    def require_sealed(self, approval: Approval) -> None:
+        """Require that a process with the key of decisions wrote an approval.
+
+        Raises:
+            SealBroken: something else wrote it.
+            SealKeyMissing: it was sealed with a key that this process doesn't have.
+            RecordsError: the key can't be read.
+        """
+        self._seals.check(_APPROVALS, _to_row(approval), f"the approval of run {approval.run_id}")
 
     def find_approval(self, run_id: str) -> Approval | None:
         """Return the approval of a run; None if nothing asked for one.
@@ -161,4 +184,9 @@ def _to_approval(row: Row[Any]) -> Approval:
         who=row.who,
         remark=row.remark,
         decided_at=row.decided_at,
+        seal=row.seal,
     )
+
+
+def _to_row(approval: Approval) -> dict[str, Any]:
+    return {name: getattr(approval, name) for name in Approval.__slots__} | {"decision": approval.decision.value}

@@ -107,9 +107,13 @@ access_tokens = Table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime),
     Column("used_at", UtcDateTime),
+    Column("signature", TextType),
     Index(None, "digest", unique=True),
 )
-"""The logins of pages and programs. ``digest`` is the token's SHA-256: the token itself is shown once, and not kept."""
+"""The logins of pages and programs. ``digest`` is the token's SHA-256: the token itself is shown once, and not kept.
+
+``signature`` is the Ed25519 signature of all but ``used_at``: only who has the private key makes a token valid.
+"""
 
 web_sessions = Table(
     "web_sessions",
@@ -152,6 +156,7 @@ requested_runs = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("flow_run_id", KeyType, nullable=False),
     Column("scope", TextType, nullable=False, server_default=""),
+    Column("seal", KeyType),
 )
 """Flow runs that people start through the pages or the API, by Prefect's idempotency key: who started each.
 

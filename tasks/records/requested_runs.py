@@ -6,6 +6,7 @@ from datetime import datetime
 from sqlalchemy import select, update
 
 from tasks.records.page_tables import requested_runs
+from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
 
@@ -37,6 +38,7 @@ class SqlRequestedRuns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._seals = Seals(DECISION_KEY)
 
     def save(self, run: RequestedRun) -> RequestedRun:
         """Store who asks for a run, before Prefect knows it. Return what is stored: a repeated key changes nothing.
@@ -54,7 +56,8 @@ class SqlRequestedRuns:
             "flow_run_id": "",
         }
         with self._database.begin_write(f"record who starts {run.flow}") as connection:
-            insertion = build_insert(connection.dialect.name, requested_runs).values(row)
+            insertion = build_insert(connection.dialect.name, requested_runs)
+            insertion = insertion.values(self._seals.seal(requested_runs, row))
             connection.execute(insertion.on_conflict_do_nothing(index_elements=["key"]))
             found = connection.execute(select(requested_runs).where(requested_runs.c.key == run.key)).one()
             return RequestedRun(
@@ -68,12 +71,17 @@ class SqlRequestedRuns:
 
         Raises:
             RecordsError: the database cannot be reached.
+            SealBroken: something else than the pages wrote the name.
+            SealKeyMissing: this process lacks the key of decisions of the pages.
         """
         table = requested_runs
         mine = (table.c.key == key, table.c.flow == flow)
         with self._database.begin_write("find who started the flow run") as connection:
             unclaimed = update(table).where(*mine, table.c.flow_run_id == "")
             connection.execute(unclaimed.values(flow_run_id=flow_run_id))
-            query = select(table.c.who, table.c.scope).where(*mine, table.c.flow_run_id == flow_run_id)
-            found = connection.execute(query).one_or_none()
-            return (found.who, found.scope) if found is not None else ("", "")
+            query = select(table).where(*mine, table.c.flow_run_id == flow_run_id)
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            return "", ""
+        self._seals.check(table, row, f"who started flow run {flow_run_id}")
+        return row["who"], row["scope"]

@@ -6,6 +6,8 @@ Runs, assessments, outcomes and the journal have no foreign keys to each other: 
 be stored, even if another row is missing. assessment_updates and update_results exist only for searches; they have
 foreign keys and are deleted with their assessment or outcome.
 
+``seal`` is a message authentication code (see seals.py). None in rows from before schema revision 0009.
+
 Changing a table here takes a migration in migrations/versions/; a test compares the two.
 """
 
@@ -54,6 +56,7 @@ runs = Table(
     Column("flow_run_id", KeyType, nullable=False, index=True),
     Column("message", TextType, nullable=False),
     Column("document", Text, nullable=False),
+    Column("seal", KeyType),
 )
 
 run_plans = Table(
@@ -61,6 +64,7 @@ run_plans = Table(
     metadata,
     Column("run_id", KeyType, primary_key=True),
     Column("document", Text, nullable=False),
+    Column("seal", KeyType),
 )
 """A run's waves, hooks and notes. Rows from before schema revision 0005 also have its plans."""
 
@@ -71,6 +75,7 @@ machine_plans = Table(
     Column("machine", KeyType, primary_key=True),
     Column("document", Text, nullable=False),
     Column("updates", LargeBinary, nullable=False),
+    Column("seal", KeyType),
 )
 
 assessments = Table(
@@ -91,6 +96,7 @@ assessments = Table(
     Column("error_message", TextType, nullable=False),
     Column("document", Text, nullable=False),
     Column("updates", LargeBinary),
+    Column("seal", KeyType),
     UniqueConstraint("machine", "at", "run_id"),
     Index(None, "machine", "known", "at"),
     sqlite_autoincrement=True,
@@ -178,6 +184,7 @@ journal = Table(
     Column("at", UtcDateTime, nullable=False),
     Column("document", Text, nullable=False),
     Column("digest", KeyType),
+    Column("seal", KeyType),
     Index(None, "run_id", "machine", "number"),
     Index(None, "digest", unique=True),
     sqlite_autoincrement=True,
@@ -239,6 +246,7 @@ approvals = Table(
     Column("who", TextType, nullable=False),
     Column("remark", TextType, nullable=False),
     Column("decided_at", UtcDateTime),
+    Column("seal", KeyType),
 )
 """``decision`` is "" before the decision; ``digest`` is the digest of the plan that was shown."""
 
@@ -290,6 +298,7 @@ rollouts = Table(
     Column("ended_at", UtcDateTime),
     Column("document", Text, nullable=False),
     Column("updates", LargeBinary, nullable=False),
+    Column("seal", KeyType),
 )
 """Rollouts of automatic patching. ``updates`` is the frozen set of names and versions, compressed."""
 

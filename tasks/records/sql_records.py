@@ -20,6 +20,7 @@ from tasks.records.leases import SqlLeases, require_lease
 from tasks.records.machine_states import SavedUpdates, save_cves, save_last_run, save_machine_state
 from tasks.records.measures import MAX_SAMPLES, compute_measures, compute_weighted_mean
 from tasks.records.pending_updates import replace_pending_updates
+from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.storage.column_types import to_index_key
 from tasks.records.storage.database import Database
 
@@ -53,13 +54,21 @@ class SqlRecords:
     Args:
         database: the database of the records.
         lease_holder: a run id and a lease holder. If given, each write requires that this holder has the run lease.
+        seals: makes and checks seals; with the key of processes that execute runs by default.
 
     Attributes:
         database: the database of the records; tasks/records/queries/history.py reads from it.
+        seals: makes and checks the seals of what a run does.
     """
 
-    def __init__(self, database: Database, lease_holder: tuple[str, LeaseHolder] | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease_holder: tuple[str, LeaseHolder] | None = None,
+        seals: Seals | None = None,
+    ) -> None:
         self.database = database
+        self.seals = seals or Seals(RUN_KEY)
         self._lease_holder = lease_holder
         self._saved_parts: dict[_CacheKey, _CachedPart] = {}
         self._updates_with_cves: SavedUpdates = set()
@@ -83,19 +92,29 @@ class SqlRecords:
             RecordsError: the entry cannot be stored. Then the caller must not change the machine.
         """
         statement = statements.build_journal_insert(self.database.engine.dialect.name)
+        row = self.seals.seal(schema.journal, rows.build_journal_row(entry))
         with self._begin_write("write the journal") as connection:
-            connection.execute(statement, rows.build_journal_row(entry))
+            connection.execute(statement, row)
 
-    def read_entries(self, run_id: str, machine: str | None = None) -> tuple[JournalEntry, ...]:
+    def read_entries(
+        self, run_id: str, machine: str | None = None, *, require_seals: bool = True
+    ) -> tuple[JournalEntry, ...]:
         """Return the journal of a run, or of one machine in it, oldest entry first.
 
+        Args:
+            run_id: the run's id.
+            machine: the machine's name; None: all.
+            require_seals: whether each entry must have its seal. Not for entries that are only shown.
+
         Raises:
-            RecordsError: the journal cannot be read.
+            RecordsError: the journal cannot be read, or an entry was changed in the database.
         """
         query = statements.build_journal_query(of_machine=machine is not None)
         with self.database.begin_read("read the journal") as connection:
-            documents = connection.execute(query, {"of_run": run_id, "of_machine": machine}).scalars().all()
-        return tuple(decode(JournalEntry, document) for document in documents)
+            found = connection.execute(query, {"of_run": run_id, "of_machine": machine}).mappings().all()
+        for row in found if require_seals else ():
+            self.seals.check(schema.journal, row, f"the journal of run {run_id}")
+        return tuple(decode(JournalEntry, row["document"]) for row in found)
 
     def save(self, item: SavedItem) -> None:
         """Store or replace a run, an assessment, an outcome, a job's output or a whole report.
@@ -113,7 +132,7 @@ class SqlRecords:
             with self._begin_write(f"save {_describe_item(item)}") as connection:
                 acquire_assessment_locks(connection, [each.machine for each in assessments])
                 for part in portion:
-                    _save_part(connection, part, run)
+                    self._save_part(connection, part, run)
                 stored = save_cves(connection, assessments, self._updates_with_cves)
             self._cache_parts(portion)
             self._updates_with_cves |= stored
@@ -125,11 +144,11 @@ class SqlRecords:
         run_id, names = report.run.id, {plan.machine for plan in report.plans}
         changed = [plan for plan in report.plans if self._is_changed(_build_cache_key(plan, run_id), plan)]
         # Build the rows before the transaction: other writers wait for its end.
-        plan_rows = [rows.build_plan_row(run_id, plan) for plan in changed]
+        plan_rows = [self.seals.seal(schema.machine_plans, rows.build_plan_row(run_id, plan)) for plan in changed]
         with self._begin_write(f"save {_describe_item(report)}") as connection:
-            _save_part(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
+            self._save_part(connection, RunPlans(run_id, report.waves, hooks=report.hooks, notes=report.notes))
             _save_plans(connection, run_id, plan_rows, names)
-            _save_part(connection, report.run)
+            self._save_part(connection, report.run)
         stored = tuple(self._saved_parts)  # a copy: other threads add keys meanwhile
         for key in [key for key in stored if key[:2] == (MachinePlan, run_id) and key[2] not in names]:
             self._saved_parts.pop(key, None)
@@ -168,7 +187,26 @@ class SqlRecords:
 
     def with_lease(self, run_id: str, holder: LeaseHolder) -> "SqlRecords":
         """Return records that write only while this holder has the run lease. See the Records protocol."""
-        return SqlRecords(self.database, (run_id, holder))
+        return SqlRecords(self.database, (run_id, holder), self.seals)
+
+    def _save_part(self, connection: Connection, item: _SavedPart, run: RunInfo | None = None) -> None:
+        match item:
+            case RunInfo():
+                _upsert_row(connection, schema.runs, self.seals.seal(schema.runs, rows.build_run_row(item)), ("id",))
+            case Assessment():
+                row = self.seals.seal(schema.assessments, rows.build_assessment_row(item))
+                number = cast("int", _upsert_row(connection, schema.assessments, row, ("machine", "at", "run_id")))
+                if save_machine_state(connection, item):
+                    replace_pending_updates(connection, item, number)
+            case Outcome():
+                _save_outcome(connection, item, run)
+            case JobOutput():
+                _upsert_row(
+                    connection, schema.job_outputs, rows.build_job_output_row(item), ("run_id", "machine", "job_id")
+                )
+            case RunPlans():
+                plans = self.seals.seal(schema.run_plans, {"run_id": item.run_id, "document": encode(item)})
+                _upsert_row(connection, schema.run_plans, plans, ("run_id",))
 
     @contextmanager
     def _begin_write(self, action: str) -> Iterator[Connection]:
@@ -225,22 +263,6 @@ def _split_into_batches(
         yield parts[start : start + _BATCH_SIZE]
 
 
-def _save_part(connection: Connection, item: _SavedPart, run: RunInfo | None = None) -> None:
-    match item:
-        case RunInfo():
-            _upsert_row(connection, schema.runs, rows.build_run_row(item), ("id",))
-        case Assessment():
-            _save_assessment(connection, item)
-        case Outcome():
-            _save_outcome(connection, item, run)
-        case JobOutput():
-            _upsert_row(
-                connection, schema.job_outputs, rows.build_job_output_row(item), ("run_id", "machine", "job_id")
-            )
-        case RunPlans():
-            _upsert_row(connection, schema.run_plans, {"run_id": item.run_id, "document": encode(item)}, ("run_id",))
-
-
 def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowValues], names: set[str]) -> None:
     """Store new and changed plans. Delete the plans of machines that have no plan now."""
     table = schema.machine_plans
@@ -251,15 +273,6 @@ def _save_plans(connection: Connection, run_id: str, changed: Sequence[rows.RowV
         drop = delete(table).where(table.c.run_id == run_id, table.c.machine == bindparam("old"))
         connection.execute(drop, [{"old": name} for name in old])
     _insert_rows(connection, table, changed)
-
-
-def _save_assessment(connection: Connection, assessment: Assessment) -> None:
-    table = schema.assessments
-    number = cast(
-        "int", _upsert_row(connection, table, rows.build_assessment_row(assessment), ("machine", "at", "run_id"))
-    )
-    if save_machine_state(connection, assessment):
-        replace_pending_updates(connection, assessment, number)
 
 
 def _save_outcome(connection: Connection, outcome: Outcome, run: RunInfo | None) -> None:

@@ -99,10 +99,11 @@ def _to_text_clause(statement: ClauseElement, dialect: str, table: Table) -> Tex
 
 
 @cache
-def build_journal_query(*, of_machine: bool) -> Select[tuple[str]]:
+def build_journal_query(*, of_machine: bool) -> Select[tuple[str, str, str, str | None]]:
     """Return a query for the journal of run ``of_run``, or only of its machine ``of_machine``, oldest entry first."""
     table = schema.journal
-    query = select(table.c.document).where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
+    query = select(table.c.run_id, table.c.machine, table.c.document, table.c.seal)
+    query = query.where(table.c.run_id == bindparam("of_run")).order_by(table.c.number)
     return query.where(table.c.machine == bindparam("of_machine")) if of_machine else query
 
 

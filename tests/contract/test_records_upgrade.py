@@ -16,6 +16,7 @@ import pytest
 from sqlalchemy import text
 
 from flows.engine.resume_state import read_resume_state
+from tasks.errors import SealBroken
 from tasks.records.queries.explanations import AVAILABLE_REASON
 from tasks.records.queries.history import History
 from tasks.records.retention import PruneResult, apply_retention, read_retention, save_retention
@@ -86,11 +87,12 @@ def test_counts_are_made_of_documents_that_hold_everything(url: str) -> None:
     assert "web-2" not in found.pending
 
 
-def test_a_run_that_was_under_way_goes_on_with_the_plans_that_it_had(url: str) -> None:
+def test_a_run_that_was_under_way_has_no_seal_and_is_not_taken_up(url: str) -> None:
     with open_records(url) as records:
-        past = read_resume_state(History(records), "underway")
-        assert past.plans == {make.MACHINE: _as_recorded_then(make.make_plan())}
-        assert past.assessments[make.MACHINE].packages == _as_recorded_then(make.make_package_state())
+        with pytest.raises(SealBroken, match="run underway has no seal"):
+            read_resume_state(History(records, require_seals=True), "underway")
+        past = History(records).read_report("underway")
+        assert past.plans == (_as_recorded_then(make.make_plan()),)
         cut = make.make_plan(chosen=make.make_plan().chosen[:1])
         run = make.make_run(id="underway", state=OperationState.IN_PROGRESS, started_at=make.START + DAY, ended_at=None)
         records.save(make.make_report(run=run, outcomes=(), assessments=(), plans=(cut,)))

@@ -21,7 +21,7 @@ def add_token(
             help="view, approve or run; run@env=stage is limited to these machines. May be repeated. All may look.",
         ),
     ] = None,
-    days: Annotated[float | None, typer.Option("--days", min=0.01, max=3660, help="Its life. Default: no end.")] = None,
+    days: Annotated[float, typer.Option("--days", min=0.01, max=3660, help="How long it is valid.")] = 90,
     records: RecordsOption = None,
 ) -> None:
     """Make an access token. It is printed once, on stdout, and is not stored: only its digest is."""
@@ -30,6 +30,7 @@ def add_token(
     from deployments.web.access.token_admin import create_access_token
     from flows.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
+    from tasks.reporting.formatting import format_iso_utc
 
     with open_records(records) as database:
         token, text = create_access_token(database, name, role or ["view"], days)
@@ -37,7 +38,7 @@ def add_token(
     print_to_stderr(
         f"{token.name} may {roles}. Only pages over these records accept it: {database.database.display_name}"
     )
-    print_to_stderr("The token is shown only now:")
+    print_to_stderr(f"It ends at {format_iso_utc(token.expires_at)}. The token is shown only now:")
     sys.stdout.write(text + "\n")
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
 from flows.cli.runtime.table import build_table
 from tasks.records.access_tokens import AccessToken
-from tasks.reporting.formatting import NO_FIGURE, format_iso_utc
+from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
 
 
 def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
@@ -17,10 +17,21 @@ def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
     table = build_table("NAME", "ROLES", "MADE BY", "MADE", "ENDS", "LAST USED")
     for each in tokens:
         made, ends, used = (format_iso_utc(at) or NO_FIGURE for at in (each.created_at, each.expires_at, each.used_at))
-        ends = f"{ends} (expired)" if each.has_expired(now) else ends
+        ends = f"{ends}{_describe_end(each, now)}"
         texts = (each.name, ", ".join(each.roles), each.created_by, made, ends, used)
         table.add_row(*map(to_safe_text, texts))
     get_stdout_console().print(table)
+
+
+def _describe_end(token: AccessToken, now: datetime) -> str:
+    """Return a note beside the end of a token, if somebody should do something about it."""
+    if not token.is_signed:
+        return " (not valid: its signature doesn't fit)"
+    if token.has_expired(now):
+        return " (expired)"
+    if token.ends_soon(now):
+        return f" (in {format_count((token.expires_at - now).days, 'day')})" if token.expires_at else ""
+    return ""
 
 
 def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[Mapping[str, object]]:
@@ -33,6 +44,7 @@ def build_tokens_json(tokens: Sequence[AccessToken], now: datetime) -> Sequence[
             "created_at": format_iso_utc(each.created_at),
             "expires_at": format_iso_utc(each.expires_at),
             "is_expired": each.has_expired(now),
+            "is_signed": each.is_signed,
             "used_at": format_iso_utc(each.used_at),
         }
         for each in tokens

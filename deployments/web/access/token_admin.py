@@ -18,11 +18,13 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 
 _MAX_ROLES_LENGTH: Final = 255
+DEFAULT_DAYS: Final = 90.0
+"""How long a token is valid, in days, unless said otherwise."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 
 
 def create_access_token(
-    records: SqlRecords, name: str, roles: Iterable[str], days: float | None = None, clock: Clock | None = None
+    records: SqlRecords, name: str, roles: Iterable[str], days: float = DEFAULT_DAYS, clock: Clock | None = None
 ) -> tuple[AccessToken, str]:
     """Store a new access token, and return it with its text. The text is stored nowhere.
 
@@ -30,12 +32,12 @@ def create_access_token(
         records: open records.
         name: who it is for: letters, digits and ".", "_", "@", "-".
         roles: words of ``Role``; ``run@env=stage`` and ``approve@…`` are limited to machines.
-        days: how long it is valid, in days; None: it has no end.
+        days: how long it is valid, in days.
         clock: the present time.
 
     Raises:
         RequestError: the name is not valid or taken, or a role does not exist.
-        RecordsError: the records can't be written.
+        RecordsError: the records can't be written, or this process can't sign tokens.
     """
     if not _NAME.fullmatch(name):
         raise RequestError(
@@ -50,7 +52,7 @@ def create_access_token(
     if not given:
         raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
     now, text = (clock or SystemClock()).now(), create_token()
-    expires_at = now + timedelta(days=days) if days is not None else None
+    expires_at = now + timedelta(days=days)
     kept = (Role.VIEW.value, *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in given))
     kept = tuple(dict.fromkeys(kept))
     if len(",".join(kept)) > _MAX_ROLES_LENGTH:

@@ -18,6 +18,8 @@ from deployments.web.live.overview import read_live_runs
 from deployments.web.rendering import render_page
 from deployments.web.windows.last_windows import RECORDED, list_last_windows
 from deployments.web.windows.window_list import CalendarWindow
+from tasks.errors import RecordsError
+from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.queries.fleet.recent_runs import (
     RecentRun,
     count_machines_by_state,
@@ -85,9 +87,19 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
 
 
 def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]:
-    """Return what could not be read, and that the certificate of the pages ends soon."""
-    certificate = describe_certificate_end(context.certificate_ends_at, context.clock.now())
-    return (*snapshot.problems, certificate) if certificate else snapshot.problems
+    """Return what could not be read, and that the certificate of the pages or an access token ends soon."""
+    now = context.clock.now()
+    certificate = describe_certificate_end(context.certificate_ends_at, now)
+    try:
+        tokens = SqlAccessTokens(context.records.database).list_tokens()
+    except RecordsError as error:
+        return (*snapshot.problems, *filter(None, (certificate,)), error.message)
+    ending = (
+        f"The access token {token.name} ends on {token.expires_at:%d %b %Y %H:%M} UTC: fleetpatch web token add."
+        for token in tokens
+        if token.ends_soon(now)
+    )
+    return (*snapshot.problems, *filter(None, (certificate,)), *ending)
 
 
 def list_runs(context: WebContext) -> list[RunLine]:

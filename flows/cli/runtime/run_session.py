@@ -287,7 +287,9 @@ def _read_running_acts(run_ids: Sequence[str], records: str | None) -> list[Jour
     try:
         with open_records(records) as records_database:
             return [
-                entry for run_id in run_ids for entry in find_unfinished_acts(records_database.read_entries(run_id))
+                entry
+                for run_id in run_ids
+                for entry in find_unfinished_acts(records_database.read_entries(run_id, require_seals=False))
             ]
     except RecordsError:
         return None

@@ -137,7 +137,7 @@ def print_lease_holders(leases: Mapping[str, LeaseStatus | None], records: str |
             print_unwrapped(f"{run_id}: run lease held by {lease.holder}{until}{stop_request}")
             continue
         with open_records(records) as records_database:
-            suspension = find_suspension(records_database.read_entries(run_id, ""))
+            suspension = find_suspension(records_database.read_entries(run_id, "", require_seals=False))
         what = suspension.reason if suspension is not None and suspension.is_complete else "abandoned"
         state = f"{run_id} was {what} ({_describe_last_holder(lease)}){stop_request}"
         print_unwrapped(f"{state}. To continue: fleetpatch resume {run_id}")

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, Table, func, select
+from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
 from tasks.errors import RecordsError, RunNotFound
 from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
@@ -14,6 +14,7 @@ from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, matches_update
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
+from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
 
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
@@ -70,12 +71,19 @@ class JobLogs(Mapping[str, str]):
 class History:
     """Read access to the records. Every method raises RecordsError if the records cannot be read.
 
+    Args:
+        records: the records.
+        require_seals: whether ``find_run``, ``read_report``, ``read_planned_assessment`` and ``read_journal`` return
+            only what has its seal. They raise SealBroken for what was changed in the database, and SealKeyMissing for
+            what another controller sealed. For what is executed; not for what is only shown. Outcomes have no seals.
+
     Attributes:
         database: the database of the records.
     """
 
-    def __init__(self, records: SqlRecords) -> None:
+    def __init__(self, records: SqlRecords, *, require_seals: bool = False) -> None:
         self._records = records
+        self._seals = records.seals if require_seals else None
         self.database = self._database = records.database
 
     def read_runs(self, limit: int = 20, *, kind: str | None = None, offset: int = 0) -> tuple[RunInfo, ...]:
@@ -118,13 +126,15 @@ class History:
         table = schema.runs
         # Not LIKE: "_" and "%" are its wildcards, and on SQLite it ignores case.
         begins = func.substr(table.c.id, 1, len(id_or_prefix)) == id_or_prefix
-        query = select(table.c.id, table.c.document).where(begins).order_by(table.c.started_at.desc()).limit(6)
+        columns = select(table.c.id, table.c.document, table.c.seal)
+        query = columns.where(begins).order_by(table.c.started_at.desc()).limit(6)
         with self._database.begin_read("look up a run") as connection:
-            exact = _read_document(connection, schema.runs, table.c.id == id_or_prefix)
-            found = connection.execute(query).all() if id_or_prefix and exact is None else []
-        if exact is not None:
-            return decode(RunInfo, exact)
+            found = connection.execute(columns.where(table.c.id == id_or_prefix)).all()
+            if not found and id_or_prefix:
+                found = connection.execute(query).all()
         if len(found) == 1:
+            if self._seals is not None:
+                self._seals.check(table, found[0]._mapping, f"run {found[0].id}")  # noqa: SLF001 - SQLAlchemy's name
             return decode(RunInfo, found[0].document)
         if not found:
             raise RunNotFound(f"there is no run {id_or_prefix!r}", hint="List the runs to see their ids.")
@@ -163,13 +173,12 @@ class History:
         run, reader = self.find_run(run_id), DocumentReader()
         with self._database.begin_read("read a report") as connection:
             outcomes = tuple(
-                reader.decode_outcome(*row) for row in _read_documents(connection, schema.outcomes, run.id, machine)
+                reader.decode_outcome(row["document"], row["updates"])
+                for row in _read_rows(connection, schema.outcomes, run.id, machine)
             )
-            assessments = tuple(
-                reader.decode_assessment(*row)
-                for row in _read_documents(connection, schema.assessments, run.id, machine)
-            )
-            kept, plans = _read_plans(connection, reader, run.id, machine)
+            assessment_rows = _read_rows(connection, schema.assessments, run.id, machine, self._seals)
+            assessments = tuple(reader.decode_assessment(row["document"], row["updates"]) for row in assessment_rows)
+            kept, plans = _read_plans(connection, reader, run.id, machine, self._seals)
         if kept is None:
             kept = RunPlans(run.id, build_waves(outcomes))
         return RunReport(run, outcomes, kept.waves, plans, assessments, kept.hooks, kept.notes)
@@ -211,14 +220,18 @@ class History:
         run = self.find_run(run_id)
         table = schema.assessments
         query = (
-            select(table.c.document, table.c.updates)
+            select(table.c.run_id, table.c.machine, table.c.document, table.c.updates, table.c.seal)
             .where(table.c.run_id == run.id, table.c.machine == machine)
             .order_by(*([(table.c.at == at).desc()] if at is not None else []), table.c.known.desc(), table.c.number)
             .limit(1)
         )
         with self._database.begin_read("read an assessment") as connection:
-            found = connection.execute(query).tuples().one_or_none()
-        return DocumentReader().decode_assessment(*found) if found is not None else None
+            found = connection.execute(query).mappings().one_or_none()
+        if found is None:
+            return None
+        if self._seals is not None:
+            self._seals.check(table, found, f"the assessment of {machine} in run {run.id}")
+        return DocumentReader().decode_assessment(found["document"], found["updates"])
 
     def find_unfinished_machines(self, run_id: str) -> tuple[str, ...]:
         """Return the machines of a run's waves and plans that have no outcome, in wave order.
@@ -284,8 +297,9 @@ class History:
                 works.
             machine: the machine's name.
         """
-        return self._records.read_entries(run_id, machine) or self._records.read_entries(
-            self.find_run(run_id).id, machine
+        require_seals = self._seals is not None
+        return self._records.read_entries(run_id, machine, require_seals=require_seals) or self._records.read_entries(
+            self.find_run(run_id).id, machine, require_seals=require_seals
         )
 
     def explain_updates(self, machine: str, update_mask: str = "*", *, runs: int = 5) -> tuple[Explanation, ...]:
@@ -316,33 +330,35 @@ class History:
     why = explain_updates
 
 
-def _read_document(connection: Connection, table: Table, where: ColumnElement[bool]) -> str | None:
-    return connection.execute(select(table.c.document).where(where)).scalar_one_or_none()
-
-
-def _read_documents(
-    connection: Connection, table: Table, run_id: str, machine: str | None
-) -> Sequence[tuple[str, bytes | None]]:
-    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id)
+def _read_rows(
+    connection: Connection, table: Table, run_id: str, machine: str | None, seals: Seals | None = None
+) -> Sequence[RowMapping]:
+    """Return the rows of a run, or of one machine in it. With ``seals``, each must have its seal."""
+    names = ["run_id", "document", *(name for name in ("machine", "updates", "seal") if name in table.c)]
+    query = select(*(table.c[name] for name in names)).where(table.c.run_id == run_id)
     if machine is not None:
         query = query.where(table.c.machine == machine)
-    return connection.execute(query.order_by(table.c.machine, table.c.number)).tuples().all()
+    query = query.order_by(*(table.c[name] for name in ("machine", "number") if name in table.c))
+    found = connection.execute(query).mappings().all()
+    if seals is not None:
+        for row in found:
+            seals.check(table, row, f"{table.name.replace('_', ' ')} of run {run_id}")
+    return found
 
 
 def _read_plans(
-    connection: Connection, reader: DocumentReader, run_id: str, machine: str | None
+    connection: Connection, reader: DocumentReader, run_id: str, machine: str | None, seals: Seals | None
 ) -> tuple[RunPlans | None, tuple[MachinePlan, ...]]:
     """Return the saved RunPlans of a run (None if none is saved), and its plans in wave order."""
-    table = schema.machine_plans
-    document = _read_document(connection, schema.run_plans, schema.run_plans.c.run_id == run_id)
-    if document is None:
+    saved = _read_rows(connection, schema.run_plans, run_id, None, seals)
+    if not saved:
         return None, ()
-    kept = decode(RunPlans, document)
-    query = select(table.c.document, table.c.updates).where(table.c.run_id == run_id).order_by(table.c.machine)
-    if machine is not None:
-        query = query.where(table.c.machine == machine)
+    kept = decode(RunPlans, saved[0]["document"])
     plans = {plan.machine: plan for plan in kept.plans if machine in {None, plan.machine}}
-    decoded = [reader.decode_plan(*row) for row in connection.execute(query).tuples()]
+    decoded = [
+        reader.decode_plan(row["document"], row["updates"])
+        for row in _read_rows(connection, schema.machine_plans, run_id, machine, seals)
+    ]
     plans |= {plan.machine: plan for plan in decoded}
     order = [name for wave in kept.waves for name in wave.machines if name in plans]
     return kept, tuple(plans[name] for name in dict.fromkeys([*order, *plans]))

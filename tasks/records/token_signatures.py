@@ -1,0 +1,100 @@
+"""Signatures of access tokens: only who has the private key makes a token valid (Ed25519, RFC 8032).
+
+The command that adds tokens signs them. The pages have only the public key: neither who writes their tables nor who
+controls their process makes a token valid, longer, or mightier. Both keys are files of
+inventory/files/private_keys.py. A file of public keys may have several lines, so that a key can be replaced.
+"""
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
+from tasks.errors import RecordsError
+
+SIGNING_KEY: Final = "token-signing"
+VERIFICATION_KEY: Final = "token-verification"
+
+
+def sign_token(
+    *, name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
+) -> str:
+    """Return the signature of an access token. The first call makes both keys.
+
+    Raises:
+        RecordsError: a key can't be read or made, or the public key is another one's.
+    """
+    try:
+        key = _load_private_key(ensure_key(SIGNING_KEY, _create_private_key))
+        public = base64.b64encode(key.public_key().public_bytes_raw())
+        verifying = ensure_key(VERIFICATION_KEY, lambda: public)
+    except KeyFileError as error:
+        raise RecordsError(error.message, hint=error.hint) from error
+    if public not in verifying.split():
+        raise RecordsError(
+            f"{find_key_path(VERIFICATION_KEY)} lacks the public key of {find_key_path(SIGNING_KEY)}",
+            hint=f"No pages would accept the token. Add the line {public.decode()} to it.",
+        )
+    return base64.b64encode(key.sign(_build_message(name, digest, roles, created_at, expires_at))).decode()
+
+
+def is_signed(
+    signature: str | None,
+    *,
+    name: str,
+    digest: str,
+    roles: Sequence[str],
+    created_at: datetime,
+    expires_at: datetime | None,
+) -> bool:
+    """Return whether an access token has a signature that one of the public keys verifies. Without a key: no.
+
+    Raises:
+        RecordsError: the public keys can't be read.
+    """
+    if not signature:
+        return False
+    message = _build_message(name, digest, roles, created_at, expires_at)
+    for key in _read_public_keys():
+        try:
+            key.verify(base64.b64decode(signature, validate=True), message)
+        except (InvalidSignature, ValueError):
+            continue
+        return True
+    return False
+
+
+def _build_message(
+    name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
+) -> bytes:
+    moments = (moment.astimezone(UTC).isoformat() if moment else "" for moment in (created_at, expires_at))
+    return json.dumps(["fleetpatch access token", name, digest, list(roles), *moments]).encode()
+
+
+def _create_private_key() -> bytes:
+    return base64.b64encode(Ed25519PrivateKey.generate().private_bytes_raw())
+
+
+def _load_private_key(content: bytes) -> Ed25519PrivateKey:
+    try:
+        return Ed25519PrivateKey.from_private_bytes(base64.b64decode(content, validate=True))
+    except ValueError as error:
+        path = find_key_path(SIGNING_KEY)
+        raise RecordsError(f"{path} is no Ed25519 key", hint="Restore it, or remove both keys of tokens.") from error
+
+
+def _read_public_keys() -> Sequence[Ed25519PublicKey]:
+    try:
+        content = read_key(VERIFICATION_KEY)
+        lines = (content or b"").split()
+        return [Ed25519PublicKey.from_public_bytes(base64.b64decode(line, validate=True)) for line in lines]
+    except KeyFileError as error:
+        raise RecordsError(error.message, hint=error.hint) from error
+    except ValueError as error:
+        path = find_key_path(VERIFICATION_KEY)
+        raise RecordsError(f"{path} has a line that is no public key", hint="Copy it again.") from error
