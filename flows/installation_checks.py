@@ -16,6 +16,7 @@ from tasks.model import Finding
 from tasks.protocols.clock import SystemClock
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
 from tasks.records.setup import open_records
 from tasks.states import FindingLevel
 
@@ -32,7 +33,8 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
     Args:
         records_url: the URL of the records; None: the default.
     """
-    return (_check_package_location(), *_check_requirements(), *_check_records(records_url), *_check_audit(records_url))
+    of_records = (*_check_records(records_url), *_check_pages_role(records_url), *_check_audit(records_url))
+    return (_check_package_location(), *_check_requirements(), *of_records)
 
 
 def _check_package_location() -> Finding:
@@ -105,6 +107,21 @@ def _describe_audit(found: AuditVerification) -> Finding:
         return Finding("audit log", FindingLevel.GOOD, f"{found.state}, {found.entries} entries")
     level = FindingLevel.WARN if found.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
     return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
+
+
+def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:
+    """Check what the pages' role in PostgreSQL may write; nothing where there is no such role."""
+    try:
+        with open_records(records_url) as records:
+            if not has_pages_role(records.database):
+                return ()
+            excess = find_excess_privileges(records.database, PAGES_ROLE)
+    except RecordsError:
+        return ()  # the check of the records reports it
+    if not excess:
+        return (Finding("pages", FindingLevel.GOOD, f"{PAGES_ROLE} can write only the pages' own tables"),)
+    message = f"{PAGES_ROLE} can also write {join_first_names(excess)}"
+    return (Finding("pages", FindingLevel.WARN, message, "fleetpatch web grant takes it away."),)
 
 
 def _check_records(records_url: str | None) -> tuple[Finding, ...]:

@@ -12,6 +12,8 @@ from deployments.web.listening import check_settings, describe_address, open_lis
 from deployments.web.settings import WebSettings
 from flows.composition import read_credential
 from flows.notify.audit_forwarding import forward_audit_log
+from inventory.name_lists import join_first_names
+from tasks.records.pages_role import ROLE_REMEDY, find_excess_privileges
 from tasks.records.setup import open_records
 
 SHUTDOWN_SECONDS = 5
@@ -45,6 +47,8 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
         announce(f"{describe_address(settings, listener)} (records: {found})")  # who connects from now on is answered
         if warning := describe_certificate_end(context.certificate_ends_at, context.clock.now()):
             announce(warning)
+        if excess := find_excess_privileges(records.database):
+            announce(f"The pages' database user may also write {join_first_names(excess)}. {ROLE_REMEDY}")
         server.run(sockets=[listener])
 
 

@@ -3,7 +3,7 @@
 On PostgreSQL the server's clock decides, as for run leases: a person may approve on another system than the run's.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -50,7 +50,7 @@ class Approval:
     who: str = ""
     remark: str = ""
     decided_at: datetime | None = None
-    seal: str | None = None
+    seal: str | None = field(default=None, compare=False)
 
 
 class SqlApprovals:
@@ -114,7 +114,7 @@ class SqlApprovals:
             if decision is ApprovalDecision.APPROVED and waiting.decision is ApprovalDecision.WAITING:
                 self.require_sealed(waiting)
             decided = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
-            decided = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)
+            decided["seal"] = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)["seal"]
             mine = (
                 _APPROVALS.c.run_id == run_id,
                 _APPROVALS.c.digest == digest,

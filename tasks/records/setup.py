@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Connection, String, column, inspect, select, table, text
 
 from tasks.errors import RecordsError
+from tasks.records.pages_role import grant_pages_role
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import VERSION_TABLE
 from tasks.records.sql_records import SqlRecords
@@ -137,12 +138,29 @@ def _migrate_to_newest(database: Database) -> None:
         status = _find_schema_status(connection, database)  # check again: another process may have migrated
         if status is _SchemaStatus.CURRENT:
             return
+        _require_right_to_migrate(connection, database)
         if status is _SchemaStatus.OLDER and database.is_sqlite:
             back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
         run_migrations(connection)
+        if not database.is_sqlite:
+            grant_pages_role(connection)
         # Only a new history gets the default retention: the owner of an existing one expects that it is kept forever.
         if status is _SchemaStatus.EMPTY:
             replace_retention_rows(connection, DEFAULT_RETENTION)
+
+
+def _require_right_to_migrate(connection: Connection, database: Database) -> None:
+    """Refuse a migration by a role that can make no table: that of the pages.
+
+    Raises:
+        RecordsError: it can't.
+    """
+    right = text("SELECT has_schema_privilege(current_schema(), 'CREATE')")
+    if not database.is_sqlite and not connection.execute(right).scalar_one():
+        raise RecordsError(
+            f"{database.display_name} has no tables of this version, and its user may make none",
+            hint="Start a worker of this version first, or any command with the URL of the workers.",
+        )
 
 
 def run_migrations(connection: Connection, revision: str = "head") -> None:

@@ -25,7 +25,7 @@ def make_roles(server: Server, **passwords: str) -> None:
     """Run it as the image's entry point does."""
     command = ["psql", "-v", "ON_ERROR_STOP=1", "--no-password", "--no-psqlrc", "-h", str(server.folder)]
     command += ["-U", "postgres", "-d", "postgres"]
-    secrets = {"PREFECT_DB_PASSWORD": "one", "RECORDS_DB_PASSWORD": "two", **passwords}
+    secrets = {"PREFECT_DB_PASSWORD": "one", "RECORDS_DB_PASSWORD": "two", "PAGES_DB_PASSWORD": "three", **passwords}
     done = subprocess.run(
         command, input=SQL.read_bytes(), env={**os.environ, **secrets}, capture_output=True, check=False
     )

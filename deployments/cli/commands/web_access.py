@@ -72,3 +72,24 @@ def remove_token(
     with open_records(records) as database:
         remove_access_token(database, name)
     print_to_stderr(f"{name} may do nothing any more, and its sessions have ended.")
+
+
+@web_app.command("grant")
+def grant_role(records: RecordsOption = None) -> None:
+    """Let the pages' role in PostgreSQL read the records and write the pages' own tables, and no more.
+
+    It needs the URL of the workers. A migration of the records does it, too.
+    """
+    from flows.cli.runtime.output import print_to_stderr
+    from tasks.errors import RequestError
+    from tasks.records.pages_role import PAGES_ROLE, grant_pages_role
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        if database.database.is_sqlite:
+            raise RequestError("an SQLite file has no roles", hint="Who can write the file can write all of it.")
+        with database.database.begin_write("grant the privileges of the pages") as connection:
+            if not grant_pages_role(connection):
+                hint = "Make it as a superuser: see docs/how-to/services.md."
+                raise RequestError(f"the server has no role {PAGES_ROLE}", hint=hint)
+    print_to_stderr(f"{PAGES_ROLE} can read the records, and write only the pages' own tables.")

@@ -15,6 +15,7 @@ from deployments.server.settings import build_environment
 from flows.prefect_api.server_login import KEY_NAME as LOGIN_NAME
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE
+from tasks.records.pages_role import PAGES_ROLE
 from tests.ci import tree
 
 UNITS = sorted((tree.TOP / "deployments/units").glob("*.service"))
@@ -132,7 +133,7 @@ def test_no_password_has_a_default() -> None:
     used = re.findall(r"(?<!\$)\$\{(\w+)(:?[-?])?([^}]*)\}", COMPOSE.read_text())
     secrets = {(name, how) for name, how, _ in used if SENSITIVE.search(name)}
     assert {name for name, _ in secrets} == {
-        "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
+        "PAGES_DB_PASSWORD", "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
     }  # fmt: skip
     assert {how for _, how in secrets} == {":?"}
 
@@ -154,7 +155,12 @@ def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None
     mounted = [each.split(":")[-2] for each in web["volumes"] if "/etc/fleetpatch" in each]
     assert mounted == ["/etc/fleetpatch/fleet.yaml", "/etc/fleetpatch/configurations"]
     assert build_environment(SettingTarget.BOTH).items() <= web["environment"].items()
-    assert web["environment"]["FLEETPATCH_RECORDS_URL"] == SERVICES["worker"]["environment"]["FLEETPATCH_RECORDS_URL"]
+    keys = {name: [each["source"] for each in SERVICES[name]["secrets"]] for name in ("web", "worker", "serve")}
+    assert keys == {
+        "web": [LOGIN_NAME, "decisions", "token-verification"],
+        "worker": [LOGIN_NAME, "decisions"],
+        "serve": [LOGIN_NAME, "decisions"],
+    }
 
 
 def test_messages_of_workers_have_the_links_of_the_pages_and_of_prefect() -> None:
@@ -185,7 +191,7 @@ def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment(
     document = yaml.safe_load(COMPOSE.read_text())
     assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}}}")
     for name in ("server", "worker", "serve", "web"):
-        assert SERVICES[name]["secrets"] == [{"source": LOGIN_NAME, "target": CREDENTIAL_PREFIX + LOGIN_NAME}]
+        assert SERVICES[name]["secrets"][0] == {"source": LOGIN_NAME, "target": CREDENTIAL_PREFIX + LOGIN_NAME}
         assert SERVICES[name]["environment"][CREDENTIALS_VARIABLE] == "/run/secrets"
         assert not [variable for variable in SERVICES[name]["environment"] if "AUTH" in variable]
     assert "--allow-host server" in SERVICES["server"]["command"]  # its name in PREFECT_API_URL of the others
@@ -218,15 +224,19 @@ def test_server_and_workers_have_a_role_each_and_none_is_the_superuser() -> None
     users = re.findall(r"postgresql://(\w+):\$\{(\w+):\?[^}]*\}@postgres/(\w+)", said)
     assert set(users) == {
         ("prefect", "PREFECT_DB_PASSWORD", "prefect"), ("records", "RECORDS_DB_PASSWORD", "fleetpatch"),
+        (PAGES_ROLE, "PAGES_DB_PASSWORD", "fleetpatch"),
     }  # fmt: skip
     holders = {
         secret: {name for name, each in SERVICES.items() if secret in str(each)}
-        for secret in ("POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD")
-    }
+        for secret in (
+            "PAGES_DB_PASSWORD", "POSTGRES_PASSWORD", "PREFECT_DB_PASSWORD", "RECORDS_DB_PASSWORD", "REDIS_PASSWORD",
+        )
+    }  # fmt: skip
     assert holders == {
         "POSTGRES_PASSWORD": {"postgres"},
         "PREFECT_DB_PASSWORD": {"postgres", "server"},
-        "RECORDS_DB_PASSWORD": {"postgres", "web", "worker", "serve"},
+        "RECORDS_DB_PASSWORD": {"postgres", "worker", "serve"},
+        "PAGES_DB_PASSWORD": {"postgres", "web"},
         "REDIS_PASSWORD": {"redis", "server"},
     }
 

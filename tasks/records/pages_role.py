@@ -1,0 +1,110 @@
+"""The role of the pages on PostgreSQL: it reads all records, and writes only what is the pages' own.
+
+So who controls the process of the pages, or has its password, can't write a run, a plan, an outcome or an access token.
+An SQLite file has no roles: who can write the file can write all of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from sqlalchemy import Connection, Table, text
+
+from tasks.records import page_tables, schema
+from tasks.records.storage.database import Database
+
+PAGES_ROLE: Final = "fleetpatch_pages"
+"""Who administers PostgreSQL makes it: deployments/compose/databases.sql."""
+ROLE_REMEDY: Final = f"Give the pages a URL with the role {PAGES_ROLE} (docs/how-to/services.md)."
+PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
+    page_tables.web_sessions: ("INSERT", "UPDATE", "DELETE"),
+    page_tables.access_tokens: ("UPDATE (used_at)",),
+    page_tables.audit_log: ("INSERT",),
+    page_tables.requested_runs: ("INSERT",),
+    schema.stop_requests: ("INSERT",),
+    schema.approvals: ("UPDATE (decision, who, remark, decided_at, seal)",),
+}
+"""What the pages may do besides SELECT. A seal or a signature protects what others could misuse (see seals.py)."""
+_SEQUENCES: Final = ("audit_log_number_seq",)
+
+
+def has_pages_role(database: Database) -> bool:
+    """Return whether the records are in PostgreSQL and the server has the role of the pages.
+
+    Raises:
+        RecordsError: the database cannot be reached.
+    """
+    if database.is_sqlite:
+        return False
+    with database.begin_read("look for the role of the pages") as connection:
+        return _exists(connection)
+
+
+def grant_pages_role(connection: Connection) -> bool:
+    """Give the role of the pages its privileges, and take all others from it. Return False if there is no such role.
+
+    The user of the connection must own the tables. In one transaction: the pages never have too few.
+    """
+    if not _exists(connection):
+        return False
+    connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {PAGES_ROLE}"))
+    connection.execute(text(f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {PAGES_ROLE}"))
+    connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {PAGES_ROLE}"))
+    for table, privileges in PAGES_PRIVILEGES.items():
+        connection.execute(text(f"GRANT {', '.join(privileges)} ON public.{table.name} TO {PAGES_ROLE}"))
+    for name in _SEQUENCES:
+        connection.execute(text(f"GRANT USAGE ON SEQUENCE public.{name} TO {PAGES_ROLE}"))
+    return True
+
+
+def find_excess_privileges(database: Database, role: str = "") -> Sequence[str]:
+    """Return the tables that a role may write beyond what the pages need, by name; none on SQLite.
+
+    Args:
+        database: the database of the records.
+        role: a role; "": the user of the connection.
+
+    Raises:
+        RecordsError: the database cannot be reached.
+    """
+    if database.is_sqlite:
+        return ()
+    with database.begin_read("read the privileges of a role") as connection:
+        name = role or connection.execute(text("SELECT current_user")).scalar_one()
+        rows = connection.execute(_PRIVILEGES_QUERY, {"role": name}).all()
+    allowed = {(table.name, *_split(privilege)) for table, each in PAGES_PRIVILEGES.items() for privilege in each}
+    columns = {(table, privilege): names for table, privilege, names in allowed}
+    excess = {
+        row.table
+        for row in rows
+        if (row.table, row.privilege) not in columns
+        or (columns[row.table, row.privilege] and row.column not in columns[row.table, row.privilege])
+    }
+    return sorted(excess)
+
+
+_PRIVILEGES_QUERY: Final = text(
+    """
+    SELECT c.relname AS "table", p.privilege, '' AS "column"
+      FROM pg_class c CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS p(privilege)
+      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+        AND has_table_privilege(:role, c.oid, p.privilege)
+    UNION ALL
+    SELECT c.relname, p.privilege, a.attname
+      FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+      CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE']) AS p(privilege)
+      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+        AND NOT has_table_privilege(:role, c.oid, p.privilege)
+        AND has_column_privilege(:role, c.oid, a.attnum, p.privilege)
+    """
+)
+
+
+def _split(privilege: str) -> tuple[str, frozenset[str]]:
+    """Return the kind of a privilege, and its columns; none if it is for the whole table."""
+    kind, _, columns = privilege.partition(" (")
+    return kind, frozenset(name.strip() for name in columns.rstrip(")").split(",") if name.strip())
+
+
+def _exists(connection: Connection) -> bool:
+    query = text("SELECT 1 FROM pg_roles WHERE rolname = :role")
+    return connection.execute(query, {"role": PAGES_ROLE}).first() is not None
