@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from tasks.errors import RecordsError, RecordsUnavailable, RequestError
+from tasks.errors import RecordsError, RecordsUnavailable, RequestError, SealBroken, SealKeyMissing
 from tasks.model import PinnedUpdates, RunInfo, RunReport
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.automatic.tries import ROLLOUT_PREFIX
@@ -42,7 +42,7 @@ def resolve_pinned_updates(
         return request, None
     try:
         pinned_updates = find_updates(request.updates.as_in_run)
-    except RequestError:
+    except (RequestError, SealBroken, SealKeyMissing):
         if not has_plans:
             raise
         return request, PinnedUpdates(request.updates.as_in_run)
@@ -60,6 +60,8 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
 
     Raises:
         RequestError: the run does not exist, is not over, or only assessed machines; or there is no such rollout.
+        SealBroken: the rollout was changed in the database.
+        SealKeyMissing: another controller has sealed the rollout.
         RecordsError: the records can't be read.
     """
     if run_name.startswith(ROLLOUT_PREFIX):
@@ -83,7 +85,7 @@ def find_pinned_updates(history: History, run_name: str) -> PinnedUpdates:
 
 
 def _find_rollout_updates(history: History, rollout_id: str) -> PinnedUpdates:
-    rollout = SqlRollouts(history.database).find(rollout_id)
+    rollout = SqlRollouts(history.database).find(rollout_id, require_seal=True)
     if rollout is None:
         raise RequestError(
             f"as_in_run: there is no rollout {rollout_id!r}", hint="`fleetpatch automatic` lists the rollouts."

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flows.approval.decisions import approve_run, reject_run
+from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.resume_state import read_resume_state
 from flows.ports.caller import Caller
 from flows.recovery.reconciliation import resume_run
@@ -22,10 +23,12 @@ from tasks.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
 from tasks.model import RunReport, Window
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records.approvals import SqlApprovals
+from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.history import History
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.rules.automatic.model import Rollout
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import OperationState, Step
 from tests.support import builders
@@ -283,3 +286,18 @@ def test_rejecting_needs_no_seal(records: SqlRecords, url: str, file: Path, tmp_
     reject_run(RUN, "bert", plan=digest, records_url=url)
     with pytest.raises(RequestError, match="already rejected"):
         approve_run(RUN, "bert", plan=digest, records_url=url)
+
+
+def test_the_frozen_set_of_a_rollout_can_not_be_changed(records: SqlRecords, file: Path) -> None:
+    """Attacker: who can write the database. Way: UPDATE of what a rollout has tested. No run may install it."""
+    rollouts = SqlRollouts(records.database)
+    rollouts.save(Rollout("rollout-1", NOW, frozenset({("openssl", "2.0")}), ()))
+    rollouts.save(Rollout("rollout-2", NOW, frozenset({("openssl", "1.0")}), ()))
+    history = History(records)
+    assert find_pinned_updates(history, "rollout:rollout-1").updates == {("openssl", "2.0")}
+    update(
+        file,
+        "UPDATE rollouts SET updates = (SELECT updates FROM rollouts WHERE id = 'rollout-2') WHERE id = 'rollout-1'",
+    )
+    with pytest.raises(SealBroken, match="rollout rollout-1"):
+        find_pinned_updates(history, "rollout:rollout-1")

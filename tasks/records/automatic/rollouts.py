@@ -1,12 +1,14 @@
 """Stores rollouts of automatic patching, on SQLite and PostgreSQL."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import Row, select
 
 from tasks.records import schema
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.encoding.rows import compress_text, decompress_text
+from tasks.records.seals import RUN_KEY, Seals
 from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import Rollout, RolloutState, UpdateKey
@@ -32,6 +34,7 @@ class SqlRollouts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._seals = Seals(RUN_KEY)
 
     def save(self, rollout: Rollout) -> bool:
         """Store a rollout or its new state. A rollout that is over is never changed again.
@@ -49,6 +52,7 @@ class SqlRollouts:
             "document": encode(replace(rollout, updates=frozenset())),
             "updates": compress_text(encode(_FrozenUpdates(tuple(sorted(rollout.updates))))),
         }
+        row = self._seals.seal(_ROLLOUTS, row)
         with self._database.begin_write(f"save rollout {rollout.id}") as connection:
             statement = build_insert(connection.dialect.name, _ROLLOUTS).values(row)
             statement = statement.on_conflict_do_update(
@@ -58,12 +62,24 @@ class SqlRollouts:
             )
             return connection.execute(statement.returning(_ROLLOUTS.c.id)).first() is not None
 
-    def find(self, rollout_id: str) -> Rollout | None:
-        """Return the rollout with this id; None if there is none."""
-        query = select(_ROLLOUTS.c.document, _ROLLOUTS.c.updates).where(_ROLLOUTS.c.id == rollout_id)
+    def find(self, rollout_id: str, *, require_seal: bool = False) -> Rollout | None:
+        """Return the rollout with this id; None if there is none.
+
+        Args:
+            rollout_id: the id.
+            require_seal: whether it must have its seal. For what is installed, not for what is only shown.
+
+        Raises:
+            SealBroken: it was changed in the database.
+            SealKeyMissing: another controller has sealed it.
+        """
         with self._database.begin_read("look up a rollout") as connection:
-            row = connection.execute(query).one_or_none()
-        return _to_rollout(row) if row is not None else None
+            row = connection.execute(select(_ROLLOUTS).where(_ROLLOUTS.c.id == rollout_id)).one_or_none()
+        if row is None:
+            return None
+        if require_seal:
+            self._seals.check(_ROLLOUTS, row._mapping, f"rollout {rollout_id}")  # noqa: SLF001 - SQLAlchemy's name
+        return _to_rollout(row)
 
     def find_newest(self) -> Rollout | None:
         """Return the newest rollout; None if there was none yet."""
@@ -78,6 +94,6 @@ class SqlRollouts:
         return tuple(_to_rollout(row) for row in reversed(rows))
 
 
-def _to_rollout(row: Row[tuple[str, bytes]]) -> Rollout:
+def _to_rollout(row: Row[Any]) -> Rollout:
     frozen = decode(_FrozenUpdates, decompress_text(row.updates, "frozen set of a rollout"))
     return replace(decode(Rollout, row.document), updates=frozenset(frozen.updates))
