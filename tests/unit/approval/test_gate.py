@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from flows.approval.decisions import find_waiting_runs
 from flows.approval.gate import RECORDS_POLL_SECONDS, STOP_POLL_SECONDS, add_approval_gate
@@ -14,6 +15,7 @@ from flows.ports.ports import GateDecision
 from tasks.errors import RequestError
 from tasks.model import RunReport
 from tasks.records.approvals import ApprovalDecision
+from tasks.records.schema import approvals
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
 from tasks.steps.context.stop_token import StopToken
@@ -304,3 +306,18 @@ def test_that_people_can_not_be_told_is_no_reason_not_to_wait_for_them(scene: Sc
     ports = add_approval_gate(way, scene.approvals)
     report = FleetRun(request, ports, LocalRunner(), run_id=RUN).execute()
     assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
+
+
+def test_an_approval_that_was_written_by_sql_begins_nothing(scene: Scene) -> None:
+    scene.add("web", "openssl")
+
+    def forge() -> None:
+        with scene.records.database.begin_write("forge") as connection:
+            connection.execute(update(approvals).values(decision="approved", who="anna", decided_at=scene.clock.now()))
+
+    scene.clock.later(60, forge)
+    report = scene.run(scene.request())
+    assert scene.touched() == []
+    outcome = outcome_of(report, "web")
+    assert outcome.state is OperationState.NOT_STARTED
+    assert "doesn't fit its seal" in outcome.reason
