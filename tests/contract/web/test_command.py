@@ -21,7 +21,7 @@ from tasks.records.access_tokens import AccessToken, SqlAccessTokens
 from tasks.records.setup import open_records
 from tests.support.certificate import write_certificate
 from tests.support.command import run_command
-from tests.support.environment import PYTHONPATH, without_ours
+from tests.support.environment import KEYS_VARIABLE, PYTHONPATH, without_ours
 
 START_SECONDS = 120.0
 STOP_SECONDS = 30.0
@@ -30,6 +30,7 @@ STOP_SECONDS = 30.0
 def run(folder: Path, *words: str, **environment: str) -> CompletedProcess[str]:
     around = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"} | environment
     around["FLEETPATCH_RECORDS_URL"] = f"sqlite:///{folder / 'records.db'}"
+    around.setdefault(KEYS_VARIABLE, os.environ[KEYS_VARIABLE])
     return run_command(words, around, folder)
 
 
