@@ -270,7 +270,7 @@ def test_the_starter_of_a_run_can_not_be_renamed(records: SqlRecords, file: Path
     requested = SqlRequestedRuns(records.database)
     requested.save(RequestedRun("fleetpatch/web/1", "patch-fleet", "d", "anna", NOW))
     requested.save(RequestedRun("fleetpatch/web/2", "patch-fleet", "d", "anna", NOW))
-    assert requested.claim("fleetpatch/web/1", "patch-fleet", "flow-run-1") == "anna"
+    assert requested.claim("fleetpatch/web/1", "patch-fleet", "flow-run-1")[0] == "anna"
 
     update(file, "UPDATE requested_runs SET who = 'bert' WHERE key = 'fleetpatch/web/2'")
 
