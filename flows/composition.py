@@ -2,9 +2,10 @@
 
 import functools
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 from flows.approval.gate import add_approval_gate
 from flows.engine.pinned_updates import find_pinned_updates, is_rollout_run
@@ -17,9 +18,11 @@ from flows.ports.ports import FreezeSource, Notifier, Ports
 from flows.prefect_api.connection import connect_prefect
 from flows.request import PatchRequest, RunRequest
 from flows.request.automatic_request import AUTOMATIC_CONFIGURATION
-from inventory.credentials import Credential, resolve_credential
+from inventory.credentials import Credential, Secret, SecretSources, resolve_credential, resolve_own_secret
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
+from inventory.secret_store import SecretStore
+from inventory.user_certificates import CertificateIssuer
 from tasks.errors import CannotRun, CredentialError, RecordsError
 from tasks.managers.registry import find_manager
 from tasks.model import RunReport
@@ -67,13 +70,37 @@ def read_prefect_secret(block: str) -> str:
     return str(loaded.get())
 
 
+@functools.cache
+def _open_secret_sources() -> SecretSources:
+    """Return the services that keep secrets. All runs of a process share a login there, and certificates."""
+    return SecretSources(
+        read_prefect_secret, _open_secret_store, CertificateIssuer(_open_secret_store, lambda: datetime.now(UTC))
+    )
+
+
+@functools.cache
+def _open_secret_store() -> SecretStore:
+    from tasks.secret_stores.vault import open_vault  # noqa: PLC0415 - loads an HTTP client that most runs do not need
+
+    return open_vault(os.environ)
+
+
 def read_credential(reference: str) -> Credential:
     """Return the credential of a reference.
 
     Raises:
         CredentialError: the reference leads to nothing.
     """
-    return resolve_credential(reference, read_block=read_prefect_secret)
+    return resolve_credential(reference, _open_secret_sources())
+
+
+def read_own_secret(reference: str) -> Secret:
+    """Return the secret that an option of a command names. It may be one of the controller's own.
+
+    Raises:
+        CredentialError: the reference leads to no password or token.
+    """
+    return resolve_own_secret(reference, _open_secret_sources())
 
 
 def open_run_notifier(request: RunRequest, caller: Caller) -> AbstractContextManager[Notifier]:

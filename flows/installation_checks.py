@@ -2,6 +2,8 @@
 
 import importlib.metadata
 import importlib.util
+import os
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -9,7 +11,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.notify.audit_forwarding import find_backlogs, read_targets
 from flows.recovery.abandoned_runs import find_abandoned_runs
+from inventory.errors import InventoryError
+from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
 from inventory.files.private_keys import KeyFileError
+from inventory.loader import find_inventory
 from inventory.name_lists import join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Finding
@@ -34,7 +39,26 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
         records_url: the URL of the records; None: the default.
     """
     of_records = (*_check_records(records_url), *_check_pages_role(records_url), *_check_audit(records_url))
-    return (_check_package_location(), *_check_requirements(), *of_records)
+    return (_check_package_location(), *_check_requirements(), *of_records, *_check_inventory_owners())
+
+
+def _check_inventory_owners() -> Iterator[Finding]:
+    """Check who can have written the inventory that commands read by default, and tell who is trusted besides."""
+    check = "owners of files"
+    try:
+        path = find_inventory()
+    except InventoryError:
+        return  # without an inventory there are no machines: the command that needs them tells it
+    try:
+        require_trusted_path(path)
+    except UntrustedFile as error:
+        yield Finding(check, FindingLevel.BLOCK, f"{path} is not trusted: {error.message}", error.hint)
+    except OSError as error:
+        yield Finding(check, FindingLevel.BLOCK, f"{path} can't be read: {error.strerror}", "Make it readable.")
+    else:
+        more = os.environ.get(TRUSTED_OWNERS_VARIABLE, "")
+        also = f"; {TRUSTED_OWNERS_VARIABLE} trusts {more} as well" if more else ""
+        yield Finding(check, FindingLevel.GOOD, f"nobody else can have written {path}{also}")
 
 
 def _check_package_location() -> Finding:

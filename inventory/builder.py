@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inventory.addresses import Endpoint, build_endpoint
-from inventory.credentials import parse_reference
+from inventory.credential_references import parse_reference
 from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean

@@ -1,29 +1,28 @@
-"""Credential references: what an inventory contains instead of a secret, and how fleetpatch resolves it.
+"""How fleetpatch resolves a credential reference. credential_references.py has the grammar."""
 
-The complete grammar::
-
-    agent                       the keys of the SSH agent
-    key:PATH                    a private key file
-    key:PATH?passphrase=REF     a private key file with a passphrase: an env:, file: or prefect: reference
-    env:NAME                    a password in an environment variable of the process that opens the connection
-    file:PATH                   a password in a file that only its owner can read
-    prefect:BLOCK               a password in a Prefect Secret block (the caller passes the function that reads it)
-
-A text that is not a reference may be a password that was written by mistake. So no error in this module repeats it.
-"""
-
-import difflib
 import os
-import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import NoReturn
 
+from inventory.credential_references import (
+    KEY_REFERENCES,
+    PASSWORD_FORMS,
+    CredentialReference,
+    ReferenceKind,
+    parse_reference,
+    require_foreign_reference,
+)
 from inventory.errors import CredentialError
+from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.paths import expand_home
+from inventory.files.private_keys import CREDENTIALS_VARIABLE
+from inventory.secret_store import SecretStore
+from inventory.user_certificates import CertificateIssuer
+from inventory.worker_secrets import require_foreign_file
 
 MAX_SECRET_BYTES = 64 * 1024
 """A password file longer than this is not a password file."""
@@ -31,21 +30,7 @@ MAX_SECRET_BYTES = 64 * 1024
 PrefectBlockReader = Callable[[str], str]
 """Returns the text of a Prefect Secret block. Raises LookupError or ValueError if the block does not exist."""
 
-_PASSPHRASE = "?passphrase="  # noqa: S105  # a keyword, not a secret
-_ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_BLOCK_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?")
-_REFERENCE_FORMS = "agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK"
-_LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a reference, one of {_REFERENCE_FORMS}."
-
-
-class ReferenceKind(StrEnum):
-    """Where a credential is stored."""
-
-    AGENT = "agent"
-    KEY = "key"
-    ENV = "env"
-    FILE = "file"
-    PREFECT = "prefect"
+_KEY_BEGINNING = "-----BEGIN "
 
 
 class CredentialKind(StrEnum):
@@ -53,6 +38,7 @@ class CredentialKind(StrEnum):
 
     AGENT = "agent"
     KEY = "key"
+    CERTIFICATE = "certificate"
     PASSWORD = "password"  # noqa: S105  # a keyword, not a secret
 
 
@@ -98,34 +84,6 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
-class CredentialReference:
-    """A parsed credential reference. ``str()`` returns the written form.
-
-    Attributes:
-        kind: where the credential is stored.
-        target: path, variable or block; "" for the agent.
-        passphrase: reference to the passphrase of a key, or None.
-    """
-
-    kind: ReferenceKind
-    target: str = ""
-    passphrase: "CredentialReference | None" = None
-
-    def __str__(self) -> str:
-        if self.kind is ReferenceKind.AGENT:
-            return "agent"
-        tail = f"{_PASSPHRASE}{self.passphrase}" if self.passphrase else ""
-        return f"{self.kind}:{self.target}{tail}"
-
-    def to_absolute(self, directory: Path) -> "CredentialReference":
-        """Return the reference with its relative paths joined to ``directory``. ``~`` stays until it is resolved."""
-        inner = self.passphrase.to_absolute(directory) if self.passphrase else None
-        if self.kind not in {ReferenceKind.KEY, ReferenceKind.FILE} or self.target.startswith(("/", "~")):
-            return replace(self, passphrase=inner)
-        return replace(self, target=str(directory / self.target), passphrase=inner)
-
-
-@dataclass(frozen=True, slots=True)
 class Credential:
     """The resolved credential for a login.
 
@@ -133,104 +91,116 @@ class Credential:
         kind: key, password or agent.
         path: the key file; None for other kinds.
         secret: the password, or the passphrase of a key; None if the key has no passphrase.
+        private_key: a private key in OpenSSH's or PEM's format that is in no file; None for other kinds.
+        signer: who signs a certificate for a login, as CertificateIssuer takes it; "" for other kinds.
+        issuer: issues certificates; None for other kinds.
     """
 
     kind: CredentialKind
     path: Path | None = None
     secret: Secret | None = None
+    private_key: Secret | None = None
+    signer: str = ""
+    issuer: CertificateIssuer | None = None
 
 
-def parse_reference(text: str) -> CredentialReference:
-    """Parse a credential reference.
+@dataclass(frozen=True, slots=True)
+class SecretSources:
+    """The services that keep secrets. One that is None is not at hand.
 
-    Args:
-        text: the text from an inventory or a request.
-
-    Returns:
-        The reference, with its paths as written.
-
-    Raises:
-        CredentialError: the text is not a reference. The message does not repeat the text.
+    Attributes:
+        read_block: reads Prefect Secret blocks.
+        open_store: gives the secret store. Raises CredentialError.
+        issuer: issues certificates of the secret store.
     """
-    text = text.strip()
-    if text == "agent":
-        return CredentialReference(ReferenceKind.AGENT)
-    scheme, colon, target = text.partition(":")
-    if not colon or scheme not in {"key", "env", "file", "prefect"}:
-        raise CredentialError("this is no credential reference", hint=_build_hint(text))
-    return _build_reference(ReferenceKind(scheme), target)
+
+    read_block: PrefectBlockReader | None = None
+    open_store: Callable[[], SecretStore] | None = None
+    issuer: CertificateIssuer | None = None
 
 
-def resolve_credential(reference: str, *, read_block: PrefectBlockReader | None = None) -> Credential:
-    """Resolve a credential reference. Call it only when the connection opens, so that secrets stay in memory briefly.
+_NO_SOURCES = SecretSources()
+
+
+def resolve_credential(reference: str, sources: SecretSources = _NO_SOURCES) -> Credential:
+    """Resolve the reference of a machine or a message. What is the controller's own is refused: worker_secrets.py.
+
+    Call it only when the connection opens, so that secrets stay in memory briefly.
 
     Args:
-        reference: a reference in the grammar of this module. Relative paths start at the working directory; inventory
+        reference: a reference. Relative paths start at the working directory; inventory
             loaders have made them absolute already.
-        read_block: reads Prefect Secret blocks; None without Prefect.
+        sources: the services that keep secrets.
 
     Raises:
         CredentialError: the text is not a reference, or it can't be resolved. The hint says what to do.
     """
     parsed = parse_reference(reference)
+    require_foreign_reference(parsed)
     if parsed.kind is ReferenceKind.AGENT:
         return Credential(CredentialKind.AGENT)
     if parsed.kind is ReferenceKind.KEY:
         path = expand_home(Path(parsed.target), CredentialError)
-        os.close(_open_private_file(path, "private key"))
-        passphrase = Secret(_read_password(parsed.passphrase, read_block)) if parsed.passphrase else None
+        os.close(_open_private_file(path, "private key", is_own=False))
+        passphrase = Secret(_read_password(parsed.passphrase, sources)) if parsed.passphrase else None
         return Credential(CredentialKind.KEY, path=path, secret=passphrase)
-    return Credential(CredentialKind.PASSWORD, secret=Secret(_read_password(parsed, read_block)))
+    if parsed.kind is ReferenceKind.VAULT_SSH:
+        if sources.issuer is None:
+            raise _build_no_store_error(parsed)
+        return Credential(CredentialKind.CERTIFICATE, signer=parsed.target, issuer=sources.issuer)
+    value = _read_secret(parsed, sources)
+    if parsed.kind in {ReferenceKind.SYSTEMD, ReferenceKind.VAULT} and value.startswith(_KEY_BEGINNING):
+        return Credential(CredentialKind.KEY, private_key=Secret(value))
+    return Credential(CredentialKind.PASSWORD, secret=Secret(_require_password(parsed, value)))
 
 
-def _build_hint(text: str) -> str:
-    scheme, colon, _ = text.partition(":")
-    if not colon and text.startswith(("/", "~", "./", "../")):
-        remedy = "write key:PATH for a private key, or file:PATH for a password"
-        return f"It looks like a path: {remedy}. {_LITERAL_SECRET_HINT}"
-    near = difflib.get_close_matches(scheme.lower(), [kind.value for kind in ReferenceKind], n=1, cutoff=0.6)
-    return f"Did you mean {near[0]!r}? {_LITERAL_SECRET_HINT}" if near else _LITERAL_SECRET_HINT
+def resolve_own_secret(reference: str, sources: SecretSources = _NO_SOURCES) -> Secret:
+    """Resolve a reference that an option or a variable of fleetpatch itself contains. It may be the controller's own.
+
+    Never call it with a text of an inventory, a configuration or a request.
+
+    Args:
+        reference: a reference to a password.
+        sources: the services that keep secrets.
+
+    Raises:
+        CredentialError: the text is no reference to a password, or it can't be resolved.
+    """
+    parsed = parse_reference(reference)
+    if parsed.kind in KEY_REFERENCES:
+        raise CredentialError("a password is wanted here, no key", hint=f"Write {PASSWORD_FORMS}.")
+    return Secret(_require_password(parsed, _read_secret(parsed, sources, is_own=True)))
 
 
-def _build_reference(kind: ReferenceKind, target: str) -> CredentialReference:
-    inner: CredentialReference | None = None
-    if kind is ReferenceKind.KEY and _PASSPHRASE in target:
-        target, _, rest = target.partition(_PASSPHRASE)
-        inner = parse_reference(rest)
-        if inner.kind not in {ReferenceKind.ENV, ReferenceKind.FILE, ReferenceKind.PREFECT}:
-            raise CredentialError(
-                f"the passphrase of a key can't be a reference of kind {inner.kind.value!r}",
-                hint="Give the passphrase as env:NAME, file:PATH or prefect:BLOCK.",
-            )
-    # No message repeats the text after env: or prefect:. "env:hunter2!" contains a password.
-    if not target or any(ord(character) < 32 for character in target):
-        raise CredentialError(f"there is nothing usable after '{kind}:'", hint=f"Write one of {_REFERENCE_FORMS}.")
-    if kind is ReferenceKind.ENV and not _ENV_NAME_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'env:' is no name of an environment variable",
-            hint="Write env:NAME with letters, digits and _; the password itself goes into the variable.",
-        )
-    if kind is ReferenceKind.PREFECT and not _BLOCK_NAME_PATTERN.fullmatch(target):
-        raise CredentialError(
-            "what stands after 'prefect:' is no block name",
-            hint="Write prefect:NAME with the name of a Secret block: letters, digits and dashes.",
-        )
-    return CredentialReference(kind, target, inner)
+def _read_password(reference: CredentialReference, sources: SecretSources) -> str:
+    return _require_password(reference, _read_secret(reference, sources))
 
 
-def _read_password(reference: CredentialReference, read_block: PrefectBlockReader | None) -> str:
+def _read_secret(reference: CredentialReference, sources: SecretSources, *, is_own: bool = False) -> str:
     if reference.kind is ReferenceKind.ENV:
         value = os.environ.get(reference.target, "")
         remedy = f"Set {reference.target} where fleetpatch (the worker, in a deployment) is started."
     elif reference.kind is ReferenceKind.FILE:
-        value = _read_private_file(expand_home(Path(reference.target), CredentialError))
+        value = _read_private_file(expand_home(Path(reference.target), CredentialError), is_own=is_own)
         remedy = "Write the password into the file."
+    elif reference.kind is ReferenceKind.SYSTEMD:
+        value = _read_systemd_credential(reference.target)
+        remedy = "Write the password into the file that LoadCredential names."
+    elif reference.kind is ReferenceKind.VAULT:
+        if sources.open_store is None:
+            raise _build_no_store_error(reference)
+        value = sources.open_store().read_secret(*reference.target.split("#"))
+        remedy = "Write the password into the secret store."
     else:
-        value = _read_prefect_block(reference.target, read_block)
+        value = _read_prefect_block(reference.target, sources.read_block)
         remedy = "Set the block's value in the Prefect UI."
     if not value:
         raise CredentialError(f"{reference} is not set, or empty", hint=remedy)
-    if value.startswith("-----BEGIN "):
+    return value
+
+
+def _require_password(reference: CredentialReference, value: str) -> str:
+    if value.startswith(_KEY_BEGINNING):
         raise CredentialError(
             f"{reference} holds a private key, and a password is wanted here",
             hint="Keep the key in a file of mode 0600 and write key:PATH.",
@@ -258,8 +228,31 @@ def _read_prefect_block(name: str, read_block: PrefectBlockReader | None) -> str
     return value
 
 
-def _open_private_file(path: Path, what: str) -> int:
-    """Open a file for reading. Check on the open file that no other user can read it."""
+def _build_no_store_error(reference: CredentialReference) -> CredentialError:
+    return CredentialError(
+        f"{reference} can't be read here: no secret store is at hand", hint="Use env:NAME, file:PATH or systemd:NAME."
+    )
+
+
+def _read_systemd_credential(name: str) -> str:
+    folder = os.environ.get(CREDENTIALS_VARIABLE)
+    if not folder:
+        raise CredentialError(
+            f"systemd:{name} can't be read here: systemd gave this process no credentials",
+            hint=f"Write LoadCredential={name}:PATH into the [Service] section of its unit, or use file:PATH.",
+        )
+    return _read_private_file(Path(folder, name), mask=0o007, is_own=True)
+
+
+def _open_private_file(path: Path, what: str, *, mask: int = 0o077, is_own: bool) -> int:
+    """Open a file for reading. Check on the open file that no other user can read it.
+
+    Args:
+        path: the file.
+        what: what is in it, for messages.
+        mask: the bits of its mode that must not be set.
+        is_own: whether it may be the controller's own.
+    """
     try:
         # O_NONBLOCK: a named pipe at this path must not block the run.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -274,17 +267,27 @@ def _open_private_file(path: Path, what: str) -> int:
     if not stat.S_ISREG(status.st_mode):
         os.close(handle)
         raise CredentialError(f"{path} is no regular file", hint=f"Point the reference at the {what} file itself.")
-    if status.st_mode & 0o077:
+    if status.st_mode & mask:
         os.close(handle)
         raise CredentialError(
             f"the {what} file {path} is open to others (mode {stat.S_IMODE(status.st_mode):04o})",
             hint=f"Run: chmod 600 {path}",
         )
+    try:
+        require_trusted(path, handle)
+        if not is_own:
+            require_foreign_file(path, handle)
+    except UntrustedFile as error:
+        os.close(handle)
+        raise CredentialError(f"the {what} file {path} is not trusted: {error.message}", hint=error.hint) from error
+    except CredentialError:
+        os.close(handle)
+        raise
     return handle
 
 
-def _read_private_file(path: Path) -> str:
-    handle = _open_private_file(path, "password")
+def _read_private_file(path: Path, *, mask: int = 0o077, is_own: bool) -> str:
+    handle = _open_private_file(path, "password", mask=mask, is_own=is_own)
     with os.fdopen(handle, "rb") as stream:
         raw = stream.read(MAX_SECRET_BYTES + 1)
     if len(raw) > MAX_SECRET_BYTES:

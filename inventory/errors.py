@@ -88,3 +88,9 @@ class HostKeyConflict(InventoryError):
 
 class CredentialError(FleetpatchError):
     """A credential reference can't be resolved: the file, variable or block does not exist or can't be used."""
+
+
+class SecretStoreUnavailable(CredentialError):
+    """The secret store that has a credential can't be asked now."""
+
+    transient: ClassVar[bool] = True

@@ -27,6 +27,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from inventory.errors import HostKeyConflict, InventoryError
+from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.paths import expand_home
 from inventory.known_hosts_index import (
     CERT_AUTHORITY_MARKER,
@@ -265,17 +266,18 @@ def _read_known_hosts(path: Path) -> tuple[str, _FileVersion]:
             status = os.fstat(stream.fileno())
             if stat.S_ISDIR(status.st_mode):
                 raise IsADirectoryError(None, "it is a directory")
+            require_trusted(path, stream.fileno())
             raw = stream.read(MAX_KNOWN_HOSTS_BYTES + 1)
     except FileNotFoundError:
         return "", _NEVER_READ
+    except UntrustedFile as error:
+        raise _build_distrust_error(path, error) from error
     except OSError as error:
         raise InventoryError(
             f"known hosts can't be read: {error.strerror}",
             file=path,
             hint="It must be a file that the user who runs fleetpatch may read.",
         ) from error
-    if status.st_mode & stat.S_IWOTH:
-        raise InventoryError("everybody may write to these known hosts", file=path, hint=f"Run: chmod 600 {path}")
     if len(raw) > MAX_KNOWN_HOSTS_BYTES:
         raise InventoryError("this file is too large for known hosts", file=path, hint="The limit is 10 MiB.")
     # Bytes that are not UTF-8 stay as they are.
@@ -308,7 +310,10 @@ def _append_line(path: Path, line: str, version_read: _FileVersion) -> _FileVers
             # O_NONBLOCK: as in the read above. A symbolic link is followed and stays a link.
             flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC
             with os.fdopen(os.open(path, flags, 0o600), "rb+", buffering=0) as stream:
+                require_trusted(path, stream.fileno())
                 before, after, added = _write_line(stream, line.encode())
+        except UntrustedFile as error:
+            raise _build_distrust_error(path, error) from error
         except OSError as error:
             raise _build_write_error(path, error) from error
         if _read_file_version(path)[-1] == after.st_ino:  # no other process has replaced the file
@@ -341,6 +346,10 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _build_distrust_error(path: Path, error: UntrustedFile) -> InventoryError:
+    return InventoryError(f"these known hosts are not trusted: {error.message}", file=path, hint=error.hint)
 
 
 def _build_write_error(path: Path, error: OSError) -> InventoryError:

@@ -180,7 +180,7 @@ class Machine:
 
     Attributes:
         credential: a reference such as ``key:~/.ssh/id_ed25519``, ``agent``, ``env:NAME``, ``file:/path`` or
-            ``prefect:block-name`` (see inventory/credentials.py).
+            ``prefect:block-name`` (see inventory/credential_references.py).
         privilege_password: a reference to the password that the method of ``privilege`` asks for, if it asks.
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.

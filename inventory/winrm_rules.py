@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Iterator
 
-from inventory.credentials import ReferenceKind, parse_reference
+from inventory.credential_references import KEY_REFERENCES, PASSWORD_FORMS, ReferenceKind, parse_reference
 from inventory.files.problems import ProblemCollector, SourceLocation
 from inventory.machine import Machine, OsFamily, TransportKind, WinrmAuthentication, WinrmScheme
 
-_CREDENTIAL_HINT = "Give `credential` as env:NAME, file:PATH or prefect:BLOCK."
+_CREDENTIAL_HINT = f"Give `credential` as {PASSWORD_FORMS}."
 
 Rule = tuple[str, str, str]
 """The key at fault, the message and the hint."""
@@ -55,7 +55,7 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
         if machine.user is None:
             hint = "Give `user`: NAME for an account of the machine, DOMAIN\\NAME or NAME@DOMAIN for one of a domain."
             yield "user", f"authentication {how.value} needs a user", hint
-        if kind in {ReferenceKind.AGENT, ReferenceKind.KEY}:
+        if kind in KEY_REFERENCES:
             yield "credential", f"authentication {how.value} needs a password", _CREDENTIAL_HINT
     elif how is WinrmAuthentication.KERBEROS:
         if kind is not ReferenceKind.AGENT:

@@ -8,6 +8,7 @@ FleetpatchError                     inventory/errors.py
 │   ├── EmptyScopeError             the scope matches no machine
 │   └── HostKeyConflict             a host key that must not be learned
 ├── CredentialError                 a credential reference that leads to nothing
+│   └── SecretStoreUnavailable      (transient) the secret store does not answer
 ├── CannotRun                       the environment of fleetpatch lacks something
 └── PatchError
     ├── RequestError                a request that can't be executed as written
@@ -55,6 +56,7 @@ from inventory.errors import (
     HostKeyConflict,
     InvalidInventory,
     InventoryError,
+    SecretStoreUnavailable,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +100,7 @@ __all__ = [
     "ScriptFailed",
     "SealBroken",
     "SealKeyMissing",
+    "SecretStoreUnavailable",
     "TransportError",
     "Unreachable",
     "UnsupportedSystem",

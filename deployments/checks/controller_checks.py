@@ -15,11 +15,14 @@ from pathlib import Path
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from flows.hooks.trusted_code import find_module_problem, find_program_problem
 from flows.request.automatic_request import AutomaticRequest
-from inventory.credentials import ReferenceKind, resolve_credential
+from inventory.credential_references import ReferenceKind
+from inventory.credentials import resolve_credential
 from inventory.errors import CredentialError
 from tasks.model import Hook
 from tasks.rules.calendar.checks import FindingSeverity
+from tasks.rules.child_environment import DEFAULT_PATH
 from tasks.states import HookKind
 
 _OTHER_MACHINE_HINT = "Ignore this if another machine executes its runs and has it."
@@ -88,13 +91,14 @@ def _find_folder_problem(path: Path) -> str:
 def _find_hook_problem(hook: Hook) -> str:
     if hook.kind is HookKind.PYTHON:
         module, _, function = hook.target.partition(":")
-        return _find_function_problem(module, function)
+        return _find_function_problem(module, function) or find_module_problem(module)
     if hook.kind is HookKind.CONTROLLER_COMMAND:
         program = shlex.split(hook.target)[0]
         if "/" in program and not program.startswith(("/", "~")):
             return f"{program} is a relative path, and a run starts in a folder of its own"
         if shutil.which(program) is None:
             return f"there is no executable program {program}"
+        return find_program_problem(program, os.environ.get("PATH", DEFAULT_PATH))
     return ""
 
 

@@ -26,11 +26,12 @@ from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
-from inventory.files.text_files import read_text_file
+from inventory.files.text_files import list_directory_names, read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
 from tasks.errors import RequestError
 
+_MAX_ENTRIES = 10_000
 DEFAULT_FILE_NAMES = ("configurations", "configurations.yaml")
 _FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _FILE_KEYS = frozenset(FileForm.model_fields)
@@ -133,14 +134,16 @@ def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    try:
-        items = sorted(path.iterdir())
-    except OSError as error:
-        problems.add(SourceLocation(path), f"this folder can't be read: {error.strerror}", "Make it readable.")
-        return
-    for item in items:  # the policy is no configuration, and has a reader of its own
-        if item.suffix in _FILE_SUFFIXES and not item.name.startswith(".") and item.name != POLICY_FILE_NAME:
-            yield item
+    names = list_directory_names(
+        path,
+        problems,
+        max_entries=_MAX_ENTRIES,
+        unreadable_hint="Make it readable.",
+        too_many_hint="Give a folder that holds nothing but configurations.",
+    )
+    for name in names:  # the policy is no configuration, and has a reader of its own
+        if Path(name).suffix in _FILE_SUFFIXES and not name.startswith(".") and name != POLICY_FILE_NAME:
+            yield path / name
 
 
 def _check_policy_file(path: Path, today: date, problems: ProblemCollector) -> None:

@@ -26,7 +26,7 @@ from deployments.server.connection_urls import (
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
 from flows.prefect_api.server_settings import SettingTarget
-from inventory.credentials import resolve_credential
+from inventory.credentials import resolve_own_secret
 from inventory.files.paths import expand_home, find_user_directory
 from inventory.files.private_keys import find_key_path
 from tasks.errors import CannotRun, RequestError
@@ -51,7 +51,7 @@ class UnsafeServerOptions(RequestError):
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
-    """Options of `fleetpatch server`. ``database``, ``redis`` and ``auth`` may be references: env:NAME or file:PATH.
+    """Options of `fleetpatch server`. ``database``, ``redis`` and ``auth`` may be references.
 
     Attributes:
         public_url: the URL for browsers, if it differs from the address (behind a proxy).
@@ -229,15 +229,13 @@ def _resolve_option(given: str, option: str) -> str:
     Raises:
         UnsafeServerOptions: the option contains a password. Every user of the machine can see it in the process list.
     """
-    if given.startswith(("env:", "file:")):
-        secret = resolve_credential(given).secret
-        assert secret is not None  # noqa: S101 - for the type checker: env: and file: are passwords
-        return secret.reveal().strip()
+    if given.startswith(("env:", "file:", "systemd:")):
+        return resolve_own_secret(given).reveal().strip()
     if has_password(given):
         raise UnsafeServerOptions(
             f"{option} contains a password, and every user of this machine can read the arguments of programs",
-            hint=f"Put the whole URL into a variable or a file of mode 0600, and give {option} env:NAME or file:PATH. "
-            "For PostgreSQL, ~/.pgpass works too.",
+            hint="Put the whole URL into a variable or a file of mode 0600, and give "
+            f"{option} env:NAME, file:PATH or systemd:NAME. For PostgreSQL, ~/.pgpass works too.",
         )
     return given
 

@@ -12,6 +12,7 @@ from typing import BinaryIO
 
 from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline
+from flows.hooks.trusted_code import find_program_problem
 from tasks.model import Hook
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import render_json_lines
@@ -32,13 +33,17 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
         report = Path(folder, "report.json")
         with report.open("w", encoding="ascii") as file:
             file.writelines(render_json_lines(build_tables(event.report)))
+        environment = {**build_hook_environment(os.environ), **_build_environment(event, report)}
         try:
+            words = shlex.split(hook.target)
+            if problem := find_program_problem(words[0], environment["PATH"]):
+                return False, problem
             child = subprocess.Popen(
-                shlex.split(hook.target),
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=printed,
                 stderr=subprocess.STDOUT,
-                env={**build_hook_environment(os.environ), **_build_environment(event, report)},
+                env=environment,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -9,6 +9,7 @@ from flows.hooks.command import run_command_hook
 from flows.hooks.event import HookEvent, build_event
 from flows.hooks.hook_deadline import HookDeadline, run_in_thread
 from flows.hooks.http_call import run_http_hook
+from flows.hooks.trusted_code import find_module_problem
 from flows.ports.audit import AuditAppender, append_nowhere, read_os_actor, record_act
 from flows.ports.ports import HookCaller
 from tasks.errors import RecordsError, RequestError
@@ -96,6 +97,8 @@ def _run_function_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline
     Raises:
         HookWaitAborted: it took too long.
     """
+    if problem := find_module_problem(hook.target.partition(":")[0]):
+        return False, problem
     try:
         returned = run_in_thread(lambda: _load_function(hook.target)(event=event), hook_deadline)
     except (ImportError, AttributeError) as error:

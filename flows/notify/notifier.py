@@ -15,7 +15,8 @@ from flows.notify.webhook import DEADLINE_SECONDS, NOT_ACCEPTED, send_webhook
 from flows.ports.ports import Notifier
 from flows.ports.web_links import PREFECT_UI_URL_VARIABLE, read_web_url
 from flows.request.policies import NotifyRequest
-from inventory.credentials import Credential, parse_reference
+from inventory.credential_references import parse_reference
+from inventory.credentials import Credential
 from tasks.errors import CredentialError, FleetpatchError
 from tasks.model import RunReport
 from tasks.states import NotificationEvent

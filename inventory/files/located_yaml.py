@@ -9,6 +9,7 @@ from pathlib import Path
 
 import yaml
 
+from inventory.credential_references import PASSWORD_FORMS
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation
 
 MAX_DEPTH = 100
@@ -133,7 +134,7 @@ class _LocatedDataBuilder:
             return VAULTED
         if self.ansible and node.tag == "!unsafe" and isinstance(node, yaml.ScalarNode):
             return str(node.value)
-        hint = "Write plain YAML, without tags; a secret is given as env:NAME, file:PATH or prefect:BLOCK."
+        hint = f"Write plain YAML, without tags; a secret is given as {PASSWORD_FORMS}."
         # Show only known tags. "!hunter2" may be a password.
         named = f"the tag {node.tag!r}" if node.tag.startswith(_KNOWN_TAGS) else "a tag (!)"
         self.problems.add(place, f"{named} is not allowed here", hint)

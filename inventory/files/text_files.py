@@ -1,4 +1,7 @@
-"""Reads the text files and directories of an inventory, with limits for size and time."""
+"""Reads the text files and directories that decide what runs, with limits for size and time.
+
+Nothing else opens such a file, so that none is read before file_trust.py has decided who can have written it.
+"""
 
 import os
 import select
@@ -6,6 +9,7 @@ import stat
 import time
 from pathlib import Path
 
+from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.problems import ProblemCollector, SourceLocation
 
 MAX_FILE_BYTES = 10 * 1024 * 1024
@@ -21,7 +25,7 @@ PIPE_TOTAL_TIMEOUT_SECONDS = 60.0
 
 
 def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: bool = False) -> str | None:
-    """Read a file of an inventory.
+    """Read a file that decides what runs: an inventory, a configuration, a calendar, a request.
 
     Args:
         path: the file, or a pipe with a writer.
@@ -33,6 +37,9 @@ def read_text_file(path: Path, problems: ProblemCollector, *, must_be_regular: b
     """
     try:
         raw = _read_bytes(path, MAX_FILE_BYTES + 1, must_be_regular)
+    except UntrustedFile as error:
+        problems.add(SourceLocation(path), f"this file is not trusted: {error.message}", error.hint)
+        return None
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
         hint = "Correct the path, and make it readable for the user who runs fleetpatch."
         why = error.strerror if isinstance(error, OSError) and error.strerror else error
@@ -56,6 +63,7 @@ def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
 
     Raises:
         OSError: the file can't be read, or is a device; TimeoutError: the pipe is silent or slow.
+        UntrustedFile: somebody else may have written it.
     """
     # Without O_NONBLOCK, open() waits for the writer of a pipe.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -65,6 +73,7 @@ def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
             raise IsADirectoryError(None, "it is a directory")
         if stat.S_ISBLK(mode) or stat.S_ISCHR(mode) or (must_be_regular and not stat.S_ISREG(mode)):
             raise OSError(None, "it is no regular file")
+        require_trusted(path, handle)
         poller = select.poll()
         poller.register(handle, select.POLLIN)
         raw = bytearray()
@@ -84,7 +93,7 @@ def _read_bytes(path: Path, limit: int, must_be_regular: bool) -> bytes:
 def list_directory_names(
     folder: Path, problems: ProblemCollector, *, max_entries: int, unreadable_hint: str, too_many_hint: str
 ) -> list[str]:
-    """Return the sorted names in a directory. Return none if it can't be read or has too many entries.
+    """Return the sorted names in a directory. Return none if it is not trusted, can't be read or has too many entries.
 
     Args:
         folder: the directory.
@@ -94,7 +103,15 @@ def list_directory_names(
         too_many_hint: the hint if it has too many entries.
     """
     try:
-        names = [item.name for item in folder.iterdir()]
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            require_trusted(folder, handle)
+            names = os.listdir(handle)  # noqa: PTH208 - a Path would be another folder, if it is exchanged
+        finally:
+            os.close(handle)
+    except UntrustedFile as error:
+        problems.add(SourceLocation(folder), f"this directory is not trusted: {error.message}", error.hint)
+        return []
     except OSError as error:
         problems.add(SourceLocation(folder), f"this directory can't be read: {error.strerror}", unreadable_hint)
         return []

@@ -157,11 +157,11 @@ class MachineSettings(StrictModel):
     """Default: windows with the transport winrm, else linux."""
     user: Annotated[str, AfterValidator(validate_user)] | None = None
     credential: Annotated[str, AfterValidator(validate_credential)] | None = None
-    """A reference: agent, key:PATH, key:PATH?passphrase=REF, env:NAME, file:PATH or prefect:BLOCK. Never a secret."""
+    """A reference (inventory/credential_references.py has the grammar), never a secret."""
     privilege: PrivilegeMethod | None = None
     """How the login gets administrator rights; auto finds out."""
     privilege_password: PasswordReference | None = None
-    """A reference to the password for sudo or doas: env:NAME, file:PATH or prefect:BLOCK."""
+    """A reference to the password for sudo or doas."""
     jump: NameList | None = None
     """Machines of this inventory to go through, nearest to the controller first."""
     zone: Annotated[str, AfterValidator(validate_zone)] | None = None

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from inventory.addresses import parse_legacy_ipv4
-from inventory.credentials import ReferenceKind, parse_reference
+from inventory.credential_references import KEY_REFERENCES, PASSWORD_FORMS, parse_reference, require_foreign_reference
 from inventory.errors import CredentialError
 from inventory.files.problems import did_you_mean
 from inventory.machine import (
@@ -144,14 +144,16 @@ def validate_credential(value: str) -> str:
         PydanticCustomError: the text is not a reference.
     """
     try:
-        return str(parse_reference(value))
+        reference = parse_reference(value)
+        require_foreign_reference(reference)
     except CredentialError as error:
         raise build_validation_error(error.message, error.hint) from error
+    return str(reference)
 
 
 def _validate_password_reference(value: str) -> str:
-    if parse_reference(validate_credential(value)).kind in {ReferenceKind.AGENT, ReferenceKind.KEY}:
-        raise build_validation_error("a password is wanted here, no key", "Give env:NAME, file:PATH or prefect:BLOCK.")
+    if parse_reference(validate_credential(value)).kind in KEY_REFERENCES:
+        raise build_validation_error("a password is wanted here, no key", f"Give {PASSWORD_FORMS}.")
     return value.strip()
 
 

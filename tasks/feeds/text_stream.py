@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from inventory.files.file_trust import UntrustedFile, require_trusted
 from tasks.errors import FeedError
 
 MAX_TEXT_BYTES: Final = 1024 * 1024 * 1024
@@ -23,7 +24,7 @@ def iterate_text(path: Path) -> Iterator[str]:
     """Yield the text of a file in parts of at most 256 KiB.
 
     Raises:
-        FeedError: it can't be read, is no regular file, is damaged, too large or no UTF-8 text.
+        FeedError: it can't be read, is not trusted, is no regular file, is damaged, too large or no UTF-8 text.
     """
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     total = 0
@@ -44,6 +45,8 @@ def iterate_text(path: Path) -> Iterator[str]:
             file=path,
             hint="Take the file as its publisher offers it. PowerShell's `>` and editors may change its encoding.",
         ) from error
+    except UntrustedFile as error:
+        raise FeedError(f"is not trusted: {error.message}", file=path, hint=error.hint) from error
     except OSError as error:
         raise FeedError(
             f"can't be read: {error.strerror or error}",
@@ -57,6 +60,7 @@ def _iterate_bytes(path: Path) -> Iterator[bytes]:
 
     Raises:
         OSError: it can't be read.
+        UntrustedFile: somebody else may have written it.
         FeedError: it is empty, or its compression is damaged.
     """
     # Without O_NONBLOCK, open() waits for the writer of a pipe.
@@ -64,6 +68,7 @@ def _iterate_bytes(path: Path) -> Iterator[bytes]:
     with os.fdopen(handle, "rb") as stream:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise OSError(None, "it is no regular file")
+        require_trusted(path, handle)
         first = stream.read(_PART_BYTES)
         if not first:
             raise FeedError("is empty", file=path, hint=COPY_AGAIN)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from inventory.credential_references import PASSWORD_FORMS
 from inventory.credentials import Credential, resolve_credential
 from inventory.errors import CredentialError
 from inventory.machine import Inventory, Machine, TransportKind
@@ -178,7 +179,7 @@ def _build_privilege_escalator(request: _SessionRequest) -> PrivilegeEscalator:
             raise CredentialError(
                 "privilege_password is no password",
                 machine=request.machine.name,
-                hint="Write env:NAME, file:PATH or prefect:BLOCK.",
+                hint=f"Write {PASSWORD_FORMS}.",
             )
         return credential
 

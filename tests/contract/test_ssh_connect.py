@@ -180,10 +180,10 @@ def test_a_key_is_loaded_once_until_its_file_changes(tmp_path):
     path = tmp_path / "id"
     new_key(path)
     credential = Credential(CredentialKind.KEY, path=path)
-    first = load_private_key(credential)
-    assert load_private_key(credential) is first
+    first = load_private_key(credential, "patch")
+    assert load_private_key(credential, "patch") is first
     new_key(path)
-    assert load_private_key(credential) is not first
+    assert load_private_key(credential, "patch") is not first
 
 
 def test_a_server_without_an_algorithm_of_ours_is_a_clear_error(world, monkeypatch):

@@ -13,12 +13,17 @@ PYTHONPATH: Final = os.pathsep.join((str(TOP), QUICK_PYTHON))
 
 KEYS_VARIABLE: Final = "FLEETPATCH_KEYS"
 """Names the folder of keys. A test and the programs that it starts have the same keys, and never the user's."""
+OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
+"""Names the owner of this checkout, so that another user, such as root in a container, can run the tests."""
 
 
 def without_ours() -> dict[str, str]:
-    """Return this process's environment without the settings of Prefect and fleetpatch; the folder of keys stays."""
+    """Return this process's environment without the settings of Prefect and fleetpatch.
+
+    The folder of keys and the owner of the checkout stay.
+    """
     return {
         key: value
         for key, value in os.environ.items()
-        if key == KEYS_VARIABLE or not key.startswith(("PREFECT", "FLEETPATCH"))
+        if key in {KEYS_VARIABLE, OWNERS_VARIABLE} or not key.startswith(("PREFECT", "FLEETPATCH"))
     }

@@ -1,5 +1,6 @@
 """A small SSH server on the loopback network, made of paramiko's server side; each fault is a switch."""
 
+import base64
 import contextlib
 import socket
 import subprocess
@@ -9,7 +10,14 @@ from pathlib import Path
 
 import paramiko
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    SSHCertificate,
+    load_ssh_public_identity,
+)
 from paramiko.common import (
     AUTH_FAILED,
     AUTH_PARTIALLY_SUCCESSFUL,
@@ -44,6 +52,7 @@ class Server:
         refuses: whether it refuses every password.
         banner: what it says before a login.
         takes: the kinds of credential that it takes.
+        takes_authority: the public key of an authority whose certificates it takes for their principals.
         asks: what it asks by keyboard-interactive, one after the other; the first answer has to be the password.
         tries: refused credentials after which it ends the line; 0: as many as one likes.
         slow: seconds until a machine behind it answers, by port; None: it never does.
@@ -65,6 +74,7 @@ class Server:
     refuses: bool = False
     banner: str = ""
     takes: str = "publickey,password"
+    takes_authority: str = ""
     asks: tuple[str, ...] = ("Password: ",)
     tries: int = 0
     slow: dict[int, float | None] = field(default_factory=dict)
@@ -162,10 +172,22 @@ class _Behaviour(paramiko.ServerInterface):
         return self._server.banner or None, "en-US"
 
     def check_auth_publickey(self, username, key):
+        if self._server.takes_authority and key.public_blob is not None:
+            self._server.logins.append(key.public_blob.key_type)
+            return self._judged(AUTH_SUCCESSFUL if self._is_signed(username, key) else AUTH_FAILED)
         self._server.logins.append(key.get_name())
         if key != self._server.user_key or "publickey" not in self._server.takes:
             return self._judged(AUTH_FAILED)
         return self._judged(AUTH_PARTIALLY_SUCCESSFUL if self._server.second_factor else AUTH_SUCCESSFUL)
+
+    def _is_signed(self, username, key):
+        blob = base64.b64encode(key.public_blob.key_blob)
+        certificate = load_ssh_public_identity(b" ".join((key.public_blob.key_type.encode(), blob)))
+        assert isinstance(certificate, SSHCertificate)
+        certificate.verify_cert_signature()
+        authority = certificate.signature_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+        names = certificate.valid_principals
+        return authority.split()[:2] == self._server.takes_authority.split()[:2] and username.encode() in names
 
     def check_auth_password(self, username, password):
         self._server.logins.append("password")

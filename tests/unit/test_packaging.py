@@ -227,6 +227,7 @@ ALLOWED_WORDS = {
     "flows/policy/policy_file.py": ("/etc/",),  # the controller's own policy, of its administrator
     "inventory/machine.py": ("sudo", "doas"),  # the values of the setting `privilege`, which only a transport reads
     "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
+    "inventory/files/file_trust.py": ("sudo",),  # how a person may start fleetpatch itself
     "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret
     "inventory/formats/directory.py": ("rpm",),  # a suffix of files that Ansible ignores
     "inventory/formats/ansible/mapping/connection_variables.py": ("sudo",),  # Ansible's own words

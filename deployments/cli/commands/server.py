@@ -21,13 +21,15 @@ def start_server(
         typer.Option(
             "--database",
             metavar="URL",
-            help="postgresql://… or sqlite:///path; with a password in it, as env:NAME or file:PATH. "
+            help="postgresql://… or sqlite:///path; with a password in it, as env:NAME, file:PATH or systemd:NAME. "
             "Default: a file in the home.",
         ),
     ] = None,
     redis: Annotated[
         str | None,
-        typer.Option("--redis", metavar="URL", help="Messages through Redis: redis://…, env:NAME or file:PATH."),
+        typer.Option(
+            "--redis", metavar="URL", help="Messages through Redis: redis://…, or a reference (env:, file:, systemd:)."
+        ),
     ] = None,
     home: Annotated[
         Path | None,
@@ -46,8 +48,8 @@ def start_server(
         typer.Option(
             "--auth",
             metavar="REF",
-            help="user:password for everyone, as env:NAME or file:PATH. Default: $PREFECT_SERVER_API_AUTH_STRING, or a "
-            "password that the first start makes.",
+            help="user:password for everyone, as env:NAME, file:PATH or systemd:NAME. "
+            "Default: $PREFECT_SERVER_API_AUTH_STRING, or a password that the first start makes.",
         ),
     ] = None,
     allow_host: Annotated[

@@ -11,6 +11,7 @@ from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOpti
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
 from flows.ports.caller import Caller
+from inventory.credential_references import PASSWORD_FORMS
 from tasks.errors import RequestError
 
 if TYPE_CHECKING:
@@ -41,9 +42,7 @@ ArcOption = Annotated[
 ]
 TokenOption = Annotated[
     str,
-    typer.Option(
-        "--arc-token", metavar="REF", help="Where Azure's access token is: env:NAME, file:PATH or prefect:BLOCK."
-    ),
+    typer.Option("--arc-token", metavar="REF", help=f"Where Azure's access token is: {PASSWORD_FORMS}."),
 ]
 AtOnceOption = Annotated[int, typer.Option("--at-once", min=1, max=500, help="How many machines at the same time.")]
 
@@ -192,14 +191,11 @@ def _confirm(verb: str, names: Sequence[str]) -> bool:
 
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":
     """Return Azure Arc. The token is read for each request, and never kept."""
-    from flows.composition import read_credential
+    from flows.composition import read_own_secret
     from flows.hotpatch.azure_arc import AzureArc
 
     def read_token() -> str:
-        secret = read_credential(token).secret
-        if secret is None:
-            raise RequestError(f"--arc-token {token} names no token", hint="Use env:NAME, file:PATH or prefect:BLOCK.")
-        return secret.reveal().strip()
+        return read_own_secret(token).reveal().strip()
 
     return AzureArc(group, read_token, clock)
 

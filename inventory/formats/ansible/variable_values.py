@@ -10,6 +10,7 @@ import warnings
 
 import yaml
 
+from inventory.credential_references import PASSWORD_FORMS
 from inventory.files.located_yaml import VAULTED, TypedScalar
 from inventory.files.problems import LocatedData
 
@@ -185,7 +186,7 @@ def _build_misread_error(variable: str, read: str) -> UnreadableValue:
 
 def _fill_in_host_name(data: object, host: str, variable: str) -> object:
     if data is VAULTED:
-        hint = "Write the value here in plain text; a secret is given as env:NAME, file:PATH or prefect:BLOCK."
+        hint = f"Write the value here in plain text; a secret is given as {PASSWORD_FORMS}."
         raise UnreadableValue(f"{variable} is vaulted, and fleetpatch reads no vaults", hint)
     if isinstance(data, dict):
         return {str(key): _fill_in_host_name(item, host, variable) for key, item in data.items()}
@@ -209,6 +210,4 @@ def _to_texts(data: object) -> object:
 
 
 def _build_secret_hint(replacement_variable: str) -> str:
-    return (
-        f"Write {{{{ lookup('env', 'NAME') }}}}, or set {replacement_variable} to env:NAME, file:PATH or prefect:BLOCK."
-    )
+    return f"Write {{{{ lookup('env', 'NAME') }}}}, or set {replacement_variable} to {PASSWORD_FORMS}."

@@ -68,8 +68,8 @@ def authenticate(login: LoginContext, credential: Credential) -> None:
         case CredentialKind.AGENT:
             with open_agent(login.require_seconds_left(AGENT_TIMEOUT_SECONDS)) as agent:
                 _authenticate_with_agent(login, agent)
-        case CredentialKind.KEY:
-            key = load_private_key(credential)
+        case CredentialKind.KEY | CredentialKind.CERTIFICATE:
+            key = load_private_key(credential, login.user)
             _send_credential(login, credential.kind, lambda: login.transport.auth_publickey(login.user, key))
         case CredentialKind.PASSWORD:
             _authenticate_with_password(login, _reveal_password(credential))

@@ -157,8 +157,8 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
     )
     algorithms = verifier.select_algorithms()
     credential = settings.resolve_credential(machine.credential)
-    if credential.kind is CredentialKind.KEY:
-        load_private_key(credential)  # report a bad key before connecting to the machine
+    if credential.kind in {CredentialKind.KEY, CredentialKind.CERTIFICATE}:
+        load_private_key(credential, _find_user(machine))  # report a bad key before connecting to the machine
     with dial(deadline) as sock:
         transport = RestrictedTransport(sock)
         transport.daemon = True
@@ -174,10 +174,14 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
     return transport
 
 
+def _find_user(machine: Machine) -> str:
+    return machine.user or getpass.getuser()
+
+
 def _authenticate(
     transport: RestrictedTransport, machine: Machine, credential: Credential, settings: SshSettings, deadline: Deadline
 ) -> None:
-    user = machine.user or getpass.getuser()
+    user = _find_user(machine)
     try:
         with settings.lockout_guard.open_attempt(
             machine.name, user, credential, clock=settings.clock, deadline=deadline

@@ -1,12 +1,13 @@
-"""Loads private keys from files. All logins of a process share a loaded key until its file changes."""
+"""Loads private keys. All logins of a process share the key of a file until the file changes."""
 
+import io
 import threading
 from pathlib import Path
 from typing import Final, TypeAlias
 
 import paramiko
 
-from inventory.credentials import Credential
+from inventory.credentials import Credential, Secret
 from tasks.errors import CredentialError
 
 _FileVersion: TypeAlias = tuple[int, int]
@@ -18,16 +19,23 @@ _key_cache: Final[dict[Path, tuple[_FileVersion, paramiko.PKey]]] = {}
 _key_cache_lock: Final = threading.Lock()
 
 
-def load_private_key(credential: Credential) -> paramiko.PKey:
-    """Return a private key, with the user certificate in PATH-cert.pub, if any.
+def load_private_key(credential: Credential, user: str) -> paramiko.PKey:
+    """Return the private key for a login. That of a file has the user certificate in PATH-cert.pub, if any.
 
-    It is loaded once for all machines: an RSA key or a passphrase costs a quarter of a second. It is loaded again if a
-    file has changed, because certificates are short-lived.
+    A file is loaded once for all machines: an RSA key or a passphrase costs a quarter of a second. It is loaded again
+    if it has changed, because certificates are short-lived.
 
     Raises:
         CredentialError: no key, an unknown kind, or a wrong passphrase.
     """
     path = credential.path
+    if credential.issuer is not None:
+        signed = credential.issuer.issue(credential.signer, user)
+        key = _parse_private_key(Secret(signed.private_key))
+        key.load_certificate(signed.certificate)
+        return key
+    if credential.private_key is not None:
+        return _parse_private_key(credential.private_key)
     if path is None:
         raise CredentialError("a key credential without a file", hint="Write key:PATH.")
     with _key_cache_lock:
@@ -37,6 +45,18 @@ def load_private_key(credential: Credential) -> paramiko.PKey:
             known = (version, _read_private_key(path, credential))
             _key_cache[path] = known
         return known[1]
+
+
+def _parse_private_key(text: Secret) -> paramiko.PKey:
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+        try:
+            return kind.from_private_key(io.StringIO(text.reveal()))
+        except (paramiko.SSHException, ValueError, TypeError):
+            continue  # its text may contain parts of the key
+    raise CredentialError(
+        "the private key that the credential leads to can't be loaded",
+        hint="Is it an unencrypted ed25519, ECDSA or RSA key, complete and with its line ends?",
+    )
 
 
 def _read_modified_time(path: Path) -> int:

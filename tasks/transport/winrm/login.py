@@ -185,6 +185,11 @@ def _build_client(machine: Machine, credential: Credential) -> WsmanClient:
     settings = machine.winrm
     how = settings.authentication
     port = find_port(machine)
+    if credential.private_key is not None or credential.issuer is not None:
+        raise CredentialError(
+            "its credential is a private key, and WinRM needs a password, or the key in a file",
+            hint="Let `credential` lead to a password, or write key:PATH for authentication certificate.",
+        )
     secret = credential.secret.reveal() if credential.secret else None
     key = credential.path if how is WinrmAuthentication.CERTIFICATE else None
     if how is WinrmAuthentication.BASIC and not (f"{machine.user}{secret}").isascii():

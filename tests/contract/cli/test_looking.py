@@ -183,6 +183,7 @@ def test_doctor_looks_at_fleetpatch_itself(stage: Stage) -> None:
         "records",
         "runs",
         "audit log",
+        "owners of files",
     ]
     assert said.json["machines"] == []
 

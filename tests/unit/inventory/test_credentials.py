@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.credentials import CredentialKind, ReferenceKind, Secret, parse_reference, resolve_credential
+from inventory.credential_references import ReferenceKind, parse_reference
+from inventory.credentials import CredentialKind, Secret, SecretSources, resolve_credential
 from inventory.errors import CredentialError
 
 
@@ -58,8 +59,8 @@ def test_key_with_passphrase() -> None:
         ("env:1X", "letters, digits and _"),
         ("prefect:no blanks", "letters, digits and dashes"),
         ("key:id?passphrase=hunter2", "A secret never stands in an inventory"),
-        ("key:id?passphrase=agent", "env:NAME, file:PATH or prefect:BLOCK"),
-        ("key:id?passphrase=key:other", "env:NAME, file:PATH or prefect:BLOCK"),
+        ("key:id?passphrase=agent", "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"),
+        ("key:id?passphrase=key:other", "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"),
         ("key:?passphrase=env:X", "Write one of agent"),
     ],
 )
@@ -159,13 +160,13 @@ def test_what_leads_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_prefect_blocks_come_from_the_callable() -> None:
-    secret = resolve_credential("prefect:login", read_block={"login": "pw"}.__getitem__).secret
+    secret = resolve_credential("prefect:login", SecretSources({"login": "pw"}.__getitem__)).secret
     assert secret == Secret("pw")
     with pytest.raises(CredentialError, match="no Prefect block 'other'") as caught:
-        resolve_credential("prefect:other", read_block={"login": "pw"}.__getitem__)
+        resolve_credential("prefect:other", SecretSources({"login": "pw"}.__getitem__))
     assert "Create a Secret block named 'other'" in caught.value.hint
     with pytest.raises(CredentialError, match="holds no text"):
-        resolve_credential("prefect:login", read_block=lambda name: {"a": 1})  # type: ignore[arg-type,return-value]
+        resolve_credential("prefect:login", SecretSources(lambda name: {"a": 1}))  # type: ignore[arg-type,return-value]
 
 
 def test_other_failures_of_the_callable_are_not_hidden() -> None:
@@ -173,7 +174,7 @@ def test_other_failures_of_the_callable_are_not_hidden() -> None:
         raise RuntimeError("server is gone")
 
     with pytest.raises(RuntimeError, match="server is gone"):
-        resolve_credential("prefect:login", read_block=broken)
+        resolve_credential("prefect:login", SecretSources(broken))
 
 
 def test_a_secret_shows_itself_to_nobody(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,9 +144,9 @@ def test_files_that_cant_be_used(tmp_path: Path) -> None:
     path = tmp_path / "open"
     path.write_text("")
     path.chmod(0o666)
-    with pytest.raises(InventoryError, match="everybody may write") as caught:
+    with pytest.raises(InventoryError, match="everybody can write") as caught:
         HostKeyStore.load(path)
-    assert caught.value.hint == f"Run: chmod 600 {path}"
+    assert caught.value.hint == f"Run: chmod go-w {path}"
 
 
 def test_learns_and_keeps_what_is_there(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from flows.notify.messages import Message
 from flows.notify.notifier import AppriseNotifier, open_notifier
 from flows.request.policies import NotifyRequest
-from inventory.credentials import Credential, resolve_credential
+from inventory.credentials import Credential, SecretSources, resolve_credential
 from tasks.states import NotificationEvent
 from tests.support import builders as make
 
@@ -95,7 +95,7 @@ def test_a_file_and_a_block_are_references_too(listener: Listener, tmp_path: Pat
     blocks = {"ops": listener.url}
 
     def fetch(reference: str) -> Credential:
-        return resolve_credential(reference, read_block=blocks.__getitem__)
+        return resolve_credential(reference, SecretSources(blocks.__getitem__))
 
     with open_notifier([asked(f"file:{place}"), asked("block:ops")], fetch, pytest.fail) as tell:
         tell(NotificationEvent.FINISHED, make.make_report())

@@ -1,0 +1,1 @@
+"""Secret stores: one file each, behind inventory/secret_store.py."""
