@@ -158,13 +158,15 @@ class SqlAuditLog:
         with self._database.begin_read("read the audit log") as connection:
             return [_to_entry(row) for row in connection.execute(query)]
 
-    def iterate(self) -> Iterator[AuditEntry]:
-        """Yield all entries, oldest first, as they were at one moment.
+    def iterate(self, after: int | None = None) -> Iterator[AuditEntry]:
+        """Yield entries, oldest first, as they were at one moment.
+
+        Args:
+            after: only entries with a larger number; None: all.
 
         Raises:
             RecordsError: the records can't be read.
         """
-        after: int | None = None
         with self._database.begin_read("read the audit log") as connection:
             while True:
                 query = select(audit_log).order_by(audit_log.c.number).limit(_BATCH)

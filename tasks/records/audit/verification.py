@@ -69,17 +69,20 @@ class AuditVerification:
     cuts: tuple[AuditEntry, ...] = ()
 
 
-def verify_log(log: SqlAuditLog, expected: AuditHead | None = None) -> AuditVerification:
-    """Check the whole audit log. It raises nothing: that it can't be read is a result.
+def verify_log(log: SqlAuditLog, expected: AuditHead | None = None, *, newest: int | None = None) -> AuditVerification:
+    """Check the audit log. It raises nothing: that it can't be read is a result.
 
     Args:
         log: the log.
         expected: an entry that must be in it, as a syslog server has it; None: only what this computer knows.
+        newest: check only so many of the newest entries; None: all.
     """
     try:
         head = log.read_head()  # before the entries: others add some meanwhile
         known = tuple(each for each in (head, expected) if each is not None)
-        return check_chain(log.iterate(), read_audit_key, known)
+        last = max((entry.number for entry in log.read(1)), default=0)
+        after = None if newest is None or last <= newest else last - newest
+        return check_chain(log.iterate(after), read_audit_key, known, is_whole=after is None)
     except (RecordsError, KeyFileError) as error:
         return AuditVerification(AuditState.UNREADABLE, message=error.message)
 
@@ -105,10 +108,12 @@ class ChainCheck:
     Args:
         read_key: returns keys.
         known: entries that must be in the log.
+        is_whole: whether the entries begin with the log's first one.
     """
 
-    def __init__(self, read_key: KeyReader, known: Sequence[AuditHead] = ()) -> None:
+    def __init__(self, read_key: KeyReader, known: Sequence[AuditHead], *, is_whole: bool) -> None:
         self._read_key = read_key
+        self._is_whole = is_whole
         self._known = tuple(known)
         self._keys: dict[str, bytes | None] = {}
         self._entries = self._verified = self._fault_count = 0
@@ -176,7 +181,7 @@ class ChainCheck:
     def _check_opening(self) -> None:
         """Check that the log begins with entry 1, or behind a recorded cut."""
         opening = self._opening
-        if opening is None or (opening.number == 1 and not opening.previous):
+        if opening is None or not self._is_whole or (opening.number == 1 and not opening.previous):
             return
         removed = [cut for cut in map(parse_cut, self._cuts) if cut is not None]
         if AuditHead(opening.number - 1, opening.previous) not in removed:
@@ -200,19 +205,22 @@ def _name_gap(last: AuditEntry, entry: AuditEntry) -> str:
     return f"entry {first} is" if first == final else f"entries {first} to {final} are"
 
 
-def check_chain(entries: Iterable[AuditEntry], read_key: KeyReader, known: Sequence[AuditHead]) -> AuditVerification:
+def check_chain(
+    entries: Iterable[AuditEntry], read_key: KeyReader, known: Sequence[AuditHead], *, is_whole: bool
+) -> AuditVerification:
     """Return the result of a chain.
 
     Args:
         entries: the entries, oldest first.
         read_key: returns keys.
         known: entries that must be among them; none: where the chain ends is not known.
+        is_whole: whether the entries begin with the log's first one.
 
     Raises:
         KeyFileError: a key can't be read.
         RecordsError: the entries can't be read.
     """
-    chain = ChainCheck(read_key, known)
+    chain = ChainCheck(read_key, known, is_whole=is_whole)
     for entry in entries:
         chain.check(entry)
     return chain.conclude()

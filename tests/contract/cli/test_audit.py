@@ -19,6 +19,7 @@ from flows.ports.caller import Caller
 from flows.ports.ports import Ports
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.page_tables import audit_log
 from tasks.records.setup import open_records
@@ -188,6 +189,21 @@ def test_a_broken_log_is_said_and_cut(stage: Stage) -> None:
         True,
         True,
     )
+
+
+def test_only_the_newest_entries_can_be_checked(stage: Stage) -> None:
+    for days in ("400", "500", "600"):
+        stage.run("history", "--keep-runs", days)
+    with open_records(stage.url) as records:
+        log = SqlAuditLog(records.database)
+        found = verify_log(log, newest=2)
+        assert (found.state, found.first, found.entries) == (AuditState.INTACT, 5, 2)
+        with records.database.begin_write("attack") as connection:
+            connection.execute(update(audit_log).where(audit_log.c.number == 6).values(who="eve"))
+        assert verify_log(log, newest=2).state is AuditState.BROKEN
+        with records.database.begin_write("attack") as connection:
+            connection.execute(delete(audit_log).where(audit_log.c.number >= 5))
+        assert verify_log(log, newest=2).state is AuditState.CUT_SHORT
 
 
 def test_old_entries_are_removed_only_as_a_recorded_cut(stage: Stage) -> None:
