@@ -14,7 +14,7 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
 from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy
-from flows.ports.audit import find_actor, record_act
+from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
@@ -134,7 +134,16 @@ def _execute_with_lease(
         # Read the state with the lease held: no other process changes the run then.
         resume_state = read_resume_state() if read_resume_state is not None else None
         window = resume_state.run.window if resume_state is not None else build_window(request, ports.clock.now())
-        request, ports = _enforce_policy(request, caller, ports, starter, resume_state)
+        detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
+        try:
+            request, ports = _enforce_policy(request, caller, ports, starter, resume_state)
+        except PolicyRefused as refused:
+            actor, refusal = find_actor(caller), AuditResult.REFUSED
+            record_end(
+                ports.append_audit,
+                build_entry(actor, ports.clock, "run", run_id, detail, refusal, refused.message),
+            )
+            raise
         until = window.end if window is not None else None
         ports = replace(
             ports,
@@ -154,7 +163,6 @@ def _execute_with_lease(
             started_by=starter,
             resume_state=resume_state,
         )
-        detail = _describe_start(request, starter, flow_run_id, is_resumed=resume_state is not None)
         append = build_retrying_appender(ports.append_audit, ports.clock, until)
         with record_act(append, find_actor(caller), ports.clock, "run", run_id, detail) as act:
             report = fleet_run.execute()

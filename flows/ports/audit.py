@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from flows.ports.caller import Caller, read_login_name
-from tasks.errors import FleetpatchError, RecordsError
+from tasks.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.protocols.clock import Clock
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -115,7 +115,8 @@ def record_act(
         yield ended
     except BaseException as error:
         said = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
-        record_end(append, build_entry(actor, clock, act, subject, detail, AuditResult.FAILED, said))
+        result = AuditResult.REFUSED if isinstance(error, PolicyRefused) else AuditResult.FAILED
+        record_end(append, build_entry(actor, clock, act, subject, detail, result, said))
         raise
     record_end(append, build_entry(actor, clock, act, subject, detail, ended.result, ended.message))
 

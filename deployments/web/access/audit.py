@@ -10,7 +10,7 @@ from fastapi import Request
 from deployments.web.access.identity import get_identity
 from deployments.web.access.token_secrets import hide_tokens
 from deployments.web.context import get_context
-from tasks.errors import FleetpatchError, RecordsError
+from tasks.errors import FleetpatchError, PolicyRefused, RecordsError
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.reporting.sanitizing import sanitize, sanitize_to_one_line
@@ -38,7 +38,8 @@ def record_act(request: Request, act: str, subject: str, detail: str = "") -> It
         yield
     except BaseException as error:
         message = error.message if isinstance(error, FleetpatchError) else f"{type(error).__name__}: {error}"
-        _append_end(request, AuditResult.FAILED, act, subject, detail, message)
+        result = AuditResult.REFUSED if isinstance(error, PolicyRefused) else AuditResult.FAILED
+        _append_end(request, result, act, subject, detail, message)
         raise
     _append_end(request, AuditResult.DONE, act, subject, detail)
 

@@ -17,6 +17,7 @@ from flows.cli.app import app
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.ports.caller import Caller
 from flows.ports.ports import Ports
+from tasks.errors import PolicyRefused
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
@@ -151,6 +152,26 @@ def test_a_run_of_the_command_is_recorded_by_the_engine(stage: Stage, monkeypatc
     assert (str(begun.result), str(done.result), done.message) == ("begun", "done", "Succeeded")
     stage.run("assess")
     assert '"kind": "assess"' in read(stage)[-1].detail
+
+
+def test_a_run_that_the_policy_forbids_is_refused(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbid(*_words: object, **_options: object) -> None:
+        raise PolicyRefused("rule 'prod' forbids it", hint="Ask olga.")
+
+    stage.add("web", security("openssl"))
+    ports = stage.ports
+
+    def build_ports(who: Caller) -> Ports:
+        return replace(ports(who), append_audit=SqlAuditLog(open_records(stage.url).database).append)
+
+    monkeypatch.setattr(stage, "ports", build_ports)
+    monkeypatch.setattr("flows.execution._enforce_policy", forbid)
+    assert stage.run("patch", "*", "--no-prefect", "--yes").code == 2
+    assert [(each.act, str(each.result), each.message) for each in read(stage)] == [
+        ("patch", "begun", ""),
+        ("run", "refused", "rule 'prod' forbids it"),
+        ("patch", "refused", "rule 'prod' forbids it"),
+    ]
 
 
 def test_the_state_of_the_log_is_its_exit_code(stage: Stage, tmp_path: Path) -> None:
