@@ -6,6 +6,7 @@ import typer
 
 from deployments.cli.commands.web import web_app
 from flows.cli.app import JsonOption, RecordsOption
+from flows.cli.runtime.acting_command import ActingCommand
 
 token_app = typer.Typer(no_args_is_help=True, help="Logins of people and programs for the pages and the API.")
 web_app.add_typer(token_app, name="token")
@@ -74,7 +75,7 @@ def remove_token(
     print_to_stderr(f"{name} may do nothing any more, and its sessions have ended.")
 
 
-@web_app.command("grant")
+@web_app.command("grant", cls=ActingCommand)
 def grant_role(records: RecordsOption = None) -> None:
     """Let the pages' role in PostgreSQL read the records and write the pages' own tables, and no more.
 
