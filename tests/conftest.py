@@ -30,11 +30,11 @@ os.environ.setdefault("PYTHONPATH", QUICK_PYTHON)
 if (owner := Path(__file__).stat().st_uid) not in {0, os.geteuid()}:
     os.environ.setdefault(OWNERS_VARIABLE, str(owner))
 
-KEYS: tempfile.TemporaryDirectory[str] | None = None
-"""The keys of all programs that the tests start, in the process that made the folder. It removes it at its end."""
+DATA: tempfile.TemporaryDirectory[str] | None = None
+"""The keys and default records of all programs that the tests start, in the process that made the folder."""
 if KEYS_VARIABLE not in os.environ:
-    KEYS = tempfile.TemporaryDirectory(prefix="fleetpatch-keys-")
-    os.environ[KEYS_VARIABLE] = KEYS.name
+    DATA = tempfile.TemporaryDirectory(prefix="fleetpatch-data-")
+    os.environ |= {KEYS_VARIABLE: f"{DATA.name}/keys", "XDG_DATA_HOME": f"{DATA.name}/data"}
 
 COSTS: dict[str, list[float]] = json.loads((Path(__file__).parent / "ci/costs.json").read_text())
 """Of each file whose tests are dear: seconds of processor time and of waiting, and how many tests it has.
