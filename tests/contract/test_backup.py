@@ -19,7 +19,6 @@ from pydantic import SecretStr
 
 from tests.support import postgres
 from tests.support.backup import BackupCommands
-from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.prefect_tables import make_postgres_database, put_tables
@@ -102,7 +101,10 @@ class Controller:
 
     def show_newest(self) -> str:
         """Return the id of the newest run, as `fleetpatch show` has it."""
-        done = run_command(["show", "last", "--json"], self.environment(), self.folder)
+        command = [sys.executable, "-m", "deployments.command", "show", "last", "--json"]
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment(), capture_output=True, text=True, check=False
+        )
         assert done.returncode == 0, done.stderr
         return str(json.loads(done.stdout)["run"]["maintenanceRunId"])
 
