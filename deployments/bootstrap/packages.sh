@@ -2,7 +2,7 @@
 # Installs the Debian packages that tests and the demo use. Without root or without Debian, it prints what stays untested.
 # Missing rights are no error: the tests print what they skip.
 #
-#   packages.sh [lab] [postgresql] [browser] [prometheus] [nginx] [shells]
+#   packages.sh [lab] [postgresql] [browser] [prometheus] [nginx] [shells] [ldap] [oidc]
 set -euo pipefail
 export LC_ALL=C
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.."
@@ -87,9 +87,34 @@ shells() {
   fi
 }
 
+ldap() {
+  [ ! -x /usr/sbin/slapd ] || return 0
+  if may_install; then
+    say "installing Debian's slapd (its program: the tests log in at one of their own)"
+    install_without_service slapd
+  else
+    say "without slapd, as it isn't here: logins by LDAP stay untested"
+  fi
+}
+
+oidc() {
+  local place=tests/support/oidc
+  ! command -v node >/dev/null || [ ! -d $place/node_modules/oidc-provider ] || return 0
+  if ! command -v npm >/dev/null && may_install; then
+    say "installing Debian's nodejs and npm (a provider of logins for the tests runs on it)"
+    install nodejs npm
+  fi
+  if command -v npm >/dev/null; then
+    say "installing oidc-provider from its lock into $place (the tests log in there)"
+    quietly npm ci --prefix $place --ignore-scripts --no-audit --no-fund
+  else
+    say "without npm: logins by OpenID Connect stay untested"
+  fi
+}
+
 for what; do
   case $what in
-    lab | postgresql | browser | prometheus | nginx | shells) "$what" ;;
-    *) say "packages.sh knows lab, postgresql, browser, prometheus, nginx and shells, not '$what'"; exit 2 ;;
+    lab | postgresql | browser | prometheus | nginx | shells | ldap | oidc) "$what" ;;
+    *) say "packages.sh knows lab, postgresql, browser, prometheus, nginx, shells, ldap and oidc, not '$what'"; exit 2 ;;
   esac
 done

@@ -25,5 +25,5 @@ def build_app(context: WebContext) -> FastAPI:
     install_error_pages(app)
     install_access(app, context)
     install_head_requests(app)
-    install_security_headers(app)
+    install_security_headers(app, is_encrypted=context.settings.is_encrypted_for_others)
     return app

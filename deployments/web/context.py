@@ -9,17 +9,28 @@ from typing import Final
 from fastapi import Request
 
 from deployments.web.access.limiter import FailureLimiter
+from deployments.web.access.providers.login_file import read_login_file
+from deployments.web.access.providers.logins import Logins, build_logins
+from deployments.web.access.sessions import (
+    BOUND_SESSION_LENGTH,
+    KEY_NAME,
+    SESSION_LENGTH,
+    SessionLimits,
+    Sessions,
+)
 from deployments.web.certificate import read_certificate_end
 from deployments.web.fleet.fleet_reader import FleetReader
 from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
+from inventory.files.private_keys import ensure_key
 from tasks.protocols.clock import Clock, SystemClock
-from tasks.records.access_tokens import TokenUses
+from tasks.records.access_tokens import SqlAccessTokens
 from tasks.records.queries.fleet.runs import RunFigures
 from tasks.records.queries.history import History
 from tasks.records.sql_records import SqlRecords
+from tasks.records.use_times import UseTimes
 
 MAX_STRANGERS_REFUSALS: Final = 200
 """How many refused requests of strangers stand in the audit log, a minute, however many addresses they have."""
@@ -33,12 +44,14 @@ class WebContext:
         records: open until the process ends.
         clock: the present time of pages.
         certificate_ends_at: when the certificate ends that was read at the start; None without one.
+        logins: the providers that log people in; None: there is none.
     """
 
     settings: WebSettings
     records: SqlRecords
     clock: Clock
     certificate_ends_at: datetime | None = None
+    logins: Logins | None = None
 
     @cached_property
     def history(self) -> History:
@@ -61,14 +74,31 @@ class WebContext:
         return FailureLimiter()
 
     @cached_property
+    def failed_names(self) -> FailureLimiter:
+        """Counts the logins with a password that failed, of each name: a directory may lock the account."""
+        return FailureLimiter()
+
+    @cached_property
     def refusals(self) -> FailureLimiter:
         """Counts the refused requests of strangers that stand in the audit log."""
         return FailureLimiter(most=MAX_STRANGERS_REFUSALS)
 
     @cached_property
-    def token_uses(self) -> TokenUses:
+    def token_uses(self) -> UseTimes:
         """Stores the last use of access tokens."""
-        return TokenUses(self.records.database)
+        return UseTimes(SqlAccessTokens(self.records.database).store_use, "tokens")
+
+    @cached_property
+    def form_key(self) -> bytes:
+        """The key that CSRF tokens are made with."""
+        return ensure_key("web-forms")
+
+    @cached_property
+    def sessions(self) -> Sessions:
+        """The browsers that are logged in."""
+        length = SESSION_LENGTH if self.settings.is_secure else BOUND_SESSION_LENGTH
+        limits = SessionLimits(length, self.settings.idle_length)
+        return Sessions(self.records.database, ensure_key(KEY_NAME), limits, self.clock)
 
     @cached_property
     def fleet(self) -> FleetReader:
@@ -102,7 +132,13 @@ def build_context(settings: WebSettings, records: SqlRecords, clock: Clock | Non
 
     Raises:
         CannotRun: the certificate can't be read.
+        KeyFileError: a key of the pages can't be read or made.
+        InvalidInventory: the file of logins has faults.
     """
     certificate = settings.tls_certificate
     ends_at = read_certificate_end(certificate) if certificate is not None else None
-    return WebContext(settings, records, clock or SystemClock(), ends_at)
+    clock = clock or SystemClock()
+    logins = build_logins(read_login_file(settings.logins), clock) if settings.logins is not None else None
+    context = WebContext(settings, records, clock, ends_at, logins)
+    _ = context.form_key, context.sessions  # a fault of a key is said at the start
+    return context

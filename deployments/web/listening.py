@@ -41,14 +41,13 @@ def check_settings(settings: WebSettings) -> None:
         raise RequestError(f"--zone: {error}", hint="Give a name such as Europe/Berlin.") from error
     _check_proxy(settings)
     _check_certificate(settings)
-    is_encrypted = settings.tls_certificate is not None or bool(settings.trusted_proxies)
-    if settings.is_local or is_encrypted or settings.allows_plain_http:
-        return
-    raise RequestError(
-        f"--host {settings.host}: other machines could connect, and read tokens and cookies on their way",
-        hint="Give --tls-cert and --tls-key, or a proxy with TLS and --trusted-proxy, or --no-tls if nobody else is on "
-        "this network.",
-    )
+    if settings.logins is not None and not (settings.is_secure or settings.needs_certificate):
+        raise RequestError(
+            "--logins needs TLS: without it, every port of this machine gets the cookies of logins",
+            hint="Add --tls, or --public-url with https and a proxy.",
+        )
+    if settings.allows_plain_http and (settings.makes_certificate or settings.tls_certificate is not None):
+        raise RequestError("--no-tls and a certificate exclude each other", hint="Leave one of them out.")
 
 
 def _check_names(settings: WebSettings) -> None:

@@ -87,6 +87,7 @@ def build_environment() -> Environment:
         "iso_day": format_iso_day,
         "short_moment": show_short_moment,
         "time_of_day": show_time_of_day,
+        "hour_and_minute": show_hour_and_minute,
         "iso": lambda moment: moment.isoformat(timespec="seconds"),
     }
     return environment
@@ -134,6 +135,12 @@ def show_time_of_day(moment: datetime | None, zone: str = "UTC") -> Markup | str
     return Markup('<time datetime="{}" title="{}">{}</time>').format(
         local.isoformat(timespec="milliseconds"), title, f"{local:%H:%M:%S}"
     )
+
+
+def show_hour_and_minute(moment: datetime, zone: str = "UTC") -> Markup:
+    """Return a time of today or tomorrow as "22:15"."""
+    local = moment.astimezone(load_zone_or_utc(zone))
+    return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), f"{local:%H:%M}")
 
 
 def _sanitize_value(value: Any) -> Any:  # noqa: ANN401 - whatever a template writes

@@ -18,6 +18,8 @@ CONTENT_SECURITY_POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+STRICT_TRANSPORT: Final = "max-age=31536000"
+"""Browsers use only TLS for this name for a year (RFC 6797), on each of its ports. They ignore it for addresses."""
 _HEADERS: Final = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Frame-Options": "DENY",
@@ -36,8 +38,9 @@ class SecurityHeaders:
     release would get scripts and styles of the earlier one.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, is_encrypted: bool) -> None:
         self._app = app
+        self._headers = {**_HEADERS, "Strict-Transport-Security": STRICT_TRANSPORT} if is_encrypted else _HEADERS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
@@ -45,7 +48,7 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 is_static = scope["path"].startswith("/static/")
                 headers.setdefault("Cache-Control", "no-cache" if is_static else "no-store")
@@ -56,10 +59,12 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
-def install_security_headers(app: FastAPI) -> None:
+def install_security_headers(app: FastAPI, *, is_encrypted: bool) -> None:
     """Add the headers to every answer of the application, also to the page that says that it has failed.
+
+    With ``is_encrypted``, browsers come by TLS only from then on.
 
     Starlette makes that page outside of all middleware that ``add_middleware`` adds.
     """
     build = app.build_middleware_stack
-    app.build_middleware_stack = lambda: SecurityHeaders(build())  # type: ignore[method-assign]
+    app.build_middleware_stack = lambda: SecurityHeaders(build(), is_encrypted=is_encrypted)  # type: ignore[method-assign]

@@ -1,6 +1,7 @@
 """The settings of the pages: what they listen on, what they show, and who may act."""
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -30,7 +31,10 @@ class WebSettings:
         proxy_roles: the roles of users that a proxy names, if it sends none.
         allowed_hosts: names that may stand in the Host header, besides those of the listening address and public_url.
         requires_login: whether people on this machine must log in too before they may look.
+        makes_certificate: whether a certificate is made also where only this machine can connect.
         allows_plain_http: whether others may connect without TLS and without a proxy.
+        idle_length: how long a login lasts without use.
+        logins: the file that says which providers log people in; None: none.
     """
 
     host: str = "127.0.0.1"
@@ -50,12 +54,26 @@ class WebSettings:
     proxy_roles: tuple[str, ...] = ("view",)
     allowed_hosts: tuple[str, ...] = field(default=())
     requires_login: bool = False
+    makes_certificate: bool = False
     allows_plain_http: bool = False
+    idle_length: timedelta = timedelta(minutes=30)
+    logins: Path | None = None
 
     @property
     def is_secure(self) -> bool:
         """Whether browsers come by TLS, to this process or to a proxy before it."""
         return self.tls_certificate is not None or self.public_url.startswith("https://")
+
+    @property
+    def needs_certificate(self) -> bool:
+        """Whether the pages make a certificate: none is given, and others may connect, or somebody wants one."""
+        is_plain = self.allows_plain_http or bool(self.trusted_proxies)
+        return self.tls_certificate is None and (self.makes_certificate or not (self.is_local or is_plain))
+
+    @property
+    def is_encrypted_for_others(self) -> bool:
+        """Whether browsers elsewhere come by TLS."""
+        return self.is_secure and (self.has_public_address or not self.is_local)
 
     @property
     def is_local(self) -> bool:

@@ -120,10 +120,32 @@ web_sessions = Table(
     metadata,
     Column("digest", KeyType, primary_key=True),
     Column("name", KeyType, nullable=False, index=True),
+    Column("roles", TextType, nullable=False),
+    Column("source", KeyType, nullable=False),
+    Column("subject", KeyType, nullable=False, index=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime, nullable=False),
+    Column("checked_at", UtcDateTime, nullable=False),
+    Column("ticket", TextType, nullable=False),
+    Column("seal", KeyType, nullable=False),
 )
-"""The browsers that are logged in, by the SHA-256 of their cookie. ``name`` is the access token's."""
+"""The browsers that are logged in, by the SHA-256 of their cookie.
+
+``source`` says how they logged in, and ``subject`` who they are there. ``ticket`` is encrypted. ``seal`` is made with a
+key of the pages: who can write this table, but has not the key, can make no session and change no role.
+"""
+
+login_links = Table(
+    "login_links",
+    metadata,
+    Column("digest", KeyType, primary_key=True),
+    Column("name", KeyType, nullable=False),
+    Column("roles", TextType, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("seal", KeyType, nullable=False),
+)
+"""The links that log in once, by the SHA-256 of their code. ``seal`` is made with a key of the pages."""
 
 audit_log = Table(
     "audit_log",

@@ -17,6 +17,7 @@ PAGES_ROLE: Final = "fleetpatch_pages"
 ROLE_REMEDY: Final = f"Give the pages a URL with the role {PAGES_ROLE} (docs/how-to/services.md)."
 PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     page_tables.web_sessions: ("INSERT", "UPDATE", "DELETE"),
+    page_tables.login_links: ("INSERT", "UPDATE", "DELETE"),
     page_tables.access_tokens: ("UPDATE (used_at)",),
     page_tables.audit_log: ("INSERT",),
     page_tables.requested_runs: ("INSERT",),

@@ -1,16 +1,18 @@
 """Access tokens, sessions and the audit log, on SQLite and PostgreSQL."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import select
 
 from tasks.errors import RequestError
-from tasks.records.access_tokens import AccessToken, SqlAccessTokens, TokenUses
+from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
-from tasks.records.page_tables import web_sessions
 from tasks.records.sql_records import SqlRecords
+from tasks.records.use_times import UseTimes
+from tasks.records.web_sessions import LoginLink, SqlWebSessions, WebSession
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LATER = NOW + timedelta(hours=12)
@@ -24,49 +26,67 @@ def tokens(records: SqlRecords) -> SqlAccessTokens:
 
 
 def test_a_token_is_found_by_its_digest_and_its_use_is_stored_once_a_minute(
-    tokens: SqlAccessTokens, records: SqlRecords
+    tokens: SqlAccessTokens,
 ) -> None:
-    uses = TokenUses(records.database)
+    uses = UseTimes(tokens.store_use, "tokens")
     for seconds, stored in ((0, 0), (59, 0), (60, 60), (61, 60)):
         now = NOW + timedelta(seconds=seconds)
         found = tokens.find_by_token("a" * 64, now)
         assert found is not None
         assert (found.name, found.roles) == ("anna", ("view", "run"))
-        uses.note(found, now)
+        uses.note(found.name, found.used_at, now)
         uses.wait(30)
         assert tokens.list_tokens()[0].used_at == NOW + timedelta(seconds=stored)
     assert tokens.find_by_token("b" * 64, NOW) is None
 
 
-def test_a_token_ends_at_its_time_and_its_sessions_too(tokens: SqlAccessTokens) -> None:
+def test_a_token_ends_at_its_time(tokens: SqlAccessTokens) -> None:
     tokens.add(AccessToken("guest", ("view",), "root", NOW, NOW + timedelta(hours=1)), "c" * 64)
-    tokens.open_session("s" * 64, "guest", NOW, LATER)
-    before = NOW + timedelta(minutes=59)
-    assert tokens.find_by_token("c" * 64, before) is not None
-    assert tokens.find_by_session("s" * 64, before) is not None
+    assert tokens.find_by_token("c" * 64, NOW + timedelta(minutes=59)) is not None
     assert tokens.find_by_token("c" * 64, NOW + timedelta(hours=1)) is None
-    assert tokens.find_by_session("s" * 64, NOW + timedelta(hours=1)) is None
 
 
-def test_a_session_ends_at_its_time_and_is_forgotten(tokens: SqlAccessTokens, records: SqlRecords) -> None:
-    tokens.open_session("s" * 64, "anna", NOW, LATER)
-    assert tokens.find_by_session("s" * 64, LATER - timedelta(seconds=1)) is not None
-    assert tokens.find_by_session("s" * 64, LATER) is None
-    tokens.open_session("t" * 64, "anna", LATER, LATER + timedelta(hours=12))
-    with records.database.begin_read("read") as connection:
-        assert connection.execute(select(web_sessions.c.digest)).scalars().all() == ["t" * 64]
+def build_session(digest: str, name: str, source: str = TOKEN_SOURCE) -> WebSession:
+    return WebSession(digest, name, ("view", "run@env=stage or env=lab"), source, "s", NOW, LATER, NOW, NOW, "t", "x")
 
 
-def test_a_removed_token_takes_its_sessions_along_and_leaves_those_of_others(tokens: SqlAccessTokens) -> None:
-    tokens.add(AccessToken("bert", ("view",), "root", NOW), "b" * 64)
-    for digest, name in (("1" * 64, "anna"), ("2" * 64, "anna"), ("3" * 64, "bert")):
-        tokens.open_session(digest, name, NOW, LATER)
+def test_sessions_that_are_over_are_forgotten_and_others_stay_as_they_were(records: SqlRecords) -> None:
+    sessions = SqlWebSessions(records.database)
+    session = build_session("s" * 64, "anna")
+    sessions.add(session, NOW)
+    assert sessions.find("s" * 64) == session
+    sessions.add(replace(session, digest="t" * 64, expires_at=LATER + timedelta(hours=12)), LATER)
+    assert sessions.find("s" * 64) is None
+    sessions.store_use("t" * 64, LATER)
+    sessions.replace(replace(session, digest="t" * 64, roles=("view",)))  # a check knows no newer use
+    stored = sessions.find("t" * 64)
+    assert stored is not None
+    assert (stored.roles, stored.used_at) == (("view",), LATER)
+
+
+def test_a_removed_token_takes_its_sessions_along_and_leaves_those_of_others(
+    tokens: SqlAccessTokens, records: SqlRecords
+) -> None:
+    sessions = SqlWebSessions(records.database)
+    for digest, name, source in (("1", "anna", TOKEN_SOURCE), ("2", "anna", "oidc"), ("3", "bert", TOKEN_SOURCE)):
+        sessions.add(build_session(digest * 64, name, source), NOW)
     assert tokens.remove("anna")
     assert not tokens.remove("anna")
     assert tokens.find_by_token("a" * 64, NOW) is None
-    assert [tokens.find_by_session(each * 64, NOW) is None for each in "123"] == [True, True, False]
-    tokens.add(AccessToken("anna", ("view",), "root", NOW), "d" * 64)  # the name is free again, without the sessions
-    assert tokens.find_by_session("1" * 64, NOW) is None
+    assert [sessions.find(digit * 64) is None for digit in "123"] == [True, False, False]
+    assert sessions.remove_of_name("anna") == 1
+    assert sessions.remove_of_subject(TOKEN_SOURCE, "s") == 1
+
+
+def test_a_link_is_taken_once_also_by_many_at_once(records: SqlRecords) -> None:
+    sessions, link = SqlWebSessions(records.database), LoginLink("l" * 64, "anna", ("view", "run"), LATER, "x")
+    sessions.add_link(link, NOW)
+    with ThreadPoolExecutor(8) as pool:
+        taken = list(pool.map(lambda _: sessions.take_link("l" * 64), range(16)))
+    assert sorted(taken, key=lambda found: found is None) == [link, *[None] * 15]
+    sessions.add_link(link, NOW)
+    sessions.add_link(replace(link, digest="m" * 64), LATER)
+    assert sessions.take_link("l" * 64) is None  # it was over, and is forgotten
 
 
 def test_a_name_is_taken_once(tokens: SqlAccessTokens) -> None:

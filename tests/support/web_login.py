@@ -1,10 +1,9 @@
-"""Logins of tests at the pages: real tokens, real sessions."""
+"""Logins of tests at the pages: real tokens, real links, real sessions."""
 
-import httpx
-
+from deployments.web.access.login_links import create_login_link
 from deployments.web.access.roles import Role
 from deployments.web.access.token_admin import create_access_token
-from tests.support.web_site import Site
+from tests.support.web_site import Browser, Site
 
 
 def add_token(site: Site, name: str, *roles: Role) -> str:
@@ -12,11 +11,23 @@ def add_token(site: Site, name: str, *roles: Role) -> str:
     return create_access_token(site.records, name, [role.value for role in roles or (Role.VIEW,)])[1]
 
 
-def log_in(site: Site, name: str, *roles: Role) -> httpx.Client:
-    """Return a browser that is logged in with a new token."""
+def add_link(site: Site, name: str, *roles: Role) -> str:
+    """Make a link that logs in once, and return its address."""
+    words = [role.value for role in roles or (Role.VIEW,)]
+    return create_login_link(site.records, site.url, name, words, site.context.clock)[0]
+
+
+def log_in(site: Site, name: str, *roles: Role) -> Browser:
+    """Return a browser that is logged in: by a token where there is TLS, else by a link."""
     browser = site.open_browser()
-    answer = browser.post("/login", data={"token": add_token(site, name, *roles)})
-    assert answer.status_code == 303, answer.text
+    if site.url.startswith("https:"):
+        answer = browser.post("/login", data={"token": add_token(site, name, *roles)})
+        assert answer.status_code == 303, answer.text
+        browser.form_token = read_csrf_token(browser.get("/assess").text)
+    else:
+        answer = browser.post("/login/link", data={"code": add_link(site, name, *roles).partition("#")[2]})
+        assert answer.status_code == 200, answer.text
+        browser.form_token = answer.json()["form_token"]
     return browser
 
 

@@ -1,5 +1,6 @@
 """The pages for tests: the real server on a loopback port, over records in a folder."""
 
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,9 @@ import httpx
 
 from deployments.web.context import WebContext, build_context
 from deployments.web.listening import open_listener
-from deployments.web.server import build_server
+from deployments.web.server import add_certificate, build_server
 from deployments.web.settings import WebSettings
+from inventory.files.private_keys import find_key_path
 from tasks.protocols.clock import Clock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
@@ -23,6 +25,16 @@ PATIENCE = 300.0
 """Seconds for an answer. On cores that others use, a page has taken more than twenty."""
 NEWS_SECONDS = 120.0
 """A request waits that long for news, so that a test sees what it has just changed. Real ones wait for a moment."""
+
+
+class Browser(httpx.Client):
+    """A browser.
+
+    Attributes:
+        form_token: the secret of its login, which pages without TLS do not show; "" before a login.
+    """
+
+    form_token: str = ""
 
 
 @dataclass
@@ -43,10 +55,10 @@ class Site:
     context: WebContext
     browsers: ExitStack = field(default_factory=ExitStack)
 
-    def open_browser(self, **headers: str) -> httpx.Client:
+    def open_browser(self, **headers: str) -> Browser:
         """Return a browser with cookies of its own, for this address, that sends forms as browsers do."""
         said = {"Accept": "text/html", "Origin": self.url, **headers}
-        browser = httpx.Client(base_url=self.url, trust_env=False, timeout=PATIENCE)
+        browser = Browser(base_url=self.url, trust_env=False, timeout=PATIENCE, verify=trust_own_certificate(self.url))
         browser.headers.update([(name.encode(), value.encode()) for name, value in said.items()])
         return self.browsers.enter_context(browser)
 
@@ -72,8 +84,8 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
         inventory=inventory if inventory.exists() else None,
         configurations=configurations if configurations.exists() else None,
     )
-    found = replace(found, **settings)
-    with open_records(url) as records, open_listener(replace(found, port=0)) as listener:
+    found = add_certificate(replace(found, **settings))
+    with open_records(url) as records, open_listener(found) as listener:
         context = build_context(found, records, clock)
         context.fleet.wait_seconds = NEWS_SECONDS
         server = build_server(context)
@@ -81,14 +93,21 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
         thread.start()
         try:
             _wait_until_started(server)
-            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE) as client:
+            scheme = "https" if found.tls_certificate is not None else "http"
+            address = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}"
+            trusted = trust_own_certificate(address)
+            with httpx.Client(base_url=address, trust_env=False, timeout=PATIENCE, verify=trusted) as client:
                 site = Site(address, client, records, context)
                 with site.browsers:
                     yield site
         finally:
             server.should_exit = True
             thread.join(START_SECONDS)
+
+
+def trust_own_certificate(url: str) -> ssl.SSLContext | bool:
+    """Return what a browser trusts at an address: with TLS, the certificate that the pages have made."""
+    return ssl.create_default_context(cafile=find_key_path("web-tls")) if url.startswith("https:") else True
 
 
 def _wait_until_started(server: Any) -> None:

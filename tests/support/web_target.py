@@ -11,7 +11,7 @@ from deployments.web.access.roles import Role
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.log import SqlAuditLog
 from tests.support.web_fleet import SampleFleet
-from tests.support.web_login import log_in, read_csrf_token
+from tests.support.web_login import log_in
 from tests.support.web_site import PATIENCE, Site
 
 
@@ -21,7 +21,7 @@ class Target:
     def __init__(self, site: Site, fleet: SampleFleet) -> None:
         self.site, self.fleet = site, fleet
         self.browser = log_in(site, "anna", Role.APPROVE, Role.RUN)
-        self.csrf = read_csrf_token(self.browser.get("/assess").text)
+        self.csrf = self.browser.form_token
 
     def find(self, path: str) -> str:
         return path.format(**{"id": "0" * 8, **self.fleet.runs})

@@ -1,5 +1,6 @@
 """web: serve the pages, and manage who may use them."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -64,6 +65,15 @@ def serve_pages(
             rich_help_panel=_TLS,
         ),
     ] = None,
+    tls: Annotated[
+        bool,
+        typer.Option(
+            "--tls",
+            envvar="FLEETPATCH_WEB_TLS",
+            help="Make a certificate also where only this machine can connect.",
+            rich_help_panel=_TLS,
+        ),
+    ] = False,
     no_tls: Annotated[
         bool,
         typer.Option(
@@ -82,6 +92,28 @@ def serve_pages(
             rich_help_panel=_PEOPLE,
         ),
     ] = False,
+    idle_minutes: Annotated[
+        int,
+        typer.Option(
+            "--idle-minutes",
+            envvar="FLEETPATCH_WEB_IDLE_MINUTES",
+            min=1,
+            max=720,
+            help="How long a login lasts without use.",
+            rich_help_panel=_PEOPLE,
+        ),
+    ] = 30,
+    logins: Annotated[
+        Path | None,
+        typer.Option(
+            "--logins",
+            metavar="FILE",
+            envvar="FLEETPATCH_WEB_LOGINS",
+            parser=parse_path,
+            help="How people log in with OpenID Connect or LDAP (YAML).",
+            rich_help_panel=_PEOPLE,
+        ),
+    ] = None,
     trusted_proxy: Annotated[
         list[str] | None,
         typer.Option(
@@ -154,7 +186,10 @@ def serve_pages(
         prefect_url=parse_web_url(prefect_url, "--prefect-url"),
         tls_certificate=tls_cert,
         tls_key=tls_key,
+        makes_certificate=tls,
         allows_plain_http=no_tls,
+        idle_length=timedelta(minutes=idle_minutes),
+        logins=logins,
         requires_login=require_login,
         trusted_proxies=tuple(trusted_proxy or ()),
         user_header=user_header,

@@ -1,4 +1,4 @@
-"""web token: who may use the pages and the API."""
+"""web token, web login and web logout: who may use the pages and the API."""
 
 from typing import Annotated
 
@@ -94,3 +94,47 @@ def grant_role(records: RecordsOption = None) -> None:
                 hint = "Make it as a superuser: see docs/how-to/services.md."
                 raise RequestError(f"the server has no role {PAGES_ROLE}", hint=hint)
     print_to_stderr(f"{PAGES_ROLE} can read the records, and write only the pages' own tables.")
+
+
+@web_app.command("login")
+def make_login_link(
+    name: Annotated[str, typer.Argument(help="Whom it logs in. Default: the account that makes it.")] = "",
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="view, approve or run. May be repeated. Default: all."),
+    ] = None,
+    url: Annotated[
+        str, typer.Option("--url", metavar="URL", envvar="FLEETPATCH_WEB_URL", help="The address of the pages.")
+    ] = "http://127.0.0.1:4280",
+    records: RecordsOption = None,
+) -> None:
+    """Make a link that logs a browser in, once, within ten minutes. For pages without TLS.
+
+    Only who can read the key of the pages can make one: the account that serves them, or root.
+    """
+    import sys
+
+    from deployments.web.access.login_links import create_login_link
+    from flows.cli.runtime.output import print_to_stderr
+    from flows.ports.web_links import parse_web_url
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        address, link = create_login_link(database, parse_web_url(url, "--url"), name, role or [])
+    print_to_stderr(f"It logs in {link.name} ({', '.join(link.roles)}) once, until {link.expires_at:%H:%M} UTC:")
+    sys.stdout.write(address + "\n")
+
+
+@web_app.command("logout")
+def log_out(
+    name: Annotated[str, typer.Argument(help="Whose sessions end.")],
+    records: RecordsOption = None,
+) -> None:
+    """End all sessions of somebody at once, however they logged in. An access token stays valid."""
+    from deployments.web.access.login_links import end_sessions
+    from flows.cli.runtime.output import print_to_stderr
+    from tasks.records.setup import open_records
+
+    with open_records(records) as database:
+        number = end_sessions(database, name)
+    print_to_stderr(f"{name} is logged out: {number} sessions have ended.")

@@ -68,4 +68,7 @@ async def require_csrf_token(request: Request) -> None:
     wanted = identity.csrf_token
     if not wanted or not isinstance(sent, str) or not _is_equal(sent, wanted):
         await run_in_threadpool(record_refusal, request, "the form has no valid CSRF token")
-        raise HTTPException(403, "This form is not from these pages, or your login has changed since: open it again.")
+        message = "This form is not from these pages, or your login has changed since: open it again."
+        if identity.is_bound:
+            message += " If it comes again: this browser has lost the secret of its login. Log in with a new link."
+        raise HTTPException(403, message)

@@ -1,6 +1,7 @@
 """Finds out who makes a request: by a token, a session, or what a trusted proxy says."""
 
 import base64
+from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
@@ -10,10 +11,13 @@ from deployments.web.access.audit import record_refusal
 from deployments.web.access.cookies import read_browser, read_session
 from deployments.web.access.identity import STRANGER, Identity
 from deployments.web.access.network import Peer
+from deployments.web.access.providers.person import LoginRefused
 from deployments.web.access.roles import Grants, Role, parse_grants
+from deployments.web.access.sessions import LINK_SOURCE
 from deployments.web.access.token_secrets import create_secret, derive_csrf_token, digest_secret, is_token
 from deployments.web.context import WebContext, get_context
-from tasks.records.access_tokens import AccessToken, SqlAccessTokens
+from tasks.records.access_tokens import TOKEN_SOURCE, AccessToken, SqlAccessTokens
+from tasks.records.web_sessions import WebSession
 
 FEED_PATH: Final = "/calendar.ics"
 """Calendar programs can't send a bearer token: for this path HTTP Basic has the token's name and the token."""
@@ -49,13 +53,7 @@ def identify(request: Request, peer: Peer) -> Identity:
         return _identify_proxied(request, context, peer, proxied)
     if scheme.lower() == "basic" and request.url.path == FEED_PATH:
         return _identify_basic(request, context, peer, sent)
-    session = read_session(request)
-    token = _find_session(context, session) if session else None
-    if token is None:
-        return identify_stranger(context, peer)
-    grants = _list_grants(token)
-    csrf_token = derive_csrf_token(session, token.name)
-    return Identity(token.name, grants.roles, "session", csrf_token, peer.display, grants.scopes)
+    return _identify_session(request, context, peer) or identify_stranger(context, peer)
 
 
 def identify_stranger(context: WebContext, peer: Peer) -> Identity:
@@ -102,7 +100,8 @@ def _identify_proxied(request: Request, context: WebContext, peer: Peer, name: s
     secret = read_browser(request)
     if not secret:
         secret = request.state.new_browser_secret = create_secret()
-    return Identity(name, grants.roles, "proxy", derive_csrf_token(secret, name), peer.display, grants.scopes)
+    csrf_token = derive_csrf_token(context.form_key, secret, name)
+    return Identity(name, grants.roles, "proxy", csrf_token, peer.display, grants.scopes)
 
 
 def _identify_token(request: Request, context: WebContext, peer: Peer, sent: str) -> Identity:
@@ -134,15 +133,66 @@ def find_token(context: WebContext, text: str) -> AccessToken | None:
     return _note_use(context, SqlAccessTokens(context.records.database).find_by_token(digest_secret(text), now), now)
 
 
-def _find_session(context: WebContext, session: str) -> AccessToken | None:
-    now = context.clock.now()
-    found = SqlAccessTokens(context.records.database).find_by_session(digest_secret(session), now)
-    return _note_use(context, found, now)
+def _identify_session(request: Request, context: WebContext, peer: Peer) -> Identity | None:
+    secret = read_session(request)
+    session = context.sessions.find(secret) if secret else None
+    session = _check_source(request, session) if session is not None else None
+    if session is None:
+        return None
+    if is_use(request):
+        session = context.sessions.note_use(session)
+    grants = parse_grants(session.roles)
+    return Identity(
+        session.name,
+        grants.roles,
+        "session",
+        derive_csrf_token(context.form_key, secret, session.name),
+        peer.display,
+        grants.scopes,
+        is_bound=not context.settings.is_secure,
+        ends_at=context.sessions.find_end(session),
+    )
+
+
+def _check_source(request: Request, session: WebSession) -> WebSession | None:
+    """Return a session with what it allows now; None: its login is valid no longer.
+
+    Raises:
+        ProviderAway: nobody could say so for too long.
+    """
+    context = get_context(request)
+    if session.source == TOKEN_SOURCE:
+        now = context.clock.now()
+        tokens = SqlAccessTokens(context.records.database)
+        token = _note_use(context, tokens.find_by_token(session.subject, now), now)
+        return replace(session, roles=token.roles) if token is not None and token.name == session.name else None
+    if session.source == LINK_SOURCE:
+        return session
+    if context.logins is None:
+        return None
+    try:
+        return context.logins.check_session(context.sessions, session)
+    except LoginRefused as error:
+        record_refusal(request, error.message, act="login", who=session.name)
+        return None
+
+
+def is_use(request: Request) -> bool:
+    """Return whether a person does something with this request: opens a page or sends a form.
+
+    What an open page asks for by itself is no use of a session: its live parts, its streams, and how long it lasts.
+    """
+    if request.method not in {"GET", "HEAD"}:
+        return True
+    wanted = request.headers.get("sec-fetch-dest")
+    if wanted is not None:
+        return wanted == "document"
+    return "hx-request" not in request.headers and not request.url.path.startswith(("/live/", "/session"))
 
 
 def _note_use(context: WebContext, token: AccessToken | None, now: datetime) -> AccessToken | None:
     if token is not None:
-        context.token_uses.note(token, now)
+        context.token_uses.note(token.name, token.used_at, now)
     return token
 
 

@@ -9,9 +9,11 @@ from fastapi.responses import Response
 from deployments.web.access.token_secrets import is_secret
 from deployments.web.settings import WebSettings
 
-SESSION_LENGTH: Final = timedelta(hours=12)
 _SESSION: Final = "fleetpatch-session"
 _BROWSER: Final = "fleetpatch-browser"
+_PENDING: Final = "fleetpatch-login"
+PENDING_LENGTH: Final = timedelta(minutes=10)
+"""How long somebody may take to log in at a provider."""
 
 
 def read_session(request: Request) -> str:
@@ -25,8 +27,18 @@ def read_browser(request: Request) -> str:
 
 
 def set_session(request: Request, response: Response, secret: str) -> None:
-    """Log the browser in."""
-    _set(request, response, _SESSION, secret, SESSION_LENGTH)
+    """Log the browser in. The cookie goes with the browser's own session: when that of the pages ends, they know."""
+    _set(request, response, _SESSION, secret, None)
+
+
+def read_pending(request: Request) -> str:
+    """Return the sealed login that this browser has begun at a provider; "" if there is none."""
+    return request.cookies.get(_name(request, _PENDING)[0], "")
+
+
+def set_pending(request: Request, response: Response, sealed: str) -> None:
+    """Give a browser the sealed login that it begins at a provider. It comes back from there with this cookie."""
+    _set(request, response, _PENDING, sealed, PENDING_LENGTH)
 
 
 def set_browser(request: Request, response: Response, secret: str) -> None:
@@ -36,7 +48,16 @@ def set_browser(request: Request, response: Response, secret: str) -> None:
 
 def delete_session(request: Request, response: Response) -> None:
     """Log the browser out."""
-    name, is_secure = _name(request, _SESSION)
+    _delete(request, response, _SESSION)
+
+
+def delete_pending(request: Request, response: Response) -> None:
+    """End a login at a provider: it is used once."""
+    _delete(request, response, _PENDING)
+
+
+def _delete(request: Request, response: Response, name: str) -> None:
+    name, is_secure = _name(request, name)
     response.delete_cookie(name, path="/", secure=is_secure, httponly=True, samesite="lax")
 
 

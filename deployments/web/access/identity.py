@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from fastapi import Request
 
@@ -19,6 +20,8 @@ class Identity:
         source: how they are known: "token", "session", "proxy" or "loopback"; "" for a stranger.
         csrf_token: must come with each form of this browser; "" where no form is accepted.
         address: the network address of the browser or the program, for the audit log.
+        is_bound: whether only the browser that has logged in knows the CSRF token, and pages must not show it.
+        ends_at: when the session ends if nobody uses it any more; None: it is no session.
     """
 
     name: str
@@ -27,6 +30,13 @@ class Identity:
     csrf_token: str = ""
     address: str = ""
     scopes: Mapping[Role, str] = field(default_factory=dict)
+    is_bound: bool = False
+    ends_at: datetime | None = None
+
+    @property
+    def form_token(self) -> str:
+        """What pages write into their forms: the CSRF token; "" if the browser adds it itself."""
+        return "" if self.is_bound else self.csrf_token
 
     def has_role(self, role: Role) -> bool:
         """Return whether the role is given. Every role may look."""

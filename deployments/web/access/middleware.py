@@ -17,6 +17,7 @@ from deployments.web.access.authentication import FEED_PATH, LoginRequired, iden
 from deployments.web.access.cookies import read_session, set_browser
 from deployments.web.access.hosts import is_from_these_pages, is_known_host
 from deployments.web.access.network import Peer, parse_address, parse_networks
+from deployments.web.access.providers.person import ProviderAway
 from deployments.web.access.roles import Role
 from deployments.web.access.token_secrets import has_token
 from deployments.web.api.api_app import API_PATH
@@ -26,7 +27,9 @@ from deployments.web.errors import answer_stranger, show_message
 from tasks.errors import FleetpatchError
 
 API_PREFIX: Final = "/api/"
-OPEN_PATHS: Final = frozenset({"/login", "/health"})
+OPEN_PATHS: Final = frozenset(
+    {"/login", "/login/link", "/login/ldap", "/login/oidc", "/login/oidc/callback", "/logout/oidc", "/health"}
+)
 """What strangers may ask for, besides the static files. All else needs a role, also a page that forgets to say so."""
 STATIC_PREFIX: Final = "/static/"
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -77,7 +80,11 @@ class AccessMiddleware:
         if _get_path(request).startswith(STATIC_PREFIX):
             return
         if _has_credentials(self._context, request):
-            request.state.identity = await run_in_threadpool(identify, request, peer)
+            try:
+                request.state.identity = await run_in_threadpool(identify, request, peer)
+            except ProviderAway:  # who logs in anew needs no answer about the earlier login
+                if _get_path(request) not in OPEN_PATHS:
+                    raise
         await self._check_origin(request)
         if _get_path(request) not in OPEN_PATHS and not request.state.identity.has_role(Role.VIEW):
             raise PermissionError(Role.VIEW.value)

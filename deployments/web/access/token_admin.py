@@ -39,11 +39,35 @@ def create_access_token(
         RequestError: the name is not valid or taken, or a role does not exist.
         RecordsError: the records can't be written, or this process can't sign tokens.
     """
+    check_name(name)
+    kept = list_roles(roles)
+    now, text = (clock or SystemClock()).now(), create_token()
+    expires_at = now + timedelta(days=days)
+    token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
+    SqlAccessTokens(records.database).add(token, digest_secret(text))
+    record_command(records, clock, "add token", name, f"roles {', '.join(kept)}")
+    return token, text
+
+
+def check_name(name: str) -> None:
+    """Refuse what can't be the name of a person or a program.
+
+    Raises:
+        RequestError: it can't.
+    """
     if not _NAME.fullmatch(name):
         raise RequestError(
-            f"{name!r} can't be the name of an access token",
+            f"{name!r} can't be the name of a login",
             hint='Use 1 to 64 letters, digits and ".", "_", "@", "-", beginning with a letter or a digit.',
         )
+
+
+def list_roles(roles: Iterable[str]) -> tuple[str, ...]:
+    """Return the roles of a login. Every login may look.
+
+    Raises:
+        RequestError: a role does not exist, or none is given.
+    """
     wanted = dict.fromkeys(word for text in roles for word in re.split(r"[\s,]+", text.strip()))
     try:
         given = [parse_limited_role(word) for word in wanted]
@@ -51,18 +75,13 @@ def create_access_token(
         raise RequestError(error.message, hint=error.hint) from error
     if not given:
         raise RequestError("none is no role", hint=f"Roles are {', '.join(Role)}.")
-    now, text = (clock or SystemClock()).now(), create_token()
-    expires_at = now + timedelta(days=days)
     kept = (Role.VIEW.value, *sorted(f"{role}@{scope.replace(',', '&')}" if scope else role for role, scope in given))
     kept = tuple(dict.fromkeys(kept))
     if len(",".join(kept)) > _MAX_ROLES_LENGTH:
         raise RequestError(
             "these roles are too long", hint=f"They have room for {_MAX_ROLES_LENGTH} characters: use a tag or a group."
         )
-    token = AccessToken(name, kept, find_starter_name(current_caller()), now, expires_at)
-    SqlAccessTokens(records.database).add(token, digest_secret(text))
-    _record(records, clock, "add token", name, f"roles {', '.join(kept)}")
-    return token, text
+    return kept
 
 
 def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = None) -> None:
@@ -74,10 +93,11 @@ def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = No
     """
     if not SqlAccessTokens(records.database).remove(name):
         raise RequestError(f"there is no access token {name!r}", hint="fleetpatch web token list shows all.")
-    _record(records, clock, "remove token", name, "")
+    record_command(records, clock, "remove token", name, "")
 
 
-def _record(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
+def record_command(records: SqlRecords, clock: Clock | None, act: str, name: str, detail: str) -> None:
+    """Record in the audit log what the command has done with logins."""
     actor = find_actor(current_caller())
     entry = build_entry(actor, clock or SystemClock(), act, name, detail, AuditResult.DONE)
     SqlAuditLog(records.database).append(entry)

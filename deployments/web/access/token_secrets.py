@@ -1,6 +1,7 @@
 """Makes access tokens and the secrets of browsers, and their digests."""
 
 import hashlib
+import hmac
 import re
 import secrets
 from typing import Final
@@ -45,6 +46,12 @@ def digest_secret(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
 
 
-def derive_csrf_token(browser_secret: str, who: str) -> str:
-    """Return what each form of a browser must carry: another site can't read it, nor the cookie it is made of."""
-    return hashlib.sha256(f"csrf\0{browser_secret}\0{who}".encode()).hexdigest()
+def derive_csrf_token(key: bytes, browser_secret: str, who: str) -> str:
+    """Return what each form of a browser must carry. Who has the browser's cookie, but not the key, can't compute it.
+
+    Args:
+        key: the pages' key of forms.
+        browser_secret: the secret in the cookie.
+        who: the name of the person.
+    """
+    return hmac.digest(key, f"csrf\0{browser_secret}\0{who}".encode(), "sha256").hex()

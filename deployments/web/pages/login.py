@@ -1,28 +1,48 @@
-"""Log in with an access token, and out again."""
+"""Log in with a one-time link or an access token, see when the login ends, and log out."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
-from fastapi.responses import RedirectResponse, Response
+from fastapi.responses import JSONResponse, RedirectResponse, Response
 
-from deployments.web.access.acts import require_csrf_token
+from deployments.web.access.acts import require_act, require_csrf_token
 from deployments.web.access.audit import record_login, record_refusal
 from deployments.web.access.authentication import find_token
-from deployments.web.access.cookies import SESSION_LENGTH, delete_session, read_session, set_session
-from deployments.web.access.identity import get_identity
+from deployments.web.access.cookies import delete_session, read_session, set_session
+from deployments.web.access.identity import get_identity, require_role
 from deployments.web.access.limiter import MAX_FAILURES, PERIOD_SECONDS
-from deployments.web.access.token_secrets import create_secret, digest_secret
+from deployments.web.access.providers.logins import LDAP, OIDC
+from deployments.web.access.providers.person import LoginRefused, ProviderAway
+from deployments.web.access.roles import Role
+from deployments.web.access.sessions import LINK_SOURCE
+from deployments.web.access.token_secrets import derive_csrf_token, digest_secret
 from deployments.web.context import get_context
 from deployments.web.rendering import render_page
-from tasks.records.access_tokens import SqlAccessTokens
+from tasks.records.access_tokens import TOKEN_SOURCE
+from tasks.records.web_sessions import WebSession
 
 router = APIRouter()
 
 
 @router.get("/login")
 def show_login(request: Request, next: str = "/") -> Response:
-    """Show the form of the login."""
-    return render_page(request, "login.html.j2", next=clean_target(next), message="")
+    """Show the ways to log in."""
+    return render_login(request, clean_target(next))
+
+
+def render_login(request: Request, target: str, message: str = "", hint: str = "", status: int = 200) -> Response:
+    """Return the page with the ways to log in, and with what went wrong before."""
+    logins = get_context(request).logins
+    return render_page(
+        request,
+        "login.html.j2",
+        status=status,
+        next=target,
+        message=message,
+        hint=hint,
+        oidc=logins.file.oidc if logins is not None else None,
+        ldap=logins.file.ldap if logins is not None else None,
+    )
 
 
 @router.post("/login")
@@ -31,41 +51,156 @@ def log_in(
     token: Annotated[str, Form(max_length=200)],
     next: Annotated[str, Form(max_length=4000)] = "/",
 ) -> Response:
-    """Open a session. The browser always gets a new cookie: one that somebody else has put there gets no login."""
-    context, address, target = get_context(request), get_identity(request).address, clean_target(next)
-    if context.failed_logins.is_exceeded(address):
-        raise HTTPException(
-            429,
-            f"{MAX_FAILURES} logins from {address} have failed. Try again in {PERIOD_SECONDS:g} seconds.",
-            {"Retry-After": f"{PERIOD_SECONDS:g}"},
-        )
-    found = find_token(context, token.strip())
-    if found is None:
-        context.failed_logins.count(address)
-        record_refusal(request, "the token is not valid", act="login")
+    """Log in with an access token. Without TLS that is refused: the cookie would be one for every port of the host."""
+    context, target = get_context(request), clean_target(next)
+    if not context.settings.is_secure:
+        raise HTTPException(403, "Without TLS, a login is a one-time link: fleetpatch web login")
+    require_few_failures(request)
+    access_token = find_token(context, token.strip())
+    if access_token is None:
+        count_failure(request, "the token is not valid")
         message = "This token is not valid, has expired or was removed."
-        return render_page(request, "login.html.j2", status=403, next=target, message=message)
-    record_login(request, found.name, "login")
-    secret, now = create_secret(), context.clock.now()
-    sessions = SqlAccessTokens(context.records.database)
-    sessions.open_session(digest_secret(secret), found.name, now, now + SESSION_LENGTH)
-    if earlier := read_session(request):
-        sessions.close_session(digest_secret(earlier))
+        return render_login(request, target, message, status=403)
     response = RedirectResponse(target, 303)
+    digest = digest_secret(token.strip())
+    set_session(request, response, open_session(request, access_token.name, access_token.roles, TOKEN_SOURCE, digest))
+    return response
+
+
+@router.post("/login/ldap")
+def log_in_by_ldap(
+    request: Request,
+    name: Annotated[str, Form(max_length=200)],
+    password: Annotated[str, Form(max_length=1000)] = "",
+    next: Annotated[str, Form(max_length=4000)] = "/",
+) -> Response:
+    """Log in with a name and a password of the LDAP server. Tries of an address, and for a name, are limited."""
+    context, target = get_context(request), clean_target(next)
+    logins = context.logins
+    if logins is None or logins.ldap is None:
+        raise HTTPException(404, "There is no LDAP server here.")
+    require_few_failures(request)
+    if context.failed_names.is_exceeded(name.casefold()):
+        raise HTTPException(429, f"Too many logins of {name} have failed.", {"Retry-After": f"{PERIOD_SECONDS:g}"})
+    try:
+        person = logins.ldap.log_in(name.strip(), password)
+        roles = logins.list_roles(person)
+    except LoginRefused as error:
+        context.failed_names.count(name.casefold())
+        count_failure(request, error.message, who=name)
+        return render_login(request, target, f"The login has failed: {error.message}.", status=403)
+    except ProviderAway as error:
+        return render_login(request, target, error.message, error.hint, status=503)
+    response = RedirectResponse(target, 303)
+    set_session(request, response, open_session(request, person.name, roles, LDAP, person.subject))
+    return response
+
+
+@router.post("/login/link")
+def log_in_by_link(
+    request: Request,
+    code: Annotated[str, Form(max_length=200)],
+    next: Annotated[str, Form(max_length=4000)] = "/",
+) -> Response:
+    """Log in with the code of a link, and return what only this browser may know: the secret of its forms."""
+    context = get_context(request)
+    require_few_failures(request)
+    link = context.sessions.take_link(code)
+    if link is None:
+        count_failure(request, "the one-time link is not valid")
+        message = "This link was used, is too old, or was not made for these pages. Make another: fleetpatch web login"
+        return JSONResponse({"message": message}, 403)
+    secret = open_session(request, link.name, link.roles, LINK_SOURCE)
+    form_token = derive_csrf_token(context.form_key, secret, link.name)
+    response = JSONResponse({"form_token": form_token, "next": clean_target(next)})
     set_session(request, response, secret)
     return response
+
+
+@router.get("/session", dependencies=[Depends(require_role(Role.VIEW))])
+def show_session(request: Request) -> Response:
+    """Return how long the login lasts if nobody uses it any more. To ask is no use of it."""
+    ends_at = get_identity(request).ends_at
+    if ends_at is None:
+        raise HTTPException(401, "You are not logged in, or no longer.")
+    return JSONResponse({"seconds": (ends_at - get_context(request).clock.now()).total_seconds()})
+
+
+@router.post("/session", dependencies=[Depends(require_act(Role.VIEW))])
+def keep_session(request: Request) -> Response:
+    """Use the login, so that it lasts."""
+    return show_session(request)
 
 
 @router.post("/logout", dependencies=[Depends(require_csrf_token)])
 def log_out(request: Request) -> Response:
     """End the session, in the records too: a copy of the cookie opens nothing any more."""
-    context = get_context(request)
     record_login(request, get_identity(request).name, "logout")
-    if session := read_session(request):
-        SqlAccessTokens(context.records.database).close_session(digest_secret(session))
-    response = RedirectResponse("/login", 303)
+    response = _answer_logout(request)
     delete_session(request, response)
     return response
+
+
+def _answer_logout(request: Request) -> Response:
+    """End the session, and return where the browser goes then: if its provider wants to know of it, by its page."""
+    context = get_context(request)
+    session = _close_session(request)
+    if session is None or session.source != OIDC or context.logins is None or context.logins.oidc is None:
+        return RedirectResponse("/login", 303)
+    try:
+        back = f"{find_own_address(request)}/login"
+        url = context.logins.oidc.build_logout_url(context.sessions.read_ticket(session), back)
+    except ProviderAway:
+        url = ""
+    # No redirect: browsers follow none from a form to another site (form-action of the content security policy).
+    return render_page(request, "logged_out.html.j2", url=url)
+
+
+def find_own_address(request: Request) -> str:
+    """Return the address of these pages for browsers, without a slash at its end. The Host header was checked."""
+    return get_context(request).settings.public_url or f"https://{request.headers['host']}"
+
+
+def open_session(
+    request: Request, name: str, roles: tuple[str, ...], source: str, subject: str = "", ticket: str = ""
+) -> str:
+    """Log a browser in, and return the secret for its cookie.
+
+    The browser always gets a new cookie: one that somebody else has put there gets no login.
+    """
+    record_login(request, name, "login")
+    secret = get_context(request).sessions.open(name, roles, source, subject, ticket)
+    _close_session(request)
+    return secret
+
+
+def _close_session(request: Request) -> WebSession | None:
+    sessions, secret = get_context(request).sessions, read_session(request)
+    session = sessions.find(secret) if secret else None
+    if session is not None:
+        sessions.close(session)
+    return session
+
+
+def require_few_failures(request: Request) -> None:
+    """Refuse a login from an address of which many have failed.
+
+    Raises:
+        HTTPException: too many have failed (429).
+    """
+    address = get_identity(request).address
+    if get_context(request).failed_logins.is_exceeded(address):
+        raise HTTPException(
+            429,
+            f"{MAX_FAILURES} logins from {address} have failed. Try again in {PERIOD_SECONDS:g} seconds.",
+            {"Retry-After": f"{PERIOD_SECONDS:g}"},
+        )
+
+
+def count_failure(request: Request, message: str, who: str = "") -> None:
+    """Count and record a login that failed."""
+    get_context(request).failed_logins.count(get_identity(request).address)
+    record_refusal(request, message, act="login", who=who)
 
 
 def clean_target(target: str) -> str:

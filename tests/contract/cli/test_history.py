@@ -91,8 +91,10 @@ def _save_web_rows(records: SqlRecords) -> None:
             at = make.START + days * DAY
             request = {"key": f"key-{days}", "flow": "patch-fleet", "request_digest": "d", "who": "bob", "at": at}
             connection.execute(page_tables.requested_runs.insert().values(**request, flow_run_id=""))
-            login = {"digest": f"s-{days}", "name": "bob", "created_at": at, "expires_at": at + 31 * DAY}
-            connection.execute(page_tables.web_sessions.insert().values(login))
+            login = dict.fromkeys(("name", "roles", "source", "subject", "ticket", "seal"), "bob")
+            times = dict.fromkeys(("created_at", "used_at", "checked_at"), at)
+            row = {**login, **times, "digest": f"s-{days}", "expires_at": at + 31 * DAY}
+            connection.execute(page_tables.web_sessions.insert().values(row))
             names = ("who", "address", "act", "subject", "detail", "result", "message", "source", "claimed", "previous")
             act = dict.fromkeys((*names, "key_id", "seal"), "x")
             connection.execute(page_tables.audit_log.insert().values(**act, at=at))

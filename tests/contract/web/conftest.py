@@ -26,7 +26,7 @@ def stands_still(target: Target) -> Iterator[None]:
 
     def look() -> object:
         leases = target.site.records.leases
-        preparation = {"login", "add token"}
+        preparation = {"login", "add token", "add login link"}
         acts = [x for x in target.read_log() if x.result is not AuditResult.REFUSED and x.act not in preparation]
         return acts, [leases.find_lease(run_id) for run_id in sorted(target.fleet.runs.values())]
 

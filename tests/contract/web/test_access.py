@@ -1,6 +1,7 @@
 """Who may look and act: tokens, sessions, the proxy's users, and what the audit log says."""
 
 import base64
+import re
 import sqlite3
 import threading
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from sqlalchemy import Connection
 from deployments.web.access.audit import record_act
 from deployments.web.access.identity import Identity
 from deployments.web.access.roles import Role
+from deployments.web.access.sessions import BOUND_SESSION_LENGTH, SESSION_LENGTH
 from deployments.web.access.token_admin import create_access_token
 from tasks.errors import RecordsUnavailable
 from tasks.records.access_tokens import SqlAccessTokens
@@ -43,7 +45,7 @@ def site(tmp_path: Path, clock: FakeClock) -> Iterator[Site]:
     (tmp_path / "fleet.yaml").write_text(FLEET)
     (tmp_path / "configurations").mkdir()
     (tmp_path / "configurations/all.yaml").write_text(CONFIGURATION)
-    with serve_site(tmp_path, clock=clock, requires_login=True) as found:
+    with serve_site(tmp_path, clock=clock, requires_login=True, makes_certificate=True) as found:
         yield found
 
 
@@ -71,12 +73,41 @@ class TestLogin:
         with serve_site(tmp_path, requires_login=True) as after:
             assert httpx.get(after.url, cookies=cookies, trust_env=False).status_code == 200
 
-    def test_it_ends_after_twelve_hours(self, site: Site, clock: FakeClock) -> None:
+    @pytest.mark.parametrize(("is_encrypted", "length"), [(True, SESSION_LENGTH), (False, BOUND_SESSION_LENGTH)])
+    def test_it_ends_after_some_hours_however_much_it_is_used(
+        self, tmp_path: Path, clock: FakeClock, is_encrypted: bool, length: timedelta
+    ) -> None:
+        with serve_site(tmp_path, clock=clock, requires_login=True, makes_certificate=is_encrypted) as site:
+            browser, until = log_in(site, "anna"), clock.now() + length
+            while clock.now() < until - timedelta(minutes=20):
+                clock.advance(1200)
+                assert browser.get("/health").status_code == 200
+                assert browser.get("/audit").status_code == 200
+            clock.advance((until - clock.now()).total_seconds())
+            assert browser.get("/").status_code == 303
+
+    def test_it_ends_without_use_and_what_a_page_does_by_itself_is_no_use(self, site: Site, clock: FakeClock) -> None:
         browser = log_in(site, "anna")
-        clock.advance(timedelta(hours=12, seconds=-1).total_seconds())
-        assert browser.get("/").status_code == 200
-        clock.advance(1)
+        clock.advance(29 * 60)
+        assert browser.get("/").status_code == 200  # a use
+        clock.advance(29 * 60)
+        page = {"Sec-Fetch-Dest": "empty"}
+        assert browser.get("/", headers={"HX-Request": "true"}).status_code == 200
+        assert browser.get("/machines", headers=page).status_code == 200
+        assert browser.get("/session", headers=page).json() == {"seconds": 60.0}
+        clock.advance(60)
+        assert browser.get("/session", headers={**page, "Accept": "application/json"}).status_code == 401
         assert browser.get("/").status_code == 303
+
+    def test_a_person_can_make_it_last(self, site: Site, clock: FakeClock) -> None:
+        browser = log_in(site, "anna")
+        clock.advance(29 * 60)
+        page = browser.get("/machines", headers={"Sec-Fetch-Dest": "empty"}).text
+        assert re.search(r'data-seconds="60" [^>]*>until <time [^>]*>12:30</time>', page)
+        assert browser.post("/session", data={"csrf": "0" * 64}).status_code == 403
+        assert browser.post("/session", data={"csrf": browser.form_token}).json() == {"seconds": 1800.0}
+        clock.advance(29 * 60)
+        assert browser.get("/").status_code == 200
 
     def test_who_looks_waits_for_no_writer_and_the_use_is_stored_later(
         self, site: Site, clock: FakeClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -88,7 +119,7 @@ class TestLogin:
 
         def note(database: Database, action: str) -> AbstractContextManager[Connection]:
             writers.append(threading.current_thread().name)
-            if writers[-1] == "token uses":
+            if writers[-1].startswith("uses of "):
                 is_free.wait(600)  # it gives up after half a minute: on busy cores, the pages may take longer
             return begin(database, action)
 
@@ -102,7 +133,8 @@ class TestLogin:
             writer.execute("ROLLBACK")
         is_free.set()
         site.context.token_uses.wait(300)
-        assert writers == ["token uses"]  # no request wrote anything
+        site.context.sessions.uses.wait(300)
+        assert sorted(writers) == ["uses of sessions", "uses of tokens"]  # no request wrote anything
         assert tokens.list_tokens()[0].used_at == clock.now()
 
     def test_a_removed_token_ends_its_sessions_at_once(self, site: Site) -> None:
@@ -114,12 +146,14 @@ class TestLogin:
     def test_logging_out_ends_the_session_also_for_a_copy_of_the_cookie(self, site: Site) -> None:
         browser = log_in(site, "anna")
         copy = dict(browser.cookies)
-        csrf = read_csrf_token(browser.get("/").text)
+        csrf = browser.form_token
         assert browser.post("/logout", data={"csrf": "0" * 64}).status_code == 403
         assert browser.get("/").status_code == 200
         assert browser.post("/logout", data={"csrf": csrf}).status_code == 303
         assert not browser.cookies
-        assert httpx.get(site.url, cookies=copy, trust_env=False, headers={"Accept": "text/html"}).status_code == 303
+        thief = site.open_browser()
+        thief.cookies.update(copy)
+        assert thief.get("/").status_code == 303
 
     def test_a_part_of_a_page_takes_the_whole_page_to_the_login(self, site: Site) -> None:
         headers = {"HX-Request": "true", "HX-Current-URL": f"{site.url}/patch?scope=env=prod"}
@@ -132,8 +166,9 @@ class TestLogin:
             answer = site.open_browser().post("/login", data={"token": add_token(site, "anna")})
         cookie = answer.headers["set-cookie"]
         assert cookie.startswith("__Host-fleetpatch-session=")
-        for word in ("Secure", "HttpOnly", "SameSite=lax", "Path=/", "Max-Age=43200"):
+        for word in ("Secure", "HttpOnly", "SameSite=lax", "Path=/"):
             assert word in cookie
+        assert "Max-Age" not in cookie
 
 
 class TestTokens:

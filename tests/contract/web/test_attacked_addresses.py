@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from deployments.web.pages.login import clean_target
-from tests.support.web_login import add_token
+from tests.support.web_login import add_link
 from tests.support.web_target import Target
 
 
@@ -31,9 +31,9 @@ class TestAddresses:
     def test_a_login_leads_only_to_these_pages(self, target: Target, target_address: str) -> None:
         assert clean_target(target_address) == "/"
         browser = target.site.open_browser()
-        token = add_token(target.site, f"led-{time.monotonic_ns()}")
-        answer = browser.post("/login", data={"token": token, "next": target_address})
-        assert answer.headers["location"] == "/"
+        code = add_link(target.site, f"led-{time.monotonic_ns()}").partition("#")[2]
+        answer = browser.post("/login/link", data={"code": code, "next": target_address})
+        assert answer.json()["next"] == "/"
         assert "a=b" not in str(answer.headers)
 
     @pytest.mark.parametrize(

@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from deployments.web.access.login_links import end_sessions
 from deployments.web.access.roles import Role
-from deployments.web.access.token_admin import remove_access_token
 from deployments.web.acts import run_acts
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tests.contract.web.test_acts import Prefect
 from tests.support.browser import browser  # noqa: F401 - a fixture
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import SampleFleet, fill_site
-from tests.support.web_login import add_token
+from tests.support.web_login import add_link
 from tests.support.web_site import Site, serve_site
 
 
@@ -45,9 +45,7 @@ def desk(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     with serve_site(tmp_path, clock=FakeClock(fleet.now), zone="Europe/Berlin") as site:
         context = browser.new_context()
         page = context.new_page()
-        page.goto(f"{site.url}/login")
-        page.get_by_label("Access token").fill(add_token(site, "anna", Role.APPROVE, Role.RUN))
-        page.keyboard.press("Enter")
+        page.goto(add_link(site, "anna", Role.APPROVE, Role.RUN))
         expect(page.locator(".who")).to_contain_text("anna")
         yield Desk(page, site, fleet, prefect)
         context.close()
@@ -134,10 +132,10 @@ def test_somebody_without_a_login_is_led_there_and_back_and_out_again(desk: Desk
     desk.open("/approvals/{waiting}")
     expect(desk.page.get_by_role("button", name="Approve this plan")).to_be_disabled()
     desk.page.locator("main").get_by_role("link", name="Log in").click()
-    desk.page.get_by_label("Access token").fill("fp_" + "x" * 43)
+    desk.page.get_by_label("One-time link").fill("x" * 43)
     desk.page.get_by_role("button", name="Log in").click()
-    expect(desk.page.get_by_role("alert")).to_contain_text("not valid")
-    desk.page.get_by_label("Access token").fill(add_token(desk.site, "bert", Role.APPROVE))
+    expect(desk.page.get_by_role("alert")).to_contain_text("was used, is too old")
+    desk.page.get_by_label("One-time link").fill(add_link(desk.site, "bert", Role.APPROVE))
     desk.page.get_by_role("button", name="Log in").click()
     desk.page.wait_for_url("**/approvals/*")
     expect(desk.page.get_by_role("button", name="Approve this plan")).to_be_enabled()
@@ -145,7 +143,7 @@ def test_somebody_without_a_login_is_led_there_and_back_and_out_again(desk: Desk
 
 def test_a_form_of_a_login_that_has_ended_does_nothing(desk: Desk) -> None:
     desk.open("/approvals/{waiting}")
-    remove_access_token(desk.site.records, "anna")
+    end_sessions(desk.site.records, "anna")
     desk.page.get_by_role("button", name="Approve this plan").click()
     expect(desk.page.locator("main")).to_contain_text("role approve")
     assert desk.find_decision()[0] is ApprovalDecision.WAITING

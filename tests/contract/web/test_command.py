@@ -1,13 +1,18 @@
 """`fleetpatch web` as a process: what it prints, its options, TLS, and how it ends."""
 
+import hashlib
 import json
 import os
+import pwd
+import re
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -16,6 +21,7 @@ from subprocess import CompletedProcess
 
 import httpx
 import pytest
+from cryptography import x509
 
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
 from tasks.records.setup import open_records
@@ -29,6 +35,7 @@ STOP_SECONDS = 30.0
 
 def run(folder: Path, *words: str, **environment: str) -> CompletedProcess[str]:
     around = {"PATH": os.environ["PATH"], "HOME": str(folder), "COLUMNS": "200"} | environment
+    around[KEYS_VARIABLE] = os.environ[KEYS_VARIABLE]
     around["FLEETPATCH_RECORDS_URL"] = f"sqlite:///{folder / 'records.db'}"
     around.setdefault(KEYS_VARIABLE, os.environ[KEYS_VARIABLE])
     return run_command(words, around, folder)
@@ -94,12 +101,76 @@ def test_tls_and_a_cookie_for_tls_only(tmp_path: Path) -> None:
     assert "The certificate of these pages ends on" in (tmp_path / "log").read_text()
 
 
+def test_it_makes_a_certificate_where_others_may_connect_and_says_its_fingerprint(tmp_path: Path) -> None:
+    options = ("--host", "0.0.0.0", "--allow-host", "fleet.example.org")
+    with keep_keys(tmp_path), serve(tmp_path, *options) as (_, address):
+        assert address.startswith(f"https://{socket.gethostname()}:")
+        port = int(address.rpartition(":")[2])
+        made = tmp_path / "keys/web-tls"
+        assert stat.S_IMODE(made.stat().st_mode) == 0o600
+        trusted = ssl.create_default_context(cafile=made)
+        with httpx.Client(base_url=f"https://127.0.0.1:{port}", trust_env=False, verify=trusted, timeout=30) as client:
+            answer = client.get("/login")
+            assert answer.headers["strict-transport-security"] == "max-age=31536000"
+            assert "Access token" in answer.text
+        line = socket.create_connection(("127.0.0.1", port))
+        with line, trusted.wrap_socket(line, server_hostname="fleet.example.org") as secured:
+            shown = secured.getpeercert(binary_form=True)
+        assert shown is not None
+        digest = hashlib.sha256(shown).hexdigest().upper()
+        assert ":".join(re.findall("..", digest)) in (tmp_path / "log").read_text()
+        certificate = x509.load_der_x509_certificate(shown)
+        assert certificate.not_valid_after_utc - certificate.not_valid_before_utc <= timedelta(days=397)
+        for version in (ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1):
+            assert not _speaks(port, version, "ALL:@SECLEVEL=0")
+        assert not _speaks(port, ssl.TLSVersion.TLSv1_2, "ECDHE+AESCCM:AES256-SHA:ECDHE-ECDSA-AES128-SHA:@SECLEVEL=0")
+        assert _speaks(port, ssl.TLSVersion.TLSv1_2, "ECDHE+AESGCM")
+        assert _speaks(port, ssl.TLSVersion.TLSv1_3, "ALL")
+
+
+def _speaks(port: int, version: ssl.TLSVersion, ciphers: str) -> bool:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # old versions of TLS are on purpose
+        context.minimum_version = context.maximum_version = version
+    context.set_ciphers(ciphers)
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as line, context.wrap_socket(line):
+            return True
+    except (ssl.SSLError, ConnectionError):
+        return False
+
+
+@contextmanager
+def keep_keys(folder: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEYS_VARIABLE, str(folder / "keys"))
+        yield
+
+
+def test_the_command_makes_a_link_that_logs_in_once_and_ends_sessions(tmp_path: Path) -> None:
+    with serve(tmp_path) as (_, address), httpx.Client(base_url=address, trust_env=False, timeout=30) as client:
+        assert "/login#" not in (tmp_path / "log").read_text()  # a log is no terminal
+        link = run(tmp_path, "web", "login", "--url", address).stdout.strip()
+        assert link.startswith(f"{address}/login#")
+        code = {"code": link.partition("#")[2]}
+        assert client.post("/login/link", data=code).status_code == 200
+        account = pwd.getpwuid(os.getuid()).pw_name
+        assert account in client.get("/").text
+        assert client.post("/login/link", data=code).status_code == 403
+        done = run(tmp_path, "web", "logout", account)
+        assert f"{account} is logged out: 1 sessions have ended." in done.stderr
+        assert f">{account}<" not in client.get("/").text
+    said = run(tmp_path, "audit", "list").stdout
+    assert "add login link" in said
+    assert "end sessions" in said
+
+
 class TestWhatIsRefused:
     @pytest.mark.parametrize(
         ("options", "said"),
         [
-            (["--host", "0.0.0.0"], "other machines could connect"),
-            (["--host", "0.0.0.0", "--public-url", "https://fleet.example.org"], "other machines could connect"),
+            (["--host", "0.0.0.0", "--no-tls", "--tls"], "--no-tls and a certificate exclude each other"),
             (["--host", "192.0.2.1", "--no-tls"], "can't listen on 192.0.2.1"),
             (
                 ["--host", "nowhere.invalid", "--no-tls"],

@@ -130,9 +130,13 @@ def _put_secrets_into_records(place: Path, fleet: SampleFleet) -> None:
         with records.database.begin_write("log somebody in") as connection:
             token = {"name": "root", "digest": "hunter2TOKE01", "roles": "view", "created_by": "x"}
             connection.execute(page_tables.access_tokens.insert().values(**token, created_at=fleet.now))
-            login = {"digest": "hunter2TOKE02", "name": "root", "created_at": fleet.now}
-            expires = fleet.now + timedelta(days=1)
-            connection.execute(page_tables.web_sessions.insert().values(**login, expires_at=expires))
+            login = dict.fromkeys(("roles", "source", "subject", "seal"), "x") | {
+                "digest": "hunter2TOKE02",
+                "name": "root",
+            }
+            times = dict.fromkeys(("created_at", "used_at", "checked_at"), fleet.now)
+            row = {**login, **times, "expires_at": fleet.now + timedelta(days=1), "ticket": "hunter2TICK01"}
+            connection.execute(page_tables.web_sessions.insert().values(row))
 
 
 def list_paths(site: Site, fleet: SampleFleet) -> list[str]:

@@ -1,0 +1,52 @@
+"""Makes links that log in once, for pages without TLS, and ends sessions: for the command."""
+
+from collections.abc import Iterable
+
+from deployments.web.access.roles import Role
+from deployments.web.access.sessions import BOUND_SESSION_LENGTH, KEY_NAME, SessionLimits, Sessions
+from deployments.web.access.token_admin import check_name, list_roles, record_command
+from flows.ports.caller import current_caller, find_starter_name
+from inventory.files.private_keys import ensure_key
+from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.sql_records import SqlRecords
+from tasks.records.web_sessions import LoginLink, SqlWebSessions
+
+
+def create_login_link(
+    records: SqlRecords, url: str, name: str = "", roles: Iterable[str] = (), clock: Clock | None = None
+) -> tuple[str, LoginLink]:
+    """Make a link that logs in once, within minutes, and return its address with it.
+
+    The code stands behind "#": browsers send that part to no server, so it is in no log of one.
+
+    Args:
+        records: the open records of the pages.
+        url: the address of the pages, without a slash at its end.
+        name: whom it logs in; "": the account of this process.
+        roles: words of ``Role``; none: all. The account can give itself each of them anyway.
+        clock: the present time.
+
+    Raises:
+        RequestError: the name is not valid, or a role does not exist.
+        KeyFileError: the key of the pages can't be read.
+        RecordsError: the records can't be written.
+    """
+    if name:
+        check_name(name)
+    clock, wanted = clock or SystemClock(), list(roles) or [role.value for role in Role]
+    limits = SessionLimits(BOUND_SESSION_LENGTH, BOUND_SESSION_LENGTH)
+    sessions = Sessions(records.database, ensure_key(KEY_NAME), limits, clock)
+    code, link = sessions.add_link(name or find_starter_name(current_caller()), list_roles(wanted))
+    record_command(records, clock, "add login link", link.name, f"roles {', '.join(link.roles)}")
+    return f"{url}/login#{code}", link
+
+
+def end_sessions(records: SqlRecords, name: str, clock: Clock | None = None) -> int:
+    """End all sessions and login links of a name, and return how many sessions there were.
+
+    Raises:
+        RecordsError: the records can't be written.
+    """
+    number = SqlWebSessions(records.database).remove_of_name(name)
+    record_command(records, clock, "end sessions", name, f"{number} sessions")
+    return number

@@ -1,0 +1,87 @@
+"""Log in at an OpenID Connect provider, and hear from it that somebody has logged out there."""
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Form, HTTPException, Request
+from fastapi.responses import RedirectResponse, Response
+
+from deployments.web.access.audit import record_refusal
+from deployments.web.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending, set_session
+from deployments.web.access.providers.logins import OIDC, Logins
+from deployments.web.access.providers.oidc import OidcProvider, begin_login, read_pending_login
+from deployments.web.access.providers.person import LoginRefused, ProviderAway
+from deployments.web.context import get_context
+from deployments.web.pages.login import (
+    clean_target,
+    count_failure,
+    find_own_address,
+    open_session,
+    render_login,
+    require_few_failures,
+)
+
+router = APIRouter()
+CALLBACK_PATH: Final = "/login/oidc/callback"
+
+
+def _find_provider(request: Request) -> tuple[Logins, OidcProvider]:
+    logins = get_context(request).logins
+    if logins is None or logins.oidc is None:
+        raise HTTPException(404, "There is no OpenID Connect provider here.")
+    return logins, logins.oidc
+
+
+@router.get("/login/oidc")
+def begin(request: Request, next: str = "/") -> Response:
+    """Send the browser to the provider, with a cookie that only it has."""
+    _, provider = _find_provider(request)
+    pending = begin_login(clean_target(next))
+    try:
+        url = provider.build_login_url(pending, find_own_address(request) + CALLBACK_PATH)
+    except ProviderAway as error:
+        return render_login(request, pending.target, error.message, error.hint, status=503)
+    response = RedirectResponse(url, 303)
+    set_pending(request, response, get_context(request).sessions.seal_text(pending.write()))
+    return response
+
+
+@router.get(CALLBACK_PATH)
+def finish(request: Request) -> Response:
+    """Log the browser in that comes back from the provider."""
+    logins, provider = _find_provider(request)
+    sessions = get_context(request).sessions
+    require_few_failures(request)
+    text = sessions.open_text(read_pending(request), int(PENDING_LENGTH.total_seconds()))
+    pending = read_pending_login(text) if text is not None else None
+    target = pending.target if pending is not None else "/"
+    try:
+        if pending is None:
+            raise LoginRefused("this browser has begun no login here, or took too long")
+        person = provider.finish_login(pending, dict(request.query_params), find_own_address(request) + CALLBACK_PATH)
+        roles = logins.list_roles(person)
+    except LoginRefused as error:
+        count_failure(request, error.message)
+        response = render_login(request, target, f"The login has failed: {error.message}.", status=403)
+    except ProviderAway as error:
+        response = render_login(request, target, error.message, error.hint, status=503)
+    else:
+        response = RedirectResponse(target, 303)
+        secret = open_session(request, person.name, roles, OIDC, person.subject, person.ticket)
+        set_session(request, response, secret)
+    delete_pending(request, response)
+    return response
+
+
+@router.post("/logout/oidc")
+def hear_logout(request: Request, logout_token: Annotated[str, Form(max_length=20_000)]) -> Response:
+    """End the sessions of somebody who has logged out at the provider (back-channel logout). The provider calls it."""
+    _, provider = _find_provider(request)
+    require_few_failures(request)
+    try:
+        subject = provider.read_logout_token(logout_token)
+    except LoginRefused as error:
+        count_failure(request, error.message)
+        raise HTTPException(400, error.message) from error
+    number = get_context(request).sessions.close_of_subject(OIDC, subject)
+    record_refusal(request, f"the login provider has ended {number} sessions", act="logout", who=subject)
+    return Response(headers={"Cache-Control": "no-store"})

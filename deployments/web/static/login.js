@@ -1,0 +1,38 @@
+// Logs in with the one-time code of a link: it stands behind the "#" of the address, which browsers send to nobody.
+"use strict";
+{
+  const form = document.getElementById("link-login");
+  const problem = document.getElementById("link-problem");
+
+  const logIn = async (code) => {
+    problem.hidden = true;
+    let message = "fleetpatch web does not answer.";
+    try {
+      const body = new URLSearchParams({code: code.trim(), next: form.elements.next.value});
+      const answer = await fetch("/login/link", {method: "POST", body, headers: {Accept: "application/json"}});
+      const isJson = (answer.headers.get("content-type") || "").startsWith("application/json");
+      const said = isJson ? await answer.json() : {message: `The login was refused: status ${answer.status}.`};
+      if (answer.ok) {
+        window.localStorage.setItem("fleetpatch-form-token", said.form_token);
+        window.location.replace(said.next);
+        return;
+      }
+      message = said.message;
+    } catch { /* said below */ }
+    problem.textContent = message;
+    problem.hidden = false;
+  };
+
+  if (form) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const written = form.elements.code.value;
+      logIn(written.slice(written.indexOf("#") + 1));
+    });
+    const code = window.location.hash.slice(1);
+    if (code) {
+      window.history.replaceState(null, "", window.location.pathname + window.location.search);
+      logIn(code);
+    }
+  }
+}

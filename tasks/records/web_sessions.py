@@ -1,0 +1,156 @@
+"""Stores the browsers that are logged in at the pages, and the links that log in once.
+
+No cookie and no code is stored, only their SHA-256 digests. The pages seal what they store: see
+``deployments.web.access.sessions``. All threads of a process may share an object.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, update
+
+from tasks.records.page_tables import login_links, web_sessions
+from tasks.records.storage.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class WebSession:
+    """A browser that is logged in.
+
+    Attributes:
+        digest: the SHA-256 of its cookie.
+        name: who it is, in records and in the audit log.
+        roles: what it may do, as words.
+        source: how it logged in: "token", "link", "oidc" or "ldap".
+        subject: who it is for the source: a token's digest, or the provider's name for the person.
+        expires_at: its end, however much it is used.
+        used_at: its last use, exact to a minute.
+        checked_at: when the source last said who it is.
+        ticket: what the source wants at the next check, encrypted; "" for nothing.
+        seal: the pages' signature of all above, but the last use.
+    """
+
+    digest: str
+    name: str
+    roles: tuple[str, ...]
+    source: str
+    subject: str
+    created_at: datetime
+    expires_at: datetime
+    used_at: datetime
+    checked_at: datetime
+    ticket: str = ""
+    seal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLink:
+    """A link that logs in once.
+
+    Attributes:
+        digest: the SHA-256 of its code.
+        name: whom it logs in.
+        roles: what they may do then, as words.
+        expires_at: its end, used or not.
+        seal: the signature of who made it.
+    """
+
+    digest: str
+    name: str
+    roles: tuple[str, ...]
+    expires_at: datetime
+    seal: str = ""
+
+
+class SqlWebSessions:
+    """Sessions and links in the database of the records."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, session: WebSession, now: datetime) -> None:
+        """Store that a browser is logged in, and forget sessions that are over."""
+        with self._database.begin_write("open a session") as connection:
+            connection.execute(delete(web_sessions).where(web_sessions.c.expires_at <= now))
+            connection.execute(insert(web_sessions).values(_build_row(session)))
+
+    def find(self, digest: str) -> WebSession | None:
+        """Return a session, also one that is over."""
+        with self._database.begin_read("read a session") as connection:
+            row = connection.execute(select(web_sessions).where(web_sessions.c.digest == digest)).first()
+        if row is None:
+            return None
+        return WebSession(**{**row._mapping, "roles": tuple(row.roles.splitlines())})  # noqa: SLF001 - public in SQLAlchemy
+
+    def replace(self, session: WebSession) -> None:
+        """Store what a check has changed, if the session is still there."""
+        row = _build_row(session)
+        del row["used_at"]
+        with self._database.begin_write("renew a session") as connection:
+            connection.execute(update(web_sessions).where(web_sessions.c.digest == session.digest).values(row))
+
+    def store_use(self, digest: str, at: datetime) -> None:
+        """Store the last use of a session.
+
+        Raises:
+            RecordsError: the records can't be written.
+        """
+        with self._database.begin_write("store the use of a session") as connection:
+            connection.execute(update(web_sessions).where(web_sessions.c.digest == digest).values(used_at=at))
+
+    def remove(self, digest: str) -> None:
+        """End a session. There may be none."""
+        with self._database.begin_write("end a session") as connection:
+            connection.execute(delete(web_sessions).where(web_sessions.c.digest == digest))
+
+    def remove_of_subject(self, source: str, subject: str) -> int:
+        """End all sessions of a person, and return how many there were."""
+        query = delete(web_sessions).where(web_sessions.c.source == source, web_sessions.c.subject == subject)
+        with self._database.begin_write("end the sessions of a person") as connection:
+            return connection.execute(query).rowcount
+
+    def remove_of_name(self, name: str) -> int:
+        """End all sessions and links of a name, and return how many sessions there were."""
+        with self._database.begin_write("end the sessions of a name") as connection:
+            connection.execute(delete(login_links).where(login_links.c.name == name))
+            return connection.execute(delete(web_sessions).where(web_sessions.c.name == name)).rowcount
+
+    def add_link(self, link: LoginLink, now: datetime) -> None:
+        """Store a link, and forget those that are over."""
+        row = {
+            "digest": link.digest,
+            "name": link.name,
+            "roles": "\n".join(link.roles),
+            "expires_at": link.expires_at,
+            "seal": link.seal,
+        }
+        with self._database.begin_write("store a login link") as connection:
+            connection.execute(delete(login_links).where(login_links.c.expires_at <= now))
+            connection.execute(insert(login_links).values(row))
+
+    def take_link(self, digest: str) -> LoginLink | None:
+        """Return a link and remove it: of several that ask, one gets it."""
+        with self._database.begin_write("use a login link") as connection:
+            row = connection.execute(select(login_links).where(login_links.c.digest == digest)).first()
+            if (
+                row is None
+                or connection.execute(delete(login_links).where(login_links.c.digest == digest)).rowcount != 1
+            ):
+                return None
+        return LoginLink(row.digest, row.name, tuple(row.roles.splitlines()), row.expires_at, row.seal)
+
+
+def _build_row(session: WebSession) -> dict[str, object]:
+    return {
+        "digest": session.digest,
+        "name": session.name,
+        "roles": "\n".join(session.roles),
+        "source": session.source,
+        "subject": session.subject,
+        "created_at": session.created_at,
+        "expires_at": session.expires_at,
+        "used_at": session.used_at,
+        "checked_at": session.checked_at,
+        "ticket": session.ticket,
+        "seal": session.seal,
+    }
