@@ -61,9 +61,9 @@ def record_refusal(request: Request, message: str, *, act: str = "", who: str = 
     _append_end(request, AuditResult.REFUSED, act or "request", wanted, "", message, claimed=who)
 
 
-def record_login(request: Request, name: str, act: str) -> None:
-    """Record that somebody logs in or out, before it is so. The name is proven by a token or by the session."""
-    _append(request, AuditResult.DONE, act, "", "", login=name)
+def record_login(request: Request, name: str, act: str, source: str) -> None:
+    """Record that somebody logs in or out, before it is so. The source has proven the name: "token", "oidc" …"""
+    _append(request, AuditResult.DONE, act, "", "", login=name, source=source)
 
 
 def _append_end(
@@ -87,12 +87,13 @@ def _append(
     *,
     claimed: str = "",
     login: str = "",
+    source: str = "",
 ) -> None:
     identity, context = get_identity(request), get_context(request)
     entry = AuditEntry(
         at=context.clock.now(),
         who=_shorten(identity.name or login),
-        source=identity.source if identity.name or not login else "token",
+        source=identity.source if identity.name or not login else source,
         claimed=_shorten(claimed),
         address=_shorten(identity.address),
         act=_shorten(act),

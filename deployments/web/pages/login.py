@@ -135,7 +135,7 @@ def keep_session(request: Request) -> Response:
 @router.post("/logout", dependencies=[Depends(require_csrf_token)])
 def log_out(request: Request) -> Response:
     """End the session, in the records too: a copy of the cookie opens nothing any more."""
-    record_login(request, get_identity(request).name, "logout")
+    record_login(request, get_identity(request).name, "logout", "session")
     response = _answer_logout(request)
     delete_session(request, response)
     return response
@@ -168,7 +168,7 @@ def open_session(
 
     The browser always gets a new cookie: one that somebody else has put there gets no login.
     """
-    record_login(request, name, "login")
+    record_login(request, name, "login", source)
     secret = get_context(request).sessions.open(name, roles, source, subject, ticket)
     _close_session(request)
     return secret

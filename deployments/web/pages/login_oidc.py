@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from deployments.web.access.audit import record_refusal
+from deployments.web.access.audit import record_login
 from deployments.web.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending, set_session
 from deployments.web.access.providers.logins import OIDC, Logins
 from deployments.web.access.providers.oidc import OidcProvider, begin_login, read_pending_login
@@ -82,6 +82,6 @@ def hear_logout(request: Request, logout_token: Annotated[str, Form(max_length=2
     except LoginRefused as error:
         count_failure(request, error.message)
         raise HTTPException(400, error.message) from error
-    number = get_context(request).sessions.close_of_subject(OIDC, subject)
-    record_refusal(request, f"the login provider has ended {number} sessions", act="logout", who=subject)
+    get_context(request).sessions.close_of_subject(OIDC, subject)
+    record_login(request, subject, "logout", OIDC)
     return Response(headers={"Cache-Control": "no-store"})

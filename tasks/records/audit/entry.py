@@ -42,8 +42,8 @@ class AuditEntry:
         detail: more of it, without secrets.
         result: a word of ``AuditResult``. Whoever may write the table can write any text.
         message: why it failed or was refused.
-        source: how ``who`` is known: "os", "token", "session", "proxy", "loopback", "schedule", "automatic",
-            "configuration"; "prefect": somebody who may use Prefect, whom Prefect does not know.
+        source: how ``who`` is known: "os", "token", "link", "oidc", "ldap", "session", "proxy", "loopback", "schedule",
+            "automatic", "configuration"; "prefect": somebody who may use Prefect, whom Prefect does not know.
         claimed: the name that somebody gave, and nobody has proven; "" for none.
         number: its place in the log, from 1; 0 before it is stored.
         previous: the seal of the entry before it; "" for the first one.

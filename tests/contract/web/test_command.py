@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pty
 import pwd
 import re
 import signal
@@ -146,6 +147,27 @@ def keep_keys(folder: Path) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(KEYS_VARIABLE, str(folder / "keys"))
         yield
+
+
+def test_at_a_terminal_it_prints_a_link_that_logs_in(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    around = {**without_ours(), "PYTHONPATH": PYTHONPATH, "FLEETPATCH_RECORDS_URL": f"sqlite:///{tmp_path}/records.db"}
+    command = [sys.executable, "-m", "deployments.command", "web", "--port", "0"]
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=around, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=slave
+    )
+    os.close(slave)
+    try:
+        said = b""
+        while (found := re.search(rb"(http://[0-9.:]+)/login#(\S{43})\s", said)) is None:
+            said += os.read(master, 4096)
+        url, code = (text.decode() for text in found.groups())
+        answer = httpx.post(f"{url}/login/link", data={"code": code}, trust_env=False, timeout=60)
+        assert answer.status_code == 200
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
 
 
 def test_the_command_makes_a_link_that_logs_in_once_and_ends_sessions(tmp_path: Path) -> None:
