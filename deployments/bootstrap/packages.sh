@@ -98,7 +98,7 @@ ldap() {
 }
 
 oidc() {
-  local place=tests/support/oidc
+  local place=build/oidc
   ! command -v node >/dev/null || [ ! -d $place/node_modules/oidc-provider ] || return 0
   if ! command -v npm >/dev/null && may_install; then
     say "installing Debian's nodejs and npm (a provider of logins for the tests runs on it)"
@@ -106,6 +106,7 @@ oidc() {
   fi
   if command -v npm >/dev/null; then
     say "installing oidc-provider from its lock into $place (the tests log in there)"
+    mkdir -p $place && cp tests/support/oidc/package*.json $place
     quietly npm ci --prefix $place --ignore-scripts --no-audit --no-fund
   else
     say "without npm: logins by OpenID Connect stay untested"

@@ -338,7 +338,8 @@ def test_a_name_is_never_a_filter_and_no_password_is_no_login(tmp_path: Path) ->
                 assert visitor.get("/").status_code == 303
             visitor = site.open_browser()
             for password in ("", "\0", " "):
-                assert visitor.post("/login/ldap", data={"name": "anna", "password": password}).status_code == 403
+                refused = visitor.post("/login/ldap", data={"name": "anna", "password": password})
+                assert refused.status_code in {400, 403}
             assert visitor.get("/").status_code == 303
             assert visitor.post("/login/ldap", data={"name": "anna", "password": PASSWORD}).status_code == 303
             assert visitor.get("/").status_code == 200

@@ -28,6 +28,7 @@ SKIPPED = (  # hashes, line by line
     "requirements.lock",
     "requirements-build.lock",
     "requirements-dev.lock",
+    "tests/support/oidc/package-lock.json",
     "tests/bench/requirements.txt",
     "tests/ci/known_secrets.json",
 )

@@ -21,7 +21,8 @@ from tests.support.certificate import write_certificate
 from tests.support.environment import without_ours
 from tests.support.free_port import free_port
 
-FOLDER: Final = TOP / "tests/support/oidc"
+PROGRAM: Final = TOP / "tests/support/oidc/provider.mjs"
+PACKAGES: Final = TOP / "build/oidc"
 CLIENT: Final = "fleetpatch"
 CLIENT_SECRET: Final = "made up, with: special +characters/%"
 START_SECONDS: Final = 120.0
@@ -60,7 +61,7 @@ class OidcServer:
         assert node is not None
         with (self.place / "provider.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [node, str(FOLDER / "provider.mjs"), str(self.place / "provider.json")],
+                [node, str(PROGRAM), str(self.place / "provider.json"), str(PACKAGES)],
                 env={**without_ours(), "NODE_EXTRA_CA_CERTS": str(self.place / "pages.pem"), "NODE_NO_WARNINGS": "1"},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -121,7 +122,7 @@ def run_oidc_provider(
         accounts: its people with their groups.
         more: settings of provider.mjs.
     """
-    if not (FOLDER / "node_modules/oidc-provider").exists() or shutil.which("node") is None:
+    if not (PACKAGES / "node_modules/oidc-provider").exists() or shutil.which("node") is None:
         pytest.skip("oidc-provider is not there: deployments/bootstrap/packages.sh oidc installs it")
     certificate, key = write_certificate(place)
     pages = add_certificate(WebSettings(makes_certificate=True)).tls_certificate

@@ -71,7 +71,7 @@ def log_in(
 def log_in_by_ldap(
     request: Request,
     name: Annotated[str, Form(max_length=200)],
-    password: Annotated[str, Form(max_length=1000)] = "",
+    password: Annotated[str, Form(max_length=1000)],
     next: Annotated[str, Form(max_length=4000)] = "/",
 ) -> Response:
     """Log in with a name and a password of the LDAP server. Tries of an address, and for a name, are limited."""

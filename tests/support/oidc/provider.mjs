@@ -1,12 +1,13 @@
-// Runs oidc-provider for tests: provider.mjs SETTINGS (a JSON file, read anew at each login).
+// Runs oidc-provider for tests: provider.mjs SETTINGS PACKAGES (a JSON file, and the folder with the packages).
 //
-// Settings: port, cert, key (files), client {id, secret, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri},
+// Settings, read anew at each login: port, cert, key (files), client {id, secret, redirect_uris, post_logout_redirect_uris, backchannel_logout_uri},
 // accounts {name: [groups]}, keys (JWKS, private), idTokenSeconds. A login form takes any password for a known account.
 import {createServer} from 'node:https';
 import {readFileSync} from 'node:fs';
-import Provider, {errors} from 'oidc-provider';
+import {createRequire} from 'node:module';
 
-const path = process.argv[2];
+const [path, packages] = process.argv.slice(2);
+const {default: Provider, errors} = await import(createRequire(`${packages}/package.json`).resolve('oidc-provider'));
 const read = () => JSON.parse(readFileSync(path, 'utf8'));
 const settings = read();
 const issuer = `https://127.0.0.1:${settings.port}`;
