@@ -62,7 +62,7 @@ def record_refusal(request: Request, message: str, *, act: str = "", who: str = 
 
 
 def record_login(request: Request, name: str, act: str, source: str) -> None:
-    """Record that somebody logs in or out, before it is so. The source has proven the name: "token", "oidc" …"""
+    """Record that somebody logs in or out, before it is so. The source, "token" or "oidc", has proven the name."""
     _append(request, AuditResult.DONE, act, "", "", login=name, source=source)
 
 
