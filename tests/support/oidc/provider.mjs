@@ -49,6 +49,7 @@ const provider = new Provider(issuer, {
     await grant.save();
     return grant;
   },
+  fetch: (url, options) => fetch(url, {...options, dispatcher: undefined}), // its own refuses addresses of the loopback
   interactions: {url: (context, interaction) => `/interaction/${interaction.uid}`},
 });
 
