@@ -3,9 +3,10 @@
 No token is stored, only its SHA-256 digest. All threads of a process may share the objects.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import Select, delete, insert, select, update
@@ -14,6 +15,8 @@ from tasks.errors import RequestError
 from tasks.records.page_tables import access_tokens, web_sessions
 from tasks.records.storage.database import Database
 from tasks.records.token_signatures import is_signed, sign_token
+
+logger = logging.getLogger(__name__)
 
 END_WARNING: Final = timedelta(days=14)
 """How long before its end people are warned."""
