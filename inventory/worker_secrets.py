@@ -85,7 +85,16 @@ def _iterate_own_folders() -> Iterator[str]:
 
 
 def _iterate_own_files() -> Iterator[os.stat_result]:
-    """Yield the files that the controller's own variables name: tokens, certificates' keys, the records in SQLite."""
+    """Yield the controller's own keys, and what its variables name: tokens, certificates' keys, the records in SQLite.
+
+    A container may have the file of a key at a second place: Docker mounts a secret from the machine's own file.
+    """
+    keys = [entry for entry in _iterate_entries(find_key_folder()) if entry.is_file()]
+    if folder := os.environ.get(CREDENTIALS_VARIABLE):
+        keys += [entry for entry in _iterate_entries(Path(folder)) if entry.name.startswith(CREDENTIAL_PREFIX)]
+    for key in keys:
+        with suppress(OSError):
+            yield key.stat()
     for name, value in os.environ.items():
         if OWN_VARIABLES.fullmatch(name):
             named = value.partition("://")[2].partition("?")[0] or value.removeprefix("file:")
@@ -94,3 +103,8 @@ def _iterate_own_files() -> Iterator[os.stat_result]:
                     yield os.stat(path)  # noqa: PTH116 - Path.stat has the same errors, and this takes any text
     with suppress(OSError, RuntimeError):
         yield Path("~/.pgpass").expanduser().stat()
+
+
+def _iterate_entries(folder: Path) -> Iterator[Path]:
+    with suppress(OSError):  # it does not exist, or this user can't list it
+        yield from folder.iterdir()

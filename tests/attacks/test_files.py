@@ -246,6 +246,22 @@ def own_systemd_credential(controller: Controller) -> str:
     return str(folder / "fleetpatch-server-password")
 
 
+def same_as_own_key(controller: Controller) -> str:
+    """The file of an own key under another name, as a container sees it that mounts both."""
+    key = Path(own_key(controller))
+    other = Path(controller.environment["HOME"], "keys-of-machines")
+    other.hardlink_to(key)
+    return str(other)
+
+
+def same_as_own_systemd_credential(controller: Controller) -> str:
+    """The file of an own credential under another name. Docker mounts a secret from the machine's own file."""
+    key = Path(own_systemd_credential(controller))
+    other = Path(controller.environment["HOME"], "decisions")
+    other.hardlink_to(key)
+    return str(other)
+
+
 @pytest.mark.parametrize(
     ("build", "by_link"),
     [
@@ -254,6 +270,8 @@ def own_systemd_credential(controller: Controller) -> str:
         (own_named_file, False),
         (own_environment, True),
         (own_systemd_credential, True),
+        (same_as_own_key, False),
+        (same_as_own_systemd_credential, False),
     ],
 )
 def test_private_files_of_the_controller_reach_no_machine(

@@ -163,6 +163,17 @@ def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None
     }
 
 
+@pytest.mark.parametrize("name", ["worker", "serve"])
+def test_no_inventory_of_a_worker_in_compose_can_name_a_key_of_fleetpatch(name: str) -> None:
+    (configuration,) = [each for each in SERVICES[name]["volumes"] if "/etc/fleetpatch" in each]
+    assert configuration == "${FLEETPATCH_CONFIG:-/etc/fleetpatch}:/etc/fleetpatch:ro"
+    hidden = {each.partition(":")[0] for each in SERVICES[name]["tmpfs"]}
+    secrets = yaml.safe_load(COMPOSE.read_text())["secrets"]
+    folders = {str(Path(each["file"]).parent) for each in secrets.values()}
+    assert folders == {"${FLEETPATCH_CONFIG:-/etc/fleetpatch}/keys"}
+    assert "/etc/fleetpatch/keys" in hidden
+
+
 def test_messages_of_workers_have_the_links_of_the_pages_and_of_prefect() -> None:
     for name in ("worker", "serve"):
         assert SERVICES[name]["environment"]["FLEETPATCH_WEB_URL"] == "${FLEETPATCH_WEB_URL:-}"
@@ -189,7 +200,7 @@ def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment(
     credential = f"LoadCredential={CREDENTIAL_PREFIX}{LOGIN_NAME}:/etc/fleetpatch/{LOGIN_NAME}"
     assert {path.name for path in UNITS if credential not in path.read_text().splitlines()} == set()
     document = yaml.safe_load(COMPOSE.read_text())
-    assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}}}")
+    assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}")
     for name in ("server", "worker", "serve", "web"):
         assert SERVICES[name]["secrets"][0] == {"source": LOGIN_NAME, "target": CREDENTIAL_PREFIX + LOGIN_NAME}
         assert SERVICES[name]["environment"][CREDENTIALS_VARIABLE] == "/run/secrets"
