@@ -72,14 +72,18 @@ def read_key(name: str) -> bytes | None:
         KeyFileError: it can't be read, it is empty, or others than its owner can read it.
     """
     path = find_key_path(name)
+    is_credential = path.name != name
+    follow = 0 if is_credential else os.O_NOFOLLOW  # Kubernetes makes each file of a secret a link to ..data/
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | follow | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise KeyFileError(f"{path} can't be read: {error.strerror}", hint=_REMEDY) from error
     with os.fdopen(descriptor, "rb") as stream:
-        if fault := _find_fault(os.fstat(descriptor), is_credential=path.name != name):
+        if is_credential and not _is_below(descriptor, path.parent):
+            raise KeyFileError(f"{path} is a link that leads out of its folder", hint=_REMEDY)
+        if fault := _find_fault(os.fstat(descriptor), is_credential=is_credential):
             raise KeyFileError(f"{path} {fault}", hint=f"{_REMEDY} If others could read it, replace it.")
         key = stream.read(_MAX_BYTES).strip()
     if not key:
@@ -107,6 +111,10 @@ def ensure_key(name: str, create: Callable[[], bytes] = create_secret) -> bytes:
 
 
 _REMEDY: Final = "It is to be a file of mode 0600 whose owner is the user of this program, or root."
+
+
+def _is_below(descriptor: int, folder: Path) -> bool:
+    return Path(f"/proc/self/fd/{descriptor}").readlink().is_relative_to(os.path.realpath(folder))
 
 
 def _find_fault(status: os.stat_result, *, is_credential: bool) -> str:

@@ -80,6 +80,26 @@ def test_a_credential_of_systemd_wins(tmp_path: Path, folder: Path, monkeypatch:
     assert ensure_key("other") == (folder / "other").read_bytes().strip()
 
 
+def test_a_credential_of_kubernetes_is_a_link_inside_its_folder(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = tmp_path / "volume"
+    (volume / "..2026_01_06").mkdir(parents=True)
+    (volume / "..data").symlink_to("..2026_01_06")
+    (volume / "fleetpatch-seal").symlink_to("..data/fleetpatch-seal")
+    (volume / "..data/fleetpatch-seal").write_text("from kubernetes\n")
+    (volume / "..data/fleetpatch-seal").chmod(0o440)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(volume))
+    assert ensure_key("seal") == b"from kubernetes"
+    (volume / "..data/fleetpatch-seal").chmod(0o444)
+    with pytest.raises(KeyFileError, match="by others"):
+        ensure_key("seal")
+    ensure_key("other")
+    (volume / "fleetpatch-elsewhere").symlink_to(folder / "other")
+    with pytest.raises(KeyFileError, match="leads out of its folder"):
+        ensure_key("elsewhere")
+
+
 @pytest.mark.parametrize("name", ["", "../seal", "a/b", "Seal", "-x"])
 def test_a_name_is_no_path(name: str) -> None:
     with pytest.raises(ValueError, match="no name of a key"):
