@@ -8,7 +8,9 @@ belong to the user or to root, and neither group nor others can write to them. W
 - A group of which nobody but trusted users is a member may write, as distributions patch OpenSSH
   (``secure_permissions``): the umask of a user with a private group makes such files.
 - A link's folders are checked, and so are those of its target.
-- The mode of a folder does not count on a file system that is mounted read-only, such as a ConfigMap's of Kubernetes.
+- The mode of the folder of a ConfigMap of Kubernetes does not count: it is mounted read-only, and nobody but the node
+  can write there. Another read-only mount says nothing about others: ProtectSystem=strict of systemd.exec(5) makes all
+  mounts read-only, for one unit alone.
 
 POSIX access lists need no look: their mask is what the mode shows as the group's rights.
 """
@@ -31,6 +33,8 @@ from inventory.errors import FleetpatchError
 TRUSTED_OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
 """Further owners that an administrator trusts: names or numbers of users, and ``%group``, separated by blanks."""
 _SUDO_USER_VARIABLE: Final = "SUDO_UID"
+_CONFIG_MAPS: Final = "kubernetes.io~configmap"
+"""The folder of ConfigMaps in each pod's folder below /var/lib/kubelet."""
 _MAX_LINKS: Final = 40
 """As Linux: path_resolution(7)."""
 _MEMBERS_SECONDS: Final = 60
@@ -137,7 +141,9 @@ def _check(entry: Path, status: os.stat_result, trust: _Trust, subject: str) -> 
         )
     if stat.S_ISLNK(status.st_mode):  # the mode of a link means nothing
         return
-    if stat.S_ISDIR(status.st_mode) and (status.st_mode & stat.S_ISVTX or _is_read_only(entry)):
+    if not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return
+    if stat.S_ISDIR(status.st_mode) and (status.st_mode & stat.S_ISVTX or _is_config_map(entry)):
         return
     mode = f"(mode {stat.S_IMODE(status.st_mode):04o})"
     if status.st_mode & stat.S_IWOTH:
@@ -163,8 +169,21 @@ def _build_owner_hint(entry: Path, owner: int) -> str:
     return f"{hint} Or, where that user may decide what runs, set {TRUSTED_OWNERS_VARIABLE}={name} in its environment."
 
 
-def _is_read_only(folder: Path) -> bool:
-    return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+def _is_config_map(folder: Path) -> bool:
+    """Return whether a folder is mounted read-only from kubelet's folder of ConfigMaps, which is closed to others.
+
+    The fields of the mount are those of proc_pid_mountinfo(5).
+    """
+    descriptor = os.open(folder, os.O_PATH | os.O_CLOEXEC)
+    try:
+        mount = Path(f"/proc/self/fdinfo/{descriptor}").read_text().partition("mnt_id:")[2].split()[0]
+    finally:
+        os.close(descriptor)
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        number, _, _, root, _, options, *_ = line.split()
+        if number == mount:
+            return _CONFIG_MAPS in Path(root).parts and "ro" in options.split(",")
+    return False
 
 
 def _read_trust(setting: str) -> _Trust:

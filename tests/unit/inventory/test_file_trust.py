@@ -264,19 +264,31 @@ def test_a_named_group_trusts_its_members_and_their_files(
     require_trusted_path(fleet)
 
 
-def test_the_mode_of_a_folder_that_is_mounted_read_only_says_nothing(
-    fleet: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fleet.parent.chmod(0o777)
-    require_refused(fleet, "everybody can write to its folder")
-    plain = os.statvfs
+def try_mounted_read_only(source: Path, place: Path) -> str:
+    """Mount a folder read-only, as ProtectSystem=strict and containers do. Return why its fleet is refused, or ""."""
+    program = (
+        "import sys; from pathlib import Path; from inventory.errors import FleetpatchError\n"
+        "from inventory.files.file_trust import require_trusted_path\n"
+        "try: require_trusted_path(Path(sys.argv[1]))\n"
+        "except FleetpatchError as error: print(error.message)"
+    )
+    mount = 'mount --bind "$1" "$2" && mount -o remount,ro,bind "$2" && ! touch "$2/x"'
+    script = f'{mount} && exec "$3" -c "$4" "$2/fleet.yaml"'
+    words = ["unshare", "--mount", "sh", "-c", script, "sh", str(source), str(place), sys.executable, program]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
 
-    def statvfs(path: Path) -> os.statvfs_result:
-        values = list(plain(path))
-        values[8] |= os.ST_RDONLY
-        return os.statvfs_result(values)
 
-    monkeypatch.setattr(os, "statvfs", statvfs)
-    require_trusted_path(fleet)
-    give(fleet.parent, user=NOBODY)
-    require_refused(fleet, "belongs to nobody")
+def test_a_folder_that_is_read_only_for_this_process_alone_counts_unless_kubernetes_made_it(tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine lets nobody mount")
+    configmap, place = tmp_path / "volumes/kubernetes.io~configmap/fleet", tmp_path / "place"
+    configmap.mkdir(parents=True)
+    place.mkdir()
+    (configmap / "fleet.yaml").write_text(FLEET)
+    configmap.chmod(0o777)
+    assert try_mounted_read_only(configmap, place) == ""
+    ordinary = configmap.rename(tmp_path / "ordinary")
+    assert try_mounted_read_only(ordinary, place) == f"everybody can write to its folder {place} (mode 0777)"
+    assert try_mounted_read_only(ordinary, ordinary) == f"everybody can write to its folder {ordinary} (mode 0777)"
