@@ -1,9 +1,10 @@
-"""Serves the flows as deployments of this process: ``python -m deployments.serve``.
+"""Serves the flows as deployments of this process: ``python -P -m deployments.serve``.
 
 People start runs in the forms of the Prefect UI (or through its API). Each run has its own process on this machine.
 Every few minutes, reconcile-fleet finds runs whose process died, and resumes or finalizes them.
 """
 
+import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +18,7 @@ from flows.assess import assess_fleet
 from flows.patch import patch_fleet, resume_fleet
 from flows.plan import plan_fleet
 from flows.prefect_api.connection import supply_login
+from flows.prefect_api.server_settings import SAFE_PATH
 from flows.reconcile import reconcile_fleet
 
 RECONCILE_INTERVAL = timedelta(minutes=5)
@@ -40,6 +42,7 @@ def build_served_deployments() -> list[RunnerDeployment]:
 
 def main() -> None:
     """Serve the deployments until the process is stopped."""
+    os.environ.update(SAFE_PATH)
     if not supply_login():
         sys.exit("error: PREFECT_API_URL is not set: the server is unknown")
     print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it

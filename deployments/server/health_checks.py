@@ -119,7 +119,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     managed = [each for each in snapshot.deployments if each.is_managed]
     if not managed:
         remedy = (
-            "`fleetpatch deploy` makes deployments of configurations; python -m deployments.serve offers the forms."
+            "`fleetpatch deploy` makes deployments of configurations; python -P -m deployments.serve offers the forms."
         )
         return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
     pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
@@ -133,7 +133,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if silent:
         names = join_first_names([snapshot.get_deployment_name(each) for each in silent])
-        remedy = "Start the process: python -m deployments.serve (fleetpatch-serve.service), or remove them."
+        remedy = "Start the process: python -P -m deployments.serve (fleetpatch-serve.service), or remove them."
         found.append(
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
         )

@@ -196,7 +196,7 @@ def require_fleet_name(fleet: str) -> str:
 def _adopt_deployments(
     client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet, fleet: str
 ) -> DeploymentSet:
-    """Return the actual state with the deployments of `python -m deployments.serve`. The fleet takes them over.
+    """Return the actual state with the deployments of `python -P -m deployments.serve`. The fleet takes them over.
 
     Raises:
         RequestError: see ``require_names_not_taken``.

@@ -1,4 +1,4 @@
-"""Prefect's process worker, bound to its parent: ``python -m deployments.worker.bound_worker PARENT POOL NAME``.
+"""Prefect's process worker, bound to its parent: ``python -P -m deployments.worker.bound_worker PARENT POOL NAME``.
 
 A killed process can't stop its children. Without its parent (`fleetpatch deploy --serve`), a worker would start runs
 with old code and old settings. So a worker without its parent starts no more runs. It ends after its active runs: they

@@ -40,7 +40,7 @@ def run_worker(pool: str, inventory: Path, configurations: Path) -> int:
         The exit code of the worker.
     """
     name = f"fleetpatch-{socket.gethostname()}-{os.getpid()}"
-    command = [sys.executable, "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]
+    command = [sys.executable, "-P", "-m", "deployments.worker.bound_worker", str(os.getpid()), pool, name]
     environment = {
         **build_environment(SettingTarget.WORKER),
         "PREFECT_WORKER_QUERY_SECONDS": str(WORKER_POLL_SECONDS),

@@ -1,6 +1,6 @@
 """The program of every Prefect server that fleetpatch starts: Prefect's application behind a check of the Host header.
 
-``python -m flows.prefect_api.application DESCRIPTOR`` does what ``prefect server start`` does (Prefect 3.8.8,
+``python -P -m flows.prefect_api.application DESCRIPTOR`` does what ``prefect server start`` does (Prefect 3.8.8,
 prefect/cli/_server_utils.py), on a socket that listens already. Prefect has no setting for the Host header. Without the
 check, a web page could reach the server through the browser of its reader: the owner of a name lets the name point to
 127.0.0.1, and then page and server are of one origin (DNS rebinding).

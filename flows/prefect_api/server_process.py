@@ -49,4 +49,4 @@ def open_listener(host: str, port: int) -> socket.socket:
 
 def build_command(listener: socket.socket) -> tuple[str, ...]:
     """Return the command that serves on a socket. The process that executes it must inherit the socket."""
-    return (sys.executable, "-m", "flows.prefect_api.application", str(listener.fileno()))
+    return (sys.executable, "-P", "-m", "flows.prefect_api.application", str(listener.fileno()))

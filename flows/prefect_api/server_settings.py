@@ -51,6 +51,9 @@ GUARD_SETTINGS = (
 )
 """Settings that keep other users and web pages away from a server."""
 EPHEMERAL_MODE_OFF = {GUARD_SETTINGS[1].name: GUARD_SETTINGS[1].value}
+SAFE_PATH = {"PYTHONSAFEPATH": "1"}
+"""For each process that starts Prefect's: `python -m` searches modules in the current folder first, where anybody may
+have put one (Python's documentation of PYTHONSAFEPATH). Prefect starts a run so."""
 
 BATCH_SETTINGS = (
     # Task runs reach the database through a queue in memory. A full queue (10 000 events) drops new events. With the

@@ -1,4 +1,4 @@
-"""Finish the records of a run whose process was killed: ``python -m flows.recovery.finalizer RUN``.
+"""Finish the records of a run whose process was killed: ``python -P -m flows.recovery.finalizer RUN``.
 
 RUN is the id of the run, or of its flow run.
 
@@ -84,7 +84,7 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
     place = platformdirs.user_data_path("fleetpatch") / "logs"
     place.mkdir(parents=True, exist_ok=True)
     log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
-    words = [sys.executable, "-m", "flows.recovery.finalizer", run_name, *(["--stop", stop] if stop else [])]
+    words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", run_name, *(["--stop", stop] if stop else [])]
     words += ["--flow-run", flow_run_id] if flow_run_id else []
     with log.open("ab") as out:
         subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
@@ -180,7 +180,7 @@ def _request_stop(records: SqlRecords, run_id: str, who: str, reason: str) -> No
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program. Return its exit code: 0 if the run's records are finished."""
     parser = argparse.ArgumentParser(
-        prog="python -m flows.recovery.finalizer", description="Finish the record of a run."
+        prog="python -P -m flows.recovery.finalizer", description="Finish the record of a run."
     )
     parser.add_argument("run", help="the run's id, or its flow run's")
     parser.add_argument("--stop", default="", metavar="REASON", help="begin nothing more, for this reason")

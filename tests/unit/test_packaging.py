@@ -271,6 +271,30 @@ def test_the_foreign_words_are_recognised() -> None:
     assert [text for text in good if _find_foreign_words(text)] == []
 
 
+_OUR_MODULE = r"(?=(?:prefect|flows|tasks|deployments)\b)"
+_MODULE_STARTS = re.compile(
+    r"""(?:(?<!"-P", )"-m", "|(?<!-P, )-m, |python3? -m )""" + _OUR_MODULE,
+)
+
+
+def test_no_program_of_ours_searches_modules_in_the_current_folder() -> None:
+    # python -m begins there; -P leaves it out.
+    starts = {
+        tree.name(p): found
+        for p in tree.texts()
+        if tree.name(p).startswith((*ROOMS, "docs/", "README"))
+        if (found := _MODULE_STARTS.findall(p.read_text()))
+    }
+    assert starts == {"flows/settle.py": ["python -m "]}  # what it tells of former releases
+
+
+def test_module_starts_are_recognised() -> None:
+    bad = ('(sys.executable, "-m", "prefect")', "python -m deployments.serve", "[python, -m, deployments.serve]")
+    good = ('"-P", "-m", "prefect"', "python -P -m flows.x", "[python, -P, -m, flows.x]", "python -m venv x")
+    assert [text for text in bad if not _MODULE_STARTS.search(text)] == []
+    assert [text for text in good if _MODULE_STARTS.search(text)] == []
+
+
 # ---------------------------------------------------------------- shell
 
 

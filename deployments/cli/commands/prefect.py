@@ -19,7 +19,7 @@ def run_prefect(context: typer.Context) -> None:
 
     os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import of Prefect
     supply_login()
-    command = (sys.executable, "-m", "prefect", *context.args)
+    command = (sys.executable, "-P", "-m", "prefect", *context.args)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, os.environ)  # noqa: S606 - no shell; our own interpreter and the user's own words

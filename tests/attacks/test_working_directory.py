@@ -1,0 +1,76 @@
+"""Files that other users put into the current folder of whoever starts fleetpatch: modules, and settings of Prefect."""
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import pytest
+
+from flows.cli.main import main
+from flows.prefect_api.server_process import build_command, open_listener
+from flows.recovery.finalizer import start_finalizer
+from tests.support.environment import without_ours
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
+
+COMMAND = str(Path(sys.executable).with_name("fleetpatch"))
+MODULES = ("prefect/__init__.py", "flows/__init__.py", "deployments/__init__.py", "logging/__init__.py", "uvicorn.py")
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder like /tmp. Who runs code of it leaves the file ``ran``."""
+    with tempfile.TemporaryDirectory(prefix="fleetpatch-attacks-") as name:  # nobody can't enter pytest's own folders
+        Path(name).chmod(0o755)
+        folder = Path(name, "shared")
+        folder.mkdir()
+        folder.chmod(0o1777)
+        yield folder
+
+
+def plant(folder: Path, name: str, text: str) -> None:
+    """Let the user nobody write a file."""
+    become = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "sh", "-ec")
+    script = 'mkdir -p "$(dirname "$1")"; cat > "$1"'
+    subprocess.run([*become, script, "sh", str(folder / name)], input=text, text=True, check=True)
+
+
+def plant_modules(folder: Path) -> None:
+    for name in MODULES:
+        plant(folder, name, f"open({str(folder / 'ran')!r}, 'w').close()\n")
+
+
+def start(words: Sequence[str], folder: Path, **variables: str) -> CompletedProcess[str]:
+    environment = {**without_ours(), "HOME": str(folder.parent / "home"), "DO_NOT_TRACK": "1", **variables}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+def test_modules_in_the_current_folder_are_not_run(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Attacker: any local user. Way: ./prefect, ./flows and others in a folder like /tmp, where root starts fleetpatch.
+
+    What must hold: no process that fleetpatch starts runs them: a Prefect server, the program that finishes runs, the
+    processes that Prefect itself starts.
+    """
+    plant_modules(shared)
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda words, **_: commands.append(words))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    start_finalizer("no-such-run")
+    monkeypatch.undo()
+    with open_listener("127.0.0.1", 0) as listener:
+        commands.append([*build_command(listener)])  # it does not inherit the socket, and ends
+    for command in commands:
+        started = start(command, shared, FLEETPATCH_RECORDS_URL=f"sqlite:///{tmp_path}/records.db")
+        assert not (shared / "ran").exists(), started.stderr
+
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    main(["version"])
+    started = start((sys.executable, "-m", "uvicorn", "--version"), shared, PYTHONSAFEPATH=os.environ["PYTHONSAFEPATH"])
+    assert not (shared / "ran").exists(), started.stderr
+    assert "uvicorn" in started.stdout
