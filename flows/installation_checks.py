@@ -9,7 +9,7 @@ from pathlib import Path
 
 from packaging.requirements import InvalidRequirement, Requirement
 
-from flows.notify.audit_forwarding import find_backlogs, read_targets
+from flows.notify.audit_forwarding import Backlog, find_backlogs, read_targets
 from flows.recovery.abandoned_runs import find_abandoned_runs
 from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
@@ -111,17 +111,22 @@ def _find_requirement_fault(text: str) -> str:
 
 def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
     """Check the chain of the audit log, and whether its receivers have its entries."""
+    backlogs: tuple[Backlog, ...] = ()
     try:
         with open_records(records_url) as records:
             found = verify_log(SqlAuditLog(records.database), newest=_NEWEST)
-            backlogs = find_backlogs(records.database, read_targets())
+            if found.state is not AuditState.UNREADABLE:
+                backlogs = find_backlogs(records.database, read_targets())
     except RecordsError:
         return ()  # the check of the records says it
     except KeyFileError as error:
         return (Finding("audit log", FindingLevel.WARN, error.message, error.hint),)
     now, unsent = SystemClock().now(), []
     for backlog in backlogs:
-        if backlog.oldest_at is not None and now - backlog.oldest_at > _MAX_DELAY:
+        if backlog.fault:
+            text = f"{backlog.receiver} gets no more entries: {backlog.fault}"
+            unsent.append(Finding("audit log", FindingLevel.BLOCK, text, "fleetpatch audit verify says what is wrong."))
+        elif backlog.oldest_at is not None and now - backlog.oldest_at > _MAX_DELAY:
             oldest = f"{backlog.oldest_at:%Y-%m-%d %H:%M} UTC"
             text = f"{backlog.receiver} lacks {backlog.count} entries, the oldest of {oldest}"
             unsent.append(Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why."))

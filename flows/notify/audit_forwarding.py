@@ -2,10 +2,14 @@
 
 How far a receiver is stands in a private file beside the keys, not in the database: who can write the database must not
 make entries look as if they were sent. A receiver ignores an id that it has.
+
+An entry is sent only if it follows the one that was sent before it, or a recorded cut. Otherwise a forged entry with a
+high number would count as sent, and all real ones behind it as older.
 """
 
 import contextvars
 import fcntl
+import functools
 import logging
 import os
 import threading
@@ -23,8 +27,10 @@ from flows.notify.webhook import send_webhook
 from inventory.credentials import Credential
 from inventory.files.private_keys import KeyFileError
 from tasks.errors import CredentialError, FleetpatchError
+from tasks.records.audit.entry import CUT_ACT, AuditEntry, is_sealed_by
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
-from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.log import SqlAuditLog, parse_cut
+from tasks.records.audit.verification import KeyReader, read_audit_key
 from tasks.records.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -36,6 +42,10 @@ WEBHOOK_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK"
 WEBHOOK_KEY_VARIABLE: Final = "FLEETPATCH_AUDIT_WEBHOOK_KEY"
 """The reference of the key that signs them."""
 _BATCH: Final = 100
+_TEXTS: Final = tuple(name for name in AuditEntry.__slots__ if name not in {"at", "number"})
+"""SQLite lets others store bytes and numbers there."""
+_CUTS: Final = 100
+"""How many of the newest recorded cuts are asked whether entries are gone rightly."""
 POLL_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 5.0
 """How long the end of a program waits for entries that are not sent yet. The next program sends the rest."""
@@ -52,12 +62,14 @@ class Backlog:
         count: how many.
         oldest_at: the time of the oldest one; None for none.
         message: why the last attempt failed; "" if it did not, or if there was none.
+        fault: why the next entry can't be sent, whatever the receiver does: the log was changed; "" for nothing.
     """
 
     receiver: str
     count: int
     oldest_at: datetime | None = None
     message: str = ""
+    fault: str = ""
 
 
 def read_targets(environment: Mapping[str, str] = os.environ) -> Mapping[str, str]:
@@ -77,9 +89,45 @@ def find_backlogs(database: Database, targets: Mapping[str, str]) -> tuple[Backl
 
 
 def _find_backlog(database: Database, kind: str, message: str = "") -> Backlog:
-    sent = read_head(_find_cursor(database, kind))
-    count, oldest_at = SqlAuditLog(database).count_after(sent.number if sent is not None else 0)
-    return Backlog(kind, count, oldest_at, message)
+    cursor, log = _find_cursor(database, kind), SqlAuditLog(database)
+    sent = read_head(cursor)
+    number = sent.number if sent is not None else 0
+    count, oldest_at = log.count_after(number)
+    fault = _find_cursor_fault(log, sent, cursor)
+    if not fault and count:
+        fault = _find_fault(log, sent, log.read_after(number, 1)[0], functools.cache(read_audit_key))
+    return Backlog(kind, count, oldest_at, message or fault, fault)
+
+
+def _find_cursor_fault(log: SqlAuditLog, sent: AuditHead | None, cursor: Path) -> str:
+    """Return why the log is not the one of which entries were sent, or ""."""
+    if sent is None:
+        return ""
+    seal = log.read_seal(sent.number)
+    if seal == sent.seal or (seal is None and log.read_after(sent.number, 1)):
+        return ""  # a removed entry shows at the next one, if that does not follow
+    what = "is gone, and none is behind it" if seal is None else "is not the one that was sent"
+    return f"entry {sent.number} {what}. If you know why, move {cursor} away: then all entries are sent again"
+
+
+def _find_fault(log: SqlAuditLog, sent: AuditHead | None, entry: AuditEntry, read_key: KeyReader) -> str:
+    """Return why an entry must not be the next one that is sent, or "".
+
+    An entry whose key is not here is sent if it follows: each user may have a key of its own.
+    """
+    key = read_key(str(entry.key_id))
+    remedy = "fleetpatch audit verify says more. After a recorded cut, the entries behind it are sent"
+    is_text = all(isinstance(getattr(entry, name), str) for name in _TEXTS)
+    if not is_text or (key is not None and not is_sealed_by(entry, key)):
+        return f"entry {entry.number} does not fit its seal: somebody changed it, or added it. {remedy}"
+    before = AuditHead(entry.number - 1, str(entry.previous))
+    if before == (sent or AuditHead(0, "")):
+        return ""
+    cuts = (cut for cut in log.read(_CUTS, act=CUT_ACT) if (made := read_key(cut.key_id)) and is_sealed_by(cut, made))
+    if before in map(parse_cut, cuts):
+        return ""
+    place = f"does not follow entry {sent.number}, the last that was sent" if sent is not None else "is not the first"
+    return f"entry {entry.number} {place}: entries are gone or were added. {remedy}"
 
 
 def send_pending(
@@ -123,15 +171,20 @@ def _send_to(
         key = _resolve(key_reference, read_credential) if key_reference else ""
     except CredentialError as error:
         return error.message
-    number, log = sent.number if sent is not None else 0, SqlAuditLog(database)
-    while entries := log.read_after(number, _BATCH):  # no transaction stays open while something is sent
+    log, read_key = SqlAuditLog(database), functools.cache(read_audit_key)
+    if fault := _find_cursor_fault(log, sent, cursor):
+        return fault
+    # No transaction stays open while something is sent.
+    while entries := log.read_after(sent.number if sent is not None else 0, _BATCH):
         for entry in entries:
             if not may_continue():
                 return ""
+            if fault := _find_fault(log, sent, entry, read_key):
+                return fault
             if message := _deliver(kind, address, key, build_audit_event(entry)):
                 return message
-            advance_head(cursor, AuditHead(entry.number, entry.seal))
-        number = entries[-1].number
+            sent = AuditHead(entry.number, entry.seal)
+            advance_head(cursor, sent)
     return ""
 
 

@@ -10,11 +10,15 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from flows.installation_checks import check_installation
+from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
+from inventory.credentials import Credential
 from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.page_tables import audit_log
 from tasks.records.sql_records import SqlRecords
+from tasks.states import FindingLevel
 from tests.contract.records_subjects import BOTH, opened
 
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
@@ -175,3 +179,56 @@ def test_an_older_state_of_the_log_is_seen(records: SqlRecords) -> None:
         connection.execute(delete(audit_log).where(column.number >= 7))
         connection.execute(insert(audit_log).values(former))
     assert verify(records).state is not AuditState.INTACT
+
+
+def build_forged_row(number: int, previous: object) -> dict[str, object]:
+    forged = replace(build("approve"), who="eve", number=number, previous=str(previous), key_id="0" * 8, seal="0" * 64)
+    return {name: getattr(forged, name) for name in AuditEntry.__slots__}
+
+
+def read_secret(reference: str) -> Credential:
+    raise AssertionError(reference)
+
+
+def test_a_forged_entry_does_not_count_as_sent(records: SqlRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacker: SQL. Way: INSERT an entry with a high number, wait until it is sent, DELETE it. Then all real entries
+    are older than the last that was sent, and never leave. Must hold: it is not sent, doctor blocks, the real leave.
+    """
+    sent: list[str] = []
+    monkeypatch.setattr("flows.notify.audit_forwarding.send_syslog", lambda _to, event: sent.append(event.title))
+    targets = {"syslog": "syslog+tls://siem.example.org"}
+    monkeypatch.setenv("FLEETPATCH_AUDIT_SYSLOG", targets["syslog"])
+    for row in (
+        build_forged_row(1_000_000, "0" * 64),
+        read_row(records, 6) | {"number": 1_000_000},
+        read_row(records, 6) | {"number": 7, "previous": read_row(records, 6)["seal"]},
+    ):
+        attack(records, insert(audit_log).values(row))
+        for _ in range(2):
+            (left,) = send_pending(records.database, targets, read_secret)
+        assert (left.count, len(sent)) == (1, 6)
+        assert f"entry {row['number']} " in left.fault
+        found = check_installation(records.database.url.render_as_string(hide_password=False))
+        assert [each.level for each in found if "gets no more entries" in each.message] == [FindingLevel.BLOCK]
+        with records.database.begin_write("attack") as connection:
+            connection.execute(delete(audit_log).where(column.number > 6))
+    SqlAuditLog(records.database).append(build("patch"))
+    assert send_pending(records.database, targets, read_secret) == (Backlog("syslog", 0),)
+    assert len(sent) == 7
+
+
+def test_an_entry_of_an_unknown_key_that_is_sent_and_removed_is_missed(
+    records: SqlRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: SQL. Way: INSERT the next entry, as if another user's key had sealed it, wait until it is sent, DELETE
+    it. Must hold: the backlog has a fault, also once a real entry has its number. It is never "all is sent".
+    """
+    monkeypatch.setattr("flows.notify.audit_forwarding.send_syslog", lambda _to, _event: None)
+    targets = {"syslog": "syslog+tls://siem.example.org"}
+    attack(records, insert(audit_log).values(build_forged_row(7, read_row(records, 6)["seal"])))
+    assert send_pending(records.database, targets, read_secret) == (Backlog("syslog", 0),)
+    with records.database.begin_write("attack") as connection:
+        connection.execute(delete(audit_log).where(column.number == 7))
+    assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is gone")
+    SqlAuditLog(records.database).append(build("patch"))
+    assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is not the one that was sent")

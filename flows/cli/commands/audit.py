@@ -116,15 +116,16 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
     with open_records(records) as database:
         left = send_pending(database.database, targets, read_credential)
     if as_json:
-        names = ("receiver", "count", "message")
+        names = ("receiver", "count", "message", "fault")
         documents = [{name: getattr(each, name) for name in names} for each in left]
         oldest = [{"oldest": format_iso_utc(each.oldest_at) if each.oldest_at else None} for each in left]
         print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
     else:
         for each in left:
             words = f"{each.count} entries are not sent: {each.message or 'another program is sending'}"
-            print_to_stderr(f"{each.receiver}: {words if each.count else 'all is sent'}")
-    raise typer.Exit(int(ExitCode.MACHINE_FAILED if any(each.count for each in left) else ExitCode.SUCCESS))
+            print_to_stderr(f"{each.receiver}: {words if each.count or each.fault else 'all is sent'}")
+    is_left = any(each.count or each.fault for each in left)
+    raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))
 
 
 def _confirm(through: int) -> None:

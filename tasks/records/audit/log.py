@@ -7,6 +7,7 @@ SQLite the one writer is one.
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
@@ -66,9 +67,8 @@ class SqlAuditLog:
         table = audit_log
 
         def build(last: AuditHead) -> AuditEntry:
-            query = select(table.c.seal).where(table.c.number == through)
             following = select(table.c.previous).where(table.c.number == through + 1)
-            seal = connection.execute(query).scalar_one_or_none()
+            seal = _find_seal(connection, through)
             if seal is None:
                 seal = connection.execute(following).scalar_one_or_none()
             if seal is None:
@@ -133,7 +133,7 @@ class SqlAuditLog:
             query = query.where(audit_log.c.who == who)
         if act:
             query = query.where(audit_log.c.act == act)
-        with self._database.begin_read("read the audit log") as connection:
+        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [_to_entry(row) for row in connection.execute(query)]
 
     def count_after(self, number: int) -> tuple[int, datetime | None]:
@@ -144,7 +144,7 @@ class SqlAuditLog:
         """
         columns = audit_log.c
         query = select(func.count(), func.min(columns.at)).where(columns.number > number)
-        with self._database.begin_read("read the audit log") as connection:
+        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(number):
             count, oldest_at = connection.execute(query).tuples().one()
             return count, oldest_at
 
@@ -155,8 +155,17 @@ class SqlAuditLog:
             RecordsError: the records can't be read.
         """
         query = select(audit_log).where(audit_log.c.number > number).order_by(audit_log.c.number).limit(limit)
-        with self._database.begin_read("read the audit log") as connection:
+        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(number):
             return [_to_entry(row) for row in connection.execute(query)]
+
+    def read_seal(self, number: int) -> str | None:
+        """Return the seal of an entry; None if there is no such entry.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self._database.begin_read("read the audit log") as connection:
+            return _find_seal(connection, number)
 
     def iterate(self, after: int | None = None) -> Iterator[AuditEntry]:
         """Yield entries, oldest first, as they were at one moment.
@@ -172,13 +181,8 @@ class SqlAuditLog:
                 query = select(audit_log).order_by(audit_log.c.number).limit(_BATCH)
                 if after is not None:
                     query = query.where(audit_log.c.number > after)
-                try:
+                with _translate_time_errors(after or 0):
                     rows = connection.execute(query).all()
-                except ValueError as error:
-                    raise RecordsError(
-                        f"the audit log has an entry after {after or 0} whose time is none",
-                        hint="Somebody has changed it in the database.",
-                    ) from error
                 yield from map(_to_entry, rows)
                 if len(rows) < _BATCH:
                     return
@@ -191,6 +195,22 @@ class SqlAuditLog:
             KeyFileError: the file can't be read, or is damaged.
         """
         return read_head(find_head_path(self._database.url))
+
+
+def _find_seal(connection: Connection, number: int) -> str | None:
+    return connection.execute(select(audit_log.c.seal).where(audit_log.c.number == number)).scalar_one_or_none()
+
+
+@contextmanager
+def _translate_time_errors(after: int) -> Iterator[None]:
+    """Raise RecordsError if a time is none: SQLite lets others store any text there."""
+    try:
+        yield
+    except ValueError as error:
+        raise RecordsError(
+            f"the audit log has an entry after {after} whose time is none",
+            hint="Somebody has changed it in the database.",
+        ) from error
 
 
 def _to_stored(entry: AuditEntry) -> AuditEntry:

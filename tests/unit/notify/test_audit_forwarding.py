@@ -3,17 +3,29 @@
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from sqlalchemy import delete, update
 
-from flows.notify.audit_forwarding import SYSLOG_VARIABLE, find_backlogs, forward_audit_log, read_targets, send_pending
+from flows.notify.audit_forwarding import (
+    SYSLOG_VARIABLE,
+    Backlog,
+    find_backlogs,
+    forward_audit_log,
+    read_targets,
+    send_pending,
+)
 from flows.notify.events import build_audit_event, render_cef, render_json
 from inventory.credentials import Credential
 from tasks.errors import CredentialError
+from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
+from tasks.records.page_tables import audit_log
 from tasks.records.sql_records import SqlRecords
 from tests.contract.records_subjects import opened
 
@@ -112,6 +124,81 @@ def test_a_silent_receiver_delays_the_end_only_for_seconds(records: SqlRecords) 
             pass
         assert time.monotonic() - began < 8
     assert find_backlogs(records.database, {"webhook": ""})[0].count == 1
+
+
+def read_sent(server: socket.socket) -> list[str]:
+    """Return the acts of all entries that a receiver has got."""
+    server.settimeout(0)
+    acts = []
+    with suppress(BlockingIOError):
+        while True:
+            acts.append(server.recv(65536).decode().split("act=")[1].split()[0])
+    return acts
+
+
+def change(records: SqlRecords, statement: Any) -> None:
+    with records.database.begin_write("change") as connection:
+        connection.execute(statement)
+
+
+def test_behind_a_recorded_cut_the_rest_is_sent(records: SqlRecords, server: socket.socket) -> None:
+    targets = name_targets(server)
+    for act in ("login", "patch", "approve", "logout"):
+        append(records, act)
+    once = iter((True, False)).__next__
+    assert send_pending(records.database, targets, no_credential, may_continue=once)[0].count == 3
+    cut_log(records.database, 3, NOW, ("anna", "os", "", ""), "old")
+    assert send_pending(records.database, targets, no_credential) == (Backlog("syslog", 0),)
+    assert read_sent(server) == ["login", "logout", "cut"]
+    cut_log(records.database, 5, NOW, ("anna", "os", "", ""), "old")
+    assert send_pending(records.database, targets, no_credential) == (Backlog("syslog", 0),)
+
+
+def test_a_first_receiver_gets_a_log_that_begins_behind_a_cut(records: SqlRecords, server: socket.socket) -> None:
+    for act in ("login", "patch", "approve"):
+        append(records, act)
+    cut_log(records.database, 2, NOW, ("anna", "os", "", ""), "old")
+    assert send_pending(records.database, name_targets(server), no_credential) == (Backlog("syslog", 0),)
+    assert read_sent(server) == ["approve", "cut"]
+
+
+def test_entries_of_another_users_key_are_sent(
+    records: SqlRecords, server: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(records, "login")
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "other"))
+    append(records, "patch")
+    assert send_pending(records.database, name_targets(server), no_credential) == (Backlog("syslog", 0),)
+    assert read_sent(server) == ["login", "patch"]
+
+
+def test_a_gap_stops_a_receiver_until_a_cut_records_it(records: SqlRecords, server: socket.socket) -> None:
+    targets = name_targets(server)
+    append(records, "login")
+    send_pending(records.database, targets, no_credential)
+    append(records, "patch")
+    change(records, delete(audit_log).where(audit_log.c.number == 2))
+    append(records, "logout")
+    (left,) = send_pending(records.database, targets, no_credential)
+    assert (left.count, left.message) == (1, left.fault)
+    assert left.fault.startswith("entry 3 does not follow entry 1, the last that was sent")
+    assert find_backlogs(records.database, targets)[0].fault == left.fault
+    cut_log(records.database, 2, NOW, ("anna", "os", "", ""), "lost", accept_faults=True)
+    assert send_pending(records.database, targets, no_credential) == (Backlog("syslog", 0),)
+    assert read_sent(server) == ["login", "logout", "cut"]
+
+
+def test_a_log_without_the_last_sent_entry_is_a_fault(records: SqlRecords, server: socket.socket) -> None:
+    targets = name_targets(server)
+    append(records, "login")
+    append(records, "patch")
+    send_pending(records.database, targets, no_credential)
+    change(records, delete(audit_log).where(audit_log.c.number == 2))
+    (left,) = find_backlogs(records.database, targets)
+    assert (left.count, left.fault.startswith("entry 2 is gone, and none is behind it")) == (0, True)
+    change(records, update(audit_log).values(number=2))
+    (left,) = send_pending(records.database, targets, no_credential)
+    assert left.fault.startswith("entry 2 is not the one that was sent")
 
 
 def test_receivers_are_named_by_the_environment() -> None:
