@@ -91,8 +91,9 @@ def _load_private_key(content: bytes) -> Ed25519PrivateKey:
 def _read_public_keys() -> Sequence[Ed25519PublicKey]:
     try:
         content = read_key(VERIFICATION_KEY)
-        lines = (content or b"").split()
-        return [Ed25519PublicKey.from_public_bytes(base64.b64decode(line, validate=True)) for line in lines]
+        lines = (line.strip() for line in (content or b"").splitlines())
+        keys = [line for line in lines if line and not line.startswith(b"#")]
+        return [Ed25519PublicKey.from_public_bytes(base64.b64decode(key, validate=True)) for key in keys]
     except KeyFileError as error:
         raise RecordsError(error.message, hint=error.hint) from error
     except ValueError as error:

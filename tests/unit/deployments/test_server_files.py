@@ -94,6 +94,18 @@ def test_the_server_alone_gets_the_key_of_secret_blocks() -> None:
     assert [path.name for path in UNITS if line in Unit(path).text.splitlines()] == ["fleetpatch-server.service"]
 
 
+def test_every_credential_has_an_absolute_path_and_is_made_before_the_first_start() -> None:
+    # systemd 249 passes over a credential without a path. What the guide does not make would keep a unit from starting.
+    guide = (tree.TOP / "docs/how-to/services.md").read_text().partition("systemctl enable")[0]
+    lines = [line for path in UNITS for line in re.findall(r"(?m)^LoadCredential=(.*)$", Unit(path).text)]
+    files = {file for credential, _, file in (line.partition(":") for line in lines)}
+    assert {line for line in lines if ":" not in line} == set()
+    assert files == {
+        f"/etc/fleetpatch/{name}" for name in (LOGIN_NAME, KEY_NAME, "audit", "decisions", "token-verification")
+    }
+    assert {file for file in files if f"> {file}" not in guide} == set()
+
+
 def test_the_pages_have_a_user_of_their_own_without_keys() -> None:
     unit = Unit(WEB)
     assert unit.service["User"] not in {Unit(path).service["User"] for path in UNITS if path != WEB}
