@@ -8,6 +8,7 @@ from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.formatting import load_zone_or_utc
 from tasks.rules.calendar.time_format import format_time_with_zone
 from tasks.rules.policy.decision import is_approver
+from tasks.rules.policy.login_names import fold_widely
 from tasks.rules.runs.approval import is_starter_known
 
 
@@ -59,8 +60,8 @@ def find_approval_objection(
         return "a decision needs the name of a person"
     if answer is ApprovalDecision.APPROVED and (why := find_approval_deadlock(request, started_by)):
         return why
-    known = started_by.strip().casefold()
-    own = known and known in {name.strip().casefold() for name in names}
+    known = fold_widely(started_by)
+    own = known and known in {fold_widely(name) for name in names}
     if request.approval.not_by_starter and own and answer is ApprovalDecision.APPROVED:
         return f"{started_by} started it and may not approve it"
     if answer is ApprovalDecision.APPROVED:

@@ -10,6 +10,7 @@ from datetime import datetime
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
 from tasks.rules.calendar.freezes import Freeze, find_freeze
+from tasks.rules.policy.login_names import fold_ascii
 from tasks.rules.policy.model import (
     ANY_LOGIN,
     OPTION_MEANINGS,
@@ -95,10 +96,10 @@ def is_approver(allowed: frozenset[str], login: str, roles: frozenset[str]) -> b
     """
     if not login.strip():
         return False
-    names = {entry.casefold() for entry in allowed if not entry.startswith(ROLE_PREFIX)}
+    names = {fold_ascii(entry) for entry in allowed if not entry.startswith(ROLE_PREFIX)}
     return (
         ANY_LOGIN in allowed
-        or login.strip().casefold() in names
+        or fold_ascii(login) in names
         or any(f"{ROLE_PREFIX}{role}" in allowed for role in roles)
     )
 

@@ -20,7 +20,7 @@ from tests.support.oidc_provider import OidcServer, build_keys, run_oidc_provide
 from tests.support.web_login import read_csrf_token
 from tests.support.web_site import PATIENCE, Browser, Site, serve_site
 
-ROLES = ({"group": "fleet-operators", "roles": ["run"]}, {"group": "Approvers", "roles": ["approve"]})
+ROLES = ({"group": "fleet-operators", "roles": ["run"]}, {"group": "approvers", "roles": ["approve"]})
 
 
 @dataclass

@@ -160,6 +160,11 @@ def test_an_inventory_that_the_policy_does_not_know_is_refused() -> None:
     [
         ({"anna"}, "ANNA ", set(), True),
         ({"anna"}, "ben", {"approve"}, False),
+        ({"JÜRGEN"}, "jÜrgen", set(), True),
+        ({"hans"}, "han\u017f", set(), False),
+        ({"strasse"}, "straße", set(), False),
+        ({"fink"}, "\ufb01nk", set(), False),
+        ({"kim"}, "\u212aim", set(), False),
         ({"role:approve"}, "ben", {"approve"}, True),
         ({"role:approve"}, "ben", {"run"}, False),
         ({"role:approve"}, "role:approve", set(), False),

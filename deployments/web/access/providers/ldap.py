@@ -170,7 +170,8 @@ class LdapProvider:
         control = "".join(_list_texts(attributes.get("userAccountControl")))
         if control.isdecimal() and int(control) & _DISABLED:
             raise LoginRefused("the account is disabled")
-        return Person(names[0], tuple(self._list_groups(connection, dn, attributes)), dn)
+        groups = tuple(self._list_groups(connection, dn, attributes))
+        return Person(names[0], groups, dn, is_case_ignored=True)
 
     def _list_groups(self, connection: Connection, dn: str, attributes: Mapping[str, Any]) -> list[str]:
         groups = _list_texts(attributes.get(self._entry.member_of))

@@ -18,6 +18,7 @@ from deployments.web.access.providers.person import (
 from deployments.web.access.sessions import Sessions
 from tasks.protocols.clock import Clock
 from tasks.records.web_sessions import WebSession
+from tasks.rules.policy.login_names import is_plain
 
 OIDC: Final = "oidc"
 LDAP: Final = "ldap"
@@ -56,7 +57,10 @@ class Logins:
         """
         if max(len(person.name), len(person.subject)) > _MAX_NAME_LENGTH or not person.name.isprintable():
             raise LoginRefused("the name from the login provider is too long, or has characters that names don't have")
-        roles = list_group_roles(person.groups, self.file.list_group_roles())
+        if not is_plain(person.name):
+            raise LoginRefused("the name from the login provider has characters that can be taken for others")
+        mapping = self.file.list_group_roles()
+        roles = list_group_roles(person.groups, mapping, is_case_ignored=person.is_case_ignored)
         if not roles:
             raise LoginRefused(f"{person.name} is in no group that has a role here")
         return roles

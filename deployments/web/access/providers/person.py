@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from tasks.errors import FleetpatchError
+from tasks.rules.policy.login_names import fold_ascii
 
 
 class ProviderAway(FleetpatchError):
@@ -24,12 +25,14 @@ class Person:
         groups: the groups that the person is in.
         subject: the provider's own name for the person, which never changes.
         ticket: what the provider wants at the next check. It is secret.
+        is_case_ignored: whether groups that differ only in the case of A to Z are one group, as in directories.
     """
 
     name: str
     groups: tuple[str, ...]
     subject: str
     ticket: str = ""
+    is_case_ignored: bool = False
 
 
 class IdentityProvider(Protocol):
@@ -57,8 +60,17 @@ class GroupRoles:
     roles: tuple[str, ...]
 
 
-def list_group_roles(groups: Iterable[str], mapping: Sequence[GroupRoles]) -> tuple[str, ...]:
-    """Return the roles that groups give, each once. Names of groups are compared without regard to case, as AD does."""
-    known = {group.casefold() for group in groups}
-    roles = (role for entry in mapping if entry.group.casefold() in known for role in entry.roles)
+def list_group_roles(
+    groups: Iterable[str], mapping: Sequence[GroupRoles], *, is_case_ignored: bool = False
+) -> tuple[str, ...]:
+    """Return the roles that groups give, each once.
+
+    Args:
+        groups: the groups of a person.
+        mapping: the groups that have roles.
+        is_case_ignored: whether the case of A to Z is none of a group's name, as in directories.
+    """
+    fold = fold_ascii if is_case_ignored else str
+    known = {fold(group) for group in groups}
+    roles = (role for entry in mapping if fold(entry.group) in known for role in entry.roles)
     return tuple(dict.fromkeys(roles))
