@@ -74,6 +74,11 @@ class WebContext:
         return FailureLimiter()
 
     @cached_property
+    def failed_oidc(self) -> FailureLimiter:
+        """Counts the answers of the OpenID Connect provider that failed. They hold up no other way to log in."""
+        return FailureLimiter()
+
+    @cached_property
     def failed_names(self) -> FailureLimiter:
         """Counts the logins with a password that failed, of each name: a directory may lock the account."""
         return FailureLimiter()

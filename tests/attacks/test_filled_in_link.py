@@ -3,10 +3,14 @@
 import os
 from urllib.parse import urlencode
 
+import httpx
 import pytest
+from fastapi import Request
 from playwright.sync_api import expect
 
 from deployments.web.acts.patch_form import FIELDS, SENT
+from deployments.web.pages.login import clean_target, mark_target
+from deployments.web.pages.patch import _list_linked
 from tests.contract.web.test_browser_acts import Desk, desk  # noqa: F401 - a fixture
 from tests.support.browser import browser  # noqa: F401 - a fixture
 
@@ -93,3 +97,14 @@ def test_a_link_can_not_say_that_it_is_none(desk: Desk) -> None:  # noqa: F811
         assert [each for each in lines if MARK not in each] == ["Window: minutes: 30"]
         desk.page.get_by_role("link", name="Back").click()
         desk.page.get_by_role("button", name="Patch now").click()
+
+
+@pytest.mark.parametrize("end", ["", "#", "#&via=x", "&via=x", "&linked=nothing"])
+def test_the_way_by_the_login_leaves_the_marks(end: str) -> None:
+    """The link leads to the login first, whose page then opens the form: browsers say that this page led there."""
+    opened = httpx.URL(mark_target(clean_target(f"/patch?scope=*&allow_removals=true{end}")))
+    given = {name: opened.params.get_list(name) for name in opened.params}
+    headers = [(b"sec-fetch-site", b"same-origin")]
+    request = Request({"type": "http", "headers": headers})
+    assert set(_list_linked(request, given)) == {"scope=*", "allow_removals=true"}
+    assert mark_target("/machines") == "/machines"

@@ -321,6 +321,19 @@ def test_nobody_but_the_provider_ends_sessions_by_its_back_channel(desk: Desk) -
     assert visitor.get("/").status_code == 200
 
 
+def test_pictures_on_a_foreign_page_lock_nobody_out(desk: Desk) -> None:
+    """Attacker: a page on the internet, that somebody of the same office looks at.
+
+    Way: it shows pictures from the address where the provider's answers arrive: each is a login that fails.
+    What must hold: the office logs in as before, with the provider and otherwise.
+    """
+    stranger = desk.site.open_browser()
+    for number in range(15):
+        assert stranger.get(f"/login/oidc/callback?state={number}").status_code == 403
+    assert desk.site.open_browser().post("/login", data={"token": "wrong"}).status_code == 403
+    assert desk.log_in("anna")[1].status_code == 303
+
+
 def test_a_name_is_never_a_filter_and_no_password_is_no_login(tmp_path: Path) -> None:
     """Attacker: somebody at the login page, without a password of the directory.
 

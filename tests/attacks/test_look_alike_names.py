@@ -11,6 +11,7 @@ from flows.request.policies import ApprovalRequest
 from tests.support.fake_clock import FakeClock
 
 MAPPING = {"staff": "run", "Öffnung": "approve"}
+GROUPS = ["\u017ftaff", "\ufb06aff", "\u017fTAFF", "öffnung", "O\u0308ffnung", "staff "]
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def logins() -> Logins:
     return Logins(LoginFile.model_construct(roles=roles), FakeClock())
 
 
-@pytest.mark.parametrize("group", ["\u017ftaff", "\ufb06aff", "\u017fTAFF", "öffnung", "O\u0308ffnung", "staff ", "STAFF"])
+@pytest.mark.parametrize("group", [*GROUPS, "STAFF"])
 def test_a_group_that_somebody_names_like_another_has_no_role(logins: Logins, group: str) -> None:
     """Attacker: somebody who may make groups at the provider, but not join those with a role.
 

@@ -1,6 +1,7 @@
 """Log in with a one-time link or an access token, see when the login ends, and log out."""
 
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import JSONResponse, RedirectResponse, Response
@@ -10,7 +11,7 @@ from deployments.web.access.audit import record_login, record_refusal
 from deployments.web.access.authentication import find_token
 from deployments.web.access.cookies import delete_session, read_session, set_session
 from deployments.web.access.identity import get_identity, require_role
-from deployments.web.access.limiter import MAX_FAILURES, PERIOD_SECONDS
+from deployments.web.access.limiter import MAX_FAILURES, PERIOD_SECONDS, FailureLimiter
 from deployments.web.access.providers.logins import LDAP, OIDC
 from deployments.web.access.providers.person import LoginRefused, ProviderAway
 from deployments.web.access.roles import Role
@@ -22,6 +23,8 @@ from tasks.records.access_tokens import TOKEN_SOURCE
 from tasks.records.web_sessions import WebSession
 
 router = APIRouter()
+LOGIN_MARK: Final = ("via", "login")
+"""The parameter of an address that a login has led to: whoever made the link to the login has filled in the others."""
 
 
 @router.get("/login")
@@ -61,7 +64,7 @@ def log_in(
         count_failure(request, "the token is not valid")
         message = "This token is not valid, has expired or was removed."
         return render_login(request, target, message, status=403)
-    response = RedirectResponse(target, 303)
+    response = RedirectResponse(mark_target(target), 303)
     digest = digest_secret(token.strip())
     set_session(request, response, open_session(request, access_token.name, access_token.roles, TOKEN_SOURCE, digest))
     return response
@@ -91,7 +94,7 @@ def log_in_by_ldap(
         return render_login(request, target, f"The login has failed: {error.message}.", status=403)
     except ProviderAway as error:
         return render_login(request, target, error.message, error.hint, status=503)
-    response = RedirectResponse(target, 303)
+    response = RedirectResponse(mark_target(target), 303)
     set_session(request, response, open_session(request, person.name, roles, LDAP, person.subject))
     return response
 
@@ -112,7 +115,7 @@ def log_in_by_link(
         return JSONResponse({"message": message}, 403)
     secret = open_session(request, link.name, link.roles, LINK_SOURCE)
     form_token = derive_csrf_token(context.form_key, secret, link.name)
-    response = JSONResponse({"form_token": form_token, "next": clean_target(next)})
+    response = JSONResponse({"form_token": form_token, "next": mark_target(clean_target(next))})
     set_session(request, response, secret)
     return response
 
@@ -182,14 +185,18 @@ def _close_session(request: Request) -> WebSession | None:
     return session
 
 
-def require_few_failures(request: Request) -> None:
+def require_few_failures(request: Request, failures: FailureLimiter | None = None) -> None:
     """Refuse a login from an address of which many have failed.
+
+    Args:
+        request: the login.
+        failures: what counts them; None: those with tokens, passwords and links.
 
     Raises:
         HTTPException: too many have failed (429).
     """
     address = get_identity(request).address
-    if get_context(request).failed_logins.is_exceeded(address):
+    if (failures or get_context(request).failed_logins).is_exceeded(address):
         raise HTTPException(
             429,
             f"{MAX_FAILURES} logins from {address} have failed. Try again in {PERIOD_SECONDS:g} seconds.",
@@ -197,9 +204,9 @@ def require_few_failures(request: Request) -> None:
         )
 
 
-def count_failure(request: Request, message: str, who: str = "") -> None:
+def count_failure(request: Request, message: str, who: str = "", failures: FailureLimiter | None = None) -> None:
     """Count and record a login that failed."""
-    get_context(request).failed_logins.count(get_identity(request).address)
+    (failures or get_context(request).failed_logins).count(get_identity(request).address)
     record_refusal(request, message, act="login", who=who)
 
 
@@ -207,3 +214,12 @@ def clean_target(target: str) -> str:
     """Return the address to go to after the login, if it is one of these pages; else "/"."""
     is_local = target.startswith("/") and not target.startswith(("//", "/\\", "/login", "/logout"))
     return target if is_local and target.isprintable() and "\\" not in target else "/"
+
+
+def mark_target(target: str) -> str:
+    """Return a clean target with a mark in its query, if it has one. Its maker can't take the mark out again."""
+    parts = urlsplit(target)
+    if not parts.query:
+        return target
+    query = [*parse_qsl(parts.query, keep_blank_values=True), LOGIN_MARK]
+    return parts._replace(query=urlencode(query)).geturl()

@@ -5,7 +5,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
-from deployments.web.access.audit import record_login
+from deployments.web.access.audit import record_login, record_refusal
 from deployments.web.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending, set_session
 from deployments.web.access.providers.logins import OIDC, Logins
 from deployments.web.access.providers.oidc import OidcProvider, begin_login, read_pending_login
@@ -15,6 +15,7 @@ from deployments.web.pages.login import (
     clean_target,
     count_failure,
     find_own_address,
+    mark_target,
     open_session,
     render_login,
     require_few_failures,
@@ -49,8 +50,8 @@ def begin(request: Request, next: str = "/") -> Response:
 def finish(request: Request) -> Response:
     """Log the browser in that comes back from the provider."""
     logins, provider = _find_provider(request)
-    sessions = get_context(request).sessions
-    require_few_failures(request)
+    sessions, failures = get_context(request).sessions, get_context(request).failed_oidc
+    require_few_failures(request, failures)
     text = sessions.open_text(read_pending(request), int(PENDING_LENGTH.total_seconds()))
     pending = read_pending_login(text) if text is not None else None
     target = pending.target if pending is not None else "/"
@@ -60,12 +61,15 @@ def finish(request: Request) -> Response:
         person = provider.finish_login(pending, dict(request.query_params), find_own_address(request) + CALLBACK_PATH)
         roles = logins.list_roles(person)
     except LoginRefused as error:
-        count_failure(request, error.message)
+        if pending is None:  # a page of another site can have any browser come here
+            record_refusal(request, error.message, act="login")
+        else:
+            count_failure(request, error.message, failures=failures)
         response = render_login(request, target, f"The login has failed: {error.message}.", status=403)
     except ProviderAway as error:
         response = render_login(request, target, error.message, error.hint, status=503)
     else:
-        response = RedirectResponse(target, 303)
+        response = RedirectResponse(mark_target(target), 303)
         secret = open_session(request, person.name, roles, OIDC, person.subject, person.ticket)
         set_session(request, response, secret)
     delete_pending(request, response)
@@ -76,11 +80,12 @@ def finish(request: Request) -> Response:
 def hear_logout(request: Request, logout_token: Annotated[str, Form(max_length=20_000)]) -> Response:
     """End the sessions of somebody who has logged out at the provider (back-channel logout). The provider calls it."""
     _, provider = _find_provider(request)
-    require_few_failures(request)
+    failures = get_context(request).failed_oidc
+    require_few_failures(request, failures)
     try:
         subject = provider.read_logout_token(logout_token)
     except LoginRefused as error:
-        count_failure(request, error.message)
+        count_failure(request, error.message, failures=failures)
         raise HTTPException(400, error.message) from error
     get_context(request).sessions.close_of_subject(OIDC, subject)
     record_login(request, subject, "logout", OIDC)

@@ -22,6 +22,7 @@ from deployments.web.acts.scope_preview import ScopePreview, preview_scope
 from deployments.web.context import get_context
 from deployments.web.errors import find_status
 from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
+from deployments.web.pages.login import LOGIN_MARK
 from deployments.web.rendering import render_page
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
@@ -138,8 +139,12 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
 
 
 def _list_linked(request: Request, given: Values) -> Iterator[str]:
-    """Yield what a link from elsewhere filled in. Of a link on a page of this server, it is what that page says."""
-    if request.headers.get("sec-fetch-site") == "same-origin":
+    """Yield what a link from elsewhere filled in. Of a link on a page of this server, it is what that page says.
+
+    The page of the login says nothing: somebody else may have written the address that it leads to.
+    """
+    name, value = LOGIN_MARK
+    if request.headers.get("sec-fetch-site") == "same-origin" and value not in given.get(name, ()):
         yield from given.get(LINKED, ())
         return
     for field in FIELDS:

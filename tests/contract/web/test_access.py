@@ -63,7 +63,7 @@ class TestLogin:
         form = browser.get(answer.headers["location"])
         assert "Access token" in form.text
         answer = browser.post("/login", data={"token": add_token(site, "anna"), "next": wanted})
-        assert (answer.status_code, answer.headers["location"]) == (303, wanted)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{wanted}&via=login")
         assert browser.get(wanted).status_code == 200
         assert "anna" in browser.get("/").text
 

@@ -96,7 +96,7 @@ def serve_desk(place: Path, **settings: Any) -> Iterator[Desk]:
 def test_somebody_logs_in_at_the_provider_and_has_the_roles_of_the_groups(desk: Desk) -> None:
     assert "Log in with Example SSO" in desk.site.open_browser().get("/login").text
     browser, answer = desk.log_in("anna", "/machines?q=a%26b")
-    assert (answer.status_code, answer.headers["location"]) == (303, "/machines?q=a%26b")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/machines?q=a%26b&via=login")
     assert answer.headers["set-cookie"].startswith("__Host-fleetpatch-")
     page = browser.get("/assess").text
     assert "<span>anna</span>" in page
