@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from flows.installation_checks import check_installation
 from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
 from inventory.credentials import Credential
+from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
@@ -232,3 +234,51 @@ def test_an_entry_of_an_unknown_key_that_is_sent_and_removed_is_missed(
     assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is gone")
     SqlAuditLog(records.database).append(build("patch"))
     assert find_backlogs(records.database, targets)[0].fault.startswith("entry 7 is not the one that was sent")
+
+
+def test_numbers_that_are_used_again_do_not_hide_what_was_removed(
+    records: SqlRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: SQL. Way: two users share the key; DELETE the entries that only one of them has seen, and wait until
+    the other has used their numbers again. Must hold: the next entry of the first one says what it misses, sealed; both
+    users' checks are broken, until a cut accepts it.
+    """
+
+    def act_as(user: str, *acts: str) -> AuditVerification:
+        monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / user))
+        for act in acts:
+            SqlAuditLog(records.database).append(build(act))
+        return verify(records)
+
+    (tmp_path / "pages").mkdir(mode=0o700)
+    shutil.copy2(tmp_path / "keys/audit", tmp_path / "pages/audit")
+    assert act_as("pages", "login", "approve", "logout").state is AuditState.INTACT
+    missed = read_row(records, 9)["seal"]
+    with records.database.begin_write("attack") as connection:
+        connection.execute(delete(audit_log).where(column.number >= 7))
+    assert act_as("keys", "patch", "patch", "patch", "patch").state is AuditState.INTACT
+    found = act_as("pages", "login")
+    assert (found.state, found.last and found.last.number) == (AuditState.BROKEN, 12)
+    noted = read_row(records, 11)
+    assert (noted["act"], noted["subject"], noted["who"]) == ("miss audit entry", "entry 9", "")
+    assert json.loads(str(noted["detail"])) == {"number": 9, "seal": missed}
+    assert (9, "is not the one that was seen when it was stored: entry 11 says so") in {
+        (fault.number, fault.text) for fault in found.faults
+    }
+    assert act_as("keys", "patch").state is AuditState.BROKEN
+    assert act_as("pages", "logout", "login").entries == 15  # it is said once
+    cut_log(records.database, 10, NOW, ("olga", "os", "", ""), "eve was here", accept_faults=True)
+    assert [act_as(user).state for user in ("pages", "keys")] == [AuditState.INTACT] * 2
+
+
+def test_a_recorded_cut_is_no_removal(records: SqlRecords, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No attack: another user cuts the log beyond what this one has seen. Must hold: nothing is missed."""
+    (tmp_path / "root").mkdir(mode=0o700)
+    shutil.copy2(tmp_path / "keys/audit", tmp_path / "root/audit")
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "root"))
+    SqlAuditLog(records.database).append(build("approve"))
+    cut_log(records.database, 7, NOW, ("olga", "os", "", ""), "old")
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "keys"))
+    SqlAuditLog(records.database).append(build("patch"))
+    assert [entry.act for entry in SqlAuditLog(records.database).iterate()] == ["cut audit log", "patch"]
+    assert verify(records).state is AuditState.INTACT

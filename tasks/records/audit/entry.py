@@ -15,6 +15,8 @@ from typing import Final
 KEY_NAME: Final = "audit"
 """The name of the key in inventory/files/private_keys.py. A former key is kept as ``audit-`` and its id."""
 CUT_ACT: Final = "cut audit log"
+MISS_ACT: Final = "miss audit entry"
+"""The act of an entry that says which other one is gone or replaced, although a program has seen it."""
 _FORMAT: Final = "fleetpatch audit 1"
 _SEALED: Final = (
     "previous", "key_id", "who", "source", "claimed", "address", "act", "subject", "detail", "result", "message",

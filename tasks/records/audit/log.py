@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, func, insert, select, text
 
 from inventory.files.private_keys import KeyFileError, ensure_key
 from tasks.errors import RecordsError
-from tasks.records.audit.entry import CUT_ACT, KEY_NAME, AuditEntry, AuditResult, seal_entry
+from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, AuditEntry, AuditResult, is_sealed_by, seal_entry
 from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
 from tasks.records.page_tables import audit_log
 from tasks.records.storage.column_types import replace_unstorable, to_index_key
@@ -89,13 +89,19 @@ class SqlAuditLog:
         if not self._database.is_sqlite:
             connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": _WAIT})
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
-        last = self._find_last(connection)
-        entry = seal_entry(_to_stored(build(last)), last.number + 1, last.seal, key)
-        connection.execute(insert(audit_log).values({name: getattr(entry, name) for name in _COLUMNS}))
-        return entry
+        last, missed = self._find_last(connection, key)
+        entry = build(last)
+        if missed is not None:
+            noted = _insert(connection, _build_missed(entry, missed), last, key)
+            last = AuditHead(noted.number, noted.seal)
+        return _insert(connection, entry, last, key)
 
-    def _find_last(self, connection: Connection) -> AuditHead:
-        """Return the end of the chain. Behind entries that are gone it goes on: so the gap stays visible."""
+    def _find_last(self, connection: Connection, key: bytes) -> tuple[AuditHead, AuditHead | None]:
+        """Return the end of the chain, and the newest entry that this user knows of, if it is gone or replaced.
+
+        Behind entries that are gone from the end the chain goes on: so the gap stays visible. Others who do not know
+        that they are gone use their numbers again. So whoever knows them compares.
+        """
         columns = audit_log.c
         query = select(columns.number, columns.seal).order_by(columns.number.desc()).limit(1)
         row = connection.execute(query).one_or_none()
@@ -104,8 +110,15 @@ class SqlAuditLog:
             head = read_head(find_head_path(self._database.url))
         except KeyFileError as error:
             logger.warning("the head of the audit log: %s", error)
-            return last
-        return head if head is not None and head.number > last.number else last
+            return last, None
+        if head is None or head == last:
+            return last, None
+        if head.number > last.number:
+            return head, None
+        seal = last.seal if head.number == last.number else _find_seal(connection, head.number)
+        if seal == head.seal or (seal is None and _is_cut(connection, head.number, key)):
+            return last, None
+        return last, head
 
     def _advance_head(self, entry: AuditEntry) -> None:
         """Note the newest entry outside of the database. The entry is stored, whatever becomes of the note."""
@@ -197,6 +210,29 @@ class SqlAuditLog:
         return read_head(find_head_path(self._database.url))
 
 
+def _insert(connection: Connection, entry: AuditEntry, last: AuditHead, key: bytes) -> AuditEntry:
+    """Store an entry behind the last one."""
+    stored = seal_entry(_to_stored(entry), last.number + 1, last.seal, key)
+    connection.execute(insert(audit_log).values({name: getattr(stored, name) for name in _COLUMNS}))
+    return stored
+
+
+def _build_missed(entry: AuditEntry, missed: AuditHead) -> AuditEntry:
+    """Return the entry that says, before another one of the same program, what that program misses."""
+    detail = json.dumps({"number": missed.number, "seal": missed.seal})
+    message = "it is gone, or another one has its number: somebody changed the log in the database"
+    subject = f"entry {missed.number}"
+    return AuditEntry(entry.at, "", entry.address, MISS_ACT, subject, detail, AuditResult.FAILED, message, "automatic")
+
+
+def _is_cut(connection: Connection, number: int, key: bytes) -> bool:
+    """Return whether a cut that is sealed with a key has removed an entry."""
+    query = select(audit_log).where(audit_log.c.act == CUT_ACT, audit_log.c.number > number)
+    entries = (_to_entry(row) for row in connection.execute(query.order_by(audit_log.c.number.desc()).limit(_BATCH)))
+    cuts = (parse_cut(entry) for entry in entries if is_sealed_by(entry, key))
+    return any(cut is not None and cut.number >= number for cut in cuts)
+
+
 def _find_seal(connection: Connection, number: int) -> str | None:
     return connection.execute(select(audit_log.c.seal).where(audit_log.c.number == number)).scalar_one_or_none()
 
@@ -227,10 +263,17 @@ def _to_entry(row: Any) -> AuditEntry:  # noqa: ANN401 - SQLAlchemy's rows have 
 
 def parse_cut(entry: AuditEntry) -> AuditHead | None:
     """Return the last entry that a cut has removed; None if the entry records no cut."""
-    if entry.act != CUT_ACT:
-        return None
+    return _parse_head(entry.detail, "through") if entry.act == CUT_ACT else None
+
+
+def parse_missed(entry: AuditEntry) -> AuditHead | None:
+    """Return the entry that a program has missed; None if the entry says no such thing."""
+    return _parse_head(entry.detail, "number") if entry.act == MISS_ACT else None
+
+
+def _parse_head(detail: str, name: str) -> AuditHead | None:
     try:
-        found = json.loads(entry.detail)
-        return AuditHead(int(found["through"]), str(found["seal"]))
+        found = json.loads(detail)
+        return AuditHead(int(found[name]), str(found["seal"]))
     except (ValueError, KeyError, TypeError):
         return None

@@ -9,7 +9,7 @@ from inventory.files.private_keys import KeyFileError, read_key
 from tasks.errors import RecordsError
 from tasks.records.audit.entry import KEY_NAME, AuditEntry, compute_key_id, is_sealed_by
 from tasks.records.audit.head import AuditHead
-from tasks.records.audit.log import SqlAuditLog, parse_cut
+from tasks.records.audit.log import SqlAuditLog, parse_cut, parse_missed
 
 MAX_FAULTS: Final = 100
 """How many faults are named. All are counted."""
@@ -125,12 +125,11 @@ class ChainCheck:
     def check(self, entry: AuditEntry) -> None:
         """Check the next entry: its seal, and that it follows the one before."""
         self._entries += 1
+        self._opening = self._opening or entry
         self._check_seal(entry)
-        if self._last is None:
-            self._opening = entry
-        elif entry.number != self._last.number + 1:
+        if self._last is not None and entry.number != self._last.number + 1:
             self._add_fault(entry.number, f"is the next after {self._last.number}: {_name_gap(self._last, entry)} gone")
-        elif entry.previous != self._last.seal:
+        elif self._last is not None and entry.previous != self._last.seal:
             self._add_fault(entry.number, f"does not follow entry {self._last.number} as that is now")
         if any(head.number == entry.number and head.seal != entry.seal for head in self._known):
             self._add_fault(entry.number, "is not the one that was seen when it was stored")
@@ -149,6 +148,10 @@ class ChainCheck:
             self._verified += 1
             if parse_cut(entry) is not None:
                 self._cuts.append(entry)
+            missed = parse_missed(entry)
+            if missed is not None and self._opening is not None and missed.number >= self._opening.number:
+                text = f"is not the one that was seen when it was stored: entry {entry.number} says so"
+                self._add_fault(missed.number, text)
 
     def _add_fault(self, number: int, text: str) -> None:
         self._fault_count += 1
