@@ -8,7 +8,7 @@ from typing import Final
 
 from fastapi import Request
 
-from deployments.web.access.limiter import FailureLimiter
+from deployments.web.access.limiter import FailureLimiter, NameLimiter
 from deployments.web.access.providers.login_file import read_login_file
 from deployments.web.access.providers.logins import Logins, build_logins
 from deployments.web.access.sessions import (
@@ -79,9 +79,9 @@ class WebContext:
         return FailureLimiter()
 
     @cached_property
-    def failed_names(self) -> FailureLimiter:
-        """Counts the logins with a password that failed, of each name: a directory may lock the account."""
-        return FailureLimiter()
+    def password_tries(self) -> NameLimiter:
+        """Limits the tries of passwords for each name of a directory."""
+        return NameLimiter()
 
     @cached_property
     def refusals(self) -> FailureLimiter:

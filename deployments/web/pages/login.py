@@ -11,7 +11,7 @@ from deployments.web.access.audit import record_login, record_refusal
 from deployments.web.access.authentication import find_token
 from deployments.web.access.cookies import delete_session, read_session, set_session
 from deployments.web.access.identity import get_identity, require_role
-from deployments.web.access.limiter import MAX_FAILURES, PERIOD_SECONDS, FailureLimiter
+from deployments.web.access.limiter import MAX_FAILURES, PERIOD_SECONDS, TRY_SECONDS, FailureLimiter
 from deployments.web.access.providers.logins import LDAP, OIDC
 from deployments.web.access.providers.person import LoginRefused, ProviderAway
 from deployments.web.access.roles import Role
@@ -83,17 +83,22 @@ def log_in_by_ldap(
     if logins is None or logins.ldap is None:
         raise HTTPException(404, "There is no LDAP server here.")
     require_few_failures(request)
-    if context.failed_names.is_exceeded(name.casefold()):
-        raise HTTPException(429, f"Too many logins of {name} have failed.", {"Retry-After": f"{PERIOD_SECONDS:g}"})
+    tries, address = context.password_tries, get_identity(request).address
+    key = tries.begin(name, address)
+    if key is None:
+        message = f"Too many logins of {name} have failed. Try again in {TRY_SECONDS / 60:g} minutes."
+        record_refusal(request, message, act="login", who=name)
+        raise HTTPException(429, message, {"Retry-After": f"{TRY_SECONDS:g}"})
     try:
         person = logins.ldap.log_in(name.strip(), password)
         roles = logins.list_roles(person)
     except LoginRefused as error:
-        context.failed_names.count(name.casefold())
         count_failure(request, error.message, who=name)
         return render_login(request, target, f"The login has failed: {error.message}.", status=403)
     except ProviderAway as error:
+        tries.take_back(key)
         return render_login(request, target, error.message, error.hint, status=503)
+    tries.succeed(key, name, address)
     response = RedirectResponse(mark_target(target), 303)
     set_session(request, response, open_session(request, person.name, roles, LDAP, person.subject))
     return response

@@ -1,0 +1,40 @@
+"""Attacks that make a directory lock an account, or that shut somebody's name, by wrong passwords at the pages."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from deployments.web.access.limiter import MAX_TRIES, TRY_SECONDS, NameLimiter
+
+
+def test_many_tries_at_once_are_no_more_than_one_after_the_other() -> None:
+    """Attacker: anybody who reaches the login page.
+
+    Way: many passwords for one name in the same moment, in several spellings, from several addresses.
+    What must hold: the directory hears few of them, in a quarter of an hour.
+    """
+    now = [0.0]
+    limiter = NameLimiter(lambda: now[0])
+    names = ("anna", " anna", "ANNA ", "\uff41nna") * 20
+    with ThreadPoolExecutor(16) as pool:
+        begun = list(pool.map(lambda number: limiter.begin(names[number], f"192.0.2.{number}"), range(80)))
+    assert sum(key is not None for key in begun) == MAX_TRIES
+    now[0] += TRY_SECONDS - 1
+    assert limiter.begin("anna", "192.0.2.1") is None
+    now[0] += 2
+    assert limiter.begin("anna", "192.0.2.1") is not None
+
+
+def test_a_stranger_does_not_shut_a_name_where_its_person_is_known() -> None:
+    """Attacker: anybody, with wrong passwords for a colleague's name.
+
+    What must hold: from an address where the colleague has logged in before, the login goes on.
+    """
+    limiter = NameLimiter()
+    key = limiter.begin("anna", "192.0.2.1")
+    assert key is not None
+    limiter.succeed(key, "anna", "192.0.2.1")
+    assert sum(limiter.begin("anna", "203.0.113.9") is not None for _ in range(20)) == MAX_TRIES
+    for _ in range(2 * MAX_TRIES):  # right ones do not count
+        key = limiter.begin("Anna", "192.0.2.1")
+        assert key is not None
+        limiter.succeed(key, "Anna", "192.0.2.1")
+    assert sum(limiter.begin("anna", "192.0.2.1") is not None for _ in range(20)) == MAX_TRIES
