@@ -1,10 +1,14 @@
 """Stores who started a flow run through the pages or the API, on SQLite and PostgreSQL."""
 
+import hashlib
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import select, update
 
+from tasks.errors import RequestError
 from tasks.records.page_tables import requested_runs
 from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_insert
@@ -31,6 +35,11 @@ class RequestedRun:
     at: datetime
     scope: str = ""
     flow_run_id: str = ""
+
+
+def compute_request_digest(parameters: Mapping[str, object]) -> str:
+    """Return the digest of a flow run's parameters, which are JSON data: SHA-256, in hexadecimal digits."""
+    return hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
 
 
 class SqlRequestedRuns:
@@ -64,24 +73,31 @@ class SqlRequestedRuns:
                 found.key, found.flow, found.request_digest, found.who, found.at, found.scope, found.flow_run_id
             )
 
-    def claim(self, key: str, flow: str, flow_run_id: str) -> tuple[str, str]:
-        """Return who asked for the flow run that begins now, and the scope of the role; "" if nobody did in the pages.
+    def claim(self, key: str, flow: str, flow_run_id: str, parameters: Mapping[str, object]) -> tuple[str, str]:
+        """Return who asked for the flow run that begins now, and the scope of the role; "" if it has no limit.
 
-        The first flow run with a key gets the name, also when it is started again. No other one does.
+        The first flow run with the key, the flow and the parameters gets the name, also when it is started again. No
+        other one does.
 
         Raises:
             RecordsError: the database cannot be reached.
+            RequestError: nobody asked for it in the pages: something else made it, or changed its parameters.
             SealBroken: something else than the pages wrote the name.
             SealKeyMissing: this process lacks the key of decisions of the pages.
         """
         table = requested_runs
-        mine = (table.c.key == key, table.c.flow == flow)
+        digest = compute_request_digest(parameters)
+        mine = (table.c.key == key, table.c.flow == flow, table.c.request_digest == digest)
         with self._database.begin_write("find who started the flow run") as connection:
             unclaimed = update(table).where(*mine, table.c.flow_run_id == "")
             connection.execute(unclaimed.values(flow_run_id=flow_run_id))
             query = select(table).where(*mine, table.c.flow_run_id == flow_run_id)
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
-            return "", ""
+            raise RequestError(
+                f"nobody asked for flow run {flow_run_id} in the pages as it is: something else made it with their key,"
+                " or changed its parameters",
+                hint="Nothing has begun. Find out who can use Prefect. Start the run again in the pages.",
+            )
         self._seals.check(table, row, f"who started flow run {flow_run_id}")
         return row["who"], row["scope"]

@@ -105,7 +105,9 @@ def test_the_engine_holds_a_role_whose_request_was_edited(site: Site, stage: Sta
     _, token = create_access_token(site.records, "eve", ["run@env=stage"])
     assert post(site, token, "/patch", {"scope": "env=stage"}).status_code == 202
     (started,) = prefect.started
-    who, scope = SqlRequestedRuns(site.records.database).claim(started.key, "patch-fleet", "flow-run-1")
+    who, scope = SqlRequestedRuns(site.records.database).claim(
+        started.key, "patch-fleet", "flow-run-1", started.parameters
+    )
     assert (who, scope) == ("eve", "env=stage")
     (stage.folder / "policy.yaml").write_text(POLICY.replace("env=prod", "env=nowhere"))
     caller = Caller(name=who, scope=scope, records_url=stage.url)

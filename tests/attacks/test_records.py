@@ -25,7 +25,7 @@ from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records.approvals import SqlApprovals
 from tasks.records.automatic.rollouts import SqlRollouts
 from tasks.records.queries.history import History
-from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
+from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import Rollout
@@ -267,15 +267,15 @@ def test_who_lacks_the_key_of_decisions_is_told_at_once(
 
 def test_the_starter_of_a_run_can_not_be_renamed(records: SqlRecords, file: Path) -> None:
     """Attacker: who started a run. Way: UPDATE of the starter's name, to approve the own run. It must be refused."""
-    requested = SqlRequestedRuns(records.database)
-    requested.save(RequestedRun("fleetpatch/web/1", "patch-fleet", "d", "anna", NOW))
-    requested.save(RequestedRun("fleetpatch/web/2", "patch-fleet", "d", "anna", NOW))
-    assert requested.claim("fleetpatch/web/1", "patch-fleet", "flow-run-1")[0] == "anna"
+    requested, digest = SqlRequestedRuns(records.database), compute_request_digest({})
+    requested.save(RequestedRun("fleetpatch/web/1", "patch-fleet", digest, "anna", NOW))
+    requested.save(RequestedRun("fleetpatch/web/2", "patch-fleet", digest, "anna", NOW))
+    assert requested.claim("fleetpatch/web/1", "patch-fleet", "flow-run-1", {})[0] == "anna"
 
     update(file, "UPDATE requested_runs SET who = 'bert' WHERE key = 'fleetpatch/web/2'")
 
     with pytest.raises(RecordsError, match="who started flow run flow-run-2"):
-        requested.claim("fleetpatch/web/2", "patch-fleet", "flow-run-2")
+        requested.claim("fleetpatch/web/2", "patch-fleet", "flow-run-2", {})
 
 
 def test_rejecting_needs_no_seal(records: SqlRecords, url: str, file: Path, tmp_path: Path) -> None:

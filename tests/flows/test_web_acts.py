@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from prefect.exceptions import ObjectNotFound
 
 from deployments.web.access.roles import Role
 from deployments.web.acts import flow_runs, run_acts
+from flows.prefect_runtime.flow_run_starter import REQUEST_KEY_PREFIX
 from tasks.model import RunInfo
 from tasks.records.approvals import SqlApprovals
 from tasks.records.queries.history import History
+from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tasks.states import UNFINISHED_RUN_STATES
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.fleet import SimFleet
@@ -137,9 +140,30 @@ def test_what_people_do_in_the_pages(place: Place, monkeypatch: pytest.MonkeyPat
     place.end(assessed.id)
     assert all(not each.begun() for each in place.fleet.machines.values())
 
+    _check_nobody_starts_other_parameters_under_a_name(place)
     _check_a_death_before_the_answer(place, monkeypatch)
     _check_an_own_plan_is_not_approved_and_a_run_is_cancelled(place)
     _check_a_cancellation_before_the_start(place)
+
+
+def _check_nobody_starts_other_parameters_under_a_name(place: Place) -> None:
+    """Attacker: who may use Prefect. Way: a flow run with other parameters under the key of what anna asked for."""
+    key, asked = f"{REQUEST_KEY_PREFIX}anna", compute_request_digest({"request": {"scope": "name=first"}})
+    requested = SqlRequestedRuns(place.site.records.database)
+    requested.save(RequestedRun(key, "assess-fleet", asked, "anna", datetime.now(UTC)))
+    deployment = place.client.read_deployment_by_name("assess-fleet/on-demand")
+    forged = place.client.create_flow_run_from_deployment(
+        deployment.id, parameters={"request": {"scope": "*"}}, idempotency_key=key
+    )
+
+    def look() -> bool:
+        state = place.client.read_flow_run(forged.id).state
+        assert state is not None
+        assert not state.is_completed()
+        return state.is_failed() and "nobody asked for flow run" in (state.message or "")
+
+    until(look, "the refusal")
+    assert "anna" not in {run.started_by for run in History(place.site.records).read_runs(limit=20)}
 
 
 def _check_a_death_before_the_answer(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

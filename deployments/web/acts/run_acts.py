@@ -26,7 +26,7 @@ from flows.request.base import StrictModel
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, RequestError
 from tasks.model import RunInfo
-from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
+from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 
 PATCH_FLOW, ASSESS_FLOW, RESUME_FLOW = "patch-fleet", "assess-fleet", "resume-fleet"
 MAX_KEY_LENGTH: Final = 200
@@ -150,7 +150,7 @@ def _start_request(request: Request, act: str, flow: str, wanted: AssessRequest 
 def _start(request: Request, flow: str, parameters: Mapping[str, object], key: str, name: str) -> tuple[str, bool]:
     """Record who starts it, and only then start it: the flow run looks for the name when it begins."""
     context = get_context(request)
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode()).hexdigest()
+    digest = compute_request_digest(parameters)
     identity = get_identity(request)
     asked = RequestedRun(key, flow, digest, identity.name, context.clock.now(), identity.scopes.get(Role.RUN, ""))
     stored = SqlRequestedRuns(context.records.database).save(asked)

@@ -12,7 +12,7 @@ import pytest
 from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
 from deployments.web.fleet import fleet_reader
-from tasks.errors import CannotRun
+from tasks.errors import CannotRun, RequestError
 from tasks.states import OperationState
 from tests.support.builders import make_failed_assessment, make_run
 from tests.support.web_people import admit_people, person
@@ -187,11 +187,17 @@ def test_the_name_of_who_started_it_is_recorded_before_prefect_knows(site: Site,
 
     (made,) = prefect.started
     stored = SqlRequestedRuns(site.records.database)
-    assert stored.claim(made.key, "assess-fleet", "a") == ("", "")  # another flow with the same key
-    assert stored.claim(made.key, "patch-fleet", "a") == ("bob", "")
-    assert stored.claim(made.key, "patch-fleet", "a") == ("bob", "")  # started again
-    assert stored.claim(made.key, "patch-fleet", "b") == ("", "")  # somebody used the key again
-    assert stored.claim("fleetpatch/web/forged", "patch-fleet", "a") == ("", "")
+    for other in [
+        (made.key, "assess-fleet", "a", made.parameters),
+        ("fleetpatch/web/forged", "patch-fleet", "a", made.parameters),
+        (made.key, "patch-fleet", "a", {**made.parameters, "more": True}),
+    ]:
+        with pytest.raises(RequestError, match="nobody asked"):
+            stored.claim(*other)
+    assert stored.claim(made.key, "patch-fleet", "a", made.parameters) == ("bob", "")
+    assert stored.claim(made.key, "patch-fleet", "a", made.parameters) == ("bob", "")  # started again
+    with pytest.raises(RequestError, match="nobody asked"):  # somebody used the key again
+        stored.claim(made.key, "patch-fleet", "b", made.parameters)
 
 
 def test_one_key_with_other_values_is_refused(site: Site, prefect: Prefect) -> None:

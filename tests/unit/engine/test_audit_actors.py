@@ -8,11 +8,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from prefect import flow
 
 from flows.ports.audit import find_actor
 from flows.ports.caller import Caller
 from flows.prefect_runtime import flow_run_starter
 from flows.recovery import finalizer
+from tasks.errors import RequestError
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 
@@ -68,3 +70,22 @@ def test_a_flow_run_that_is_cancelled_in_prefect_is_recorded(tmp_path: Path, mon
         f"flow run {cancelled.id}",
         "weekly 2026-11-25",
     )
+
+
+def test_parameters_that_changed_while_the_flow_run_began_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacker: who may use Prefect. Way: edit a flow run of the pages, and edit it back once Prefect has read it."""
+
+    @flow
+    def patch(scope: str, dry: bool = False) -> None: ...
+
+    run = SimpleNamespace(
+        id=uuid4(), deployment_id=uuid4(), auto_scheduled=False, idempotency_key="fleetpatch/web/1", parameters={}
+    )
+    context = SimpleNamespace(flow_run=run, flow=patch, parameters={"scope": "*", "dry": False})
+    monkeypatch.setattr(flow_run_starter, "FlowRunContext", SimpleNamespace(get=lambda: context))
+    run.parameters = {"scope": "env=stage"}
+    with pytest.raises(RequestError, match="changed while it began"):
+        flow_run_starter.name_starter(Caller())
+    run.parameters = {"scope": "*"}
+    with pytest.raises(RequestError, match="nobody asked"):
+        flow_run_starter.name_starter(Caller())
