@@ -113,8 +113,10 @@ class SqlApprovals:
                 return None
             if decision is ApprovalDecision.APPROVED and waiting.decision is ApprovalDecision.WAITING:
                 self.require_sealed(waiting)
-            decided = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
-            decided["seal"] = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)["seal"]
+            decided: dict[str, Any] = {"decision": decision.value, "who": who, "remark": remark, "decided_at": now}
+            # A rejection needs no seal. Where the key is missing, a new one would fit nothing.
+            can_seal = self._seals.has_key(waiting.seal)
+            decided["seal"] = self._seals.seal(_APPROVALS, _to_row(waiting) | decided)["seal"] if can_seal else None
             mine = (
                 _APPROVALS.c.run_id == run_id,
                 _APPROVALS.c.digest == digest,

@@ -59,6 +59,14 @@ class Seals:
         key_id, key = next(iter(self._sealing_keys.items()))
         return {**row, "seal": f"{key_id}:{_compute_code(key, table, row)}"}
 
+    def has_key(self, seal: str | None) -> bool:
+        """Return whether this process has the key with which a row was sealed. No key is made.
+
+        Raises:
+            RecordsError: the key can't be read.
+        """
+        return (seal or "").partition(":")[0] in self._read_keys()
+
     def check(self, table: Table, row: Mapping[str, Any] | RowMapping, subject: str) -> None:
         """Check the seal of a row.
 
@@ -81,7 +89,8 @@ class Seals:
         if key is None:
             raise SealKeyMissing(
                 f"{subject} was sealed with the key {key_id}, and {find_key_path(self._key_name)} doesn't have it",
-                hint="Another controller sealed it. Continue there, or copy its key: all that share records share it.",
+                hint="Another controller or another user sealed it. Continue there, or copy its key: all that share "
+                "records share it. Beside the units of systemd, run: fleetpatch-admin, as root.",
             )
         if not hmac.compare_digest(code, _compute_code(key, table, row)):
             raise SealBroken(f"{subject} doesn't fit its seal: it was changed in the database", hint=_BROKEN_HINT)

@@ -54,6 +54,16 @@ def test_a_token_that_nobody_changed_is_valid_until_its_end(text: str, tmp_path:
     assert find(tmp_path, text, NOW + timedelta(days=2)) is None
 
 
+def test_the_file_of_public_keys_may_have_comments(text: str, keys: Path, tmp_path: Path) -> None:
+    """No attacker: the units need the file before there is a token. Without a key in it, no token is valid."""
+    file = keys / "token-verification"
+    public = file.read_text()
+    file.write_text("# public keys of access tokens\n")
+    assert find(tmp_path, text) is None
+    file.write_text(f"# public keys of access tokens\n{public}")
+    assert find(tmp_path, text) is not None
+
+
 @pytest.mark.parametrize(
     "change",
     [

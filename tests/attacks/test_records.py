@@ -261,8 +261,22 @@ def test_who_lacks_the_key_of_decisions_is_told_at_once(
     """Attacker: an account with the records' URL and no key. Way: `fleetpatch approve`. It must be refused there."""
     digest = ask_for_approval(records, tmp_path)
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "other-keys"))
-    with pytest.raises(SealKeyMissing, match="other-keys/decisions"):
+    with pytest.raises(SealKeyMissing, match="other-keys/decisions") as refusal:
         approve_run(RUN, "bert", plan=digest, records_url=url)
+    assert "fleetpatch-admin" in refusal.value.hint
+
+
+def test_a_rejection_without_the_key_of_decisions_makes_none(
+    records: SqlRecords, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attacker: a person with another user's keys rejects. A key of decisions of their own would fit nothing."""
+    digest = ask_for_approval(records, tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "other-keys"))
+    reject_run(RUN, "bert", plan=digest, records_url=url)
+    assert not (tmp_path / "other-keys/decisions").exists()
+    with pytest.raises(RequestError, match="already rejected"):
+        approve_run(RUN, "bert", plan=digest, records_url=url)
+    assert not (tmp_path / "other-keys/decisions").exists()
 
 
 def test_the_starter_of_a_run_can_not_be_renamed(records: SqlRecords, file: Path) -> None:

@@ -1,6 +1,7 @@
 """Unit files and the compose file: they say what the table of settings says, and hold no secret."""
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
@@ -136,6 +137,39 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert len(files) == 4
+
+
+def run_admin(folder: Path, *words: str) -> list[str]:
+    """Run fleetpatch-admin. Return the words that systemd-run gets."""
+    program = folder / "systemd-run"
+    program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    program.chmod(0o755)
+    done = subprocess.run(
+        [tree.TOP / "deployments/units/fleetpatch-admin", *words],
+        env={"PATH": f"{folder}:{os.environ['PATH']}", "SUDO_USER": "anna"},
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.splitlines()
+
+
+def test_the_command_beside_the_units_is_the_workers_user_with_its_keys(tmp_path: Path) -> None:
+    words = run_admin(tmp_path, "approve", "RUN")
+    (path,) = [path for path in WORKERS if "worker" in path.name]
+    credentials = re.findall(r"(?m)^(LoadCredential=.*)$", Unit(path).text)
+    assert [word.removeprefix("--property=") for word in words if "LoadCredential" in word] == credentials
+    service = Unit(path).service
+    assert f"--uid={service['User']}" in words
+    for name in ("EnvironmentFile", "StateDirectory", "StateDirectoryMode", "UMask"):
+        assert f"--property={name}={service[name]}" in words
+    for name in ("HOME", "PREFECT_HOME"):
+        assert f"--setenv={name}={Unit(path).environment[name].replace('%S', '/var/lib')}" in words
+    assert {"--pipe", "--wait", "--collect", "--setenv=SUDO_USER=anna"} <= set(words)
+    assert words[-4:] == ["--", "/opt/fleetpatch/bin/fleetpatch", "approve", "RUN"]
+
+
+def test_systemd_replaces_nothing_in_what_the_command_beside_the_units_is_told(tmp_path: Path) -> None:
+    words = run_admin(tmp_path, "approve", "--remark", "for ${HOME} and $5", "", "*")
+    assert words[-5:] == ["approve", "--remark", "for $${HOME} and $$5", "", "*"]
 
 
 # ---------------------------------------------------------------- compose
