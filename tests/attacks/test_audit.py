@@ -14,6 +14,7 @@ from sqlalchemy import delete, insert, select, update
 from flows.installation_checks import check_installation
 from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
 from inventory.credentials import Credential
+from tasks.errors import RequestError
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
 from tasks.records.audit.log import SqlAuditLog
@@ -282,3 +283,22 @@ def test_a_recorded_cut_is_no_removal(records: SqlRecords, tmp_path: Path, monke
     SqlAuditLog(records.database).append(build("patch"))
     assert [entry.act for entry in SqlAuditLog(records.database).iterate()] == ["cut audit log", "patch"]
     assert verify(records).state is AuditState.INTACT
+
+
+@pytest.mark.parametrize("number", [2**63 - 1, 2**53 - 1, 2**53 - 2])
+def test_a_number_that_is_too_large_stops_no_entry(records: SqlRecords, number: int) -> None:
+    """Attacker: SQL. Way: INSERT an entry with the largest number, behind which there is none. Must hold: entries are
+    stored, the check names the forged one, and a cut that accepts faults removes it.
+    """
+    found = attack(records, insert(audit_log).values(read_row(records, 6) | {"number": number}))
+    assert (found.state, number in {fault.number for fault in found.faults}) == (AuditState.BROKEN, True)
+    stored = [SqlAuditLog(records.database).append(build("patch")).number for _ in range(4)]
+    assert stored[-2:] == [stored[-1] - 1, stored[-1]]
+    assert stored[-1] in {9, 10}
+    assert number in {fault.number for fault in verify(records).faults}
+    entry, _ = cut_log(records.database, stored[-1], NOW, ("olga", "os", "", ""), "eve was here", accept_faults=True)
+    assert [each.number for each in SqlAuditLog(records.database).iterate()] == [entry.number]
+    if number != 2**53 - 2:  # behind that one the first entry was stored, and so this user misses it
+        assert verify(records).state is AuditState.INTACT
+    with pytest.raises(RequestError):
+        cut_log(records.database, 2**63 - 1, NOW, ("olga", "os", "", ""), "all", accept_faults=True)

@@ -20,6 +20,8 @@ from sqlalchemy.engine import URL
 from inventory.files.private_keys import KeyFileError, find_key_folder
 from tasks.errors import RequestError
 
+NUMBER_LIMIT: Final = 2**53
+"""No log gets so long. Rows with such a number were added in the database, and no entry is added behind them."""
 _SIZE: Final = 512
 """Bytes of the file, which is written in place: a disk writes one sector completely or not at all."""
 
@@ -79,7 +81,7 @@ def read_head(path: Path) -> AuditHead | None:
 
 
 def advance_head(path: Path, head: AuditHead) -> None:
-    """Write a head, unless the file has the same or a later one.
+    """Write a head, unless the file has the same or a later one that can be.
 
     Raises:
         KeyFileError: the file can't be written, is damaged, or belongs to another user.
@@ -92,7 +94,7 @@ def advance_head(path: Path, head: AuditHead) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         known = _parse(descriptor, path)
-        if known is None or known.number < head.number:
+        if known is None or not head.number <= known.number < NUMBER_LIMIT:
             content = json.dumps({"number": head.number, "seal": head.seal}).encode()
             os.pwrite(descriptor, content.ljust(_SIZE - 1) + b"\n", 0)
             os.fsync(descriptor)

@@ -15,9 +15,9 @@ from typing import Any, Final
 from sqlalchemy import Connection, delete, func, insert, select, text
 
 from inventory.files.private_keys import KeyFileError, ensure_key
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, RequestError
 from tasks.records.audit.entry import CUT_ACT, KEY_NAME, MISS_ACT, AuditEntry, AuditResult, is_sealed_by, seal_entry
-from tasks.records.audit.head import AuditHead, advance_head, find_head_path, read_head
+from tasks.records.audit.head import NUMBER_LIMIT, AuditHead, advance_head, find_head_path, read_head
 from tasks.records.page_tables import audit_log
 from tasks.records.storage.column_types import replace_unstorable, to_index_key
 from tasks.records.storage.database import Database
@@ -54,6 +54,8 @@ class SqlAuditLog:
     def cut(self, through: int, build_entry: Callable[[str], AuditEntry]) -> tuple[AuditEntry, int]:
         """Remove all entries up to a number, and record that at the end of the chain, in one transaction.
 
+        Rows that somebody has added far behind the end are removed too.
+
         Args:
             through: the number of the last entry that is removed.
             build_entry: returns the entry that records it. Its argument is the detail, for ``parse_cut``.
@@ -62,11 +64,15 @@ class SqlAuditLog:
             The entry, and how many were removed.
 
         Raises:
+            RequestError: the number is larger than the last.
             RecordsError: the records can't be written, or the database user may not delete entries.
         """
         table = audit_log
 
         def build(last: AuditHead) -> AuditEntry:
+            if through > last.number:
+                text = f"the audit log has no entry {through}: its last is {last.number}"
+                raise RequestError(text, hint="fleetpatch audit list")
             following = select(table.c.previous).where(table.c.number == through + 1)
             seal = _find_seal(connection, through)
             if seal is None:
@@ -77,7 +83,8 @@ class SqlAuditLog:
 
         with self._database.begin_write("cut the audit log") as connection:
             stored = self._append(connection, build)
-            removed = connection.execute(delete(table).where(table.c.number <= through)).rowcount
+            added = table.c.number > stored.number  # with numbers that no entry gets
+            removed = connection.execute(delete(table).where((table.c.number <= through) | added)).rowcount
         self._advance_head(stored)
         return stored, removed
 
@@ -102,10 +109,11 @@ class SqlAuditLog:
         Behind entries that are gone from the end the chain goes on: so the gap stays visible. Others who do not know
         that they are gone use their numbers again. So whoever knows them compares.
         """
-        columns = audit_log.c
-        query = select(columns.number, columns.seal).order_by(columns.number.desc()).limit(1)
-        row = connection.execute(query).one_or_none()
-        last = AuditHead(row.number, row.seal) if row is not None else AuditHead(0, "")
+        last, limit = _find_newest(connection, NUMBER_LIMIT), NUMBER_LIMIT
+        for _ in range(_BATCH):
+            if last.number != limit - 1:
+                break
+            last, limit = _find_newest(connection, limit - 1), limit - 1  # behind this one no number is free
         try:
             head = read_head(find_head_path(self._database.url))
         except KeyFileError as error:
@@ -113,7 +121,7 @@ class SqlAuditLog:
             return last, None
         if head is None or head == last:
             return last, None
-        if head.number > last.number:
+        if last.number < head.number < limit:
             return head, None
         seal = last.seal if head.number == last.number else _find_seal(connection, head.number)
         if seal == head.seal or (seal is None and _is_cut(connection, head.number, key)):
@@ -208,6 +216,14 @@ class SqlAuditLog:
             KeyFileError: the file can't be read, or is damaged.
         """
         return read_head(find_head_path(self._database.url))
+
+
+def _find_newest(connection: Connection, limit: int) -> AuditHead:
+    """Return the newest entry with a number below a limit; number 0 for none."""
+    columns = audit_log.c
+    query = select(columns.number, columns.seal).where(columns.number < limit).order_by(columns.number.desc()).limit(1)
+    row = connection.execute(query).one_or_none()
+    return AuditHead(row.number, row.seal) if row is not None else AuditHead(0, "")
 
 
 def _insert(connection: Connection, entry: AuditEntry, last: AuditHead, key: bytes) -> AuditEntry:

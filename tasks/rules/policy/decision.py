@@ -98,9 +98,7 @@ def is_approver(allowed: frozenset[str], login: str, roles: frozenset[str]) -> b
         return False
     names = {fold_ascii(entry) for entry in allowed if not entry.startswith(ROLE_PREFIX)}
     return (
-        ANY_LOGIN in allowed
-        or fold_ascii(login) in names
-        or any(f"{ROLE_PREFIX}{role}" in allowed for role in roles)
+        ANY_LOGIN in allowed or fold_ascii(login) in names or any(f"{ROLE_PREFIX}{role}" in allowed for role in roles)
     )
 
 
