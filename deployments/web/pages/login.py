@@ -90,7 +90,8 @@ def log_in_by_ldap(
         record_refusal(request, message, act="login", who=name)
         raise HTTPException(429, message, {"Retry-After": f"{TRY_SECONDS:g}"})
     try:
-        person = logins.ldap.log_in(name.strip(), password)
+        with logins.ask_for_login(LDAP):
+            person = logins.ldap.log_in(name.strip(), password)
         roles = logins.list_roles(person)
     except LoginRefused as error:
         count_failure(request, error.message, who=name)

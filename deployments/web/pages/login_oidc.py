@@ -35,10 +35,11 @@ def _find_provider(request: Request) -> tuple[Logins, OidcProvider]:
 @router.get("/login/oidc")
 def begin(request: Request, next: str = "/") -> Response:
     """Send the browser to the provider, with a cookie that only it has."""
-    _, provider = _find_provider(request)
+    logins, provider = _find_provider(request)
     pending = begin_login(clean_target(next))
     try:
-        url = provider.build_login_url(pending, find_own_address(request) + CALLBACK_PATH)
+        with logins.ask_for_login(OIDC):
+            url = provider.build_login_url(pending, find_own_address(request) + CALLBACK_PATH)
     except ProviderAway as error:
         return render_login(request, pending.target, error.message, error.hint, status=503)
     response = RedirectResponse(url, 303)
@@ -58,7 +59,9 @@ def finish(request: Request) -> Response:
     try:
         if pending is None:
             raise LoginRefused("this browser has begun no login here, or took too long")
-        person = provider.finish_login(pending, dict(request.query_params), find_own_address(request) + CALLBACK_PATH)
+        back, answer = find_own_address(request) + CALLBACK_PATH, dict(request.query_params)
+        with logins.ask_for_login(OIDC):
+            person = provider.finish_login(pending, answer, back)
         roles = logins.list_roles(person)
     except LoginRefused as error:
         if pending is None:  # a page of another site can have any browser come here
@@ -79,11 +82,12 @@ def finish(request: Request) -> Response:
 @router.post("/logout/oidc")
 def hear_logout(request: Request, logout_token: Annotated[str, Form(max_length=20_000)]) -> Response:
     """End the sessions of somebody who has logged out at the provider (back-channel logout). The provider calls it."""
-    _, provider = _find_provider(request)
+    logins, provider = _find_provider(request)
     failures = get_context(request).failed_oidc
     require_few_failures(request, failures)
     try:
-        subject = provider.read_logout_token(logout_token)
+        with logins.ask_for_login(OIDC):
+            subject = provider.read_logout_token(logout_token)
     except LoginRefused as error:
         count_failure(request, error.message, failures=failures)
         raise HTTPException(400, error.message) from error

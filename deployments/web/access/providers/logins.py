@@ -1,6 +1,9 @@
 """The providers of a web process, and the checks of its sessions with them."""
 
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +26,12 @@ from tasks.rules.policy.login_names import is_plain
 OIDC: Final = "oidc"
 LDAP: Final = "ldap"
 _RETRY: Final = timedelta(seconds=30)
-"""How long a provider that does not answer is not asked again, as long as the session holds without it."""
+"""How long a provider that does not answer is not asked again."""
+_SLOW_SECONDS: Final = 1.0
+"""A failure that came faster is forgotten: it holds nobody up, and an odd answer to one person is none to all."""
+_MAX_LOGINS: Final = 4
+"""How many logins may wait for a provider at once: each has a thread that no page has meanwhile."""
+_PLACE_SECONDS: Final = 2.0
 _MAX_NAME_LENGTH: Final = 255
 """The records cut longer ones."""
 
@@ -44,10 +52,34 @@ class Logins:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _checks: dict[str, threading.Lock] = field(default_factory=dict)
     _retry_at: dict[str, datetime] = field(default_factory=dict)
+    _login_at: dict[str, datetime] = field(default_factory=dict)
+    _places: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_MAX_LOGINS))
 
     def find_provider(self, source: str) -> IdentityProvider | None:
         """Return the provider of a session's source; None: it is not used any more."""
         return self.oidc if source == OIDC else self.ldap if source == LDAP else None
+
+    @contextmanager
+    def ask_for_login(self, source: str) -> Iterator[None]:
+        """Ask a provider for a login in the block, unless it kept somebody waiting in vain a moment ago.
+
+        Raises:
+            ProviderAway: it is not asked, or does not answer.
+        """
+        until = self._login_at.get(source)
+        if until is not None and self.clock.now() < until:
+            raise _build_away("it did not answer a moment ago")
+        if not self._places.acquire(timeout=_PLACE_SECONDS):
+            raise _build_away("too many logins wait for it")
+        begun = time.monotonic()
+        try:
+            yield
+        except ProviderAway:
+            if time.monotonic() - begun > _SLOW_SECONDS:
+                self._login_at[source] = self.clock.now() + _RETRY
+            raise
+        finally:
+            self._places.release()
 
     def list_roles(self, person: Person) -> tuple[str, ...]:
         """Return what a person may do.
@@ -86,7 +118,9 @@ class Logins:
             if self.clock.now() - newer.checked_at < interval / 2:
                 return newer
             is_overdue = self.clock.now() - newer.checked_at >= interval
-            if not is_overdue and self.clock.now() < self._retry_at.get(session.source, newer.checked_at):
+            if self.clock.now() < self._retry_at.get(session.source, newer.checked_at):
+                if is_overdue:
+                    raise _build_away("it did not answer a moment ago")
                 return newer
             try:
                 return self._ask(sessions, newer)
@@ -113,6 +147,10 @@ class Logins:
             if len(self._checks) > 10_000:
                 self._checks = {key: lock for key, lock in self._checks.items() if lock.locked()}
             return self._checks.setdefault(digest, threading.Lock())
+
+
+def _build_away(reason: str) -> ProviderAway:
+    return ProviderAway(f"the login provider is not asked: {reason}", hint="Try again in half a minute.")
 
 
 def build_logins(file: LoginFile, clock: Clock) -> Logins:
