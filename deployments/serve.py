@@ -8,24 +8,32 @@ import os
 import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from prefect import Flow, serve
-from prefect.deployments.runner import RunnerDeployment
-from prefect.types.entrypoint import EntrypointType
-
-from flows.assess import assess_fleet
-from flows.patch import patch_fleet, resume_fleet
-from flows.plan import plan_fleet
 from flows.prefect_api.connection import supply_login
 from flows.prefect_api.server_settings import SAFE_PATH
-from flows.reconcile import reconcile_fleet
+from flows.prefect_api.settings_files import require_trusted_settings
+from inventory.errors import FleetpatchError
+
+if TYPE_CHECKING:
+    from prefect import Flow
+    from prefect.deployments.runner import RunnerDeployment
+
+# ruff: noqa: PLC0415 - Prefect is loaded after the check of its settings
 
 RECONCILE_INTERVAL = timedelta(minutes=5)
 
 
-def build_served_deployments() -> list[RunnerDeployment]:
+def build_served_deployments() -> "list[RunnerDeployment]":
     """Return one deployment for each flow. Only reconcile-fleet has a schedule; people start the others."""
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.assess import assess_fleet
+    from flows.patch import patch_fleet, resume_fleet
+    from flows.plan import plan_fleet
+    from flows.reconcile import reconcile_fleet
+
     flows: tuple[Flow[Any, Any], ...] = (assess_fleet, plan_fleet, patch_fleet, resume_fleet, reconcile_fleet)
     deployments = (
         flow.to_deployment(
@@ -43,9 +51,15 @@ def build_served_deployments() -> list[RunnerDeployment]:
 def main() -> None:
     """Serve the deployments until the process is stopped."""
     os.environ.update(SAFE_PATH)
+    try:
+        require_trusted_settings()
+    except FleetpatchError as error:
+        sys.exit(f"error: {error} {error.hint}")
     if not supply_login():
         sys.exit("error: PREFECT_API_URL is not set: the server is unknown")
     print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it
+    from prefect import serve
+
     serve(*build_served_deployments())
 
 

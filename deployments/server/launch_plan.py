@@ -26,6 +26,7 @@ from deployments.server.connection_urls import (
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
 from flows.prefect_api.server_settings import SettingTarget
+from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.credentials import resolve_own_secret
 from inventory.files.paths import expand_home, find_user_directory
 from inventory.files.private_keys import find_key_path
@@ -151,7 +152,9 @@ def exec_server(plan: LaunchPlan) -> NoReturn:
             database can't be read.
         KeyFileError: the password or the key of Prefect's secrets can't be read or made, or others than its owner can
             read it.
+        UntrustedFile: somebody else may have written settings that the server would read.
     """
+    require_trusted_settings()
     _create_home_directory(plan)
     listener = open_listener(plan.host, plan.port)
     listener.set_inheritable(True)

@@ -38,6 +38,7 @@ from flows.cli.runtime.output import (
     print_json,
 )
 from flows.prefect_api.server_settings import EPHEMERAL_MODE_OFF, SAFE_PATH
+from flows.prefect_api.settings_files import check_before_prefect
 
 DEBUG_OPTION: Final = "--debug"
 
@@ -62,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(words: Sequence[str], *, debug: bool) -> int:
     try:
-        code = app(words, prog_name="fleetpatch", standalone_mode=False)
+        with check_before_prefect():
+            code = app(words, prog_name="fleetpatch", standalone_mode=False)
     except typer.Abort:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:

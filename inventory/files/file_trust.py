@@ -101,6 +101,19 @@ def require_trusted_path(path: Path) -> None:
         os.close(descriptor)
 
 
+def require_trusted_folder(folder: Path) -> None:
+    """Check who can make entries in a folder, now or later. A sticky bit doesn't help: it protects only what is there.
+
+    Raises:
+        UntrustedFile: somebody else can.
+        OSError: it does not exist, or a part of the path can't be read.
+    """
+    require_trusted_path(folder)
+    status = folder.stat()
+    if status.st_mode & stat.S_ISVTX:
+        _check_mode(folder, status, _read_trust(os.environ.get(TRUSTED_OWNERS_VARIABLE, "")), "it")
+
+
 def _has_no_name(descriptor: int) -> bool:
     """Return whether an open file is in no folder: a pipe (``pipe:[number]`` in proc_pid_fd(5)), or a removed file.
 
@@ -145,6 +158,10 @@ def _check(entry: Path, status: os.stat_result, trust: _Trust, subject: str) -> 
         return
     if stat.S_ISDIR(status.st_mode) and (status.st_mode & stat.S_ISVTX or _is_config_map(entry)):
         return
+    _check_mode(entry, status, trust, subject)
+
+
+def _check_mode(entry: Path, status: os.stat_result, trust: _Trust, subject: str) -> None:
     mode = f"(mode {stat.S_IMODE(status.st_mode):04o})"
     if status.st_mode & stat.S_IWOTH:
         raise UntrustedFile(

@@ -12,7 +12,9 @@ import pytest
 
 from flows.cli.main import main
 from flows.prefect_api.server_process import build_command, open_listener
+from flows.prefect_api.settings_files import require_trusted_settings
 from flows.recovery.finalizer import start_finalizer
+from inventory.files.file_trust import UntrustedFile
 from tests.support.environment import without_ours
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
@@ -74,3 +76,57 @@ def test_modules_in_the_current_folder_are_not_run(
     started = start((sys.executable, "-m", "uvicorn", "--version"), shared, PYTHONSAFEPATH=os.environ["PYTHONSAFEPATH"])
     assert not (shared / "ran").exists(), started.stderr
     assert "uvicorn" in started.stdout
+
+
+LOAD = "from flows.cli.main import check_before_prefect\nwith check_before_prefect():\n import prefect"
+
+
+@pytest.mark.parametrize("name", [".env", "prefect.toml", "pyproject.toml", "../home/.prefect/profiles.toml"])
+def test_settings_of_prefect_are_not_taken_from_others(
+    shared: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: any local user. Way: a file from which Prefect takes the program of its log, where root starts
+    fleetpatch.
+
+    What must hold: it is refused before Prefect is loaded, and the error names the file.
+    """
+    shared.chmod(0o755)
+    home = shared.parent / "home"
+    (home / ".prefect").mkdir(parents=True)
+    file = shared / name
+    file.write_text("")
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.delenv("PREFECT_HOME", raising=False)
+    monkeypatch.chdir(shared)
+    require_trusted_settings()
+    os.chown(file, 65534, -1)
+    with pytest.raises(UntrustedFile, match=f"{file.name}, and it belongs to nobody"):
+        require_trusted_settings()
+
+
+def test_prefect_is_not_loaded_where_others_can_put_settings(shared: Path) -> None:
+    """Attacker: any local user. Way: the folder is like /tmp; the file is put there after a look, before Prefect's.
+
+    What must hold: no command loads Prefect there. Commands that need none work.
+    """
+    plant(shared, "log.yml", f"version: 1\nhandlers: {{x: {{(): os.system, command: 'touch {shared}/ran'}}}}\n")
+    plant(shared, ".env", f"PREFECT_LOGGING_CONFIG_PATH={shared}/log.yml\n")
+    refused = start((COMMAND, "prefect", "version"), shared)
+    assert (refused.returncode, "belongs to nobody" in refused.stderr) == (5, True), refused.stderr
+    (shared / ".env").unlink()
+    refused = start((COMMAND, "prefect", "version"), shared)
+    assert (refused.returncode, "everybody can write" in refused.stderr) == (5, True), refused.stderr
+    assert "chmod" not in refused.stderr
+    for program in (("-P", "-m", "deployments.serve"), ("-c", LOAD)):
+        refused = start((sys.executable, *program), shared)
+        assert (refused.returncode, "everybody can write" in refused.stderr) == (1, True), refused.stderr
+    assert start((COMMAND, "version"), shared).returncode == 0
+    assert not (shared / "ran").exists()
+
+
+def test_a_project_of_ones_own_keeps_its_settings(shared: Path) -> None:
+    shared.chmod(0o755)
+    (shared / "pyproject.toml").write_text("[tool.prefect]\napi = {url = 'http://127.0.0.1:9/api'}\n")
+    asked = f"{LOAD}.settings as settings\nprint(settings.PREFECT_API_URL.value())"
+    loaded = start((sys.executable, "-c", asked), shared)
+    assert loaded.stdout.split() == ["http://127.0.0.1:9/api"], loaded.stderr
