@@ -21,7 +21,7 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.column_types import replace_unstorable
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import UNFINISHED_RUN_STATES
 
 
@@ -186,7 +186,7 @@ def _require_same_plan(records: SqlRecords, approval: Approval, seen_digest: str
     Raises:
         RequestError: the recorded plan, or the plan that the person has read, is a different one.
     """
-    recorded = compute_plan_digest(collect_planned_updates(History(records).read_report(approval.run_id).plans))
+    recorded = compute_report_digest(History(records).read_report(approval.run_id))
     if recorded != approval.digest:
         raise RequestError(
             f"the recorded plan of run {approval.run_id} is not the plan that waits for approval",

@@ -31,7 +31,7 @@ from flows.ports.audit import Actor, AuditAppender, append_nowhere, build_entry,
 from flows.ports.ports import GateDecision, Notifier, Ports
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RecordsError, RecordsUnavailable
-from tasks.model import MachinePlan, RunReport, Window
+from tasks.model import MachinePlan, RunInfo, RunReport, Window
 from tasks.protocols.clock import Clock
 from tasks.protocols.records import JournalEntry, JournalMark, Records
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
@@ -48,6 +48,7 @@ from tasks.rules.runs.approval import (
 from tasks.rules.timing.maintenance_window import compute_cut_off
 from tasks.states import NotificationEvent, RebootPolicy, Step
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.start_checks import has_work
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +147,7 @@ class ApprovalGate:
         Raises:
             RecordsError: the records are not usable, and waiting does not help.
         """
-        if not self._is_approval_needed(planned):
+        if not self.is_approval_needed(planned):
             return GateDecision(notes=("approval: not requested, because nothing would be changed",))
         items = collect_planned_updates(planned.plans)
         if stop_token.is_stopping:  # stopped before the approval: a run that is finalized does not ask
@@ -178,15 +179,18 @@ class ApprovalGate:
             return None
         return found
 
-    def _is_approval_needed(self, planned: RunReport) -> bool:
-        """Return whether there is anything to approve: an update, or a reason to change a machine without an update."""
+    def is_approval_needed(self, planned: RunReport) -> bool:
+        """Return whether anything may begin: a hook, an update, or a visit to a machine without an update."""
         asked = self._request
-        visits = asked.reboot is RebootPolicy.ALWAYS or asked.reboot_pending_first or asked.repair
-        return visits or any(plan.chosen for plan in planned.plans)
+        if asked.hooks.to_hooks() or asked.reboot is RebootPolicy.ALWAYS or asked.reboot_pending_first or asked.repair:
+            return True
+        options = asked.to_patch_options(window=planned.run.window)
+        packages = {assessment.machine: assessment.packages for assessment in planned.assessments}
+        return any(has_work(plan, packages.get(plan.machine), options) for plan in planned.plans)
 
     def _request_approval(self, planned: RunReport, items: ApprovedUpdates) -> tuple[Approval, datetime]:
         """Request the approval of the plan. Return the approval, and when it expires by the run's clock."""
-        now, window, mark = self._clock.now(), _require_window(planned), compute_plan_digest(items)
+        now, window, mark = self._clock.now(), _require_window(planned), compute_plan_digest(items, planned.run.request)
         until = compute_cut_off(window, self._request.reboot, self._request.reboot_reserve_minutes * 60)
         if self._request.approval.expires_minutes is not None:
             until = min(until, now + timedelta(minutes=self._request.approval.expires_minutes))
@@ -335,7 +339,9 @@ class ApprovalGate:
         except RecordsError as error:
             return GateDecision(refusal=f"{error.message}. {error.hint}", notes=(describe_approval(approval, zone),))
         approved: ApprovedUpdates | None = (
-            items if approval.digest == compute_plan_digest(items) else self._read_approved_items(approval)
+            items
+            if approval.digest == compute_plan_digest(items, planned.run.request)
+            else self._read_approved_items(approval, planned.run)
         )
         if approved is None:
             why = f"the plan is no longer what {approval.who} approved, and what that was is not in the journal"
@@ -348,7 +354,7 @@ class ApprovalGate:
         cut = tuple(f"{name}: {plan.notes[-1]}" for name, plan in plans.items())
         return GateDecision(plans=plans, notes=(describe_approval(approval, zone), *cut))
 
-    def _read_approved_items(self, approval: Approval) -> ApprovedUpdates | None:
+    def _read_approved_items(self, approval: Approval, run: RunInfo) -> ApprovedUpdates | None:
         """Return the updates of the approved plan from the journal."""
         for entry in self._records.read_entries(approval.run_id, ""):
             if entry.act == APPROVAL_ACT and entry.key == approval.digest:
@@ -357,7 +363,7 @@ class ApprovalGate:
                     items = {
                         str(name): {str(k): str(v) for k, v in each.items()} for name, each in recorded_items.items()
                     }
-                    return items if compute_plan_digest(items) == approval.digest else None
+                    return items if compute_plan_digest(items, run.request) == approval.digest else None
         return None
 
 

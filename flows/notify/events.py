@@ -18,7 +18,7 @@ from tasks.model import Outcome, RunReport
 from tasks.records.audit.entry import AuditEntry
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import NotificationEvent, OperationState, RebootState
 
 MACHINE_FAILED: Final = "machine_failed"
@@ -66,7 +66,7 @@ def build_run_event(occasion: NotificationEvent, report: RunReport, at: datetime
     is_waiting = occasion is NotificationEvent.WAITING
     link = build_approval_url(run.id, web_url) if is_waiting else ""
     # A run that plans anew asks anew. Receivers ignore an id that they have.
-    plan = compute_plan_digest(collect_planned_updates(report.plans)) if is_waiting else ""
+    plan = compute_report_digest(report) if is_waiting else ""
     states = Counter(outcome.state.value for outcome in report.outcomes)
     return Event(
         _build_id(run.id, occasion.value, plan),

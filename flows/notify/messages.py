@@ -11,7 +11,7 @@ from tasks.model import Outcome, RunReport
 from tasks.reporting.descriptions import describe_cves, describe_reboots, describe_slowest_machine
 from tasks.reporting.formatting import format_count, format_scope
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import compute_plan_figures
 from tasks.rules.timing.maintenance_window import describe_window
 from tasks.states import NotificationEvent, OperationState, RebootState, UpdateState
@@ -100,7 +100,7 @@ def _describe_plan(report: RunReport) -> list[str]:
 
 def _describe_approval(report: RunReport) -> list[str]:
     waits, run = report.run.message, report.run.id
-    command = build_approve_command(run, compute_plan_digest(collect_planned_updates(report.plans)))
+    command = build_approve_command(run, compute_report_digest(report))
     how = f"Approve: {command}, or the form of its flow run in the Prefect UI"
     return [*([f"It {sanitize_text(waits, 300)}"] if waits else []), how, f"Refuse: fleetpatch reject {run}"]
 

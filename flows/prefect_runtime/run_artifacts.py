@@ -20,7 +20,7 @@ from inventory.name_lists import join_first_names
 from tasks.model import Outcome, RunInfo, RunReport, Wave
 from tasks.reporting.export.markdown import escape_markdown, limit_markdown
 from tasks.reporting.formatting import format_count
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import OperationState
 
 logger = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ _MAX_NAMES = 12
 
 def render_plan(planned: RunReport, web_url: str) -> str:
     """Return the plan as Markdown, with the link to the run's page first. Pure."""
-    digest = compute_plan_digest(collect_planned_updates(planned.plans))
+    digest = compute_report_digest(planned)
     return render_link(planned.run.id, web_url) + render_plan_markdown(planned, digest, "")
 
 

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from tasks.model import MachinePlan, PackageState
 from tasks.rules.machine_checks.service_restarts import find_restartable_services
 from tasks.rules.timing.maintenance_window import compute_cut_off, describe_cut_off
 from tasks.rules.timing.time_fit import check_time_fit
@@ -50,27 +51,32 @@ def find_machine_cut_off(context: MachineContext) -> datetime:
 
 def is_visit_needed(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether there is anything to do on a planned machine."""
-    if machine_state.plan is None:
-        return False
     packages = machine_state.assessment.packages if machine_state.assessment else None
+    return machine_state.plan is not None and has_work(machine_state.plan, packages, options)
+
+
+def has_work(plan: MachinePlan, packages: PackageState | None, options: PatchOptions) -> bool:
+    """Return whether a plan, or the package state that was assessed for it, is a reason to visit the machine."""
     broken = packages is not None and bool(packages.problems)
     return (
-        bool(machine_state.plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
-        or is_pending_reboot_first(machine_state, options)
+        bool(plan.chosen or broken or options.reboot is RebootPolicy.ALWAYS)
+        or _is_early_reboot(packages, options)
         or (packages is not None and options.is_reboot_overdue(packages.reboot))
-        or _has_services_to_restart(machine_state, options)
+        or _has_services_to_restart(packages, options)
     )
 
 
-def _has_services_to_restart(machine_state: MachineState, options: PatchOptions) -> bool:
-    packages = machine_state.assessment.packages if machine_state.assessment else None
+def _has_services_to_restart(packages: PackageState | None, options: PatchOptions) -> bool:
     wanted = options.restart_services == "IfRequired" and not options.download_only
     return wanted and bool(find_restartable_services(packages, options.restart_services_exclude))
 
 
 def is_pending_reboot_first(machine_state: MachineState, options: PatchOptions) -> bool:
     """Return whether a reboot that was pending before the run is done before the installation."""
-    packages = machine_state.assessment.packages if machine_state.assessment else None
+    return _is_early_reboot(machine_state.assessment.packages if machine_state.assessment else None, options)
+
+
+def _is_early_reboot(packages: PackageState | None, options: PatchOptions) -> bool:
     if packages is None or packages.reboot.answer is not YesNoUnknown.YES or options.may_reboot_wait(packages.reboot):
         return False
     return options.reboot_pending_first and options.reboot is not RebootPolicy.NEVER

@@ -35,7 +35,7 @@ from tasks.model import RunReport
 from tasks.records.approvals import Approval, ApprovalDecision, SqlApprovals
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import Classification, OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.flows.prefect_view import artifacts
@@ -313,7 +313,7 @@ def test_prefect_that_is_away_from_the_start_is_not_needed(stage: Stage, monkeyp
 
 def test_what_was_answered_while_nobody_was_there_is_heard_by_whoever_takes_the_run_up(stage: Stage) -> None:
     report = make.make_report(run=make.make_run(id="20260310-020000-bbbbbb"))
-    asked = PendingApproval(report, compute_plan_digest(collect_planned_updates(report.plans)), stage.fleet.clock.now())
+    asked = PendingApproval(report, compute_report_digest(report), stage.fleet.clock.now())
     with client() as prefect:
         runs = [
             prefect.create_flow_run(approve_plan, name=f"approval of {report.run.id}", state=Running()).id
@@ -342,7 +342,7 @@ def test_the_run_shows_that_it_waits_or_no_longer_does_also_after_prefect_was_aw
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = make.make_report(run=make.make_run(id=stage.run_id))
-    asked = PendingApproval(report, compute_plan_digest(collect_planned_updates(report.plans)), stage.fleet.clock.now())
+    asked = PendingApproval(report, compute_report_digest(report), stage.fleet.clock.now())
     with client() as prefect:
         parent, mine = (prefect.create_flow_run(approve_plan, state=Running()).id for _ in range(2))
     present, is_away = SyncPrefectClient.read_flow_run, threading.Event()

@@ -24,7 +24,7 @@ from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records import schema
 from tasks.records.page_tables import run_progress
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import collect_planned_updates, compute_report_digest
 from tasks.states import HookKind, HookMode, HookPoint, OperationState, RebootState, Step
 from tests.support.web_fleet_machines import BIDI, HOSTILE_MACHINES, XSS, XSS_ATTRIBUTE
 from tests.unit.reporting import samples
@@ -222,7 +222,7 @@ def save_waiting_run(records: SqlRecords, now: datetime) -> str:
     report = RunReport(replace(run, started_at=at), (), (Wave(1, names[:2], canary=True), Wave(2, names[2:])), plans)
     records.save(report)
     items = collect_planned_updates(plans)
-    digest = compute_plan_digest(items)
+    digest = compute_report_digest(report)
     detail: dict[str, object] = {machine: dict(each) for machine, each in items.items()}
     shown: dict[str, object] = {"shown": detail}
     records.append_entry(JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, digest, at, shown))

@@ -15,7 +15,7 @@ from tasks.model import MachinePlan, RunReport, Update
 from tasks.reporting.descriptions import describe_cves, describe_prediction, describe_prediction_basis, describe_reboots
 from tasks.reporting.formatting import NO_FIGURE
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explain_reboot, predict_reboot
 from tasks.states import URGENT_CLASSIFICATIONS
 
@@ -120,7 +120,7 @@ def build_plan_view(report: RunReport) -> PlanView:
     numbers = {name: number for number, (names, _) in enumerate(groups, start=1) for name in names}
     slowest = figures.slowest_plan
     return PlanView(
-        digest=compute_plan_digest(collect_planned_updates(report.plans)),
+        digest=compute_report_digest(report),
         sentence=describe_plan(report),
         machines=figures.machines,
         updates=figures.updates,

@@ -9,7 +9,7 @@ from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
 from tasks.errors import RequestError
 from tasks.model import RunReport
-from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 
 PANEL = "Patch"
 ApproverOption = Annotated[str, typer.Option("--as", metavar="NAME", help="Who decides. Default: your login name.")]
@@ -124,7 +124,7 @@ def _confirm_plan(report: RunReport, records: str | None, *, as_json: bool) -> s
     approval = read_approval(report.run.id, records)
     if approval is None or approval.decision is not ApprovalDecision.WAITING:
         return ""  # the decision reports that the run does not wait
-    plan_digest = compute_plan_digest(collect_planned_updates(report.plans))
+    plan_digest = compute_report_digest(report)
     if as_json or not can_ask():
         approve_command = build_approve_command(report.run.id, plan_digest)
         raise RequestError(

@@ -24,7 +24,7 @@ from tasks.protocols.leases import LeaseStatus
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.descriptions import describe_prediction
 from tasks.reporting.formatting import format_iso_utc
-from tasks.rules.runs.approval import build_approve_command, collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import build_approve_command, compute_report_digest
 from tasks.rules.runs.figures import collect_cves, compute_min_seconds, predict_reboot
 from tasks.rules.timing.maintenance_window import describe_window
 from tasks.states import URGENT_CLASSIFICATIONS
@@ -122,7 +122,7 @@ def build_approval_json(report: RunReport, approval: Approval | None) -> dict[st
     )
     return {
         **part,
-        "recordedPlan": compute_plan_digest(collect_planned_updates(report.plans)),
+        "recordedPlan": compute_report_digest(report),
         "startedBy": report.run.started_by,
         "machines": [_build_plan_json(plan) for plan in report.plans],
     }

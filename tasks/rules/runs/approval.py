@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Literal
 
 from inventory.name_lists import join_first_names
-from tasks.model import MachinePlan, RunInfo, Update, UpdateResult
+from tasks.model import MachinePlan, RunInfo, RunReport, Update, UpdateResult
 from tasks.states import UpdateState
 
 ChangePolicy = Literal["refuse", "trim"]
@@ -19,6 +19,17 @@ UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
 _FORMER_UNKNOWN_STARTER = "somebody in Prefect"  # in the records of earlier versions
 DIGEST_PREFIX_LENGTH = 12
+_ACT_FIELDS = (
+    "reboot",
+    "reboot_pending_first",
+    "reboot_if_live_patched",
+    "live_patched_reboot_days",
+    "repair",
+    "restart_services",
+    "restart_services_exclude",
+    "hooks",
+)
+"""The fields of a request that change machines beside the updates of the plan."""
 
 
 def is_starter_known(started_by: str) -> bool:
@@ -42,13 +53,23 @@ def collect_planned_updates(plans: Iterable[MachinePlan]) -> dict[str, dict[str,
     return {plan.machine: {update.id: update.available for update in plan.chosen} for plan in plans}
 
 
-def compute_plan_digest(approved: ApprovedUpdates) -> str:
-    """Return a digest of the updates for each machine.
+def compute_plan_digest(approved: ApprovedUpdates, request: Mapping[str, object]) -> str:
+    """Return a digest of what is approved: the updates for each machine, reboots, restarts, repairs and hooks.
 
     The order does not change the digest. Machines without updates do not change it either.
+
+    Args:
+        approved: the updates.
+        request: the recorded request of the run.
     """
     rows = sorted((machine, *item) for machine, items in approved.items() for item in items.items())
-    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
+    acts = {field: request.get(field) for field in _ACT_FIELDS}
+    return hashlib.sha256(json.dumps([rows, acts], sort_keys=True, default=str).encode()).hexdigest()
+
+
+def compute_report_digest(report: RunReport) -> str:
+    """Return the digest of the plan that a run has."""
+    return compute_plan_digest(collect_planned_updates(report.plans), report.run.request)
 
 
 def restrict_to_approved(plan: MachinePlan, approved: ApprovedUpdates, change: ChangePolicy, by: str) -> MachinePlan:

@@ -19,7 +19,7 @@ from flows.request.policies import ApprovalRequest
 from tasks.records.approvals import SqlApprovals
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tests.contract.cli.conftest import Stage, security
 from tests.support.fake_packages import FakePackage
 from tests.unit.approval.scene import Diary, Killed, kill
@@ -182,9 +182,10 @@ def test_a_plan_that_takes_the_place_of_the_one_that_was_shown_is_not_approved(
             with open_records(waiting.url) as records:
                 report = History(records).read_report(RUN)
                 plans = tuple(replace(plan, chosen=plan.chosen[:1]) for plan in report.plans)
-                records.save(replace(report, plans=plans))
+                replanned = replace(report, plans=plans)
+                records.save(replanned)
                 SqlApprovals(records.database, waiting.fleet.clock).request_approval(
-                    RUN, compute_plan_digest(collect_planned_updates(plans)), 3600
+                    RUN, compute_report_digest(replanned), 3600
                 )
             return "y\n"
 

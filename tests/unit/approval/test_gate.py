@@ -16,7 +16,7 @@ from tasks.errors import RequestError
 from tasks.model import RunReport
 from tasks.records.approvals import ApprovalDecision
 from tasks.records.schema import approvals
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import Classification, NotificationEvent, OperationState, RebootPolicy, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
@@ -240,7 +240,7 @@ def test_a_plan_that_changed_before_anybody_decided_is_asked_for_anew(scene: Sce
     scene.approvals.request_approval(RUN, "0" * 64, 3600)
     scene.clock.later(30, scene.approve)
     report = scene.run(scene.request())
-    assert scene.standing().digest == compute_plan_digest(collect_planned_updates(report.plans))
+    assert scene.standing().digest == compute_report_digest(report)
     assert outcome_of(report, "web").count_updates(UpdateState.INSTALLED) == 1
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from flows.notify.messages import MAX_NAMES, build_message
 from tasks.model import Outcome, RunReport, Window
-from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.runs.approval import compute_report_digest
 from tasks.states import NotificationEvent, OperationState, RebootState, YesNoUnknown
 from tests.support import builders as make
 
@@ -56,7 +56,7 @@ def test_who_is_waited_for_is_told_how_to_answer_and_until_when() -> None:
     told = build_message(NotificationEvent.WAITING, replace(waiting, run=replace(waiting.run, message=waits)))
     assert told.title == "fleetpatch: web-nights: waits for your approval"
     assert f"It {waits}" in told.body
-    mark = compute_plan_digest(collect_planned_updates(waiting.plans))[:12]
+    mark = compute_report_digest(waiting)[:12]
     assert f"Approve: fleetpatch approve {make.RUN_ID} --plan {mark}, or the form" in told.body
     assert f"Refuse: fleetpatch reject {make.RUN_ID}" in told.body
 
