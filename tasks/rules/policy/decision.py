@@ -51,11 +51,12 @@ def decide_run(
     rules = [(rule, here) for rule in policy.rules if (here := rule.select_machines(machines))]
     refusals = [*check_role_scope(starter, machines, "run"), *_check_inventory(policy, demands)]
     freezes: list[Freeze] = []
+    patchable = sum(machine.owner.is_patchable for machine in machines)  # others are left out of the run
     for rule, here in rules:
         names = tuple(machine.name for machine in here)
         refusals += [
             Refusal(_describe_rule(rule), key, reason, names, rule.ask)
-            for key, reason in _check_rule(rule, demands, len(machines), starter)
+            for key, reason in _check_rule(rule, demands, patchable, starter)
         ]
         own = [] if demands.is_download else rule.build_freezes({machine.zone for machine in here})
         own = [freeze for freeze in own if freeze.end > now]

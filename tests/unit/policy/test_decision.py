@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inventory.machine import Machine
+from inventory.machine import Machine, PatchOwner
 from inventory.scope import Scope
 from tasks.model import Window
 from tasks.rules.policy.decision import decide_run, describe_refusal, is_approver
@@ -117,6 +117,14 @@ def test_a_rule_refuses_what_it_forbids_and_nothing_else(name: str) -> None:
     assert said.endswith("Ask the platform team")
     assert not decide(limit, **kept).refusals
     assert not decide(limit, machines=FLEET[4:], **broken).refusals  # stage is none of its machines
+
+
+def test_machines_that_the_run_leaves_out_make_no_share_smaller() -> None:
+    """Attacker: who may start runs. Way: pad the scope with machines that are not fleetpatch's to patch."""
+    padding = tuple(Machine(f"f-{number}", "192.0.2.2", owner=PatchOwner.OS) for number in range(90))
+    limit = rule(failure_budget_percent=25.0)
+    assert decide(limit, machines=FLEET + padding, failure_budget_count=8).refusals
+    assert not decide(limit, machines=FLEET + padding, failure_budget_count=2).refusals
 
 
 def test_a_freeze_is_read_by_the_clocks_of_each_machine() -> None:
