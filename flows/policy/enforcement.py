@@ -20,7 +20,7 @@ from tasks.errors import PolicyRefused
 from tasks.model import Window
 from tasks.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.policy.decision import check_role_scope, decide_run, describe_refusal
+from tasks.rules.policy.decision import check_enrolment, check_role_scope, decide_run, describe_refusal
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
 from tasks.rules.runs.approval import is_starter_known
 
@@ -161,6 +161,19 @@ def enforce_policy(
     if decision.refusals:
         raise build_refusal(decision.refusals)
     return impose(request, decision)
+
+
+def enforce_enrolment_policy(machines: Sequence[Machine], inventory: Inventory, now: datetime) -> None:
+    """Refuse a change of the enrolment for hotpatches that the policy of this controller forbids now.
+
+    Raises:
+        InventoryError: the policy can't be read.
+        PolicyRefused: a rule forbids it.
+        RequestError: a freeze is not valid.
+    """
+    source = os.path.realpath(inventory.source) if inventory.source is not None else ""
+    if refusals := check_enrolment(load_policy(now.date()), source, machines, now):
+        raise build_refusal(refusals)
 
 
 @dataclass(slots=True)

@@ -148,6 +148,7 @@ def _run_changes(
     from flows.composition import open_ports
     from flows.hotpatch.baseline_file import load_baseline_calendar
     from flows.hotpatch.changes import ChangeOrder, change_enrolments
+    from flows.policy.enforcement import enforce_enrolment_policy
     from flows.ports.caller import find_starter_name
     from flows.request.assess_request import AssessRequest
     from inventory.scope import Scope
@@ -170,8 +171,11 @@ def _run_changes(
             dry_run=dry_run,
             at_once=at_once,
         )
-        machines = Scope.parse(scope).select_machines(ports.inventory)
-        return change_enrolments([each for each in machines if each.name in set(names)], ports, order)
+        in_scope = Scope.parse(scope).select_machines(ports.inventory)
+        machines = [machine for machine in in_scope if machine.name in set(names)]
+        if not dry_run:
+            enforce_enrolment_policy(machines, ports.inventory, ports.clock.now())
+        return change_enrolments(machines, ports, order)
 
 
 def _confirm(verb: str, names: Sequence[str]) -> bool:

@@ -5,10 +5,11 @@ checked, freezes add up, and who approves must be allowed by each rule. No rule 
 """
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from inventory.machine import Machine
 from inventory.name_lists import join_first_names
+from tasks.model import Window
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.policy.login_names import fold_ascii
 from tasks.rules.policy.model import (
@@ -74,6 +75,32 @@ def decide_run(
         freezes=tuple(dict.fromkeys(freezes)),
         at_once=_find_least_at_once([rule for rule, _ in rules], fleet),
     )
+
+
+def check_enrolment(policy: Policy, inventory: str, machines: Sequence[Machine], now: datetime) -> tuple[Refusal, ...]:
+    """Return why the enrolment of machines for hotpatches may not be changed now.
+
+    Nobody can approve such a change, so a rule that demands an approval refuses it.
+
+    Args:
+        policy: the rules.
+        inventory: the absolute path of the inventory; "" if it is not a file.
+        machines: the machines that would be changed.
+        now: the present time.
+
+    Raises:
+        RequestError: a machine's zone is unknown, or a freeze is not valid.
+    """
+    window = Window(now, now + timedelta(minutes=1))
+    demands = RunDemands(window, options=frozenset({RiskyOption.HOTPATCH}), inventory=inventory)
+    decision = decide_run(policy, demands, machines, machines, Starter(), now)
+    limits = {"inventories", "freezes", "forbid"}  # the others are about runs
+    approvals = (
+        Refusal(_describe_rule(rule), "approval", "a change of the enrolment can't be approved", names, rule.ask)
+        for rule, names in decision.rules
+        if rule.approvers is not None
+    )
+    return (*(refusal for refusal in decision.refusals if refusal.key in limits), *approvals)
 
 
 def check_role_scope(starter: Starter, machines: Sequence[Machine], role: str) -> list[Refusal]:

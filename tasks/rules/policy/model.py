@@ -18,7 +18,7 @@ ROLE_PREFIX = "role:"
 
 
 class RiskyOption(StrEnum):
-    """The options of a patch request that a rule can forbid. The words of policy.yaml."""
+    """The options and acts that a rule can forbid. The words of policy.yaml."""
 
     ALLOW_REMOVALS = "allow_removals"
     ACCEPT_LICENCES = "accept_licences"
@@ -34,6 +34,7 @@ class RiskyOption(StrEnum):
     PATCHED_BY_OTHERS = "patched_by_others"
     NO_REFRESH = "no_refresh"
     NO_STAGE = "no_stage"
+    HOTPATCH = "hotpatch"
 
 
 OPTION_MEANINGS: Mapping[RiskyOption, str] = {
@@ -51,6 +52,7 @@ OPTION_MEANINGS: Mapping[RiskyOption, str] = {
     RiskyOption.PATCHED_BY_OTHERS: "patching a machine that others patch, with no more than a warning",
     RiskyOption.NO_REFRESH: "planning from old package lists",
     RiskyOption.NO_STAGE: "installing before everything is downloaded",
+    RiskyOption.HOTPATCH: "changes of the enrolment for hotpatches and live patches",
 }
 """What each option means, for refusals and documents."""
 

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -140,6 +141,23 @@ class TestWhoMayChange:
         assert "20260310-010000-aaaaaa (anne) has locked the machine" in done["message"]
         assert web.jobs == []
         assert web.machine.claimed_by[1] == "anne"
+
+    @pytest.mark.parametrize(
+        "limit",
+        ["approval: {by: [anna]}", "forbid: [hotpatch]", "freezes: [{start: 2020-01-01, end: 2099-12-31}]"],
+    )
+    def test_a_policy_refuses_it(
+        self, stage: Stage, limit: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Attacker: a user of the command. Way: the enrolment, which is no run. Must hold: no job, and exit code 2."""
+        policy = tmp_path / "policy.yaml"
+        policy.write_text(f"policy: {{rules: [{{name: everything, scope: '*', ask: the team, {limit}}}]}}")
+        monkeypatch.setenv("FLEETPATCH_POLICY", str(policy))
+        web = Enrolled(stage, enrolment=pro())
+        said = hotpatch(stage, "enroll", "*", "--yes")
+        assert (said.code, web.jobs) == (2, [])
+        assert "policy rule everything" in said.err
+        assert hotpatch(stage, "enroll", "*", "--dry-run").code == 0
 
     def test_a_dry_run_changes_and_records_nothing(self, stage: Stage) -> None:
         web = Enrolled(stage, enrolment=pro())
