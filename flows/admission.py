@@ -24,6 +24,7 @@ from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.retry import retry
+from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.timing.admission import (
     AdmissionRefusal,
     WindowClaim,
@@ -128,6 +129,20 @@ def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime
     return origin.requested_start if request.window.start is None else None
 
 
+def _describe_schedule(request: PatchRequest, origin: FlowRunOrigin, schedule_key: str) -> str:
+    """Return the schedule that started a run; "" if none did.
+
+    Whoever may use Prefect can add schedules. One of a deployment that is not of the request's configuration says
+    nothing about who started the run.
+    """
+    if origin.scheduled_for is None:
+        return ""
+    configuration = request.configuration
+    if configuration and (origin.deployment == configuration or origin.deployment.startswith(f"{configuration}@")):
+        return f"the schedule of {schedule_key}"
+    return f"{UNKNOWN_STARTER} (a schedule of {origin.deployment})"
+
+
 class _AdmissionCheck:
     """The admission check of one run."""
 
@@ -149,7 +164,7 @@ class _AdmissionCheck:
         self._run_id = run_id
         self._schedule_key = build_schedule_key(request, origin.deployment)
         self._window = request.window.to_window(clock.now())
-        self._started_by = f"the schedule of {self._schedule_key}" if origin.scheduled_for is not None else ""
+        self._started_by = _describe_schedule(request, origin, self._schedule_key)
 
     def decide(self, now: datetime) -> AdmittedRun | RefusedRun:
         refusal = self._check_window(now) or self._check_policy(now)

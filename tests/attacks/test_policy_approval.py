@@ -8,17 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.admission import RefusedRun, admit_run
 from flows.approval.gate import ApprovalGate
 from flows.ports.caller import Caller
+from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request import PatchRequest
-from flows.request.policies import HookRequest
+from flows.request.policies import HookRequest, HooksRequest
 from tasks.model import PackageState, RebootNeed, RunReport
 from tasks.protocols.clock import SystemClock
-from tasks.rules.runs.approval import compute_plan_digest
+from tasks.rules.runs.approval import UNKNOWN_STARTER, compute_plan_digest
 from tasks.states import RebootPolicy, YesNoUnknown
 from tasks.steps.start_checks import has_work
 from tests.contract.policy_doors import Stage, build_stage, call_local_engine
 from tests.support.builders import make_assessment, make_package_state, make_plan, make_run
+from tests.support.fake_clock import FakeClock
 
 POLICY = "approval: {by: [nobody-here]}"
 NO_UPDATES: dict[str, Any] = {"updates": {"classifications": []}, "approval": {"expires_minutes": 1}}
@@ -66,10 +69,27 @@ def test_a_hook_begins_without_approval(tmp_path: Path, monkeypatch: pytest.Monk
     stage = build_waiting_stage(tmp_path, monkeypatch)
     mark = tmp_path / "called"
     hook = HookRequest(name="x", kind="controller-command", target=f"/usr/bin/touch {mark}")
-    request = PatchRequest(scope="*", hooks={"before_run": [hook]}, **NO_UPDATES)
+    request = PatchRequest(scope="*", hooks=HooksRequest(before_run=[hook]), **NO_UPDATES)
     said = call_local_engine(stage, request, Caller(name="eve", records_url=stage.url))
     assert "no approval until" in said
     assert not mark.exists()
+
+
+@pytest.mark.parametrize(("deployment", "configuration"), [("on-demand", ""), ("on-demand", "web"), ("web", "")])
+def test_a_schedule_of_ones_own_is_a_known_starter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deployment: str, configuration: str
+) -> None:
+    """Attacker: a person with Prefect's password, who may approve. Way: a schedule of one's own at a deployment, with
+    parameters of one's own. Must hold: it is not known who starts the run, and it is refused.
+    """
+    stage = build_waiting_stage(tmp_path, monkeypatch)
+    due = datetime(2026, 3, 10, 1, tzinfo=UTC)
+    request = PatchRequest(scope="*", configuration=configuration)
+    origin = FlowRunOrigin("flow-1", due, deployment)
+    admission = admit_run(request, Caller(records_url=stage.url), origin, FakeClock(due))
+    assert isinstance(admission, RefusedRun)
+    assert "it is not known who starts it" in admission.refusal.reason
+    assert admission.report.run.started_by.startswith(UNKNOWN_STARTER)
 
 
 def test_an_empty_plan_is_approved_for_other_acts() -> None:
@@ -125,6 +145,6 @@ def test_whatever_may_begin_is_asked_for(fields: dict[str, Any], packages: Packa
     plan = make_plan() if has_updates else make_plan(chosen=())
     run = make_run(request=request.model_dump(mode="json"))
     planned = RunReport(run, (), plans=(plan,), assessments=(make_assessment(packages=packages),))
-    gate = ApprovalGate(request, None, None, SystemClock())  # type: ignore[arg-type] - the question needs no records
+    gate = ApprovalGate(request, None, None, SystemClock())  # type: ignore[arg-type]  # it asks no records
     begins = has_work(plan, packages, request.to_patch_options(window=run.window)) or bool(request.hooks.to_hooks())
     assert gate.is_approval_needed(planned) or not begins

@@ -32,7 +32,7 @@ from tests.support.fleet import SimFleet
 
 DUE = datetime(2026, 11, 20, 23, 20, tzinfo=UTC)
 OPENS = DUE + timedelta(minutes=40)
-FIRST, SECOND = FlowRunOrigin("flow-1", DUE, "web-nights"), FlowRunOrigin("flow-2", DUE, "web-nights")
+FIRST, SECOND = FlowRunOrigin("flow-1", DUE, "web"), FlowRunOrigin("flow-2", DUE, "web")
 
 
 Told = list[tuple[NotificationEvent, str]]
