@@ -18,7 +18,7 @@ from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import PolicyRefused, SealBroken
+from tasks.errors import PolicyRefused, SealBroken, SealKeyMissing
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.records.audit.entry import AuditResult
@@ -60,7 +60,8 @@ def execute(
         RecordsError: the run does not exist, or the records are not usable.
         SealBroken: the recorded run was changed in the database. Nothing of it is done. If the run is to be finalized,
             it ends without a look at any machine instead.
-        SealKeyMissing: another controller has sealed the run.
+        SealKeyMissing: another controller has sealed the run. With the caller's ``ends_without_key`` it ends in the
+            same way instead.
         ReportError: the report directory of the request is not writable. Nothing has begun.
         RequestError: the run to resume is over, or it only assessed machines.
     """
@@ -70,10 +71,11 @@ def execute(
             records = stack.enter_context(open_records(caller.records_url))
             try:
                 return _resume(run, records, caller, build_runner, ports, flow_run_id)
-            except SealBroken as broken:
-                if not caller.stop_token.is_stopping:
+            except (SealBroken, SealKeyMissing) as error:
+                may_end = caller.stop_token.is_stopping if isinstance(error, SealBroken) else caller.ends_without_key
+                if not may_end:
                     raise
-                return _end_changed_run(run, records, caller, broken)
+                return _end_unreadable_run(run, records, caller, error.message)
         else:
             if run.report_directory is not None:
                 require_writable_directory(run.report_directory)
@@ -96,8 +98,8 @@ def _resume(
         return _execute_with_lease(request, caller, build_runner, opened, run_id, flow_run_id, read_state)
 
 
-def _end_changed_run(run: str, records: SqlRecords, caller: Caller, broken: SealBroken) -> RunReport:
-    """End a run whose record was changed. Its request may name another inventory, so no machine is contacted.
+def _end_unreadable_run(run: str, records: SqlRecords, caller: Caller, fault: str) -> RunReport:
+    """End a run whose record may have been changed. Its inventory may be another one, so no machine is contacted.
 
     Raises:
         LeaseHeld: another process executes the run.
@@ -105,7 +107,7 @@ def _end_changed_run(run: str, records: SqlRecords, caller: Caller, broken: Seal
     """
     changed = require_resumable(History(records).find_run(run))
     holder = build_holder(find_starter_name(caller))
-    message = f"{broken.message}. It was ended without a look at its machines: jobs may still run there. Assess them."
+    message = f"{fault}. It was ended without a look at its machines: jobs may still run there. Assess them."
     ended = replace(changed, state=OperationState.FAILED, request={}, ended_at=SystemClock().now(), message=message)
     with LeaseRenewer(records.leases, changed.id, caller.stop_token, holder):
         records.with_lease(changed.id, holder).save(ended)

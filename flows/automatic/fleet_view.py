@@ -97,6 +97,7 @@ def build_fleet_view(
     *,
     freezes: Sequence[FreezeRequest] = (),
     snapshot: FleetSnapshot | None = None,
+    require_seals: bool = False,
 ) -> FleetView:
     """Return what is known of the machines that automatic patching takes care of. This changes nothing.
 
@@ -108,14 +109,18 @@ def build_fleet_view(
         risks: what feeds say of vulnerabilities, by CVE id.
         freezes: times in which nothing is changed. Without an offset a freeze holds in every zone of the machines.
         snapshot: what ``read_snapshot`` returned a moment ago; None: it is read now.
+        require_seals: whether a rollout that is under way must have its seal. For a view that decides, which changes
+            that rollout; not for one that is only shown.
 
     Raises:
         InventoryError: the scope of the policy can't be parsed.
         RecordsError: the records can't be read.
         RequestError: a freeze is not valid.
+        SealBroken: the rollout was changed in the database.
+        SealKeyMissing: another controller has sealed the rollout.
     """
     snapshot = snapshot or read_snapshot(records, inventory, policy, now)
-    rollouts = SqlRollouts(records.database).read_newest()
+    rollouts = SqlRollouts(records.database).read_newest(require_seals=require_seals)
     current = _select_current(rollouts, now)
     found = read_rollout_results(records.database, current)
     limit = now + CLOCK_TOLERANCE

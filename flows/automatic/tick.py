@@ -122,7 +122,16 @@ def _run_tick(
             SqlSightings(records.database).save(snapshot.missing.changes)
         feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
         freezes = request.freezes
-        view = build_fleet_view(records, inventory, policy, now, feeds.risks, freezes=freezes, snapshot=snapshot)
+        view = build_fleet_view(
+            records,
+            inventory,
+            policy,
+            now,
+            feeds.risks,
+            freezes=freezes,
+            snapshot=snapshot,
+            require_seals=request.enabled,
+        )
         decision = decide(policy, view, now)
         foreign = find_foreign_rollout(records.database, view)
         if foreign is not None:

@@ -27,6 +27,8 @@ class Caller:
         run_id: the id of the new run, so that the caller knows it before the run ends; None: a new id.
         report_errors: gets the errors of reports that could not be written, by run id; None: they are logged. The runs
             themselves are complete and recorded.
+        ends_without_key: whether a run whose seal can't be checked, because its key is missing here, ends without a
+            look at any machine. Only for a person who asks to finalize it: who has the key could do that better.
     """
 
     listener: ProgressListener = field(default_factory=LoggingListener)
@@ -37,6 +39,7 @@ class Caller:
     run_id: str | None = None
     source: str = ""
     report_errors: dict[str, FleetpatchError] | None = None
+    ends_without_key: bool = False
 
 
 _CURRENT_CALLER: ContextVar[Caller | None] = ContextVar("fleetpatch_caller", default=None)

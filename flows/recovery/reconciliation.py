@@ -154,7 +154,8 @@ def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, cal
 
     Args:
         run_id: the run's id, or a unique prefix of it.
-        finalize: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state.
+        finalize: finalize the run: begin nothing new, wait for jobs that run, record each machine's true state. If its
+            record was changed, or the key of its seal is missing here, it ends without a look at any machine.
         settle: former name of ``finalize``.
         caller: the caller.
 
@@ -172,6 +173,7 @@ def resume_run(run_id: str, *, finalize: bool = False, settle: bool = False, cal
         wait_for_lease_expiry(records.leases, run.id, print_message=caller.listener.on_message)
     if finalize or settle:
         caller.stop_token.request_stop("the run is only finalized")
+        caller = replace(caller, ends_without_key=True)
     return execute(run.id, caller, build_reporting_runner)
 
 

@@ -89,8 +89,7 @@ class Seals:
         if key is None:
             raise SealKeyMissing(
                 f"{subject} was sealed with the key {key_id}, and {find_key_path(self._key_name)} doesn't have it",
-                hint="Another controller or another user sealed it. Continue there, or copy its key: all that share "
-                "records share it. Beside the units of systemd, run: fleetpatch-admin, as root.",
+                hint=_MISSING_HINT + (_LOST_HINT if self._key_name == RUN_KEY else ""),
             )
         if not hmac.compare_digest(code, _compute_code(key, table, row)):
             raise SealBroken(f"{subject} doesn't fit its seal: it was changed in the database", hint=_BROKEN_HINT)
@@ -117,6 +116,15 @@ class Seals:
 _BROKEN_HINT: Final = (
     "Nothing of it is done. Find out who can write the database. Start a new run; "
     "`fleetpatch resume RUN --finalize` ends this one without a look at any machine."
+)
+
+_MISSING_HINT: Final = (
+    "Another controller or another user sealed it. Continue there, or copy its key: all that share records share it. "
+    "Beside the units of systemd, run: fleetpatch-admin, as root."
+)
+_LOST_HINT: Final = (
+    " If the key is lost: `fleetpatch resume RUN --finalize` ends a run without a look at any machine. "
+    "Then assess its machines."
 )
 
 

@@ -1,5 +1,6 @@
 """Attacks by SQL: somebody can write the database of the records, and wants root on the fleet."""
 
+import functools
 import json
 import sqlite3
 from collections.abc import Iterator
@@ -11,14 +12,21 @@ from typing import Any
 
 import pytest
 
+import deployments.command  # noqa: F401 - it adds these verbs
 from flows.approval.decisions import approve_run, reject_run
+from flows.automatic.fleet_view import build_fleet_view
+from flows.cli.main import main
+from flows.cli.runtime.run_session import _record_detach
 from flows.engine.pinned_updates import find_pinned_updates
 from flows.engine.resume_state import read_resume_state
+from flows.execution import execute
+from flows.local_run import build_reporting_runner
 from flows.ports.caller import Caller
 from flows.recovery.reconciliation import resume_run
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
 from inventory.files.private_keys import FOLDER_VARIABLE
+from inventory.machine import Inventory
 from tasks.errors import RecordsError, RequestError, SealBroken, SealKeyMissing
 from tasks.model import RunReport, Window
 from tasks.protocols.records import JournalEntry, JournalMark
@@ -28,7 +36,7 @@ from tasks.records.queries.history import History
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
-from tasks.rules.automatic.model import Rollout
+from tasks.rules.automatic.model import AutomaticPolicy, Rollout, RolloutState
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
 from tasks.states import OperationState, Step
 from tests.support import builders
@@ -174,10 +182,30 @@ def test_a_run_of_another_controller_is_told_from_a_changed_one(
     """No attacker: a controller without the key says so, and leaves the run to the one that has it."""
     record_interrupted_run(records, tmp_path)
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "other-keys"))
-    for finalize in (False, True):
-        with pytest.raises(SealKeyMissing, match="other-keys/records-seal") as refused:
-            resume(url, finalize=finalize)
+    with pytest.raises(SealKeyMissing, match="other-keys/records-seal") as refused:
+        resume(url)
     assert "copy its key" in refused.value.hint
+    stopped = Caller(records_url=url)
+    stopped.stop_token.request_stop("its window is over")  # as reconcile finalizes it: nobody has asked
+    with pytest.raises(SealKeyMissing, match="other-keys/records-seal"):
+        execute(RUN, stopped, build_reporting_runner)
+
+
+def test_a_run_whose_key_is_lost_is_ended_by_a_person(
+    records: SqlRecords, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No attacker: the disk with the key is gone. `resume RUN --finalize` ends the run, and contacts no machine."""
+    record_interrupted_run(records, tmp_path)
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "other-keys"))
+    assert main(["resume", RUN, "--no-prefect", "--records", url]) != 0
+    assert History(records).find_run(RUN).state is OperationState.IN_PROGRESS
+
+    main(["resume", RUN, "--finalize", "--no-prefect", "--records", url])
+
+    with open_records(url) as restarted:
+        ended = History(restarted, require_seals=True).find_run(RUN)
+    assert (ended.state, ended.request) == (OperationState.FAILED, {})
+    assert "other-keys/records-seal doesn't have it. It was ended without a look at its machines" in ended.message
 
 
 def test_a_key_is_replaced_by_a_line_above_it(records: SqlRecords, url: str, tmp_path: Path) -> None:
@@ -315,3 +343,37 @@ def test_the_frozen_set_of_a_rollout_can_not_be_changed(records: SqlRecords, fil
     )
     with pytest.raises(SealBroken, match="rollout rollout-1"):
         find_pinned_updates(history, "rollout:rollout-1")
+
+
+def test_a_changed_rollout_never_gets_a_seal_again(records: SqlRecords, url: str, file: Path) -> None:
+    """Attacker: who can write the database. Way: UPDATE of a rollout's set; then it is decided on, or cancelled, and so
+    saved with a seal. Must hold: the decision stops, and the cancelled rollout has nothing of the set.
+    """
+    rollouts = SqlRollouts(records.database)
+    rollouts.save(Rollout("rollout-1", NOW, frozenset({("openssl", "2.0")}), ()))
+    change_document(file, "rollouts", lambda rollout: rollout.update(message="theirs"))
+    view = functools.partial(build_fleet_view, records, Inventory(()), AutomaticPolicy(), NOW)
+    with pytest.raises(SealBroken, match="rollout rollout-1") as refused:
+        view(require_seals=True)
+    assert "fleetpatch automatic cancel rollout-1" in refused.value.hint
+
+    assert main(["automatic", "cancel", "--yes", "--records", url]) == 0
+
+    cancelled = rollouts.find("rollout-1", require_seal=True)
+    assert cancelled is not None
+    assert (cancelled.state, cancelled.updates) == (RolloutState.CANCELLED, frozenset())
+    assert view(require_seals=True).rollouts == (cancelled,)
+
+
+def test_a_detached_run_that_was_changed_gets_no_seal_again(
+    records: SqlRecords, url: str, file: Path, tmp_path: Path
+) -> None:
+    """Attacker: who can write the database. Way: UPDATE of a run, then a second Ctrl-C. No seal may fit the change."""
+    record_interrupted_run(records, tmp_path)
+    _record_detach([RUN], url)
+    assert History(records, require_seals=True).find_run(RUN).state is OperationState.UNKNOWN
+    record_interrupted_run(records, tmp_path)
+    change_document(file, "runs", lambda run: run["request"].update(inventory="/tmp/theirs.yaml"))
+    _record_detach([RUN], url)
+    with pytest.raises(SealBroken):
+        History(records, require_seals=True).find_run(RUN)

@@ -171,6 +171,7 @@ def cancel_rollout(
     """End a rollout: none of its runs starts any more. Runs that have begun end as they would."""
     from dataclasses import replace
 
+    from tasks.errors import SealBroken, SealKeyMissing
     from tasks.protocols.clock import SystemClock
     from tasks.records.automatic.rollouts import SqlRollouts
     from tasks.records.setup import open_records
@@ -184,6 +185,10 @@ def cancel_rollout(
         if not yes:
             _require_yes(found)
         message = f"cancelled by {read_login_name()}: {require_reason(reason)}"
+        try:
+            rollouts.find(found.id, require_seal=True)
+        except (SealBroken, SealKeyMissing) as error:  # what is saved is sealed: nothing of its set may be
+            found, message = replace(found, updates=frozenset(), phases=()), f"{message} ({error.message})"
         cancelled = replace(found, state=RolloutState.CANCELLED, ended_at=now, message=message)
         if not rollouts.save(cancelled):
             raise RequestError(f"the rollout {found.id} has ended meanwhile", hint="`fleetpatch automatic` shows it.")

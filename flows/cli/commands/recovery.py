@@ -45,7 +45,14 @@ def resume(
     found = require_resumable(find_run(history, run))
     finalize_reason = "it was resumed with --finalize" if finalize or settle else ""
     as_flow = not (no_prefect or plain)
-    result = _recover_run(history, found, finalize_reason=finalize_reason, as_flow=as_flow, records=records)
+    result = _recover_run(
+        history,
+        found,
+        finalize_reason=finalize_reason,
+        ends_without_key=bool(finalize_reason),
+        as_flow=as_flow,
+        records=records,
+    )
     print_result(result, _find_report_root(found), as_json=as_json)
     raise typer.Exit(int(result.exit_code))
 
@@ -134,7 +141,13 @@ def reconcile(
 
 
 def _recover_run(
-    history: "History", run: RunInfo, *, finalize_reason: str, as_flow: bool, records: str | None
+    history: "History",
+    run: RunInfo,
+    *,
+    finalize_reason: str,
+    ends_without_key: bool = False,
+    as_flow: bool,
+    records: str | None,
 ) -> "RunResult":
     from flows.cli.runtime.run_session import resume_run_in_session
     from flows.recovery.reconciliation import wait_for_lease_expiry
@@ -143,7 +156,12 @@ def _recover_run(
     with open_records(records) as records_database:
         wait_for_lease_expiry(records_database.leases, run.id, print_message=print_to_stderr)
     return resume_run_in_session(
-        run, _find_machine_names(history, run), finalize_reason=finalize_reason, as_flow=as_flow, records=records
+        run,
+        _find_machine_names(history, run),
+        finalize_reason=finalize_reason,
+        ends_without_key=ends_without_key,
+        as_flow=as_flow,
+        records=records,
     )
 
 

@@ -86,7 +86,13 @@ def run_request_in_session(
 
 
 def resume_run_in_session(
-    run: RunInfo, machine_names: Sequence[str], *, finalize_reason: str = "", as_flow: bool, records: str | None
+    run: RunInfo,
+    machine_names: Sequence[str],
+    *,
+    finalize_reason: str = "",
+    ends_without_key: bool = False,
+    as_flow: bool,
+    records: str | None,
 ) -> RunResult:
     """Resume or finalize a run without a live process, in the same way.
 
@@ -94,6 +100,7 @@ def resume_run_in_session(
         run: the run.
         machine_names: of its machines, for the display.
         finalize_reason: why nothing more is begun; "" when the run is resumed.
+        ends_without_key: whether the run ends without a look at any machine if the key of its seal is missing.
         as_flow: as a Prefect flow; otherwise without Prefect.
         records: URL of the records.
 
@@ -103,12 +110,13 @@ def resume_run_in_session(
     runs = _SessionRuns(
         (run.id,), machine_names, run.window, must_record_stop=True, is_finalize_only=bool(finalize_reason)
     )
-    return _run_single_in_session(
-        runs,
-        lambda caller: _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow),
-        as_flow=as_flow,
-        records=records,
-    )
+
+    def resume(caller: Caller) -> RunReport:
+        caller = replace(caller, ends_without_key=ends_without_key)
+        with use_caller(caller):
+            return _resume_or_finalize(run.id, finalize_reason, caller, as_flow=as_flow)
+
+    return _run_single_in_session(runs, resume, as_flow=as_flow, records=records)
 
 
 def recover_runs_in_session(
@@ -312,7 +320,7 @@ def _record_detach(run_ids: Sequence[str], records: str | None) -> None:
     try:
         with open_records(records) as records_database:
             for run_id in run_ids:
-                run = History(records_database).find_run(run_id)
+                run = History(records_database, require_seals=True).find_run(run_id)  # it is sealed again
                 if run.state is OperationState.IN_PROGRESS:
                     message = "detached by a second Ctrl-C; jobs on machines kept running"
                     ended_at = SystemClock().now()

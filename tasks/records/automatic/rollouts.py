@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlalchemy import Row, select
 
+from tasks.errors import SealBroken, SealKeyMissing
 from tasks.records import schema
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.encoding.rows import compress_text, decompress_text
@@ -78,20 +79,42 @@ class SqlRollouts:
         if row is None:
             return None
         if require_seal:
-            self._seals.check(_ROLLOUTS, row._mapping, f"rollout {rollout_id}")  # noqa: SLF001 - SQLAlchemy's name
+            self._check_seal(row)
         return _to_rollout(row)
 
     def find_newest(self) -> Rollout | None:
         """Return the newest rollout; None if there was none yet."""
         return next(iter(self.read_newest(1)), None)
 
-    def read_newest(self, limit: int = 20) -> tuple[Rollout, ...]:
-        """Return the newest rollouts, the newest last."""
-        query = select(_ROLLOUTS.c.document, _ROLLOUTS.c.updates)
+    def read_newest(self, limit: int = 20, *, require_seals: bool = False) -> tuple[Rollout, ...]:
+        """Return the newest rollouts, the newest last.
+
+        Args:
+            limit: how many at most.
+            require_seals: whether each that is under way must have its seal, because it is changed and sealed again.
+                One that is over is never changed.
+
+        Raises:
+            SealBroken: one that is under way was changed in the database.
+            SealKeyMissing: another controller has sealed one that is under way.
+        """
+        query = select(_ROLLOUTS)
         query = query.order_by(_ROLLOUTS.c.created_at.desc(), _ROLLOUTS.c.id.desc()).limit(limit)
         with self._database.begin_read("read the rollouts") as connection:
             rows = connection.execute(query).all()
-        return tuple(_to_rollout(row) for row in reversed(rows))
+        rollouts = tuple(_to_rollout(row) for row in reversed(rows))
+        for row, rollout in zip(reversed(rows), rollouts, strict=True) if require_seals else ():
+            if rollout.state is RolloutState.ROLLING_FORWARD:
+                self._check_seal(row)
+        return rollouts
+
+    def _check_seal(self, row: Row[Any]) -> None:
+        try:
+            self._seals.check(_ROLLOUTS, row._mapping, f"rollout {row.id}")  # noqa: SLF001 - SQLAlchemy's name
+        except (SealBroken, SealKeyMissing) as error:
+            way = f"`fleetpatch automatic cancel {row.id}` ends it; the next rollout begins by itself."
+            cause = "Find out who can write the database. " if isinstance(error, SealBroken) else ""
+            raise type(error)(error.message, hint=f"Nothing of it starts. {cause}{way}") from error
 
 
 def _to_rollout(row: Row[Any]) -> Rollout:
