@@ -163,6 +163,7 @@ def _execute_with_lease(
             run_id=run_id,
             flow_run_id=flow_run_id,
             started_by=starter,
+            role_scope=caller.scope,
             resume_state=resume_state,
         )
         append = build_retrying_appender(ports.append_audit, ports.clock, until)
@@ -195,7 +196,8 @@ def _enforce_policy(
 ) -> tuple[RunRequest, Ports]:
     """Return the request as the policy allows it, and the ports with the freezes of the policy.
 
-    A run that is resumed may be under way on machines. If rules forbid it by now, it completes that, and no more.
+    A run that is resumed may be under way on machines. If rules or the scope of its starter's role forbid it by now, it
+    completes that, and no more. Who resumes it is held by the scope of the own role as well.
 
     Raises:
         InventoryError: the policy can't be read, so nothing may begin or go on.
@@ -211,10 +213,15 @@ def _enforce_policy(
         window=earlier.window if earlier is not None else None,
         more_machines=names,
     )
+    if earlier is not None and caller.scope:
+        enforce(build_starter(earlier.started_by, caller.scope))
     try:
-        request = enforce(build_starter(earlier.started_by if earlier is not None else starter, caller.scope))
+        if earlier is None:
+            request = enforce(build_starter(starter, caller.scope))
+        else:
+            request = enforce(build_starter(earlier.started_by, earlier.role_scope))
     except PolicyRefused as refused:
-        if earlier is None or caller.scope:
+        if earlier is None:
             raise
         ports.stop_token.request_stop(f"the policy forbids that the run goes on: {refused.message}")
     if not isinstance(request, PatchRequest):

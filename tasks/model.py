@@ -346,7 +346,12 @@ READ_ONLY_RUN_KINDS = frozenset({"assess", "plan"})
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """A run: its request, its times and its state. ``request`` is JSON data without secrets."""
+    """A run: its request, its times and its state. ``request`` is JSON data without secrets.
+
+    Attributes:
+        role_scope: the scope that the role of its starter was limited to; "": it was not. Also a run that is resumed
+            stays in it.
+    """
 
     id: str
     kind: str  # "patch", "assess", "plan", "stage"
@@ -359,6 +364,7 @@ class RunInfo:
     started_by: str = ""
     flow_run_id: str = ""
     message: str = ""
+    role_scope: str = ""
 
     @property
     def may_change_machines(self) -> bool:

@@ -53,6 +53,7 @@ class FleetRun:
         run_id: the id of the run; a new one by default.
         flow_run_id: Prefect's id of the flow run, for a look-up in Prefect.
         started_by: who started the run, for the records.
+        role_scope: the scope of the role of who started it; "": it is not limited.
         resume_state: the state that an earlier process of the same run left. The run resumes from it in its own window.
     """
 
@@ -65,6 +66,7 @@ class FleetRun:
         run_id: str | None = None,
         flow_run_id: str = "",
         started_by: str = "",
+        role_scope: str = "",
         resume_state: ResumeState | None = None,
     ) -> None:
         self._ports = ports
@@ -88,6 +90,7 @@ class FleetRun:
             scope=describe_machines(request),
             started_by=started_by,
             flow_run_id=flow_run_id,
+            role_scope=role_scope,
         )
         if resume_state is not None:
             earlier_run = resume_state.run
@@ -97,6 +100,7 @@ class FleetRun:
                 started_at=earlier_run.started_at,
                 window=earlier_run.window,
                 started_by=earlier_run.started_by,
+                role_scope=earlier_run.role_scope,
                 # The first one: Prefect's retry of that flow run finds the run by it.
                 flow_run_id=earlier_run.flow_run_id or flow_run_id,
             )

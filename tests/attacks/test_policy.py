@@ -1,6 +1,7 @@
 """Attacks on the policy from outside: real tokens at the real API, and a command in a folder of one's own."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from flows.policy import policy_file
 from flows.ports.caller import Caller
 from flows.request import PatchRequest
 from tasks.records.requested_runs import SqlRequestedRuns
+from tasks.records.setup import open_records
+from tasks.states import OperationState
 from tests.contract.policy_doors import RULES, Stage, build_stage, call_local_engine, enter_by_python
 from tests.contract.web.test_acts import Prefect
 from tests.support.web_login import log_in, read_csrf_token
@@ -117,6 +120,34 @@ def test_the_engine_holds_a_role_whose_request_was_edited(site: Site, stage: Sta
     caller = Caller(name=who, scope=scope, records_url=stage.url)
     call_local_engine(stage, stage.build_request({}, scope="env=stage"), caller)
     assert stage.begun == ["stage-1"]
+
+
+def test_a_run_that_is_resumed_by_itself_leaves_the_role_of_its_starter(stage: Stage) -> None:
+    """Attacker: a token run@env=stage. Way: kill the process of the own run; other machines are in its scope meanwhile,
+    and reconcile, whom no role limits, resumes it. Must hold: the run knows the role, and begins nothing.
+    """
+    (stage.folder / "policy.yaml").write_text(POLICY.replace("env=prod", "env=nowhere"))
+    eve = Caller(name="eve", scope="env=stage", records_url=stage.url)
+    call_local_engine(stage, stage.build_request({}, scope="env=stage"), eve)
+    (run,) = stage.read_runs()
+    assert (run.role_scope, stage.begun) == ("env=stage", ["stage-1"])
+    request = stage.build_request({})
+    left = replace(
+        run,
+        id="20260310-010000-aaaaaa",
+        state=OperationState.IN_PROGRESS,
+        request=request.model_dump(mode="json"),
+        ended_at=None,
+        message="",
+    )
+    with open_records(stage.url) as records:
+        records.save(left)
+
+    said = call_local_engine(stage, left.id, Caller(name="reconcile", records_url=stage.url))
+
+    assert "the role run of eve is limited to env=stage" in said
+    assert stage.begun == ["stage-1"]
+    assert {run.role_scope for run in stage.read_runs()} == {"env=stage"}
 
 
 def test_a_limited_role_cancels_and_resumes_runs_of_others(site: Site, stage: Stage, prefect: Prefect) -> None:
