@@ -102,11 +102,13 @@ class SqlRollouts:
         query = query.order_by(_ROLLOUTS.c.created_at.desc(), _ROLLOUTS.c.id.desc()).limit(limit)
         with self._database.begin_read("read the rollouts") as connection:
             rows = connection.execute(query).all()
-        rollouts = tuple(_to_rollout(row) for row in reversed(rows))
-        for row, rollout in zip(reversed(rows), rollouts, strict=True) if require_seals else ():
-            if rollout.state is RolloutState.ROLLING_FORWARD:
+        rollouts = []
+        for row in reversed(rows):
+            rollout = _to_rollout(row)
+            if require_seals and rollout.state is RolloutState.ROLLING_FORWARD:
                 self._check_seal(row)
-        return rollouts
+            rollouts.append(rollout)
+        return tuple(rollouts)
 
     def _check_seal(self, row: Row[Any]) -> None:
         try:
