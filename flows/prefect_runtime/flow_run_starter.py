@@ -42,10 +42,10 @@ def name_starter(caller: Caller) -> Caller:
     if run is not None and run.deployment_id is not None:
         caller = replace(caller, source="schedule" if run.auto_scheduled else "prefect")
     key = (run.idempotency_key or "") if run is not None else ""
-    if run is None or flow is None or not key.startswith(REQUEST_KEY_PREFIX):
+    if context is None or run is None or flow is None or not key.startswith(REQUEST_KEY_PREFIX):
         return caller
     flow_name, flow_run_id, parameters = flow.name, str(run.id), run.parameters
-    _require_executed(flow, parameters, context.parameters)
+    _require_executed(flow, parameters, context.parameters or {})
 
     def claim_name() -> tuple[str, str]:
         with open_records(caller.records_url) as records:

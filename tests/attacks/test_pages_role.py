@@ -102,7 +102,7 @@ def test_the_pages_do_what_is_theirs_with_their_role(workers: SqlRecords, pages_
     """No attacker: logins, uses of tokens, acts, approvals and stop requests need no more than this role has."""
     token, secret = create_access_token(workers, "anna", ["approve"])
     report = History(workers).read_report(builders.RUN_ID)
-    digest = compute_plan_digest(collect_planned_updates(report.plans))
+    digest = compute_plan_digest(collect_planned_updates(report.plans), report.run.request)
     SqlApprovals(workers.database).request_approval(builders.RUN_ID, digest, 3600)
     with open_records(pages_url) as pages:
         tokens = SqlAccessTokens(pages.database)

@@ -243,7 +243,7 @@ def test_a_changed_run_is_ended_without_a_look_at_a_machine(
 
 def ask_for_approval(records: SqlRecords, folder: Path) -> str:
     report = record_interrupted_run(records, folder, approval={"required": True})
-    digest = compute_plan_digest(collect_planned_updates(report.plans))
+    digest = compute_plan_digest(collect_planned_updates(report.plans), report.run.request)
     SqlApprovals(records.database).request_approval(RUN, digest, 3600)
     return digest
 
