@@ -17,7 +17,7 @@ from flows.request.policies import HookRequest, HooksRequest
 from tasks.model import PackageState, RebootNeed, RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.rules.runs.approval import UNKNOWN_STARTER, compute_plan_digest
-from tasks.states import RebootPolicy, YesNoUnknown
+from tasks.states import HookKind, RebootPolicy, YesNoUnknown
 from tasks.steps.start_checks import has_work
 from tests.contract.policy_doors import Stage, build_stage, call_local_engine
 from tests.support.builders import make_assessment, make_package_state, make_plan, make_run
@@ -25,7 +25,7 @@ from tests.support.fake_clock import FakeClock
 
 POLICY = "approval: {by: [nobody-here]}"
 NO_UPDATES: dict[str, Any] = {"updates": {"classifications": []}, "approval": {"expires_minutes": 1}}
-HOOK = HookRequest(name="x", kind="controller-command", target="/bin/true")
+HOOK = HookRequest(name="x", kind=HookKind.CONTROLLER_COMMAND, target="/bin/true")
 
 
 def build_waiting_stage(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Stage:
@@ -68,7 +68,7 @@ def test_a_hook_begins_without_approval(tmp_path: Path, monkeypatch: pytest.Monk
     """Attacker: a login with the role run. Way: no update, but a hook before the run. Must hold: no hook is called."""
     stage = build_waiting_stage(tmp_path, monkeypatch)
     mark = tmp_path / "called"
-    hook = HookRequest(name="x", kind="controller-command", target=f"/usr/bin/touch {mark}")
+    hook = HookRequest(name="x", kind=HookKind.CONTROLLER_COMMAND, target=f"/usr/bin/touch {mark}")
     request = PatchRequest(scope="*", hooks=HooksRequest(before_run=[hook]), **NO_UPDATES)
     said = call_local_engine(stage, request, Caller(name="eve", records_url=stage.url))
     assert "no approval until" in said

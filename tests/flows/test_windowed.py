@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -153,8 +154,8 @@ class TestTheDoor:
         admitted(door(asked(configuration="db"), who, SECOND))
 
     def test_without_a_configuration_it_is_the_deployments(self, who: Caller) -> None:
-        admitted(door(asked(configuration=""), who, FIRST))
-        refused(door(asked(configuration=""), who, SECOND))
+        admitted(door(asked(configuration=""), who, replace(FIRST, deployment="web-nights")))
+        refused(door(asked(configuration=""), who, replace(SECOND, deployment="web-nights")))
         assert standing(who, "web-nights") is not None
 
     def test_zones_whose_windows_open_at_the_same_moment_are_told_apart(self, who: Caller) -> None:
