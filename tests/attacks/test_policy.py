@@ -20,7 +20,7 @@ from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.contract.policy_doors import RULES, Stage, build_stage, call_local_engine, enter_by_python
 from tests.contract.web.test_acts import Prefect
-from tests.support.web_login import log_in, read_csrf_token
+from tests.support.web_login import log_in
 from tests.support.web_site import Site, serve_site
 
 POLICY = """
@@ -174,10 +174,9 @@ def test_the_form_leaves_the_approval_out(site: Site, stage: Stage, prefect: Pre
     (stage.folder / "policy.yaml").write_text(
         "policy: {rules: [{name: berlin, scope: env=prod, ask: us, approval: {by: [anna]}}]}"
     )
-    site.context.clock = stage.fleet.clock
     browser = log_in(site, "eve", Role.RUN)
-    page = browser.get("/patch?scope=*").text
-    form = {"csrf": read_csrf_token(page), "once": "k", "sent": "1", "scope": "*", "confirmed": "1"}
+    site.context.clock = stage.fleet.clock
+    form = {"csrf": browser.form_token, "once": "k", "sent": "1", "scope": "*", "confirmed": "1"}
     answer = browser.post("/patch", data={**form, "updates.classifications": ["Security"]})
     assert answer.status_code == 303, answer.text
     wanted = PatchRequest.model_validate(prefect.started[0].parameters["request"])
