@@ -139,7 +139,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
 
     with (
         open_records(caller.records_url) as records,
-        forward_audit_log(records.database, read_credential),
+        forward_audit_log(records.database, read_own_secret),
         open_run_notifier(request, caller) as tell,
     ):
         audit = SqlAuditLog(records.database)

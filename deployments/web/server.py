@@ -21,7 +21,7 @@ from deployments.web.connections import TimedConnection
 from deployments.web.context import WebContext, build_context
 from deployments.web.listening import check_settings, describe_address, open_listener
 from deployments.web.settings import WebSettings
-from flows.composition import read_credential
+from flows.composition import read_own_secret
 from flows.notify.audit_forwarding import forward_audit_log
 from inventory.name_lists import join_first_names
 from tasks.protocols.clock import SystemClock
@@ -52,7 +52,7 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
     with (
         open_listener(settings) as listener,
         open_records(settings.records_url) as records,
-        forward_audit_log(records.database, read_credential),
+        forward_audit_log(records.database, read_own_secret),
     ):
         context = build_context(settings, records)
         context.fleet.warm_up()

@@ -24,7 +24,7 @@ from typing import Final
 from flows.notify.events import Event, build_audit_event
 from flows.notify.syslog import send_syslog
 from flows.notify.webhook import send_webhook
-from inventory.credentials import Credential
+from inventory.credentials import Secret
 from inventory.files.private_keys import KeyFileError
 from tasks.errors import CredentialError, FleetpatchError
 from tasks.records.audit.entry import CUT_ACT, AuditEntry, is_sealed_by
@@ -50,7 +50,7 @@ POLL_SECONDS: Final = 5.0
 FLUSH_SECONDS: Final = 5.0
 """How long the end of a program waits for entries that are not sent yet. The next program sends the rest."""
 
-CredentialReader = Callable[[str], Credential]
+SecretReader = Callable[[str], Secret]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _find_fault(log: SqlAuditLog, sent: AuditHead | None, entry: AuditEntry, rea
 def send_pending(
     database: Database,
     targets: Mapping[str, str],
-    read_credential: CredentialReader,
+    read_secret: SecretReader,
     *,
     may_continue: Callable[[], bool] = lambda: True,
 ) -> tuple[Backlog, ...]:
@@ -142,7 +142,7 @@ def send_pending(
     Args:
         database: the records' database.
         targets: the receivers, from ``read_targets``.
-        read_credential: resolves a reference.
+        read_secret: resolves a reference, which may be one of the controller's own.
         may_continue: asked before each entry.
 
     Raises:
@@ -154,21 +154,21 @@ def send_pending(
         message = ""
         with _hold_lock(_find_cursor(database, kind)) as is_mine:
             if is_mine:
-                message = _send_to(database, kind, text, read_credential, may_continue)
+                message = _send_to(database, kind, text, read_secret, may_continue)
         left.append(_find_backlog(database, kind, message))
     return tuple(left)
 
 
 def _send_to(
-    database: Database, kind: str, text: str, read_credential: CredentialReader, may_continue: Callable[[], bool]
+    database: Database, kind: str, text: str, read_secret: SecretReader, may_continue: Callable[[], bool]
 ) -> str:
     """Send a receiver its entries until one is not accepted. Return why that was, or ""."""
     cursor = _find_cursor(database, kind)
     sent = read_head(cursor)
     try:
-        address = _resolve(text, read_credential)
+        address = _resolve(text, read_secret)
         key_reference = os.environ.get(WEBHOOK_KEY_VARIABLE, "")
-        key = _resolve(key_reference, read_credential) if key_reference else ""
+        key = _resolve(key_reference, read_secret) if key_reference else ""
     except CredentialError as error:
         return error.message
     log, read_key = SqlAuditLog(database), functools.cache(read_audit_key)
@@ -201,18 +201,16 @@ def _deliver(kind: str, address: str, key: str, event: Event) -> str:
     return ""
 
 
-def _resolve(text: str, read_credential: CredentialReader) -> str:
+def _resolve(text: str, read_secret: SecretReader) -> str:
     """Return an address that was given, or the text that a reference leads to.
 
     Raises:
-        CredentialError: it leads to nothing, or to no text.
+        CredentialError: it leads to no text.
     """
     if "://" in text:
         return text
-    found = read_credential(f"prefect:{text.removeprefix('block:')}" if text.startswith("block:") else text)
-    if found.secret is None:
-        raise CredentialError("its reference does not lead to text")
-    return found.secret.reveal().strip()
+    reference = f"prefect:{text.removeprefix('block:')}" if text.startswith("block:") else text
+    return read_secret(reference).reveal().strip()
 
 
 def _find_cursor(database: Database, kind: str) -> Path:
@@ -240,7 +238,7 @@ def _hold_lock(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def forward_audit_log(
-    database: Database, read_credential: CredentialReader, targets: Mapping[str, str] | None = None
+    database: Database, read_secret: SecretReader, targets: Mapping[str, str] | None = None
 ) -> Iterator[None]:
     """Send new entries in the background during the block. At its end, wait some seconds for the rest.
 
@@ -261,7 +259,7 @@ def forward_audit_log(
         while True:
             is_last = over.is_set()
             try:
-                left = send_pending(database, targets, read_credential, may_continue=may_continue)
+                left = send_pending(database, targets, read_secret, may_continue=may_continue)
             except FleetpatchError as error:
                 logger.warning("the audit log can't be sent: %s", error.message)
             else:

@@ -10,20 +10,25 @@ import os
 import socket
 import sys
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
 from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
+from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.routing import Mount
 
 from flows.prefect_api.server_process import HOSTS_VARIABLE
 
+FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
+"""Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
 
 
 def build_application() -> TrustedHostMiddleware:
-    """Return Prefect's application behind the check of the Host header.
+    """Return Prefect's application behind the check of the Host header, without pages of other servers' scripts.
 
     Raises:
         RuntimeError: the server has no password, or no names.
@@ -31,11 +36,22 @@ def build_application() -> TrustedHostMiddleware:
     hosts = [host for host in os.environ.get(HOSTS_VARIABLE, "").split(",") if host]
     if not hosts or get_current_settings().server.api.auth_string is None:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
-    return TrustedHostMiddleware(create_app(final=True), allowed_hosts=hosts, www_redirect=False)
+    application = create_app(final=True)
+    remove_foreign_pages(application)
+    return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
+
+
+def remove_foreign_pages(application: Starlette) -> None:
+    """Remove FOREIGN_PAGES from an application and from those that are mounted in it."""
+    routes = application.router.routes
+    routes[:] = [route for route in routes if getattr(route, "path", "") not in FOREIGN_PAGES]
+    for route in routes:
+        if isinstance(route, Mount) and isinstance(route.app, Starlette):
+            remove_foreign_pages(route.app)
 
 
 def close_database_to_others(url: str) -> None:
-    """Take the rights of other users from an SQLite file: it holds Prefect's secrets, and the key to them.
+    """Take the rights of other users from an SQLite file: it holds Prefect's secrets, encrypted, and all plans.
 
     Prefect makes the file with the umask of whoever started it first.
     """
@@ -48,7 +64,7 @@ def close_database_to_others(url: str) -> None:
 
 def main(descriptor: str) -> int:
     """Serve on a listening socket until a signal. Return the exit code."""
-    os.umask(0o077)  # the database holds reports and encrypted secrets, and the key to them
+    os.umask(0o077)  # the database holds reports and encrypted secrets
     settings = get_current_settings().server
     database = settings.database.connection_url
     close_database_to_others(database.get_secret_value() if database is not None else "")

@@ -325,6 +325,16 @@ def test_a_page_of_another_origin_reads_nothing(server: Door, page: Page, attack
         assert "TypeError" in page.evaluate(FOREIGN, [server.url + path, options]), path
 
 
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_no_page_of_the_server_loads_scripts_of_another_server(door: Door, path: str) -> None:
+    """Attacker: who serves the scripts of FastAPI's documents. Way: the script of a page under the server's address
+    reads the password that the UI keeps in the browser. What must hold: there is no such page."""
+    answer = httpx.get(door.url.removesuffix("/api") + path, follow_redirects=True)
+    assert "//cdn" not in answer.text
+    assert "swagger" not in answer.text.lower()
+    assert "redoc" not in answer.text.lower()
+
+
 def test_the_servers_own_server_names_no_origin(own_server: Door) -> None:
     """Attacker and way: the same, at the server of a run. What must hold: no origin at all may read it."""
     for origin in ("http://attacker.test", "null", own_server.url.removesuffix("/api")):

@@ -103,7 +103,7 @@ def cut(
 @audit_app.command("send")
 def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
     """Send entries that your syslog server or webhook does not have yet. Exit code 1: some are left."""
-    from flows.composition import read_credential
+    from flows.composition import read_own_secret
     from flows.notify.audit_forwarding import SYSLOG_VARIABLE, WEBHOOK_VARIABLE, read_targets, send_pending
     from tasks.records.setup import open_records
     from tasks.reporting.formatting import format_iso_utc
@@ -114,7 +114,7 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
             "the audit log is sent nowhere", hint=f"Set {SYSLOG_VARIABLE} or {WEBHOOK_VARIABLE} for all programs."
         )
     with open_records(records) as database:
-        left = send_pending(database.database, targets, read_credential)
+        left = send_pending(database.database, targets, read_own_secret)
     if as_json:
         names = ("receiver", "count", "message", "fault")
         documents = [{name: getattr(each, name) for name in names} for each in left]

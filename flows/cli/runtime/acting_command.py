@@ -52,7 +52,7 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
     Raises:
         RecordsError: the log can't be written. The command has not begun.
     """
-    from flows.composition import read_credential
+    from flows.composition import read_own_secret
     from flows.notify.audit_forwarding import forward_audit_log
     from flows.ports.audit import read_os_actor, record_act
     from tasks.protocols.clock import SystemClock
@@ -63,7 +63,7 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
     act = context.command_path.partition(" ")[2]
     subject, claimed, detail = _describe(context)
     left: typer.Exit | None = None
-    with open_records(context.params.get("records")) as records, forward_audit_log(records.database, read_credential):
+    with open_records(context.params.get("records")) as records, forward_audit_log(records.database, read_own_secret):
         append = SqlAuditLog(records.database).append
         actor, clock = read_os_actor(claimed), SystemClock()
         with record_act(append, actor, clock, act, subject, detail) as ended, collect_answers() as answers:

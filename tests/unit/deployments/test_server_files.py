@@ -203,9 +203,9 @@ def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None
     assert build_environment(SettingTarget.BOTH).items() <= web["environment"].items()
     keys = {name: [each["source"] for each in SERVICES[name]["secrets"]] for name in ("web", "worker", "serve")}
     assert keys == {
-        "web": [LOGIN_NAME, "decisions", "token-verification"],
-        "worker": [LOGIN_NAME, "decisions"],
-        "serve": [LOGIN_NAME, "decisions"],
+        "web": [LOGIN_NAME, "decisions", "audit", "token-verification"],
+        "worker": [LOGIN_NAME, "decisions", "audit"],
+        "serve": [LOGIN_NAME, "decisions", "audit"],
     }
 
 
