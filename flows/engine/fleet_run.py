@@ -76,8 +76,7 @@ class FleetRun:
         )
         self._request = request
         self._records_error: RecordsError | None = None
-        self._resume_state = resume_state
-        self._flow_run_id = flow_run_id
+        self._resume_state, self._flow_run_id = resume_state, flow_run_id
         now = ports.clock.now()
         self._failure_counter = build_failure_counter(request)
         self._run_info = RunInfo(
@@ -376,11 +375,8 @@ class FleetRun:
         contexts = self._contexts
         plans = {work.name: work.state.plan for work in contexts if work.state.plan is not None}
         assessments = {work.name: last for work in contexts if (last := work.state.last_assessment) is not None}
-        if self._resume_state is not None:
-            plans, assessments = (
-                {**self._resume_state.plans, **plans},
-                {**self._resume_state.assessments, **assessments},
-            )
+        if (earlier := self._resume_state) is not None:
+            plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
         return RunReport(
             run=self._run_info,
             outcomes=tuple(outcomes),

@@ -34,7 +34,7 @@ TRUSTED_OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
 """Further owners that an administrator trusts: names or numbers of users, and ``%group``, separated by blanks."""
 _SUDO_USER_VARIABLE: Final = "SUDO_UID"
 _CONFIG_MAPS: Final = "kubernetes.io~configmap"
-"""The folder of ConfigMaps in each pod's folder below /var/lib/kubelet."""
+"""The folder of ConfigMaps in the folder that the kubelet makes for each pod."""
 _MAX_LINKS: Final = 40
 """As Linux: path_resolution(7)."""
 _MEMBERS_SECONDS: Final = 60

@@ -13,7 +13,7 @@ from sqlalchemy import delete, insert, select, update
 
 from flows.installation_checks import check_installation
 from flows.notify.audit_forwarding import Backlog, find_backlogs, send_pending
-from inventory.credentials import Credential
+from inventory.credentials import Secret
 from tasks.errors import RequestError
 from tasks.records.audit.cutting import cut_log
 from tasks.records.audit.entry import AuditEntry, AuditResult, compute_seal
@@ -189,7 +189,7 @@ def build_forged_row(number: int, previous: object) -> dict[str, object]:
     return {name: getattr(forged, name) for name in AuditEntry.__slots__}
 
 
-def read_secret(reference: str) -> Credential:
+def read_secret(reference: str) -> Secret:
     raise AssertionError(reference)
 
 
