@@ -26,6 +26,7 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_H
 from prefect.states import Running
 
 from deployments.server.health_checks import run_server_checks
+from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from deployments.server.probe import probe_server
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from tests.contract.test_compose_roles import make_roles
@@ -141,7 +142,7 @@ def asking(server: Server, password: str = "") -> Iterator[None]:
 def deploy(server: Server, pool: str = "fleetpatch", password: str = "") -> str:
     """Put a pool and a deployment with a schedule there. Returns the deployment's id."""
     with asking(server, password), get_client(sync_client=True) as client:
-        client.create_work_pool(WorkPoolCreate(name=pool, type="process"))
+        client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=dict(CLOSED_JOB_TEMPLATE)))
         flow = client.create_flow_from_name("patch-fleet")
         schedule = DeploymentScheduleCreate(
             schedule=CronSchedule(cron="0 22 * * *", timezone="Europe/Berlin"), active=True
