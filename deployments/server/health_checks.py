@@ -76,7 +76,7 @@ def check_database(snapshot: ServerSnapshot) -> Sequence[Finding]:
 
 
 def check_access(snapshot: ServerSnapshot) -> Sequence[Finding]:
-    """Check who can use the server: whoever can, becomes root on the fleet's machines."""
+    """Check who can use the server. A person who can use it is root on the fleet's machines."""
     remedy = "Start it with `fleetpatch server`: it makes a password, and checks the names (docs/how-to/server.md)."
     faults = []
     if snapshot.answers_anyone:

@@ -102,7 +102,7 @@ class NameLimiter:
         return key if self._tries.count(key) else None
 
     def take_back(self, key: str) -> None:
-        """Take back a try that was none: nobody has looked at the password."""
+        """Take back a try. The password was not checked, so the try does not count."""
         self._tries.take_back(key)
 
     def succeed(self, key: str, name: str, address: str) -> None:

@@ -28,7 +28,7 @@ LDAP: Final = "ldap"
 _RETRY: Final = timedelta(seconds=30)
 """How long a provider that does not answer is not asked again."""
 _SLOW_SECONDS: Final = 1.0
-"""A failure that came faster is forgotten: it holds nobody up, and an odd answer to one person is none to all."""
+"""A faster failure is not remembered. It blocks no thread, and it may concern one person only."""
 _MAX_LOGINS: Final = 4
 """How many logins may wait for a provider at once: each has a thread that no page has meanwhile."""
 _PLACE_SECONDS: Final = 2.0
