@@ -55,25 +55,18 @@ browser() {
   fi
 }
 
-prometheus() {
-  type -P prometheus >/dev/null && return # `command -v` would find this function
+server_program() { # package, its program, a sentence about its test
+  type -P "$2" >/dev/null && return # `command -v` would find a function below
   if may_install; then
-    say "installing Debian's prometheus (its programs: a test starts one that reads the metrics)"
-    install_without_service prometheus
+    say "installing Debian's $1 (its program: $3)"
+    install_without_service "$1"
   else
-    say "without Prometheus, as it isn't here: metrics are not tested with it"
+    say "without $1, as it isn't here: this stays untested: $3"
   fi
 }
-
-nginx() {
-  [ ! -x /usr/sbin/nginx ] || return 0
-  if may_install; then
-    say "installing Debian's nginx (its program: a test puts one before the pages)"
-    install_without_service nginx
-  else
-    say "without nginx, as it isn't here: the pages are not tested behind it"
-  fi
-}
+prometheus() { server_program prometheus prometheus "a test lets it read the metrics"; }
+nginx() { server_program nginx /usr/sbin/nginx "a test puts it before the pages"; }
+ldap() { server_program slapd /usr/sbin/slapd "the tests log in there"; }
 
 shells() {
   local tool lacking=()
@@ -84,16 +77,6 @@ shells() {
     install "${lacking[@]}"
   else
     say "without ${lacking[*]}: scripts for machines stay untested with them"
-  fi
-}
-
-ldap() {
-  [ ! -x /usr/sbin/slapd ] || return 0
-  if may_install; then
-    say "installing Debian's slapd (its program: the tests log in at one of their own)"
-    install_without_service slapd
-  else
-    say "without slapd, as it isn't here: logins by LDAP stay untested"
   fi
 }
 

@@ -21,7 +21,6 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from pydantic import SecretStr
 
 from flows.prefect_api.server_health import find_server_fault
@@ -30,6 +29,7 @@ from tests.support.browser import browser_of_all_names
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.other_user import needs_another_user, run_as_nobody
+from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import put_tables
 
 __all__ = ["browser_of_all_names"]
@@ -85,8 +85,7 @@ class Door:
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
         """Give a client of its owner."""
-        settings = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home, PREFECT_API_AUTH_STRING: self.login}
-        with temporary_settings(settings), get_client(sync_client=True) as client:
+        with use_server(self.url, self.home, self.login), get_client(sync_client=True) as client:
             yield client
 
     def count_forged(self) -> int:

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 from prefect.blocks.system import Secret
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from pydantic import SecretStr
 
 from tests.support import postgres
 from tests.support.backup import BackupCommands
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
+from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import make_postgres_database, put_tables
 
 pytestmark = pytest.mark.slow
@@ -66,18 +66,13 @@ class Controller:
                 [sys.executable, "-m", "deployments.command", *words],
                 env=self.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
-        client = {
-            PREFECT_API_URL: f"http://127.0.0.1:{self.port}/api",
-            PREFECT_HOME: self.folder / "client",
-            PREFECT_API_AUTH_STRING: LOGIN,
-        }
         try:
             until = time.monotonic() + SECONDS
             while not self._answers():
                 assert process.poll() is None, (self.folder / "log").read_text()
                 assert time.monotonic() < until, (self.folder / "log").read_text()
                 time.sleep(0.2)
-            with temporary_settings(client):
+            with use_server(f"http://127.0.0.1:{self.port}/api", self.folder / "client", LOGIN):
                 yield
         finally:
             process.send_signal(signal.SIGTERM)

@@ -22,7 +22,6 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCreate
 from prefect.client.schemas.schedules import CronSchedule
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 from prefect.states import Running
 
 from deployments.server.health_checks import run_server_checks
@@ -35,6 +34,7 @@ from tests.support import postgres
 from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.free_port import free_port
+from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import put_tables
 
 START_SECONDS = END_SECONDS = 240.0  # what others do on the same cores makes it slow
@@ -134,8 +134,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 def asking(server: Server, password: str = "") -> Iterator[None]:
     """Let this process's client talk to the server, with the password that it has made itself or another."""
     login = password or ensure_login()
-    client = {PREFECT_API_URL: server.url, PREFECT_HOME: server.folder / "client", PREFECT_API_AUTH_STRING: login}
-    with temporary_settings(client):
+    with use_server(server.url, server.folder / "client", login):
         yield
 
 

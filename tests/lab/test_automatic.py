@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import yaml
-from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.automatic.run_starter import PrefectRunStarter
 from flows.automatic.tick import TickResult, run_tick
@@ -36,7 +35,7 @@ from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.security_repository import SecurityRepository
 from tests.lab.test_scheduled import Planned
-from tests.support.prefect_server import prefect_server
+from tests.support.prefect_server import prefect_server, use_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]  # of apprise, in its thread
 
@@ -126,11 +125,9 @@ class Automatic:
         self.began = datetime.now(UTC)
 
     def tick(self) -> TickResult:
-        url, home = self.plan.server.url, self.plan.server.home
-        settings = {PREFECT_API_URL: url, PREFECT_HOME: home, PREFECT_API_DATABASE_CONNECTION_URL: None}
         while True:
             try:
-                with temporary_settings(settings):
+                with use_server(self.plan.server.url, self.plan.server.home):
                     caller = Caller(records_url=self.plan.records_url)
                     return run_tick(self.request, caller, PrefectRunStarter(), SystemClock(), read_credential)
             except LeaseHeld:  # the schedule's own tick is at work

@@ -17,8 +17,10 @@ from pathlib import Path
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
     PREFECT_API_DATABASE_CONNECTION_URL,
     PREFECT_API_URL,
+    PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
     PREFECT_HOME,
     temporary_settings,
 )
@@ -29,6 +31,26 @@ from tests.support.prefect_tables import put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
 _ANSWER_SECONDS = 5.0
+
+
+@contextmanager
+def use_server(url: str, home: Path, login: str | None = None) -> Iterator[None]:
+    """Let this process's clients talk to a server, whatever the settings of other tests in this process are.
+
+    Args:
+        url: of the server's API.
+        home: PREFECT_HOME of the clients.
+        login: ``user:password``; None: the server has no password.
+    """
+    settings = {
+        PREFECT_API_URL: url,
+        PREFECT_HOME: home,
+        PREFECT_API_AUTH_STRING: login,
+        PREFECT_API_DATABASE_CONNECTION_URL: None,
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: True,
+    }
+    with temporary_settings(settings):
+        yield
 
 
 @dataclass(slots=True)
@@ -136,8 +158,7 @@ class PrefectServer:
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
         """Give a client of this server, whatever this process' own settings are."""
-        settings = {PREFECT_API_URL: self.url, PREFECT_HOME: self.home, PREFECT_API_DATABASE_CONNECTION_URL: None}
-        with temporary_settings(settings), get_client(sync_client=True) as client:
+        with use_server(self.url, self.home), get_client(sync_client=True) as client:
             yield client
 
     def remove(self) -> None:

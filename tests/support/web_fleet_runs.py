@@ -22,10 +22,12 @@ from tasks.model import (
 from tasks.protocols.leases import LeaseHolder
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records import schema
+from tasks.records.approvals import SqlApprovals
 from tasks.records.page_tables import run_progress
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.runs.approval import collect_planned_updates, compute_report_digest
 from tasks.states import HookKind, HookMode, HookPoint, OperationState, RebootState, Step
+from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet_machines import BIDI, HOSTILE_MACHINES, XSS, XSS_ATTRIBUTE
 from tests.unit.reporting import samples
 from tests.unit.reporting.machines import LOG, good_outcome, not_begun, warned
@@ -226,18 +228,8 @@ def save_waiting_run(records: SqlRecords, now: datetime) -> str:
     detail: dict[str, object] = {machine: dict(each) for machine, each in items.items()}
     shown: dict[str, object] = {"shown": detail}
     records.append_entry(JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, digest, at, shown))
-    row = {
-        "run_id": run_id,
-        "digest": digest,
-        "asked_at": at,
-        "expires_at": _later(now, hours=5),
-        "decision": "",
-        "who": "",
-        "remark": "",
-        "decided_at": None,
-    }
-    with records.database.begin_write("the sample") as connection:
-        connection.execute(insert(schema.approvals).values(row))
+    patience = _later(now, hours=5) - at
+    SqlApprovals(records.database, FakeClock(at)).request_approval(run_id, digest, patience.total_seconds())
     _lease(records, run_id, _later(now, hours=5), 4242)
     _progress(records, run_id, now, {"": (Step.ASSESS, OperationState.IN_PROGRESS, None, "waits for approval")})
     return run_id

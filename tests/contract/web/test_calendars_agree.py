@@ -83,7 +83,7 @@ def ask_feed(site: Site) -> list[Window]:
 
 
 def ask_api(site: Site, since: datetime, until: datetime) -> list[Window]:
-    _, token = create_access_token(site.records, "bot", ["view"])
+    _, token = create_access_token(site.records, "bot", ["view"], clock=FakeClock(since))
     headers, found = {"Authorization": f"Bearer {token}"}, []
     for page in range(1, 100):
         query: dict[str, str | int] = {"since": since.isoformat(), "until": until.isoformat(), "page": page}

@@ -97,7 +97,10 @@ def test_a_database_of_the_environment_is_put_in_prefects_words(name: str) -> No
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost", "0.0.0.0", "192.0.2.7"])
-def test_it_always_has_a_password_which_the_first_start_makes(host: str, tmp_path: Path) -> None:
+def test_it_always_has_a_password_which_the_first_start_makes(
+    host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path))
     made = plan(host=host)
     assert made.login_path == find_login_path()
     assert not made.login_path.exists()  # a plan changes nothing

@@ -138,4 +138,4 @@ def test_json_schema_for_editors() -> None:
     assert machine["required"] == ["name"]
     assert {"transport", "tags", "pre_checks", "jump"} <= set(machine["properties"])
     assert schema["$defs"]["TransportKind"]["enum"] == ["ssh", "winrm", "local"]
-    assert "Never a secret" in machine["properties"]["credential"]["description"]
+    assert "never a secret" in machine["properties"]["credential"]["description"]
