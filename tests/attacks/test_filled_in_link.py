@@ -91,11 +91,13 @@ def test_a_link_can_not_say_that_it_is_none(desk: Desk) -> None:  # noqa: F811
     desk.page.locator("#f-window-minutes").fill("30")
     desk.page.get_by_role("button", name="Patch now").click()
     for _ in range(2):
+        expect(desk.page.locator("h1")).to_contain_text("Patch 2 machines now?")
         lines = desk.page.locator(".unusual li").all_inner_texts()
         marked = [each for each in lines if MARK in each]
         assert len(marked) == len(TITLES) - 1
         assert [each for each in lines if MARK not in each] == ["Window: minutes: 30"]
         desk.page.get_by_role("link", name="Back").click()
+        desk.page.wait_for_url("**/patch?*")
         desk.page.get_by_role("button", name="Patch now").click()
 
 
