@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from platformdirs import user_data_path
 
-from deployments.server import encryption_key, settings
+from deployments.server import settings
 from deployments.server.connection_urls import (
     SQLITE_DRIVER,
     build_database_url,
@@ -23,6 +23,7 @@ from deployments.server.connection_urls import (
     is_loopback,
     require_redis_url,
 )
+from flows.prefect_api import encryption_key
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
 from flows.prefect_api.server_settings import SettingTarget

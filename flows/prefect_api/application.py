@@ -1,15 +1,16 @@
 """The program of every Prefect server that fleetpatch starts: Prefect's application behind a check of the Host header.
 
-``python -P -m flows.prefect_api.application DESCRIPTOR`` does what ``prefect server start`` does (Prefect 3.8.8,
-prefect/cli/_server_utils.py), on a socket that listens already. Prefect has no setting for the Host header. Without the
-check, a web page could reach the server through the browser of its reader: the owner of a name lets the name point to
-127.0.0.1, and then page and server are of one origin (DNS rebinding).
+``python -P -m flows.prefect_api.application DESCRIPTOR [ends-with-input]`` does what ``prefect server start`` does
+(Prefect 3.8.8, prefect/cli/_server_utils.py), on a socket that listens already. Prefect has no setting for the Host
+header. Without the check, a web page could reach the server through the browser of its reader: the owner of a name lets
+the name point to 127.0.0.1, and then page and server are of one origin (DNS rebinding).
 """
 
 import os
 import socket
 import sys
 from pathlib import Path
+from threading import Thread
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -20,7 +21,8 @@ from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
 
-from flows.prefect_api.server_process import HOSTS_VARIABLE
+from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
+from flows.prefect_api.server_process import ENDS_WITH_INPUT, HOSTS_VARIABLE
 
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 """Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
@@ -62,12 +64,22 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
-def main(descriptor: str) -> int:
-    """Serve on a listening socket until a signal. Return the exit code."""
+def stop_at_end_of_input(server: uvicorn.Server) -> None:
+    """Stop a server as soon as the pipe of its standard input is closed: its starter has ended, in whichever way."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    server.should_exit = True
+
+
+def main(descriptor: str, end: str = "") -> int:
+    """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
     os.umask(0o077)  # the database holds reports and encrypted secrets
     settings = get_current_settings().server
-    database = settings.database.connection_url
-    close_database_to_others(database.get_secret_value() if database is not None else "")
+    connection_url = settings.database.connection_url
+    database = connection_url.get_secret_value() if connection_url is not None else ""
+    close_database_to_others(database)
+    if database and (key := find_encryption_key(database, os.environ)):
+        os.environ[KEY_VARIABLE] = key
     server = uvicorn.Server(
         uvicorn.Config(
             build_application(),
@@ -77,6 +89,8 @@ def main(descriptor: str) -> int:
             log_level=settings.logging_level.lower(),
         )
     )
+    if end == ENDS_WITH_INPUT:
+        Thread(target=stop_at_end_of_input, args=(server,), name="starter", daemon=True).start()
     server.run([socket.socket(fileno=int(descriptor))])
     return 0 if server.started else _STARTUP_FAILED
 

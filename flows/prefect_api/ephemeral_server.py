@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from flows.prefect_api.server_health import find_server_fault
-from flows.prefect_api.server_process import HOSTS_VARIABLE, build_command, open_listener
+from flows.prefect_api.server_process import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_command, open_listener
 from flows.prefect_api.server_settings import BATCH_SETTINGS, GUARD_SETTINGS
 from tasks.errors import CannotRun
 
@@ -60,9 +60,9 @@ class EphemeralPrefectServer:
         }
         with os.fdopen(descriptor, "wb") as log, open_listener(_HOST, 0) as listener:
             self._process = subprocess.Popen(
-                build_command(listener),
+                [*build_command(listener), ENDS_WITH_INPUT],
                 env=environment,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # closed when this process ends, even if it is killed
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -85,6 +85,8 @@ class EphemeralPrefectServer:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
         if self._log is not None:
             self._log.unlink(missing_ok=True)
 

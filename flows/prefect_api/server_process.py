@@ -12,6 +12,8 @@ from tasks.errors import CannotRun
 
 HOSTS_VARIABLE: Final = "FLEETPATCH_SERVER_HOSTS"
 """Names and addresses by which the server may be asked, separated by commas; IPv6 addresses in brackets."""
+ENDS_WITH_INPUT: Final = "ends-with-input"
+"""The argument of a server that ends when its standard input, a pipe, is closed."""
 LOOPBACK_HOSTS: Final = ("127.0.0.1", "localhost", "[::1]")
 _BACKLOG = 2048  # uvicorn's
 

@@ -12,7 +12,7 @@ from prefect.server.database import provide_database_interface
 from prefect.server.utilities.encryption import decrypt_fernet, encrypt_fernet
 from prefect.settings import PREFECT_API_DATABASE_CONNECTION_URL, temporary_settings
 
-from deployments.server.encryption_key import KEY_VARIABLE, prepare_encryption
+from flows.prefect_api.encryption_key import KEY_VARIABLE, prepare_encryption
 from tests.support.prefect_tables import copy_tables
 
 PASSWORD = {"value": "the password for sudo"}

@@ -11,8 +11,8 @@ from cryptography.fernet import Fernet, InvalidToken
 from sqlalchemy.dialects.postgresql import JSONB
 
 from deployments.server.connection_urls import build_database_url
-from deployments.server.encryption_key import KEY_VARIABLE, prepare_encryption
-from inventory.files.private_keys import KeyFileError
+from flows.prefect_api.encryption_key import KEY_NAME, KEY_VARIABLE, find_encryption_key, prepare_encryption
+from inventory.files.private_keys import KeyFileError, ensure_key
 from tasks.errors import CannotRun
 from tests.support import postgres
 
@@ -164,7 +164,7 @@ def test_tls_of_the_database_is_prefects(monkeypatch: pytest.MonkeyPatch) -> Non
         made.append((str(url), connect_args))
         return sa.create_mock_engine("sqlite://", lambda *_: None)  # type: ignore[return-value]
 
-    from deployments.server import encryption_key
+    from flows.prefect_api import encryption_key
 
     monkeypatch.setattr(sa, "create_engine", record)
     tls = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
@@ -178,3 +178,17 @@ def test_tls_of_the_database_is_prefects(monkeypatch: pytest.MonkeyPatch) -> Non
         ),
         ("postgresql+psycopg://p@db.example.org/p", {"connect_timeout": 30, "sslmode": "require"}),
     ]
+
+
+def test_a_server_for_one_run_changes_no_key(database: Database) -> None:
+    url, own = build_database_url(database.url, "a test"), Fernet.generate_key()
+    assert find_encryption_key(url, {}) is None  # Prefect makes one in its database
+    key = ensure_key(KEY_NAME, Fernet.generate_key).decode()
+    assert find_encryption_key(url, {}) == key
+    database.fill(own, keeps_key=True)
+    before = database.tokens()
+    assert find_encryption_key(url, {}) is None  # the database's own still fits
+    assert find_encryption_key(url, {KEY_VARIABLE: "given"}) == "given"
+    assert (database.tokens(), database.keys()) == (before, 1)
+    assert database.prepare() == key
+    assert find_encryption_key(url, {}) == key

@@ -3,16 +3,26 @@
 import base64
 import json
 import os
+import sqlite3
+import subprocess
+import sys
+import time
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
 
 from deployments.server.settings import build_environment
 from deployments.server.settings_checks import SETTING_RULES
-from flows.prefect_api.ephemeral_server import EphemeralPrefectServer
+from flows.prefect_api.encryption_key import KEY_NAME
+from flows.prefect_api.ephemeral_server import START_TIMEOUT_SECONDS, EphemeralPrefectServer
+from flows.prefect_api.server_health import find_server_fault
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
+from inventory.files.private_keys import ensure_key
+from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_tables import put_tables
 
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
@@ -50,6 +60,43 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
     batched = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]
     assert batched
     assert not [path for path in batched if next(w for w in SETTING_RULES if w.path == path).is_wrong(at(told, path))]
+
+
+RUN = """
+import os, sys
+from flows.prefect_api.connection import connect_prefect
+connect_prefect()
+from prefect.blocks.system import Secret
+Secret(value="geheim").save("sudo")
+print(os.environ["PREFECT_API_URL"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.slow
+def test_it_ends_with_its_run_however_that_ends_and_encrypts_with_the_key_of_the_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(tmp_path / "keys"))
+    key = ensure_key(KEY_NAME, Fernet.generate_key)
+    put_tables(tmp_path)
+    environment = {**without_ours(), "PREFECT_HOME": str(tmp_path), "FLEETPATCH_KEYS": str(tmp_path / "keys")}
+    with subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        env={**environment, "PYTHONPATH": PYTHONPATH}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as run:  # fmt: skip
+        assert run.stdout is not None
+        url = run.stdout.readline().strip()
+        assert url, "it ended"
+        assert find_server_fault(url) == ""
+        run.kill()
+    until = time.monotonic() + START_TIMEOUT_SECONDS
+    while not find_server_fault(url):
+        assert time.monotonic() < until, "the server is still there"
+        time.sleep(0.2)
+    with closing(sqlite3.connect(tmp_path / "prefect.db")) as database:
+        (token,) = database.execute("SELECT data FROM block_document WHERE name = 'sudo'").fetchone()
+    assert json.loads(Fernet(key).decrypt(json.loads(token)))["value"] == "geheim"
 
 
 def _setting(told: Any, name: str) -> float:

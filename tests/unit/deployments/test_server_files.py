@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.server.encryption_key import KEY_NAME
 from deployments.server.settings import build_environment
+from flows.prefect_api.encryption_key import KEY_NAME
 from flows.prefect_api.server_login import KEY_NAME as LOGIN_NAME
 from flows.prefect_api.server_settings import SettingTarget
 from inventory.files.private_keys import CREDENTIAL_PREFIX, CREDENTIALS_VARIABLE

@@ -5,7 +5,9 @@ encryption.py). Who reads a backup or a replica then reads the secrets. PREFECT_
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +24,7 @@ PREVIOUS_KEY_NAME: Final = "prefect-encryption-previous"
 KEY_VARIABLE: Final = "PREFECT_SERVER_ENCRYPTION_KEY"
 FORMER_KEY_VARIABLE: Final = "ORION_ENCRYPTION_KEY"
 """Prefect still reads it."""
+_OWN_KEY: Final = "ENCRYPTION_KEY"
 _TLS: Final = "PREFECT_SERVER_DATABASE_SQLALCHEMY_CONNECT_ARGS_TLS_"
 _TLS_FILES: Final = {"CA_FILE": "sslrootcert", "CERT_FILE": "sslcert", "KEY_FILE": "sslkey"}
 _FORM: Final = "A key is 32 random bytes in URL-safe base64: head -c 32 /dev/urandom | base64 | tr '+/' '-_'"
@@ -54,6 +57,30 @@ def prepare_encryption(database_url: str, environ: Mapping[str, str]) -> str:
     return key
 
 
+def find_encryption_key(database_url: str, environ: Mapping[str, str]) -> str | None:
+    """Return the key for a server that must not change how its database is encrypted, because it is not the only one.
+
+    Args:
+        database_url: Prefect's database, in the form of SQLAlchemy.
+        environ: the environment of the server; a key in it is used instead of the file.
+
+    Returns:
+        None: the database has a key of its own, which Prefect reads, or there is no key yet.
+
+    Raises:
+        KeyFileError: the file of the key can't be read, or others than its owner can read it.
+        CannotRun: the database can't be read.
+    """
+    if given := environ.get(KEY_VARIABLE) or environ.get(FORMER_KEY_VARIABLE):
+        return given
+    key = read_key(KEY_NAME)
+    if key is None:
+        return None
+    with _open_tables(database_url, environ) as tables:
+        has_own_key = tables is not None and tables.connection.scalar(sa.select(sa.exists(tables.own_keys)))
+    return None if has_own_key else key.decode()
+
+
 def _build_cipher(key: str, name: str) -> Fernet:
     try:
         return Fernet(key)
@@ -67,23 +94,46 @@ def _encrypt_anew(database_url: str, environ: Mapping[str, str], keys: list[Fern
     Returns:
         the names of blocks that no key decrypts.
     """
+    with _open_tables(database_url, environ) as tables:
+        if tables is None:
+            return []
+        found = [Fernet(value["fernet_key"]) for value in tables.connection.scalars(tables.own_keys)]
+        lost = _rotate(tables.connection, tables.blocks, [*keys, *found])
+        if not lost:
+            tables.connection.execute(sa.delete(tables.settings).where(tables.settings.c.key == _OWN_KEY))
+        return lost
+
+
+@dataclass(frozen=True, slots=True)
+class _Tables:
+    """Prefect's tables of blocks and settings, in a transaction."""
+
+    connection: sa.Connection
+    settings: sa.Table
+    blocks: sa.Table
+
+    @property
+    def own_keys(self) -> sa.Select[tuple[Any]]:
+        """The keys that Prefect made in the database."""
+        return sa.select(self.settings.c.value).where(self.settings.c.key == _OWN_KEY)
+
+
+@contextmanager
+def _open_tables(database_url: str, environ: Mapping[str, str]) -> Iterator[_Tables | None]:
+    """Give the tables of a database; None if the server has yet to make them."""
     url = sa.make_url(database_url)
     if url.get_backend_name() == "sqlite" and not Path(url.database or "").exists():
-        return []  # the server makes it
+        yield None
+        return
     engine = _build_engine(url, environ)
     try:
         with engine.begin() as connection:
-            if not {"block_document", "configuration"} <= set(sa.inspect(connection).get_table_names()):
-                return []  # a new database
-            settings, blocks = (
-                sa.Table(name, sa.MetaData(), autoload_with=connection) for name in ("configuration", "block_document")
-            )
-            own = sa.select(settings.c.value).where(settings.c.key == "ENCRYPTION_KEY")
-            found = [Fernet(value["fernet_key"]) for value in connection.scalars(own)]
-            lost = _rotate(connection, blocks, [*keys, *found])
-            if not lost:
-                connection.execute(sa.delete(settings).where(settings.c.key == "ENCRYPTION_KEY"))
-            return lost
+            if {"block_document", "configuration"} <= set(sa.inspect(connection).get_table_names()):
+                metadata = sa.MetaData()
+                names = ("configuration", "block_document")
+                yield _Tables(connection, *(sa.Table(name, metadata, autoload_with=connection) for name in names))
+            else:
+                yield None
     except sa.exc.SQLAlchemyError as error:
         raise CannotRun(
             f"Prefect's database can't be read, so its secrets can't be checked: {type(error).__name__}",
