@@ -47,11 +47,6 @@ class FailureLimiter:
         self._lock = threading.Lock()
         self._failures: OrderedDict[str, deque[float]] = OrderedDict()
 
-    def is_exceeded(self, address: str) -> bool:
-        """Return whether an address has failed too often."""
-        with self._lock:
-            return len(self._list_recent(find_source(address))) >= self._each
-
     def count(self, address: str) -> bool:
         """Count a failure. Return whether it is still within the limit."""
         with self._lock:

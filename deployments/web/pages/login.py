@@ -1,5 +1,7 @@
 """Log in with a one-time link or an access token, see when the login ends, and log out."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -58,16 +60,16 @@ def log_in(
     context, target = get_context(request), clean_target(next)
     if not context.settings.is_secure:
         raise HTTPException(403, "Without TLS, a login is a one-time link: fleetpatch web login")
-    require_few_failures(request)
-    access_token = find_token(context, token.strip())
-    if access_token is None:
-        count_failure(request, "the token is not valid")
+    try:
+        with limit_tries(request):
+            access_token = find_token(context, token.strip())
+            if access_token is None:
+                raise LoginRefused("the token is not valid")
+    except LoginRefused:
         message = "This token is not valid, has expired or was removed."
         return render_login(request, target, message, status=403)
-    response = RedirectResponse(mark_target(target), 303)
     digest = digest_secret(token.strip())
-    set_session(request, response, open_session(request, access_token.name, access_token.roles, TOKEN_SOURCE, digest))
-    return response
+    return complete_login(request, target, access_token.name, access_token.roles, TOKEN_SOURCE, digest)
 
 
 @router.post("/login/ldap")
@@ -82,27 +84,39 @@ def log_in_by_ldap(
     logins = context.logins
     if logins is None or logins.ldap is None:
         raise HTTPException(404, "There is no LDAP server here.")
-    require_few_failures(request)
-    tries, address = context.password_tries, get_identity(request).address
+    try:
+        with limit_tries(request, who=name), _limit_name(request, name), logins.ask_for_login(LDAP):
+            person = logins.ldap.log_in(name.strip(), password)
+            roles = logins.list_roles(person)
+    except LoginRefused as error:
+        return render_login(request, target, f"The login has failed: {error.message}.", status=403)
+    except ProviderAway as error:
+        return render_login(request, target, error.message, error.hint, status=503)
+    return complete_login(request, target, person.name, roles, LDAP, person.subject)
+
+
+@contextmanager
+def _limit_name(request: Request, name: str) -> Iterator[None]:
+    """Let somebody try a password of a directory, which may lock the account.
+
+    Raises:
+        HTTPException: too many tries for the name have failed (429).
+        LoginRefused: the password is wrong. The try stays counted.
+    """
+    tries, address = get_context(request).password_tries, get_identity(request).address
     key = tries.begin(name, address)
     if key is None:
         message = f"Too many logins of {name} have failed. Try again in {TRY_SECONDS / 60:g} minutes."
         record_refusal(request, message, act="login", who=name)
         raise HTTPException(429, message, {"Retry-After": f"{TRY_SECONDS:g}"})
     try:
-        with logins.ask_for_login(LDAP):
-            person = logins.ldap.log_in(name.strip(), password)
-        roles = logins.list_roles(person)
-    except LoginRefused as error:
-        count_failure(request, error.message, who=name)
-        return render_login(request, target, f"The login has failed: {error.message}.", status=403)
-    except ProviderAway as error:
+        yield
+    except LoginRefused:
+        raise
+    except BaseException:
         tries.take_back(key)
-        return render_login(request, target, error.message, error.hint, status=503)
+        raise
     tries.succeed(key, name, address)
-    response = RedirectResponse(mark_target(target), 303)
-    set_session(request, response, open_session(request, person.name, roles, LDAP, person.subject))
-    return response
 
 
 @router.post("/login/link")
@@ -113,10 +127,12 @@ def log_in_by_link(
 ) -> Response:
     """Log in with the code of a link, and return what only this browser may know: the secret of its forms."""
     context = get_context(request)
-    require_few_failures(request)
-    link = context.sessions.take_link(code)
-    if link is None:
-        count_failure(request, "the one-time link is not valid")
+    try:
+        with limit_tries(request):
+            link = context.sessions.take_link(code)
+            if link is None:
+                raise LoginRefused("the one-time link is not valid")
+    except LoginRefused:
         message = "This link was used, is too old, or was not made for these pages. Make another: fleetpatch web login"
         return JSONResponse({"message": message}, 403)
     secret = open_session(request, link.name, link.roles, LINK_SOURCE)
@@ -183,6 +199,21 @@ def open_session(
     return secret
 
 
+def complete_login(
+    request: Request,
+    target: str,
+    name: str,
+    roles: tuple[str, ...],
+    source: str,
+    subject: str = "",
+    ticket: str = "",
+) -> Response:
+    """Log a browser in, and send it to a clean target."""
+    response = RedirectResponse(mark_target(target), 303)
+    set_session(request, response, open_session(request, name, roles, source, subject, ticket))
+    return response
+
+
 def _close_session(request: Request) -> WebSession | None:
     sessions, secret = get_context(request).sessions, read_session(request)
     session = sessions.find(secret) if secret else None
@@ -191,29 +222,36 @@ def _close_session(request: Request) -> WebSession | None:
     return session
 
 
-def require_few_failures(request: Request, failures: FailureLimiter | None = None) -> None:
-    """Refuse a login from an address of which many have failed.
+@contextmanager
+def limit_tries(request: Request, failures: FailureLimiter | None = None, who: str = "") -> Iterator[None]:
+    """Let an address try to log in, if few of its tries have failed. A try counts as failed until it succeeds.
 
     Args:
         request: the login.
         failures: what counts them; None: those with tokens, passwords and links.
+        who: the name, if the address gave one.
 
     Raises:
         HTTPException: too many have failed (429).
+        LoginRefused: the try has failed. It is recorded, and stays counted.
     """
-    address = get_identity(request).address
-    if (failures or get_context(request).failed_logins).is_exceeded(address):
+    failures = failures or get_context(request).failed_logins
+    address, has_failed = get_identity(request).address, False
+    if not failures.count(address):
         raise HTTPException(
             429,
             f"{MAX_FAILURES} logins from {address} have failed. Try again in {PERIOD_SECONDS:g} seconds.",
             {"Retry-After": f"{PERIOD_SECONDS:g}"},
         )
-
-
-def count_failure(request: Request, message: str, who: str = "", failures: FailureLimiter | None = None) -> None:
-    """Count and record a login that failed."""
-    (failures or get_context(request).failed_logins).count(get_identity(request).address)
-    record_refusal(request, message, act="login", who=who)
+    try:
+        yield
+    except LoginRefused as error:
+        has_failed = True
+        record_refusal(request, error.message, act="login", who=who)
+        raise
+    finally:
+        if not has_failed:
+            failures.take_back(address)
 
 
 def clean_target(target: str) -> str:

@@ -6,19 +6,17 @@ from fastapi import APIRouter, Form, HTTPException, Request
 from fastapi.responses import RedirectResponse, Response
 
 from deployments.web.access.audit import record_login, record_refusal
-from deployments.web.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending, set_session
+from deployments.web.access.cookies import PENDING_LENGTH, delete_pending, read_pending, set_pending
 from deployments.web.access.providers.logins import OIDC, Logins
 from deployments.web.access.providers.oidc import OidcProvider, begin_login, read_pending_login
 from deployments.web.access.providers.person import LoginRefused, ProviderAway
 from deployments.web.context import get_context
 from deployments.web.pages.login import (
     clean_target,
-    count_failure,
+    complete_login,
     find_own_address,
-    mark_target,
-    open_session,
+    limit_tries,
     render_login,
-    require_few_failures,
 )
 
 router = APIRouter()
@@ -52,29 +50,25 @@ def finish(request: Request) -> Response:
     """Log the browser in that comes back from the provider."""
     logins, provider = _find_provider(request)
     sessions, failures = get_context(request).sessions, get_context(request).failed_oidc
-    require_few_failures(request, failures)
     text = sessions.open_text(read_pending(request), int(PENDING_LENGTH.total_seconds()))
     pending = read_pending_login(text) if text is not None else None
-    target = pending.target if pending is not None else "/"
+    if pending is None:  # this counts for no address: a page of another site can have any browser come here
+        message = "this browser has begun no login here, or took too long"
+        record_refusal(request, message, act="login")
+        response = render_login(request, "/", f"The login has failed: {message}.", status=403)
+        delete_pending(request, response)
+        return response
+    back, answer = find_own_address(request) + CALLBACK_PATH, dict(request.query_params)
     try:
-        if pending is None:
-            raise LoginRefused("this browser has begun no login here, or took too long")
-        back, answer = find_own_address(request) + CALLBACK_PATH, dict(request.query_params)
-        with logins.ask_for_login(OIDC):
+        with limit_tries(request, failures), logins.ask_for_login(OIDC):
             person = provider.finish_login(pending, answer, back)
-        roles = logins.list_roles(person)
+            roles = logins.list_roles(person)
     except LoginRefused as error:
-        if pending is None:  # a page of another site can have any browser come here
-            record_refusal(request, error.message, act="login")
-        else:
-            count_failure(request, error.message, failures=failures)
-        response = render_login(request, target, f"The login has failed: {error.message}.", status=403)
+        response = render_login(request, pending.target, f"The login has failed: {error.message}.", status=403)
     except ProviderAway as error:
-        response = render_login(request, target, error.message, error.hint, status=503)
+        response = render_login(request, pending.target, error.message, error.hint, status=503)
     else:
-        response = RedirectResponse(mark_target(target), 303)
-        secret = open_session(request, person.name, roles, OIDC, person.subject, person.ticket)
-        set_session(request, response, secret)
+        response = complete_login(request, pending.target, person.name, roles, OIDC, person.subject, person.ticket)
     delete_pending(request, response)
     return response
 
@@ -83,13 +77,10 @@ def finish(request: Request) -> Response:
 def hear_logout(request: Request, logout_token: Annotated[str, Form(max_length=20_000)]) -> Response:
     """End the sessions of somebody who has logged out at the provider (back-channel logout). The provider calls it."""
     logins, provider = _find_provider(request)
-    failures = get_context(request).failed_oidc
-    require_few_failures(request, failures)
     try:
-        with logins.ask_for_login(OIDC):
+        with limit_tries(request, get_context(request).failed_oidc), logins.ask_for_login(OIDC):
             subject = provider.read_logout_token(logout_token)
     except LoginRefused as error:
-        count_failure(request, error.message, failures=failures)
         raise HTTPException(400, error.message) from error
     get_context(request).sessions.close_of_subject(OIDC, subject)
     record_login(request, subject, "logout", OIDC)

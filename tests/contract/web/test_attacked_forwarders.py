@@ -91,7 +91,7 @@ class TestLimits:
         limiter = FailureLimiter()
         within = [limiter.count(f"2001:db8::{number:x}") for number in range(2 * MAX_FAILURES)]
         assert within == [True] * MAX_FAILURES + [False] * MAX_FAILURES
-        assert limiter.is_exceeded("2001:db8::ffff")
+        assert not limiter.count("2001:db8::ffff")
         assert limiter.count("2001:db8:0:1::1")
 
     def test_many_strangers_together_do_not_fill_the_records(self) -> None:
