@@ -244,7 +244,7 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     workers = snapshot.workers.get(name, ())
     beats = [each.last_heartbeat_time for each in workers if each.last_heartbeat_time is not None]
     if names := find_open_variables(pool.base_job_template):
-        words = f"whoever may start a run can run any command as the worker: runs may choose {', '.join(names)}"
+        words = f"a run may choose its {', '.join(names)}, and so run any command as the worker"
         return Finding(check, FindingLevel.BLOCK, words, "`fleetpatch deploy` closes the pool's job template.")
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")

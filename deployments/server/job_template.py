@@ -1,4 +1,4 @@
-"""The job template of work pools: what a flow run may choose of the process that executes it. Nothing.
+"""The job template of work pools: a flow run may choose nothing of the process that executes it.
 
 Prefect's own template lets each flow run and each deployment choose the command, the environment, and the folder. Then
 everybody who may start a run can run any command as the worker, with the worker's environment.

@@ -40,7 +40,7 @@ PAGE_SIZE: Final = 200  # the server's maximum
 MAX_PAGES: Final = 50
 LOOKBACK_PERIOD: Final = timedelta(days=7)
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
-_FOREIGN_NAME: Final = "rebound.invalid"  # RFC 2606: nobody has it
+_FOREIGN_NAME: Final = "rebound.invalid"  # no server can have this name: RFC 2606
 _TOP_LEVEL_FILTER = {"parent_task_run_id": {"is_null_": True}}
 _SCHEDULE_ADAPTER: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _InfoType = TypeVar("_InfoType", bound=BaseModel)

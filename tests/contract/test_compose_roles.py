@@ -38,33 +38,30 @@ def url(server: Server, role: str, database: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def bare() -> Iterator[Server]:
-    """A server as it was made before there were roles: a superuser's tables in both databases."""
+def with_roles() -> Iterator[Server]:
+    """A server with the roles, and with a table in each database."""
     with postgres.own_server() as server:
-        server.execute("CREATE DATABASE prefect")
-        with open_records(server.url("fleetpatch")) as records:
-            records.save(make.make_report())
-        with psycopg.connect(server.url("prefect"), autocommit=True) as connection:
-            connection.execute("CREATE EXTENSION pg_trgm")
-            connection.execute("CREATE TYPE kind AS ENUM ('a')")
-            connection.execute("CREATE TABLE run (number serial PRIMARY KEY, what kind)")
         make_roles(server)
+        with psycopg.connect(url(server, "prefect", "prefect"), autocommit=True) as connection:
+            connection.execute("CREATE TABLE run (number serial PRIMARY KEY)")
+        with open_records(url(server, "records", "fleetpatch")) as records:
+            records.save(make.make_report())
         yield server
 
 
 @pytest.mark.parametrize("role", BOTH)
-def test_a_role_is_no_superuser_and_gets_at_its_own_database_alone(bare: Server, role: str) -> None:
-    with psycopg.connect(url(bare, role, BOTH[role]), autocommit=True) as connection:
+def test_a_role_is_no_superuser_and_gets_at_its_own_database_alone(with_roles: Server, role: str) -> None:
+    with psycopg.connect(url(with_roles, role, BOTH[role]), autocommit=True) as connection:
         assert connection.execute(RIGHTS, [role]).fetchone() == (False,) * 5
         connection.execute("CREATE TABLE mine (number serial PRIMARY KEY)")
         connection.execute("DROP TABLE mine")
     for database in {"postgres", "template1", *BOTH.values()} - {BOTH[role]}:
         with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
-            psycopg.connect(url(bare, role, database)).close()
+            psycopg.connect(url(with_roles, role, database)).close()
 
 
-def test_whoever_has_the_servers_role_can_not_become_another(bare: Server) -> None:
-    with psycopg.connect(url(bare, "prefect", "prefect"), autocommit=True) as connection:
+def test_whoever_has_the_servers_role_can_not_become_another(with_roles: Server) -> None:
+    with psycopg.connect(url(with_roles, "prefect", "prefect"), autocommit=True) as connection:
         for attempt in (
             "SET ROLE records",
             "SET ROLE postgres",
@@ -78,34 +75,23 @@ def test_whoever_has_the_servers_role_can_not_become_another(bare: Server) -> No
                 connection.execute(attempt)
 
 
-def test_records_are_kept_by_the_workers_role_and_by_no_other(bare: Server) -> None:
-    with open_records(url(bare, "records", "fleetpatch")) as records:
+def test_records_are_kept_by_the_workers_role_and_by_no_other(with_roles: Server) -> None:
+    with open_records(url(with_roles, "records", "fleetpatch")) as records:
         records.save(make.make_report(run=make.make_run(id="20260310-020000-bbbbbb")))
         records.append_entry(make.make_journal_entry())
     with pytest.raises(RecordsError, match="permission denied"):
-        open_records(url(bare, "prefect", "fleetpatch"))
+        open_records(url(with_roles, "prefect", "fleetpatch"))
 
 
-def test_what_the_superuser_had_made_belongs_to_its_databases_owner(bare: Server) -> None:
-    with psycopg.connect(url(bare, "prefect", "prefect"), autocommit=True) as connection:
-        connection.execute("INSERT INTO run (what) VALUES ('a')")
-        connection.execute("ALTER TYPE kind ADD VALUE 'b'")
-        connection.execute("ALTER TABLE run ADD COLUMN more text")
-    for role, database in BOTH.items():
-        with psycopg.connect(bare.url(database)) as connection:
-            owners = connection.execute("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
-            assert owners.fetchall() == [(role,)]
-
-
-def test_run_once_more_it_changes_the_passwords_and_nothing_else(bare: Server) -> None:
+def test_run_once_more_it_changes_the_passwords_and_nothing_else(with_roles: Server) -> None:
     def passwords() -> dict[str, str]:
-        with psycopg.connect(bare.url("postgres")) as connection:
+        with psycopg.connect(with_roles.url("postgres")) as connection:
             found = connection.execute("SELECT rolname, rolpassword FROM pg_authid WHERE rolname = ANY(%s)", [[*BOTH]])
             return {str(name): str(secret) for name, secret in found.fetchall()}
 
     before = passwords()
     assert all(secret.startswith("SCRAM-SHA-256$") for secret in before.values())
-    make_roles(bare, RECORDS_DB_PASSWORD="quo'te\\d $$")
+    make_roles(with_roles, RECORDS_DB_PASSWORD="quo'te\\d $$")
     assert {name for name, secret in passwords().items() if secret != before[name]} >= {"records"}
-    with open_records(url(bare, "records", "fleetpatch")) as records:
+    with open_records(url(with_roles, "records", "fleetpatch")) as records:
         assert records.read_entries("nothing") == ()

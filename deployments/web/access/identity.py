@@ -21,7 +21,7 @@ class Identity:
         csrf_token: must come with each form of this browser; "" where no form is accepted.
         address: the network address of the browser or the program, for the audit log.
         is_bound: whether only the browser that has logged in knows the CSRF token, and pages must not show it.
-        ends_at: when the session ends if nobody uses it any more; None: it is no session.
+        ends_at: when the session ends if it is not used again; None: it is no session.
     """
 
     name: str

@@ -93,7 +93,7 @@ class Sessions:
         return session if self._clock.now() < self.find_end(session) else None
 
     def find_end(self, session: WebSession) -> datetime:
-        """Return when a session ends if nobody uses it any more."""
+        """Return when a session ends if it is not used again."""
         return min(session.expires_at, session.used_at + self._limits.idle)
 
     def note_use(self, session: WebSession) -> WebSession:

@@ -221,9 +221,9 @@ class AuditEntry(ApiModel):
 
     number: int
     date_time: datetime
-    who: str = Field(description="The name that is proven. Empty: nobody.")
-    source: str = Field(description="How it is proven: os, token, session, proxy, pages, schedule, prefect …")
-    claimed: str = Field(description="A name that was only said, and nobody has proven.")
+    who: str = Field(description="The name that the login proves. Empty: there was no login.")
+    source: str = Field(description="What proves it: os, token, session, proxy, pages, schedule, prefect …")
+    claimed: str = Field(description="A name that was given without proof.")
     address: str
     act: str
     subject: str

@@ -144,7 +144,7 @@ def log_in_by_link(
 
 @router.get("/session", dependencies=[Depends(require_role(Role.VIEW))])
 def show_session(request: Request) -> Response:
-    """Return how long the login lasts if nobody uses it any more. To ask is no use of it."""
+    """Return how long the login lasts if it is not used again. This question is no use."""
     ends_at = get_identity(request).ends_at
     if ends_at is None:
         raise HTTPException(401, "You are not logged in, or no longer.")

@@ -46,7 +46,7 @@ class AuditEntry:
         message: why it failed or was refused.
         source: how ``who`` is known: "os", "token", "link", "oidc", "ldap", "session", "proxy", "loopback", "schedule",
             "automatic", "configuration"; "prefect": somebody who may use Prefect, whom Prefect does not know.
-        claimed: the name that somebody gave, and nobody has proven; "" for none.
+        claimed: a name that somebody gave without proof; "" for none.
         number: its place in the log, from 1; 0 before it is stored.
         previous: the seal of the entry before it; "" for the first one.
         key_id: which key made the seal.

@@ -213,7 +213,12 @@ def test_nothing_deployed_is_said() -> None:
         (({"is_paused": True},), {}, BLOCK, "paused"),
         (({"concurrency_limit": 0},), {}, BLOCK, "limit is 0"),
         (({},), {}, BLOCK, "never one"),
-        (({"base_job_template": {}},), {}, BLOCK, "runs may choose command, env, working_dir"),
+        (
+            ({"base_job_template": {}},),
+            {},
+            BLOCK,
+            "a run may choose its command, env, working_dir, and so run any command",
+        ),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(hours=3)),)}, BLOCK, "3 hours ago"),
         (({},), {"dc1": (WorkerInfo(name="w", last_heartbeat_time=ago(seconds=90)),)}, GOOD, "online: w"),
         (({},), {"dc2": (WorkerInfo(name="w", last_heartbeat_time=NOW),)}, BLOCK, "never one"),

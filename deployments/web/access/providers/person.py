@@ -9,11 +9,11 @@ from tasks.rules.policy.login_names import fold_ascii
 
 
 class ProviderAway(FleetpatchError):
-    """The provider does not answer, or not as its protocol says."""
+    """The provider does not answer, or its answer breaks the protocol."""
 
 
 class LoginRefused(FleetpatchError):
-    """The provider, or a check of what it has sent, says no."""
+    """The provider refuses the login, or its answer fails a check."""
 
 
 @dataclass(frozen=True, slots=True)
