@@ -22,7 +22,11 @@ from enum import StrEnum
 from pathlib import Path
 
 from inventory.errors import CredentialError
-from inventory.worker_secrets import require_foreign_systemd_credential, require_foreign_variable
+from inventory.worker_secrets import (
+    require_foreign_systemd_credential,
+    require_foreign_target,
+    require_foreign_variable,
+)
 
 _PASSPHRASE = "?passphrase="  # noqa: S105  # a keyword, not a secret
 _ENV_NAME_PATTERN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -115,6 +119,7 @@ def require_foreign_reference(reference: CredentialReference) -> None:
         require_foreign_variable(reference.target)
     elif reference.kind is ReferenceKind.SYSTEMD:
         require_foreign_systemd_credential(reference.target)
+    require_foreign_target(reference.kind, reference.target)
 
 
 def _build_hint(text: str) -> str:

@@ -49,6 +49,34 @@ def require_foreign_systemd_credential(name: str) -> None:
         raise CredentialError(f"systemd's credential {name} is no credential of a machine", hint=_HINT)
 
 
+def require_foreign_target(kind: str, target: str) -> None:
+    """Check that no variable of the controller refers to the same secret: ``FLEETPATCH_VAULT_TOKEN=env:TOKEN``.
+
+    Args:
+        kind: of a reference (inventory/credential_references.py): "env", "systemd", "vault", "prefect".
+        target: the name in it.
+
+    Raises:
+        CredentialError: a variable does.
+    """
+    if _unify(kind, target) in {_unify(*reference) for reference in _iterate_own_references()}:
+        raise CredentialError(f"{kind}:{target} is no credential of a machine", hint=_HINT)
+
+
+def _unify(kind: str, target: str) -> tuple[str, str]:
+    """Return one form of a reference: a block's type before its name changes nothing, nor does a second slash."""
+    return kind, target.rpartition("/")[2] if kind == "prefect" else re.sub("/+", "/", target)
+
+
+def _iterate_own_references() -> Iterator[tuple[str, str]]:
+    """Yield kind and target of what the controller's variables refer to."""
+    for name, value in os.environ.items():
+        if OWN_VARIABLES.fullmatch(name):
+            kind, colon, target = value.strip().partition(":")
+            if colon:
+                yield kind, target
+
+
 def require_foreign_file(path: Path, descriptor: int) -> None:
     """Check that an open file may be a credential of a machine. Links were followed as it was opened.
 
@@ -95,9 +123,13 @@ def _iterate_own_files() -> Iterator[os.stat_result]:
     for key in keys:
         with suppress(OSError):
             yield key.stat()
+    for kind, target in _iterate_own_references():
+        file = Path(os.environ.get(CREDENTIALS_VARIABLE, ""), target) if kind == "systemd" else Path(target)
+        with suppress(OSError, RuntimeError, ValueError):
+            yield file.expanduser().stat()
     for name, value in os.environ.items():
         if OWN_VARIABLES.fullmatch(name):
-            named = value.partition("://")[2].partition("?")[0] or value.removeprefix("file:")
+            named = value.partition("://")[2].partition("?")[0] or value
             for path in {named, named.removeprefix("/")}:  # sqlite:////absolute, sqlite:///relative
                 with suppress(OSError, ValueError):
                     yield os.stat(path)  # noqa: PTH116 - Path.stat has the same errors, and this takes any text

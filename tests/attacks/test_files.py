@@ -300,3 +300,36 @@ def test_a_key_of_fleetpatch_that_systemd_gives_reaches_no_machine(controller: C
     write_fleet(controller, listener, "systemd:fleetpatch-server-password")
     require_refused(controller.run("doctor"), "fleetpatch-server-password is no credential of a machine")
     assert listener.accepted == 0
+
+
+@pytest.mark.parametrize(
+    ("of_the_worker", "of_the_inventory"),
+    [
+        ("env:THE_TOKEN", "env:THE_TOKEN"),
+        ("systemd:the-token", "systemd:the-token"),
+        ("vault:secret/worker#token", "vault:secret//worker#token"),
+        ("prefect:the-token", "prefect:secret/the-token"),
+        ("file:~/token", "file:{home}/token"),
+        ("systemd:the-token", "file:{home}/credentials/the-token"),
+    ],
+)
+def test_what_a_variable_of_the_controller_refers_to_reaches_no_machine(
+    controller: Controller, listener: Server, of_the_worker: str, of_the_inventory: str
+) -> None:
+    """Attacker: who may write the inventory. Way: the same reference as in a variable of the worker, or the same file.
+
+    What must hold: the machine that the attacker named receives nothing.
+    """
+    home = Path(controller.environment["HOME"])
+    (home / "credentials").mkdir(mode=0o700)
+    for path in (home / "token", home / "credentials/the-token"):
+        path.write_text(OF_THE_CONTROLLER)
+        path.chmod(0o600)
+    controller.environment |= {
+        "FLEETPATCH_VAULT_TOKEN": of_the_worker,
+        "CREDENTIALS_DIRECTORY": str(home / "credentials"),
+        "THE_TOKEN": OF_THE_CONTROLLER,
+    }
+    write_fleet(controller, listener, of_the_inventory.format(home=home))
+    require_refused(controller.run("doctor"), "is no credential of a machine")
+    assert listener.answers == []
