@@ -148,11 +148,13 @@ class RunLifecycle:
         """Run the hooks before the run and wait for the window. Return why nothing may begin, or "".
 
         With a lead, the hooks run before the window opens and share the lead time. Without a lead they run in the
-        window. Freezes are checked again, because one may have been declared while the run waited.
+        window. No hook runs while a freeze touches what is left of the lead. Freezes are checked again, because one may
+        have been declared while the run waited.
         """
         window, clock = self._run_context.window, self._ports.clock
         if self._lead_time:
             self.wait_until(window.start - self._lead_time)
+            self._wait_for_lead_without_freeze()
         else:
             self._wait_for_window()
         if why := self._stop_if_frozen():
@@ -202,13 +204,28 @@ class RunLifecycle:
         stop_token, window = self._ports.stop_token, self._run_context.window
         if not self._checks_freezes or stop_token.is_stopping:
             return ""
-        freeze = find_freeze(window, (*self._freezes, *self._ports.read_declared_freezes()))
+        freeze = find_freeze(window, self._read_freezes())
         if freeze is None:
             return ""
         why = describe_freeze(freeze, window)
         self._ports.listener.on_message(why)
         stop_token.request_stop(why)
         return why
+
+    def _read_freezes(self) -> Sequence[Freeze]:
+        return (*self._freezes, *self._ports.read_declared_freezes())
+
+    def _wait_for_lead_without_freeze(self) -> None:
+        """Wait while a freeze touches what is left of the lead, at the longest until the window opens."""
+        window, clock = self._run_context.window, self._ports.clock
+        has_hooks = bool(self._find_hooks(HookPoint.BEFORE_RUN))
+        while has_hooks and not self._ports.stop_token.is_stopping and clock.now() < window.start:
+            freezes = self._read_freezes()
+            freeze = find_freeze(replace(window, start=clock.now(), end=window.start), freezes)
+            if freeze is None or find_freeze(window, freezes) is not None:  # then the run is stopped
+                return
+            self._ports.listener.on_message(f"the hooks before the run wait: {describe_freeze(freeze, window)}")
+            self.wait_until(min(freeze.end, window.start))
 
     def _wait_for_window(self) -> None:
         start = self._run_context.window.start

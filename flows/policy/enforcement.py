@@ -58,6 +58,7 @@ def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -
     }
     return RunDemands(
         window=window,
+        lead_minutes=request.window.lead_minutes if request.hooks.before_run and not request.download_only else 0,
         is_download=request.download_only,
         options=frozenset(option for option, is_used in options.items() if is_used),
         hooks=frozenset(hook.target for hook in request.hooks.to_hooks()),

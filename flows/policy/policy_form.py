@@ -77,7 +77,8 @@ class RuleForm(StrictModel):
         default=None,
         gt=0,
         le=31 * MINUTES_PER_DAY,
-        description='The length that a window may have: "04:00", 4h, or minutes.',
+        description='The length that a window may have: "04:00", 4h, or minutes. With hooks before the run, the lead '
+        "counts as well.",
     )
     failure_budget_percent: Percent | None = Field(
         default=None, description="The highest failure budget: the share of a run's machines that may fail."

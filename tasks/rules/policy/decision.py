@@ -178,10 +178,11 @@ def _check_reboots(allowed: frozenset[RebootPolicy], demands: RunDemands) -> Ite
 
 
 def _check_numbers(rule: PolicyRule, demands: RunDemands, machine_count: int) -> Iterator[tuple[str, str]]:
-    minutes = (demands.window.end - demands.window.start).total_seconds() / 60
+    minutes = (demands.window.end - demands.window.start).total_seconds() / 60 + demands.lead_minutes
+    which = "minutes of the window and of the lead for its hooks" if demands.lead_minutes else "minutes of the window"
     budget = compute_failure_budget_percent(demands, machine_count)
     for key, what, asked, limit in (
-        ("longest_window", "minutes of the window", minutes, rule.longest_window_minutes),
+        ("longest_window", which, minutes, rule.longest_window_minutes),
         ("failure_budget_percent", "percent of the machines that may fail", budget, rule.failure_budget_percent),
         (
             "unreachable_percent",

@@ -79,7 +79,7 @@ class PolicyRule:
         hooks: the only hook targets that are allowed, as the request writes them.
         classifications: the only kinds of updates that are allowed.
         reboots: the only reboot policies that are allowed.
-        longest_window_minutes: the length that a window may have.
+        longest_window_minutes: the length that a window may have, with the lead in which hooks before the run run.
         failure_budget_percent: the share of a run's machines that may fail.
         unreachable_percent: the share of a run's machines that may be unreachable.
         at_once_percent: the share of the rule's machines that a run may patch at the same time.
@@ -168,6 +168,7 @@ class RunDemands:
     """What a patch request asks for, as far as rules are about it.
 
     Attributes:
+        lead_minutes: the time before the window in which hooks may run; 0: there is none.
         is_download: whether it only downloads: then freezes and approvals don't hold.
         hooks: the targets of its hooks.
         failure_budget_count: machines that may fail; None: the percentage counts.
@@ -175,6 +176,7 @@ class RunDemands:
     """
 
     window: Window
+    lead_minutes: float = 0
     is_download: bool = False
     options: frozenset[RiskyOption] = frozenset()
     hooks: frozenset[str] = frozenset()

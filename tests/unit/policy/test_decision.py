@@ -84,6 +84,11 @@ CASES: dict[str, tuple[PolicyRule, dict[str, Any], dict[str, Any]]] = {
         {},
         {"window": Window(NOW, NOW + timedelta(minutes=60))},
     ),
+    "longest window, with the lead of its hooks": (
+        rule(longest_window_minutes=180.0),
+        {"lead_minutes": 61},
+        {"lead_minutes": 60},
+    ),
     "failure budget": (
         rule(failure_budget_percent=25.0),
         {"failure_budget_percent": 25.1},
