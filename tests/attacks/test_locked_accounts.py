@@ -23,6 +23,21 @@ def test_many_tries_at_once_are_no_more_than_one_after_the_other() -> None:
     assert limiter.begin("anna", "192.0.2.1") is not None
 
 
+def test_spellings_that_a_directory_takes_for_one_name_share_their_tries() -> None:
+    """Attacker: anybody who reaches the login page.
+
+    Way: the name of one account with more blanks, accents, a soft hyphen or other letters, which directories ignore
+    (RFC 4518; Active Directory compares without accents).
+    What must hold: all of them together have no more tries than one.
+    """
+    limiter = NameLimiter()
+    names = (
+        "anna lena", "anna  lena", "anna\u00a0lena", "anna\tlena", "anna \u3000 lena", "\u00e4nna lena",
+        "a\u0308nna lena", "\u00c1nna l\u00e9na", "an\u00adna lena", "anna\u200b lena", "\uff41nna lena", "ANNA LENA",
+    )  # fmt: skip
+    assert sum(limiter.begin(name, "192.0.2.1") is not None for name in names * 2) == MAX_TRIES
+
+
 def test_a_stranger_does_not_shut_a_name_where_its_person_is_known() -> None:
     """Attacker: anybody, with wrong passwords for a colleague's name.
 

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address, ip_network
 from typing import Final
 
 from deployments.web.access.network import parse_address
-from tasks.rules.policy.login_names import fold_widely
+from tasks.rules.policy.login_names import fold_like_directory
 
 MAX_FAILURES: Final = 10
 PERIOD_SECONDS: Final = 60.0
@@ -90,7 +90,7 @@ class NameLimiter:
 
     def begin(self, name: str, address: str) -> str | None:
         """Count a try. Return what it counts for; None: there were too many, and it must not be made."""
-        name = fold_widely(name)
+        name = fold_like_directory(name)
         pair = f"{name}\0{find_source(address)}"
         with self._lock:
             key = pair if pair in self._known else name
@@ -104,7 +104,7 @@ class NameLimiter:
         """Take back a try that was right, and know the address from now on."""
         self._tries.take_back(key)
         with self._lock:
-            pair = f"{fold_widely(name)}\0{find_source(address)}"
+            pair = f"{fold_like_directory(name)}\0{find_source(address)}"
             self._known[pair] = None
             self._known.move_to_end(pair)
             if len(self._known) > _MAX_ADDRESSES:
