@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.inventories import Inventories
@@ -34,9 +35,24 @@ def check_policy(
         InventoryError: the policy can't be read: no run begins.
     """
     policy = load_policy(now.date(), configurations.source_path)
-    if not policy.rules:
-        return ()
-    return (*_check_rules(policy, inventories), *_check_requests(policy, configurations, inventories, now))
+    return (
+        *_check_inventories(policy),
+        *_check_rules(policy, inventories),
+        *_check_requests(policy, configurations, inventories, now),
+    )
+
+
+def _check_inventories(policy: Policy) -> Iterator[ConfigurationFinding]:
+    for limit in policy.inventory_limits:
+        for path in sorted(limit.paths):
+            if not Path(path).exists():
+                yield ConfigurationFinding(
+                    POLICY_NAME,
+                    FindingSeverity.WARNS,
+                    "inventories",
+                    f"{limit.place} names an inventory that does not exist: {path}",
+                    "Correct the path: it is relative to the folder of the policy.",
+                )
 
 
 def _check_rules(policy: Policy, inventories: Inventories) -> Iterator[ConfigurationFinding]:

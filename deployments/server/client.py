@@ -23,6 +23,14 @@ class ServerUnavailable(CannotRun):
     """The server can't be used."""
 
 
+def build_unknown_server() -> ServerUnavailable:
+    """Return the error for a command that needs a server, where none is configured."""
+    return ServerUnavailable(
+        "PREFECT_API_URL is not set: the server is unknown",
+        hint="Start one with `fleetpatch server`. It prints the variable to export.",
+    )
+
+
 @contextmanager
 def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
     """Yield a client for the configured server. It never starts Prefect's temporary server.
@@ -37,10 +45,7 @@ def open_server_client(retries: int = 0) -> Iterator[SyncPrefectClient]:
     supply_login()
     settings = get_current_settings()
     if not settings.api.url:
-        raise ServerUnavailable(
-            "PREFECT_API_URL is not set: the server is unknown",
-            hint="Start one with `fleetpatch server`. It prints the variable to export.",
-        )
+        raise build_unknown_server()
     try:
         url = httpx.URL(str(settings.api.url))
     except httpx.InvalidURL as error:

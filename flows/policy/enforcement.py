@@ -117,7 +117,7 @@ def build_refusal(refusals: Sequence[Refusal]) -> PolicyRefused:
     """Return the error for a request that rules refuse: each rule, and whom to ask."""
     return PolicyRefused(
         "; ".join(describe_refusal(refusal) for refusal in refusals),
-        hint="`fleetpatch policy explain` shows which rules hold for which machines.",
+        hint="`fleetpatch policy explain SCOPE` shows which rules hold for the machines of a scope.",
     )
 
 

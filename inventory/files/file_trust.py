@@ -178,11 +178,11 @@ def _check_mode(entry: Path, status: os.stat_result, trust: _Trust, subject: str
 
 def _build_owner_hint(entry: Path, owner: int) -> str:
     name = _name_user(owner).removeprefix("uid ")
-    command = f"chown {_name_user(os.geteuid()).removeprefix('uid ')} {shlex.quote(str(entry))}"
-    hint = f"If you know what it says, run: {command}."
     if os.geteuid() == 0 and os.environ.get(_SUDO_USER_VARIABLE) == str(owner):
         # Only who may run every command may set a variable of a command that sudo starts: sudo(8), SETENV.
-        return f"{hint} Or run fleetpatch without sudo, or so: sudo {TRUSTED_OWNERS_VARIABLE}={name} fleetpatch …"
+        return f"Run fleetpatch without sudo, or so: sudo {TRUSTED_OWNERS_VARIABLE}={name} fleetpatch …"
+    command = f"chown {_name_user(os.geteuid()).removeprefix('uid ')} {shlex.quote(str(entry))}"
+    hint = "Move the file to a folder of yours." if entry.is_dir() else f"If you know what it says, run: {command}."
     return f"{hint} Or, where that user may decide what runs, set {TRUSTED_OWNERS_VARIABLE}={name} in its environment."
 
 

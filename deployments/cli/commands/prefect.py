@@ -1,8 +1,13 @@
 """prefect: run Prefect's own command with the password of the server."""
 
+from typing import Final
+
 import typer
 
 from flows.cli.app import app
+
+_WITHOUT_SERVER: Final = frozenset({"--help", "--version", "version", "config", "profile", "profiles"})
+"""Words of Prefect's command that need no server."""
 
 
 @app.command(
@@ -18,7 +23,10 @@ def run_prefect(context: typer.Context) -> None:
     from flows.prefect_api.connection import supply_login
 
     os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import of Prefect
-    supply_login()
+    if not supply_login() and context.args and not _WITHOUT_SERVER.intersection(context.args):
+        from deployments.server.client import build_unknown_server
+
+        raise build_unknown_server()
     command = (sys.executable, "-P", "-m", "prefect", *context.args)
     sys.stdout.flush()
     sys.stderr.flush()

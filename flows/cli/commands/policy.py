@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, ScopeArgument, app, parse_path
+from flows.cli.app import InventoryOption, JsonOption, app, parse_path
+from flows.cli.request_options import OptionalScopeArgument
 
 policy_app = typer.Typer(help="Show the policy: what runs may do on which machines.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy", rich_help_panel="Look")
@@ -13,7 +14,7 @@ app.add_typer(policy_app, name="policy", rich_help_panel="Look")
 
 @policy_app.command("explain")
 def explain(
-    scope: ScopeArgument,
+    scope: OptionalScopeArgument = None,
     request_file: Annotated[
         Path | None,
         typer.Option(
@@ -41,8 +42,10 @@ def explain(
 
     now = SystemClock().now()
     tree = load_request_file(request_file) if request_file is not None else {}
-    request = build_request(PatchRequest, merge_trees(tree, {"scope": scope}), request_file)
-    found, _ = load_machines_in_scope(inventory or request.inventory, scope)
+    if scope is None and "scope" not in tree:
+        raise typer.BadParameter("name the machines: a SCOPE, or a --request with a scope")
+    request = build_request(PatchRequest, merge_trees(tree, {"scope": scope} if scope else {}), request_file)
+    found, _ = load_machines_in_scope(inventory or request.inventory, str(request.scope))
     machines = select_machines(request, found)
     policy = load_policy(now.date())
     starter = build_starter(read_login_name())
@@ -50,6 +53,6 @@ def explain(
     if as_json:
         print_json(build_policy_json(policy, machines, decision))
     else:
-        print_policy(policy, machines, decision)
+        print_policy(policy, machines, decision, "This request" if request_file else "A request with default values")
     if decision.refusals:
         raise typer.Exit(int(ExitCode.WARNINGS))

@@ -44,8 +44,15 @@ def build_policy_json(policy: Policy, machines: Sequence[Machine], decision: Pol
     }
 
 
-def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDecision) -> None:
-    """Print the rules that hold for machines, and the decision on a request."""
+def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDecision, subject: str) -> None:
+    """Print the rules that hold for machines, and the decision on a request.
+
+    Args:
+        policy: all rules.
+        machines: those of the request.
+        decision: what the rules say to it.
+        subject: what the request is, as the beginning of a sentence.
+    """
     if not policy.files:
         print_to_stdout("There is no policy file here: no rule holds.")
         return
@@ -66,6 +73,8 @@ def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDe
     if not decision.rules:
         print_to_stdout(f"No rule is about {format_count(len(machines), 'machine')} of this scope.")
     print_to_stdout("")
+    if decision.refusals:
+        print_to_stdout(f"{subject} would be refused:")
     for refusal in decision.refusals:
         print_to_stdout(Text.assemble(("refused: ", "red"), to_safe_text(describe_refusal(refusal))))
     if not decision.refusals:
@@ -73,4 +82,4 @@ def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDe
         more = more if decision.approvers else []
         if decision.at_once is not None:
             more.append(f"with {format_count(decision.at_once, 'machine')} at once")
-        print_to_stdout(to_safe_text(f"This request may begin{' ' if more else ''}{', '.join(more)}."))
+        print_to_stdout(to_safe_text(f"{subject} may begin{' ' if more else ''}{', '.join(more)}."))

@@ -145,7 +145,8 @@ def _describe_rule(rule: PolicyRule) -> str:
 def _check_inventory(policy: Policy, demands: RunDemands) -> Iterator[Refusal]:
     for limit in policy.inventory_limits:
         if demands.inventory not in limit.paths:
-            reason = f"the inventory {demands.inventory or 'of this run'} is not one that the policy knows"
+            known = join_first_names(sorted(limit.paths)) or "none"
+            reason = f"the inventory {demands.inventory or 'of this run'} is not one that the policy knows ({known})"
             yield Refusal(limit.place, "inventories", reason)
 
 

@@ -65,7 +65,7 @@ def test_my_own_file_below_a_sticky_folder_is_trusted(fleet: Path) -> None:
         (lambda path: give(path, user=NOBODY), "it belongs to nobody, and fleetpatch runs as root", "chown root"),
         (lambda path: path.chmod(0o646), "everybody can write to it (mode 0646)", "chmod go-w"),
         (lambda path: give(path, group=NOBODY, mode=0o664), "the group nogroup can write", "%nogroup"),
-        (lambda path: give(path.parent, user=NOBODY), "its folder {folder} belongs to nobody", "chown root"),
+        (lambda path: give(path.parent, user=NOBODY), "its folder {folder} belongs to nobody", "Move the file"),
         (lambda path: path.parent.chmod(0o777), "everybody can write to its folder {folder} (mode 0777)", "chmod go-w"),
         (lambda path: give(path.parent, group=NOBODY, mode=0o2775), "the group nogroup", "chmod g-w"),
     ],
