@@ -72,3 +72,10 @@ def test_the_list_of_make_targets_fits_on_one_screen() -> None:
     lines = done.stdout.splitlines()
     assert len(lines) <= 24
     assert [line for line in lines if len(line) > 100] == []
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = tree.TOP / "docs/index.md"
+    named = {(index.parent / link.partition("#")[0]).resolve() for link in _LINK.findall(_prose(index))}
+    pages = {path for path in DOCUMENTS if path.is_relative_to(index.parent)} - {index}
+    assert [tree.name(path) for path in sorted(pages - named)] == []
