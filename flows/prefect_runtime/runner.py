@@ -48,6 +48,7 @@ from tasks.prefect_tasks import (
     reboot_machine,
     validate_machine,
 )
+from tasks.reporting.formatting import format_count
 from tasks.reporting.report_directory import find_report_directory
 from tasks.reporting.writer import write_report
 from tasks.rules.runs.outcome import determine_run_state
@@ -295,7 +296,7 @@ def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:
     failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
     if failed:
         return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
-    return Completed(message=f"{len(outcomes)} machines: {determine_run_state(outcomes)}")
+    return Completed(message=f"{format_count(len(outcomes), 'machine')}: {determine_run_state(outcomes)}")
 
 
 class BackgroundCall:

@@ -17,6 +17,7 @@ from tasks.records.queries.fleet.run_machines import (
 )
 from tasks.records.queries.fleet.runs import RunFigures, RunFilter, RunLine, read_run_lines
 from tasks.records.storage.database import Database
+from tasks.reporting.formatting import format_count
 from tasks.states import OperationState, RebootState, Step
 
 PENDING: Final = "Pending"
@@ -264,6 +265,6 @@ def _describe_phase(state: RunState) -> str:
     if state.done or any(each.is_working and each.step != Step.ASSESS for each in state.machines):
         return f"{state.done} of {total} machines done"
     if state.parts is not None and state.line.kind != "assess":
-        return f"{total} machines planned"
+        return f"{format_count(total, 'machine')} planned"
     assessed = sum(each.step == Step.ASSESS and not each.is_working for each in state.machines)
-    return f"assessing: {assessed} of {total}" if assessed < total else f"{total} machines assessed"
+    return f"assessing: {assessed} of {total}" if assessed < total else f"{format_count(total, 'machine')} assessed"
