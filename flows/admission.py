@@ -10,8 +10,7 @@ from flows.engine.pinned_updates import is_rollout_run
 from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
 from flows.engine.rollout_admission import limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
-from flows.policy.enforcement import build_starter, enforce_policy
-from flows.policy.policy_file import load_policy
+from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
@@ -20,10 +19,13 @@ from inventory.machine import Machine
 from tasks.errors import PolicyRefused, RecordsUnavailable
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import Clock, Deadline, SystemClock
+from tasks.records.audit.deployed_policies import read_deployed_policies
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.retry import retry
+from tasks.rules.policy.deployed import DeployedPolicy
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.timing.admission import (
     AdmissionRefusal,
@@ -205,7 +207,11 @@ class _AdmissionCheck:
 
     def _check_policy(self, now: datetime) -> AdmissionRefusal | None:
         """Say early that the policy forbids the run, and record it. The engine asks the policy again when it begins."""
-        policy = load_policy(now.date())
+        deployed = self._retry_within_window(self._read_deployed_policies)
+        try:
+            policy = load_deployed_policy(now, deployed)
+        except PolicyRefused as refused:
+            return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         if not policy.rules and not self._caller.scope:
             return None
         starter = build_starter(self._started_by or find_starter_name(self._caller), self._caller.scope)
@@ -215,6 +221,10 @@ class _AdmissionCheck:
         except PolicyRefused as refused:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         return None
+
+    def _read_deployed_policies(self) -> Sequence[DeployedPolicy]:
+        with open_records(self._caller.records_url) as records:
+            return read_deployed_policies(SqlAuditLog(records.database))
 
     def _limit_rollout_run(self, now: datetime) -> AdmissionRefusal | None:
         """Take machines out that were paused while the run waited for a worker, or refuse the run."""

@@ -29,6 +29,7 @@ from tasks.model import RunReport
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.protocols.transport import Transport
 from tasks.records.approvals import SqlApprovals
+from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
@@ -162,6 +163,7 @@ def open_ports(request: RunRequest, caller: Caller) -> Iterator[Ports]:
             set_slots=SqlSetSlots(records.database),
             read_rollout=functools.partial(_read_rollout, records, clock),
             append_audit=audit.append,
+            read_deployed_policies=functools.partial(read_deployed_policies, audit),
         )
         yield add_approval_gate(ports, SqlApprovals(records.database))
         _prune_history(records, clock, caller)

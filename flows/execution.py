@@ -13,7 +13,7 @@ from flows.engine.machine_selection import select_machines
 from flows.engine.resume_state import ResumeState, parse_recorded_request, read_resume_state, require_resumable
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
-from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy
+from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy, load_deployed_policy
 from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
@@ -201,7 +201,8 @@ def _enforce_policy(
 
     Raises:
         InventoryError: the policy can't be read, so nothing may begin or go on.
-        PolicyRefused: the policy forbids the run, or the scope of the caller's role forbids that it is resumed.
+        PolicyRefused: the policy forbids the run, or is not one that was deployed, or the scope of the caller's role
+            forbids that the run is resumed.
     """
     earlier = resume_state.run if resume_state is not None else None
     names = [name for wave in resume_state.waves for name in wave.machines] if resume_state is not None else []
@@ -212,6 +213,7 @@ def _enforce_policy(
         now=ports.clock.now(),
         window=earlier.window if earlier is not None else None,
         more_machines=names,
+        read_policy=lambda: load_deployed_policy(ports.clock.now(), ports.read_deployed_policies()),
     )
     if earlier is not None and caller.scope:
         enforce(build_starter(earlier.started_by, caller.scope))

@@ -10,6 +10,7 @@ from pathlib import Path
 from packaging.requirements import InvalidRequirement, Requirement
 
 from flows.notify.audit_forwarding import Backlog, find_backlogs, read_targets
+from flows.policy.policy_file import load_policy
 from flows.recovery.abandoned_runs import find_abandoned_runs
 from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
@@ -19,10 +20,12 @@ from inventory.name_lists import join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Finding
 from tasks.protocols.clock import SystemClock
+from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
 from tasks.records.setup import open_records
+from tasks.rules.policy.deployed import describe_difference
 from tasks.states import FindingLevel
 
 _NEWEST = 2000
@@ -40,7 +43,12 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
     Args:
         records_url: the URL of the records; None: the default.
     """
-    of_records = (*_check_records(records_url), *_check_pages_role(records_url), *_check_audit(records_url))
+    of_records = (
+        *_check_records(records_url),
+        *_check_pages_role(records_url),
+        *_check_audit(records_url),
+        *_check_policy(records_url),
+    )
     return (_check_package_location(), *_check_requirements(), *of_records, *_check_inventory_owners())
 
 
@@ -138,6 +146,23 @@ def _describe_audit(found: AuditVerification) -> Finding:
         return Finding("audit log", FindingLevel.GOOD, f"{found.state} ({found.entries} entries checked)")
     level = FindingLevel.WARN if found.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
     return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
+
+
+def _check_policy(records_url: str | None) -> tuple[Finding, ...]:
+    """Check that a process with these settings has a policy that was deployed; nothing where none was."""
+    try:
+        with open_records(records_url) as records:
+            deployed = read_deployed_policies(SqlAuditLog(records.database))
+        policy = load_policy(SystemClock().now().date())
+    except RecordsError:
+        return ()  # the check of the records says it
+    except InventoryError as error:
+        return (Finding("policy", FindingLevel.BLOCK, error.message, error.hint),)
+    if not deployed:
+        return ()
+    if why := describe_difference(deployed, policy.files):
+        return (Finding("policy", FindingLevel.BLOCK, f"no run begins here: {why}", "docs/reference/policy.md"),)
+    return (Finding("policy", FindingLevel.GOOD, f"deployed: {', '.join(file.path for file in policy.files)}"),)
 
 
 def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:

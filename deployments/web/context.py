@@ -20,6 +20,7 @@ from deployments.web.access.sessions import (
 )
 from deployments.web.certificate import read_certificate_end
 from deployments.web.fleet.fleet_reader import FleetReader
+from deployments.web.fleet.policy_difference import PolicyDifference
 from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
 from deployments.web.settings import WebSettings
@@ -109,6 +110,11 @@ class WebContext:
     def fleet(self) -> FleetReader:
         """The machines with their state, and the configurations."""
         return FleetReader(self.settings, self.records.database, self.clock)
+
+    @cached_property
+    def policy_difference(self) -> PolicyDifference:
+        """Whether the pages have the policy that was deployed."""
+        return PolicyDifference(self.settings.configurations, self.records.database)
 
     @cached_property
     def plans(self) -> PlanReader:

@@ -21,6 +21,7 @@ from tasks.model import Window
 from tasks.protocols.clock import Clock
 from tasks.rules.calendar.freezes import Freeze
 from tasks.rules.policy.decision import check_enrolment, check_role_scope, decide_run, describe_refusal
+from tasks.rules.policy.deployed import DeployedPolicy, describe_difference
 from tasks.rules.policy.model import Policy, PolicyDecision, Refusal, RiskyOption, RunDemands, Starter
 from tasks.rules.runs.approval import is_starter_known
 
@@ -164,16 +165,41 @@ def enforce_policy(
     return impose(request, decision)
 
 
-def enforce_enrolment_policy(machines: Sequence[Machine], inventory: Inventory, now: datetime) -> None:
-    """Refuse a change of the enrolment for hotpatches that the policy of this controller forbids now.
+def load_deployed_policy(now: datetime, deployed: Sequence[DeployedPolicy]) -> Policy:
+    """Load the policy of this controller, for a process that changes machines.
+
+    Args:
+        now: the present time.
+        deployed: the policies of which one must hold here.
 
     Raises:
         InventoryError: the policy can't be read.
-        PolicyRefused: a rule forbids it.
+        PolicyRefused: what was read is none of the policies that were deployed.
+    """
+    policy = load_policy(now.date())
+    if why := describe_difference(deployed, policy.files):
+        raise PolicyRefused(why, hint='docs/reference/policy.md, "After an edit"')
+    return policy
+
+
+def enforce_enrolment_policy(
+    machines: Sequence[Machine], inventory: Inventory, now: datetime, deployed: Sequence[DeployedPolicy]
+) -> None:
+    """Refuse a change of the enrolment for hotpatches that the policy of this controller forbids now.
+
+    Args:
+        machines: the machines that would be changed.
+        inventory: the inventory.
+        now: the present time.
+        deployed: the policies of which one must hold here.
+
+    Raises:
+        InventoryError: the policy can't be read.
+        PolicyRefused: a rule forbids it, or the policy here is not one that was deployed.
         RequestError: a freeze is not valid.
     """
     source = os.path.realpath(inventory.source) if inventory.source is not None else ""
-    if refusals := check_enrolment(load_policy(now.date()), source, machines, now):
+    if refusals := check_enrolment(load_deployed_policy(now, deployed), source, machines, now):
         raise build_refusal(refusals)
 
 

@@ -4,6 +4,7 @@ Whoever starts a run must not choose another policy. So no request names one, an
 places holds: none of them replaces another.
 """
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -23,7 +24,7 @@ from inventory.files.text_files import read_text_file
 from inventory.loader import find_inventory
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
-from tasks.rules.policy.model import InventoryLimit, Policy, PolicyFreeze, PolicyRule
+from tasks.rules.policy.model import InventoryLimit, Policy, PolicyFile, PolicyFreeze, PolicyRule
 
 POLICY_VARIABLE: Final = "FLEETPATCH_POLICY"
 CONFIGURATIONS_VARIABLE: Final = "FLEETPATCH_CONFIGURATIONS"
@@ -124,7 +125,7 @@ def load_policy(today: date, configurations: Path | None = None) -> Policy:
     return Policy(
         rules=tuple(rule for part in parts for rule in part.rules),
         inventory_limits=tuple(limit for part in parts for limit in part.inventory_limits),
-        files=tuple(name for part in parts for name in part.files),
+        files=tuple(file for part in parts for file in part.files),
     )
 
 
@@ -148,7 +149,7 @@ def read_policy_file(path: Path, today: date, problems: ProblemCollector) -> Pol
     """Return the policy of one file; None if it has problems, which are collected."""
     text = read_text_file(path, problems)
     located = parse_yaml(path, text, problems) if text is not None else None
-    if located is None:
+    if text is None or located is None:
         if not problems:
             problems.add(SourceLocation(path), "this file is empty", "Begin it with `policy:`, or remove it.")
         return None
@@ -167,7 +168,7 @@ def read_policy_file(path: Path, today: date, problems: ProblemCollector) -> Pol
     )
     _check_names(rules, entries, problems)
     limit = InventoryLimit(str(path), frozenset(_list_inventories(form, path, located, problems)))
-    return Policy(rules, (limit,), (str(path),))
+    return Policy(rules, (limit,), (PolicyFile(str(path), hashlib.sha256(text.encode()).hexdigest()),))
 
 
 def _build_rule(form: RuleForm, located: LocatedData, today: date, problems: ProblemCollector) -> PolicyRule:

@@ -18,6 +18,7 @@ from tasks.protocols.set_slots import SetSlots
 from tasks.protocols.transport import Transport
 from tasks.rules.automatic.progress import RolloutProgress
 from tasks.rules.calendar.freezes import Freeze
+from tasks.rules.policy.deployed import DeployedPolicy
 from tasks.states import NotificationEvent, Step
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
@@ -80,6 +81,10 @@ def _read_no_rollout(report: RunReport) -> RolloutProgress | None:  # noqa: ARG0
     return None
 
 
+DeployedPoliciesReader = Callable[[], Sequence[DeployedPolicy]]
+"""Returns the policies of which one must hold here, the newest first. Raises RecordsError."""
+
+
 def _allow_run(planned: RunReport, stop_token: StopToken) -> GateDecision:  # noqa: ARG001 - the gate's parameters
     return GateDecision()
 
@@ -107,6 +112,7 @@ class Ports:
     send_magic_packet: MagicPacketSender = send_magic_packet
     read_rollout: RolloutReader = _read_no_rollout
     append_audit: AuditAppender = append_nowhere
+    read_deployed_policies: DeployedPoliciesReader = tuple
     progress: RunProgress = field(default_factory=UnrecordedProgress)
 
 

@@ -1,5 +1,6 @@
 """The doors through which runs begin, over simulated machines, and the rules that must hold at each of them."""
 
+import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,8 @@ from inventory.errors import FleetpatchError
 from inventory.loader import load_inventory
 from tasks.model import RunInfo, RunReport
 from tasks.records.approvals import SqlApprovals
+from tasks.records.audit.deployed_policies import read_deployed_policies
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.rules.automatic.model import RunPlan
@@ -140,6 +143,7 @@ class Stage:
                 leases=records.leases,
                 listener=caller.listener,
                 stop_token=caller.stop_token,
+                read_deployed_policies=functools.partial(read_deployed_policies, SqlAuditLog(records.database)),
             )
             yield add_approval_gate(ports, SqlApprovals(records.database, self.fleet.clock))
 

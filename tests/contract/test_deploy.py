@@ -132,6 +132,21 @@ def test_deployed_twice_is_deployed_once(place: Place) -> None:
     assert place.window("night").updated == before.updated
 
 
+def test_the_policy_beside_the_configurations_is_recorded_until_it_is_removed(place: Place) -> None:
+    policy = place.folder / "configurations" / "policy.yaml"
+    assert "policy" not in place.command("--yes").stderr
+    policy.write_text("policy: {rules: [{name: all, scope: '*', ask: us, forbid: [repair]}]}")
+    checked = place.command("--check")
+    assert (checked.returncode, "not the one that was deployed last" in checked.stderr) == (3, True), checked.stderr
+    told = json.loads(place.command("--check", "--json").stdout)
+    assert (told["up_to_date"], told["policy_recorded"]) == (False, False)
+    assert f"must read this policy now, or begins no run: {policy}" in " ".join(place.command("--yes").stderr.split())
+    assert place.command("--check").returncode == 0
+    assert "policy" not in place.command("--yes").stderr
+    policy.unlink()
+    assert "held by none any more" in place.command("--yes").stderr
+
+
 def test_each_window_is_a_deployment_that_takes_one_run_at_a_time(place: Place) -> None:
     deployment = place.window("patch-tuesday")
 

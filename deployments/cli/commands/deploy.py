@@ -52,10 +52,12 @@ def deploy(
     from deployments.refresh_schedules import refresh_schedules
     from deployments.server.client import open_server_client
     from deployments.sync.plan import CLIENT_RETRIES, build_plan, require_fleet_name
+    from deployments.sync.policy_record import is_policy_recorded, record_policy
     from deployments.sync.run_status import find_run_statuses
     from deployments.worker.worker_process import run_worker
     from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json
+    from flows.policy.policy_file import load_policy
     from tasks.protocols.clock import SystemClock
 
     with open_server_client(CLIENT_RETRIES) as client:
@@ -69,21 +71,26 @@ def deploy(
             prune=prune,
         )
         blocking_findings = plan.find_blocking_findings()
+        policy = load_policy(plan.now.date(), plan.configurations.source_path)
+        is_recorded = is_policy_recorded(fleet, policy)
         if as_json:
-            print_json(view.build_plan_json(plan, blocking_findings))
+            print_json(view.build_plan_json(plan, blocking_findings, is_policy_recorded=is_recorded))
         else:
             view.print_changes(plan.changes)
             view.print_blocking_findings(blocking_findings)
         if check:
-            raise typer.Exit(
-                int(ExitCode.SUCCESS if plan.is_up_to_date and not blocking_findings else ExitCode.WARNINGS)
-            )
+            if not is_recorded:
+                view.print_unrecorded_policy()
+            is_good = plan.is_up_to_date and is_recorded and not blocking_findings
+            raise typer.Exit(int(ExitCode.SUCCESS if is_good else ExitCode.WARNINGS))
         if not plan.is_up_to_date:
             plan.require_no_blocking_findings(blocking_findings)
             if not yes:
                 view.confirm_changes(_count_changes(plan.changes))
             with view.report_progress(_count_changes(plan.changes)) as report_change:
                 plan.apply(client, report_change)
+        if record_policy(fleet, policy):
+            view.print_recorded_policy(policy)
         if not as_json:
             now = SystemClock().now()
             next_windows = plan.find_next_windows(now)

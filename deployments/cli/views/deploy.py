@@ -34,6 +34,7 @@ from tasks.reporting.formatting import format_count
 from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import Occurrence
 from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.policy.model import Policy
 
 _ACTION_STYLES = {
     ChangeAction.CREATE: "green",
@@ -103,6 +104,20 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
             )
         raise
     print_to_stderr(f"{count} changes were made.")
+
+
+def print_unrecorded_policy() -> None:
+    """Print that the policy is not the one that was deployed last."""
+    print_to_stderr("The policy is not the one that was deployed last: runs begin when it is deployed.")
+
+
+def print_recorded_policy(policy: Policy) -> None:
+    """Print which policy holds from now on."""
+    if not policy.files:
+        print_to_stderr("The policy was removed: runs are held by none any more.")
+        return
+    files = ", ".join(file.path for file in policy.files)
+    print_to_stderr(f"Every process that patches must read this policy now, or begins no run: {files}")
 
 
 def print_next_windows(
@@ -207,11 +222,15 @@ def _format_window(window: Occurrence, next_windows: NextWindows) -> str:
     return f"{start:%a %Y-%m-%d %H:%M} to {until} {next_windows.zone}"
 
 
-def build_plan_json(plan: SyncPlan, findings: Sequence[ConfigurationFinding]) -> dict[str, object]:
-    """Return the changes and the findings as JSON data."""
+def build_plan_json(
+    plan: SyncPlan, findings: Sequence[ConfigurationFinding], *, is_policy_recorded: bool
+) -> dict[str, object]:
+    """Return the changes and the findings as JSON data. ``is_policy_recorded``: see ``policy_record``."""
+    is_up_to_date = plan.is_up_to_date and is_policy_recorded
     return {
-        "up_to_date": plan.is_up_to_date,
-        "settled": plan.is_up_to_date,  # the former name of up_to_date
+        "up_to_date": is_up_to_date,
+        "settled": is_up_to_date,  # the former name of up_to_date
+        "policy_recorded": is_policy_recorded,
         "changes": [
             {
                 "doing": change.action.value,

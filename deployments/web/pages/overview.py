@@ -87,11 +87,12 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
 
 
 def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]:
-    """Return what could not be read, and that the certificate of the pages or an access token ends soon."""
+    """Return what could not be read, what ends soon, and that the workers may have another policy than the pages."""
     now = context.clock.now()
     certificate = describe_certificate_end(context.certificate_ends_at, now)
     try:
         tokens = SqlAccessTokens(context.records.database).list_tokens()
+        policy = context.policy_difference.read(now)
     except RecordsError as error:
         return (*snapshot.problems, *filter(None, (certificate,)), error.message)
     ending = (
@@ -99,7 +100,7 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
         for token in tokens
         if token.ends_soon(now)
     )
-    return (*snapshot.problems, *filter(None, (certificate,)), *ending)
+    return (*snapshot.problems, *filter(None, (certificate, policy)), *ending)
 
 
 def list_runs(context: WebContext) -> list[RunLine]:

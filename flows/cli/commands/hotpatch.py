@@ -174,7 +174,7 @@ def _run_changes(
         in_scope = Scope.parse(scope).select_machines(ports.inventory)
         machines = [machine for machine in in_scope if machine.name in set(names)]
         if not dry_run:
-            enforce_enrolment_policy(machines, ports.inventory, ports.clock.now())
+            enforce_enrolment_policy(machines, ports.inventory, ports.clock.now(), ports.read_deployed_policies())
         return change_enrolments(machines, ports, order)
 
 

@@ -16,7 +16,7 @@ from tasks.rules.policy.model import Policy, PolicyDecision
 def build_policy_json(policy: Policy, machines: Sequence[Machine], decision: PolicyDecision) -> dict[str, object]:
     """Return the rules that hold for machines, and the decision on a request, as JSON data."""
     return {
-        "files": list(policy.files),
+        "files": [file.path for file in policy.files],
         "machines": [machine.name for machine in machines],
         "rules": [
             {
@@ -56,8 +56,8 @@ def print_policy(policy: Policy, machines: Sequence[Machine], decision: PolicyDe
     if not policy.files:
         print_to_stdout("There is no policy file here: no rule holds.")
         return
-    for name in policy.files:
-        print_to_stdout(Text.assemble("policy: ", to_safe_text(name)))
+    for file in policy.files:
+        print_to_stdout(Text.assemble("policy: ", to_safe_text(file.path)))
     for rule, names in decision.rules:
         which = "all of them" if len(names) == len(machines) else join_first_names(names)
         print_to_stdout(

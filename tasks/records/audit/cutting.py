@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from tasks.errors import RequestError
+from tasks.records.audit.deployed_policies import keep_deployed_policies
 from tasks.records.audit.entry import CUT_ACT, AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
@@ -52,6 +53,7 @@ def cut_log(
     draft = AuditEntry(
         now, who, address, CUT_ACT, f"entries up to {through}", "", AuditResult.DONE, said, source, claimed
     )
+    keep_deployed_policies(log, through, now)
     return log.cut(through, lambda detail: replace(draft, detail=detail))
 
 

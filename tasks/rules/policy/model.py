@@ -136,16 +136,29 @@ class InventoryLimit:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """A policy file that was read.
+
+    Attributes:
+        path: for people.
+        digest: SHA-256 of its text, in hex.
+    """
+
+    path: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """All rules that hold here.
 
     Attributes:
-        files: the files that were read, for people.
+        files: the files that were read.
     """
 
     rules: tuple[PolicyRule, ...] = ()
     inventory_limits: tuple[InventoryLimit, ...] = ()
-    files: tuple[str, ...] = ()
+    files: tuple[PolicyFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
