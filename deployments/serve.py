@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from flows.prefect_api.connection import supply_login
 from flows.prefect_api.server_settings import SAFE_PATH
-from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.errors import FleetpatchError
 
 if TYPE_CHECKING:
@@ -52,10 +51,10 @@ def main() -> None:
     """Serve the deployments until the process is stopped."""
     os.environ.update(SAFE_PATH)
     try:
-        require_trusted_settings()
+        url = supply_login()
     except FleetpatchError as error:
         sys.exit(f"error: {error} {error.hint}")
-    if not supply_login():
+    if not url:
         sys.exit("error: PREFECT_API_URL is not set: the server is unknown")
     print(f"serving from {Path.cwd()}; stop with Ctrl-C")  # noqa: T201 - said to the person who started it
     from prefect import serve

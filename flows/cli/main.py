@@ -37,8 +37,7 @@ from flows.cli.runtime.output import (
     print_error,
     print_json,
 )
-from flows.prefect_api.server_settings import EPHEMERAL_MODE_OFF, SAFE_PATH
-from flows.prefect_api.settings_files import check_before_prefect
+from flows.prefect_api.server_settings import SAFE_PATH
 
 DEBUG_OPTION: Final = "--debug"
 
@@ -55,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = DEBUG_OPTION in words
     words = [DEBUG_OPTION] * debug + [word for word in words if word != DEBUG_OPTION]
-    os.environ.update(EPHEMERAL_MODE_OFF | SAFE_PATH)  # before Prefect is loaded
+    os.environ.update(SAFE_PATH)  # before Prefect is loaded
     escape_unencodable_output()
     configure_logging()
     return _flush_stdout(_run_command(words, debug=debug), debug=debug)
@@ -63,8 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(words: Sequence[str], *, debug: bool) -> int:
     try:
-        with check_before_prefect():
-            code = app(words, prog_name="fleetpatch", standalone_mode=False)
+        code = app(words, prog_name="fleetpatch", standalone_mode=False)
     except typer.Abort:
         return int(ExitCode.INTERRUPTED)
     except BrokenPipeError:

@@ -1,17 +1,22 @@
 """Flows that may be called without a configured Prefect server: the call starts a server for its run.
 
-Without this, Prefect would start its own: without a password, for every user of the machine and every web page.
+Prefect's own would have no password. It is off wherever these flows are imported (flows/__init__.py). So other uses of
+a flow need a configured server.
 """
 
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# For an event, Prefect 3.8.8 starts its server even where PREFECT_SERVER_EPHEMERAL_ENABLED is false.
+worker.should_emit_events_to_ephemeral_server = lambda: False
 
 
 class ConnectedFlow(Flow[P, R]):
@@ -26,6 +31,13 @@ class ConnectedFlow(Flow[P, R]):
         """
         connect_prefect()
         return super().__call__(*args, **kwargs)
+
+    def with_options(self, **options: Any) -> "ConnectedFlow[P, R]":  # noqa: ANN401 - Prefect's options
+        """Return the same flow with other options. Prefect's own method would return a plain one."""
+        changed = super().with_options(**options)
+        connected = ConnectedFlow(changed.fn)
+        vars(connected).update(vars(changed))
+        return connected
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:  # noqa: ANN401 - Prefect's options

@@ -6,13 +6,14 @@ and ``pyproject.toml`` of the current folder, its profiles, and ``logging.yml``,
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from flows.prefect_api.server_settings import EPHEMERAL_MODE_OFF
 from inventory.files.file_trust import (
     TRUSTED_OWNERS_VARIABLE,
     UntrustedFile,
@@ -23,40 +24,59 @@ from inventory.files.file_trust import (
 PREFECT: Final = "prefect"
 FOLDER_FILES: Final = (".env", "prefect.toml", "pyproject.toml")
 """What Prefect reads in the current folder."""
+_HOME_FILES: Final = ("profiles.toml", "logging.yml")
+"""What it reads in its own folder."""
 _PATH_VARIABLES: Final = ("PREFECT_PROFILES_PATH", "PREFECT_LOGGING_CONFIG_PATH", "PREFECT_LOGGING_SETTINGS_PATH")
 _HOME_VARIABLE: Final = "PREFECT_HOME"
 _FOLDER_HINT: Final = (
     "Start fleetpatch in a folder where only you can make files, such as your home directory. Or, where others may "
     f"decide what runs, name the folder's owner in {TRUSTED_OWNERS_VARIABLE}."
 )
+_ABSENT_HINT: Final = "Name a place where only you can make files."
 
 
-def require_trusted_settings() -> None:
-    """Check who can have written the files of settings, and who can put some into the current folder later.
+def guard_prefect() -> None:
+    """Let Prefect start no server of its own, and read no settings of others.
+
+    Where Prefect is loaded already, its settings are checked now, and read again.
+
+    Raises:
+        UntrustedFile: it is loaded, and somebody who is not trusted may have written its settings.
+    """
+    os.environ.update(EPHEMERAL_MODE_OFF)
+    context = sys.modules.get(f"{PREFECT}.context")
+    if context is None:
+        sys.meta_path.insert(0, _SettingsCheck())
+        return
+    require_trusted_settings()
+    context.refresh_global_settings_context()
+    context.get_settings_context().settings.server.ephemeral.enabled = False  # a program may have replaced the settings
+
+
+def require_trusted_settings(environ: Mapping[str, str] = os.environ) -> None:
+    """Check who can have written the files of settings, and who can put some into their folders later.
+
+    Args:
+        environ: the environment of the process that reads them.
 
     Raises:
         UntrustedFile: somebody who is not trusted, or a file can't be looked at.
     """
-    for path in _list_files():
+    home = Path(environ.get(_HOME_VARIABLE) or "~/.prefect").expanduser()
+    with suppress(OSError):  # as Prefect does it, which says so where it can't; nobody else makes it meanwhile
+        home.mkdir(mode=0o700, exist_ok=True)
+    named = [Path(environ[name]).expanduser() for name in _PATH_VARIABLES if environ.get(name)]
+    for path in (*map(Path, FOLDER_FILES), *(home / name for name in _HOME_FILES), *named):
         with _named(path, "Or start fleetpatch in another folder." if path.name in FOLDER_FILES else ""):
             require_trusted_path(path)
-    with _named(Path(), _FOLDER_HINT):
+    with _named(Path(), _FOLDER_HINT, is_whole=True):
         require_trusted_folder(Path.cwd())
-
-
-@contextmanager
-def check_before_prefect() -> Iterator[None]:
-    """Check the files at the first import of Prefect in the block, if there is one.
-
-    The import raises UntrustedFile.
-    """
-    finder = _SettingsCheck()
-    sys.meta_path.insert(0, finder)
-    try:
-        yield
-    finally:
-        with suppress(ValueError):  # it has gone after its check
-            sys.meta_path.remove(finder)
+    with _named(home, ""):
+        require_trusted_folder(home)
+    for path in (home, *named):
+        if not path.exists():
+            with _named(path, _ABSENT_HINT, is_whole=True):
+                require_trusted_folder(next(above for above in path.resolve().parents if above.is_dir()))
 
 
 class _SettingsCheck:
@@ -71,15 +91,9 @@ class _SettingsCheck:
         return None
 
 
-def _list_files() -> list[Path]:
-    home = Path(os.environ.get(_HOME_VARIABLE) or "~/.prefect").expanduser()
-    named = [Path(os.environ[name]).expanduser() for name in _PATH_VARIABLES if os.environ.get(name)]
-    return [*map(Path, FOLDER_FILES), home / "profiles.toml", home / "logging.yml", *named]
-
-
 @contextmanager
-def _named(path: Path, remedy: str) -> Iterator[None]:
-    """Let the error name the file, and another way out. What does not exist is no fault."""
+def _named(path: Path, remedy: str, *, is_whole: bool = False) -> Iterator[None]:
+    """Let the error name the file, and another way out; the only one if that is whole. What is absent is no fault."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -89,5 +103,5 @@ def _named(path: Path, remedy: str) -> Iterator[None]:
     except UntrustedFile as error:
         raise UntrustedFile(
             f"Prefect would read its settings from {path.absolute()}, and {error.message}",
-            hint=remedy if path == Path() else f"{error.hint} {remedy}".strip(),
+            hint=remedy if is_whole else f"{error.hint} {remedy}".strip(),
         ) from error

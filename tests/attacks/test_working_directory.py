@@ -15,7 +15,7 @@ from flows.prefect_api.server_process import build_command, open_listener
 from flows.prefect_api.settings_files import require_trusted_settings
 from flows.recovery.finalizer import start_finalizer
 from inventory.files.file_trust import UntrustedFile
-from tests.support.environment import without_ours
+from tests.support.environment import PYTHONPATH, without_ours
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
 
@@ -47,7 +47,8 @@ def plant_modules(folder: Path) -> None:
 
 
 def start(words: Sequence[str], folder: Path, **variables: str) -> CompletedProcess[str]:
-    environment = {**without_ours(), "HOME": str(folder.parent / "home"), "DO_NOT_TRACK": "1", **variables}
+    ours = {"HOME": str(folder.parent / "home"), "PYTHONPATH": PYTHONPATH, "DO_NOT_TRACK": "1"}
+    environment = {**without_ours(), **ours, **variables}
     return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -78,7 +79,7 @@ def test_modules_in_the_current_folder_are_not_run(
     assert "uvicorn" in started.stdout
 
 
-LOAD = "from flows.cli.main import check_before_prefect\nwith check_before_prefect():\n import prefect"
+LOAD = "import flows, prefect"
 
 
 @pytest.mark.parametrize("name", [".env", "prefect.toml", "pyproject.toml", "../home/.prefect/profiles.toml"])
@@ -107,7 +108,8 @@ def test_settings_of_prefect_are_not_taken_from_others(
 def test_prefect_is_not_loaded_where_others_can_put_settings(shared: Path) -> None:
     """Attacker: any local user. Way: the folder is like /tmp; the file is put there after a look, before Prefect's.
 
-    What must hold: no command loads Prefect there. Commands that need none work.
+    What must hold: neither a command nor a program with our flows loads Prefect there, or goes on where it is loaded.
+    Commands that need none work.
     """
     plant(shared, "log.yml", f"version: 1\nhandlers: {{x: {{(): os.system, command: 'touch {shared}/ran'}}}}\n")
     plant(shared, ".env", f"PREFECT_LOGGING_CONFIG_PATH={shared}/log.yml\n")
@@ -117,16 +119,66 @@ def test_prefect_is_not_loaded_where_others_can_put_settings(shared: Path) -> No
     refused = start((COMMAND, "prefect", "version"), shared)
     assert (refused.returncode, "everybody can write" in refused.stderr) == (5, True), refused.stderr
     assert "chmod" not in refused.stderr
-    for program in (("-P", "-m", "deployments.serve"), ("-c", LOAD)):
+    for program in (("-P", "-m", "deployments.serve"), ("-c", LOAD), ("-c", "import prefect, flows")):
         refused = start((sys.executable, *program), shared)
         assert (refused.returncode, "everybody can write" in refused.stderr) == (1, True), refused.stderr
     assert start((COMMAND, "version"), shared).returncode == 0
     assert not (shared / "ran").exists()
 
 
+PLACES = {
+    "PREFECT_HOME": ("", "profiles.toml"),
+    "PREFECT_PROFILES_PATH": ("mine.toml", "mine.toml"),
+    "PREFECT_LOGGING_CONFIG_PATH": ("later/log.yml", "later/log.yml"),
+}
+
+
+@pytest.mark.parametrize("variable", PLACES)
+@pytest.mark.parametrize("mode", [0o777, 0o1777], ids=oct)
+def test_no_settings_come_later_into_a_named_place(
+    shared: Path, variable: str, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: any local user. Way: PREFECT_HOME, or the folder of a named file of settings, is one where everybody
+    can make files. The file is put there after the look, before Prefect's.
+
+    What must hold: the place is refused while the file is absent.
+    """
+    name, later = PLACES[variable]
+    monkeypatch.chdir(Path.home())
+    monkeypatch.setenv("PREFECT_HOME", str(shared.parent / "home"))
+    monkeypatch.setenv(variable, str(shared / name))
+    shared.chmod(mode)
+    with pytest.raises(UntrustedFile, match=f"{shared}.*everybody can write") as refused:
+        require_trusted_settings()
+    assert ("chmod" in refused.value.hint) is (variable == "PREFECT_HOME")
+    plant(shared, later, "")
+    with pytest.raises(UntrustedFile, match=r"belongs to nobody|everybody can write"):
+        require_trusted_settings()
+
+
+def test_prefects_own_folder_is_made_before_others_can(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attacker: any local user. Way: make the folder of PREFECT_HOME, in a folder like /tmp, before Prefect does.
+
+    What must hold: it is ours, and closed, before Prefect is loaded; or it is refused.
+    """
+    monkeypatch.chdir(Path.home())
+    monkeypatch.setenv("PREFECT_HOME", str(shared / "prefect"))
+    require_trusted_settings()
+    status = (shared / "prefect").stat()
+    assert (status.st_uid, status.st_mode & 0o777) == (os.geteuid(), 0o700)
+    (shared / "prefect").rmdir()
+    plant(shared, "prefect/profiles.toml", "")
+    with pytest.raises(UntrustedFile, match="belongs to nobody"):
+        require_trusted_settings()
+    monkeypatch.setenv("PREFECT_HOME", str(shared / "not-yet/prefect"))
+    with pytest.raises(UntrustedFile, match="everybody can write"):
+        require_trusted_settings()
+
+
 def test_a_project_of_ones_own_keeps_its_settings(shared: Path) -> None:
     shared.chmod(0o755)
     (shared / "pyproject.toml").write_text("[tool.prefect]\napi = {url = 'http://127.0.0.1:9/api'}\n")
-    asked = f"{LOAD}.settings as settings\nprint(settings.PREFECT_API_URL.value())"
-    loaded = start((sys.executable, "-c", asked), shared)
-    assert loaded.stdout.split() == ["http://127.0.0.1:9/api"], loaded.stderr
+    asked = "prefect.settings\nprint(prefect.settings.PREFECT_API_URL.value())"
+    for loads in (f"import flows, {asked}", f"import prefect, flows, {asked}"):
+        loaded = start((sys.executable, "-c", loads), shared)
+        assert loaded.stdout.split() == ["http://127.0.0.1:9/api"], loaded.stderr

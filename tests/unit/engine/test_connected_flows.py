@@ -1,14 +1,11 @@
 """Flows that people call connect Prefect's client first: Prefect never starts a server of its own for them."""
 
-import os
-
 import pytest
 from prefect import Flow
 
 from deployments.refresh_schedules import refresh_schedules
 from flows.assess import assess_fleet
 from flows.automatic.flow import patch_automatically
-from flows.cli.main import main
 from flows.compliance.flow import report_compliance
 from flows.maintenance import prune_records, report_fleet, stage_fleet
 from flows.patch import patch_fleet, resume_fleet
@@ -32,11 +29,7 @@ def test_a_call_connects_before_prefect_does_anything(
 
     monkeypatch.setattr("flows.prefect_api.connected_flow.connect_prefect", refuse)
     assert isinstance(called, ConnectedFlow)
-    with pytest.raises(CannotRun, match="no server"):
-        called()
-
-
-def test_the_command_switches_prefects_own_ephemeral_server_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_SERVER_EPHEMERAL_ENABLED", "true")
-    assert main(["--version"]) == 0
-    assert os.environ["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
+    for each in (called, called.with_options(retries=0)):
+        with pytest.raises(CannotRun, match="no server"):
+            each()
+    assert vars(called.with_options()).keys() == vars(called).keys()
