@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import json
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,10 @@ _LEEWAY_SECONDS: Final = 60
 """How far the clocks of both sides may be apart."""
 _KEPT_SECONDS: Final = 3600.0
 """How long the provider's description and keys are kept. An unknown key is looked for at once."""
+_LOGOUT_SECONDS: Final = 300
+"""How old a logout token may be. It needs no end of its own, and is sent at once."""
+_MAX_HEARD: Final = 10_000
+"""How many logout tokens are remembered at most."""
 _LOGOUT_EVENT: Final = "http://schemas.openid.net/event/backchannel-logout"
 
 
@@ -84,6 +89,8 @@ class OidcProvider:
         self._verify: str | bool = str(entry.ca) if entry.ca is not None else True
         self._description: list[tuple[float, dict[str, Any]]] = []
         self._keys: list[tuple[float, KeySet]] = []
+        self._heard: dict[str, float] = {}  # the id of each logout token that is not too old, and when it is
+        self._lock = threading.Lock()
 
     def build_login_url(self, pending: PendingLogin, redirect_uri: str) -> str:
         """Return where the browser goes to log in.
@@ -185,10 +192,10 @@ class OidcProvider:
         return claims
 
     def read_logout_token(self, token: str) -> str:
-        """Return the subject whom a logout token logs out (OpenID Connect Back-Channel Logout 1.0).
+        """Return the subject whom a logout token logs out (OpenID Connect Back-Channel Logout 1.0). Each counts once.
 
         Raises:
-            LoginRefused: it is no valid logout token, or names no subject.
+            LoginRefused: it is no valid logout token, names no subject, is old, or was read before.
             ProviderAway: the provider's keys can't be read.
         """
         claims = self._read_token(token, {"events": {"essential": True}, "jti": {"essential": True}})
@@ -197,7 +204,21 @@ class OidcProvider:
             raise LoginRefused("the token is no logout token")
         if not isinstance(subject, str) or not subject:
             raise LoginRefused("the logout token names no subject")
+        self._remember(claims["jti"], claims["iat"] + _LOGOUT_SECONDS)
         return subject
+
+    def _remember(self, token_id: object, end: float) -> None:
+        """Refuse a logout token that is too old, or that was read before."""
+        now = self._clock.now().timestamp()
+        if not isinstance(token_id, str) or not token_id or now >= end:
+            raise LoginRefused("the logout token is too old, or its id is no text")
+        with self._lock:
+            self._heard = {known: its_end for known, its_end in self._heard.items() if now < its_end}
+            if token_id in self._heard:
+                raise LoginRefused("the logout token was read before")
+            if len(self._heard) >= _MAX_HEARD:
+                self._heard.pop(next(iter(self._heard)))
+            self._heard[token_id] = end
 
     def _read_token(self, token: str, wanted: dict[str, Any]) -> dict[str, Any]:
         try:
