@@ -10,6 +10,7 @@ without a stop request is resumed while its window is open.
 
 import argparse
 import contextlib
+import json
 import logging
 import re
 import subprocess
@@ -84,20 +85,21 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
     place = platformdirs.user_data_path("fleetpatch") / "logs"
     place.mkdir(parents=True, exist_ok=True)
     log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
-    words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", run_name, *(["--stop", stop] if stop else [])]
-    words += ["--flow-run", flow_run_id] if flow_run_id else []
+    words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", *(["--stop", stop] if stop else [])]
+    words += [*(["--flow-run", flow_run_id] if flow_run_id else []), "--", run_name]
     with log.open("ab") as out:
         subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
     logger.info("another process finishes run %s; its log: %s", run_name, log)
     return log
 
 
-def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None) -> str:
+def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller: Caller | None = None) -> str:
     """Wait until no process executes a run, and recover it.
 
     Args:
         run_name: the id of the run, or of its flow run.
         stop: why the run may begin nothing more; "" if there is no stop request.
+        flow_run_id: the flow run whose process was ended. It says nothing about a run that it has never begun.
         caller: the caller.
 
     Returns:
@@ -108,9 +110,9 @@ def finalize_run(run_name: str, *, stop: str = "", caller: Caller | None = None)
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
-        run = _find_run(records, run_name)
+        run = _find_run(records, run_name, flow_run_id)
         if run is None:
-            return f"the records have no run {run_name}: nothing was begun"
+            return f"the records have no run {run_name} of this flow run: nothing was begun"
         if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
             return f"nothing to do for run {run.id}: {run.state}"
         if stop:
@@ -148,7 +150,7 @@ def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None
     )
 
     with open_records((caller or Caller()).records_url) as records:
-        run = _find_run(records, run_name)
+        run = _find_run(records, run_name, flow_run_id)
     if run is None or run.state in UNFINISHED_RUN_STATES:
         return
     correct_state_once_ended(flow_run_id, run, PREFECT_WAIT_SECONDS)
@@ -157,17 +159,28 @@ def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None
 
 
 def _find_run_name(flow_run: "FlowRun") -> str:
-    """Return the run's id if the flow has it as a parameter (resume_fleet), otherwise the id of the flow run."""
+    """Return the run's id if the flow has it as a parameter (resume_fleet), otherwise the id of the flow run.
+
+    Whoever may use Prefect writes the parameter: ``_find_run`` asks whether the flow run has ever begun this run.
+    """
     return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
 
 
-def _find_run(records: SqlRecords, run_name: str) -> RunInfo | None:
+def _find_run(records: SqlRecords, run_name: str, flow_run_id: str) -> RunInfo | None:
     history = History(records)
     found = history.find_run_by_flow_run(run_name)
     if found is None:
         with contextlib.suppress(RecordsError):
             found = history.find_run(run_name)
-    return found
+    if found is None or flow_run_id in {"", found.flow_run_id} or _has_begun(records, found.id, flow_run_id):
+        return found
+    return None
+
+
+def _has_begun(records: SqlRecords, run_id: str, flow_run_id: str) -> bool:
+    """Return whether a flow run has resumed a run: it is in the audit log before anything of it begins."""
+    begun = SqlAuditLog(records.database).read_of_subject("run", run_id, AuditResult.BEGUN)
+    return any(json.loads(entry.detail).get("flow_run") == flow_run_id for entry in begun)
 
 
 def _request_stop(records: SqlRecords, run_id: str, who: str, reason: str) -> None:
@@ -190,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for loud in ("paramiko", "alembic"):
         logging.getLogger(loud).setLevel(logging.WARNING)
     try:
-        logger.info("%s", finalize_run(asked.run, stop=asked.stop))
+        logger.info("%s", finalize_run(asked.run, stop=asked.stop, flow_run_id=asked.flow_run))
         if asked.flow_run:
             correct_prefect_state(asked.run, asked.flow_run)
     except FleetpatchError as error:

@@ -157,6 +157,19 @@ class SqlAuditLog:
         with self._database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [_to_entry(row) for row in connection.execute(query)]
 
+    def read_of_subject(self, act: str, subject: str, result: AuditResult) -> Sequence[AuditEntry]:
+        """Return the entries of an act on a subject with a result, oldest first.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        columns = audit_log.c
+        wanted = (columns.act == act, columns.subject == subject, columns.result == result.value)
+        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(0):
+            return [
+                _to_entry(row) for row in connection.execute(select(audit_log).where(*wanted).order_by(columns.number))
+            ]
+
     def count_after(self, number: int) -> tuple[int, datetime | None]:
         """Return how many entries have a larger number, and the time of the oldest of them.
 
