@@ -12,6 +12,7 @@ from typing import Any, Final
 from sqlalchemy import Select, delete, insert, select, update
 
 from tasks.errors import RequestError
+from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.page_tables import access_tokens, web_sessions
 from tasks.records.storage.database import Database
 from tasks.records.token_signatures import is_signed, sign_token
@@ -22,6 +23,8 @@ END_WARNING: Final = timedelta(days=14)
 """How long before its end people are warned."""
 TOKEN_SOURCE: Final = "token"  # noqa: S105 - no secret
 """The source of sessions that were opened with an access token. Their subject is the token's digest."""
+
+_REMOVED: Final = "removed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class SqlAccessTokens:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._decisions = SqlDecisions(database)
 
     def add(self, token: AccessToken, digest: str) -> None:
         """Sign and store a new token.
@@ -98,7 +102,13 @@ class SqlAccessTokens:
             connection.execute(
                 delete(web_sessions).where(web_sessions.c.name == name, web_sessions.c.source == TOKEN_SOURCE)
             )
-            return connection.execute(delete(access_tokens).where(access_tokens.c.name == name)).rowcount > 0
+            ended = delete(access_tokens).where(access_tokens.c.name == name).returning(access_tokens.c.digest)
+            digest = connection.execute(ended).scalar_one_or_none()
+            if digest is not None:
+                self._decisions.append(connection, DecisionKind.TOKEN, digest, _REMOVED)
+        if digest is not None:
+            self._decisions.note_newest()
+        return digest is not None
 
     def list_tokens(self) -> Sequence[AccessToken]:
         """Return all tokens by name."""
@@ -106,7 +116,11 @@ class SqlAccessTokens:
             return [_build(row) for row in connection.execute(select(access_tokens).order_by(access_tokens.c.name))]
 
     def find_by_token(self, digest: str, now: datetime) -> AccessToken | None:
-        """Return the token with this digest, if its signature fits and it has not expired."""
+        """Return the token with this digest, if its signature fits, it has not expired, and nobody has removed it.
+
+        Raises:
+            SealBroken: the chain of decisions is not whole: it can't be said who was removed.
+        """
         return self._find(select(access_tokens).where(access_tokens.c.digest == digest), now)
 
     def _find(self, query: Select[Any], now: datetime) -> AccessToken | None:
@@ -116,7 +130,14 @@ class SqlAccessTokens:
         if token is not None and not token.is_signed:
             logger.warning("the access token %s has no signature that fits: it opens nothing", token.name)
             return None
-        return None if token is None or token.has_expired(now) else token
+        if row is None or token is None or token.has_expired(now):
+            return None
+        if self._decisions.find(DecisionKind.TOKEN, row.digest) is not None:
+            logger.warning(
+                "the access token %s was removed, and was put back in the database: it opens nothing", token.name
+            )
+            return None
+        return token
 
     def store_use(self, name: str, at: datetime) -> None:
         """Store the last use of a token.

@@ -10,8 +10,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select, update
 
+from tasks.errors import SealBroken
 from tasks.protocols.clock import Clock
 from tasks.records import schema
+from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.seals import DECISION_KEY, Seals
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
@@ -65,6 +67,7 @@ class SqlApprovals:
         self._database = database
         self._clock = clock
         self._seals = Seals(DECISION_KEY)
+        self._decisions = SqlDecisions(database)
 
     def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:
         """Ask for the approval of a plan, which expires after some seconds. Return the stored approval.
@@ -108,7 +111,7 @@ class SqlApprovals:
         """
         with self._database.begin_write(f"decide on run {run_id}") as connection:
             now = read_shared_time(connection, self._clock)
-            waiting = _read_approval(connection, run_id)
+            waiting = _read_approval(connection, run_id, lock=True)  # others who decide now come after this one
             if waiting is None:
                 return None
             if decision is ApprovalDecision.APPROVED and waiting.decision is ApprovalDecision.WAITING:
@@ -123,18 +126,30 @@ class SqlApprovals:
                 _APPROVALS.c.decision == ApprovalDecision.WAITING.value,
             )
             in_time = () if decision is ApprovalDecision.EXPIRED else (_APPROVALS.c.expires_at > now,)
-            connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided))
-            return _read_approval(connection, run_id)
+            stored = connection.execute(update(_APPROVALS).where(*mine, *in_time).values(decided)).rowcount == 1
+            if stored and self._seals.read_key_ids():
+                self._decisions.append(connection, DecisionKind.APPROVAL, run_id, decision.value)
+            found = _read_approval(connection, run_id)
+        if stored:
+            self._decisions.note_newest()
+        return found
 
     def require_sealed(self, approval: Approval) -> None:
-        """Require that a process with the key of decisions wrote an approval.
+        """Require that a process with the key of decisions wrote an approval, and that it is the newest state.
 
         Raises:
-            SealBroken: something else wrote it.
+            SealBroken: something else wrote it, or put an earlier state of it back.
             SealKeyMissing: it was sealed with a key that this process doesn't have.
             RecordsError: the key can't be read.
         """
-        self._seals.check(_APPROVALS, _to_row(approval), f"the approval of run {approval.run_id}")
+        subject = f"the approval of run {approval.run_id}"
+        self._seals.check(_APPROVALS, _to_row(approval), subject)
+        decided = self._decisions.find(DecisionKind.APPROVAL, approval.run_id)
+        if decided is not None and decided.text != approval.decision.value:
+            raise SealBroken(
+                f"{subject} was {decided.text} at {decided.at:%Y-%m-%d %H:%M} UTC: an earlier state of it was put back",
+                hint="Nothing of it is done. Find out who can write the database. Start a new run.",
+            )
 
     def find_approval(self, run_id: str) -> Approval | None:
         """Return the approval of a run; None if nothing asked for one.
@@ -171,8 +186,9 @@ class SqlApprovals:
             return read_shared_time(connection, self._clock)
 
 
-def _read_approval(connection: Connection, run_id: str) -> Approval | None:
-    row = connection.execute(select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)).one_or_none()
+def _read_approval(connection: Connection, run_id: str, *, lock: bool = False) -> Approval | None:
+    query = select(_APPROVALS).where(_APPROVALS.c.run_id == run_id)
+    row = connection.execute(query.with_for_update() if lock else query).one_or_none()
     return _to_approval(row) if row is not None else None
 
 

@@ -9,16 +9,18 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, or_, select, update
 
-from tasks.errors import LeaseHeld, RequestError
-from tasks.protocols.clock import Clock
+from tasks.errors import LeaseHeld, RequestError, SealBroken
+from tasks.protocols.clock import Clock, SystemClock
 from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, LeaseStatus, StopRequest
 from tasks.protocols.records import build_lease_lost_error
 from tasks.records import schema
+from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.statements import build_insert, read_shared_time
 from tasks.records.storage.database import Database
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 _STOPPABLE_STATES = (OperationState.NOT_STARTED.value, OperationState.IN_PROGRESS.value)
+_STOPPED = "stopped"
 UNFINISHED_STATES = tuple(state.value for state in UNFINISHED_RUN_STATES)
 _LEASES, _STOP_REQUESTS, _RUNS = schema.leases, schema.stop_requests, schema.runs
 
@@ -34,6 +36,7 @@ class SqlLeases:
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
         self._clock = clock
+        self._decisions = SqlDecisions(database)
 
     def acquire(self, run_id: str, holder: LeaseHolder, seconds: float) -> None:
         """Take the run lease for some seconds.
@@ -67,11 +70,12 @@ class SqlLeases:
         Raises:
             RecordsError: the database cannot be reached.
         """
+        removed = self._find_removed_stop(run_id)
         with self._database.begin_write(f"renew the lease of run {run_id}") as connection:
             until = read_shared_time(connection, self._clock) + timedelta(seconds=seconds)
             mine = (_LEASES.c.run_id == run_id, _LEASES.c.holder_id == holder.id, ~_LEASES.c.given_back)
             kept = connection.execute(update(_LEASES).where(*mine).values(until=until)).rowcount == 1
-            return LeaseRenewal(kept, _find_stop_request(connection, run_id))
+            return LeaseRenewal(kept, _find_stop_request(connection, run_id) or removed)
 
     def release(self, run_id: str, holder: LeaseHolder) -> None:
         """End the lease now. Do nothing if this holder does not have it.
@@ -136,6 +140,8 @@ class SqlLeases:
                 .on_conflict_do_nothing(index_elements=["run_id"])
             )
             current = _find_stop_request(connection, run_id)
+            self._decisions.append(connection, DecisionKind.STOP, run_id, _STOPPED)
+        self._decisions.note_newest()
         assert current is not None  # noqa: S101 - for the type checker; the statement above stored it
         return current
 
@@ -145,13 +151,29 @@ class SqlLeases:
         Raises:
             RecordsError: the database cannot be reached.
         """
+        removed = self._find_removed_stop(run_id)
         with self._database.begin_read("look at a lease") as connection:
             now = read_shared_time(connection, self._clock)
             row = connection.execute(select(_LEASES).where(_LEASES.c.run_id == run_id)).one_or_none()
             stop = _find_stop_request(connection, run_id)
+            if stop is None and removed is not None:
+                goes_on = select(_RUNS.c.id).where(_RUNS.c.id == run_id, _RUNS.c.state.in_(UNFINISHED_STATES))
+                stop = removed if connection.execute(goes_on).first() is not None else None
         if row is not None:
             return LeaseStatus(run_id, _to_holder(row), not row.given_back and row.until > now, row.until, stop)
         return LeaseStatus(run_id, None, is_held=False, until=None, stop=stop) if stop else None
+
+    def _find_removed_stop(self, run_id: str) -> StopRequest | None:
+        """Return the stop of a run that was asked for, whether its row is still there or not; None if it was not.
+
+        While that can't be said, runs begin nothing more.
+        """
+        try:
+            found = self._decisions.find(DecisionKind.STOP, run_id)
+        except SealBroken as error:
+            return StopRequest("", error.message, SystemClock().now())
+        reason = "somebody has asked it to stop, and the request was removed from the database"
+        return StopRequest("", reason, found.at) if found is not None else None
 
 
 def require_lease(connection: Connection, run_id: str, holder: LeaseHolder) -> None:

@@ -22,6 +22,7 @@ PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     page_tables.audit_log: ("INSERT",),
     page_tables.requested_runs: ("INSERT",),
     schema.stop_requests: ("INSERT",),
+    schema.decisions: ("INSERT",),
     schema.approvals: ("UPDATE (decision, who, remark, decided_at, seal)",),
 }
 """What the pages may do besides SELECT. A seal or a signature protects what others could misuse (see seals.py)."""

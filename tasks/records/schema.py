@@ -302,6 +302,20 @@ rollouts = Table(
 )
 """Rollouts of automatic patching. ``updates`` is the frozen set of names and versions, compressed."""
 
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("key_id", KeyType, primary_key=True),
+    Column("number", RowNumber, primary_key=True, autoincrement=False),
+    Column("previous", KeyType, nullable=False),
+    Column("kind", KeyType, nullable=False),
+    Column("subject", TextType, nullable=False),
+    Column("decision", KeyType, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("seal", KeyType, nullable=False),
+)
+"""What was decided for good, as one chain for each key. Rows are only added: see tasks/records/decisions.py."""
+
 automatic_runs = Table(
     "automatic_runs",
     metadata,

@@ -34,7 +34,8 @@ SEALED_COLUMNS: Final[Mapping[Table, Sequence[str]]] = {
     schema.journal: ("run_id", "machine", "document"),
     schema.rollouts: ("id", "state", "document", "updates"),
     schema.approvals: ("run_id", "digest", "expires_at", "decision", "who", "remark", "decided_at"),
-    page_tables.requested_runs: ("key", "flow", "request_digest", "who", "scope"),
+    schema.decisions: ("key_id", "number", "previous", "kind", "subject", "decision", "at"),
+    page_tables.requested_runs: ("key", "flow", "request_digest", "who", "at", "scope"),
 }
 """By table, the columns that a seal covers. A row of another run or machine doesn't fit."""
 _ID_LENGTH: Final = 8
@@ -58,6 +59,22 @@ class Seals:
         """
         key_id, key = next(iter(self._sealing_keys.items()))
         return {**row, "seal": f"{key_id}:{_compute_code(key, table, row)}"}
+
+    def get_key_id(self) -> str:
+        """Return the id of the key that seals. The first call makes the key.
+
+        Raises:
+            RecordsError: the key can't be read or made.
+        """
+        return next(iter(self._sealing_keys))
+
+    def read_key_ids(self) -> Sequence[str]:
+        """Return the ids of all keys that this process has. No key is made.
+
+        Raises:
+            RecordsError: the key can't be read.
+        """
+        return tuple(self._read_keys())
 
     def has_key(self, seal: str | None) -> bool:
         """Return whether this process has the key with which a row was sealed. No key is made.

@@ -29,7 +29,7 @@ from tests.support import builders, postgres
 pytestmark = pytest.mark.postgres
 
 NOW = datetime.now(UTC)
-OWN_TABLES = {"web_sessions", "login_links", "audit_log", "requested_runs", "stop_requests"}
+OWN_TABLES = {"web_sessions", "login_links", "audit_log", "requested_runs", "stop_requests", "decisions"}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +87,8 @@ def test_the_pages_can_not_write_what_is_not_theirs(pages_url: str, workers: Sql
         "DELETE FROM audit_log",
         "UPDATE requested_runs SET who = 'bert'",
         "DELETE FROM stop_requests",
+        "DELETE FROM decisions",
+        "UPDATE decisions SET decision = 'approved'",
         "CREATE TABLE theirs (number int)",
         "SET ROLE records",
         "COPY runs TO PROGRAM 'id'",

@@ -1,16 +1,21 @@
 """Stores the scopes that people have taken out of automatic patching, on SQLite and PostgreSQL."""
 
 import hashlib
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import delete, select
 
 from tasks.records import schema
+from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.statements import build_insert
 from tasks.records.storage.database import Database
 
 _OPT_OUTS = schema.opt_outs
+_PAUSED: Final = "paused:"
+"""Before the end of a pause, in the chain of decisions."""
+_ENDED: Final = "ended"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +44,7 @@ class SqlOptOuts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._decisions = SqlDecisions(database)
 
     def add(self, opt_out: OptOut) -> None:
         """Store an opt-out. A second one for the same scope replaces the first one."""
@@ -47,19 +53,43 @@ class SqlOptOuts:
             statement = build_insert(connection.dialect.name, _OPT_OUTS).values(row)
             changes = {name: value for name, value in row.items() if name != "digest"}
             connection.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=changes))
+            paused = f"{_PAUSED}{opt_out.until.astimezone(UTC).isoformat() if opt_out.until is not None else ''}"
+            self._decisions.append(connection, DecisionKind.PAUSE, opt_out.scope.strip(), paused)
+        self._decisions.note_newest()
 
     def remove(self, scope: str) -> bool:
-        """End the opt-out of a scope. Return whether there was one, expired or not."""
+        """End the opt-out of a scope. Return whether there was one, expired or not.
+
+        Raises:
+            SealBroken: the chain of decisions is not whole.
+        """
+        decided = self._decisions.find(DecisionKind.PAUSE, scope.strip())
+        was_paused = decided is not None and decided.text.startswith(_PAUSED)
         with self._database.begin_write("resume automatic patching") as connection:
             statement = delete(_OPT_OUTS).where(_OPT_OUTS.c.digest == _compute_digest(scope))
-            return connection.execute(statement.returning(_OPT_OUTS.c.digest)).first() is not None
+            was_paused |= connection.execute(statement.returning(_OPT_OUTS.c.digest)).first() is not None
+            if was_paused:
+                self._decisions.append(connection, DecisionKind.PAUSE, scope.strip(), _ENDED)
+        self._decisions.note_newest()
+        return was_paused
 
     def read_active(self, now: datetime) -> tuple[OptOut, ...]:
-        """Return the opt-outs that hold now, oldest first."""
-        query = select(_OPT_OUTS).where(or_(_OPT_OUTS.c.until.is_(None), _OPT_OUTS.c.until > now))
+        """Return the opt-outs that hold now, oldest first: also those whose rows were removed or changed by SQL.
+
+        Raises:
+            SealBroken: the chain of decisions is not whole: it can't be said who is paused.
+        """
+        decided = self._decisions.find_all(DecisionKind.PAUSE)
         with self._database.begin_read("read who is paused") as connection:
-            rows = connection.execute(query.order_by(_OPT_OUTS.c.at, _OPT_OUTS.c.digest)).all()
-        return tuple(OptOut(row.scope, row.who, row.reason, row.at, row.until) for row in rows)
+            rows = connection.execute(select(_OPT_OUTS)).all()
+        found = {row.scope.strip(): OptOut(row.scope, row.who, row.reason, row.at, row.until) for row in rows}
+        for scope, decision in decided.items():
+            stored = found.pop(scope, OptOut(scope, "", "its row was removed from the database", decision.at))
+            if decision.text.startswith(_PAUSED):
+                until = decision.text.removeprefix(_PAUSED)
+                found[scope] = replace(stored, until=datetime.fromisoformat(until) if until else None)
+        active = (each for each in found.values() if each.until is None or each.until > now)
+        return tuple(sorted(active, key=lambda each: (each.at, each.scope)))
 
 
 def _compute_digest(scope: str) -> str:

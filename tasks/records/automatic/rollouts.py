@@ -1,5 +1,6 @@
 """Stores rollouts of automatic patching, on SQLite and PostgreSQL."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -7,6 +8,7 @@ from sqlalchemy import Row, select
 
 from tasks.errors import SealBroken, SealKeyMissing
 from tasks.records import schema
+from tasks.records.decisions import Decision, DecisionKind, SqlDecisions
 from tasks.records.encoding.codec import decode, encode
 from tasks.records.encoding.rows import compress_text, decompress_text
 from tasks.records.seals import RUN_KEY, Seals
@@ -36,6 +38,7 @@ class SqlRollouts:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._seals = Seals(RUN_KEY)
+        self._decisions = SqlDecisions(database)
 
     def save(self, rollout: Rollout) -> bool:
         """Store a rollout or its new state. A rollout that is over is never changed again.
@@ -53,7 +56,7 @@ class SqlRollouts:
             "document": encode(replace(rollout, updates=frozenset())),
             "updates": compress_text(encode(_FrozenUpdates(tuple(sorted(rollout.updates))))),
         }
-        row = self._seals.seal(_ROLLOUTS, row)
+        row, is_over = self._seals.seal(_ROLLOUTS, row), rollout.state is not RolloutState.ROLLING_FORWARD
         with self._database.begin_write(f"save rollout {rollout.id}") as connection:
             statement = build_insert(connection.dialect.name, _ROLLOUTS).values(row)
             statement = statement.on_conflict_do_update(
@@ -61,7 +64,12 @@ class SqlRollouts:
                 set_={name: value for name, value in row.items() if name != "id"},
                 where=_ROLLOUTS.c.state == RolloutState.ROLLING_FORWARD.value,
             )
-            return connection.execute(statement.returning(_ROLLOUTS.c.id)).first() is not None
+            stored = connection.execute(statement.returning(_ROLLOUTS.c.id)).first() is not None
+            if stored and is_over:
+                self._decisions.append(connection, DecisionKind.ROLLOUT, rollout.id, rollout.state.value)
+        if stored and is_over:
+            self._decisions.note_newest()
+        return stored
 
     def find(self, rollout_id: str, *, require_seal: bool = False) -> Rollout | None:
         """Return the rollout with this id; None if there is none.
@@ -71,15 +79,16 @@ class SqlRollouts:
             require_seal: whether it must have its seal. For what is installed, not for what is only shown.
 
         Raises:
-            SealBroken: it was changed in the database.
+            SealBroken: it was changed in the database, or an earlier state of it was put back.
             SealKeyMissing: another controller has sealed it.
         """
+        decided = self._decisions.find_all(DecisionKind.ROLLOUT) if require_seal else {}
         with self._database.begin_read("look up a rollout") as connection:
             row = connection.execute(select(_ROLLOUTS).where(_ROLLOUTS.c.id == rollout_id)).one_or_none()
         if row is None:
             return None
         if require_seal:
-            self._check_seal(row)
+            self._check_seal(row, decided)
         return _to_rollout(row)
 
     def find_newest(self) -> Rollout | None:
@@ -95,24 +104,28 @@ class SqlRollouts:
                 One that is over is never changed.
 
         Raises:
-            SealBroken: one that is under way was changed in the database.
+            SealBroken: one that is under way was changed in the database, or was over before.
             SealKeyMissing: another controller has sealed one that is under way.
         """
         query = select(_ROLLOUTS)
         query = query.order_by(_ROLLOUTS.c.created_at.desc(), _ROLLOUTS.c.id.desc()).limit(limit)
+        decided = self._decisions.find_all(DecisionKind.ROLLOUT) if require_seals else {}
         with self._database.begin_read("read the rollouts") as connection:
             rows = connection.execute(query).all()
         rollouts = []
         for row in reversed(rows):
             rollout = _to_rollout(row)
             if require_seals and rollout.state is RolloutState.ROLLING_FORWARD:
-                self._check_seal(row)
+                self._check_seal(row, decided)
             rollouts.append(rollout)
         return tuple(rollouts)
 
-    def _check_seal(self, row: Row[Any]) -> None:
+    def _check_seal(self, row: Row[Any], decided: Mapping[str, Decision]) -> None:
         try:
             self._seals.check(_ROLLOUTS, row._mapping, f"rollout {row.id}")  # noqa: SLF001 - SQLAlchemy's name
+            newest = decided.get(row.id)
+            if newest is not None and newest.text != row.state:
+                raise SealBroken(f"rollout {row.id} was {newest.text}: an earlier state of it was put back")
         except (SealBroken, SealKeyMissing) as error:
             way = f"`fleetpatch automatic cancel {row.id}` ends it; the next rollout begins by itself."
             cause = "Find out who can write the database. " if isinstance(error, SealBroken) else ""
