@@ -2,19 +2,24 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from deployments.web.access.login_links import create_login_link
 from deployments.web.access.roles import Role
 from deployments.web.access.token_admin import create_access_token
 from deployments.web.acts import run_acts
+from deployments.web.acts.flow_runs import FlowRunStatus
+from deployments.web.pages import acts as pages_acts
 from flows.cli.main import main
 from flows.policy import policy_file
 from flows.ports.caller import Caller
 from flows.request import PatchRequest
+from tasks.errors import RequestError
 from tasks.records.requested_runs import SqlRequestedRuns
 from tasks.records.setup import open_records
 from tasks.states import OperationState
@@ -165,6 +170,99 @@ def test_a_limited_role_cancels_and_resumes_runs_of_others(site: Site, stage: St
     assert answer.status_code == 403, answer.text
     assert prefect.started == []
     assert site.records.leases.find_lease(run.id).stop is None  # type: ignore[union-attr]
+
+
+WAITING: dict[str, tuple[str, dict[str, Any], bool]] = {
+    "a patch run of everything": ("patch-fleet", {"request": {"scope": "*"}}, False),
+    "one of production": ("patch-fleet", {"request": {"scope": "env=prod"}}, False),
+    "an assessment of production": ("assess-fleet", {"request": {"scope": "prod-1"}}, False),
+    "a request that is none": ("patch-fleet", {"request": {"theirs": 1}}, False),
+    "no request": ("patch-fleet", {}, False),
+    "another inventory": ("patch-fleet", {"request": {"scope": "env=stage", "inventory": "/tmp/theirs.yaml"}}, False),
+    "an unknown run": ("resume-fleet", {"run_id": "20260310-010000-ffffff"}, False),
+    "another flow": ("theirs", {"request": {"scope": "env=stage"}}, False),
+    "a patch run of the own machines": ("patch-fleet", {"request": {"scope": "env=stage"}}, True),
+    "one of them by name": ("patch-fleet", {"request": {"scope": "*", "only_machines": ["stage-1"]}}, True),
+    "an assessment of the own machines": ("assess-fleet", {"request": {"scope": "env=stage"}}, True),
+}
+
+
+@pytest.fixture
+def cancelled(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Give the flow runs that Prefect was asked to cancel."""
+    made: list[str] = []
+
+    def cancel(flow_run_id: str, _who: str) -> bool:
+        made.append(flow_run_id)
+        return True
+
+    monkeypatch.setattr(run_acts, "cancel_waiting_flow_run", cancel)
+    return made
+
+
+def cancel_waiting(
+    site: Site, monkeypatch: pytest.MonkeyPatch, flow: str, parameters: dict[str, Any], role: str, key: str = ""
+) -> tuple[bool, httpx.Response]:
+    """Cancel a flow run that waits. Return whether the page offers it, and the answer."""
+    waiting = FlowRunStatus("1", "n", flow, "Late", "", None, waits=True, is_over=False, key=key, parameters=parameters)
+    for module in (run_acts, pages_acts):
+        monkeypatch.setattr(module, "read_flow_run", lambda _id: waiting)
+    link, _ = create_login_link(site.records, site.url, "eve", ["view", role], site.context.clock)
+    browser = site.open_browser()
+    browser.form_token = browser.post("/login/link", data={"code": link.partition("#")[2]}).json()["form_token"]
+    offered = "Cancel it before it begins" in browser.get("/starting/1").text
+    return offered, browser.post("/starting/1/cancel", data={"csrf": browser.form_token})
+
+
+@pytest.mark.parametrize("case", WAITING)
+def test_a_limited_role_cancels_what_waits_for_others(
+    site: Site, cancelled: list[str], monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """Attacker: a login run@env=stage at the pages. Way: cancel a flow run of production that waits for a worker. Must
+    hold: every machine is in the scope, or nothing is cancelled and no button is shown.
+    """
+    flow, parameters, may_cancel = WAITING[case]
+    offered, answer = cancel_waiting(site, monkeypatch, flow, parameters, "run@env=stage")
+    assert (offered, cancelled) == (may_cancel, ["1"] if may_cancel else [])
+    assert (answer.status_code == 303) is may_cancel, answer.text
+
+    cancelled.clear()
+    assert cancel_waiting(site, monkeypatch, flow, parameters, "run")[0]
+    assert cancelled == ["1"]
+
+
+def test_a_limited_role_cancels_the_resumption_of_a_run_of_others(
+    site: Site, stage: Stage, cancelled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: a login run@env=stage at the pages. Way: cancel a resume-fleet that waits. Must hold: the run's."""
+    (stage.folder / "policy.yaml").write_text(POLICY.replace("env=prod", "env=nowhere"))
+    enter_by_python(stage, RULES["forbid"])
+    (run,) = stage.read_runs()
+    offered, answer = cancel_waiting(site, monkeypatch, "resume-fleet", {"run_id": run.id}, "run@env=stage")
+    assert (offered, answer.status_code, cancelled) == (False, 403, [])
+
+
+def test_a_flow_run_that_was_cancelled_is_made_again_with_its_key(
+    site: Site, prefect: Prefect, cancelled: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attacker: who has Prefect's password. Way: a flow run that a person has cancelled in the pages, or deleted in
+    Prefect, is created again later with the same key and parameters. Must hold: nothing begins in that person's name.
+    """
+    _, token = create_access_token(site.records, "eve", ["run"])
+    assert post(site, token, "/patch", {"scope": "env=stage"}).status_code == 202
+    assert post(site, token, "/patch", {"scope": "env=stage"}, "other").status_code == 202
+    first, second = prefect.started
+    cancel_waiting(site, monkeypatch, first.flow, first.parameters, "run", first.key)
+    assert cancelled == ["1"]
+
+    requested = SqlRequestedRuns(site.records.database)
+    with pytest.raises(RequestError, match="was cancelled in the pages before it began"):
+        requested.claim(first.key, first.flow, "flow-run-1", first.parameters)
+    later = datetime.now(UTC) + timedelta(days=1, minutes=1)
+    with pytest.raises(RequestError, match="waited for more than 24 hours"):
+        requested.claim(second.key, second.flow, "flow-run-2", second.parameters, later)
+    assert requested.claim(second.key, second.flow, "flow-run-2", second.parameters)[0] == "eve"
+    assert requested.claim(second.key, second.flow, "flow-run-2", second.parameters, later)[0] == "eve"
 
 
 def test_the_form_leaves_the_approval_out(site: Site, stage: Stage, prefect: Prefect) -> None:

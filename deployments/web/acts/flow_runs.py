@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import httpx
@@ -42,6 +42,8 @@ class FlowRunStatus:
         waits: whether no worker has taken it yet.
         is_over: whether it has ended.
         paused_pool: the name of its work pool if that is paused, so that no worker takes it; "" otherwise.
+        key: its idempotency key.
+        parameters: those of its flow.
     """
 
     id: str
@@ -53,6 +55,8 @@ class FlowRunStatus:
     waits: bool
     is_over: bool
     paused_pool: str = ""
+    key: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
 
 
 def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, key: str, name: str) -> tuple[str, bool]:
@@ -109,6 +113,8 @@ def read_flow_run(flow_run_id: str) -> FlowRunStatus | None:
         waits=waits,
         is_over=state is not None and state.is_final(),
         paused_pool=paused_pool,
+        key=run.idempotency_key or "",
+        parameters=run.parameters,
     )
 
 

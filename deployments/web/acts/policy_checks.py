@@ -11,11 +11,12 @@ from deployments.web.access.identity import get_identity
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
+from flows.engine.machine_selection import select_machines
 from flows.policy.enforcement import build_refusal, build_starter, enforce_policy
 from flows.policy.policy_file import load_policy
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
-from inventory.errors import EmptyScopeError
+from inventory.errors import EmptyScopeError, InventoryError
 from tasks.errors import CannotRun
 from tasks.model import RunInfo
 from tasks.rules.policy.decision import check_role_scope
@@ -69,6 +70,26 @@ def require_machines_of_run(request: Request, role: Role, run: RunInfo) -> None:
             *(outcome.machine for outcome in report.outcomes),
         },
     )
+
+
+def require_machines_of_request(request: Request, role: Role, wanted: AssessRequest | PatchRequest) -> None:
+    """Refuse an act on a request that selects a machine outside of the scope of the person's role.
+
+    Raises:
+        CannotRun: the role is limited, and the machines of the request are not known here.
+        PolicyRefused: a machine is outside.
+    """
+    if not get_identity(request).scopes.get(role, ""):
+        return
+    context = get_context(request)
+    inventory, own = context.fleet.read(ACT_WAIT_SECONDS).inventory, context.settings.inventory
+    if inventory is None or (wanted.inventory is not None and (own is None or wanted.inventory != own.absolute())):
+        raise CannotRun("the inventory can't be read here", hint="Your role is limited to machines of it.")
+    try:
+        machines = select_machines(wanted, inventory)
+    except InventoryError as error:
+        raise CannotRun(error.message, hint="Ask somebody whose role is not limited.") from error
+    _require_machines(request, role, [machine.name for machine in machines])
 
 
 def _require_machines(request: Request, role: Role, names: Iterable[str]) -> None:

@@ -10,12 +10,17 @@ from collections.abc import Mapping
 from typing import Final
 
 from fastapi import Request
+from pydantic import ValidationError
 
 from deployments.web.access.audit import record_act
 from deployments.web.access.identity import get_identity
 from deployments.web.access.roles import Role
-from deployments.web.acts.flow_runs import cancel_waiting_flow_run, start_flow_run
-from deployments.web.acts.policy_checks import check_request, require_machines_of_run
+from deployments.web.acts.flow_runs import FlowRunStatus, cancel_waiting_flow_run, read_flow_run, start_flow_run
+from deployments.web.acts.policy_checks import (
+    check_request,
+    require_machines_of_request,
+    require_machines_of_run,
+)
 from deployments.web.context import get_context
 from flows.engine.resume_state import require_resumable
 from flows.ports.caller import Caller
@@ -24,14 +29,22 @@ from flows.recovery.cancellation import CancelRequest, cancel_run
 from flows.request.assess_request import AssessRequest
 from flows.request.base import StrictModel
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, RequestError
+from tasks.errors import CannotRun, FleetpatchError, RequestError, RunNotFound
 from tasks.model import RunInfo
 from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns, compute_request_digest
+from tasks.records.storage.column_types import replace_unstorable
 
 PATCH_FLOW, ASSESS_FLOW, RESUME_FLOW = "patch-fleet", "assess-fleet", "resume-fleet"
+_REQUESTS: Final[Mapping[str, type[PatchRequest] | type[AssessRequest]]] = {
+    PATCH_FLOW: PatchRequest,
+    ASSESS_FLOW: AssessRequest,
+}
 MAX_KEY_LENGTH: Final = 200
 MAX_RESUMES: Final = 50
 """How many flow runs may try to resume a run that no process holds, before somebody has to look."""
+
+_RESUME_SALT: Final = secrets.token_hex(32)
+"""Of this process: who may use Prefect can't tell the key of the next attempt, nor use it up."""
 
 
 class KeyUsedBefore(FleetpatchError):
@@ -69,7 +82,9 @@ def start_patch(request: Request, wanted: PatchRequest, key: str) -> str:
 
 
 def start_resume(request: Request, run: RunInfo) -> str:
-    """Resume a run, and return the id of the flow run that does it. Two people at once get the same one.
+    """Resume a run, and return the id of the flow run that does it. Sent twice, it is the same one for a person.
+
+    Two people get one each: the second one finds that a process executes the run, and begins nothing.
 
     Raises:
         PolicyRefused: a machine of the run is outside of the scope of the person's role.
@@ -77,7 +92,7 @@ def start_resume(request: Request, run: RunInfo) -> str:
         StartNotKnown: Prefect has not said whether it is started.
         FleetpatchError: it could not be started, and nothing was.
     """
-    context = get_context(request)
+    context, identity = get_context(request), get_identity(request)
     with record_act(request, "resume", run.id):
         require_machines_of_run(request, Role.RUN, run)
         require_resumable(run)
@@ -88,7 +103,9 @@ def start_resume(request: Request, run: RunInfo) -> str:
             )
         attempt = lease.holder.id if lease is not None and lease.holder is not None else ""
         for number in range(MAX_RESUMES):
-            key = _digest_key("resume", run.id, attempt, str(number))
+            key = _digest_key(
+                _RESUME_SALT, run.id, attempt, identity.name, identity.scopes.get(Role.RUN, ""), str(number)
+            )
             flow_run_id, is_over = _start(request, RESUME_FLOW, {"run_id": run.id}, key, f"resume {run.id}")
             if not is_over:
                 return flow_run_id
@@ -115,10 +132,52 @@ def cancel_before_start(request: Request, flow_run_id: str) -> bool:
     """Cancel a flow run that waits for a worker. Return False if it has begun meanwhile, or is over.
 
     Raises:
-        CannotRun: Prefect does not answer.
+        CannotRun: Prefect does not answer, or it can't be said which machines the flow run is about.
+        PolicyRefused: a machine of it is outside of the scope of the person's role.
+        RecordsError: the records can't be read or written.
     """
     with record_act(request, "cancel", f"flow run {flow_run_id}", "before it began"):
+        waiting = read_flow_run(flow_run_id)
+        if waiting is None or not waiting.waits:
+            return False
+        require_machines_of_flow_run(request, waiting)
+        SqlRequestedRuns(get_context(request).records.database).cancel(waiting.key)
         return cancel_waiting_flow_run(flow_run_id, get_identity(request).name)
+
+
+def require_machines_of_flow_run(request: Request, waiting: FlowRunStatus) -> None:
+    """Refuse to cancel a flow run with a machine outside of the scope of the person's role ``run``.
+
+    Raises:
+        CannotRun: the role is limited, and it can't be said which machines the flow run is about.
+        PolicyRefused: a machine is outside.
+        RecordsError: the records can't be read.
+    """
+    if not get_identity(request).scopes.get(Role.RUN, ""):
+        return
+    try:
+        if waiting.flow == RESUME_FLOW:
+            run = get_context(request).history.find_run(str(waiting.parameters["run_id"]))
+            require_machines_of_run(request, Role.RUN, run)
+            return
+        wanted = _REQUESTS[waiting.flow].model_validate(waiting.parameters["request"])
+    except (KeyError, ValidationError, RunNotFound) as error:
+        raise CannotRun(
+            f"it can't be said which machines flow run {waiting.id} is about",
+            hint="Ask somebody whose role is not limited.",
+        ) from error
+    require_machines_of_request(request, Role.RUN, wanted)
+
+
+def may_cancel_before_start(request: Request, waiting: FlowRunStatus) -> bool:
+    """Return whether a person may cancel a flow run that waits for a worker."""
+    if not waiting.waits or Role.RUN not in get_identity(request).roles:
+        return False
+    try:
+        require_machines_of_flow_run(request, waiting)
+    except FleetpatchError:
+        return False
+    return True
 
 
 def _complete(request: Request, wanted: StrictModel) -> Mapping[str, object]:
@@ -154,7 +213,7 @@ def _start(request: Request, flow: str, parameters: Mapping[str, object], key: s
     identity = get_identity(request)
     asked = RequestedRun(key, flow, digest, identity.name, context.clock.now(), identity.scopes.get(Role.RUN, ""))
     stored = SqlRequestedRuns(context.records.database).save(asked)
-    if stored.request_digest != digest:
+    if (stored.request_digest, stored.who, stored.scope) != (digest, replace_unstorable(asked.who), asked.scope):
         raise KeyUsedBefore(
             "this request was sent before, with other values, and may have started its run then",
             hint="Look at the runs. A new form, or a new key, starts another one.",

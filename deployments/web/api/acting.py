@@ -83,7 +83,7 @@ def cancel(request: Request, run_id: str, body: models.CancelBody | None = None)
 
 @router.post("/runs/{run_id}/resume", status_code=202, dependencies=RUN, tags=["Acts"])
 def resume(request: Request, run_id: str) -> models.StartedRun:
-    """Resume a run that no process executes. Asked again, it is resumed once; 409 if a process executes it by now."""
+    """Resume a run that no process executes. Asked twice by a person, it is resumed once; 409 if a process has it."""
     run = find_exact_run(get_context(request), run_id)
     with _report_conflict():
         return _describe_started(request, start_resume(request, run), run.id)

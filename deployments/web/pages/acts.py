@@ -14,6 +14,7 @@ from deployments.web.acts.run_acts import (
     RESUME_FLOW,
     build_key,
     cancel_before_start,
+    may_cancel_before_start,
     request_cancel,
     start_assessment,
     start_resume,
@@ -79,7 +80,7 @@ def show_starting(request: Request, flow_run_id: str) -> Response:
         template,
         flow_run=status,
         is_late=_is_late(context, status),
-        may_cancel=status.waits and "run" in request.state.identity.roles,
+        may_cancel=may_cancel_before_start(request, status),
         is_resume=status.flow == RESUME_FLOW,
     )
 

@@ -9,6 +9,7 @@ import pytest
 
 from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
+from tasks.records.requested_runs import SqlRequestedRuns
 from tests.contract.web.test_acts import BOB, Prefect
 from tests.support.fake_clock import FakeClock
 from tests.support.web_fleet import SampleFleet, fill_site
@@ -327,19 +328,23 @@ def test_a_live_run_is_cancelled_with_the_name_and_the_reason(sample: tuple[Site
     assert progress["stopRequestedBy"] == "bob"
 
 
-def test_a_dead_run_is_resumed_once_by_two_people(sample: tuple[Site, SampleFleet], prefect: Prefect) -> None:
+def test_a_dead_run_is_resumed_once_by_each_person(sample: tuple[Site, SampleFleet], prefect: Prefect) -> None:
+    """Two people get a flow run each, with their own names. The run's lease lets one of them execute it."""
     site, fleet = sample
     dead = fleet.runs["dead"]
     answers = [
         site.client.post(f"/api/v1/runs/{dead}/resume", headers=person(name, Role.VIEW, Role.RUN))
-        for name in ("bob", "carol")
+        for name in ("bob", "bob", "carol")
     ]
 
-    assert [each.status_code for each in answers] == [202, 202], answers[0].text
+    assert [each.status_code for each in answers] == [202, 202, 202], answers[0].text
     assert answers[0].json() == answers[1].json()
-    (made,) = prefect.started
-    assert (made.flow, made.parameters) == ("resume-fleet", {"run_id": dead})
-    prefect.over.add(answers[0].json()["flowRunId"])  # that one failed: the next person's is another one
+    assert answers[0].json()["flowRunId"] != answers[2].json()["flowRunId"]
+    assert [(each.flow, each.parameters) for each in prefect.started] == [("resume-fleet", {"run_id": dead})] * 2
+    requested, now = SqlRequestedRuns(site.records.database), site.context.clock.now()
+    names = [requested.claim(each.key, each.flow, each.key, each.parameters, now)[0] for each in prefect.started]
+    assert names == ["bob", "carol"]
+    prefect.over.add(answers[0].json()["flowRunId"])  # that one failed: the next is another one
     again = site.client.post(f"/api/v1/runs/{dead}/resume", headers=BOB)
     assert again.json()["flowRunId"] != answers[0].json()["flowRunId"]
 
