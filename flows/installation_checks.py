@@ -17,12 +17,13 @@ from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, r
 from inventory.files.private_keys import KeyFileError
 from inventory.loader import find_inventory
 from inventory.name_lists import join_first_names
-from tasks.errors import RecordsError
+from tasks.errors import RecordsError, SealBroken
 from tasks.model import Finding
 from tasks.protocols.clock import SystemClock
 from tasks.records.audit.deployed_policies import read_deployed_policies
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
+from tasks.records.decisions import SqlDecisions
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
 from tasks.records.setup import open_records
 from tasks.rules.policy.deployed import describe_difference
@@ -48,6 +49,7 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
         *_check_pages_role(records_url),
         *_check_audit(records_url),
         *_check_policy(records_url),
+        *_check_decisions(records_url),
     )
     return (_check_package_location(), *_check_requirements(), *of_records, *_check_inventory_owners())
 
@@ -163,6 +165,18 @@ def _check_policy(records_url: str | None) -> tuple[Finding, ...]:
     if why := describe_difference(deployed, policy.files):
         return (Finding("policy", FindingLevel.BLOCK, f"no run begins here: {why}", "docs/reference/policy.md"),)
     return (Finding("policy", FindingLevel.GOOD, f"deployed: {', '.join(file.path for file in policy.files)}"),)
+
+
+def _check_decisions(records_url: str | None) -> tuple[Finding, ...]:
+    """Check the chain of decisions; nothing if it is whole."""
+    try:
+        with open_records(records_url) as records:
+            SqlDecisions(records.database).require_whole()
+    except SealBroken as error:
+        return (Finding("decisions", FindingLevel.BLOCK, error.message, error.hint),)
+    except RecordsError:
+        return ()  # the check of the records says it
+    return ()
 
 
 def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:

@@ -137,6 +137,15 @@ class SqlDecisions:
         except RecordsError as error:
             logger.warning("the chain of decisions: %s", error)
 
+    def require_whole(self) -> None:
+        """Require that no entry is missing or changed.
+
+        Raises:
+            SealBroken: the chain is not whole.
+            RecordsError: the records or the key can't be read.
+        """
+        self._read()
+
     def find(self, kind: DecisionKind, subject: str) -> Decision | None:
         """Return the newest decision about a subject; None if there is none.
 

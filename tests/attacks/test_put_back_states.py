@@ -14,6 +14,7 @@ from deployments.web.access.token_secrets import digest_secret
 from flows.automatic.fleet_view import build_fleet_view
 from flows.cli.main import main
 from flows.engine.pinned_updates import find_pinned_updates
+from flows.installation_checks import check_installation
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from inventory.files.private_keys import FOLDER_VARIABLE
 from inventory.machine import Inventory
@@ -27,7 +28,7 @@ from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
 from tasks.rules.automatic.model import AutomaticPolicy, Rollout
-from tasks.states import OperationState
+from tasks.states import FindingLevel, OperationState
 from tests.support import builders
 
 RUN = "20261125-220000-aaaaaa"
@@ -213,6 +214,8 @@ def test_a_decision_can_not_be_removed_or_changed(file: Path, change: str) -> No
             SqlApprovals(records.database).decide(RUN, DIGEST, ApprovalDecision.APPROVED, "carl")
     with open_records(url) as records:
         require_nothing_is_done(records, text)
+    (found,) = [each for each in check_installation(url) if each.check == "decisions"]
+    assert found.level is FindingLevel.BLOCK
 
 
 def require_nothing_is_done(records: SqlRecords, text: str) -> None:
