@@ -1,0 +1,90 @@
+"""The chain of decisions with several writers at the same time, on SQLite and PostgreSQL."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from inventory.files.private_keys import FOLDER_VARIABLE
+from tasks.records import schema
+from tasks.records.decisions import DecisionKind, SqlDecisions
+from tasks.records.setup import open_records
+from tests.contract.records_subjects import BOTH, new_database
+
+WRITERS, EACH = 6, 8
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "keys"))
+    with new_database(request.param, tmp_path) as made:
+        yield made
+
+
+def decide(url: str, writer: int) -> None:
+    """Store decisions as a process does: with what it has read itself, and the noted end that all share."""
+    with open_records(url) as records:
+        decisions = SqlDecisions(records.database)
+        for number in range(EACH):
+            with records.database.begin_write("decide") as connection:
+                decisions.append(connection, DecisionKind.STOP, f"{writer}/{number}", "stopped")
+            decisions.note_newest()
+            assert decisions.find(DecisionKind.STOP, f"{writer}/{number}") is not None
+
+
+def test_several_writers_make_one_chain(url: str) -> None:
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(decide, [url] * WRITERS, range(WRITERS)))
+    with open_records(url) as records:
+        found = SqlDecisions(records.database).find_all(DecisionKind.STOP)
+        with records.database.begin_read("read the chain") as connection:
+            numbers = connection.execute(select(schema.decisions.c.number).order_by(schema.decisions.c.number))
+            assert list(numbers.scalars()) == list(range(1, WRITERS * EACH + 1))
+    assert len(found) == WRITERS * EACH
+
+
+def test_threads_share_what_was_read(url: str) -> None:
+    with open_records(url) as records:
+        decisions = [SqlDecisions(records.database) for _ in range(WRITERS)]
+
+        def write(writer: int) -> None:
+            for number in range(EACH):
+                with records.database.begin_write("decide") as connection:
+                    decisions[writer].append(connection, DecisionKind.STOP, f"{writer}/{number}", "stopped")
+                decisions[writer].note_newest()
+                decisions[writer].require_whole()
+
+        with ThreadPoolExecutor(WRITERS) as pool:
+            list(pool.map(write, range(WRITERS)))
+        assert len(decisions[0].find_all(DecisionKind.STOP)) == WRITERS * EACH
+
+
+def test_what_is_rolled_back_was_never_decided(url: str) -> None:
+    with open_records(url) as records:
+        decisions = SqlDecisions(records.database)
+
+        def fail() -> None:
+            with records.database.begin_write("decide") as connection:
+                decisions.append(connection, DecisionKind.STOP, "run", "stopped")
+                raise RuntimeError
+
+        with pytest.raises(RuntimeError):
+            fail()
+        assert decisions.find(DecisionKind.STOP, "run") is None
+        with records.database.begin_write("decide") as connection:
+            decisions.append(connection, DecisionKind.STOP, "run", "stopped")
+        decisions.require_whole()
+        assert decisions.find(DecisionKind.STOP, "run") is not None
+
+
+def test_a_decision_that_holds_is_not_stored_again(url: str) -> None:
+    with open_records(url) as records:
+        decisions = SqlDecisions(records.database)
+        for decided in ("paused:", "paused:", "ended", "ended", "paused:"):
+            with records.database.begin_write("decide") as connection:
+                decisions.append(connection, DecisionKind.PAUSE, "*", decided)
+        with records.database.begin_read("read the chain") as connection:
+            kept = connection.execute(select(schema.decisions.c.decision).order_by(schema.decisions.c.number))
+            assert list(kept.scalars()) == ["paused:", "ended", "paused:"]
