@@ -15,6 +15,7 @@ from typing import Final
 
 from flows.prefect_api.server_settings import EPHEMERAL_MODE_OFF
 from inventory.files.file_trust import (
+    SUDO_HINT,
     TRUSTED_OWNERS_VARIABLE,
     UntrustedFile,
     require_trusted_folder,
@@ -26,6 +27,11 @@ FOLDER_FILES: Final = (".env", "prefect.toml", "pyproject.toml")
 """What Prefect reads in the current folder."""
 _HOME_FILES: Final = ("profiles.toml", "logging.yml")
 """What it reads in its own folder."""
+TELEMETRY_OFF: Final = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "DO_NOT_TRACK": "1",  # https://consoledonottrack.com; Prefect's client heeds only this one
+}
 _PATH_VARIABLES: Final = ("PREFECT_PROFILES_PATH", "PREFECT_LOGGING_CONFIG_PATH", "PREFECT_LOGGING_SETTINGS_PATH")
 _HOME_VARIABLE: Final = "PREFECT_HOME"
 _FOLDER_HINT: Final = (
@@ -36,7 +42,7 @@ _ABSENT_HINT: Final = "Name a place where only you can make files."
 
 
 def guard_prefect() -> None:
-    """Let Prefect start no server of its own, and read no settings of others.
+    """Let Prefect start no server of its own, read no settings of others, and send nothing to its makers.
 
     Where Prefect is loaded already, its settings are checked now, and read again.
 
@@ -44,6 +50,8 @@ def guard_prefect() -> None:
         UntrustedFile: it is loaded, and somebody who is not trusted may have written its settings.
     """
     os.environ.update(EPHEMERAL_MODE_OFF)
+    for name, value in TELEMETRY_OFF.items():
+        os.environ.setdefault(name, value)
     context = sys.modules.get(f"{PREFECT}.context")
     if context is None:
         sys.meta_path.insert(0, _SettingsCheck())
@@ -101,7 +109,9 @@ def _named(path: Path, remedy: str, *, is_whole: bool = False) -> Iterator[None]
     except OSError as error:
         raise UntrustedFile(f"{path.absolute()} can't be looked at: {error.strerror}", hint=_FOLDER_HINT) from error
     except UntrustedFile as error:
-        raise UntrustedFile(
-            f"Prefect would read its settings from {path.absolute()}, and {error.message}",
-            hint=remedy if is_whole else f"{error.hint} {remedy}".strip(),
-        ) from error
+        if error.hint.startswith(SUDO_HINT):
+            hint = error.hint
+        else:
+            hint = remedy if is_whole else f"{error.hint} {remedy}".strip()
+        message = f"Prefect would read its settings from {path.absolute()}, and {error.message}"
+        raise UntrustedFile(message, hint=hint) from error

@@ -1,6 +1,5 @@
 """deploy: write maintenance configurations to Prefect, and undo manual changes there."""
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -45,7 +44,6 @@ def deploy(
     as_json: JsonOption = False,
 ) -> None:
     """Write maintenance configurations to Prefect: deployments, schedules, work pool, automations."""
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import of Prefect, which otherwise sends telemetry
     from prefect.settings import get_current_settings
 
     from deployments.cli.views import deploy as view

@@ -22,7 +22,6 @@ def run_prefect(context: typer.Context) -> None:
 
     from flows.prefect_api.connection import supply_login
 
-    os.environ.setdefault("DO_NOT_TRACK", "1")  # before the import of Prefect
     if not supply_login() and context.args and not _WITHOUT_SERVER.intersection(context.args):
         from deployments.server.client import build_unknown_server
 

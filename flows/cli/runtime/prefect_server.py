@@ -16,9 +16,6 @@ from tasks.errors import CannotRun
 QUIET_PREFECT_SETTINGS: Final = {
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",  # its log goes to its server, not to the terminal
     "PREFECT_SERVER_LOGGING_LEVEL": "ERROR",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
-    "DO_NOT_TRACK": "1",
 }
 WAIT_MESSAGE_SECONDS = 4.0
 

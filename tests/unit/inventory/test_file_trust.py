@@ -12,6 +12,7 @@ from typing import TypeVar
 
 import pytest
 
+from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.errors import InvalidInventory, InventoryError
 from inventory.files import file_trust
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted, require_trusted_path
@@ -292,3 +293,16 @@ def test_a_folder_that_is_read_only_for_this_process_alone_counts_unless_kuberne
     ordinary = configmap.rename(tmp_path / "ordinary")
     assert try_mounted_read_only(ordinary, place) == f"everybody can write to its folder {place} (mode 0777)"
     assert try_mounted_read_only(ordinary, ordinary) == f"everybody can write to its folder {ordinary} (mode 0777)"
+
+
+def test_the_user_who_called_sudo_is_told_to_leave_it_out_in_their_own_folder(
+    fleet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    os.chown(fleet.parent, NOBODY, NOBODY)
+    monkeypatch.setenv("SUDO_UID", str(NOBODY))
+    monkeypatch.chdir(fleet.parent)
+    for check in (lambda: require_trusted_path(fleet), require_trusted_settings):
+        with pytest.raises(UntrustedFile) as caught:
+            check()
+        assert caught.value.hint.startswith("Run fleetpatch without sudo, or so: sudo FLEETPATCH_TRUSTED_OWNERS=nobody")
+        assert "chown" not in caught.value.hint
