@@ -26,7 +26,7 @@ from deployments.server.connection_urls import (
 from flows.prefect_api import encryption_key
 from flows.prefect_api.server_login import ensure_login, find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, build_command, open_listener
-from flows.prefect_api.server_settings import SettingTarget
+from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS, SettingTarget, names_all_origins
 from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.credentials import resolve_own_secret
 from inventory.files.paths import expand_home, find_user_directory
@@ -44,6 +44,8 @@ _REDIS_PACKAGE_HINT = (
     "Install it beside fleetpatch: pip install --no-deps --require-hashes -r deployments/compose/redis.txt "
     "(everything else that it needs is there already)."
 )
+_TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+"""What Prefect takes for true (pydantic)."""
 _HOST_PATTERN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9A-Fa-f:.]+\]")
 
 
@@ -110,7 +112,8 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     """Build the plan. It changes nothing. A value of the environment stays, unless an option replaces it.
 
     Raises:
-        UnsafeServerOptions: an argument contains a password, or the password is weak, or a name or a URL is not one.
+        UnsafeServerOptions: an argument contains a password, or the password is weak, or a name or a URL is not one, or
+            the environment lets other web pages use the server.
         CredentialError: a reference can't be resolved.
         KeyFileError: the folder of keys is not known.
         CannotRun: an address is invalid, or Redis is requested and Prefect's Redis package is not installed.
@@ -130,8 +133,11 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     _set_hosts(options, builder)
     login_path = _set_auth(options, builder)
     _set_encryption_key(builder)
+    _require_guards(builder.environment)
     for each in settings.PREFECT_SETTINGS:
-        if each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
+        if each in GUARD_SETTINGS:
+            builder.set(each.name, each.value, each.reason, "fleetpatch")
+        elif each.target in {SettingTarget.SERVER, SettingTarget.BOTH}:
             builder.set_default(each.name, each.value, each.reason)
     return LaunchPlan(
         host=options.host,
@@ -155,8 +161,8 @@ def exec_server(plan: LaunchPlan) -> NoReturn:
             read it.
         UntrustedFile: somebody else may have written settings that the server would read.
     """
-    require_trusted_settings()
     _create_home_directory(plan)
+    require_trusted_settings(plan.environment)
     listener = open_listener(plan.host, plan.port)
     listener.set_inheritable(True)
     environment = dict(plan.environment)
@@ -192,6 +198,9 @@ class _EnvironmentBuilder:
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environment = dict(environ)
+        for name, second in settings.SECOND_NAMES.items():
+            if (value := self.remove(second)) is not None:
+                self.environment.setdefault(name, value)
         self.planned_settings: list[PlannedSetting] = []
 
     def set(self, name: str, value: str, why: str, source: str = "worked out") -> None:
@@ -285,7 +294,7 @@ def _set_urls(options: ServerOptions, builder: _EnvironmentBuilder) -> tuple[str
     builder.set_default(settings.UI_API_URL_VARIABLE, f"{ui}/api", "where a browser finds the API")
     origins = {ui, own} | ({f"http://localhost:{options.port}"} if is_loopback(options.host) else set())
     builder.set_default(
-        settings.ALLOWED_ORIGINS_VARIABLE,
+        ALLOWED_ORIGINS_VARIABLE,
         ",".join(sorted(origins)),
         "other web pages can't read the API through your browser",
     )
@@ -329,6 +338,21 @@ def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder) -> Path | No
         )
     builder.set(settings.AUTH_VARIABLE, given.strip(), "every client needs it", source)
     return None
+
+
+def _require_guards(environment: Mapping[str, str]) -> None:
+    """Refuse an environment that lets other web pages use the server: nobody should get such a one by accident."""
+    csrf, origins = GUARD_SETTINGS[0].name, ALLOWED_ORIGINS_VARIABLE
+    for name, is_wrong in (
+        (csrf, environment.get(csrf, "true").strip().lower() not in _TRUE),
+        (origins, names_all_origins(environment[origins])),
+    ):
+        if is_wrong:
+            others = " or ".join((name, settings.SECOND_NAMES[name]))
+            raise UnsafeServerOptions(
+                f"{name} is {environment[name]!r}: other web pages could use the server through your browser",
+                hint=f"Unset {others}.",
+            )
 
 
 def _set_encryption_key(builder: _EnvironmentBuilder) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from deployments.server.snapshot import ServerSnapshot
+from flows.prefect_api.server_settings import names_all_origins
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
@@ -61,7 +62,7 @@ SETTING_RULES = (
     ),
     SettingRule(
         "server.api.cors_allowed_origins",
-        lambda value: isinstance(value, str) and "*" in value.split(","),
+        lambda value: isinstance(value, str) and names_all_origins(value),
         FindingLevel.BLOCK,
         "every web page may read the server through your browser",
         _RESTART_HINT,

@@ -23,6 +23,7 @@ from starlette.routing import Mount
 
 from flows.prefect_api.encryption_key import KEY_VARIABLE, find_encryption_key
 from flows.prefect_api.server_process import ENDS_WITH_INPUT, HOSTS_VARIABLE
+from flows.prefect_api.server_settings import names_all_origins
 
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 """Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
@@ -33,11 +34,14 @@ def build_application() -> TrustedHostMiddleware:
     """Return Prefect's application behind the check of the Host header, without pages of other servers' scripts.
 
     Raises:
-        RuntimeError: the server has no password, or no names.
+        RuntimeError: the server has no password or no names, or other web pages could use it.
     """
     hosts = [host for host in os.environ.get(HOSTS_VARIABLE, "").split(",") if host]
-    if not hosts or get_current_settings().server.api.auth_string is None:
+    api = get_current_settings().server.api
+    if not hosts or api.auth_string is None:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
+    if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
+        raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
     application = create_app(final=True)
     remove_foreign_pages(application)
     return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)

@@ -12,7 +12,12 @@ from typing import Final
 
 from flows.prefect_api.server_health import find_server_fault
 from flows.prefect_api.server_process import ENDS_WITH_INPUT, HOSTS_VARIABLE, build_command, open_listener
-from flows.prefect_api.server_settings import BATCH_SETTINGS, GUARD_SETTINGS
+from flows.prefect_api.server_settings import (
+    ALLOWED_ORIGINS_VARIABLE,
+    BATCH_SETTINGS,
+    GUARD_SETTINGS,
+    UI_ENABLED_VARIABLE,
+)
 from tasks.errors import CannotRun
 
 START_TIMEOUT_SECONDS = 120.0
@@ -54,8 +59,8 @@ class EphemeralPrefectServer:
             **{each.name: each.value for each in GUARD_SETTINGS},
             HOSTS_VARIABLE: _HOST,
             "PREFECT_SERVER_API_AUTH_STRING": login,
-            "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "",
-            "PREFECT_UI_ENABLED": "0",
+            ALLOWED_ORIGINS_VARIABLE: "",
+            UI_ENABLED_VARIABLE: "0",
             "PREFECT__SERVER_EPHEMERAL": "1",
         }
         with os.fdopen(descriptor, "wb") as log, open_listener(_HOST, 0) as listener:

@@ -24,7 +24,7 @@ class PrefectSetting:
     """An environment variable, and why it is set.
 
     Attributes:
-        name: the name that Prefect reads.
+        name: the name that Prefect reads; of several, the first: it wins over the others.
         value: the value, unless the environment already has one.
         reason: why, in one sentence.
         target: the process that needs it.
@@ -38,7 +38,7 @@ class PrefectSetting:
 
 GUARD_SETTINGS = (
     PrefectSetting(
-        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED",
+        "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED",
         "true",
         "A web page can't send requests through your browser: each needs a token that only the UI and clients read.",
     ),
@@ -49,8 +49,10 @@ GUARD_SETTINGS = (
         SettingTarget.BOTH,
     ),
 )
-"""Settings that keep other users and web pages away from a server."""
+"""Settings that keep other users and web pages away from a server. Each server of ours has them, whatever is set."""
 EPHEMERAL_MODE_OFF = {GUARD_SETTINGS[1].name: GUARD_SETTINGS[1].value}
+ALLOWED_ORIGINS_VARIABLE = "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"
+UI_ENABLED_VARIABLE = "PREFECT_SERVER_UI_ENABLED"
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
 """For each process that starts Prefect's: `python -m` searches modules in the current folder first, where anybody may
 have put one (Python's documentation of PYTHONSAFEPATH). Prefect starts a run so."""
@@ -95,3 +97,8 @@ BATCH_SETTINGS = (
     ),
 )
 """Without these settings a server loses a third of a large run's task runs, and uses more than twice the CPU time."""
+
+
+def names_all_origins(origins: str) -> bool:
+    """Return whether a list of origins, with commas between them, lets each web page read the server."""
+    return any(origin.strip() == "*" for origin in origins.split(","))

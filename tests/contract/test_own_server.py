@@ -25,6 +25,15 @@ from inventory.files.private_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.prefect_tables import put_tables
 
+OPEN = {
+    "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "*",
+    "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": "*",
+    "PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED": "false",
+    "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "false",
+    "PREFECT_SERVER_UI_ENABLED": "true",
+    "PREFECT_SERVER_EPHEMERAL_ENABLED": "true",
+}
+"""What would let web pages use a server."""
 READERS = "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE"
 
 
@@ -36,12 +45,16 @@ def at(settings: Any, path: str) -> object:
 
 
 @pytest.mark.slow
-def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_writes_in_batches_unless_the_user_says_otherwise_and_lets_no_page_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in os.environ if name.startswith("PREFECT")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
     put_tables(tmp_path)
     monkeypatch.setenv(READERS, "50")
+    for name, value in OPEN.items():
+        monkeypatch.setenv(name, value)
     server = EphemeralPrefectServer()
     try:
         client = server.start()
@@ -55,6 +68,9 @@ def test_it_writes_in_batches_unless_the_user_says_otherwise(tmp_path: Path, mon
     finally:
         server.stop()
 
+    closed = {"api.cors_allowed_origins": "", "api.csrf_protection_enabled": True, "ui.enabled": False}
+    assert {path: at(told, f"server.{path}") for path in closed} == closed
+    assert at(told, "server.ephemeral.enabled") is False
     found = {each.name: _setting(told, each.name) for each in BATCH_SETTINGS}
     assert found == {each.name: 50.0 if each.name == READERS else float(each.value) for each in BATCH_SETTINGS}
     batched = [each.path for each in SETTING_RULES if each.message.startswith(("task runs", "automations read"))]

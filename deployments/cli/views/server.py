@@ -3,7 +3,7 @@
 import shlex
 
 from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
-from deployments.server.settings import PREFECT_SETTINGS
+from deployments.server.settings import PREFECT_SETTINGS, UI_API_URL_VARIABLE
 from flows.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.prefect_api.server_settings import SettingTarget
@@ -47,6 +47,6 @@ def print_startup(plan: LaunchPlan) -> None:
         print_unwrapped(f"cat {shlex.quote(str(plan.login_path))}")
     else:
         print_to_stdout("password  given to the server; clients and workers need it in PREFECT_API_AUTH_STRING")
-    print_to_stdout(f"For the command and workers: export PREFECT_API_URL={plan.environment['PREFECT_UI_API_URL']}")
+    print_to_stdout(f"For the command and workers: export PREFECT_API_URL={plan.environment[UI_API_URL_VARIABLE]}")
     if plan.is_exposed and plan.ui_url.startswith("http://"):
         print_to_stderr(TLS_ADVICE)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.settings.models.root import _get_setting_accessor
 
 from deployments.server import settings
 from deployments.server.connection_urls import (
@@ -25,7 +26,7 @@ from deployments.server.launch_plan import (
 from deployments.server.settings import PREFECT_SETTINGS, build_environment
 from flows.prefect_api.server_login import find_login_path
 from flows.prefect_api.server_process import HOSTS_VARIABLE
-from flows.prefect_api.server_settings import SettingTarget
+from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, SettingTarget
 from inventory.errors import CredentialError
 from tasks.errors import CannotRun
 
@@ -116,7 +117,7 @@ def test_reached_from_elsewhere_it_is_exposed() -> None:
     assert made.is_exposed
     assert made.ui_url == "https://fleet.example.org"
     assert made.environment[settings.UI_API_URL_VARIABLE] == "https://fleet.example.org/api"
-    assert "https://fleet.example.org" in made.environment[settings.ALLOWED_ORIGINS_VARIABLE].split(",")
+    assert "https://fleet.example.org" in made.environment[ALLOWED_ORIGINS_VARIABLE].split(",")
 
 
 def test_it_is_asked_by_its_own_names_only() -> None:
@@ -134,7 +135,7 @@ def test_a_name_that_would_open_it_is_refused(name: str) -> None:
 
 def test_pages_can_not_forge_requests_and_no_other_server_starts() -> None:
     made = plan().environment
-    assert made["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
+    assert made["PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED"] == "true"
     assert made["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
     assert build_environment(SettingTarget.WORKER)["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
 
@@ -180,7 +181,36 @@ def test_a_url_with_a_password_comes_by_reference(monkeypatch: pytest.MonkeyPatc
 
 
 def test_no_page_elsewhere_may_read_the_api() -> None:
-    assert plan().environment[settings.ALLOWED_ORIGINS_VARIABLE] == "http://127.0.0.1:4200,http://localhost:4200"
+    assert plan().environment[ALLOWED_ORIGINS_VARIABLE] == "http://127.0.0.1:4200,http://localhost:4200"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS", "*"),
+        ("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", "https://fleet.example.org, *"),
+        ("PREFECT_SERVER_API_CSRF_PROTECTION_ENABLED", "false"),
+        ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "0"),
+        ("PREFECT_SERVER_CSRF_PROTECTION_ENABLED", "perhaps"),
+    ],
+)
+def test_an_environment_that_lets_other_pages_in_is_refused(name: str, value: str) -> None:
+    with pytest.raises(UnsafeServerOptions, match="other web pages") as refused:
+        plan({name: value})
+    assert name in refused.value.hint
+
+
+@pytest.mark.parametrize(("name", "second"), settings.SECOND_NAMES.items())
+def test_a_setting_may_come_by_its_second_name_and_the_first_wins(name: str, second: str) -> None:
+    assert {_get_setting_accessor(name)} == {_get_setting_accessor(second)}
+    for environ in ({second: "Yes"}, {name: "Yes", second: "no"}):
+        made = plan(environ)
+        assert second not in made.environment
+        assert made.environment[name] == ("true" if "CSRF" in name else "Yes")
+
+
+def test_prefects_own_server_is_off_whatever_is_set() -> None:
+    assert plan({"PREFECT_SERVER_EPHEMERAL_ENABLED": "1"}).environment["PREFECT_SERVER_EPHEMERAL_ENABLED"] == "false"
 
 
 @pytest.mark.parametrize("url", ["fleet.example.org", "ftp://x", "https://"])
