@@ -50,6 +50,10 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+OptionalScopeArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
+]
 ScopeArgument = Annotated[
     str,
     typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),

@@ -14,14 +14,18 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from flows.cli.app import InventoryOption, JsonOption, NoRefreshOption, RecordsOption, ReportOption, parse_path
+from flows.cli.app import (
+    InventoryOption,
+    JsonOption,
+    NoRefreshOption,
+    OptionalScopeArgument,
+    RecordsOption,
+    ReportOption,
+    parse_path,
+)
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.request.patch_request import PatchRequest
 
-OptionalScopeArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
-]
 RequestFileOption = Annotated[
     Path | None,
     typer.Option(

@@ -294,64 +294,6 @@ def test_forged_tokens_of_a_provider_are_refused(desk: Desk) -> None:
             oidc.read_id_token(jwt.encode({"alg": "RS256", "kid": kid}, good, foreign), nonce="n")
 
 
-def test_nobody_but_the_provider_ends_sessions_by_its_back_channel(desk: Desk) -> None:
-    """Attacker: anybody, at the address where the provider says that somebody has logged out.
-
-    Way: an ID token as logout token, a token of a foreign key, nonsense.
-    What must hold: the session stays.
-    """
-    visitor, _ = desk.log_in("anna")
-    key = RSAKey.import_key(desk.provider.settings["keys"]["keys"][0])
-    claims: dict[str, Any] = {
-        "iss": desk.provider.issuer,
-        "aud": CLIENT,
-        "sub": "anna",
-        "iat": int(time.time()),
-        "jti": "1",
-    }
-    event: dict[str, Any] = {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}
-    foreign = RSAKey.generate_key(2048, {"kid": key.kid or ""})
-    header = {"alg": "RS256", "kid": key.kid}
-    tokens = [
-        jwt.encode(header, {**claims, "exp": claims["iat"] + 300}, key),
-        jwt.encode(header, {**claims, **event, "nonce": "n"}, key),
-        jwt.encode(header, {**claims, **event}, foreign),
-        "nonsense",
-    ]
-    for token in tokens:
-        assert desk.site.open_browser().post("/logout/oidc", data={"logout_token": token}).status_code == 400
-    assert visitor.get("/").status_code == 200
-
-
-def test_a_logout_token_ends_sessions_once_and_while_it_is_new(desk: Desk) -> None:
-    """Attacker: somebody who has seen a logout token, in a log of the provider for example.
-
-    Way: send it again, or much later; it names no end of its own.
-    What must hold: it ends sessions once, and only within minutes.
-    """
-    key = RSAKey.import_key(desk.provider.settings["keys"]["keys"][0])
-    now = int(desk.clock.now().timestamp())
-    event: dict[str, Any] = {"events": {"http://schemas.openid.net/event/backchannel-logout": {}}}
-    claims = {"iss": desk.provider.issuer, "aud": CLIENT, "sub": "anna", "iat": now, "jti": "once", **event}
-
-    def sign(**changes: Any) -> str:
-        said = {name: value for name, value in (claims | changes).items() if value is not None}
-        return jwt.encode({"alg": "RS256", "kid": key.kid}, said, key)
-
-    first = sign()
-    for token, status in ((first, 200), (first, 400), (sign(jti="another"), 200)):
-        visitor, _ = desk.log_in("anna")
-        assert desk.site.open_browser().post("/logout/oidc", data={"logout_token": token}).status_code == status
-        assert (visitor.get("/").status_code == 303) is (status == 200)
-    oidc = desk.site.context.logins.oidc if desk.site.context.logins is not None else None
-    assert oidc is not None
-    old = {"iat": now - 600, "jti": "old"}
-    wrong: list[dict[str, Any]] = [{"exp": now + 300}, old, {**old, "exp": now + 100_000}, {"iat": None, "jti": "new"}]
-    for changes in (*wrong, {"jti": None}, {"jti": ""}, {"jti": ["once"]}):
-        with pytest.raises(LoginRefused):
-            oidc.read_logout_token(sign(**changes))
-
-
 def test_pictures_on_a_foreign_page_lock_nobody_out(desk: Desk) -> None:
     """Attacker: a page on the internet, that somebody of the same office looks at.
 

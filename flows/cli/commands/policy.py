@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, app, parse_path
-from flows.cli.request_options import OptionalScopeArgument
+from flows.cli.app import InventoryOption, JsonOption, OptionalScopeArgument, app, parse_path
 
 policy_app = typer.Typer(help="Show the policy: what runs may do on which machines.", no_args_is_help=True)
 app.add_typer(policy_app, name="policy", rich_help_panel="Look")
