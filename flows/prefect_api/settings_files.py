@@ -15,7 +15,7 @@ from typing import Final
 
 from flows.prefect_api.server_settings import EPHEMERAL_MODE_OFF
 from inventory.files.file_trust import (
-    SUDO_HINT,
+    CALLER_HINT,
     TRUSTED_OWNERS_VARIABLE,
     UntrustedFile,
     require_trusted_folder,
@@ -109,7 +109,7 @@ def _named(path: Path, remedy: str, *, is_whole: bool = False) -> Iterator[None]
     except OSError as error:
         raise UntrustedFile(f"{path.absolute()} can't be looked at: {error.strerror}", hint=_FOLDER_HINT) from error
     except UntrustedFile as error:
-        if error.hint.startswith(SUDO_HINT):
+        if error.hint.startswith(CALLER_HINT):
             hint = error.hint
         else:
             hint = remedy if is_whole else f"{error.hint} {remedy}".strip()

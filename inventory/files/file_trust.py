@@ -32,7 +32,7 @@ from inventory.errors import FleetpatchError
 
 TRUSTED_OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
 """Further owners that an administrator trusts: names or numbers of users, and ``%group``, separated by blanks."""
-SUDO_HINT: Final = "Run fleetpatch without sudo"
+CALLER_HINT: Final = "Run fleetpatch without sudo"
 _SUDO_USER_VARIABLE: Final = "SUDO_UID"
 _CONFIG_MAPS: Final = "kubernetes.io~configmap"
 """The folder of ConfigMaps in the folder that the kubelet makes for each pod."""
@@ -181,7 +181,7 @@ def _build_owner_hint(entry: Path, owner: int) -> str:
     name = _name_user(owner).removeprefix("uid ")
     if os.geteuid() == 0 and os.environ.get(_SUDO_USER_VARIABLE) == str(owner):
         # Only who may run every command may set a variable of a command that sudo starts: sudo(8), SETENV.
-        return f"{SUDO_HINT}, or so: sudo {TRUSTED_OWNERS_VARIABLE}={name} fleetpatch …"
+        return f"{CALLER_HINT}, or so: sudo {TRUSTED_OWNERS_VARIABLE}={name} fleetpatch …"
     command = f"chown {_name_user(os.geteuid()).removeprefix('uid ')} {shlex.quote(str(entry))}"
     hint = "Move the file to a folder of yours." if entry.is_dir() else f"If you know what it says, run: {command}."
     return f"{hint} Or, where that user may decide what runs, set {TRUSTED_OWNERS_VARIABLE}={name} in its environment."

@@ -1,8 +1,11 @@
 """Attacks that make a directory lock an account, or that shut somebody's name, by wrong passwords at the pages."""
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
-from deployments.web.access.limiter import MAX_TRIES, TRY_SECONDS, NameLimiter
+from deployments.web.access.limiter import MAX_FAILURES, MAX_TRIES, TRY_SECONDS, NameLimiter
+from tests.support.web_site import serve_site
 
 
 def test_many_tries_at_once_are_no_more_than_one_after_the_other() -> None:
@@ -53,3 +56,22 @@ def test_a_stranger_does_not_shut_a_name_where_its_person_is_known() -> None:
         assert key is not None
         limiter.succeed(key, "Anna", "192.0.2.1")
     assert sum(limiter.begin("anna", "192.0.2.1") is not None for _ in range(20)) == MAX_TRIES
+
+
+def test_many_tries_at_once_are_as_few_as_one_after_the_other(tmp_path: Path) -> None:
+    """Attacker: somebody with one address and many connections. Way: guess codes of links all at the same time, before
+    the first has failed. What must hold: no more are looked at than one after the other."""
+    with serve_site(tmp_path) as site:
+        sessions, together = site.context.sessions, threading.Barrier(MAX_FAILURES, timeout=60)
+
+        def take_slowly(code: str) -> None:
+            together.wait()  # all that are let in are here before the first is refused
+
+        sessions.take_link = take_slowly  # type: ignore[method-assign]
+
+        def guess(number: int) -> int:
+            return site.open_browser().post("/login/link", data={"code": f"{number:043}"}).status_code
+
+        with ThreadPoolExecutor(3 * MAX_FAILURES) as threads:
+            codes = sorted(threads.map(guess, range(3 * MAX_FAILURES)))
+    assert codes == [403] * MAX_FAILURES + [429] * 2 * MAX_FAILURES

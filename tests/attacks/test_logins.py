@@ -9,7 +9,6 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,7 +20,6 @@ from joserfc import jwt
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser, expect
 
-from deployments.web.access.limiter import MAX_FAILURES
 from deployments.web.access.providers.person import LoginRefused
 from deployments.web.access.roles import Role
 from deployments.web.access.token_secrets import digest_secret
@@ -329,22 +327,3 @@ def test_a_name_is_never_a_filter_and_no_password_is_no_login(tmp_path: Path) ->
             assert visitor.get("/").status_code == 303
             assert visitor.post("/login/ldap", data={"name": "anna", "password": PASSWORD}).status_code == 303
             assert visitor.get("/").status_code == 200
-
-
-def test_many_tries_at_once_are_as_few_as_one_after_the_other(tmp_path: Path) -> None:
-    """Attacker: somebody with one address and many connections. Way: guess codes of links all at the same time, before
-    the first has failed. What must hold: no more are looked at than one after the other."""
-    with serve_site(tmp_path) as site:
-        sessions, together = site.context.sessions, threading.Barrier(MAX_FAILURES, timeout=60)
-
-        def take_slowly(code: str) -> None:
-            together.wait()  # all that are let in are here before the first is refused
-
-        sessions.take_link = take_slowly  # type: ignore[method-assign]
-
-        def guess(number: int) -> int:
-            return site.open_browser().post("/login/link", data={"code": f"{number:043}"}).status_code
-
-        with ThreadPoolExecutor(3 * MAX_FAILURES) as threads:
-            codes = sorted(threads.map(guess, range(3 * MAX_FAILURES)))
-    assert codes == [403] * MAX_FAILURES + [429] * 2 * MAX_FAILURES
