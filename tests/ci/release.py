@@ -12,13 +12,11 @@ The signature is made and verified by ssh-keygen (PROTOCOL.sshsig of OpenSSH): d
 import argparse
 import hashlib
 import importlib.metadata
-import io
 import json
 import os
 import platform
 import subprocess
 import sys
-import tarfile
 import tempfile
 import tomllib
 from datetime import UTC, datetime
@@ -104,8 +102,9 @@ def _export(checkout: Path, commit: str, source: Path) -> None:
     done = subprocess.run(command, cwd=checkout, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if done.returncode != 0:
         raise ReleaseError(f"git archive failed: {done.stderr.decode().strip()}")
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(source, filter="data")
+    source.mkdir()
+    words = ["tar", "--extract", "--preserve-permissions", "--no-same-owner", "--directory", str(source)]
+    subprocess.run(words, input=done.stdout, check=True)
 
 
 def _build(source: Path, target: Path, epoch: str) -> None:

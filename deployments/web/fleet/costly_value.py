@@ -18,6 +18,13 @@ class CostlyValue(Generic[Value]):
     def __init__(self) -> None:
         self._kept: tuple[Hashable, Value] | None = None
         self._not_before = 0.0
+        self._asked: Hashable = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the value that was returned last may have changed, and may be computed again now."""
+        is_kept = self._kept is not None and self._kept[0] != self._asked
+        return is_kept and time.monotonic() >= self._not_before
 
     def read(self, key: Hashable, compute: Callable[[], Value]) -> Value:
         """Return the value.
@@ -26,7 +33,7 @@ class CostlyValue(Generic[Value]):
             key: changes when the value may have changed.
             compute: computes it.
         """
-        began = time.monotonic()
+        began, self._asked = time.monotonic(), key
         if self._kept is not None and (self._kept[0] == key or began < self._not_before):
             return self._kept[1]
         value = compute()

@@ -131,6 +131,8 @@ class FleetReader:
     def _is_current(self) -> bool:
         if time.monotonic() - self._looked_at > LOOK_SECONDS or self._are_windows_old(self._clock.now()):
             return False
+        if self._oldest.is_due:
+            return False
         marker = self._marker
         return marker is not None and read_change_marker(self._database, marker.since) == marker
 
@@ -180,7 +182,7 @@ class FleetReader:
         if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
             windows = find_windows(sources.zone_schedules, now)
         parts = (sources, windows, self._states, self._last_runs)
-        if any(part is not known for part, known in zip_longest(parts, self._parts)):
+        if self._oldest.is_due or any(part is not known for part, known in zip_longest(parts, self._parts)):
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()
             oldest = self._oldest.read(
                 (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)
