@@ -50,14 +50,11 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
-OptionalScopeArgument = Annotated[
-    str | None,
-    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
-]
-ScopeArgument = Annotated[
-    str,
-    typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'),
-]
+_SCOPE_ARGUMENT = typer.Argument(
+    metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'
+)
+OptionalScopeArgument = Annotated[str | None, _SCOPE_ARGUMENT]
+ScopeArgument = Annotated[str, _SCOPE_ARGUMENT]
 InventoryOption = Annotated[
     Path | None,
     typer.Option(
