@@ -134,8 +134,8 @@ def _find_window_start(request: PatchRequest, origin: FlowRunOrigin) -> datetime
 def _describe_schedule(request: PatchRequest, origin: FlowRunOrigin, schedule_key: str) -> str:
     """Return the schedule that started a run; "" if none did.
 
-    Whoever may use Prefect can add schedules. One of a deployment that is not of the request's configuration says
-    nothing about who started the run.
+    Everybody who can use Prefect can add a schedule. If its deployment does not belong to the request's configuration,
+    it does not tell who started the run.
     """
     if origin.scheduled_for is None:
         return ""

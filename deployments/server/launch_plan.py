@@ -341,7 +341,7 @@ def _set_auth(options: ServerOptions, builder: _EnvironmentBuilder) -> Path | No
 
 
 def _require_guards(environment: Mapping[str, str]) -> None:
-    """Refuse an environment that lets other web pages use the server: nobody should get such a one by accident."""
+    """Refuse an environment that lets other web pages use the server. Such an environment may be an accident."""
     csrf, origins = GUARD_SETTINGS[0].name, ALLOWED_ORIGINS_VARIABLE
     for name, is_wrong in (
         (csrf, environment.get(csrf, "true").strip().lower() not in _TRUE),
