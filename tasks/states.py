@@ -33,13 +33,18 @@ class UpdateState(StrEnum):
     INSTALLED = "Installed"
     REPAIRED = "Repaired"  # not an update: a package that was half installed before the run and is complete now
     FAILED = "Failed"
-    EXCLUDED = "Excluded"
+    SETUP_FAILED = "SetupFailed"  # its version is there, and one of its scripts or triggers failed
+    EXCLUDED = "Excluded"  # by a person: a mask, a hold, a limit of the request
+    BLOCKED = "Blocked"  # it was selected, and can't be installed for a technical reason
     NOT_SELECTED = "NotSelected"
     NOT_ATTEMPTED = "NotAttempted"
 
 
 SUCCESSFUL_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
 """The states in which nothing remains to do."""
+
+PRESENT_UPDATE_STATES = SUCCESSFUL_UPDATE_STATES | {UpdateState.SETUP_FAILED}
+"""The states in which the package database has the version."""
 
 
 class RebootState(StrEnum):

@@ -125,10 +125,12 @@ def _describe_results(report: RunReport, occasion: NotificationEvent) -> list[st
 def _describe_changes(outcomes: Sequence[Outcome]) -> str:
     installed = sum(outcome.count_updates(UpdateState.INSTALLED) for outcome in outcomes)
     failed = sum(outcome.count_updates(UpdateState.FAILED) for outcome in outcomes)
+    unset = sum(outcome.count_updates(UpdateState.SETUP_FAILED) for outcome in outcomes)
     rebooted = sum(outcome.reboot is RebootState.COMPLETED for outcome in outcomes)
     due = sum(outcome.reboot is RebootState.REQUIRED for outcome in outcomes)
     parts = [f"{format_count(installed, 'update')} installed", f"{failed} failed" if failed else ""]
     parts += [
+        f"{unset} installed, but not set up" if unset else "",
         f"{format_count(rebooted, 'machine')} rebooted" if rebooted else "",
         f"{due} still to be rebooted" if due else "",
     ]

@@ -191,6 +191,9 @@ def evaluate_step(machine_state: MachineState, step: Step) -> tuple[OperationSta
         failed_updates = [r.update.name for r in machine_state.install.results if r.state is UpdateState.FAILED]
         if failed_updates:
             return OperationState.FAILED, f"failed: {', '.join(failed_updates[:10])}"
+        unset = [r.update.name for r in machine_state.install.results if r.state is UpdateState.SETUP_FAILED]
+        if unset:
+            return OperationState.COMPLETED_WITH_WARNINGS, f"setup failed: {', '.join(unset[:10])}"
     if step is Step.VALIDATE and machine_state.validation is not None and not machine_state.validation.is_healthy:
         return OperationState.FAILED, describe_blocking_findings(machine_state.validation.findings)
     return OperationState.SUCCEEDED, ""

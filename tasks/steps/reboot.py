@@ -19,7 +19,7 @@ from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.timing.time_fit import check_time_fit
-from tasks.states import FindingLevel, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
@@ -146,7 +146,7 @@ def _decide_reboot(context: MachineContext) -> RebootDecision:
         _find_latest_packages(context).reboot,
         installed=0
         if machine_state.install is None
-        else sum(r.state is UpdateState.INSTALLED for r in machine_state.install.results),
+        else sum(r.state in PRESENT_UPDATE_STATES for r in machine_state.install.results),
         can_reboot=context.facts.can_reboot,
         reboots_so_far=sum(result.count for result in machine_state.reboots),
         max_reboots=context.max_reboots,

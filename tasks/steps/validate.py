@@ -140,7 +140,9 @@ def _check_versions(context: MachineContext, packages: PackageState) -> tuple[li
     """
     if context.state.install is None:
         return [], {}
-    installed = [r for r in context.state.install.results if r.state is UpdateState.INSTALLED]
+    installed = [
+        r for r in context.state.install.results if r.state in (UpdateState.INSTALLED, UpdateState.SETUP_FAILED)
+    ]
     if not installed:
         return [], {}
     wrong = _find_version_mismatches(context, installed)

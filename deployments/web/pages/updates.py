@@ -50,7 +50,7 @@ _LATER = datetime.max.replace(tzinfo=UTC)
 _EARLIER = datetime.min.replace(tzinfo=UTC)
 MAX_DETAILED_VERSIONS = 3
 MAX_DETAILED_MACHINES = 50
-_NOT_INSTALLED = frozenset({UpdateState.FAILED.value, UpdateState.EXCLUDED.value})
+_NOT_INSTALLED = frozenset({UpdateState.FAILED.value, UpdateState.EXCLUDED.value, UpdateState.BLOCKED.value})
 
 SortKey = Callable[[Any], Any]
 _UPDATE_SORTS: dict[str, SortKey] = {

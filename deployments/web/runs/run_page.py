@@ -20,13 +20,15 @@ MAX_NAMES: Final = 12
 CHOSEN: Final = "Chosen"
 _UPDATE_RANKS: Final = {
     UpdateState.FAILED: 0,
-    UpdateState.NOT_ATTEMPTED: 1,
-    UpdateState.PENDING: 2,
-    CHOSEN: 3,
-    UpdateState.INSTALLED: 4,
-    UpdateState.REPAIRED: 4,
-    UpdateState.EXCLUDED: 5,
-    UpdateState.NOT_SELECTED: 6,
+    UpdateState.SETUP_FAILED: 1,
+    UpdateState.BLOCKED: 2,
+    UpdateState.NOT_ATTEMPTED: 3,
+    UpdateState.PENDING: 4,
+    CHOSEN: 5,
+    UpdateState.INSTALLED: 6,
+    UpdateState.REPAIRED: 6,
+    UpdateState.EXCLUDED: 7,
+    UpdateState.NOT_SELECTED: 8,
 }
 
 
@@ -129,7 +131,7 @@ def list_updates(outcome: Outcome | None, plan: MachinePlan | None, kind: str) -
         found += [_build_update(each) for each in plan.skipped]
     else:
         found = [_build_update(each) for each in outcome.updates] if outcome is not None else []
-    return sorted(found, key=lambda each: (_UPDATE_RANKS.get(each.state, 2), each.reason, each.name))
+    return sorted(found, key=lambda each: (_UPDATE_RANKS.get(each.state, 4), each.reason, each.name))
 
 
 def _build_update(result: UpdateResult, state: str = "") -> UpdateLine:

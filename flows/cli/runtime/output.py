@@ -32,6 +32,8 @@ _STYLES_BY_STATE: Mapping[str, str] = {
     "CompletedWithWarnings": "yellow",
     "NotStarted": "yellow",
     "NotAttempted": "yellow",
+    "Blocked": "yellow",
+    "SetupFailed": "red",
     "Required": "yellow",
     "Started": "yellow",
     "InProgress": "cyan",

@@ -110,7 +110,7 @@ def build_try(rollout: Rollout, run: RunInfo, outcome: Outcome, location: str | 
         failed_updates=tuple(
             (result.update.name, result.update.available, result.reason)
             for result in outcome.updates
-            if result.state is UpdateState.FAILED or _broke_off(outcome, result)
+            if result.state in (UpdateState.FAILED, UpdateState.SETUP_FAILED) or _broke_off(outcome, result)
         ),
         reason=outcome.reason,
         location=location,

@@ -8,7 +8,14 @@ from typing import TypeVar
 
 from tasks.model import READ_ONLY_RUN_KINDS
 from tasks.reporting.data.rows import MachinePart, MachineRow, Tables, UpdateRow
-from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, OperationState, UpdateState
+from tasks.states import (
+    PRESENT_UPDATE_STATES,
+    SUCCESSFUL_UPDATE_STATES,
+    URGENT_CLASSIFICATIONS,
+    Classification,
+    OperationState,
+    UpdateState,
+)
 
 _R = TypeVar("_R", bound=MachinePart)
 _NUMBER_PATTERN = re.compile(r"\d+(?:[.,:]\d+)*")
@@ -62,7 +69,7 @@ class UpdateGroup:
     @property
     def not_installed_count(self) -> int:
         """Number of machines on which the update is not installed."""
-        return len(self.rows) - sum(self.states[state] for state in SUCCESSFUL_UPDATE_STATES)
+        return len(self.rows) - sum(self.states[state] for state in PRESENT_UPDATE_STATES)
 
 
 @dataclass(slots=True)
@@ -172,6 +179,8 @@ def group_by_machine(tables: Tables) -> dict[str, list[UpdateRow]]:
 def _rank_update(row: UpdateRow) -> tuple[int, int, str]:
     order = (
         UpdateState.FAILED,
+        UpdateState.SETUP_FAILED,
+        UpdateState.BLOCKED,
         UpdateState.NOT_ATTEMPTED,
         UpdateState.PENDING,
         UpdateState.EXCLUDED,
@@ -190,7 +199,7 @@ def _rank_update_group(group: UpdateGroup) -> tuple[int, int, int, int, str]:
     urgent_left = group.not_installed_count if group.is_urgent else 0
     return (
         -urgent_left,
-        -group.states[UpdateState.FAILED],
+        -group.states[UpdateState.FAILED] - group.states[UpdateState.SETUP_FAILED],
         _rank_classification(group.classification),
         -len(group.rows),
         group.name,

@@ -57,7 +57,15 @@ MAX_TABLE_ROWS: Final = 500
 _STATES_NEEDING_ATTENTION: Final = frozenset(
     {OperationState.FAILED, OperationState.UNKNOWN, OperationState.IN_PROGRESS, OperationState.COMPLETED_WITH_WARNINGS}
 )
-_NOT_INSTALLED_STATES: Final = frozenset({UpdateState.FAILED, UpdateState.NOT_ATTEMPTED, UpdateState.PENDING})
+_NOT_INSTALLED_STATES: Final = frozenset(
+    {
+        UpdateState.FAILED,
+        UpdateState.SETUP_FAILED,
+        UpdateState.BLOCKED,
+        UpdateState.NOT_ATTEMPTED,
+        UpdateState.PENDING,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from tasks.model import RunReport
 from tasks.reporting.data.rows import RunRow, Tables
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_known_duration, format_minutes
-from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, Compliance
+from tasks.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, Compliance
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def _build_urgent_tile(run: RunRow, tables: Tables) -> Tile:
     holding = sum(row.urgent_pending > 0 for row in tables.machines)
     unknown = sum(row.compliance == Compliance.NOT_ASSESSED and not row.updates for row in tables.machines)
     vague = sum(
-        row.classification == Classification.UNCLASSIFIED and row.state not in SUCCESSFUL_UPDATE_STATES
+        row.classification == Classification.UNCLASSIFIED and row.state not in PRESENT_UPDATE_STATES
         for row in tables.updates
     )
     notes = [f"on {format_count(holding, 'machine')}"] if holding else []

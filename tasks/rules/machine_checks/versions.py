@@ -89,7 +89,7 @@ def mark_lost(install: InstallResult | None, lost: Mapping[str, str | None]) -> 
             reason=_describe_loss(result, lost[result.update.id]),
             version_after=lost[result.update.id],
         )
-        if result.update.id in lost and result.state is UpdateState.INSTALLED
+        if result.update.id in lost and result.state in (UpdateState.INSTALLED, UpdateState.SETUP_FAILED)
         else result
         for result in install.results
     )

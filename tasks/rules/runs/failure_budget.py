@@ -6,7 +6,7 @@ from enum import Enum, auto
 
 from tasks.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
 from tasks.model import ErrorInfo, Outcome
-from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
+from tasks.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
 
 DEFAULT_FAILURE_PERCENT = 20.0  # Azure's rolling upgrades: at most 20 % of a batch may be unhealthy
 DEFAULT_UNREACHABLE_PERCENT = 50.0  # above this, the cause is probably the controller (network, login)
@@ -68,8 +68,8 @@ def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> Outco
     """Return how a machine's outcome counts for the failure budget.
 
     A machine is unreachable when the login failed before any change. A machine that is lost later, for example in its
-    reboot, has failed. A machine in state Unknown has failed too. A machine with updates to install, none of which was
-    attempted, has not begun.
+    reboot, has failed. So has a machine in state Unknown, and one with an update whose setup failed. A machine with
+    updates to install, none of which was attempted, has not begun.
 
     Args:
         outcome: outcome of the machine.
@@ -78,7 +78,7 @@ def classify_outcome(outcome: Outcome, *, only_downloads: bool = False) -> Outco
     if outcome.state is OperationState.NOT_STARTED or _has_no_attempt(outcome, only_downloads):
         return OutcomeClass.NOT_STARTED
     if outcome.state not in (OperationState.FAILED, OperationState.UNKNOWN):
-        return OutcomeClass.PATCHED
+        return OutcomeClass.FAILED if outcome.count_updates(UpdateState.SETUP_FAILED) else OutcomeClass.PATCHED
     unchanged = outcome.install is None and all(record.step in _READ_ONLY_STEPS for record in outcome.steps)
     return OutcomeClass.UNREACHABLE if unchanged and is_unreachable(outcome.error) else OutcomeClass.FAILED
 
@@ -90,7 +90,7 @@ def _has_no_attempt(outcome: Outcome, only_downloads: bool) -> bool:
         return False
     if only_downloads:
         return install.staged_seconds is None
-    return not any(result.state in (*SUCCESSFUL_UPDATE_STATES, UpdateState.FAILED) for result in install.results)
+    return not any(result.state in (*PRESENT_UPDATE_STATES, UpdateState.FAILED) for result in install.results)
 
 
 def check_failures(

@@ -4,10 +4,18 @@ from collections import Counter
 from collections.abc import Sequence
 
 from inventory.name_lists import join_first_names
-from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
+from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, Update, UpdateResult, ValidationResult
 from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import (
+    PRESENT_UPDATE_STATES,
+    URGENT_CLASSIFICATIONS,
+    Classification,
+    FindingLevel,
+    OperationState,
+    RebootState,
+    UpdateState,
+)
 
 _MAX_NAMES_SHOWN = 3
 _REBOOT_REPORTED_STATES = frozenset({RebootState.COMPLETED, RebootState.REQUIRED, RebootState.STARTED})
@@ -25,10 +33,11 @@ def determine_outcome_state(
 ) -> tuple[OperationState, str]:
     """Return the final state of one machine and the reason.
 
-    Failed: an error, a blocking finding (before or after), a failed update, or a failed reboot.
-    CompletedWithWarnings: an update was not attempted, a reboot is still required (unless live patches mitigate it, and
-    the request lets it wait), the window was exceeded, or a
-    finding warns. Succeeded: all other cases, also when there was nothing to do.
+    Failed: an error, a blocking finding (before or after), a failed update, a failed setup of a package that decides
+    the next boot, or a failed reboot. CompletedWithWarnings: an update was not attempted, the setup of an update
+    failed, a selected update is blocked that is critical, security or of unknown classification, a reboot is still
+    required (unless live patches mitigate it, and the request lets it wait), the window was exceeded, or a finding
+    warns. Succeeded: all other cases, also when there was nothing to do.
 
     Args:
         results: one result for each pending update.
@@ -79,6 +88,12 @@ def _find_faults(
     failed = [result for result in results if result.state is UpdateState.FAILED]
     if failed:
         faults.append(f"{_format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
+    unbootable = [result for result in _find_setup_failures(results) if result.update.changes_boot]
+    if unbootable:
+        count = _format_count(len(unbootable), "update")
+        faults.append(
+            f"the setup of {count} failed that decide the next boot: {_join_updates_with_reasons(unbootable)}"
+        )
     if reboot and reboot.state is RebootState.FAILED:
         faults.append(f"the reboot failed: {reboot.reason}" if reboot.reason else "the reboot failed")
     faults += [f"validation {_describe_finding(finding)}" for finding in after if finding.level is FindingLevel.BLOCK]
@@ -95,7 +110,15 @@ def _find_warnings(
     waiting = [result for result in results if result.state in (UpdateState.NOT_ATTEMPTED, UpdateState.PENDING)]
     if waiting:
         warnings.append(f"{_format_count(len(waiting), 'update')} not attempted: {_join_updates_with_reasons(waiting)}")
-    installed = any(result.state is UpdateState.INSTALLED for result in results)
+    unset = [result for result in _find_setup_failures(results) if not result.update.changes_boot]
+    if unset:
+        count = _format_count(len(unset), "update")
+        warnings.append(f"the setup of {count} failed: {_join_updates_with_reasons(unset)}")
+    blocked = [result for result in results if result.state is UpdateState.BLOCKED and _may_be_urgent(result.update)]
+    if blocked:
+        count = _format_count(len(blocked), "update")
+        warnings.append(f"{count} can't be installed: {_join_updates_with_reasons(blocked)}")
+    installed = any(result.state in PRESENT_UPDATE_STATES for result in results)
     if reboot and reboot.state in (RebootState.REQUIRED, RebootState.STARTED) and not reboot.mitigated_by:
         words = "a reboot is still required" if reboot.state is RebootState.REQUIRED else "a reboot was only begun"
         warnings.append(f"{words}: {reboot.reason}" if reboot.reason else words)
@@ -112,6 +135,14 @@ def _find_warnings(
     return warnings
 
 
+def _find_setup_failures(results: Sequence[UpdateResult]) -> list[UpdateResult]:
+    return [result for result in results if result.state is UpdateState.SETUP_FAILED]
+
+
+def _may_be_urgent(update: Update) -> bool:
+    return update.classification in URGENT_CLASSIFICATIONS or update.classification is Classification.UNCLASSIFIED
+
+
 def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | None) -> str:
     """Return the completed work as a sentence: "3 updates installed, 2 excluded, rebooted"."""
     counts = Counter(result.state for result in results)
@@ -119,10 +150,19 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
     waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
     repaired = counts[UpdateState.REPAIRED]
     parts = [f"{_format_count(repaired, 'package')} repaired"] if repaired else []
-    parts.append(f"{_format_count(installed, 'update')} installed" if installed or waiting else "nothing to install")
+    parts.append(
+        f"{_format_count(installed, 'update')} installed"
+        if installed or waiting or counts[UpdateState.SETUP_FAILED]
+        else "nothing to install"
+    )
     parts += [
         f"{counts[state]} {words}"
-        for state, words in ((UpdateState.EXCLUDED, "excluded"), (UpdateState.NOT_SELECTED, "not selected"))
+        for state, words in (
+            (UpdateState.SETUP_FAILED, "installed, but not set up"),
+            (UpdateState.BLOCKED, "blocked"),
+            (UpdateState.EXCLUDED, "excluded"),
+            (UpdateState.NOT_SELECTED, "not selected"),
+        )
         if counts[state]
     ]
     if reboot and reboot.state is RebootState.COMPLETED:

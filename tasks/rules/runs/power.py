@@ -19,6 +19,7 @@ POWER_CHECK = "power"
 _FINISHED_STATES = frozenset(
     {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}
 )
+_FAILED_UPDATES = frozenset({UpdateState.FAILED, UpdateState.SETUP_FAILED})
 _SETTLED_REBOOTS = frozenset({RebootState.NOT_NEEDED, RebootState.COMPLETED})
 
 
@@ -59,7 +60,7 @@ def find_reason_to_stay_on(outcome: Outcome, hooks: Iterable[HookResult]) -> str
     """
     if outcome.error is not None or outcome.state not in _FINISHED_STATES:
         return f"its turn ended as {outcome.state}"
-    failed = [result.update.name for result in outcome.updates if result.state is UpdateState.FAILED]
+    failed = [result.update.name for result in outcome.updates if result.state in _FAILED_UPDATES]
     if failed:
         return f"these updates failed: {', '.join(failed[:5])}"
     if any(result.state is UpdateState.PENDING for result in outcome.updates) and outcome.install is not None:

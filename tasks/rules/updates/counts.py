@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from tasks.model import Assessment, Update, UpdateResult
-from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState
+from tasks.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, Classification, UpdateState
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ def _build_counts(updates_with_states: Iterable[tuple[Update, UpdateState]]) -> 
     urgent = unclassified = 0
     for update, state in updates_with_states:
         states[state] += 1
-        if state not in SUCCESSFUL_UPDATE_STATES:
+        if state not in PRESENT_UPDATE_STATES:
             urgent += update.classification in URGENT_CLASSIFICATIONS
             unclassified += update.classification is Classification.UNCLASSIFIED
     return UpdateCounts(states, urgent, unclassified)

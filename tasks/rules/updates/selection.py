@@ -20,10 +20,10 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
 
     An exclude mask has priority, then a hold of the machine's administrator. Other updates are selected by their
     classification and severity or by an include mask, optional ones only by a mask. Security includes Security-ESM. A
-    selected update is still Excluded when the machine can't install it (``blocked``), when its licence terms may not be
-    accepted, when it is ``given_up`` and no include mask without wildcards names it, when it is newer than
-    ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the reboot
-    need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
+    selected update is Blocked when the machine can't install it (``blocked``), or when it is ``given_up`` and no
+    include mask without wildcards names it. It is Excluded when its licence terms may not be accepted, when it is
+    newer than ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the
+    reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``.
@@ -76,7 +76,8 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
 def find_forbidden_updates(packages: PackageState, selection: Selection) -> dict[str, str]:
     """Return the pending updates that must not be installed, not even as dependencies: update id -> why."""
     _, skipped = select_updates(packages, selection)
-    return {result.update.id: result.reason for result in skipped if result.state is UpdateState.EXCLUDED}
+    forbidden = (UpdateState.EXCLUDED, UpdateState.BLOCKED)
+    return {result.update.id: result.reason for result in skipped if result.state in forbidden}
 
 
 def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
@@ -136,6 +137,9 @@ def _find_skip_result(update: Update, held: frozenset[str], selection: Selection
     )
     if not_selected_reason:
         return UpdateResult(update, UpdateState.NOT_SELECTED, not_selected_reason)
+    blocked_reason = _check_installable(update, selection)
+    if blocked_reason:
+        return UpdateResult(update, UpdateState.BLOCKED, blocked_reason)
     excluded_reason = _check_install_limits(update, selection)
     return UpdateResult(update, UpdateState.EXCLUDED, excluded_reason) if excluded_reason else None
 
@@ -177,13 +181,17 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
     return f"run {frozen.run_id} has tested {join_first_names(tested)}, and not {update.available}, which is offered"
 
 
-def _check_install_limits(update: Update, selection: Selection) -> str:
+def _check_installable(update: Update, selection: Selection) -> str:
     if update.blocked:
         return f"the machine can't install it in its present state: {update.blocked}"
-    if update.needs_licence and not selection.accept_licences:
-        return "its licence terms are not accepted on the machine, and the request does not accept them"
     if update.given_up and not _is_named(update, selection):
         return f"{update.given_up}; {TRY_AGAIN}"
+    return ""
+
+
+def _check_install_limits(update: Update, selection: Selection) -> str:
+    if update.needs_licence and not selection.accept_licences:
+        return "its licence terms are not accepted on the machine, and the request does not accept them"
     limit = selection.published_before
     if limit is not None and update.published is not None and update.published > limit:
         day = f"{update.published:%Y-%m-%d} {format_time_with_zone(update.published)}"
