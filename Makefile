@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-near coverage coverage-windows check kerberos faults attacks soak fmt lab bench year docs lock clean
+.PHONY: help setup demo test test-fast test-near coverage coverage-windows check kerberos faults attacks reports soak fmt lab bench year docs lock clean
 
 # Tests start many processes: each would compile this checkout again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -77,6 +77,10 @@ attacks: setup  ## attack the doors from outside, as another user, origin, port 
 
 check: setup  ## what needs no running: format, lint, types, layers, shell scripts, house rules
 	@tests/ci/check.sh
+
+reports: setup  ## play the situations of public bug reports on real machines, and print each verdict (root, Debian)
+	@$(PACKAGES) lab
+	@$(PY) -m tests.lab.reports $(ARGS)
 
 soak: N = 20000
 soak: setup  ## before a release: N=20000 schedules of faults, those on machines, random ones on Windows, all broken laws, 20 random kills
