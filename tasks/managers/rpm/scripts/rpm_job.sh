@@ -20,6 +20,8 @@
 #   tool_continue CODE: whether another tool_install is needed, of what $wishes then has.
 #   tool_undo: prints how to undo the transaction, which replaced or removed the packages in the file rpm-old.
 #   tool_download_again, tool_install_again: the same as without "again", of packages that are installed.
+#   tool_complaints, if it has words of its own for errors: awk rules that say them; tool_failure: a regular expression
+#     for those of them that the tool's code does not tell.
 #   read_progress: an awk program, from the log to lines "PERCENT NAME-VERSION-RELEASE.ARCH ACTION" or less of it.
 # Requires: manager_environment, rpm_query, package_locks, transactions, package_tool
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
@@ -99,18 +101,17 @@ complaint() { # CODE
   case $changed:$words in
     locked:*) kind=lock ;; # this kind means that nothing has begun
     *'No space left on device'* | *'Failed writing received data to disk'* | *"Can't hardlink/copy "* | *' more space '*needed* | *'needs '*' more space on the '* | *'nstallation requires '*' free'* | *'not enough free disk space'*) kind=space ;;
-    *'scriptlet failed'* | *'lua script failed'* | *' SCRIPTLET in rpm package '* | *'scriptlet in rpm package '*) kind=maintainer-script ;;
+    *'scriptlet failed'* | *' script failed (returned '* | *'lua script failed'* | *' SCRIPTLET in rpm package '* | *'scriptlet in rpm package '*) kind=maintainer-script ;;
     *'Unable to find a match'* | *'No match for argument'* | *' not found in package names'* | *"No provider of '"* | *'No package '*' available'* | *'Installed package '*' not available'* | *'package not found'*) kind=gone ;;
     *'cannot be downloaded due to "--cacheonly"'* | *'Cannot download '* | *'Error downloading packages'* | *'Failed to download'* | *'All mirrors were tried'* | *'have incorrect checksum'* | *'Cache-only enabled but no cache'* | *'Cannot access installation media'* | *'Failed to provide Package'* | *'Curl error'* | *'Download (curl) error'* | *'Media source '* | *' repositories have not been refreshed'* | *'GPG '*check*FAILED* | *'Signature verification failed'* | *'Public key for '* | *'Package '*' is not signed'* | *'GPG key retrieval failed'* | *' not found on medium '* | *'Timeout exceeded when accessing'* | *'Digest verification failed'* | *'seems to be corrupted during transfer'* | *'Permission to access '*' denied'*) kind=fetch ;;
     *"rpm's database can't be read"* | *'rpmdb open failed'* | *'rpmdb: '*'corrupt'* | *'has been interrupted'*) kind=interrupted ;;
     *'Problem: '* | *'Error: Package: '* | *'Protected multilib versions'* | *' conflicts with '* | *'nothing provides '* | *'Depsolve Error'* | *'Transaction test error'* | *'Transaction check error'* | *'Detected '*' file conflict'* | *'Failed to resolve the transaction'*) kind=refused ;;
     *) kind=failed ;;
   esac
-  lines "$words" | awk -v kind="$kind" -v held_by="$held_by" '
-    function say(s) { sub(/^[ \t]+(- )?/, "", s); if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
+  lines "$words" | awk -v kind="$kind" -v held_by="$held_by" "${tool_complaints:-}"'
+    function say(s) { sub(/^[ \t]+(- )?/, "", s); gsub(/;/, ",", s); if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
     { sub(/\r/, "") }
     /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed|^>>> .*lua script failed: / { say(before); say($0) }
-    /^Installation of .* failed:/ { getline; say($0); next }
     /^ *-? *package .* (requires|conflicts with|obsoletes) / { say($0); next }
     /^ *- (nothing provides|cannot install|conflicting requests)/ { say($0); next }
     /^ *Problem( [0-9]+)?: / { say($0); next }
@@ -133,7 +134,7 @@ script_failure='^((warning|error): |>>> (\[RPM\] )?)(%[a-z]+\(.*scriptlet failed
 ended() { # CODE [UNDO]
   error=
   # the tool may end with 0 although a package's script failed after its files were installed
-  if [ "$1" -ne 0 ] || fp_words | grep -qaE "$script_failure"; then error=$(complaint "$1"); fi
+  if [ "$1" -ne 0 ] || fp_words | grep -qaE "$script_failure${tool_failure:+|$tool_failure}"; then error=$(complaint "$1"); fi
   fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
 }
 

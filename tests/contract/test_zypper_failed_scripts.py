@@ -1,0 +1,120 @@
+"""What a job of zypper tells of failed scripts and plugins, in the words of zypper 1.14.42 and of newer libzypp."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.contract.test_rpm_job_script import run, says
+from tests.contract.test_zypper_scripts import run_job
+
+DONE = "(1/1) Installing: a-2-1.noarch [........done]\n"
+OLD_WORDS = """Executing %posttrans script 'a-2-1.noarch.rpm' [..
+Output of a-2-1.noarch.rpm %posttrans script:
+    dracut: Failed to write /boot/initrd; it is full
+
+Warning: a-2-1.noarch.rpm %posttrans script failed (returned 1)
+..done]
+"""
+NEW_WORDS = """%posttrans(a-2-1.noarch) script output:
+    dracut: Failed to write /boot/initrd; it is full
+    warning: %posttrans(a-2-1.noarch) scriptlet failed, exit status 1
+"""
+POST = """Additional rpm output:
+dracut: Failed to write /boot/initrd; it is full
+warning: %post(a-2-1.noarch) scriptlet failed, exit status 1
+"""
+PRE = """(2/2) Installing: b-2-1.noarch [...error]
+Installation of b-2-1.noarch failed:
+Error: Subprocess failed. Error: RPM failed: no room
+error: %prein(b-2-1.noarch) scriptlet failed, exit status 1
+error: b-2-1.noarch: install failed
+
+Abort, retry, ignore? [a/r/i] (a): a
+"""
+SKIPPED = """(1/2) Installing: a-2-1.noarch [...done]
+(2/2) Installing: b-2-1.noarch [...error]
+Warning: %posttrans scripts skipped while aborting:
+    a-2-1.noarch.rpm
+"""
+LOCKED = """(1/1) Installing: a-2-1.noarch [.error]
+Installation of a-2-1.noarch failed:
+Error: Subprocess failed. Error: RPM failed: error: can't create transaction lock on /var/lib/rpm/.rpm.lock (Resource temporarily unavailable)
+
+Abort, retry, ignore? [a/r/i] (a): a
+"""  # noqa: E501 (zypper's line)
+PLUGINS = """2026-11-26 <1> h(1) [zypp::plugin++] PluginScript.cc(send):272 PluginScript[9] /p/commit/a.py ->send PluginFrame[COMMITEND](0){127}
+2026-11-26 <2> h(1) [PLUGIN] PluginScript.cc(~PluginDumpStderr):75 ! etckeeper: git failed; disk full
+2026-11-26 <2> h(1) [zypp::plugin] PluginExecutor.cc(doSend):140 Bad plugin response from PluginScript[9] /p/commit/a.py: PluginFrame[](0){0}
+2026-11-26 <1> h(1) [zypp::plugin++] PluginScript.cc(send):272 PluginScript[8] /p/commit/b.py ->send PluginFrame[COMMITEND](0){127}
+2026-11-26 <2> h(1) [zypp::plugin] PluginExecutor.cc(doSend):140 Bad plugin response from PluginScript[8] /p/commit/b.py: PluginFrame[ERROR](0){26}
+2026-11-26 <2> h(1) [zypp::plugin] PluginExecutor.cc(doLoad):118 Failed to load plugin /p/commit/c.py{- 0755 0/0 size 41}
+"""  # noqa: E501 (zypper's lines)
+RPM = """rpm() {
+  case "$*" in
+    *TRANSPROG*b-2-1*) return 1 ;;
+    *TRANSPROG*) printf /bin/sh ;;
+    *POSTTRANS*) echo 'echo "ran with $1"; exit 3' ;;
+  esac
+}
+"""
+
+
+@pytest.mark.parametrize(("words", "code"), [(OLD_WORDS, 107), (OLD_WORDS, 0), (NEW_WORDS, 107), (NEW_WORDS, 0)])
+def test_a_failed_script_after_the_transaction_is_told_with_its_package_and_words(
+    tmp_path: Path, words: str, code: int
+) -> None:
+    says(tmp_path, "install", DONE + words, end=f"exit {code}")
+    ended = run(tmp_path, "zypper")[-2]
+    assert (ended["exit_code"], ended["cause"]) == (code, "maintainer-script")
+    (part,) = str(ended["error"]).partition(": ")[2].split("; ")
+    assert "%posttrans(a-2-1.noarch) scriptlet failed, exit status 1: dracut: Failed to write /boot/initrd" in part
+
+
+def test_a_script_that_succeeds_is_no_failure(tmp_path: Path) -> None:
+    says(tmp_path, "install", DONE + OLD_WORDS.replace("Warning: ", "No warning: "))
+    assert run(tmp_path, "zypper")[-2]["error"] == ""
+
+
+def test_each_part_of_an_error_names_its_package(tmp_path: Path) -> None:
+    told = run_job(tmp_path, DONE + POST + PRE, "complaint 8")
+    first, second = told.strip().partition(": ")[2].split("; ")
+    words = "dracut: Failed to write /boot/initrd, it is full"
+    assert first == f"warning: %post(a-2-1.noarch) scriptlet failed, exit status 1: {words}"
+    assert second.startswith(
+        "Installation of b-2-1.noarch failed: no room, error: %prein(b-2-1.noarch) scriptlet failed"
+    )
+
+
+def test_scripts_that_zypper_skipped_are_run_and_a_failure_is_told(tmp_path: Path) -> None:
+    (tmp_path / "rpm-call").write_text(SKIPPED)
+    (tmp_path / "rpm-old").write_text("a-1-1.noarch\n")
+    told = run_job(tmp_path, "", f"{RPM}run_skipped_scripts")
+    assert told == "ran with 2\nwarning: %posttrans(a-2-1.noarch) scriptlet failed, exit status 3\n"
+
+
+def test_plugins_that_failed_are_told_with_their_words(tmp_path: Path) -> None:
+    (tmp_path / "zypper.log").write_text(PLUGINS)
+    told = run_job(tmp_path, "", f"zypper_log={tmp_path}/zypper.log noted_before=0; tell_failed_plugins")
+    assert told.splitlines() == [
+        "Error: a plugin ended with an error: /p/commit/a.py: etckeeper: git failed, disk full",
+        "Error: a plugin ended with an error: /p/commit/b.py: it answered PluginFrame[ERROR](0){26}",
+        "Error: a plugin ended with an error: /p/commit/c.py: it gave no answer",
+    ]
+
+
+def test_a_failed_plugin_is_an_error_although_zypper_ends_with_0(tmp_path: Path) -> None:
+    says(tmp_path, "install", f"{DONE}Error: a plugin ended with an error: /p/a.py: no room\n")
+    assert "a plugin ended with an error: /p/a.py" in str(run(tmp_path, "zypper")[-2]["error"])
+
+
+@pytest.mark.parametrize(("log", "told"), [(LOCKED, "lock"), (DONE + LOCKED, "failed")])
+def test_rpms_lock_is_a_lock_as_long_as_nothing_has_changed(tmp_path: Path, log: str, told: str) -> None:
+    assert run_job(tmp_path, log, "complaint 8").startswith(f"{told}: ")
+
+
+def test_rpms_lock_between_two_packages_is_waited_for(tmp_path: Path) -> None:
+    once = 'if [ ! -e "$STAND_IN/tried" ]; then : >"$STAND_IN/tried"; exit 8; fi; '
+    once += 'echo "(1/1) Installing: a-2-1.noarch [done]"'
+    says(tmp_path, "install", DONE.replace("a-2", "b-2") + LOCKED, end=once)
+    ended = run(tmp_path, "zypper")[-2]
+    assert (ended["exit_code"], ended["error"]) == (0, "")
