@@ -94,8 +94,8 @@ case $* in */var/lib/dpkg/status) cat "$STAND_IN/status" 2>/dev/null ;; *) exec 
 def test_what_ends_during_the_last_check_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "newer").write_text("Inst b [1] (2 repo [all])\n")
     once = '[ -e "$STAND_IN/status" ] || { echo newer >"$STAND_IN/status"; '
-    answer = f'"-s "*) {once} exit 0; }}; cat "$STAND_IN/newer"; exit 0 ;;\n  "-s "*)'
-    apt_get = APT_GET.replace('"-s "*)', answer)
+    answer = f'*" -s "*) {once} exit 0; }}; cat "$STAND_IN/newer"; exit 0 ;;\n  *" -s "*)'
+    apt_get = APT_GET.replace('*" -s "*)', answer)
     events = run(tmp_path, apt_get, 60, tools={**TOOLS, "stat": STAT})
     told = next(event for event in events if event["kind"] == "not_attempted")
     assert (told["why"], told["detail"]) == ("unexpected", "b 1 -> 2")

@@ -4,13 +4,13 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists).
 # apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
-# Requires: manager_environment, package_locks, dpkg_query, outdated_programs, live_patches
+# Requires: manager_environment, apt_options, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))
   while :; do
-    said=$(apt-get -q update 2>&1); code=$?
+    said=$(fp_apt_get update 2>&1); code=$?
     case $said in *"Could not get lock "*) [ "$(fp_now)" -lt "$until" ] || break ;; *) break ;; esac
     sleep 2
   done
@@ -58,9 +58,9 @@ fp_section releases apt-cache policy
 # repositories that are configured and were never read: without a list, would an update fetch one?
 unread=false
 set -- /var/lib/apt/lists/*Release
-if [ ! -e "$1" ] && [ -n "$(apt-get --print-uris update 2>/dev/null)" ]; then unread=true; fi
+if [ ! -e "$1" ] && [ -n "$(fp_apt_get --print-uris update 2>/dev/null)" ]; then unread=true; fi
 
-upgrade=$(apt-get -s dist-upgrade 2>&1); code=$?
+upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"
 

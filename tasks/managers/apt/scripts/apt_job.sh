@@ -6,12 +6,17 @@
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, dpkg_query, transactions
+# Requires: manager_environment, apt_options, dpkg_query, transactions
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
 removals=--no-remove
 [ "$(fp_param allow_removals)" != yes ] || removals=
+
+# The scripts of packages get UTF-8, as by hand; some fail on other texts than English without it. What apt and dpkg say stays
+# English: there is no translation for this locale.
+locale=C
+[ "$(LC_ALL=C.UTF-8 locale charmap 2>/dev/null)" != UTF-8 ] || locale=C.UTF-8
 
 lines() { printf '%s\n' "$@"; }
 among() { awk 'FILENAME == ARGV[1] { keep[$0]; next } $0 in keep' "$1" -; } # FILE: the lines of stdin that are in it
@@ -38,7 +43,7 @@ exec_apt() { # WORDS…
       [ "$(fp_seconds_until "$until")" -le 20 ] || wait_for=10 ;;
   esac
   # shellcheck disable=SC2086  # words, or none
-  exec apt-get -q -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
+  LC_ALL=$locale exec apt-get $fp_apt_options -y -o "DPkg::Lock::Timeout=$wait_for" -o Dpkg::Use-Pty=0 -o APT::Status-Fd=5 -o Acquire::Retries=3 \
     -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold $pending "$@" 5>>"$status" 3>&-
 }
 
@@ -84,7 +89,7 @@ configure() { # COMMAND…: dpkg --configure of its output; dpkg does not wait f
     from=$(wc -c <"$log")
     : >"$began"
     # shellcheck disable=SC2086  # a list of words
-    dpkg --force-confdef --force-confold --configure $todo 3>&-
+    LC_ALL=$locale dpkg --force-confdef --force-confold --configure $todo 3>&-
     code=$?
     ! tail -c "+$((from + 1))" "$log" | grep -qE '^(Setting up|Processing triggers for) ' || set_up=yes
     [ "$code" -ne 0 ] || return 0
@@ -145,7 +150,7 @@ unfinished() { # STATES: packages in one of these states
 unwanted() { # what the installation would do and must not: prints "why detail", or nothing
   { cat "$FP_JOB_DIR/apt-names"; fp_param allowed; } >"$FP_JOB_DIR/apt-may"
   fp_param "tx_${number}_present" >"$FP_JOB_DIR/apt-present"
-  apt-get -s -q -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
+  fp_apt_get -s -y install "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null
   awk -v removals="$removals" '
     FILENAME == ARGV[1] { may[$0]; next }
     FILENAME == ARGV[2] { present[$0]; next }
@@ -241,7 +246,7 @@ all_local='/^\047/ { all++; if ($1 ~ /^\047(file|cdrom):/) here++ } END { exit !
 
 forbid_download() { # WORDS… of apt-get: prints the option that prevents downloads while packages change
   # Packages of a repository on the machine itself are not copied, and apt with --no-download does not look there.
-  apt-get -q -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
+  fp_apt_get -y --print-uris "$@" 2>/dev/null | awk "$all_local" || lines --no-download
 }
 
 install() { # NAME=VERSION…
@@ -286,7 +291,7 @@ repair() {
   configure lines --pending; result=$?
   if [ -n "$ended_for" ]; then fp_not_attempted stop 'asked to stop'; return; fi
   note_conffiles
-  simulated=$(apt-get -s -q -f install 2>&1) || lines "$simulated"
+  simulated=$(fp_apt_get -s -f install 2>&1) || lines "$simulated"
   case "
 $simulated" in
     *"
