@@ -7,14 +7,16 @@ from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy
 from tasks.managers.repository_problems import build_repository_error, build_repository_problem, redact_text
-from tasks.managers.rpm.packages import InstalledPackage, format_version, parse_installed, parse_natural
+from tasks.managers.rpm.packages import InstalledPackage, parse_installed
 from tasks.managers.rpm.reboot_need import find_reboot_need
 from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
 from tasks.managers.rpm.versions import RpmVersion
-from tasks.managers.rpm.zypper.install_summary import InstallSummary, PackageChange, parse_install_summary
+from tasks.managers.rpm.zypper.install_summary import InstallSummary, parse_install_summary
+from tasks.managers.rpm.zypper.offers import parse_obstacles, parse_offers, parse_priorities
 from tasks.managers.rpm.zypper.patches import Description, index_patches, parse_descriptions, parse_patches
 from tasks.managers.rpm.zypper.pending_updates import (
+    Candidate,
     Repository,
     ZypperState,
     build_pending_updates,
@@ -87,18 +89,21 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
     locked = _find_locked_names(sections.get("locks"), system.installed)
     patches = parse_patches(answers["patches"])
     tool = result.find_records("tool")
+    candidates = parse_candidates(answers["updates"])
     updates = build_pending_updates(
         ZypperState(
             native=system.native,
             newest=_find_newest(system.installed),
             patches=patches,
             patched=index_patches(patches, _get_text(sections, "patch_details")),
-            candidates=parse_candidates(answers["updates"]),
+            candidates=candidates,
             upgrade=upgrade,
             packages=_index_names(_get_text(sections, "package_details")),
             new_packages=_index_names(_get_text(sections, "new_packages")),
             repositories=repositories,
-            sizes=_parse_sizes(_get_text(sections, "sizes")),
+            offers=parse_offers(_get_text(sections, "versions")),
+            priorities=parse_priorities(_get_text(sections, "priorities")),
+            obstacles=_find_obstacles(sections.get("obstacles"), candidates),
             locked=locked,
             is_rolling=bool(tool) and require_text(tool[0], "upgrade") == "dup",
         )
@@ -227,11 +232,11 @@ def _index_names(text: str) -> Mapping[str, Description]:
     return {each.fields.get("Name", ""): each for each in parse_descriptions(text)}
 
 
-def _parse_sizes(text: str) -> Mapping[PackageChange, int]:
-    """Read lines "NAME<tab>ARCH<tab>EPOCH<tab>VERSION<tab>RELEASE<tab>BYTES". Lines that are not valid are ignored."""
-    rows = (line.split("\t") for line in text.splitlines())
-    found = ((row, parse_natural(row[5])) for row in rows if len(row) == 6)
-    return {PackageChange(row[0], row[1], format_version(*row[2:5])): size for row, size in found if size is not None}
+def _find_obstacles(section: ScriptSection | None, candidates: Iterable[Candidate]) -> Mapping[str, str]:
+    if section is None:
+        return {}
+    answer = parse_answer(section, "why it leaves out updates")
+    return parse_obstacles(answer, [candidate.package for candidate in candidates])
 
 
 def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:

@@ -6,11 +6,12 @@ it, or if zypper's own candidate is newer but can't be installed beside what is 
 from a repository of lower priority, is none of these: zypper does not change to it, so it is not pending.
 
 A patch gives the packages that it fixes its name, its classification and its CVEs. A needed patch that no pending
-update fulfils is reported by itself, blocked, so that none is lost.
+update fulfils is reported by itself, blocked, with the reason, so that none is lost: also if its packages have an
+update to a version between, or come from another vendor.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -20,6 +21,7 @@ from tasks.managers.rpm.packages import InstalledPackage, build_update_id, parse
 from tasks.managers.rpm.reboot_need import replaces_core
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.rpm.zypper.install_summary import InstallSummary, PackageChange, parse_package
+from tasks.managers.rpm.zypper.offers import Offer, choose_security_version
 from tasks.managers.rpm.zypper.patches import Description, FaultyPackage, Patch
 from tasks.managers.rpm.zypper.xml_answer import ZypperAnswer, get_attribute, require_element
 from tasks.model import Update
@@ -29,9 +31,10 @@ from tasks.states import Classification
 PATCH_ID_PREFIX: Final = "patch:"
 _ROLLING_REASON: Final = "ROLLING: this distribution is only updated as a whole, by zypper dup on the machine"
 _UNFULFILLED_REASON: Final = (
-    "UNFULFILLED: zypper needs this patch, but has no update of a package that fulfils it now; "
+    "zypper needs this patch, but has no update of a package that fulfils it now; "
     "zypper patch --dry-run on the machine says more"
 )
+_MAX_NAMED: Final = 3
 _VARIABLE_PATTERN: Final = re.compile(r"\$(?:\{[^{}]{1,60}\}|\w{1,60})")
 _SOURCE_PATTERN: Final = re.compile(r"(.+)-[^-]+-[^-]+\.(?:no)?src")
 
@@ -85,7 +88,9 @@ class ZypperState:
         upgrade: what zypper would do with all of them.
         packages: name -> what zypper says about its own candidate.
         new_packages: name of a package that is not installed -> what it provides.
-        sizes: name, architecture and version of a package -> bytes to download.
+        offers: all versions of these packages in the repositories that offer updates.
+        priorities: alias of a repository -> its priority, where it has another than the default one.
+        obstacles: name of a package -> why zypper does not install its newest version.
         locked: names that an administrator has locked.
         is_rolling: the distribution is updated as a whole.
     """
@@ -99,7 +104,9 @@ class ZypperState:
     packages: Mapping[str, Description]
     new_packages: Mapping[str, Description]
     repositories: tuple[Repository, ...]
-    sizes: Mapping[PackageChange, int] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
+    priorities: Mapping[str, int] = field(default_factory=dict)
+    obstacles: Mapping[str, str] = field(default_factory=dict)
     locked: frozenset[str] = frozenset()
     is_rolling: bool = False
 
@@ -140,8 +147,12 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     require_few_cves(
         [patch.advisory for patch, _ in state.patched.get(each.name, ())] for each in (wanted | changes).values()
     )
+    offers: dict[str, list[Offer]] = {}
+    for offer in state.offers:
+        offers.setdefault(offer.package.name, []).append(offer)
     updates = [
-        _build_update(update_id, change, candidates.get(update_id), state) for update_id, change in wanted.items()
+        _build_update(update_id, change, candidates.get(update_id), offers.get(change.name, ()), state)
+        for update_id, change in wanted.items()
     ]
     fresh = {update_id: change for update_id, change in changes.items() if update_id not in state.newest}
     updates += _build_new_packages(fresh, updates, state)
@@ -162,14 +173,16 @@ def _is_own_candidate(package: PackageChange, state: ZypperState) -> bool:
     return found is not None and found.fields.get("Version") == package.version
 
 
-def _build_update(update_id: str, change: PackageChange, candidate: Candidate | None, state: ZypperState) -> Update:
+def _build_update(
+    update_id: str, change: PackageChange, candidate: Candidate | None, offers: Sequence[Offer], state: ZypperState
+) -> Update:
     installed = state.newest[update_id]
     same = candidate if candidate and candidate.package == change else None
     repository = _find_repository(change.name, same.alias if same else "", state)
     view = _judge(change, installed.version, repository, state)
     ids = frozenset(view.ids)
     patches = [patch for patch, _ in state.patched.get(change.name, ()) if patch.name in ids]
-    secure = max(view.security_versions, key=RpmVersion, default="")
+    secure = choose_security_version(view.security_versions, change, offers, state.priorities)
     description = state.packages.get(change.name)
     return Update(
         id=update_id,
@@ -181,7 +194,7 @@ def _build_update(update_id: str, change: PackageChange, candidate: Candidate | 
         severity=view.severity,
         origins=(repository.name,) if repository else (),
         cves=_get_cves(view),
-        size_bytes=state.sizes.get(change),
+        size_bytes=_get_size(change, offers),
         group=_parse_source_package(description) or change.name,
         held=change.name in state.locked or any(patch.is_locked for patch in patches),
         requires_reboot=True if any(patch.reboot for patch in patches) or replaces_core(change.name) else None,
@@ -192,7 +205,12 @@ def _build_update(update_id: str, change: PackageChange, candidate: Candidate | 
         advisories=view.ids,
         updates_manager=any(patch.updates_manager for patch in patches),
         needs_licence=bool(same and same.has_licence and state.upgrade.unaccepted),
+        blocked="" if change in state.upgrade.changes else state.obstacles.get(change.name, ""),
     )
+
+
+def _get_size(change: PackageChange, offers: Iterable[Offer]) -> int | None:
+    return next((offer.size_bytes for offer in offers if offer.package == change), None)
 
 
 def _judge(
@@ -238,7 +256,11 @@ def _describe_vendor_change(name: str, vendor: str, description: Description | N
 def _build_new_packages(
     fresh: Mapping[str, PackageChange], updates: Iterable[Update], state: ZypperState
 ) -> list[Update]:
-    """Return the new packages. Each gets classification and group of the update that needs it: both go together."""
+    """Return the new packages. Each gets classification and group of the update that needs it: both go together.
+
+    If only an older version of that update is a security fix, the new package has its own classification. If the older
+    version needs it too, it comes along.
+    """
     providers: dict[str, list[str]] = {}
     for update_id, change in fresh.items():
         description = state.new_packages.get(change.name)
@@ -261,17 +283,18 @@ def _build_new_packages(
 def _build_new_package(update_id: str, change: PackageChange, bringer: Update | None, state: ZypperState) -> Update:
     repository = _find_repository(change.name, "", state)
     view = _judge(change, None, repository, state)
+    goes_along = bringer is not None and not bringer.security_version
     return Update(
         id=update_id,
         name=change.name,
         arch=change.arch,
         installed=None,
         available=change.version,
-        classification=bringer.classification if bringer else view.classification,
-        severity=bringer.severity if bringer else view.severity,
+        classification=bringer.classification if bringer and goes_along else view.classification,
+        severity=bringer.severity if bringer and goes_along else view.severity,
         origins=(repository.name,) if repository else (),
         cves=_get_cves(view),
-        size_bytes=state.sizes.get(change),
+        size_bytes=_get_size(change, state.offers),
         group=bringer.group if bringer else _parse_source_package(state.packages.get(change.name)) or change.name,
         held=bool(bringer and bringer.held),
         requires_reboot=True if replaces_core(change.name) else None,
@@ -283,12 +306,28 @@ def _build_new_package(update_id: str, change: PackageChange, bringer: Update | 
 
 
 def _build_unfulfilled_patches(updates: Iterable[Update], state: ZypperState) -> list[Update]:
-    fulfilled = {name for update in updates for name in update.advisories}
-    left = [patch for patch in state.patches if patch.is_needed and patch.name not in fulfilled]
-    return [_build_unfulfilled_patch(patch) for patch in left]
+    """Return the needed patches of which a package, or all, have no pending update."""
+    covered = {(update.name, advisory) for update in updates for advisory in update.advisories}
+    fulfilled = {advisory for _, advisory in covered}
+    faulty: dict[str, list[FaultyPackage]] = {}
+    for name, pairs in state.patched.items():
+        for patch, package in pairs:
+            if _is_faulty(package, state) and (name, patch.name) not in covered:
+                faulty.setdefault(patch.name, []).append(package)
+    left = [
+        patch for patch in state.patches if patch.is_needed and (patch.name in faulty or patch.name not in fulfilled)
+    ]
+    return [_build_unfulfilled_patch(patch, faulty.get(patch.name, ()), state) for patch in left]
 
 
-def _build_unfulfilled_patch(patch: Patch) -> Update:
+def _is_faulty(package: FaultyPackage, state: ZypperState) -> bool:
+    fixed = RpmVersion(package.fixed_version)
+    names = (package.name, f"{package.name}.{package.arch}") if package.arch else (package.name,)
+    found = [state.newest[name] for name in names if name in state.newest]
+    return any(package.arch in {"", each.arch} and RpmVersion(each.version) < fixed for each in found)
+
+
+def _build_unfulfilled_patch(patch: Patch, faulty: Iterable[FaultyPackage], state: ZypperState) -> Update:
     key = (patch.name, "noarch")
     about = replace(patch.advisory, packages={key: (patch.edition,)})
     view = judge_update({key: [about]}, key, installed=None, available=patch.edition, repository_has_advisories=True)
@@ -301,9 +340,19 @@ def _build_unfulfilled_patch(patch: Patch) -> Update:
         classification=view.classification,
         severity=view.severity,
         cves=view.cves,
-        blocked=_UNFULFILLED_REASON,
+        blocked=_explain_unfulfilled_patch(faulty, state),
         requires_reboot=patch.reboot or None,
         published=view.published,
         advisories=view.ids,
         updates_manager=patch.updates_manager,
     )
+
+
+def _explain_unfulfilled_patch(faulty: Iterable[FaultyPackage], state: ZypperState) -> str:
+    offered = {candidate.package.name for candidate in state.candidates}
+    reasons = [
+        state.obstacles.get(package.name, f"no repository has {package.name} {package.fixed_version} or newer")
+        for package in faulty
+        if package.name in state.obstacles or package.name not in offered
+    ]
+    return "; ".join(tuple(dict.fromkeys(reasons))[:_MAX_NAMED]) or _UNFULFILLED_REASON

@@ -1,6 +1,6 @@
 #!/bin/sh
-# What an assessment and a simulation ask zypper. zypper is started three times, and up to four times more if patches
-# or updates are pending, packages are locked, or updates need new packages. Without --no-refresh every start could
+# What an assessment and a simulation ask zypper. zypper is started three times, and up to five times more if patches
+# or updates are pending, packages are locked, or updates need new packages or are left out. Without --no-refresh every start could
 # read the repositories again. A query changes nothing, so it does not wait for zypper's lock (ZYPP_READONLY_HACK is
 # libzypp's own switch for that, which users without privileges have).
 # shellcheck disable=SC2034  # rpm_assess.sh uses the first variables
@@ -42,6 +42,9 @@ say() { printf '%s\n' "$said"; return "$code"; }
 # names in zypper's XML, from elements that begin like this
 find_names() { printf '%s\n' "$said" | tr '<' '\n' | sed -n "s/^$1 .*name=\"\\([A-Za-z0-9_][A-Za-z0-9_+.:-]*\\)\".*/\\1/p"; }
 
+# the same, with their versions: "name=version"
+find_versions() { printf '%s\n' "$said" | tr '<' '\n' | sed -n "/^$1 /s/.* name=\"\\([A-Za-z0-9_][A-Za-z0-9_+.:-]*\\)\".* edition=\"\\([^\"]*\\)\".*/\\1=\\2/p"; }
+
 # of zypper info, the lines that matter: a description may have any text, but is indented
 facts='
   /^[A-Z][A-Za-z ]*:/ { kept = /^(Requires|Provides|Conflicts) *:/ }
@@ -68,26 +71,39 @@ repositories() {
   done
 }
 
-# "name<tab>architecture<tab>epoch<tab>version<tab>release<tab>bytes" of these packages, from the copies of those
-# repositories that offer updates: zypper itself only tells the sum. Parameters: ALIASES NAMES, one a line
+# "alias<tab>priority" of each repository that has another than the default one
+priorities() {
+  awk '
+    /^\[.*\]/ { alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias) }
+    /^priority *= *[0-9]/ { number = $0; sub(/^[^=]*= */, "", number); print alias "\t" number + 0 }' "$(setting reposdir /etc/zypp/repos.d)"/*.repo 2>/dev/null
+}
+
+# "name<tab>architecture<tab>epoch<tab>version<tab>release<tab>bytes<tab>alias<tab>vendor" of each version of these
+# packages, from the copies of those repositories that offer updates: zypper itself only tells the sum of the sizes.
+# Parameters: ALIASES NAMES, one a line
 # shellcheck disable=SC2016  # awk's $, not the shell's
-sizes() {
+versions() {
   {
     printf '%s\n' "$2" | sed 's/^/wanted /'
-    printf '%s\n' "$1" | tr / _ | while IFS= read -r alias; do
-      for file in "$raw/$alias/repodata"/*primary.xml*; do
+    printf '%s\n' "$1" | while IFS= read -r alias; do
+      printf 'alias %s\n' "$alias"
+      for file in "$raw/$(printf %s "$alias" | tr / _)/repodata"/*primary.xml*; do
         case $file in *.gz) gzip -dc "$file" ;; *.zst) zstd -dcq "$file" ;; *.xz) xz -dc "$file" ;; *.xml) cat "$file" ;; esac
-      done 2>/dev/null | grep -E '^ *<(name|arch|version|size)[ >]'
+      done 2>/dev/null | grep -E '^ *<(name|arch|version|size|rpm:vendor)[ >]'
     done
   } | awk '
     function text() { gsub(/^[^>]*>|<.*$/, ""); return $0 }
     function value(key,   at) { at = index($0, " " key "=\""); at = substr($0, at + length(key) + 3); return substr(at, 1, index(at, "\"") - 1) }
+    function put() { if (size != "" && name in wanted) print name "\t" arch "\t" version "\t" size "\t" alias "\t" vendor; size = vendor = "" }
     /^wanted / { wanted[$2]; next }
-    /<name>/ { name = text(); next }
+    /^alias / { put(); alias = substr($0, 7); next }
+    /<name>/ { put(); name = text(); next }
     !(name in wanted) { next }
     /<arch>/ { arch = text() }
     /<version / { version = value("epoch") "\t" value("ver") "\t" value("rel") }
-    /<size / { print name "\t" arch "\t" version "\t" value("package") }'
+    /<size / { size = value("package") }
+    /<rpm:vendor>/ { vendor = text() }
+    END { put() }'
 }
 find_aliases() { printf '%s\n' "$said" | tr '<' '\n' | sed -n 's/^source .*alias="\([^"]*\)".*/\1/p' | sort -u; }
 
@@ -106,15 +122,18 @@ assess_tool() {
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$patches" ] || fp_section patch_details describe --type patch --conflicts $patches
   ask_briefly list-updates --all; fp_section updates say
-  names=$(find_names 'update kind="package"') aliases=$(find_aliases)
+  names=$(find_names 'update kind="package"') newest=$(find_versions 'update kind="package"') aliases=$(find_aliases)
   upgrade=$(upgrade_command)
   ask_briefly "$upgrade" --dry-run; fp_section upgrade say
   names=$(printf '%s\n' "$names" "$(find_names 'solvable type="package"')" | sort -u)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
-  [ -z "$names" ] || { fp_section package_details describe --requires $names; fp_section sizes sizes "$aliases" "$names"; }
+  [ -z "$names" ] || { fp_section package_details describe --requires $names; fp_section versions versions "$aliases" "$names"; }
   new=$(find_new_names)
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$new" ] || fp_section new_packages describe --provides $new
+  left_out=$(find_left_out)
+  # shellcheck disable=SC2086  # names have no blanks and no wildcards
+  [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_section obstacles say; }
   if grep -q '^solvable_name:\|^query_string:' "$(setting locksfile.path /etc/zypp/locks)" 2>/dev/null; then
     ask_briefly locks --solvables
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
@@ -122,7 +141,13 @@ assess_tool() {
   fi
   fp_section reboot_suggested fp_rpm_query --whatprovides 'installhint(reboot-needed)'
   fp_section repositories repositories
+  fp_section priorities priorities
   fp_emit tool upgrade="$upgrade"
+}
+
+find_left_out() { # names of packages whose newest version the upgrade would not install; asked for these, zypper says why
+  [ "$upgrade" = dup ] || { find_versions 'solvable type="package"'; echo; printf '%s\n' "$newest"; } | awk -F = '
+    $0 == "" { listed = 1; next } !listed { would[$0]; next } !($0 in would) { print $1 }' | sort -u
 }
 
 find_new_names() { # names of packages that the upgrade would install, and that are not installed
