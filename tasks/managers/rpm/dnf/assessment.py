@@ -14,6 +14,7 @@ from tasks.managers.rpm.dnf.output_parsers import (
     parse_advisory_sources,
     parse_available_packages,
     parse_needed_by,
+    parse_priorities,
     parse_reboot_suggestions,
     parse_repository_ids,
     parse_transaction,
@@ -99,6 +100,7 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
                 reboot_suggested=suggested,
                 transaction=parse_transaction(sections["transaction"].text),
                 holds=holds,
+                priorities=parse_priorities(_get_text(sections, "priorities")),
             )
         )
     return build_package_state(

@@ -20,6 +20,8 @@ from tasks.rules.machine_checks.report_limits import MAX_TEXT_LENGTH, require_le
 
 _FILE_PATTERN: Final = re.compile(r"(.+)-([^-]+-[^-]+)\.([^.]+)\.rpm")
 _CHANGE_PATTERN: Final = re.compile(r"---> Package (\S+)\.([^.\s]+) (\S+) will be (?:an? )?(\w+)")
+_END_PATTERN: Final = re.compile(r"^(?:Operation aborted|Nothing to do)", re.MULTILINE)
+"""What a simulation ends with."""
 _SPEC_PATTERN: Final = re.compile(r"[A-Za-z0-9_][\w.+~^:\-]*-[^-\s]+-[^-\s]+\.[a-z0-9_]+")
 _CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
 _EXCLUDED_BEGINNINGS: Final = ("All matches were filtered out", "Argument '", "Packages for argument '")
@@ -58,6 +60,7 @@ class DnfTransaction:
         removals: names of the packages that it would remove, or replace by others that obsolete them.
         unknown_specs: arguments that match no package.
         errors: why it refuses, one text for each problem.
+        is_resolved: whether it found out what it would do. Otherwise a missing change says nothing.
     """
 
     changes: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -65,6 +68,7 @@ class DnfTransaction:
     removals: tuple[str, ...] = ()
     unknown_specs: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
+    is_resolved: bool = False
 
 
 def parse_available_packages(text: str, native: str) -> tuple[AvailablePackage, ...]:
@@ -112,6 +116,12 @@ def parse_advisory_sources(text: str) -> Mapping[str, bool]:
         if tab:
             found.setdefault(repository, answer == "true")
     return found
+
+
+def parse_priorities(text: str) -> Mapping[str, int]:
+    """Read lines "repository<tab>priority"."""
+    rows = (line.partition("\t") for line in text.splitlines())
+    return {name: number for name, _, value in rows if (number := parse_natural(value.strip())) is not None}
 
 
 def parse_advisories(text: str) -> tuple[Advisory, ...]:
@@ -192,7 +202,14 @@ def parse_transaction(text: str) -> DnfTransaction:
     unknown = re.findall(r"^No match for argument: (\S+)", text, re.MULTILINE)
     # an old kernel goes beside its new one; a package of another architecture is not the same one
     gone = tuple(name for name, arch in removals if not any((name, each) in changes for each in (arch, "noarch")))
-    return DnfTransaction(changes, frozenset(installs), gone, tuple(dict.fromkeys(unknown)), _parse_errors(text))
+    return DnfTransaction(
+        changes,
+        frozenset(installs),
+        gone,
+        tuple(dict.fromkeys(unknown)),
+        _parse_errors(text),
+        is_resolved=bool(changes or _END_PATTERN.search(text)),
+    )
 
 
 def _parse_errors(text: str) -> tuple[str, ...]:

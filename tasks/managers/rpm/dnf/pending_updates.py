@@ -1,24 +1,25 @@
 """Builds the pending updates from dnf's data: version, advisories, classification and group. Pure.
 
-An update is pending if a repository offers a newer version. What dnf would really install now does not decide this: it
-leaves out what is held back, and what has a conflict. It only says which version it prefers (repositories have
-priorities), and which new packages would be installed.
+An update is pending if a repository offers a newer version, also when dnf itself would leave it out: then it is held or
+blocked. The version to install is the one that dnf would install (see tasks.managers.rpm.dnf.offers). A newer security
+fix that it would not install is a pending update of its own.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
 from tasks.managers.rpm.advisories import AdvisoryIndex, judge_update, require_few_cves
 from tasks.managers.rpm.dnf.holds import Holds
+from tasks.managers.rpm.dnf.offers import OfferJudge
 from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
 from tasks.managers.rpm.packages import InstalledPackage
 from tasks.managers.rpm.reboot_need import replaces_core
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.model import Update
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
-from tasks.states import Classification
+from tasks.states import URGENT_CLASSIFICATIONS, Classification
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class DnfState:
         needed_by: id of a new package -> ids of the packages that need it.
         advisory_sources: repository -> whether it has advisories.
         reboot_suggested: name and version of packages whose advisory suggests a reboot.
+        transaction: what dnf would install if it upgraded everything that it can.
+        priorities: repository -> its priority, where it has another than 99. The lowest number comes first.
     """
 
     installed: Sequence[InstalledPackage]
@@ -44,6 +47,7 @@ class DnfState:
     reboot_suggested: frozenset[tuple[str, str]] = frozenset()
     transaction: DnfTransaction = field(default_factory=DnfTransaction)
     holds: Holds = field(default_factory=Holds)
+    priorities: Mapping[str, int] = field(default_factory=dict)
 
 
 def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
@@ -58,13 +62,14 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
         if known is None or RpmVersion(package.version) > RpmVersion(known.version):
             newest[package.id] = package
     visible, hidden = _group_newer(state.offers, newest), _group_newer(state.hidden_offers, newest)
-    pending = [*visible.values(), *(offers for name, offers in hidden.items() if name not in visible)]
-    pending += [[package] for package in state.new_packages]
+    names = tuple(dict.fromkeys((*visible, *hidden)))
+    pending = [*(visible.get(name) or hidden[name] for name in names), *([package] for package in state.new_packages)]
     require_count(len(pending), MAX_UPDATES, "updates")
     require_few_cves(state.advisories.get((offers[0].name, offers[0].arch), ()) for offers in pending)
-    updates = [_build_upgrade(newest[name], offers, state, held=False) for name, offers in visible.items()]
-    updates += [
-        _build_upgrade(newest[name], offers, state, held=True) for name, offers in hidden.items() if name not in visible
+    updates = [
+        update
+        for name in names
+        for update in _build_upgrades(newest[name], visible.get(name, []), hidden.get(name, []), state)
     ]
     return (*updates, *_build_new_packages(state, updates))
 
@@ -80,15 +85,52 @@ def _group_newer(
     return found
 
 
+def _build_upgrades(
+    current: InstalledPackage,
+    visible: Sequence[AvailablePackage],
+    hidden: Sequence[AvailablePackage],
+    state: DnfState,
+) -> list[Update]:
+    """Return what is pending for an installed package: the version to install, and newer fixes that can't be."""
+    judge = OfferJudge(current, state.transaction, state.priorities)
+    offers = visible or hidden
+    wanted = judge.choose(offers)
+    usable = [offer for offer in offers if offer == wanted or judge.may_replace(offer, wanted)]
+    first = _build_upgrade(current, wanted, usable, state, since=current.version)
+    if not visible:
+        first = replace(first, held=True)
+    elif judge.is_left_out(wanted) and not first.held:
+        first = replace(first, blocked=judge.explain(wanted))
+    found = [first]
+    for pool, held in ((visible, False), (hidden, True)):
+        since = max((wanted.version, found[-1].available), key=RpmVersion)
+        later = [offer for offer in pool if RpmVersion(offer.version) > RpmVersion(since)]
+        if not later:
+            continue
+        newest = max(later, key=lambda offer: RpmVersion(offer.version))
+        fix = _build_upgrade(current, newest, later, state, since=since)
+        fix = replace(fix, id=f"{fix.id}={newest.version}", held=held or fix.held)
+        # what a repository without advisories has is the owner's to judge if another one has priority over it
+        is_unknown = fix.classification is Classification.UNCLASSIFIED and not judge.is_outranked(newest, wanted)
+        if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
+            found.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
+    return found
+
+
 def _build_upgrade(
-    current: InstalledPackage, offers: Sequence[AvailablePackage], state: DnfState, *, held: bool
+    current: InstalledPackage,
+    wanted: AvailablePackage,
+    offers: Sequence[AvailablePackage],
+    state: DnfState,
+    *,
+    since: str,
 ) -> Update:
-    wanted = _choose_offer(offers, state)
+    """Return the update to a version. ``offers`` are it and older ones that can be installed too, after ``since``."""
     newer = [offer for offer in offers if RpmVersion(offer.version) <= RpmVersion(wanted.version)]
     view = judge_update(
         state.advisories,
         (wanted.name, wanted.arch),
-        installed=current.version,
+        installed=since,
         available=wanted.version,
         repository_has_advisories=_has_advisories(wanted, state),
     )
@@ -108,7 +150,7 @@ def _build_upgrade(
         cves=view.cves if view.is_known or view.classification is not Classification.UNCLASSIFIED else None,
         size_bytes=wanted.size_bytes,
         group=wanted.source or wanted.name,
-        held=held or state.holds.hides(current, wanted.version),
+        held=state.holds.hides(current, wanted.version),
         requires_reboot=_requires_reboot(newer, state),
         published=view.published,
         security_version="" if security_version == wanted.version else security_version,
@@ -117,15 +159,6 @@ def _build_upgrade(
         advisories=view.ids,
         older_versions=tuple(sorted(older, key=RpmVersion, reverse=True)),
     )
-
-
-def _choose_offer(offers: Sequence[AvailablePackage], state: DnfState) -> AvailablePackage:
-    """Return the version that dnf would install now, else the newest."""
-    preferred = state.transaction.changes.get((offers[0].name, offers[0].arch))
-    for offer in offers:
-        if offer.version == preferred:
-            return offer
-    return max(offers, key=lambda offer: RpmVersion(offer.version))
 
 
 def _has_advisories(offer: AvailablePackage, state: DnfState) -> bool:

@@ -66,6 +66,11 @@ holds() { # "FILE:entry" for each line that locks a version or excludes packages
   fp_exclusions /etc/dnf/dnf.conf /etc/yum.repos.d/*.repo
   return 0
 }
+fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one; the later file wins, as for dnf
+  cat /usr/share/dnf5/repos.d/*.repo /etc/distro.repos.d/*.repo /etc/yum.repos.d/*.repo /etc/dnf/repos.override.d/*.repo 2>/dev/null | awk '
+    /^[ \t]*\[/ { id = $0; sub(/^[ \t]*\[/, "", id); sub(/\].*/, "", id) }
+    /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }'
+}
 # fp_exclusions FILE…: "FILE:exclude=patterns" for each of these settings; further lines of a value begin with a blank
 fp_exclusions() {
   for fp_file in "$@"; do
@@ -111,6 +116,7 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
 assess_tool() {
   fp_section repositories dnf_query -q repolist
   fp_section advisory_sources fp_advisory_sources "$cache_folder"
+  fp_section priorities fp_priorities
   fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
   if [ -n "$held" ]; then

@@ -1,0 +1,72 @@
+"""Which of the versions that repositories offer dnf (or yum) itself would install. Pure.
+
+A command with an exact version overrides the priorities of repositories. So a version is only installed if the tool
+would take it by itself: it is what an upgrade of everything takes, or an older one from a repository of the same
+priority and from the same vendor (dnf.conf(5): priority, allow_vendor_change).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction, find_specs
+from tasks.managers.rpm.packages import InstalledPackage
+from tasks.managers.rpm.versions import RpmVersion
+
+_DEFAULT_PRIORITY: Final = 99
+
+
+@dataclass(frozen=True, slots=True)
+class OfferJudge:
+    """The judge of one package's offers.
+
+    Attributes:
+        current: the installed version.
+        transaction: what the tool would install if it upgraded everything that it can.
+        priorities: repository -> its priority, where it has another than the default. The lowest number comes first.
+    """
+
+    current: InstalledPackage
+    transaction: DnfTransaction
+    priorities: Mapping[str, int]
+
+    def choose(self, offers: Sequence[AvailablePackage]) -> AvailablePackage:
+        """Return the version that the tool would install now, else the newest."""
+        preferred = self._find_taken(offers[0])
+        taken = [offer for offer in offers if offer.version == preferred]
+        if taken:
+            return min(taken, key=self._get_priority)
+        return max(offers, key=lambda offer: RpmVersion(offer.version))
+
+    def is_left_out(self, offer: AvailablePackage) -> bool:
+        """Return whether the tool knows what it would install, and this version is not in it."""
+        return self.transaction.is_resolved and self._find_taken(offer) != offer.version
+
+    def may_replace(self, offer: AvailablePackage, wanted: AvailablePackage) -> bool:
+        """Return whether an older version is as good as the wanted one for the tool: in repository and in vendor."""
+        vendors = {"", self.current.vendor, wanted.vendor}
+        return not self.is_outranked(offer, wanted) and offer.vendor in vendors
+
+    def is_outranked(self, offer: AvailablePackage, wanted: AvailablePackage) -> bool:
+        """Return whether the wanted version's repository has priority over the offer's."""
+        return self._get_priority(offer) > self._get_priority(wanted)
+
+    def explain(self, offer: AvailablePackage) -> str:
+        """Return why the tool leaves out a version: in its own words, or what speaks against it."""
+        current = self.current
+        for spec in (f"{offer.name}-{offer.version}.{offer.arch}", f"{current.name}-{current.version}.{current.arch}"):
+            words = next((error for error in self.transaction.errors if spec in find_specs(error)), "")
+            if words:
+                return words
+        better = sorted(name for name, number in self.priorities.items() if number < self._get_priority(offer))
+        if better:
+            return f"an upgrade leaves it out: {offer.repository} has a lower priority than {', '.join(better[:3])}"
+        if current.vendor and offer.vendor and current.vendor != offer.vendor:
+            return f"an upgrade leaves it out: it is of another vendor ({current.vendor} -> {offer.vendor})"
+        return "an upgrade of everything leaves it out"
+
+    def _find_taken(self, offer: AvailablePackage) -> str | None:
+        return self.transaction.changes.get((offer.name, offer.arch))
+
+    def _get_priority(self, offer: AvailablePackage) -> int:
+        return self.priorities.get(offer.repository, _DEFAULT_PRIORITY)
