@@ -114,6 +114,9 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
 }
 
 assess_tool() {
+  simulate --setopt=best=False upgrade
+  folder=$(said "$transaction" | sed -n 's/^cachedir: //p')
+  cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_section repositories dnf_query -q repolist
   fp_section advisory_sources fp_advisory_sources "$cache_folder"
   fp_section priorities fp_priorities
@@ -124,7 +127,6 @@ assess_tool() {
     fp_section all_upgrades hidden_versions
   fi
   fp_section advisories advisories
-  simulate --setopt=best=False upgrade
   fp_section transaction said "$transaction" "$code"
   assess_new_packages
   fp_section reboot_suggested fp_reboot_suggested "$cache_folder"

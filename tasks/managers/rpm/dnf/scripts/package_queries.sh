@@ -3,7 +3,7 @@
 # once if another process has its lock (exit code 200). dnf is started four times; once more if packages are held,
 # twice more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
-# Requires: dnf_family
+# Requires: dnf_family, tool_settings
 
 lock_files=''
 pid_files='/var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid'
@@ -12,7 +12,7 @@ busy_code=200
 # one repository that does not answer, or was never read, must not keep the others from being used
 dnf_words="--setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=True --assumeno"
 # shellcheck disable=SC2086  # options
-dnf_query() { fp_until_unlocked dnf -C $dnf_words "$@"; }
+dnf_query() { fp_until_unlocked dnf -C $dnf_words $tool_settings "$@"; }
 all_versions='--disableexcludes=all --disableplugin=versionlock' # also those that the machine's owner holds back
 cache_folder=/var/cache/dnf
 line_end=''

@@ -2,14 +2,14 @@
 # What a job does with dnf 4. See rpm_job.sh for the functions.
 # Exact versions are installed with "install": of an installed package, it keeps the note whether a person chose it.
 # Without --allowerasing, dnf removes nothing but what a chosen version replaces.
-# Requires: yum_family
+# Requires: yum_family, tool_settings
 # shellcheck disable=SC2154  # variables of rpm_job.sh
 
 # Whatever dnf.conf says, dnf writes what it does and why it fails.
 common='-d 2 -e 3 --rpmverbosity=info --best --setopt=exit_on_lock=True --setopt=keepcache=True'
 # One repository that does not answer must not keep the others from being used, as in an assessment. What was read then
 # is good enough: if a file has moved meanwhile, tool_renew reads the repositories again.
-common="$common --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1"
+common="$common $tool_settings --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1"
 # Only these words let dnf change packages. A simulation must never have them: they are stronger than --assumeno.
 dnf_words="-y --setopt=assumeno=False $common"
 
@@ -25,7 +25,7 @@ dnf_words="-y --setopt=assumeno=False $common"
   tool_test() { exec dnf $dnf_words -C --setopt=tsflags=test install "$@"; }
   tool_install() {
     dnf $dnf_words -C --comment="$comment/$number" install "$@"; code=$?
-    [ "$code" -ne 0 ] || discard /var/cache/dnf
+    [ "$code" -ne 0 ] || discard "$(sed -n 's/^cachedir: //p' "$FP_JOB_DIR/rpm-answer")"
     return "$code"
   }
   tool_download_again() { exec dnf $dnf_words --downloadonly reinstall "$@"; }

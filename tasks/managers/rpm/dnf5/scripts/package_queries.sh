@@ -2,16 +2,18 @@
 # What an assessment and a simulation ask dnf 5. It works from its copy of the repositories' data (-C), and needs no lock
 # for that. dnf 5 is started five times; once more if packages are held, twice more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
-# Requires: dnf_family
+# Requires: dnf_family, tool_settings
 
 lock_files=/run/dnf/rpmtransaction.lock
 pid_files=''
 busy_code=200 # none of its exit codes
-cache_folder=/var/cache/libdnf5
+cache_folder=$(sed -n 's/^system_cachedir *= *//p' /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)
+cache_folder=${cache_folder:-/var/cache/libdnf5}
 line_end='\n'
 
 # one repository that does not answer, or was never read, must not keep the others from being used
-dnf_query() { dnf5 -C --setopt='*.skip_if_unavailable=True' --assumeno "$@"; }
+# shellcheck disable=SC2086  # options
+dnf_query() { dnf5 -C --setopt='*.skip_if_unavailable=True' --assumeno $tool_settings "$@"; }
 read_repositories() { dnf5 --setopt='*.skip_if_unavailable=True' --assumeno makecache --refresh; }
 
 locked_versions() { grep -HE '^[[:space:]]*name[[:space:]]*=' /etc/dnf/versionlock.toml 2>/dev/null; }

@@ -1,11 +1,11 @@
 #!/bin/sh
 # What a job does with dnf 5. See rpm_job.sh for the functions.
 # dnf 5 notes packages that are named with "install" as chosen by a person. "upgrade" keeps the note of installed ones.
-# Requires: yum_family
+# Requires: yum_family, tool_settings
 # shellcheck disable=SC2034,SC2046,SC2086,SC2154  # variables of rpm_job.sh, and for it; words
 
 # as for dnf 4: the repositories that answer are used, and what the assessment read of them is good enough
-common='-y --setopt=keepcache=True --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1'
+common="-y $tool_settings --setopt=keepcache=True --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1"
 call_dnf() { dnf5 $common --best "$@"; } # WORDS…
 find_verb() { # PACKAGES
   if [ "$#" -le "$(grep -c . "$FP_JOB_DIR/rpm-present")" ]; then echo upgrade; else echo install; fi

@@ -5,7 +5,7 @@
 # sizes, vendors and source packages; without it, they are not known. needs-restarting is not asked: it reads from the
 # network, and the assessment has the same facts.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
-# Requires: dnf_family
+# Requires: dnf_family, tool_settings
 
 lock_files=''
 pid_files=/var/run/yum.pid
@@ -24,7 +24,8 @@ call() {
 }
 skip_unread='--setopt=*.skip_if_unavailable=1' # a repository without a copy must not keep the others from being used
 # the plugin would ask the subscription's server each time; its repositories are in a file
-ask() { fp_until_unlocked call yum -C -e 2 --disableplugin=subscription-manager --setopt=exit_on_lock=1 "$@"; }
+# shellcheck disable=SC2086  # options
+ask() { fp_until_unlocked call yum -C -e 2 --disableplugin=subscription-manager --setopt=exit_on_lock=1 $tool_settings "$@"; }
 all_versions='--disableexcludes=all --disableplugin=versionlock' # also those that the machine's owner holds back
 
 # yum names a repository that it can't read, and reads no more. Then all are read again without that one.

@@ -1,12 +1,12 @@
 #!/bin/sh
 # What a job does with yum 3. See rpm_job.sh for the functions. What is downloaded for later transactions stays: yum
 # removes only the files of the packages that it installed.
-# Requires: yum_family
+# Requires: yum_family, tool_settings
 # shellcheck disable=SC2086,SC2154  # words; variables of rpm_job.sh
 
 # It works from the copy of the repositories' data with which the packages were chosen, and without the repositories that
 # have none.
-yum_words='-y -d 2 -e 2 --setopt=exit_on_lock=1 --setopt=skip_broken=0 --setopt=*.metadata_expire=never --setopt=*.skip_if_unavailable=1'
+yum_words="-y -d 2 -e 2 $tool_settings --setopt=exit_on_lock=1 --setopt=skip_broken=0 --setopt=*.metadata_expire=never --setopt=*.skip_if_unavailable=1"
 
 tool_simulate() { # "Exiting on user command" is what a simulation ends with. Packages that yum does not know are left out.
   yum $yum_words -C --assumeno install "$@" >"$FP_JOB_DIR/rpm-answer" 2>&1; code=$?
