@@ -108,8 +108,8 @@ complaint() { # CODE
     *'Problem: '* | *'Error: Package: '* | *'Protected multilib versions'* | *' conflicts with '* | *'nothing provides '* | *'Depsolve Error'* | *'Transaction test error'* | *'Transaction check error'* | *'Detected '*' file conflict'* | *'Failed to resolve the transaction'*) kind=refused ;;
     *) kind=failed ;;
   esac
-  lines "$words" | awk -v kind="$kind" -v held_by="$held_by" "${tool_complaints:-}"'
-    function say(s) { sub(/^[ \t]+(- )?/, "", s); gsub(/;/, ",", s); if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
+  fp_words | awk -v code="$1" -v kind="$kind" -v held_by="$held_by" "${tool_complaints:-}"'
+    function say(s) { sub(/^[ \t]+(- )?/, "", s); gsub(/;/, ",", s); if (s == "" || s in told || length(text) > 6000) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
     { sub(/\r/, "") }
     /^error: %.*scriptlet failed|^>>> .*%.*scriptlet failed|^warning: %.*scriptlet failed|^>>> .*lua script failed: / { say(before); say($0) }
     /^ *-? *package .* (requires|conflicts with|obsoletes) / { say($0); next }
@@ -129,12 +129,12 @@ complaint() { # CODE
     END { if (kind == "lock" && text == "") text = held_by; print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
 }
 
-# rpm's words; dnf 5 writes ">>> [RPM] " before them, or only its own
-script_failure='^((warning|error): |>>> (\[RPM\] )?)(%[a-z]+\(.*scriptlet failed|lua script failed: )|^>>> .*rror in .* scriptlet: '
+script_failure='^(warning|error): (%[a-z]+\(.*scriptlet failed|lua script failed: )'
 ended() { # CODE [UNDO]
   error=
   # the tool may end with 0 although a package's script failed after its files were installed
   if [ "$1" -ne 0 ] || fp_words | grep -qaE "$script_failure${tool_failure:+|$tool_failure}"; then error=$(complaint "$1"); fi
+  case $1:$error in 0:*": see the job's log") error= ;; esac # nothing in it is an error
   fp_transaction_ended "$1" "${error%%:*}" "$error" "${2:-}"
 }
 

@@ -16,6 +16,38 @@ read_progress='
     done = action == "Verifying" ? 95 + 5 * n[1] / n[2] : 95 * (n[1] - 0.5) / n[2]
     told(done, fields > 1 ? word[1] : "", action) }'
 
+# The failures of scripts, triggers and plugins. rpm names the package whose script it is; of a trigger, the tool names
+# the package that set it off. What a script printed last is added. rpm also tells of plugins of its own.
+tool_failure=. # all is read, also when the tool ended with 0
+tool_complaints='
+  function words_of(s) { sub(/^>>> ?(\[RPM\] )?/, "", s); gsub(/^[ \t]+|[ \t]+$/, "", s); return s }
+  function tell_held() { if (held != "") say(held); held = "" }
+  { sub(/\r/, "") }
+  /^Running transaction( \(shutdown inhibited\))? *$/ { hooks = 0; last = ""; next }
+  /^Transaction test succeeded/ { hooks = 1; next }
+  /^  Verifying +: / { # what comes after the last of these lines is of plugins, and begins in it
+    hooks = 1; last = ""; sub(/^  Verifying +: [^ ]+ +[0-9]+\/[0-9]+ */, ""); if (!NF) next }
+  /^(Upgraded|Updated|Installed|Removed|Erased|Replaced|Failed|Downgraded|Reinstalled|Skipped|Dependency (Updated|Installed)):|^Complete!/ { hooks = 0 }
+  /^ *(>>> )?Running .*scriptlet: / { tell_held(); target = $0; sub(/.*scriptlet: */, "", target); sub(/ .*/, "", target); last = told_script = ""; next }
+  /^>>> Finished .*scriptlet: / { tell_held(); last = ""; next }
+  /^>>> Scriptlet output:/ { last = ""; next }
+  /^(warning|error): (%[a-z]+\(.*scriptlet failed|lua script failed: )|^>>> (\[RPM\] )?(%[a-z]+\(.*scriptlet failed|lua script failed: )/ {
+    line = words_of($0)
+    if (line ~ /%(file)?trigger/ && line !~ /%trans/ && target != "") line = line ", set off by " target
+    if (last != "") line = line ", after it said: " last
+    say(line); held = last = ""; told_script = 1; next }
+  /^>>> .*rror in .* scriptlet: / { tell_held(); held = words_of($0); next }
+  /^Error in .* scriptlet in rpm package |^Non-fatal .* scriptlet failure in rpm package / { if (told_script == "") say($0); last = ""; next }
+  /^((warning|error): |>>> (\[RPM\] )?)[Pp]lugin .* hook .* failed/ { say(words_of($0)); next }
+  (hooks || code) && /^Traceback \(most recent call last\):/ { trace = 1; next }
+  trace && /^[A-Za-z_][A-Za-z0-9_.]*(:|$)/ { say($0); trace = 0; next }
+  hooks && !trace && /(^|[^A-Za-z])([Ee]rror|[Ff]ail(ed|ure|ing)|[Cc]ould not|[Cc]annot|[Uu]nable to)/ { say($0); next }
+  /^Error: Transaction failed|^Transaction failed: / { heading = $0; next }
+  /^ +[A-Z][A-Za-z ]+ *: |^\[/ { last = told_script = "" } # progress
+  !/^ +[A-Z][A-Za-z ]+ *: |^\[/ && words_of($0) != "" { last = words_of($0) }
+  code == 0 { next }
+  END { tell_held(); if (text == "") say(heading) }'
+
 tool_changes() { # "---> Package NAME.ARCH VERSION will be …"
   awk '$1 == "--->" && $2 == "Package" && $5 == "will" {
     arch = name = $3; sub(/.*\./, "", arch); sub(/\.[^.]*$/, "", name); sub(/^0:/, "", $4); end = $0; sub(/.* will be /, "", end)
