@@ -1,8 +1,8 @@
 """What a job of dnf, yum or dnf 5 tells of failed scripts, triggers and plugins: each is a part that names its package.
 
 The words of dnf 4.14 are from a lab machine. Those of dnf 5 are from rpm-software-management/dnf5 issues 462 and 2507
-and lkrg-org/lkrg issue 457, those of yum 3 from its source (yum/rpmtrans.py) and those of dnf 2 from nmilosev/termux-fedora
-issue 24, with other names.
+and lkrg-org/lkrg issue 457, those of yum 3 from its source (yum/rpmtrans.py) and those of dnf 2 from
+nmilosev/termux-fedora issue 24, with other names.
 """
 
 from pathlib import Path

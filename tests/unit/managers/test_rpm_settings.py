@@ -8,7 +8,8 @@ import pytest
 
 from tasks.transport.script_library import load_script
 
-PAGE = Path("docs/reference/platforms.md").read_text(encoding="utf-8").partition("## The machine's dnf.conf and yum.conf")[2]
+HEADING = "## The machine's dnf.conf and yum.conf"
+PAGE = Path("docs/reference/platforms.md").read_text(encoding="utf-8").partition(HEADING)[2]
 COLUMNS = ("dnf", "dnf5", "yum")
 WORDS = {"--best": "best", "--assumeno": "assumeno", "--rpmverbosity=": "rpmverbosity"}
 
