@@ -1,6 +1,6 @@
 """Turns the answers of apt_assess.sh into a PackageState."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
@@ -9,9 +9,10 @@ from tasks.managers.apt.dpkg_state import (
     is_dpkg_locked,
     parse_packages,
 )
-from tasks.managers.apt.output_parsers import parse_policy, parse_releases, parse_simulation, parse_stanzas
+from tasks.managers.apt.output_parsers import Release, parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt.package_lists import find_refresh_problems, require_package_lists
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates, is_security_release
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.managers.apt.publishers import find_distributions_without_security, find_security_publishers
 from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
@@ -31,7 +32,7 @@ from tasks.model import PackageState, Update
 from tasks.protocols.transport import ScriptResult
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
-_NO_SECURITY_WARNING = "no repository with security updates is configured, so security updates can't be recognized"
+_NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
 
 
 def parse_assessment(result: ScriptResult) -> PackageState:
@@ -51,7 +52,6 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     repository_problems = find_refresh_problems(sections["update"]) if "update" in sections else ()
     releases = parse_releases(sections["releases"].text)
     require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
-    has_security = any(is_security_release(release) for release in releases.values())
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
@@ -64,7 +64,6 @@ def parse_assessment(result: ScriptResult) -> PackageState:
             held=held,
             stanzas=parse_stanzas(sections["versions"].text),
             changes=simulation.changes,
-            deferred=frozenset(simulation.deferred),
         )
     )
     locks = result.find_records("lock")
@@ -88,7 +87,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         repairable=repairable,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=() if has_security else (_NO_SECURITY_WARNING,),
+        warnings=_describe_missing_security(releases.values()),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),
@@ -100,6 +99,14 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         live_patching=live,
         hotpatch=parse_live_patch_enrolment(result, sections),
     )
+
+
+def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:
+    """Return a warning for each distribution without its security archive, or one if nobody has one."""
+    releases = tuple(releases)
+    if lacking := find_distributions_without_security(releases):
+        return tuple(_NO_SECURITY_WARNING.format(f" of {name}") for name in lacking)
+    return () if find_security_publishers(releases) else (_NO_SECURITY_WARNING.format(""),)
 
 
 def _with_pro_updates(

@@ -1,13 +1,13 @@
 """Parsers for apt's output (with LC_ALL=C). Pure. Lines that are not understood are ignored; nothing is raised."""
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from tasks.managers.simulation import SimulationAnswer
 
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
-_VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) -?\d+(?: \(phased (\d+)%\))?$")
+_VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")
 _SOURCE_PATTERN = re.compile(r"^ {4,}-?\d+ (\S.*)$")
 _PACKAGE_FILE_PATTERN = re.compile(r"^ -?\d+ (\S.*)$")
 _RELEASE_PATTERN = re.compile(r"^ +release (.*)$")
@@ -15,10 +15,16 @@ _INSTALL_PATTERN = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))?
 _REMOVAL_PATTERN = re.compile(r"^(?:Remv|Purg) (\S+)")
 _ORIGIN_PATTERN = re.compile(r"^([^/]*):([^:/]*)/(.*)$")
 _URI_PATTERN = re.compile(r"^'[^']*' (\S+) (\d+)(?: |$)")
-_NOT_FOUND_PATTERN = re.compile(r"^E: (?:Version '[^']*' for '([^']+)' was not found|Unable to locate package (\S+))")
+_ERROR_PATTERN = re.compile(r"^(?:E|Error): (.*)$")
+_NOT_FOUND_PATTERN = re.compile(
+    r"^(?:E|Error): (?:Version '[^']*' for '([^']+)' was not found|Unable to locate package (\S+))"
+)
 _UNMET_PATTERN = re.compile(r"^ (\S+) : (\S.*)$")
 _MORE_UNMET_PATTERN = re.compile(r"^ {2,}(\S.*)$")
-_DEFERRED_HEADER = "The following upgrades have been deferred due to phasing:"
+_CHOICE_PATTERN = re.compile(r" \d+\. ([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?=\S+ is selected for install")
+_MAX_ERROR_CHARACTERS = 1000
+_UNMET_HEADERS = ("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
+"""The words of apt before and since 3.0; the latter are used where the option APT::Output-Version asks for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +43,23 @@ class Release:
 
 @dataclass(frozen=True, slots=True)
 class AvailableVersion:
-    """An available version, and the index files that offer it."""
+    """An available version, and the index files that offer it.
+
+    Attributes:
+        priority: its priority by apt's preferences. apt takes the newest of the versions with the highest one.
+        phased: to how many of 100 machines Ubuntu offers it; None when it is not rolled out step by step. 0 when the
+            roll-out was stopped.
+    """
 
     version: str
     index_files: tuple[str, ...] = ()
+    priority: int = 500
+    phased: int | None = None
+
+    @property
+    def is_phased(self) -> bool:
+        """Whether not all machines are to have it yet."""
+        return self.phased is not None and self.phased < 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +96,6 @@ class AptSimulation:
     """What ``apt-get -s`` would do.
 
     Attributes:
-        deferred: packages whose phased update has not reached this machine.
         unknown_packages: packages or versions that apt does not know.
         unmet_dependencies: package -> what is missing.
         errors: the text of all "E:" lines.
@@ -85,7 +103,6 @@ class AptSimulation:
 
     changes: tuple[PackageChange, ...] = ()
     removals: tuple[str, ...] = ()
-    deferred: tuple[str, ...] = ()
     unknown_packages: tuple[str, ...] = ()
     unmet_dependencies: Mapping[str, str] = field(default_factory=dict)
     errors: tuple[str, ...] = ()
@@ -111,16 +128,17 @@ def _split_blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _parse_package_policy(name: str, lines: list[str]) -> PackagePolicy:
     values = {key.strip(): value.strip() for key, _, value in (line.partition(": ") for line in lines[:2])}
-    table: list[tuple[str, list[str]]] = []
+    table: list[AvailableVersion] = []
     newer = 0
     for line in lines:
         if version := _VERSION_PATTERN.match(line):
             newer = len(table) if version[1] == "***" else newer
-            table.append((version[2], []))
+            phased = int(version[4]) if version[4] else None
+            table.append(AvailableVersion(version[2], (), int(version[3]), phased))
         elif table and (source := _SOURCE_PATTERN.match(line)):
-            table[-1][1].append(source[1])
+            table[-1] = replace(table[-1], index_files=(*table[-1].index_files, source[1]))
     installed = _parse_version(values.get("Installed"))
-    offers = tuple(AvailableVersion(version, tuple(sources)) for version, sources in table) if installed else ()
+    offers = tuple(table) if installed else ()
     return PackagePolicy(name, installed, _parse_version(values.get("Candidate")), offers[:newer], offers[newer:])
 
 
@@ -149,46 +167,54 @@ def parse_origin(origin: str) -> Release:
 
 
 def parse_simulation(text: str) -> AptSimulation:
-    """Read the output of ``apt-get -s``."""
+    """Read the output of ``apt-get -s``, of apt 1 to 3."""
     changes: dict[str, PackageChange] = {}
     removals: dict[str, None] = {}
     missing: dict[str, None] = {}
-    errors: list[str] = []
     for line in text.splitlines():
         if inst := _INSTALL_PATTERN.match(line):
             origins = tuple(part.strip() for part in (inst[4] or "").split(", ") if part.strip())
             changes[inst[1]] = PackageChange(inst[1], inst[5], inst[2], inst[3], origins)
         elif removal := _REMOVAL_PATTERN.match(line):
             removals[removal[1]] = None
-        elif line.startswith("E: "):
-            errors.append(line[3:])
-            if unknown := _NOT_FOUND_PATTERN.match(line):
-                missing[unknown[1] or unknown[2]] = None
+        elif unknown := _NOT_FOUND_PATTERN.match(line):
+            missing[unknown[1] or unknown[2]] = None
+    errors = _parse_errors(text)
     return AptSimulation(
         tuple(changes.values()),
         tuple(removals),
-        _parse_deferred(text),
         tuple(missing),
-        _parse_unmet_dependencies(text),
-        tuple(errors),
+        _parse_unmet_dependencies(text) or _find_conflicting_choices(errors),
+        errors,
     )
 
 
-def _parse_deferred(text: str) -> tuple[str, ...]:
-    _, found, rest = text.partition(_DEFERRED_HEADER + "\n")
-    names: list[str] = []
-    for line in rest.splitlines() if found else ():
-        if not line.startswith("  "):
-            break
-        names += line.split()
-    return tuple(names)
+def _parse_errors(text: str) -> tuple[str, ...]:
+    """Return the errors. apt 3 continues an error on further lines, which are indented."""
+    errors: list[str] = []
+    is_open = False
+    for line in text.splitlines():
+        if error := _ERROR_PATTERN.match(line):
+            errors.append(error[1])
+            is_open = True
+        elif is_open and line.startswith("  "):
+            errors[-1] = f"{errors[-1]} {line.strip()}" if len(errors[-1]) < _MAX_ERROR_CHARACTERS else errors[-1]
+        else:
+            is_open = False
+    return tuple(errors)
+
+
+def _find_conflicting_choices(errors: Iterable[str]) -> Mapping[str, str]:
+    """Return the packages that apt 3's solver could not choose together: name -> its words."""
+    return {name: error for error in errors for name in _CHOICE_PATTERN.findall(error)}
 
 
 def _parse_unmet_dependencies(text: str) -> Mapping[str, str]:
-    _, found, rest = text.partition("The following packages have unmet dependencies:\n")
+    lines = text.splitlines()
+    begin = next((number for number, line in enumerate(lines, start=1) if line in _UNMET_HEADERS), len(lines))
     lacks: dict[str, list[str]] = {}
     name = ""
-    for line in rest.splitlines() if found else ():
+    for line in lines[begin:]:
         if first := _UNMET_PATTERN.match(line):
             name = first[1]
             lacks.setdefault(name, []).append(first[2])

@@ -1,6 +1,6 @@
 """Selects pending updates. Masks are those of Azure's Linux agent: shell-style; an exclude always wins. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -26,7 +26,7 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
-    unless the selection has ``newest``.
+    unless the selection has ``newest``. A new package that only another version of an update needs is not chosen.
 
     With ``pinned_updates``, only their names and versions are chosen: the newest of them that is still offered, also
     when there is a newer version by now.
@@ -49,6 +49,8 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
         old = by_id[update_id]
         reason = f"superseded by {newer.name}, which includes it"
         skipped[update_id] = UpdateResult(old, UpdateState.NOT_SELECTED, reason)
+    for new, reason in _find_unneeded_packages(packages, chosen, skipped, selection):
+        skipped[new.id] = UpdateResult(new, UpdateState.NOT_SELECTED, reason)
     selected = tuple(update for update in chosen if update.id not in skipped)
     return selected, tuple(skipped[update.id] for update in pending if update.id in skipped)
 
@@ -93,6 +95,23 @@ def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:
 def get_exclude_name_masks(selection: Selection) -> tuple[str, ...]:
     """Return the name parts of the exclude masks, for scripts that compare names on the machine."""
     return tuple(dict.fromkeys(filter(None, map(_parse_mask_name, selection.exclude))))
+
+
+def _find_unneeded_packages(
+    packages: PackageState, chosen: Sequence[Update], skipped: Mapping[str, UpdateResult], selection: Selection
+) -> Iterator[tuple[Update, str]]:
+    """Yield the chosen new packages whose update is not chosen in the version that needs them, and the reason.
+
+    Add each to ``skipped`` before the next one: it may need further new packages, which come after it.
+    """
+    offered = {update.id: update for update in packages.updates}
+    taken = {update.id: update.available for update in chosen}
+    for new in chosen:
+        by = offered.get(new.needed_by)
+        if by is None or _is_named(new, selection):
+            continue
+        if by.id in skipped or taken.get(by.id) != by.available:
+            yield new, f"only {by.name} {by.available} needs it, which is not chosen"
 
 
 def _parse_mask_name(mask: str) -> str:

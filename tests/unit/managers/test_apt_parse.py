@@ -62,6 +62,8 @@ def test_policy_with_phases_several_sources_and_a_foreign_architecture() -> None
     openssl, libc6, gone = parse_policy(UBUNTU)
     assert [offer.version for offer in openssl.newer_versions] == ["3.0.2-0ubuntu1.18", "3.0.2-0ubuntu1.12"]
     assert len(openssl.newer_versions[0].index_files) == 2
+    assert [(offer.priority, offer.phased) for offer in openssl.newer_versions] == [(500, 30), (500, None)]
+    assert openssl.older_versions[0].priority == 100
     assert libc6.name == "libc6:i386"
     assert gone.installed is None
     assert gone.newer_versions == ()
@@ -94,7 +96,6 @@ def test_simulation_of_a_real_machine() -> None:
 
 def test_simulation_with_new_packages_many_origins_and_none() -> None:
     simulation = parse_simulation(
-        "The following upgrades have been deferred due to phasing:\n  apt\n  libapt-pkg6.0 snapd\n"
         "The following NEW packages will be installed:\n  x\n"
         "Inst linux-image-6.1.0-41-amd64 (6.1.150-1 Debian-Security:12/stable-security [amd64])\n"
         "Inst libx:i386 [1] (2 Ubuntu:22.04/jammy-updates, Ubuntu:22.04/jammy-security [i386]) []\n"
@@ -105,7 +106,6 @@ def test_simulation_with_new_packages_many_origins_and_none() -> None:
     assert foreign.name == "libx:i386"
     assert foreign.origins == ("Ubuntu:22.04/jammy-updates", "Ubuntu:22.04/jammy-security")
     assert local == PackageChange("local", "amd64", "1.0", "2.0")
-    assert simulation.deferred == ("apt", "libapt-pkg6.0", "snapd")
 
 
 def test_refusals_of_a_real_machine() -> None:
@@ -126,6 +126,86 @@ def test_unmet_dependencies_over_several_lines() -> None:
     )
     assert simulation.unmet_dependencies["a"].count("Depends") == 2
     assert list(simulation.unmet_dependencies) == ["a", "d"]
+
+
+# github.com/ROCm/ROCm, an issue of 2025-11-21 (Debian 13, apt 3.0)
+APT_3 = """Solving dependencies... Error!
+Some packages could not be installed. This may mean that you have
+requested an impossible situation or if you are using the unstable
+distribution that some required packages have not yet been created
+or been moved out of Incoming.
+The following information may help to resolve the situation:
+
+The following packages have unmet dependencies:
+ mesa-amdgpu-vulkan-drivers : Depends: libdisplay-info1 (>= 0.1.1) but it is not installable
+E: Unable to correct problems, you have held broken packages.
+E: The following information from --solver 3.0 may provide additional context:
+   Unable to satisfy dependencies. Reached two conflicting decisions:
+   1. mesa-amdgpu-vulkan-drivers:amd64=1:25.3.0.70100-2238427.24.04 is selected for install
+   2. mesa-amdgpu-vulkan-drivers:amd64 Depends libdisplay-info1 (>= 0.1.1)
+      but none of the choices are installable:
+      [no choices]
+"""
+# apt's own test/integration/test-apt-get-install-deb (3.1): the new solver says nothing else, as in Ubuntu 25.10
+SOLVER_3 = """Reading package lists...
+Building dependency tree...
+Solving dependencies...
+E: Unable to satisfy dependencies. Reached two conflicting decisions:
+   1. pkg-last-line-parse:amd64=0 is selected for install
+   2. pkg-last-line-parse:amd64 PreDepends pkg-as-it-should-be
+      but none of the choices are installable:
+      [no choices]
+W: another line
+   which is no error
+"""
+
+
+def test_refusals_of_apt_3() -> None:
+    lacks = "Depends: libdisplay-info1 (>= 0.1.1) but it is not installable"
+    own_words = APT_3.replace("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
+    for text in (APT_3, own_words.replace("E: ", "Error: ")):  # the words of "apt", which apt-get can be told to use
+        simulation = parse_simulation(text)
+        assert simulation.unmet_dependencies == {"mesa-amdgpu-vulkan-drivers": lacks}
+        assert len(simulation.errors) == 2
+        assert simulation.errors[1].endswith("but none of the choices are installable: [no choices]")
+
+
+def test_a_refusal_of_the_new_solver_alone() -> None:
+    simulation = parse_simulation(SOLVER_3)
+    (error,) = simulation.errors
+    assert simulation.unmet_dependencies == {"pkg-last-line-parse": error}
+    assert error.endswith("PreDepends pkg-as-it-should-be but none of the choices are installable: [no choices]")
+
+
+# github.com, a session on Ubuntu 24.10 (apt 2.9.8), shortened: tables that "apt upgrade" prints since 2.9
+TABLES = """Upgrading:
+  libblockdev-swap3         linux-headers-generic  systemd-timesyncd
+
+Installing dependencies:
+  linux-headers-6.11.0-29          linux-modules-6.11.0-29-generic
+  linux-image-6.11.0-29-generic    linux-tools-6.11.0-29-generic
+
+Not upgrading yet due to phasing:
+  gzip
+
+Summary:
+  Upgrading: 71, Installing: 6, Removing: 0, Not Upgrading: 1
+58 standard LTS security updates
+  Download size: 172 MB
+  Space needed: 243 MB / 100 GB available
+  └─ in /boot:  56.4 MB / 807 MB available
+
+Inst linux-image-6.11.0-29-generic (6.11.0-29.29 Ubuntu:24.10/oracular-updates [arm64])
+Inst systemd-timesyncd [256.5-2ubuntu3.1] (256.5-2ubuntu3.3 Ubuntu:24.10/oracular-updates [arm64])
+Conf linux-image-6.11.0-29-generic (6.11.0-29.29 Ubuntu:24.10/oracular-updates [arm64])
+"""
+
+
+def test_the_tables_of_apt_3_are_no_changes() -> None:
+    simulation = parse_simulation(TABLES)
+    assert [change.name for change in simulation.changes] == ["linux-image-6.11.0-29-generic", "systemd-timesyncd"]
+    assert simulation.changes[0].old_version is None
+    assert (simulation.removals, simulation.errors, simulation.unmet_dependencies) == ((), (), {})
 
 
 def test_uris_of_a_real_machine() -> None:

@@ -7,7 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.managers.apt.output_parsers import AvailableVersion, PackageChange, PackagePolicy, Release
-from tasks.managers.apt.pending_updates import AptState, build_pending_updates, classify_releases
+from tasks.managers.apt.pending_updates import AptState, build_pending_updates
+from tasks.managers.apt.publishers import (
+    classify_releases,
+    find_distributions_without_security,
+    find_security_publishers,
+)
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
 from tasks.model import Update
 from tasks.states import Classification
@@ -34,23 +39,38 @@ def policy(*newer: AvailableVersion, name: str = "x", candidate: str | None = No
     return PackagePolicy(name, "1", candidate or newer[0].version, newer)
 
 
+UBUNTU = Release("Ubuntu", "Ubuntu", "22.04", "jammy", "jammy")
+ALL_SECURITY = (SECURITY, JAMMY_SECURITY, ESM)
+
+
 @pytest.mark.parametrize(
-    ("releases", "expected"),
+    ("newer", "configured", "expected"),
     [
-        ([SECURITY], Classification.SECURITY),
-        ([UPDATES], Classification.OTHER),
-        ([JAMMY_UPDATES, JAMMY_SECURITY], Classification.SECURITY),
-        ([JAMMY_UPDATES], Classification.OTHER),
-        ([ESM], Classification.SECURITY_ESM),
-        ([ESM_UPDATES], Classification.OTHER),
-        ([ESM, JAMMY_SECURITY], Classification.SECURITY),
-        ([DOCKER], Classification.OTHER),
-        ([], Classification.OTHER),
-        ([Release(label="Debian-Security", version="12", archive="stable")], Classification.SECURITY),
+        ([SECURITY], ALL_SECURITY, Classification.SECURITY),
+        ([UPDATES], ALL_SECURITY, Classification.OTHER),
+        ([JAMMY_UPDATES, JAMMY_SECURITY], ALL_SECURITY, Classification.SECURITY),
+        ([JAMMY_UPDATES], ALL_SECURITY, Classification.OTHER),
+        ([ESM], ALL_SECURITY, Classification.SECURITY_ESM),
+        ([ESM_UPDATES], ALL_SECURITY, Classification.OTHER),
+        ([ESM, JAMMY_SECURITY], ALL_SECURITY, Classification.SECURITY),
+        ([DOCKER], ALL_SECURITY, Classification.UNCLASSIFIED),
+        ([], ALL_SECURITY, Classification.UNCLASSIFIED),
+        ([Release(label="Debian-Security", version="12", archive="stable")], (), Classification.SECURITY),
+        ([JAMMY_UPDATES], (ESM, SECURITY), Classification.UNCLASSIFIED),
+        ([ESM_UPDATES], (JAMMY_SECURITY,), Classification.UNCLASSIFIED),
     ],
 )
-def test_classification_by_origin(releases: list[Release], expected: Classification) -> None:
-    assert classify_releases(releases) is expected
+def test_a_publisher_vouches_for_itself_only(
+    newer: list[Release], configured: tuple[Release, ...], expected: Classification
+) -> None:
+    assert classify_releases(newer, newer[:1], find_security_publishers(configured)) is expected
+
+
+def test_a_distribution_without_its_security_archive_is_told() -> None:
+    """With ESM attached, focal-infra-security is there, which does not have Ubuntu's own fixes."""
+    assert find_distributions_without_security([UBUNTU, JAMMY_UPDATES, ESM, ESM_UPDATES]) == ("Ubuntu",)
+    assert find_distributions_without_security([UBUNTU, JAMMY_SECURITY, ESM, DOCKER]) == ()
+    assert find_distributions_without_security([DOCKER]) == ()
 
 
 def test_a_security_fix_counts_though_something_newer_is_installed_instead() -> None:
@@ -68,19 +88,9 @@ def test_a_candidate_that_is_older_is_no_update() -> None:
     assert build_pending_updates(know(policy(AvailableVersion("2", ("upd",)), candidate="0.5"))) == ()
 
 
-def test_a_pin_that_keeps_a_security_fix_away_is_told_as_held() -> None:
-    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("sec",)), candidate="1")))
-    assert (update.available, update.held, update.classification) == ("2", True, Classification.SECURITY)
-
-
 def test_a_hold_is_told_and_the_update_stays() -> None:
     (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("upd",))), held=frozenset({"x"})))
     assert update.held
-
-
-def test_an_update_that_is_rolled_out_in_phases_is_blocked() -> None:
-    (update,) = build_pending_updates(know(policy(AvailableVersion("2", ("upd",))), deferred=frozenset({"x"})))
-    assert update.blocked.startswith("PHASED")
 
 
 def test_without_any_security_repository_nothing_is_called_harmless() -> None:
@@ -137,6 +147,7 @@ def test_a_new_kernel_goes_with_the_metapackage_that_brings_it() -> None:
     assert image.installed is None
     assert image.classification is modules.classification is Classification.SECURITY
     assert {image.group, modules.group, updates["linux-image-amd64"].group} == {"linux-signed"}
+    assert (image.needed_by, modules.needed_by) == ("linux-image-amd64", image.id)
     assert image.requires_reboot is updates["linux-image-amd64"].requires_reboot is True
     assert image.changes_boot is updates["linux-image-amd64"].changes_boot is True
     assert updates["other"].changes_boot is False

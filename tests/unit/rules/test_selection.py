@@ -268,3 +268,37 @@ def test_an_excluded_newer_one_supersedes_nothing():
 def test_two_that_replace_each_other_are_both_kept():
     one, two = an_update("one", replaces=("two:amd64",)), an_update("two", replaces=("one:amd64",))
     assert select_updates(a_state(one, two), Selection())[0] == (one, two)
+
+
+def metapackage(available="6.1.150", **more):
+    return an_update("linux-image-amd64", available=available, classification=Classification.SECURITY, **more)
+
+
+def new_package(name, needed_by):
+    return an_update(name, installed=None, classification=Classification.SECURITY, needed_by=needed_by)
+
+
+def test_a_new_package_is_chosen_only_with_the_version_that_needs_it():
+    """A kernel of -updates, where only the metapackage's fix of -security is wanted, which needs another kernel."""
+    meta = metapackage(security_version="6.1.140", older_versions=("6.1.140",))
+    kernel = new_package("linux-image-41", meta.id)
+    modules = new_package("linux-modules-41", kernel.id)
+    state = a_state(meta, kernel, modules)
+
+    ((chosen,), skipped) = select_updates(state, Selection())
+    assert (chosen.name, chosen.available) == (meta.name, "6.1.140")
+    assert [(result.update.name, result.state) for result in skipped] == [
+        (kernel.name, UpdateState.NOT_SELECTED),
+        (modules.name, UpdateState.NOT_SELECTED),
+    ]
+    assert "only linux-image-amd64 6.1.150 needs it" in skipped[0].reason
+
+    for more in ({"newest": True}, {"include": ("linux-image-amd64",)}):
+        assert [update.id for update in select_updates(state, Selection(**more))[0]] == [meta.id, kernel.id, modules.id]
+    named = select_updates(state, Selection(include=(kernel.name,)))[0]
+    assert kernel.id in [update.id for update in named]
+
+
+def test_a_new_package_goes_with_an_update_that_is_blocked_or_excluded():
+    for meta in (metapackage(blocked="PHASED"), metapackage(held=True)):
+        assert select_updates(a_state(meta, new_package("kernel", meta.id)), Selection())[0] == ()

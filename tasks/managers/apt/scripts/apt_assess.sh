@@ -68,7 +68,7 @@ fp_section upgrade said "$upgrade" "$code"
 names=$({ said "$policy" | sed -n 's/^\([^ ].*\):$/\1/p'; said "$upgrade" | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'; } | sort -u)
 versions=
 [ -z "$names" ] || versions=$(said "$names" | xargs apt-cache show --no-all-versions 2>/dev/null \
-  | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends):/ || $0 == ""')
+  | awk '/^(Package|Architecture|Version|Source|Size|Depends|Pre-Depends|Recommends|Provides):/ || $0 == ""')
 fp_section versions said "$versions"
 
 fp_section audit dpkg --audit
