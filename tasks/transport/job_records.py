@@ -12,9 +12,15 @@ from tasks.errors import (
     ScriptFailed,
 )
 from tasks.protocols.transport import JobPhase, ScriptRecord
-from tasks.transport.output_decoder import ScriptOutput, parse_record, replace_invalid_utf8
+from tasks.rules.text_redaction import redact_text, redact_value
+from tasks.transport.output_decoder import ScriptOutput, cut_torn_end, cut_torn_line, parse_record, replace_invalid_utf8
 
 MAX_EVENTS_BYTES: Final = 1024 * 1024
+MAX_LOG_BYTES: Final = 256 * 1024
+JOB_LOOK: Final = "job_look"
+"""The script that reads a job's files."""
+EVENTS: Final = "events"
+LOG: Final = "log"
 
 
 # by the ``about`` of a refusal
@@ -105,6 +111,25 @@ def find_section(answer: ScriptOutput, name: str) -> bytes:
     return b""
 
 
+def find_raw_sections(script_name: str) -> tuple[str, ...]:
+    """Return the sections of a script that are pieces of a job's files. They are redacted here, by lines."""
+    return (EVENTS, LOG) if script_name == JOB_LOOK else ()
+
+
+def read_log(data: bytes, *, is_complete: bool) -> tuple[str, int]:
+    """Return the text of a piece of a job's log, and how many of its bytes were read. The others are read next time.
+
+    Args:
+        data: the piece. It begins at the beginning of a line, or of a word.
+        is_complete: whether it goes to the end of a log to which nothing more is written.
+    """
+    is_full = len(data) >= MAX_LOG_BYTES
+    whole = data if is_complete else cut_torn_end(data) if is_full else cut_torn_line(data)
+    if is_full and not whole:  # a word without an end: nobody reads it, and it may hide a secret
+        return f"[{len(data)} bytes left out]\n", len(data)
+    return redact_text(whole.decode("utf-8", "replace")), len(whole)
+
+
 def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], int]:
     """Return the records of all complete lines, and the offset after them."""
     end = data.rfind(b"\n") + 1
@@ -116,6 +141,6 @@ def parse_events(data: bytes, offset: int) -> tuple[tuple[ScriptRecord, ...], in
 def _parse_event(line: bytes) -> ScriptRecord:
     # A power cut can leave anything in a file. An unreadable line becomes a record, and does not hide later lines.
     try:
-        return cast("ScriptRecord", replace_invalid_utf8(parse_record(line)))
+        return cast("ScriptRecord", redact_value(replace_invalid_utf8(parse_record(line))))
     except ValueError:
-        return {"kind": "garbled", "text": line[:500].decode("utf-8", "replace")}
+        return {"kind": "garbled", "text": redact_text(line[:4_000].decode("utf-8", "replace"))[:500]}

@@ -1,13 +1,19 @@
-"""Reads the output of a script while it arrives, and separates its framed records from all other output."""
+"""Reads the output of a script while it arrives, and separates its framed records from all other output.
+
+Here a machine's texts come in, so here they are redacted: records, unframed output, and what errors quote. The events
+and the log of a job are read in pieces, so job_records.py redacts them by lines.
+"""
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from tasks.errors import ConnectionLost, ProtocolViolation
 from tasks.protocols.transport import ScriptRecord
+from tasks.rules.text_redaction import redact_text, redact_value
 from tasks.transport.framing import build_frame_mark
 
 MAX_LINE_BYTES: Final = 1024 * 1024
@@ -140,11 +146,34 @@ class UnframedOutput:
 
     def render(self) -> str:
         """Return the text, with a note where bytes were left out."""
-        gap = f"\n[{self._dropped_bytes} bytes left out]\n".encode() if self._dropped_bytes else b""
-        whole = bytes(self._head + gap + self._tail)
+        head, gap, tail = bytes(self._head), b"", bytes(self._tail)
+        if self._dropped_bytes:  # half a word may be half a secret, which nothing shows
+            whole_head, whole_tail = cut_torn_end(head), cut_torn_begin(tail)
+            dropped = self._dropped_bytes + len(head) - len(whole_head) + len(tail) - len(whole_tail)
+            head, gap, tail = whole_head, f"\n[{dropped} bytes left out]\n".encode(), whole_tail
+        whole = head + gap + tail
         if self._secret:
             whole = whole.replace(self._secret, b"***")
-        return whole.decode("utf-8", "replace").strip("\n")
+        return redact_text(whole.decode("utf-8", "replace")).strip("\n")
+
+
+def cut_torn_line(data: bytes) -> bytes:
+    """Return bytes without the line at their end that is not complete."""
+    return data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1]
+
+
+def cut_torn_end(data: bytes) -> bytes:
+    """Return bytes without the line at their end that is not complete; of a single line, without its last word."""
+    return cut_torn_line(data) or data[: max(data.rfind(b" "), data.rfind(b"\t")) + 1]
+
+
+def cut_torn_begin(data: bytes) -> bytes:
+    """Return bytes without the word at their beginning, of which the first part may be missing."""
+    word = _WORD_PATTERN.match(data)
+    return data[word.end() :] if word else data
+
+
+_WORD_PATTERN: Final = re.compile(rb"\S*")
 
 
 class ScriptOutputDecoder:
@@ -154,11 +183,15 @@ class ScriptOutputDecoder:
         nonce: of the frame.
         secret: masked in unframed output.
         hint: what an operator looks at if the answer can't be understood.
+        raw_sections: names of the sections that are not redacted here.
     """
 
-    def __init__(self, nonce: str, secret: bytes = b"", *, hint: str = _SHELL_HINT) -> None:
+    def __init__(
+        self, nonce: str, secret: bytes = b"", *, hint: str = _SHELL_HINT, raw_sections: Collection[str] = ()
+    ) -> None:
         self._mark = build_frame_mark(nonce).encode()
         self._hint = hint
+        self._raw_sections = raw_sections
         self._incomplete_line = bytearray()
         self._record_fragments = bytearray()
         self._record_bytes = 0
@@ -269,9 +302,11 @@ class ScriptOutputDecoder:
         line = bytes(self._record_fragments)
         self._record_fragments.clear()
         try:
-            self._records.append(parse_record(line))
+            record = parse_record(line)
         except ValueError as error:
             raise self._build_violation(f"a record can't be read ({error}): {_quote_bytes(line)}") from error
+        is_raw = record["kind"] == "section" and record.get("name") in self._raw_sections
+        self._records.append(record if is_raw else cast("ScriptRecord", redact_value(record)))
 
     def _build_violation(self, why: str) -> ProtocolViolation:
         noise = self._unframed_output.render()[-500:]
@@ -283,4 +318,4 @@ class ScriptOutputDecoder:
 
 
 def _quote_bytes(data: bytes) -> str:
-    return repr(data[:200].decode("utf-8", "replace"))
+    return repr(redact_text(data[:4_000].decode("utf-8", "replace"))[:200])

@@ -7,6 +7,7 @@ from tasks.errors import PrivilegeError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptParameter
 from tasks.transport.framing import build_job_script, build_script_stdin, encode_params, generate_nonce
+from tasks.transport.job_records import find_raw_sections
 from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
 from tasks.transport.privilege_escalation import NO_ESCALATION, PrivilegeEscalator
 from tasks.transport.script_host import ScriptHost
@@ -59,7 +60,9 @@ class PosixShell(ScriptHost):
                 else NO_ESCALATION
             )
             nonce = generate_nonce()
-            decoder = ScriptOutputDecoder(nonce, secret=escalation.stdin_prefix)
+            decoder = ScriptOutputDecoder(
+                nonce, secret=escalation.stdin_prefix, raw_sections=find_raw_sections(script.name)
+            )
             script_input = build_script_stdin(text, params, nonce)
             if escalation.is_signed:
                 from tasks.transport.broker.signing import sign_script  # noqa: PLC0415 - few machines have a broker

@@ -9,6 +9,7 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptParameter
 from tasks.transport.clixml import render_clixml
 from tasks.transport.framing import generate_nonce
+from tasks.transport.job_records import find_raw_sections
 from tasks.transport.output_decoder import ScriptOutput, ScriptOutputDecoder
 from tasks.transport.powershell_channel import PowerShellChannel
 from tasks.transport.powershell_framing import (
@@ -71,7 +72,7 @@ class PowerShellHost(ScriptHost):
             text = self._compose(script)
             params = self._build_params(script, text)
             nonce = generate_nonce()
-            decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT)
+            decoder = ScriptOutputDecoder(nonce, hint=_ANSWER_HINT, raw_sections=find_raw_sections(script.name))
             stdin = build_script_stdin(text, params, nonce)
             status = self._channel.execute(
                 build_command_line(), stdin, decoder, deadline=deadline, may_be_ended=script.read_only

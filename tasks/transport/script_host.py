@@ -11,7 +11,18 @@ from tasks.errors import FleetpatchError, RequestError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptParameter, ScriptRecord, ScriptResult
 from tasks.transport.channel import Channel
-from tasks.transport.job_records import MAX_EVENTS_BYTES, find_job_record, find_section, parse_events, raise_if_refused
+from tasks.transport.job_records import (
+    EVENTS,
+    JOB_LOOK,
+    LOG,
+    MAX_EVENTS_BYTES,
+    MAX_LOG_BYTES,
+    find_job_record,
+    find_section,
+    parse_events,
+    raise_if_refused,
+    read_log,
+)
 from tasks.transport.output_decoder import ScriptOutput, replace_invalid_utf8
 from tasks.transport.script_library import (
     ScriptLoader,
@@ -21,7 +32,6 @@ from tasks.transport.script_library import (
 )
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
-MAX_LOG_BYTES: Final = 256 * 1024
 _SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
 
 
@@ -143,14 +153,14 @@ class ScriptHost(ABC):
             "log_from": str(log_from),
             "log_limit": str(log_limit),
         }
-        answer = self._execute_script(Script("job_look", params=params), deadline)
+        answer = self._execute_script(Script(JOB_LOOK, params=params), deadline)
         with self._add_machine_to_errors():
             view = find_job_record(answer)
-            raw = find_section(answer, "events")
+            raw = find_section(answer, EVENTS)
             events, events_offset = parse_events(raw, events_from)
-            log = find_section(answer, "log")
-        text = log.decode("utf-8", "replace")
-        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, text, log_from + len(log))
+            piece = find_section(answer, LOG)
+        log, length = read_log(piece, is_complete=view.phase is not JobPhase.RUNNING and len(piece) < log_limit)
+        seen = JobStatus(job_id, view.phase, view.exit_code, events, events_offset, log, log_from + length)
         return seen, len(raw) >= MAX_EVENTS_BYTES
 
     @contextmanager

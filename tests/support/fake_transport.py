@@ -16,7 +16,8 @@ from datetime import datetime
 from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, RequestError
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord, ScriptResult
-from tasks.transport.script_host import MAX_LOG_BYTES, require_valid_job_id
+from tasks.transport.job_records import MAX_LOG_BYTES
+from tasks.transport.script_host import require_valid_job_id
 
 Answer = ScriptResult | ScriptRecord | Iterable[ScriptRecord]
 Handler = Callable[[Script], Answer]

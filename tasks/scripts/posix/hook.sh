@@ -28,6 +28,7 @@ answer=$(
 code=${answer%%
 *}
 text=${answer#"$code"}
+fp_untear "${text#?}" 4000
 late=false
 case $limit:$code in ?*:124 | ?*:137 | ?*:143) [ "$(($(fp_now) - began))" -lt "$((seconds - 1))" ] || late=true ;; esac
-fp_emit hook "exit_code:=$code" "text=${text#?}" "timed_out:=$late"
+fp_emit hook "exit_code:=$code" "text=$fp_text" "timed_out:=$late"

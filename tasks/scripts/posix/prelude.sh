@@ -7,12 +7,13 @@ LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/l
 export LC_ALL LANG TERM HOME PATH
 unset LANGUAGE ENV BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
 
+fp_tab='	' fp_newline='
+'
 fp_mark=${fp_mark:-}
 # the pieces of a record are lines "MARK+ piece", the last one is "MARK= piece"; in a job there is one line and no
 # mark
 if [ -n "$fp_mark" ]; then
-  fp_more="$fp_mark+ " fp_last="$fp_mark= " fp_cut='
-'
+  fp_more="$fp_mark+ " fp_last="$fp_mark= " fp_cut=$fp_newline
 else
   fp_more='' fp_last='' fp_cut=''
 fi
@@ -165,6 +166,16 @@ fp_lines() {
   tr '\000' '\377' | awk -v kind="$1" -v key="$2" "$fp_awk"'{ print "{\"kind\":\"" kind "\",\"" key "\":\"" quoted($0) "\"}" }' | fp_put
 }
 
+# fp_untear TEXT BYTES: sets fp_text to what tail -c BYTES has kept of an output, without the word that it may have torn:
+# the second half of a URL does not show that it begins within a password. The shell has removed line breaks at the end.
+fp_untear() {
+  fp_text=$1
+  if [ "${#1}" -ge "$(($2 - 100))" ]; then
+    fp_text=${1#*[ "$fp_tab$fp_newline"]}
+    [ "$fp_text" != "$1" ] || fp_text=''
+  fi
+}
+
 # fp_section NAME COMMAND [ARGS…]: run it; its output, exit code and the last 4 KiB of its stderr become one record
 fp_section() {
   fp_string "$1"; shift
@@ -179,8 +190,8 @@ fp_section() {
   fp_code=${fp_back%%
 *}
   case $fp_back in *'
-'*) fp_back=${fp_back#*
-} ;; *) fp_back='' ;; esac
+'*) fp_untear "${fp_back#*
+}" 4096; fp_back=$fp_text ;; *) fp_back='' ;; esac
   fp_string "$fp_back"
   printf '%s%s\n' "$fp_last" "\",\"exit_code\":${fp_code:-1},\"stderr\":$fp_quoted}" >&3
   return "${fp_code:-1}"

@@ -18,4 +18,5 @@ answer=$(
 code=${answer%%
 *}
 text=${answer#"$code"}
-fp_emit probe "exit_code:=$code" "text=${text#?}"
+fp_untear "${text#?}" 4000
+fp_emit probe "exit_code:=$code" "text=$fp_text"

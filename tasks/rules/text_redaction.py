@@ -1,0 +1,143 @@
+"""Removes secrets from a machine's texts: logins and tokens in URLs, and passwords that stand beside their name. Pure.
+
+A package manager prints its repositories' and proxies' URLs, and lines of its configuration. The URLs may have a login
+(``http://user:password@host``) or a token in the query. What is no secret stays: the host, the path, e-mail addresses,
+packages with an @ in their name, and what mirrors are asked for (``?repo=…``).
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from tasks.rules.url_redaction import REDACTED
+
+# a quote may be part of a password, unless it ends a quoted text
+_QUOTE: Final = r"""["'](?![\s,;:.)\]}>&]|$)"""
+_PORT: Final = r"""\d+(?:[\s/?#"',;:.)\]}<>\\&]|$)"""
+_BEGIN: Final = r":(?:\\?/){2}"
+_MAX_LENGTH: Final = (
+    300  # of what a pattern may try at many places of a text: a search must not take longer than its text
+)
+_NOT_SECRET: Final = re.escape(REDACTED)
+_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(?!/))*@""")
+# What follows the user is no port: a password with /, ? or # that was written without percent signs.
+_RAW_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?!\[)[^/?#:@]+:(?!{_PORT})""")
+# The end of the login is missing: a tool, or a limit, has cut the text.
+_TORN_LOGIN_PATTERN: Final = re.compile(
+    rf"""({_BEGIN})(?!\[)[^\s<>/?#:@"'%$]+:(?!{_PORT})[^\s<>/@"']+(?=[;,.…]*(?:\s|$))"""
+)
+# In the name of a file, and as a parameter of another URL. %25 is a percent sign that was encoded again.
+_ENCODED_LOGIN_PATTERN: Final = re.compile(
+    r"(%(?:25)?3a(?:%(?:25)?2f){2})(?:(?!%(?:25)?2f)[^\s<>\"'/])*%(?:25)?40", re.IGNORECASE
+)
+# No scheme: a name that can't be resolved, the value of a proxy's variable, and what has a port behind it.
+_BARE_LOGIN_PATTERNS: Final = (
+    re.compile(
+        rf"""((?:resolv(?:e|ing)|connect(?:ing|ed)? to)(?:\ (?:host|proxy|name))*:?\s{{0,3}}[`'"]?)"""
+        rf"""[^\s'"/]{{0,{_MAX_LENGTH}}}@""",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"""(proxy["']?\s{{0,3}}[=:]?\s{{0,3}}["']?)(?![\w+.-]{{1,30}}:\\?/)"""
+        rf"""[^\s"'@:/]{{1,{_MAX_LENGTH}}}:[^\s"'/]{{0,{_MAX_LENGTH}}}@""",
+        re.IGNORECASE,
+    ),
+    re.compile(r"""((?<![\w%+~/:@.-]))[\w%+~.-]{1,100}:[^\s:/@"']{1,300}@(?=[\w.-]{1,300}:\d{2,5}(?!\w))"""),
+)
+_URL_BEGIN_PATTERN: Final = re.compile(_BEGIN)
+_WORD_PATTERN: Final = re.compile(r"""[^\s<>"']+""")
+_HARMLESS_PARAMETER_PATTERN: Final = re.compile(
+    r"id=\d{1,8}|(?:arch|basearch|cc|components|country|countme|credentials|debug|distro|edition|file|infra|os|path|product"
+    r"|protocol|release|releasever|repo|ssl_verify|suite|type|variant|version)=[^@]*"
+)
+_SENTENCE_END: Final = ")].,:;"
+_NAME: Final = r"pass(?:word|wd|phrase)|secret|token|api[_-]?key"
+_ASSIGNMENT_PATTERNS: Final = (
+    re.compile(
+        rf"""((?:{_NAME})(?:["']?\s{{0,3}}=\s{{0,3}}|["']\s{{0,3}}:\s{{0,3}}))"""
+        rf"""(?!{_NOT_SECRET})(?:"[^"\n]*"|'[^'\n]*'|["']?[^\s&;,"'}}]+)""",
+        re.IGNORECASE,
+    ),
+    re.compile(
+        rf"(\blogin\s{{1,9}}\S{{1,300}}\s{{1,9}}password\s{{1,9}})(?!{_NOT_SECRET})\S+"
+    ),  # netrc, apt's auth.conf
+    re.compile(
+        rf"""(\bauthorization["']?\s{{0,3}}[:=]\s{{0,3}}["']?)(?!(?:\w{{3,10}}\s{{1,3}})?{_NOT_SECRET})"""
+        r"""(?:\w{3,10}\s{1,3})?[^\s"']{4,}""",
+        re.IGNORECASE,
+    ),
+)
+# These publishers have a customer's token in the path.
+_TOKEN_PATH_PATTERN: Final = re.compile(
+    r"(\b(?:packagecloud\.io(?::\d+)?/priv/|dl\.cloudsmith\.io(?::\d+)?/(?!public/|basic/)))[^/\s'\"]+"
+)
+_HINTS: Final = (
+    "@",
+    "?",
+    "%40",
+    "%2540",
+    "passw",
+    "passphrase",
+    "secret",
+    "token",
+    "api",
+    "authorization",
+    "/priv/",
+    "cloudsmith",
+)
+"""In small letters: a line without any of them, and without a login that was cut, shows no secret."""
+
+
+def redact_text(text: str) -> str:
+    """Return a text without the secrets that it shows."""
+    if "\n" in text:
+        return "\n".join(map(redact_text, text.split("\n"))) if _may_show_secret(text) else text
+    if not _may_show_secret(text):
+        return text
+    text = _LOGIN_PATTERN.sub(rf"\1{REDACTED}@", text)
+    text = _WORD_PATTERN.sub(_redact_word, text)
+    text = _TORN_LOGIN_PATTERN.sub(rf"\1{REDACTED}", text)
+    text = _ENCODED_LOGIN_PATTERN.sub(rf"\1{REDACTED}%40", text)
+    for pattern in _BARE_LOGIN_PATTERNS:
+        text = pattern.sub(rf"\1{REDACTED}@", text)
+    for pattern in (*_ASSIGNMENT_PATTERNS, _TOKEN_PATH_PATTERN):
+        text = pattern.sub(rf"\1{REDACTED}", text)
+    return text
+
+
+def _may_show_secret(text: str) -> bool:
+    lower = text.lower()
+    return any(hint in lower for hint in _HINTS) or _TORN_LOGIN_PATTERN.search(text) is not None
+
+
+def redact_value(value: object) -> object:
+    """Return a record of a machine, or a part of it, without the secrets that its texts show."""
+    if isinstance(value, str):
+        return redact_text(value)
+    if isinstance(value, Mapping):
+        return {redact_text(str(key)): redact_value(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [redact_value(item) for item in value]
+    return value
+
+
+def _redact_word(found: re.Match[str]) -> str:
+    word = found[0]
+    end = word.rfind("@")
+    if end >= 0 and (login := _RAW_LOGIN_PATTERN.search(word, 0, end)):
+        word = f"{word[: login.end(1)]}{REDACTED}{word[end:]}"
+    head, mark, query = word.partition("?")
+    if not mark or not _URL_BEGIN_PATTERN.search(head):
+        return word
+    parts = re.split(r"(&amp;|[&;?])", query)
+    return (
+        head + mark + "".join(_redact_parameter(part) if index % 2 == 0 else part for index, part in enumerate(parts))
+    )
+
+
+def _redact_parameter(part: str) -> str:
+    name, equals, value = part.partition("=")
+    bare = part.rstrip(_SENTENCE_END)
+    if not bare or _HARMLESS_PARAMETER_PATTERN.fullmatch(bare) or (equals and not value):
+        return part
+    return f"{name if equals else ''}{equals}{REDACTED}{part[len(bare) :]}"
