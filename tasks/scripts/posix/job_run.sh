@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs one job to its end: $1 is its directory. It is started detached, and does not need the connection. Nothing here
+# Runs one job to its end: $1 is its directory. It is started detached, with an empty environment, and does not need the connection. Nothing here
 # kills a process: a TERM (a shutdown, systemctl stop) is ignored until the end, because a package transaction is
 # never killed.
 FP_JOB_DIR=$1
@@ -34,6 +34,10 @@ case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
   umask 022
   # shellcheck disable=SC2034  # read by the prelude, which the script begins with
   FP_TOKEN=$(cat "$FP_JOB_DIR/params") fp_mark=''
+  # that of the login which started it; a proxy may have a password in it
+  # shellcheck disable=SC1091
+  . "$FP_JOB_DIR/environment"
+  rm -f "$FP_JOB_DIR/environment"
   # shellcheck disable=SC1091
   . "$FP_JOB_DIR/script"
 )

@@ -49,18 +49,19 @@ write() { # everything or nothing; an old stop request was for an earlier order,
   mkdir -p "$dir" && rm -f "$dir/stop" \
     && fp_param wrapper >"$dir/run.new" && mv -f "$dir/run.new" "$dir/run" \
     && fp_param program >"$dir/script.new" && chmod 700 "$dir/script.new" && mv -f "$dir/script.new" "$dir/script" \
+    && export -p >"$dir/environment" \
     && fp_param token >"$dir/params.new" && mv -f "$dir/params.new" "$dir/params" \
     && printf '%s\n' "$label" >"$dir/label" && echo withdrawn >"$dir/withdrawn" && rm -f "$dir/unlaunched"
 }
 
 unit() { # a unit has its own cgroup: it continues after the login and a restart of sshd; no time limit, which would kill it
   systemd-run --quiet --no-ask-password --unit="fleetpatch-$id" --description="fleetpatch job $id" \
-    -p KillMode=process -p SendSIGKILL=no "$@" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
+    -p KillMode=process -p SendSIGKILL=no "$@" env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&-
 }
 
 detach() {
   runner=setsid
-  setsid /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
+  setsid env -i PATH="$PATH" /bin/sh "$dir/run" "$dir" </dev/null >>"$dir/launch" 2>&1 3>&- 8>&- &
 }
 
 launch() { # in the background: systemd may answer late
