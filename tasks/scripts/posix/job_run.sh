@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs one job to its end: $1 is its directory. It is started detached, with an empty environment, and does not need the connection. Nothing here
-# kills a process: a TERM (a shutdown, systemctl stop) is ignored until the end, because a package transaction is
-# never killed.
+# Runs one job to its end: $1 is its directory. It is started detached, with an empty environment, and does not need the
+# connection. Nothing here kills a process: a TERM (a shutdown, systemctl stop) is ignored until the end, because a
+# package transaction is never killed.
 FP_JOB_DIR=$1
 cd / || exit 1
 umask 077
