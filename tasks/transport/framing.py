@@ -70,20 +70,20 @@ def _render_json_string(text: str) -> str:
 
 
 def build_script_stdin(script: str, params: Mapping[str, ScriptParameter], nonce: str) -> bytes:
-    """Return the stdin for ``/bin/sh -s``: prelude and script, framed with the nonce.
+    """Return the stdin for ``/bin/sh -s``: environment, prelude and script, framed with the nonce.
 
     The script runs in a subshell, so that its end is always reported (after exit, set -e, or a syntax error at run
     time). Its stdin is /dev/null. Its stdout goes to stderr, because only records go to the controller.
     """
     head = f"fp_mark={build_frame_mark(nonce)} FP_TOKEN={encode_params(params)}\nexec 3>&1 1>&2"
     tail = 'fp_code=$?\nprintf \'\\n%s! %s\\n\' "$fp_mark" "$fp_code" >&3\nexit "$fp_code"'
-    text = f"{{\n{head}\n(\n{load_script('prelude')}\n{script}\n)\n{tail}\n}} </dev/null\n"
+    text = f"{{\n{head}\n(\n{build_job_script(script)})\n{tail}\n}} </dev/null\n"
     return text.encode()
 
 
 def build_job_script(script: str) -> str:
-    """Return the text of a job's ``script`` file. job_run.sh sources it and gives it its parameters."""
-    return f"{load_script('prelude')}\n{script}\n"
+    """Return a script with all that comes before it: the text of a job's ``script`` file, which job_run.sh sources."""
+    return f"{load_script('environment')}\n{load_script('prelude')}\n{script}\n"
 
 
 def build_frame_mark(nonce: str) -> str:

@@ -89,10 +89,13 @@ def loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PosixShell:
         return SHOW if name == "show" else load_script(name, package)
 
     monkeypatch.setattr("tasks.transport.local_channel.build_child_environment", lambda _: {**os.environ, **LOGIN})
-    prelude = load_script("prelude").replace("/etc/environment", shlex.quote(str(tmp_path / "environment")).strip("'"))
+    environment = load_script("environment").replace(
+        "/etc/environment", shlex.quote(str(tmp_path / "environment")).strip("'")
+    )
     real = load_script
     monkeypatch.setattr(
-        "tasks.transport.framing.load_script", lambda name, *more: prelude if name == "prelude" else real(name, *more)
+        "tasks.transport.framing.load_script",
+        lambda name, *more: environment if name == "environment" else real(name, *more),
     )
     return PosixShell(
         LocalShellChannel(CLOCK),

@@ -5,26 +5,6 @@
 
 LC_ALL=C LANG=C TERM=dumb HOME=${HOME:-/root} PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 export LC_ALL LANG TERM HOME PATH
-
-# The environment is the same for each script, in a login and in a job: what is above, the variables of /etc/environment,
-# as pam_env reads them, and the proxies of the login, which replace those of that file. All others are removed: what
-# sudo, sshd, systemd or a start-up file sets is not the same everywhere. A job gets job_start's proxies (job_run.sh).
-eval "$(awk '
-  function is_valid(name) { return name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ own }
-  function is_proxy(name) { return tolower(name) ~ /^(http|https|ftp|all|no)_proxy$/ }
-  BEGIN {
-    own = "^(PATH|HOME|LANG|LANGUAGE|LC_.*|TERM|USER|LOGNAME|SHELL|PWD|OLDPWD|SHLVL|_|IFS|ENV|BASH_ENV|CDPATH|GREP_OPTIONS" \
-      "|POSIXLY_CORRECT|U?ID|EUID|PPID|OPTIND|SHELLOPTS|BASHOPTS|FP_.*|fp_.*)$"
-    for (name in ENVIRON) if (is_valid(name) && !is_proxy(name)) print "unset " name
-    while ((getline line <"/etc/environment") > 0) {
-      sub(/^[ \t]+/, "", line); sub(/^export /, "", line); sub(/[ \t\r]*(#.*)?$/, "", line)
-      name = substr(line, 1, index(line, "=") - 1); value = substr(line, length(name) + 2)
-      if (!is_valid(name) || (is_proxy(name) && name in ENVIRON)) continue
-      if (value ~ /^["\047]/) { value = substr(value, 2); sub(/["\047]$/, "", value) }
-      gsub(/\047/, "\047\\\047\047", value)
-      print name "=\047" value "\047; export " name
-    }
-  }' </dev/null)"
 unset LANGUAGE ENV BASH_ENV CDPATH GREP_OPTIONS POSIXLY_CORRECT
 
 fp_tab='	' fp_newline='
