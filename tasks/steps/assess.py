@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update
+from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes
@@ -13,6 +13,7 @@ from tasks.rules.runs.approval import collect_planned_updates as shown_in
 from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
 from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.duration_prediction import predict_durations, predict_reboot_need
+from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
 from tasks.states import FindingLevel, RebootPolicy, YesNoUnknown
@@ -69,6 +70,7 @@ def plan_updates(context: MachineContext) -> MachineState:
     options, packages = context.run_context.options, context.packages
     chosen, skipped = select_updates(packages, options.selection)
     download: int | None = 0
+    new_packages: tuple[UpdateResult, ...] = ()
     if chosen and not packages.problems:
         filtered = filter_by_simulation(
             chosen,
@@ -77,7 +79,8 @@ def plan_updates(context: MachineContext) -> MachineState:
             options.selection,
             allow_removals=options.allow_removals,
         )
-        chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped)
+        new_packages = find_new_packages(filtered.simulation.changes, packages) if filtered.simulation else ()
+        chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped, *new_packages)
         download = filtered.simulation.download_bytes if filtered.simulation else 0
     waits = options.may_reboot_wait(packages.reboot)
     expected = predict_reboot_need(chosen, RebootNeed(YesNoUnknown.NO) if waits else packages.reboot)
@@ -92,6 +95,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             *_describe_put_off_reboot(packages, options),
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
+            *describe_new_packages(new_packages),
             *(finding.message for finding in check_vendor_changes(chosen)),
         ),
         download_bytes=download,

@@ -11,7 +11,9 @@ _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d
 _SOURCE_PATTERN = re.compile(r"^ {4,}-?\d+ (\S.*)$")
 _PACKAGE_FILE_PATTERN = re.compile(r"^ -?\d+ (\S.*)$")
 _RELEASE_PATTERN = re.compile(r"^ +release (.*)$")
-_INSTALL_PATTERN = re.compile(r"^Inst (\S+) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\[\]]+)\]\)")
+_INSTALL_PATTERN = re.compile(
+    r"^Inst ([a-z0-9][a-z0-9+.\-]*(?::[a-z0-9\-]+)?) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\[\]]+)\]\)"
+)
 _REMOVAL_PATTERN = re.compile(r"^(?:Remv|Purg) (\S+)")
 _ORIGIN_PATTERN = re.compile(r"^([^/]*):([^:/]*)/(.*)$")
 _URI_PATTERN = re.compile(r"^'[^']*' (\S+) (\d+)(?: |$)")

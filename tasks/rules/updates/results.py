@@ -119,6 +119,8 @@ def mark_installed_dependencies(
 def _mark_if_changed(result: UpdateResult, now: str | None) -> UpdateResult:
     if now is None or now == result.update.installed:
         return result
+    if result.update.installed is None and now != result.update.available:  # it was there before, in another version
+        return result
     dependency_reason = f"it came along as a dependency, or {_INSTALLED_BY_OTHERS_REASON}"
     if result.state is not UpdateState.NOT_SELECTED:
         dependency_reason = f"{dependency_reason}, although it was not to be installed: {result.reason}"

@@ -196,7 +196,7 @@ def _build_install_result(
         job_ids=tuple(install_log.jobs),
         kept_configuration_files=tuple(install_log.kept_files),
         unasked=tuple(
-            f"{result.update.id} {result.update.installed} -> {result.version_after}"
+            f"{result.update.id} {result.update.installed or '(new)'} -> {result.version_after}"
             for result in skipped
             if result.state is UpdateState.INSTALLED
         ),

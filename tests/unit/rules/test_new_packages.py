@@ -1,0 +1,49 @@
+"""All that appears on a machine is in the report, also what no update names."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
+from tasks.rules.updates.results import mark_installed_dependencies
+from tasks.states import UpdateState
+from tests.unit.rules.examples import a_state, an_update
+
+META = an_update("linux-image-amd64", id="linux-image-amd64", available="6.1.150")
+CHANGES = {"linux-image-amd64": "6.1.140", "linux-image-6.1.0-40-amd64": "6.1.140-1", "libx:i386": "2"}
+
+
+def test_the_kernel_that_a_fix_needs_is_tracked_from_the_plan_to_the_result() -> None:
+    foreign, kernel = find_new_packages(CHANGES, a_state(META, an_update("y", arch="i386")))
+    assert (kernel.update.name, kernel.update.installed, kernel.update.available) == (
+        "linux-image-6.1.0-40-amd64",
+        None,
+        "6.1.140-1",
+    )
+    assert (foreign.update.id, foreign.update.name, foreign.update.arch) == ("libx:i386", "libx", "i386")
+    assert kernel.state is UpdateState.NOT_SELECTED
+    (note,) = describe_new_packages((foreign, kernel))
+    assert "linux-image-6.1.0-40-amd64 6.1.140-1" in note
+
+    now = {"linux-image-6.1.0-40-amd64": "6.1.140-1"}
+    left, came = mark_installed_dependencies((foreign, kernel), now)
+    assert (came.state, came.version_after) == (UpdateState.INSTALLED, "6.1.140-1")
+    assert left.state is UpdateState.NOT_SELECTED
+
+
+def test_a_package_that_was_there_before_did_not_appear() -> None:
+    """The package manager would have changed it, and the job did not let it."""
+    (found,) = find_new_packages({"old": "2"}, a_state(META))
+    (result,) = mark_installed_dependencies((found,), {"old": "1"})
+    assert result.state is UpdateState.NOT_SELECTED
+
+
+def test_without_new_packages_nothing_is_told() -> None:
+    assert find_new_packages({META.id: META.available}, a_state(META)) == ()
+    assert describe_new_packages(()) == ()
+
+
+@given(st.dictionaries(st.text(), st.text()))
+def test_whatever_a_machine_says_can_be_asked_for(changes: dict[str, str]) -> None:
+    for result in find_new_packages(changes, a_state(META)):
+        assert result.update.id in changes
+        assert result.update.name.replace("+", "").replace("-", "").replace(".", "").replace("_", "").isascii()
