@@ -19,6 +19,7 @@ from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.runs.reboot_decision import RebootDecision, decide_reboot
 from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.updates.transaction_errors import find_boot_danger
 from tasks.states import PRESENT_UPDATE_STATES, FindingLevel, RebootPolicy, RebootState, Step, YesNoUnknown
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -170,7 +171,9 @@ def _check_reboot_allowed(context: MachineContext) -> str:
     problems = _find_latest_packages(context).problems
     if problems:  # a half configured kernel or boot loader may not boot
         return f"its packages are in a broken state: {'; '.join(problems)}"
-    return ""
+    install = context.state.install
+    broken_before = [package.name for package in context.packages.unfinished]
+    return find_boot_danger(install.results, install.transactions, broken_before) if install else ""
 
 
 def _find_latest_packages(context: MachineContext) -> PackageState:
@@ -280,7 +283,8 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
         due: the reboot state of the machine if no reboot was ordered.
     """
     about, why = refused.get("about"), refused.get("why", "it gave no reason")
-    state = RebootState.REQUIRED if about == "window" else due if about in OBSTACLE_KINDS else RebootState.FAILED
+    state = due if about in (*OBSTACLE_KINDS, "boot") else RebootState.FAILED
+    state = RebootState.REQUIRED if about == "window" else state
     return replace(result, state=state, reason=f"{result.reason}; refused: {why}", count=0)
 
 

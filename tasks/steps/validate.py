@@ -7,6 +7,7 @@ from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, 
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
+from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services, find_late_services
 from tasks.rules.machine_checks.versions import (
@@ -64,6 +65,7 @@ def validate(context: MachineContext) -> MachineState:
     installed, lost = _check_versions(context, packages)
     findings += installed
     findings += _check_boot(context, facts)
+    findings += check_next_boot(context.state.baseline, facts)
     findings += check_concurrent_changes(packages)
     if packages.problems:
         findings.append(

@@ -168,3 +168,11 @@ def check_kept_files(kept: Mapping[str, str]) -> tuple[Finding, ...]:
     files = [f"{path} (the update's version: {new})" if new else path for path, new in kept.items()]
     remedy = "Compare the two, copy what is needed, and delete the update's version."
     return (build_warning("configuration-files", f"kept as edited on the machine: {join_first_names(files)}", remedy),)
+
+
+def check_errors(errors: Sequence[str]) -> tuple[Finding, ...]:
+    """Return a warning about errors of transactions that name none of their updates: of a hook, or a plugin."""
+    if not errors:
+        return ()
+    message = f"a transaction ended with an error that names none of its updates: {'; '.join(errors[:5])}"
+    return (build_warning("transaction", message, "Read the output of its job, and repair that on the machine."),)

@@ -1,6 +1,8 @@
 """The checks before an installation: clock, disk, packages and pending reboot. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
 
 from tasks.model import Facts, Finding, PackageState, RebootNeed, Update
 from tasks.rules.calendar.time_format import format_duration
@@ -14,6 +16,9 @@ from tasks.rules.machine_checks.packages import (
     check_vendor_changes,
 )
 from tasks.states import FindingLevel, YesNoUnknown
+
+NEXT_BOOT_CHECK: Final = "next boot"
+"""The check whether a kernel that the next boot may choose has its files (scripts/posix/boot_files.sh)."""
 
 
 def check_machine_state(
@@ -61,11 +66,26 @@ def check_machine_state(
 def find_relevant_settings(facts: Facts, chosen: Sequence[Update]) -> list[Finding]:
     """Return what the machine says of its settings, as far as it matters for a run that installs these updates.
 
-    Little room matters for an update of the system itself. What only might become a problem is for ``doctor``: it would
-    put a warning into every report of the machine.
+    Little room matters for an update of the system itself. A next boot that lacks files always matters. What only might
+    become a problem is for ``doctor``: it would put a warning into every report of the machine.
     """
     is_large = any(update.changes_boot for update in chosen)
-    return [each for each in facts.findings if (is_large if each.check == "disk" else each.level is FindingLevel.BLOCK)]
+    return [
+        finding
+        for finding in facts.findings
+        if (is_large if finding.check == "disk" else finding.level is FindingLevel.BLOCK)
+        or finding.check == NEXT_BOOT_CHECK
+    ]
+
+
+def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
+    """Return a blocking finding if the next boot lacks files that it had before the run."""
+    known = {finding.message for finding in before.findings} if before else set[str]()
+    return [
+        replace(finding, level=FindingLevel.BLOCK)
+        for finding in after.findings
+        if finding.check == NEXT_BOOT_CHECK and finding.message not in known
+    ]
 
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:

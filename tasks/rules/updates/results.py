@@ -1,14 +1,12 @@
 """Determines the result of each update. The package database decides, not the exit code. Pure."""
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
+from tasks.rules.updates.transaction_errors import find_messages_about, find_setup_error
 from tasks.states import Classification, UpdateState
 
-_WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
-"""The text of a job for an update that waits for another update (see PackageManager)."""
 _JOB_ENDED_REASON = "the job ended before its turn came"
 _INSTALLED_BY_OTHERS_REASON = "it was installed by others"
 
@@ -137,9 +135,8 @@ def _build_update_result(
     by_others: str,
 ) -> UpdateResult:
     if now is not None and now != had:
-        not_begun_reason = f"{by_others} ({not_attempted_reason})" if not_attempted_reason else by_others
-        return UpdateResult(
-            update, UpdateState.INSTALLED, _describe_irregularities(update, now, ran, not_begun_reason), now
+        return _build_changed_result(
+            update, now, ran, f"{by_others} ({not_attempted_reason})" if not_attempted_reason else by_others
         )
     if now is not None and now == update.available:
         return UpdateResult(update, UpdateState.INSTALLED, "it was there already", now)
@@ -161,44 +158,22 @@ def _build_update_result(
     )
 
 
-def _describe_irregularities(update: Update, now: str, ran: TransactionResult | None, not_begun_reason: str) -> str:
-    """Return what is unusual about an installed update, or ""."""
+def _build_changed_result(
+    update: Update, now: str, ran: TransactionResult | None, not_begun_reason: str
+) -> UpdateResult:
+    setup_error = find_setup_error(update, ran) if ran is not None and ran.exit_code is not None else ""
     notes = [] if now == update.available else [f"version {now} was installed in place of {update.available}"]
-    if ran is None:
+    if setup_error:
+        notes.append(f"installed, and its setup failed: {setup_error}")
+    elif ran is None:
         notes.append(not_begun_reason)
-    elif ran.exit_code is not None and _find_messages_about(update, ran):  # also with 0, if one of its scripts failed
-        notes.append(
-            f"installed, but its transaction reported a problem with it: {_describe_transaction_end(ran, update)}"
-        )
-    return "; ".join(notes)
-
-
-def _find_messages_about(update: Update, ran: TransactionResult) -> str:
-    """Return the parts of a transaction's error about one update; "" when it is about other updates."""
-    if len(ran.updates) == 1:
-        return ran.detail
-    name = _build_name_pattern(update)
-    found = [part for part in ran.detail.split("; ") if name.search(part)]
-    others = [
-        part for part in found if _WAITS_FOR_OTHER_PATTERN.search(part) and not part.startswith(f"{update.name} ")
-    ]
-    return "; ".join(part for part in found if part not in others)
-
-
-def _build_name_pattern(update: Update) -> re.Pattern[str]:
-    """Return what finds an update in a text: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
-
-    "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
-    """
-    versions = "|".join(re.escape(each.rpartition(":")[2]) for each in (update.available, update.installed) if each)
-    arch = r"\w+" if update.arch in {"", "noarch"} else f"(?:{re.escape(update.arch)}|noarch)"
-    with_version = rf"-(?:[0-9]+:)?(?:{versions})(?:\.{arch}(?!\w)|(?!\.\w))"
-    return re.compile(rf"(?<![\w.+-]){re.escape(update.name)}(?:{with_version})?(?![\w+-]|[:.][0-9])")
+    state = UpdateState.SETUP_FAILED if setup_error else UpdateState.INSTALLED
+    return UpdateResult(update, state, "; ".join(notes), now)
 
 
 def _describe_transaction_end(ran: TransactionResult, update: Update) -> str:
     """Return in words how a transaction ended, with the error about this update if there is one."""
-    detail = _find_messages_about(update, ran) or ran.detail
+    detail = find_messages_about(update, ran) or ran.detail
     if ran.exit_code is None:
         return detail or "its transaction began and its end was not seen"
     if ran.exit_code == 0:

@@ -1,8 +1,10 @@
 #!/bin/sh
 # Reports facts about the machine. Parameter: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
 # tasks/managers/registry.py). Records: os, kernel, clock, privilege, manager (one for each), runner, disk
-# (one for each role), service, socket (one for each and each program that holds it), ports, services. It changes
-# nothing, and reads only /proc, df, systemctl and, where it is installed, "bootc status".
+# (one for each role), service, socket (one for each and each program that holds it), ports, services, and finding
+# for a next boot that lacks files. It changes nothing, and reads only /proc, /boot, df, systemctl and, where it is
+# installed, "bootc status".
+# Requires: boot_files
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
@@ -80,6 +82,9 @@ can_reboot=true
 if [ -n "$container" ] && [ "$systemd" = false ] && [ "$init" != init ]; then can_reboot=false; fi
 case $container in docker | podman | oci | rkt | wsl | container) can_reboot=false ;; esac
 fp_emit runner "name=$runner" "can_reboot:=$can_reboot" "container=$container"
+
+fp_check_boot
+[ -z "$fp_unbootable" ] || fp_emit finding 'check=next boot' level=warn "message=$fp_unbootable" "remedy=$fp_boot_remedy"
 
 # disk ROLE PATH: the file system of the path
 disk() {

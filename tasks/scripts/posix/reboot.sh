@@ -3,11 +3,11 @@
 # executed only while that run has the machine's claim and no later attempt is known), latest (the latest time, in
 # whole seconds of this machine's clock), locks (the lock files of the package manager), guard (package_locks.sh's
 # text), note (a file for the result of the order). Record: ordered, or refused with why and about: claim, window,
-# room, lock, packages or inhibitor (another process changes packages, has left them half changed, or blocks the
+# room, boot (its next boot lacks files), lock, packages or inhibitor (another process changes packages, has left them half changed, or blocks the
 # shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down.
-# Requires: job_common, package_locks
+# Requires: job_common, package_locks, boot_files
 # Brings: guard=package_locks
 # shellcheck disable=SC2154  # variables of prelude.sh and job_common.sh
 
@@ -57,6 +57,8 @@ fp_read_note "$note"
 # shellcheck disable=SC2086  # paths are words
 fp_find_obstacle $locks
 [ -z "$fp_obstacle" ] || refuse "$fp_who" "$fp_obstacle"
+fp_check_boot
+[ -z "$fp_unbootable" ] || refuse "$fp_unbootable${fp_boot_remedy:+. $fp_boot_remedy}" boot
 # Takes the package manager's locks as it does itself (fcntl), in its order, so that no process begins to change packages
 # from here on. Then executes the command after "--", which keeps the locks. All or none: a process that has the first
 # lock may be about to take the second. What can't be locked is only checked, by that command.

@@ -11,9 +11,10 @@ from tasks.model import (
     Update,
     UpdateResult,
 )
-from tasks.rules.machine_checks.packages import check_kept_files
+from tasks.rules.machine_checks.packages import check_errors, check_kept_files
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.updates.results import add_repair_results, build_update_results, mark_installed_dependencies, to_update
+from tasks.rules.updates.transaction_errors import find_unattributed_errors
 from tasks.states import Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
@@ -173,12 +174,10 @@ def _with_install_result(
     versions: Mapping[str, str],
     unjudged: str,
 ) -> MachineState:
-    findings = (*context.state.findings, *check_kept_files(install_log.kept_files))
-    return replace(
-        context.state,
-        install=_build_install_result(context, install_log, chosen, versions, unjudged),
-        findings=findings,
-    )
+    install = _build_install_result(context, install_log, chosen, versions, unjudged)
+    errors = find_unattributed_errors(install.transactions, install.results)
+    findings = (*context.state.findings, *check_kept_files(install_log.kept_files), *check_errors(errors))
+    return replace(context.state, install=install, findings=findings)
 
 
 def _build_install_result(

@@ -133,7 +133,7 @@ def given_up(*records: dict[str, Any]) -> str:
 class TestGivenUp:
     def test_what_failed_again_and_again_is_excluded_and_says_how_to_try_it_again(self) -> None:
         chosen, (left,) = select_updates(state_of(update_record(), *FAILED), Selection())
-        assert (chosen, left.state) == ((), UpdateState.EXCLUDED)
+        assert (chosen, left.state) == ((), UpdateState.BLOCKED)
         assert left.reason.startswith("its last 3 tries on this machine failed (the last one on 2026-11-17: 0x800F0922")
         assert left.reason.endswith("to try it again, name it in include, without wildcards")
         assert left.update.remark == left.reason

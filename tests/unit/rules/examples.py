@@ -103,4 +103,4 @@ class FakeSolver:
         return SimulationResult(changes=changes, removals=removals, refused=refused or None)
 
 
-SKIPPED = {UpdateState.EXCLUDED, UpdateState.NOT_SELECTED}
+SKIPPED = {UpdateState.EXCLUDED, UpdateState.BLOCKED, UpdateState.NOT_SELECTED}

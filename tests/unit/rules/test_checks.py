@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import check_given_up, check_packages
-from tasks.rules.machine_checks.precheck import check_clock, find_relevant_settings
+from tasks.rules.machine_checks.precheck import check_clock, check_next_boot, find_relevant_settings
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import Classification, FindingLevel, YesNoUnknown
 from tests.unit.rules.examples import a_state, an_update
@@ -267,6 +267,14 @@ def test_whatever_is_not_good_has_a_remedy(skew, error, repairable, allowed, fre
 def test_a_run_is_told_of_settings_that_matter_to_it():
     stop = Finding("settings", BLOCK, "no task can be started", "Start the service.")
     later, small = Finding("settings", WARN, "a certificate expires soon"), Finding("disk", BLOCK, "1 GiB is free")
-    machine = replace(facts(), findings=(stop, later, small))
-    assert find_relevant_settings(machine, [an_update()]) == [stop]
-    assert find_relevant_settings(machine, [KERNEL]) == [stop, small]
+    boot = Finding("next boot", WARN, "the kernel 6.1 in /boot has no initramfs")
+    machine = replace(facts(), findings=(stop, later, small, boot))
+    assert find_relevant_settings(machine, [an_update()]) == [stop, boot]
+    assert find_relevant_settings(machine, [KERNEL]) == [stop, small, boot]
+
+
+def test_a_next_boot_that_has_become_impossible_blocks_and_one_that_was_is_told_once():
+    boot = Finding("next boot", WARN, "the kernel 6.1 in /boot has no initramfs")
+    good, bad = facts(), replace(facts(), findings=(boot,))
+    assert check_next_boot(good, bad) == check_next_boot(None, bad) == [replace(boot, level=BLOCK)]
+    assert check_next_boot(bad, bad) == check_next_boot(bad, good) == []

@@ -148,7 +148,7 @@ def test_security_includes_extended_support_and_names_what_it_needs():
     blocked = an_update(classification=Classification.SECURITY_ESM, blocked="UA_ESM_REQUIRED")
     assert outcome(esm)[0] == "chosen"
     state, reason = outcome(blocked)
-    assert state is UpdateState.EXCLUDED
+    assert state is UpdateState.BLOCKED
     assert "UA_ESM_REQUIRED" in reason
 
 

@@ -1,0 +1,133 @@
+"""What the errors of transactions mean: for an update, for the machine, and for its next boot. Pure."""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+
+from inventory.name_lists import join_first_names
+from tasks.model import TransactionResult, Update, UpdateResult
+from tasks.states import PRESENT_UPDATE_STATES, UpdateState
+
+_WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
+"""The text of a job for an update that waits for another update (see PackageManager)."""
+_BOOT_WORDS = r"initramfs|initrd|mkinitrd|dracut|grub\w*|kernel|vmlinuz|dkms"
+_BOOT_PATTERN = re.compile(rf"\b(?:{_BOOT_WORDS})\b|/boot\b", re.IGNORECASE)
+
+
+def find_messages_about(update: Update, ran: TransactionResult) -> str:
+    """Return the parts of a transaction's error about one update; "" when it is about other updates."""
+    if len(ran.updates) == 1:
+        return ran.detail
+    pattern = _build_name_pattern(update)
+    return "; ".join(part for part in ran.detail.split("; ") if pattern.search(part) and not _waits(update, part))
+
+
+def find_setup_error(update: Update, ran: TransactionResult) -> str:
+    """Return the parts of a transaction's error that name an update as the package whose script or trigger failed.
+
+    A name such as "file" may also be a word of a sentence. It counts with its version, at the beginning, behind
+    "package", or in quotes or brackets.
+    """
+    return "; ".join(part for part in ran.detail.split("; ") if _names_package(update, part))
+
+
+def find_unattributed_errors(
+    transactions: Iterable[TransactionResult], results: Sequence[UpdateResult]
+) -> tuple[str, ...]:
+    """Return the errors of transactions that name none of their updates: of a hook, a plugin, another package.
+
+    Args:
+        transactions: those that began.
+        results: of the updates. An error that one of their reasons has is not repeated.
+    """
+    reasons = [result.reason for result in results]
+    errors: dict[str, None] = {}
+    for ran in _list_ended_with_error(transactions):
+        own = [result for result in results if result.update.id in ran.updates]
+        parts = [part for part in ran.detail.split("; ") if part]
+        errors |= dict.fromkeys(part for part in parts if not any(part in reason for reason in reasons))
+        if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own):
+            errors[f"exit code {ran.exit_code}"] = None
+    return tuple(errors)
+
+
+def find_boot_danger(
+    results: Sequence[UpdateResult], transactions: Sequence[TransactionResult], broken_before: Sequence[str]
+) -> str:
+    """Return why the machine might not boot after these transactions, or "".
+
+    It might not if a transaction changed packages of the boot and ended with an error, or if an error is about the
+    boot. An error about a package that was broken before this run is none of these transactions, unless it is about the
+    boot.
+
+    Args:
+        results: of the updates.
+        transactions: of the installation.
+        broken_before: names of packages that were half installed before it.
+    """
+    last = {update_id: ran for ran in transactions if ran.started_at for update_id in ran.updates}
+    for ran in transactions:
+        if ran.started_at is None:
+            continue
+        changed = [
+            result.update.name
+            for result in results
+            if result.update.changes_boot and last.get(result.update.id) is ran and _was_changed(result)
+        ]
+        parts = [part for part in ran.detail.split("; ") if part] if _has_error(ran) else []
+        new = [part for part in parts if not _is_about(part, broken_before)]
+        error = next((part for part in parts if _BOOT_PATTERN.search(part)), "")
+        if changed and (new or (_has_error(ran) and not parts)):
+            end = "its end was not seen" if ran.exit_code is None else f"exit code {ran.exit_code}"
+            error = "; ".join(new) or end
+            return f"a transaction changed {join_first_names(changed)}, and ended with an error: {error}"
+        if error:
+            return f"a transaction ended with an error that may be about the boot: {error}"
+    return ""
+
+
+def _has_error(ran: TransactionResult) -> bool:
+    return ran.exit_code != 0 or bool(ran.detail)
+
+
+def _list_ended_with_error(transactions: Iterable[TransactionResult]) -> Iterator[TransactionResult]:
+    return (ran for ran in transactions if ran.started_at and ran.exit_code is not None and _has_error(ran))
+
+
+def _was_changed(result: UpdateResult) -> bool:
+    """Return whether an update was changed, perhaps only half, or whether that is not known."""
+    if result.state in (*PRESENT_UPDATE_STATES, UpdateState.PENDING):
+        return True
+    return result.state is UpdateState.FAILED and result.version_after is None
+
+
+def _is_about(part: str, names: Iterable[str]) -> bool:
+    return any(re.search(rf"(?<![\w.+-]){re.escape(name)}(?![\w+-])", part) for name in names)
+
+
+def _waits(update: Update, part: str) -> bool:
+    return bool(_WAITS_FOR_OTHER_PATTERN.search(part)) and not part.startswith(f"{update.name} ")
+
+
+def _names_package(update: Update, part: str) -> bool:
+    name, version = _build_name_pattern(update).pattern, _build_version_pattern(update)
+    bare = rf"(?:^(?:[a-z-]+: )?|\bpackage |[\"'(<]){name.removeprefix(_BEFORE_NAME)}"
+    with_version = rf"{_BEFORE_NAME}{re.escape(update.name)}{version}"
+    return bool(re.search(bare, part) or re.search(with_version, part)) and not _waits(update, part)
+
+
+_BEFORE_NAME = r"(?<![\w.+-])"
+
+
+def _build_version_pattern(update: Update) -> str:
+    versions = "|".join(re.escape(each.rpartition(":")[2]) for each in (update.available, update.installed) if each)
+    arch = r"\w+" if update.arch in {"", "noarch"} else f"(?:{re.escape(update.arch)}|noarch)"
+    return rf"-(?:[0-9]+:)?(?:{versions})(?:\.{arch}(?!\w)|(?!\.\w))"
+
+
+def _build_name_pattern(update: Update) -> re.Pattern[str]:
+    """Return what finds an update in a text: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
+
+    "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
+    """
+    version = _build_version_pattern(update)
+    return re.compile(rf"{_BEFORE_NAME}{re.escape(update.name)}(?:{version})?(?![\w+-]|[:.][0-9])")

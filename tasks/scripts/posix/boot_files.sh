@@ -1,0 +1,42 @@
+#!/bin/sh
+# A function that finds out whether the next boot has its files. It only reads.
+# shellcheck disable=SC2034  # used by the scripts that this is put before
+
+# fp_check_boot: sets fp_unbootable to what a kernel lacks that the next boot may choose, and fp_boot_remedy; both are
+# empty if nothing is known to be wrong. Such kernels are those in /boot that are newer than the running one; without
+# any, the running one itself, or the newest if /boot does not have that. Boot loaders choose the newest.
+# A kernel needs an initramfs if another one there has one, or if the machine has a tool that makes them. It needs
+# modules if the running one has some.
+fp_check_boot() {
+  fp_unbootable='' fp_boot_remedy='' fp_running=$(uname -r)
+  fp_kernels=$(for fp_image in /boot/vmlinuz-* /boot/vmlinux-* /boot/Image-* /boot/image-*; do
+    [ ! -f "$fp_image" ] || printf '%s\n' "${fp_image#/boot/*-}"
+  done | grep -v -e rescue -e '\.old$' -e '\.bak$' -e '\.gz$' | sort -uV 2>/dev/null)
+  [ -n "$fp_kernels" ] || return 0
+  fp_next=$(printf '%s\n' "$fp_kernels" | awk -v running="$fp_running" '
+    $0 == running { newer = ""; here = 1; next } { newer = newer $0 "\n"; newest = $0 }
+    END { if (!here) print newest; else printf "%s", newer == "" ? running "\n" : newer }')
+  fp_makes='' fp_has=''
+  if command -v update-initramfs >/dev/null; then fp_makes='update-initramfs -c -k'
+  elif command -v dracut >/dev/null; then fp_makes='dracut -f --kver'; fi
+  for fp_kernel in $fp_kernels; do
+    case " $(printf '%s' "$fp_next" | tr '\n' ' ') " in *" $fp_kernel "*) continue ;; esac
+    ! fp_has_initramfs "$fp_kernel" || fp_has=yes
+  done
+  for fp_kernel in $fp_next; do
+    if [ -n "$fp_has$fp_makes" ] && ! fp_has_initramfs "$fp_kernel"; then
+      fp_unbootable="the kernel $fp_kernel in /boot has no initramfs, and the next boot may choose it"
+      [ -z "$fp_makes" ] || fp_boot_remedy="Make it on the machine: $fp_makes $fp_kernel"
+    elif [ -d "/lib/modules/$fp_running" ] && [ ! -d "/lib/modules/$fp_kernel" ]; then
+      fp_unbootable="the kernel $fp_kernel in /boot has no modules in /lib/modules, and the next boot may choose it"
+    else continue; fi
+    return 0
+  done
+}
+
+fp_has_initramfs() { # KERNEL: one that is not empty, by the name of Debian, Red Hat or SUSE
+  for fp_initramfs in "/boot/initrd.img-$1" "/boot/initramfs-$1.img" "/boot/initrd-$1" "/boot/initramfs-$1" "/boot/initrd-$1.img"; do
+    [ ! -s "$fp_initramfs" ] || return 0
+  done
+  return 1
+}
