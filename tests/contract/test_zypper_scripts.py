@@ -72,7 +72,12 @@ def run_job(place: Path, log: str, command: str) -> str:
     (place / "log").write_text(log)
     job = load_script("rpm_job", PACKAGE).replace("\nfp_each_transaction transaction\n", "\n")
     stubs = "fp_rpm_arch() { echo x86_64; }; rpm() { echo /var/lib/rpm; }; log_from=0"
-    parts = (load_script("prelude"), load_script("transactions"), load_script("package_tool", PACKAGE))
+    parts = (
+        load_script("prelude"),
+        load_script("transactions"),
+        load_script("tool_settings", PACKAGE),
+        load_script("package_tool", PACKAGE),
+    )
     return run(place, *parts, stubs, job, command)
 
 
@@ -80,7 +85,9 @@ def test_colours_that_are_always_on_are_not_read(tmp_path: Path) -> None:
     lines = f"'{COLOUR}Repository{COLOUR} : {COLOUR}lab' '{COLOUR}Name{COLOUR} : {COLOUR}lab-sec'"
     (tmp_path / "zypper").write_text(f"#!/bin/sh\nprintf '%s\\n' {lines}\n")
     (tmp_path / "zypper").chmod(0o755)
-    said = run(tmp_path, load_script("package_queries", PACKAGE), "describe lab-sec")
+    said = run(
+        tmp_path, load_script("tool_settings", PACKAGE), load_script("package_queries", PACKAGE), "describe lab-sec"
+    )
     assert said == "Repository : lab\nName : lab-sec\n"
 
 
@@ -89,7 +96,13 @@ def test_a_simulation_accepts_licences_only_if_that_is_allowed(tmp_path: Path, a
     (tmp_path / "zypper").write_text('#!/bin/sh\necho "$@"\n')
     (tmp_path / "zypper").chmod(0o755)
     stubs = f'fp_param() {{ [ "$1" != accept_licences ] || echo {accepts}; }}; fp_section() {{ shift; "$@"; }}'
-    said = run(tmp_path, stubs, load_script("package_queries", PACKAGE), "simulate_tool lab-lic-2.0-1")
+    said = run(
+        tmp_path,
+        stubs,
+        load_script("tool_settings", PACKAGE),
+        load_script("package_queries", PACKAGE),
+        "simulate_tool lab-lic-2.0-1",
+    )
     option = "--auto-agree-with-licenses " if accepts else ""
     assert said.strip().endswith(f"install --dry-run {option}lab-lic-2.0-1")
 

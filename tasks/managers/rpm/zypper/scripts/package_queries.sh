@@ -1,18 +1,15 @@
 #!/bin/sh
 # What an assessment and a simulation ask zypper. zypper is started three times, and up to five times more if patches
-# or updates are pending, packages are locked, or updates need new packages or are left out. Without --no-refresh every start could
-# read the repositories again. A query changes nothing, so it does not wait for zypper's lock (ZYPP_READONLY_HACK is
-# libzypp's own switch for that, which users without privileges have).
-# shellcheck disable=SC2034  # rpm_assess.sh uses the first variables
+# or updates are pending, packages are locked, or updates need new packages or are left out. Without --no-refresh every
+# start could read the repositories again. A query changes nothing, so it does not wait for zypper's lock
+# (ZYPP_READONLY_HACK is libzypp's own switch for that, which users without privileges have).
+# Requires: tool_settings
+# shellcheck disable=SC2034,SC2154  # rpm_assess.sh uses the first variables; set by tool_settings.sh
 
 lock_files='' # zypp's own is only locked for a moment, while a process writes its pid into it
 pid_files=/run/zypp.pid
 busy_code=7
 
-setting() { # NAME DEFAULT: a path, which the machine's configuration may change
-  said=$(cat /usr/etc/zypp/zypp.conf /etc/zypp/zypp.conf /etc/zypp/zypp.conf.d/*.conf 2>/dev/null | sed -n "s/^ *$1 *= *\(.*[^ ]\) *\$/\1/p" | tail -n 1)
-  printf '%s\n' "${said:-$2}"
-}
 cache=$(setting cachedir /var/cache/zypp)
 raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv") cached=$(setting packagesdir "$cache/packages")
 
@@ -36,7 +33,11 @@ compact='
       printf "%s", substr(line, 1, at - 1); line = substr(line, at + 13); inside = 1
     }
     print line }'
-ask_briefly() { said=$(ask --xmlout "$@"); code=$?; said=$(printf '%s\n' "$said" | awk "$compact"); }
+ask_briefly() { # COMMAND ARGUMENTS…
+  # shellcheck disable=SC2086  # options, or nothing
+  case $1 in install | update) command=$1; shift; set -- "$command" $solver_options "$@" ;; esac
+  said=$(ask --xmlout "$@"); code=$?; said=$(printf '%s\n' "$said" | awk "$compact")
+}
 say() { printf '%s\n' "$said"; return "$code"; }
 
 # names in zypper's XML, from elements that begin like this

@@ -3,12 +3,13 @@
 # zypper calls rpm for each package. It stops at the first one that fails, so that the rest needs another call. It
 # removes packages that a chosen version replaces. It never accepts a key or another vendor by itself, and a licence only
 # with the parameter accept_licences ("yes").
+# Requires: tool_settings
 # shellcheck disable=SC2034,SC2086,SC2154  # variables of rpm_job.sh, and for it; words
 
 # Without the first option, a patch that needs a reboot is left out and no message says so.
 zypper_words='--non-interactive-include-reboot-patches --non-interactive --no-refresh'
-install=install # with its option
-[ "$(fp_param accept_licences)" != yes ] || install='install --auto-agree-with-licenses'
+install="install $solver_options" # with its options
+[ "$(fp_param accept_licences)" != yes ] || install="$install --auto-agree-with-licenses"
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
 tool_simulate() { ZYPP_READONLY_HACK=1 zypper $zypper_words --xmlout $install --dry-run "$@"; }
@@ -90,7 +91,7 @@ tell_failed_plugins() {
       told[$0]; words = "" }'
 }
 tool_download_again() { tool_download --force "$@"; }
-tool_install_again() { zypper $zypper_words $install --force "$@"; }
+tool_install_again() { zypper $zypper_words $install --download-in-advance --force "$@"; }
 
 rpm_locked="can.t create transaction lock on .*temporarily unavailable" # rpm does not wait for its lock without a terminal
 tool_locked() { [ "$1" -eq 7 ] || { ! tool_began && fp_said "$rpm_locked"; }; } # CODE
