@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tasks.managers.simulation import SimulationAnswer
 
@@ -130,17 +130,20 @@ def _split_blocks(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def _parse_package_policy(name: str, lines: list[str]) -> PackagePolicy:
     values = {key.strip(): value.strip() for key, _, value in (line.partition(": ") for line in lines[:2])}
-    table: list[AvailableVersion] = []
+    table: list[tuple[re.Match[str], list[str]]] = []
     newer = 0
     for line in lines:
         if version := _VERSION_PATTERN.match(line):
             newer = len(table) if version[1] == "***" else newer
-            phased = int(version[4]) if version[4] else None
-            table.append(AvailableVersion(version[2], (), int(version[3]), phased))
+            table.append((version, []))
         elif table and (source := _SOURCE_PATTERN.match(line)):
-            table[-1] = replace(table[-1], index_files=(*table[-1].index_files, source[1]))
+            table[-1][1].append(source[1])
     installed = _parse_version(values.get("Installed"))
-    offers = tuple(table) if installed else ()
+    offers = tuple(
+        AvailableVersion(line[2], tuple(sources), int(line[3]), int(line[4]) if line[4] else None)
+        for line, sources in table
+        if installed
+    )
     return PackagePolicy(name, installed, _parse_version(values.get("Candidate")), offers[:newer], offers[newer:])
 
 

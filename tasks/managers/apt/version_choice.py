@@ -5,7 +5,7 @@ newest. So an older version than its candidate is taken only if it has the same 
 candidate were not there.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from tasks.managers.apt.output_parsers import AvailableVersion, PackagePolicy, Release
@@ -13,6 +13,8 @@ from tasks.managers.apt.publishers import find_releases, find_vendors, is_securi
 
 _DOWNGRADE_PRIORITY = 1000
 """From this priority on, apt takes a version that is older than the installed one."""
+_PHASE_POLICY_PRIORITY = 1
+"""What a version that has not reached the machine gets with the option APT::Get::Phase-Policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,63 +50,67 @@ def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgra
         releases: index file -> publisher.
         upgraded_to: the version to which apt's own upgrade would bring it now; None: it would leave it as it is.
     """
-    held_back = [
+    held_back = frozenset(
         offer
         for offer in policy.newer_versions
         if offer.is_phased and offer.version != upgraded_to and not is_security_version(offer, releases)
-    ]
+    )
     candidate = _find_candidate(policy, held_back)
     newer = [offer for offer in policy.newer_versions if offer not in held_back]
     wanted = candidate if candidate in newer else None
     older = newer[newer.index(wanted) + 1 :] if wanted else []
+    have = _find_current_vendors(policy, releases)
     takeable = [
         offer
         for offer in older
         if wanted
         and offer.index_files
         and offer.priority >= wanted.priority
-        and not describe_vendor_change(policy, offer, releases)
+        and not _describe_change(have, find_vendors([offer], releases))
     ]
-    fix = next((offer for offer in newer if is_security_version(offer, releases)), None)
     withheld: list[WithheldVersion] = []
+    fix = next((offer for offer in newer if is_security_version(offer, releases)), None)
     if fix is not None and fix is not wanted and fix not in older:
         withheld.append(WithheldVersion(fix, _describe_pin(policy, fix, candidate, releases)))
     withheld += [
         WithheldVersion(offer, _describe_phase(offer))
-        for offer in held_back
-        if offer.version == policy.candidate or offer.priority == 1
+        for offer in policy.newer_versions
+        if offer in held_back and (offer.version == policy.candidate or offer.priority == _PHASE_POLICY_PRIORITY)
     ][:1]
+    fixes = (offer.version for offer in takeable if is_security_version(offer, releases))
     return VersionChoice(
         wanted=wanted,
-        security_version=""
-        if wanted is None or is_security_version(wanted, releases)
-        else next((offer.version for offer in takeable if is_security_version(offer, releases)), ""),
+        security_version="" if wanted is None or is_security_version(wanted, releases) else next(fixes, ""),
         older=tuple(offer.version for offer in takeable),
         withheld=tuple(withheld),
     )
 
 
-def _find_candidate(policy: PackagePolicy, held_back: list[AvailableVersion]) -> AvailableVersion | None:
+def _find_candidate(policy: PackagePolicy, held_back: frozenset[AvailableVersion]) -> AvailableVersion | None:
     """Return apt's candidate, or the version that would be it without those that apt holds back."""
-    table = (*policy.newer_versions, *policy.older_versions)
     if not any(offer.version == policy.candidate for offer in held_back):
+        table = (*policy.newer_versions, *policy.older_versions)
         return next((offer for offer in table if offer.version == policy.candidate), None)
-    return max(_list_possible_candidates(policy, held_back), key=lambda offer: offer.priority, default=None)
-
-
-def _list_possible_candidates(policy: PackagePolicy, held_back: list[AvailableVersion]) -> Iterator[AvailableVersion]:
-    """Yield the versions that apt compares, newest first."""
-    for offer in (*policy.newer_versions, *policy.older_versions):
-        is_older = offer in policy.older_versions and offer.version != policy.installed
-        if offer not in held_back and offer.priority > 0 and not (is_older and offer.priority < _DOWNGRADE_PRIORITY):
-            yield offer
+    possible = [offer for offer in policy.newer_versions if offer not in held_back]
+    possible += [
+        offer
+        for offer in policy.older_versions
+        if offer.version == policy.installed or offer.priority >= _DOWNGRADE_PRIORITY
+    ]
+    return max((offer for offer in possible if offer.priority > 0), key=lambda offer: offer.priority, default=None)
 
 
 def describe_vendor_change(policy: PackagePolicy, offer: AvailableVersion, releases: Mapping[str, Release]) -> str:
     """Return "A -> B" if no publisher of a version publishes the installed or an older one, else ""."""
-    current = [each for each in policy.older_versions if each.version == policy.installed]
-    have = find_vendors(current, releases) or find_vendors(policy.older_versions, releases)
-    comes = find_vendors([offer], releases)
+    return _describe_change(_find_current_vendors(policy, releases), find_vendors([offer], releases))
+
+
+def _find_current_vendors(policy: PackagePolicy, releases: Mapping[str, Release]) -> set[str]:
+    current = [offer for offer in policy.older_versions if offer.version == policy.installed]
+    return find_vendors(current, releases) or find_vendors(policy.older_versions, releases)
+
+
+def _describe_change(have: set[str], comes: set[str]) -> str:
     return f"{', '.join(sorted(have))} -> {', '.join(sorted(comes))}" if have and comes and not have & comes else ""
 
 
