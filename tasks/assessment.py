@@ -143,6 +143,7 @@ class Facts:
     boot_epoch: float | None = None
     findings: tuple[Finding, ...] = ()
     machine_id: str = ""
+    instance_id: str = ""
     clock_error_seconds: float = 0.0
 
 

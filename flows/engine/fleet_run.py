@@ -34,6 +34,7 @@ from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
 from tasks.states import NotificationEvent, OperationState
 from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
@@ -69,16 +70,14 @@ class FleetRun:
         role_scope: str = "",
         resume_state: ResumeState | None = None,
     ) -> None:
-        self._ports = ports
-        self._runner = runner
+        self._ports, self._runner = ports, runner
         request, pinned_updates = resolve_pinned_updates(
             request, ports.find_pinned_updates, has_plans=resume_state is not None and bool(resume_state.waves)
         )
         self._request = request
         self._records_error: RecordsError | None = None
         self._resume_state, self._flow_run_id = resume_state, flow_run_id
-        now = ports.clock.now()
-        self._failure_counter = build_failure_counter(request)
+        now, self._failure_counter = ports.clock.now(), build_failure_counter(request)
         self._run_info = RunInfo(
             id=run_id or build_run_id(now),
             kind=find_run_kind(request),
@@ -117,6 +116,7 @@ class FleetRun:
             call_hook=self._call_hook,
             check_failure_budget=lambda: describe_spent_budget(self._failure_counter),
             send_magic_packet=ports.send_magic_packet,
+            instances=MachineInstances(resume_state.known_facts if resume_state else ()),
         )
         self._contexts: list[MachineContext] = []
         self._plan_lock = Lock()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
-from tasks.model import Assessment, MachinePlan, Outcome, RunInfo, Wave
+from tasks.model import Assessment, Facts, MachinePlan, Outcome, RunInfo, Wave
 from tasks.protocols.records import JournalEntry
 from tasks.records.queries.history import History
 from tasks.states import UNFINISHED_RUN_STATES
@@ -29,6 +29,12 @@ class ResumeState:
     assessments: Mapping[str, Assessment]
     outcomes: tuple[Outcome, ...]
     journal: Mapping[str, tuple[JournalEntry, ...]]
+
+    @property
+    def known_facts(self) -> tuple[tuple[str, Facts | None], ...]:
+        """The facts of the machines by name, without those that were left out for their second name."""
+        finished = tuple((outcome.machine, outcome.facts) for outcome in self.outcomes)
+        return (*finished, *((name, assessment.facts) for name, assessment in self.assessments.items()))
 
 
 def require_resumable(run: RunInfo) -> RunInfo:

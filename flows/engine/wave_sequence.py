@@ -170,7 +170,8 @@ class WaveSequence:
 
     def _plan_late_machine(self, context: MachineContext) -> None:
         """Assess and plan a machine that did not answer in the first assessment. It may answer now."""
-        left_out = context.state.plan is None and context.state.error is None  # no assessment in a resumed run
+        run = context.state
+        left_out = run.plan is None and run.error is None and not run.halted  # no assessment in a resumed run
         if not (left_out or may_retry_assessment(context)) or is_under_way(context) or is_turn_over(context.state):
             return
         if self._must_be_approved:

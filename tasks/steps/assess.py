@@ -5,9 +5,11 @@ from dataclasses import replace
 
 from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.protocols.clock import Deadline
+from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes
 from tasks.rules.machine_checks.precheck import check_machine_state
+from tasks.rules.machine_checks.same_machine import check_same_machine
 from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
 from tasks.rules.runs.approval import collect_planned_updates as shown_in
 from tasks.rules.runs.approval import is_approval_required, restrict_to_approved
@@ -16,7 +18,7 @@ from tasks.rules.updates.duration_prediction import predict_durations, predict_r
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
-from tasks.states import FindingLevel, RebootPolicy, YesNoUnknown
+from tasks.states import FindingLevel, OperationState, RebootPolicy, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
@@ -39,6 +41,10 @@ def assess(context: MachineContext) -> MachineState:
     clock, machine_state = context.run_context.clock, context.state
     began = clock.now()
     facts = read_facts(context.transport, clock, context.build_read_deadline())
+    same = check_same_machine(
+        context.run_context.instances.meet(facts, context.name),
+        changes_machines=context.run_context.run.kind != "assess",
+    )
     manager = context.run_context.find_manager(facts)
     deadline = Deadline.after(clock, manager.default_rates.read_timeout_seconds)
     packages = query_packages(
@@ -55,7 +61,13 @@ def assess(context: MachineContext) -> MachineState:
         run_id=context.run_context.run.id,
     )
     context.run_context.records.save(assessment)
-    return replace(machine_state, assessment=assessment)
+    return replace(
+        machine_state,
+        assessment=assessment,
+        findings=(*machine_state.findings, *same),
+        halted=describe_blocking_findings(same),
+        halted_as=OperationState.NOT_STARTED,
+    )
 
 
 def _read_previous_assessment(context: MachineContext, packages: PackageState) -> Assessment | None:

@@ -38,9 +38,10 @@ _STATES_AFTER_REBOOT: Mapping[RebootState, OperationState] = {
 
 
 def assess_and_plan(context: MachineContext) -> MachineState:
-    """Assess a machine, and plan it in the same visit, unless the run only assesses."""
+    """Assess a machine, and plan it in the same visit, unless the run only assesses or leaves it out."""
     context.state = assess(context)
-    return context.state if context.run_context.run.kind == "assess" else plan_updates(context)
+    is_over = context.run_context.run.kind == "assess" or bool(context.state.halted)
+    return context.state if is_over else plan_updates(context)
 
 
 STEP_FUNCTIONS: Mapping[Step, StepFunction] = {

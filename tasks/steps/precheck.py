@@ -5,6 +5,7 @@ from dataclasses import replace
 from tasks.model import Finding
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.findings import describe_blocking_findings
+from tasks.rules.machine_checks.same_machine import check_same_machine
 from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext
@@ -31,6 +32,11 @@ def precheck(context: MachineContext) -> MachineState:
     if why := explain_left_out(context):
         return leave_out(context, context.packages, why)
     facts = read_facts_again(context)
+    other_name = context.run_context.instances.meet(facts, context.name)
+    if other_name and not context.state.was_started:
+        same = check_same_machine(other_name, changes_machines=True)
+        halted = describe_blocking_findings(same)
+        return replace(context.state, findings=same, halted=halted, halted_as=OperationState.NOT_STARTED)
     context.state = replace(context.state, baseline=facts, may_hold_lock=True)
     lock_result = acquire_lock(context)
     if lock_result.finding.level is not FindingLevel.BLOCK and _replan_changing_packages(context):

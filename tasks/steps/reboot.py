@@ -186,6 +186,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
     A machine with a file system that is now read-only is halted: packages could only be half installed there.
     """
     facts = read_facts_again(context)
+    context.run_context.instances.meet(facts, context.name)
     worse = () if context.state.baseline is None else check_mounts_writable(context.state.baseline.disks, facts.disks)
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
     assessment = context.state.assessment

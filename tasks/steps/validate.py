@@ -37,6 +37,7 @@ def validate(context: MachineContext) -> MachineState:
     """Assess the machine again, and check versions, services, boot and the probes of the inventory."""
     clock, machine_state = context.run_context.clock, context.state
     facts, findings = _wait_for_services(context, context.run_context.options.settle_seconds)
+    context.run_context.instances.meet(facts, context.name)
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
     packages = machine_state.packages_after

@@ -12,6 +12,7 @@ from math import inf
 from tasks.errors import AuthenticationFailed, FleetpatchError, HostKeyMismatch, LockLost, ScriptFailed
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tasks.steps.machine.lock_holder import split_lock_holder
 from tests.faults.hub import START, HubClock
 from tests.faults.late_jobs import LOCK_WAIT, LateJobs
 from tests.faults.orders import Handed, Orders
@@ -192,7 +193,7 @@ class FaultyMachine(SimMachine):
         if why:
             self._begin(Call("start", job.id, job.script), deadline)
             lost = LockLost(f"the machine could not start the job: {why}", exit_code=0, machine=self.name)
-            run = job.script.params.get("claim_run")
+            run = split_lock_holder(job.script.params.get("claim_run", ""))[0]
             lost.holder = self.claimed_by[0] if self.claimed_by and self.claimed_by[2] else ""
             lost.holder = "" if lost.holder == run else lost.holder
             raise lost
@@ -228,7 +229,8 @@ class FaultyMachine(SimMachine):
 
     def refusal(self, job: Job, *, known: bool) -> str:
         """Return why a job may not be begun in that name, or ""; a later attempt has the claim from now on."""
-        run, attempt = str(job.script.params.get("claim_run", "")), int(str(job.script.params.get("claim_attempt", 0)))
+        run, _ = split_lock_holder(job.script.params.get("claim_run"))
+        attempt = int(str(job.script.params.get("claim_attempt", 0)))
         holder = self.claimed_by
         if not run:
             return ""
@@ -304,7 +306,7 @@ class FaultyMachine(SimMachine):
             return {"kind": "refused", "why": "cannot write its jobs' folder"}
         if locked := self._locked_out():
             return locked
-        run, attempt = str(script.params["run"]), int(str(script.params["attempt"]))
+        run, attempt = split_lock_holder(script.params["run"])[0], int(str(script.params["attempt"]))
         now = self.fake_clock.now().timestamp() + self.world.skew_seconds
         holder, until = (self.claimed_by[0], self.claimed_by[2]) if self.claimed_by else ("", 0.0)
         ours, release, busy = holder == run, bool(script.params.get("release")), self.minds()
@@ -329,14 +331,14 @@ class FaultyMachine(SimMachine):
         """As preempt in claim.sh: whether the claim of another run gives way. Its job is asked to stop."""
         gives_way = bool(self.claim_kind) and self.claim_kind == script.params.get("preempts")
         if gives_way and busy:
-            self.world.stop(self, busy, by=f"{script.params['run']} ({script.params['by']})")
+            self.world.stop(self, busy, by=f"{split_lock_holder(script.params['run'])[0]} ({script.params['by']})")
         return gives_way
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
         """As updaters.sh: for the run and the attempt that have the claim; to undo it, nobody else must have it."""
         if locked := self._locked_out():
             return [locked]
-        run, restore = str(script.params["claim_run"]), script.params["work"] == "restore"
+        run, restore = split_lock_holder(script.params["claim_run"])[0], script.params["work"] == "restore"
         ours = self.claimed_by is not None and self.claimed_by[0] == run and bool(self.claimed_by[2])
         why = "cannot write" if self.read_only else ""
         why = why or ("" if restore and not ours else self.refusal(Job("updaters", script), known=False))

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from tasks.protocols.transport import Script, ScriptRecord
+from tasks.steps.machine.lock_holder import split_lock_holder
 
 if TYPE_CHECKING:
     from tests.support.fleet import SimMachine
@@ -50,7 +51,7 @@ class PowerSupply:
         power: ScriptRecord = {"kind": "power", "boot_id": machine.boot_id, "up_seconds": machine.uptime}
         if work == "look":
             return [power]
-        if refusal := self._refuse(str(script.params["run"])):
+        if refusal := self._refuse(split_lock_holder(script.params["run"])[0]):
             return [power, refusal]
         if work == "off":
             machine.at(2.0, self.off)

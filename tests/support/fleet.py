@@ -28,6 +28,7 @@ from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Job, JobStatus, Script, ScriptRecord, Transport
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.machine.lock_holder import split_lock_holder
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_leases import FakeLeases
 from tests.support.fake_manager import FakeManager, PackageWorld
@@ -94,7 +95,7 @@ class SimMachine(FakeTransport):
         boots: how it reboots.
         listening: sockets that answer now; ``gone_after_reboot`` are lost with the next reboot.
         trouble: (when, what then) still to come, by the one clock.
-        claimed_by: (run, who, until) of the run that has it.
+        claimed_by: (run, who, until) of the run that has it; claim_holder is that run with a name of the machine.
         updaters: what updates it by itself.
         guard: its look at what others do, before it is rebooted.
     """
@@ -115,6 +116,7 @@ class SimMachine(FakeTransport):
         self._boot = 1
         self._booted_at = clock.now() - timedelta(days=10)
         self.claimed_by: tuple[str, str, float] | None = None
+        self.claim_holder = ""
         self.world.move_in(self)
         self.world.lasting_skew = self.lasting_skew
         self.answer("facts", lambda _: self._facts())
@@ -185,7 +187,7 @@ class SimMachine(FakeTransport):
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         """See Transport; an order prolongs its run's claim."""
         view, mine = super().start_job(job, deadline=deadline), self.claimed_by
-        if mine is not None and mine[2] and mine[0] == job.script.params.get("claim_run"):
+        if mine is not None and mine[2] and mine[0] == split_lock_holder(job.script.params.get("claim_run"))[0]:
             self.claimed_by = (*mine[:2], max(mine[2], float(str(job.script.params.get("claim_until", 0)))))
         return view
 
@@ -226,7 +228,7 @@ class SimMachine(FakeTransport):
             due[1]()
 
     def _order_updaters(self, script: Script) -> list[ScriptRecord]:
-        work, run = str(script.params["work"]), str(script.params["claim_run"])
+        work, run = str(script.params["work"]), split_lock_holder(script.params["claim_run"])[0]
         told = self.updaters.order(work, run, self.boot_id)
         if work == "pause" and self.claimed_by is not None:
             left = self.claimed_by[2] - self.fake_clock.now().timestamp() - self.world.skew_seconds
@@ -241,12 +243,14 @@ class SimMachine(FakeTransport):
             self.updaters.order("restore", run, boot)
 
     def _claim(self, script: Script) -> ScriptRecord:
-        run, now = str(script.params["run"]), self.fake_clock.now().timestamp() + self.world.skew_seconds
-        if self.claimed_by is not None and self.claimed_by[0] != run and self.claimed_by[2] > now:
-            return {"kind": "taken", "run": self.claimed_by[0], "by": self.claimed_by[1], "until": self.claimed_by[2]}
+        holder, now = str(script.params["run"]), self.fake_clock.now().timestamp() + self.world.skew_seconds
+        run, whose = split_lock_holder(holder)[0], self.claim_holder or (self.claimed_by or ("",))[0]
+        if self.claimed_by is not None and self.claimed_by[2] > now and whose not in {run, holder}:
+            return {"kind": "taken", "run": whose, "by": self.claimed_by[1], "until": self.claimed_by[2]}
         if script.params.get("release"):
-            self.claimed_by = None
+            self.claimed_by, self.claim_holder = None, ""
             return {"kind": "released", "run": run}
+        self.claim_holder = holder
         self.claimed_by = (run, str(script.params["by"]), float(str(script.params["until"])))
         return {"kind": "claimed", "run": run}
 

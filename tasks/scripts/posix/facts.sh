@@ -19,7 +19,17 @@ os_release=/etc/os-release
 boot_id='' uptime=''
 { IFS= read -r boot_id </proc/sys/kernel/random/boot_id; } 2>/dev/null
 { read -r uptime _ </proc/uptime; } 2>/dev/null
-fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime"
+# Of the installation: 32 digits; "uninitialized" before the first boot has ended. The start of the first process, in
+# ticks since the boot: containers of one host differ in it, even if they share the ids of the host and of their image.
+installation='' stat='' first_process=''
+{ IFS= read -r installation </etc/machine-id || IFS= read -r installation </var/lib/dbus/machine-id; } 2>/dev/null
+case $installation in *[!0-9a-f]*) installation='' ;; esac
+{ IFS= read -r stat </proc/1/stat; } 2>/dev/null
+# shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
+set -- ${stat##*) }
+[ "$#" -lt 20 ] || first_process=${20}
+fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime" \
+  "installation=$installation" "first_process=$first_process"
 
 epoch=$(date +%s.%N)
 case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N

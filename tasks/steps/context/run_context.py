@@ -17,6 +17,7 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.records import Records
 from tasks.protocols.transport import Transport
+from tasks.steps.context.machine_instances import MachineInstances
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
@@ -37,6 +38,7 @@ class RunContext:
     Attributes:
         call_hook: runs a hook that is not a command on a machine, with its subject and deadline.
         check_failure_budget: returns why no further machine may begin after too many failures, or "".
+        instances: the machines that the run has met.
         send_magic_packet: powers a machine on by Wake-on-LAN: hardware address, IPv4 address, port.
     """
 
@@ -50,6 +52,7 @@ class RunContext:
     stop_token: StopToken = field(default_factory=StopToken)
     call_hook: Callable[[Hook, str, Deadline], HookResult] = _refuse_hook
     check_failure_budget: Callable[[], str] = lambda: ""
+    instances: MachineInstances = field(default_factory=MachineInstances)
     send_magic_packet: Callable[[str, str, int], None] = _refuse_magic_packet
 
     @property

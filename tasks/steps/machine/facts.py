@@ -13,6 +13,7 @@ from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptResult, Transport
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
+from tasks.rules.machine_checks.same_machine import build_instance_id
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
 from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
@@ -44,6 +45,8 @@ class _KernelRecord(_Record):
     arch: str
     boot_id: str
     machine_id: str = ""
+    installation: str = ""
+    first_process: str = ""
     uptime: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
 
 
@@ -168,9 +171,16 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
         findings=(*_check_rights(rights), *parse_findings(answer)),
         machine_id=kernel.machine_id,
+        instance_id=_find_instance_id(system, kernel),
     )
     require_within_limits(facts)
     return facts
+
+
+def _find_instance_id(system: _OsRecord, kernel: _KernelRecord) -> str:
+    if system.id == "windows":  # the id of its boot is drawn by lot, on each machine for itself
+        return build_instance_id(kernel.machine_id, kernel.boot_id)
+    return build_instance_id(kernel.installation, kernel.boot_id, kernel.first_process)
 
 
 def _require_same_machine(known: Facts | None, kernel: _KernelRecord) -> None:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError
 from tasks.errors import DeadlineExceeded, ManagerBusy, ProtocolViolation, RequestError, ScriptFailed
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.steps.machine.lock_holder import split_lock_holder
 
 SCRIPT_TIMEOUT_SECONDS = 60.0
 _MAX_EPOCH_SECONDS = 1e11  # seconds since 1970; in the year 5138
@@ -74,7 +75,7 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
 
     return LockStatus(
         machine=machine,
-        run_id=lock_record.run,
+        run_id=split_lock_holder(lock_record.run)[0],
         started_by=lock_record.by,
         expires_at=to_controller_time(lock_record.until) if lock_record.run else None,
         is_expired=lock_record.until <= lock_record.now,

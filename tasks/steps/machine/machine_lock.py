@@ -21,10 +21,12 @@ from tasks.model import Facts, Finding
 from tasks.protocols.clock import Deadline
 from tasks.protocols.records import JournalMark
 from tasks.protocols.transport import Script, ScriptRecord
+from tasks.rules.machine_checks.same_machine import SAME_MACHINE_REMEDY, describe_same_machine
 from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.stop_token import StopToken
+from tasks.steps.machine.lock_holder import build_lock_holder, split_lock_holder
 from tasks.steps.machine.retry import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, retry_transient
 from tasks.steps.start_checks import check_may_start, find_machine_cut_off
 
@@ -55,7 +57,8 @@ class LockResult:
 
     Attributes:
         finding: the answer as a finding; it blocks if the lock was not acquired.
-        is_held_elsewhere: another run has the lock, or its job runs there. Then nothing is wrong with the machine.
+        is_held_elsewhere: another run has the lock, or this run under another name of the machine, or its job runs
+            there. Then nothing is wrong with the machine.
     """
 
     finding: Finding
@@ -77,6 +80,9 @@ def acquire_lock(context: MachineContext) -> LockResult:
     if kind == "claimed":
         taken_over = f"taken over from run {preempted}, which only downloads" if preempted else ""
         return LockResult(Finding("claim", FindingLevel.GOOD, taken_over or "no other run has locked this machine"))
+    if kind == "taken" and _find_other_name(context, answer):
+        finding = Finding("claim", FindingLevel.BLOCK, _describe_holder(context, answer), SAME_MACHINE_REMEDY)
+        return LockResult(finding, is_held_elsewhere=True)
     if kind == "taken":
         remedy = (
             "Wait for that run, or resume it. If its process is dead and you will not resume it, "
@@ -108,7 +114,7 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
     while answer.get("ending") is True:
         if why := check_may_start(context):
             return answer, "", f"; it was asked to stop, and its end was not awaited: {why}"
-        preempted = str(answer.get("run"))
+        preempted = split_lock_holder(answer.get("run"))[0]
         message = f"waiting: the download of run {preempted} is ending"
         context.run_context.listener.on_progress(context.name, Step.PRECHECK, None, message)
         clock.sleep(pause)
@@ -117,7 +123,7 @@ def _preempt_download(context: MachineContext) -> tuple[ScriptRecord, str, str]:
             clock, context.run_context.options.max_unreachable_seconds
         )
         answer = retry_transient(context, lambda: _request_lock(context, preempts), until)
-    return answer, str(answer.get("preempted") or preempted), ""
+    return answer, split_lock_holder(answer.get("preempted"))[0] or preempted, ""
 
 
 def renew_lock(context: MachineContext) -> str:
@@ -140,12 +146,14 @@ def _is_uncertain(answer: ScriptRecord) -> bool:
 
 def _is_held_elsewhere(context: MachineContext, answer: ScriptRecord) -> bool:
     """Return whether an answer names another run. An answer without a valid run or time does not count."""
-    run = answer.get("run")
-    return (
-        isinstance(run, str)
-        and run not in {"", context.run_context.run.id}
-        and bool(answer.get("job") or _parse_expiry(answer))
-    )
+    run_id, _ = split_lock_holder(answer.get("run"))
+    return run_id not in {"", context.run_context.run.id} and bool(answer.get("job") or _parse_expiry(answer))
+
+
+def _find_other_name(context: MachineContext, answer: ScriptRecord) -> str:
+    """Return the other name of the machine under which this run has its lock, or ""."""
+    run_id, name = split_lock_holder(answer.get("run"))
+    return name if run_id == context.run_context.run.id and name != context.name else ""
 
 
 def announce_attempt(context: MachineContext) -> None:
@@ -167,7 +175,7 @@ def with_lock_token(context: MachineContext, script: Script) -> Script:
     or during the order, nothing begins late.
     """
     token_params = {
-        "claim_run": context.run_context.run.id,
+        "claim_run": build_lock_holder(context),
         "claim_attempt": str(_find_attempt_number(context)),
         "claim_until": _to_machine_clock(context, _find_lock_end(context)),
         **_build_clock_params(context.facts),
@@ -279,7 +287,7 @@ def _to_machine_clock(context: MachineContext, moment: datetime) -> str:
 
 
 def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> ScriptRecord:
-    attempt_params = {"run": context.run_context.run.id, "attempt": str(_find_attempt_number(context))}
+    attempt_params = {"run": build_lock_holder(context), "attempt": str(_find_attempt_number(context))}
     records = context.transport.run_script(
         Script("claim", attempt_params | parameters),
         deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS),
@@ -288,9 +296,12 @@ def _run_lock_script(context: MachineContext, parameters: dict[str, str]) -> Scr
 
 
 def _describe_holder(context: MachineContext, answer: ScriptRecord) -> str:
-    if answer.get("run") == context.run_context.run.id:
+    run_id, _ = split_lock_holder(answer.get("run"))
+    if name := _find_other_name(context, answer):
+        return describe_same_machine(name)
+    if run_id == context.run_context.run.id:
         return "locked by a later attempt of this run"
-    whose = f"run {answer.get('run') or 'unknown'}" + (f" ({answer['by']})" if answer.get("by") else "")
+    whose = f"run {run_id or 'unknown'}" + (f" ({answer['by']})" if answer.get("by") else "")
     if answer.get("job"):
         return f"a job of {whose} is still running on this machine: {answer['job']}"
     return f"locked by {whose} until {_format_expiry(answer)}"

@@ -6,6 +6,7 @@ from tasks.errors import ProtocolViolation
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import ScriptParameter, ScriptResult
 from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.machine.lock_holder import build_lock_holder
 
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 
@@ -59,7 +60,7 @@ def order_power_off(context: MachineContext) -> PowerAnswer:
 def _order(context: MachineContext, work: str, wanted: str, *, read_only: bool) -> PowerAnswer:
     parameters: dict[str, ScriptParameter] = {
         "work": work,
-        "run": context.run_context.run.id,
+        "run": build_lock_holder(context),
         "locks": context.manager.lock_files,
     }
     script = context.build_shared_script("power", parameters, read_only=read_only)
