@@ -1,6 +1,6 @@
 """The data types for what machines report about themselves. tasks/model.py builds on these types."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final, Self
 
@@ -77,10 +77,11 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The failed service units, and the ports that services listen on, as "protocol/port".
+    """The failed units, and the ports that services listen on, as "protocol/port".
 
     Attributes:
-        failed: services that the system starts by itself, and that do not run although they did not end by themselves.
+        failed: services that the system starts by itself, and that do not run although they did not end by themselves;
+            where systemd is, the failed units of every type.
         listening: ports of services only, without ephemeral ports and users' own programs.
         listeners: the same ports with their programs; empty in records of earlier versions.
         running: services that the system starts by itself, and that run. Empty where the service manager itself says
@@ -88,6 +89,8 @@ class Services:
         ended: services that the system starts by itself, and that ended without an error, or were stopped.
         late: those of ``failed`` that the system starts only some time after the boot, and has not started yet.
         late_start_seconds: that time.
+        active_units: the active units of systemd, of every type, that have a file. Read only before the first change
+            and after the last one, and not stored with assessments and outcomes.
     """
 
     failed: tuple[str, ...] = ()
@@ -98,6 +101,7 @@ class Services:
     ended: tuple[str, ...] = ()
     late: tuple[str, ...] = ()
     late_start_seconds: float = 0.0
+    active_units: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +149,10 @@ class Facts:
     machine_id: str = ""
     instance_id: str = ""
     clock_error_seconds: float = 0.0
+
+    def without_active_units(self) -> Self:
+        """Return the facts without what only the checks of this run compare."""
+        return replace(self, services=replace(self.services, active_units=()))
 
 
 @dataclass(frozen=True, slots=True)

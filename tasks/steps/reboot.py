@@ -183,16 +183,18 @@ def _find_latest_packages(context: MachineContext) -> PackageState:
 def _refresh_state(context: MachineContext) -> MachineState:
     """Return the state after an early reboot: new facts, and no pending reboot.
 
-    A machine with a file system that is now read-only is halted: packages could only be half installed there.
+    The services from before it stay the ones that must run at the end. A machine with a file system that is now
+    read-only is halted: packages could only be half installed there.
     """
     facts = read_facts_again(context)
     context.run_context.instances.meet(facts, context.name)
-    worse = () if context.state.baseline is None else check_mounts_writable(context.state.baseline.disks, facts.disks)
+    before = context.state.baseline
+    worse = () if before is None else check_mounts_writable(before.disks, facts.disks)
     packages = replace(context.packages, reboot=RebootNeed(YesNoUnknown.NO, ("just rebooted",)))
     assessment = context.state.assessment
     return replace(
         context.state,
-        baseline=facts,
+        baseline=facts if before is None else replace(facts, services=before.services),
         findings=(*context.state.findings, *worse),
         halted=describe_blocking_findings(worse),
         assessment=replace(assessment, packages=packages) if assessment else None,

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from tasks.model import Finding, Outcome, UpdateResult
+from tasks.model import Facts, Finding, Outcome, UpdateResult
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_concurrent_changes, clear_lock_warnings
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
@@ -71,15 +71,19 @@ def build_outcome(context: MachineContext) -> Outcome:
         prediction=machine_state.plan.prediction if machine_state.plan else None,
         install=machine_state.install,
         reboot_result=final,
-        facts=machine_state.validation.assessment.facts
-        if machine_state.validation and machine_state.validation.assessment
-        else machine_state.baseline,
+        facts=_find_final_facts(machine_state),
         error=machine_state.error,
         services_to_restart=_find_services_to_restart(machine_state),
         kernel_before=machine_state.assessment.facts.kernel
         if machine_state.assessment and machine_state.assessment.facts
         else "",
     )
+
+
+def _find_final_facts(machine_state: MachineState) -> Facts | None:
+    validated = machine_state.validation.assessment if machine_state.validation else None
+    facts = validated.facts if validated else machine_state.baseline
+    return facts.without_active_units() if facts else None
 
 
 def _find_services_to_restart(machine_state: MachineState) -> tuple[str, ...]:

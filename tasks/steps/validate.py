@@ -10,6 +10,7 @@ from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, c
 from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services, find_late_services
+from tasks.rules.machine_checks.units import find_missing_units, find_starting_units
 from tasks.rules.machine_checks.versions import (
     check_installed_versions,
     find_lost_updates,
@@ -28,6 +29,7 @@ from tasks.steps.machine.package_state import (
     read_package_state,
     wait_for_idle_packages,
 )
+from tasks.steps.machine.unit_states import read_unit_states
 
 POLL_SECONDS = 2.0
 LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: each poll reads all facts
@@ -60,7 +62,12 @@ def validate(context: MachineContext) -> MachineState:
     packages = date_reboot(packages, facts, None, clock.now())  # it may have been rebooted since they were read
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
-        context.name, began, seconds, facts=facts, packages=packages, run_id=context.run_context.run.id
+        context.name,
+        began,
+        seconds,
+        facts=facts.without_active_units(),
+        packages=packages,
+        run_id=context.run_context.run.id,
     )
     context.run_context.records.save(assessment)
     installed, lost = _check_versions(context, packages)
@@ -118,15 +125,20 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
     clock = context.run_context.clock
     deadline = Deadline.after(clock, seconds)
     while True:
-        facts = read_facts(context.transport, clock, context.build_read_deadline(), context.known_facts)
+        facts = read_facts(
+            context.transport, clock, context.build_read_deadline(), context.known_facts, with_units=True
+        )
         before = context.state.baseline
         if before is None:
             return facts, []
+        rebooted = facts.boot_id != before.boot_id or any(result.count for result in context.state.reboots)
+        units = read_unit_states(context, find_missing_units(before.services, facts.services))
         findings = [
-            *check_services(before.services, facts.services, rebooted=facts.boot_id != before.boot_id),
+            *check_services(before.services, facts.services, rebooted=rebooted, units=units),
             *check_mounts_writable(before.disks, facts.disks),
         ]
-        good = all(finding.level is not FindingLevel.BLOCK for finding in findings)
+        starting = find_starting_units(units, before.services, facts.services, rebooted=rebooted)
+        good = not starting and all(finding.level is not FindingLevel.BLOCK for finding in findings)
         late_until = facts.services.late_start_seconds + seconds
         is_late = facts.uptime_seconds < late_until and bool(find_late_services(before.services, facts.services))
         is_decided = good or deadline.has_passed(clock)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from inventory.name_lists import join_first_names
 from tasks.model import Finding, Listener, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
+from tasks.rules.machine_checks.units import UnitStatus, check_units, find_failed_service_units, has_ended_by_itself
 
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
 """The default of Linux, for records without a range."""
@@ -30,8 +31,6 @@ _LOGIN_UNIT_PROGRAMS = {
     "atd": "atd",
 }
 """Units in whose cgroup programs of users may run -> the unit's own program."""
-_TRANSIENT_UNIT_PATTERN = re.compile(r"user@\d+\.service|user-runtime-dir@\d+\.service|.+@\d+-.+-.+\.service")
-"""Units that exist only for a login, a connection or a crash of a user's program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +113,6 @@ def find_vanished_listeners(before: Services, after: Services) -> tuple[str, ...
     )
 
 
-def find_failed_service_units(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the failed units that belong to the machine, not to a login or a connection."""
-    return tuple(name for name in names if not _TRANSIENT_UNIT_PATTERN.fullmatch(name))
-
-
 def _is_service(socket: ListeningSocket) -> bool:
     if "user.slice" in socket.cgroup.split("/"):
         return False
@@ -156,7 +150,9 @@ def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
             yield int(found[1]), int(found[2] or found[1])
 
 
-def check_services(before: Services, after: Services, *, rebooted: bool = False) -> tuple[Finding, ...]:
+def check_services(
+    before: Services, after: Services, *, rebooted: bool = False, units: Sequence[UnitStatus] = ()
+) -> tuple[Finding, ...]:
     """Return findings about services after patching. A newly failed unit or a missing listener blocks.
 
     Units that had failed before do not count. New services do not count either. Where the machine says what ran before,
@@ -167,12 +163,14 @@ def check_services(before: Services, after: Services, *, rebooted: bool = False)
         before: services before patching.
         after: services now.
         rebooted: whether the machine was rebooted between the two.
+        units: what systemd says of the units that find_missing_units names.
     """
-    if not before.known or not after.known:
+    if not before.known or not after.known or (before.active_units and not after.active_units):
         remedy = "Give this machine probes of its own, so that its health can be checked."
         return (build_warning("services", "the machine can't show which services run", remedy),)
-    found: list[Finding] = []
-    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - set(after.late)))
+    found: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
+    told = {unit.name for unit in units} | set(after.late)
+    failed = find_failed_service_units(sorted(_find_new_failures(before, after) - told))
     if failed:
         remedy = "Read their logs on the machine, repair them and start them."
         found.append(build_blocker("services", f"failed since patching: {join_first_names(failed)}", remedy))
@@ -188,8 +186,18 @@ def check_services(before: Services, after: Services, *, rebooted: bool = False)
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
         found.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
-    by_themselves = f", or has ended by itself: {join_first_names(ended)}" if ended else ""
-    return tuple(found) or (build_good_finding("services", f"everything that ran before runs now{by_themselves}"),)
+    return tuple(found) or (_build_all_good(before, ended, units, rebooted=rebooted),)
+
+
+def _build_all_good(before: Services, ended: Sequence[str], units: Sequence[UnitStatus], *, rebooted: bool) -> Finding:
+    """Return the finding without any fault. It says no more than was compared."""
+    if not before.running and not before.active_units:
+        return build_good_finding(
+            "services", "no service has failed since, and services listen on every port as before"
+        )
+    over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
+    by_themselves = f", or has ended by itself: {join_first_names(over)}" if over else ""
+    return build_good_finding("services", f"everything that ran before runs now{by_themselves}")
 
 
 def find_late_services(before: Services, after: Services) -> list[str]:

@@ -1,9 +1,10 @@
 #!/bin/sh
-# Reports facts about the machine. Parameter: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
-# tasks/managers/registry.py). Records: os, kernel, clock, privilege, manager (one for each), runner, disk
-# (one for each role), service, socket (one for each and each program that holds it), ports, services, and finding
-# for a next boot that lacks files. It changes nothing, and reads only /proc, /boot, df, systemctl and, where it is
-# installed, "bootc status".
+# Reports facts about the machine. Parameters: managers (list of COMMAND:NAME or COMMAND:NAME:CONDITION, best first; see
+# tasks/managers/registry.py), units ("yes": the active units, too). Records: os, kernel, clock, privilege, manager (one
+# for each), runner, disk (one for each role), service (one for each failed unit), unit (one for each active one),
+# socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
+# It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
+# "bootc status".
 # Requires: boot_files
 
 os_release=/etc/os-release
@@ -121,10 +122,27 @@ esac
 disk packages /var
 
 known=false
-if [ "$systemd" = true ]; then
-  if failed=$(systemctl list-units --state=failed --type=service --all --plain --no-legend --no-pager 2>/dev/null); then
-    known=true
-    printf '%s\n' "$failed" | awk 'NF { sub(/^[^A-Za-z0-9]+ /, ""); print $1 }' | fp_lines service name
+unit_types=service,mount,automount,swap,socket,timer,path,target
+list_units() { # STATES: the names of units in one of these states
+  shown=$(systemctl list-units "--state=$1" "--type=$unit_types" --all --plain --no-legend --no-pager 2>/dev/null) || return 1
+  printf '%s\n' "$shown" | awk 'NF { sub(/^[^A-Za-z0-9]+ /, ""); print $1 }'
+}
+# what was not made at run time: mounts by hand and units of systemd-run have no file there
+name_unit_files() {
+  for folder in /etc/systemd/system /run/systemd/generator /run/systemd/generator.early /run/systemd/generator.late \
+    /usr/local/lib/systemd/system /usr/lib/systemd/system /lib/systemd/system; do
+    ls -1 "$folder" 2>/dev/null
+  done
+}
+if [ "$systemd" = true ] && failed=$(list_units failed); then
+  known=true
+  [ -z "$failed" ] || printf '%s\n' "$failed" | fp_lines service name
+  if fp_has units && active=$(list_units active,reloading); then
+    { name_unit_files; echo; printf '%s\n' "$active"; } | awk '
+      !listed && $0 == "" { listed = 1; next }
+      !listed { file[$0] = 1; next }
+      { template = $0; sub(/@.*[.]/, "@.", template) }
+      $0 in file || template in file' | fp_lines unit name
   fi
 fi
 

@@ -10,7 +10,7 @@ from tasks.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS, rank_managers
 from tasks.model import Disk, Facts, Finding, Services
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.transport import Script, ScriptResult, Transport
+from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
 from tasks.rules.machine_checks.same_machine import build_instance_id
@@ -126,8 +126,17 @@ _LEVELS: Final = {"good": FindingLevel.GOOD, "warn": FindingLevel.WARN, "block":
 _RecordType = TypeVar("_RecordType", bound=_Record)
 
 
-def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None) -> Facts:
-    """Read the facts of a machine; ``known`` are those that this run has read before.
+def read_facts(
+    transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None, *, with_units: bool = False
+) -> Facts:
+    """Read the facts of a machine.
+
+    Args:
+        transport: the connection.
+        clock: the clock of the run.
+        deadline: how long the machine may take.
+        known: the facts that this run has read before.
+        with_units: whether the active units of systemd are read, too.
 
     Raises:
         HostKeyMismatch: another machine answers than before.
@@ -137,7 +146,8 @@ def read_facts(transport: Transport, clock: Clock, deadline: Deadline, known: Fa
         ReportTooLarge: it reports more than any real machine.
     """
     asked = clock.now()
-    answer = transport.run_script(Script("facts", {"managers": MANAGER_COMMANDS}), deadline=deadline)
+    params: dict[str, ScriptParameter] = {"managers": MANAGER_COMMANDS, "units": "yes" if with_units else ""}
+    answer = transport.run_script(Script("facts", params), deadline=deadline)
     answered = clock.now()
     for refused in _parse_records(answer, "refused", _RefusedRecord):
         raise UnsupportedSystem(_limit(refused.why), hint=_limit(refused.remedy))
@@ -195,8 +205,10 @@ def _require_same_machine(known: Facts | None, kernel: _KernelRecord) -> None:
     )
 
 
-def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None) -> Facts:
-    """Read the facts of a machine, with a clock difference that is safe for deadlines on the machine.
+def read_facts_with_clock(
+    transport: Transport, clock: Clock, deadline: Deadline, known: Facts | None = None, *, with_units: bool = False
+) -> Facts:
+    """Read the facts as read_facts does, with a clock difference that is safe for deadlines on the machine.
 
     The difference of the clocks is known to half a round trip. If the answer took long (the connection hung, or this
     process was suspended), read once more. If that takes long too, assume the largest possible delay of the machine's
@@ -209,7 +221,7 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
     """
     for _ in range(2):
         asked = clock.now()
-        facts = read_facts(transport, clock, deadline, known)
+        facts = read_facts(transport, clock, deadline, known, with_units=with_units)
         took = (clock.now() - asked).total_seconds()
         if 0 <= took <= MAX_ROUND_TRIP_SECONDS:
             return facts
@@ -217,9 +229,9 @@ def read_facts_with_clock(transport: Transport, clock: Clock, deadline: Deadline
 
 
 def read_facts_again(context: MachineContext) -> Facts:
-    """Read the facts of a machine whose facts this run has read before, as read_facts_with_clock does."""
+    """Read the facts of a machine with its units, as read_facts_with_clock does. This run has read its facts before."""
     clock, deadline = context.run_context.clock, context.build_read_deadline()
-    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts)
+    return read_facts_with_clock(context.transport, clock, deadline, context.known_facts, with_units=True)
 
 
 def parse_findings(answer: ScriptResult) -> tuple[Finding, ...]:
@@ -272,6 +284,7 @@ def _parse_services(answer: ScriptResult) -> Services:
         ended=tuple(services_record.ended),
         late=tuple(services_record.late),
         late_start_seconds=services_record.late_start,
+        active_units=_parse_names(answer, "unit"),
     )
 
 

@@ -1,0 +1,203 @@
+"""Compares the units of systemd before and after patching: what was active must be active again. Pure.
+
+What somebody else starts when it is needed (a socket, a timer, D-Bus), what has ended by itself, what is masked, and
+what has done its work once are no faults: see systemd.unit(5) and systemd.service(5).
+"""
+
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from inventory.name_lists import join_first_names
+from tasks.model import Finding, Services
+from tasks.rules.machine_checks.findings import build_blocker, build_warning
+
+UNITS_CHECK: Final = "services"
+_MAX_WORDS: Final = 300
+_LOGIN_UNITS: Final = re.compile(r"user@\d+\.service|user-runtime-dir@\d+\.service|.+@\d+-.+-.+\.service")
+"""Units that exist only for a login, a connection or a crash of a user's program."""
+_NUMBERED_UNITS: Final = re.compile(r"(lvm2-pvscan|systemd-fsck|systemd-backlight|systemd-rfkill)@.*|snap-.+\.mount")
+"""Units of a device or of a revision of a snap: after the next boot, it may have another number."""
+_ON_DEMAND_TYPES: Final = frozenset({"dbus"})
+_ACTIVE_STATES: Final = frozenset({"active", "reloading", "refreshing"})
+_READ_LOGS: Final = "Read their logs on the machine, repair them and start them."
+
+
+@dataclass(frozen=True, slots=True)
+class UnitStatus:
+    """What systemd says of a unit.
+
+    Attributes:
+        name: the name that was asked for; the unit may have another one now.
+        load: loaded, not-found, masked, …
+        active: active, inactive, failed, activating, …
+        sub: the finer state of its type.
+        kind: Type= of a service, or "".
+        wanted_by: the units that start it.
+        triggered_by: the units that start it when it is needed.
+        has_bus_name: D-Bus starts it when it is needed.
+        has_job: systemd is about to start or to stop it.
+        lacks_condition: its start was skipped, because a condition of its file is not met.
+        was_active: it has been active in this boot.
+        words: its last words in the log.
+    """
+
+    name: str
+    load: str = "loaded"
+    active: str = "inactive"
+    sub: str = "dead"
+    kind: str = ""
+    wanted_by: tuple[str, ...] = ()
+    triggered_by: tuple[str, ...] = ()
+    has_bus_name: bool = False
+    has_job: bool = False
+    lacks_condition: bool = False
+    was_active: bool = False
+    words: str = ""
+
+    @property
+    def is_service(self) -> bool:
+        """Whether it is a service."""
+        return self.name.endswith(".service")
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it is a service that does something once, and then has nothing that runs."""
+        return self.kind == "oneshot"
+
+    @property
+    def starts_on_demand(self) -> bool:
+        """Whether somebody else starts it when it is needed, so that it need not run."""
+        return self.is_service and (bool(self.triggered_by) or self.has_bus_name or self.kind in _ON_DEMAND_TYPES)
+
+
+class UnitFault(Enum):
+    """What is wrong with a unit that was active before patching: the words of its finding."""
+
+    FAILED = "failed since patching"
+    CRASHES = "ends again and again since patching, and is started again"
+    STARTING = "still starting"
+    NOT_STARTED = "active before patching, and not started at the boot"
+    STOPPED = "stopped since patching, and not started again"
+    NOT_STARTED_BY_ITSELF = "active before patching, and not started since: nothing starts it at the boot"
+    SKIPPED = "active before patching, and not started, because a condition of its unit is not met"
+    GONE = "active before patching, and its unit does not exist any more"
+
+
+_REMEDIES: Final[Mapping[UnitFault, str]] = {
+    UnitFault.FAILED: _READ_LOGS,
+    UnitFault.CRASHES: _READ_LOGS,
+    UnitFault.STARTING: "Look on the machine whether they become active.",
+    UnitFault.NOT_STARTED: _READ_LOGS,
+    UnitFault.STOPPED: "Find out who stopped them, and start them.",
+    UnitFault.NOT_STARTED_BY_ITSELF: "Start them if they are needed, and enable them if the system is to start them.",
+    UnitFault.SKIPPED: "Look at the conditions of their unit files.",
+    UnitFault.GONE: "Look whether an update has removed or renamed them.",
+}
+_WARNINGS: Final = frozenset({UnitFault.NOT_STARTED_BY_ITSELF, UnitFault.SKIPPED, UnitFault.GONE})
+
+
+def find_failed_service_units(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the failed units that belong to the machine, not to a login or a connection."""
+    return tuple(name for name in names if not _LOGIN_UNITS.fullmatch(name))
+
+
+def find_missing_units(before: Services, after: Services) -> tuple[str, ...]:
+    """Return the units to ask for: those that were active before and are not now, and those that have failed since."""
+    if not after.active_units:
+        return ()
+    gone = {name for name in set(before.active_units) - set(after.active_units) if not _NUMBERED_UNITS.fullmatch(name)}
+    return tuple(sorted(find_failed_service_units(gone | (set(after.failed) - set(before.failed)))))
+
+
+def has_ended_by_itself(status: UnitStatus, *, rebooted: bool) -> bool:
+    """Return whether a service has run in this boot and has ended without an error."""
+    is_over = (status.load, status.active) == ("loaded", "inactive") and not status.has_job
+    return rebooted and status.is_service and status.was_active and is_over
+
+
+def judge_unit(status: UnitStatus, before: Services, after: Services, *, rebooted: bool) -> UnitFault | None:
+    """Return what is wrong with a unit, or None.
+
+    Args:
+        status: of a unit that was active before, or that has failed since.
+        before: services before patching.
+        after: services now.
+        rebooted: whether the machine was rebooted between the two.
+    """
+    if status.name in after.failed or status.active == "failed":
+        return None if status.name in before.failed else UnitFault.FAILED
+    return _judge(status, after.active_units, rebooted=rebooted)
+
+
+def _judge(status: UnitStatus, active_units: Collection[str], *, rebooted: bool) -> UnitFault | None:
+    if status.active in _ACTIVE_STATES or status.load == "masked":
+        return None
+    if status.sub == "auto-restart":
+        return UnitFault.CRASHES
+    if status.has_job or status.active in {"activating", "deactivating"}:
+        return UnitFault.STARTING
+    if status.load == "not-found":
+        return UnitFault.GONE
+    is_wanted = any(name in active_units or name.endswith(".device") for name in status.wanted_by)
+    return _judge_boot(status, is_wanted=is_wanted) if rebooted else _judge_stop(status, is_wanted=is_wanted)
+
+
+def _judge_stop(status: UnitStatus, *, is_wanted: bool) -> UnitFault | None:
+    """Return what is wrong with a unit that was stopped, or ended, without a reboot."""
+    if status.starts_on_demand:
+        return None
+    return UnitFault.STOPPED if is_wanted else _judge_unwanted(status)
+
+
+def _judge_boot(status: UnitStatus, *, is_wanted: bool) -> UnitFault | None:
+    """Return what is wrong with a unit that is not active after a reboot."""
+    if status.was_active:
+        return UnitFault.STOPPED if is_wanted and not status.is_service else None
+    if status.lacks_condition:
+        return UnitFault.SKIPPED if status.is_service and not status.is_short else None
+    return UnitFault.NOT_STARTED if is_wanted else _judge_unwanted(status)
+
+
+def _judge_unwanted(status: UnitStatus) -> UnitFault | None:
+    """Return what is wrong with a unit that is not active, and that nothing active starts: somebody had started it."""
+    is_needed = not (status.starts_on_demand or status.is_short or status.name.endswith(".target"))
+    return UnitFault.NOT_STARTED_BY_ITSELF if is_needed else None
+
+
+def check_units(
+    statuses: Sequence[UnitStatus], before: Services, after: Services, *, rebooted: bool
+) -> Iterator[Finding]:
+    """Return the findings about these units, one for each kind of fault, with their own words.
+
+    Args:
+        statuses: of the units that find_missing_units names.
+        before: services before patching.
+        after: services now.
+        rebooted: whether the machine was rebooted between the two.
+    """
+    faults: dict[tuple[UnitFault, bool], list[UnitStatus]] = {}
+    for status in statuses:
+        fault = judge_unit(status, before, after, rebooted=rebooted)
+        if fault is not None:
+            is_mild = fault in _WARNINGS or (status.is_short and fault in {UnitFault.STARTING, UnitFault.STOPPED})
+            faults.setdefault((fault, is_mild), []).append(status)
+    for fault, is_mild in sorted(faults, key=lambda each: (each[1], list(UnitFault).index(each[0]))):
+        message = f"{fault.value}: {join_first_names([_describe(each) for each in faults[fault, is_mild]])}"
+        yield (build_warning if is_mild else build_blocker)(UNITS_CHECK, message, _REMEDIES[fault])
+
+
+def find_starting_units(
+    statuses: Sequence[UnitStatus], before: Services, after: Services, *, rebooted: bool
+) -> tuple[str, ...]:
+    """Return the units that become active, perhaps."""
+    judged = ((each.name, judge_unit(each, before, after, rebooted=rebooted)) for each in statuses)
+    return tuple(name for name, fault in judged if fault is UnitFault.STARTING)
+
+
+def _describe(status: UnitStatus) -> str:
+    words = "; ".join(line.strip() for line in status.words.splitlines() if line.strip())
+    words = words if len(words) <= _MAX_WORDS else f"{words[:_MAX_WORDS]}…"
+    return f"{status.name} ({words})" if words else status.name
