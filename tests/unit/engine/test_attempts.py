@@ -17,6 +17,8 @@ from tests.support.fleet import SimFleet, SimMachine, outcome_of
 from tests.support.mortal import Killed, Life
 from tests.support.taking_up import RUN, begin, resume
 
+HOLDER = f"{RUN}/web"
+
 
 def named(machine: SimMachine) -> list[tuple[object, object]]:
     """By which run and attempt each job was ordered."""
@@ -34,7 +36,7 @@ def test_every_order_says_of_which_attempt_it_is(fleet: SimFleet) -> None:
 
     fleet.patch()
 
-    assert named(web) == [(RUN, "1")] * 2
+    assert named(web) == [(HOLDER, "1")] * 2
     assert claims(web) == ["1", "1"]
 
 
@@ -46,7 +48,7 @@ def test_who_takes_a_run_up_has_a_later_attempt(fleet: SimFleet) -> None:
 
     resume(fleet)
 
-    assert named(web) == [(RUN, "1"), (RUN, "2")]
+    assert named(web) == [(HOLDER, "1"), (HOLDER, "2")]
     assert claims(web) == ["1", "2"]
     assert [entry.act for entry in fleet.records.journal].count("attempt") == 2
 
@@ -88,7 +90,7 @@ def test_a_reboots_order_says_so_too(fleet: SimFleet) -> None:
 
     fleet.patch(reboot_pending_first=True)
 
-    assert orders(web) == [(RUN, "1")] * 2
+    assert orders(web) == [(HOLDER, "1")] * 2
 
 
 @pytest.mark.parametrize("heard", [False, True])
@@ -108,7 +110,7 @@ def test_a_machine_hears_of_a_later_attempt_before_its_boot_is_believed(heard: b
     asked = [call.name for call in web.calls if call.name in ("claim", "reboot")]
     assert asked[:2] == ["claim", "reboot"]
     assert claims(web)[0] == "2"
-    assert orders(web) == [(RUN, "2")]
+    assert orders(web) == [(HOLDER, "2")]
 
 
 def _ordering(fleet: SimFleet) -> bool:
@@ -138,7 +140,7 @@ def test_a_reboot_that_the_machine_refuses_was_not_ordered_and_is_not_asked_for_
 
     outcome = outcome_of(fleet.patch(), "web")
 
-    assert orders(web) == [(RUN, "1")]
+    assert orders(web) == [(HOLDER, "1")]
     assert outcome.reboot_result is not None
     assert (outcome.reboot, outcome.reboot_result.count) == (RebootState.FAILED, 0)
     assert "was resumed" in outcome.reason

@@ -1,6 +1,5 @@
 """One machine under two names of the inventory: it is patched once, and the second name ends with the reason."""
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,14 +18,11 @@ from tests.support.fleet import SimFleet, SimMachine, outcome_of
 SAME = "the same machine as {}, which this run has already"
 
 
-def identify(machine: SimMachine, **ids: str | Callable[[], str]) -> None:
+def identify(machine: SimMachine, **ids: str) -> None:
     """Let a machine tell these ids, as facts.sh does."""
 
-    def tell() -> dict[str, str]:
-        return {key: value if isinstance(value, str) else value() for key, value in ids.items()}
-
     facts = machine._facts
-    machine.answer("facts", lambda _: [r | tell() if r["kind"] == "kernel" else r for r in facts()])
+    machine.answer("facts", lambda _: [{**each, **ids} if each["kind"] == "kernel" else each for each in facts()])
 
 
 def two_names(**ids: str) -> tuple[SimFleet, SimMachine]:

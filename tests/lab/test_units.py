@@ -1,0 +1,76 @@
+"""Units of systemd on real machines: what was active before a reboot is active after it, or its absence is told."""
+
+from pathlib import Path
+
+import pytest
+
+from tasks.model import Outcome
+from tasks.states import FindingLevel, OperationState
+from tests.lab.engine import Fleet, Telling, outcome_of
+from tests.lab.fleet import BootHosts, Flavour, LabHost
+
+UNITS = {
+    "srv-data.mount": "[Mount]\nWhat=/var/lib/lab-data\nWhere=/srv/data\nType=none\nOptions=bind\n",
+    "lab-app.service": "[Unit]\nRequiresMountsFor=/srv/data\n[Service]\nExecStart=/bin/sleep infinity\n",
+    "lab-tick.timer": "[Timer]\nOnCalendar=hourly\n",
+    "lab-tick.service": "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    "lab-once.service": "[Unit]\nConditionPathExists=/run/lab-once\n"
+    "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n",
+    "lab-short.service": "[Service]\nExecStart=/bin/sleep 3\n",
+    "lab-hand.service": "[Service]\nExecStart=/bin/sleep infinity\n",
+}
+WANTED = "lab-app.service", "lab-once.service", "lab-short.service", "lab-tick.timer", "srv-data.mount"
+
+
+def add_units(host: LabHost) -> None:
+    """Add units, of which only lab-hand.service is not enabled, and start them."""
+    for name, text in UNITS.items():
+        install = "[Install]\nWantedBy=multi-user.target\n" if name in WANTED else ""
+        host.sh(f"printf '%s' '{text}{install}' > /etc/systemd/system/{name}", root=True)
+    host.sh(
+        "mkdir -p /var/lib/lab-data /srv/data; touch /run/lab-once; systemctl daemon-reload;"
+        f"systemctl enable -q {' '.join(WANTED)}; systemctl start {' '.join(WANTED)} lab-hand.service;"
+        "systemd-run -q --unit=lab-transient sleep infinity; mount -t tmpfs none /mnt",
+        root=True,
+    )
+
+
+def told(outcome: Outcome, level: FindingLevel) -> str:
+    return "\n".join(each.message for each in outcome.findings if (each.check, each.level) == ("services", level))
+
+
+@pytest.mark.parametrize("flavour", ["apt", "dnf", "zypper"])
+def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
+    hosts: BootHosts, tmp_path: Path, flavour: Flavour
+) -> None:
+    (host,) = hosts(1, flavour)
+    fleet = Fleet([host], tmp_path)
+    add_units(host)
+    # all that vanishes here has a reason, except for what somebody had started by hand
+    outcome = outcome_of(fleet.patch("lab-plain", reboot="Always"), host)
+    assert host.sh("systemctl is-active lab-app.service srv-data.mount lab-tick.timer") == "active\n" * 3
+    assert told(outcome, FindingLevel.BLOCK) == ""
+    assert told(outcome, FindingLevel.WARN) == (
+        "active before patching, and not started since: nothing starts it at the boot: lab-hand.service"
+    )
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+
+    host.sh("systemctl disable -q lab-short; rmdir /var/lib/lab-data; touch /var/lib/lab-data", root=True)
+    outcome = outcome_of(fleet.patch("lab-sec", reboot="Always", settle_seconds=5), host)
+    assert host.sh("systemctl is-active lab-app.service srv-data.mount || true") == "inactive\nfailed\n"
+    assert outcome.state is OperationState.FAILED
+    blocked = told(outcome, FindingLevel.BLOCK)
+    assert "failed since patching: srv-data.mount (" in blocked
+    assert "mount: /srv/data: " in blocked, blocked  # its own words
+    assert "not started at the boot: lab-app.service (Dependency failed for lab-app.service" in blocked
+
+
+def test_a_unit_that_somebody_stops_while_the_run_patches_is_told(host: LabHost, tmp_path: Path) -> None:
+    fleet = Fleet([host], tmp_path)
+    add_units(host)
+    watch = Telling(on_install=lambda: host.sh("systemctl stop lab-app.service lab-tick.timer", root=True))
+    outcome = outcome_of(fleet.patch("lab-plain", watch=watch, reboot="Never", settle_seconds=2), host)
+    blocked = told(outcome, FindingLevel.BLOCK)
+    assert blocked.startswith("stopped since patching, and not started again: lab-app.service")
+    assert "lab-tick.timer" in blocked
+    assert outcome.state is OperationState.FAILED

@@ -1,0 +1,165 @@
+"""Which units of systemd are told when they are not active any more."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.model import Services
+from tasks.rules.machine_checks.services import check_services
+from tasks.rules.machine_checks.units import (
+    UnitFault,
+    UnitStatus,
+    check_units,
+    find_missing_units,
+    find_starting_units,
+    judge_unit,
+)
+from tasks.states import FindingLevel
+from tasks.steps.machine.unit_states import _parse_blocks, build_unit_status
+
+TARGET = ("multi-user.target",)
+NOW = Services(active_units=TARGET)
+
+# systemd 252 of Debian 12, after a boot: a mount that failed, and the service behind it
+SHOWN = """Type=simple
+Id=lab-app.service
+WantedBy=multi-user.target
+LoadState=loaded
+ActiveState=inactive
+SubState=dead
+Job=
+ActiveEnterTimestampMonotonic=0
+ConditionResult=no
+ConditionTimestampMonotonic=0
+
+Id=srv-data.mount
+RequiredBy=lab-app.service
+WantedBy=multi-user.target
+LoadState=loaded
+ActiveState=failed
+SubState=failed
+ActiveEnterTimestampMonotonic=0
+ConditionResult=yes
+ConditionTimestampMonotonic=2461522
+
+Id=gone.service
+LoadState=not-found
+ActiveState=inactive
+SubState=dead
+"""
+
+
+def test_what_systemctl_shows_is_understood() -> None:
+    app, mount, gone = (build_unit_status(block["Id"], block) for block in _parse_blocks(SHOWN))
+    assert app == UnitStatus("lab-app.service", kind="simple", wanted_by=TARGET)
+    assert mount == UnitStatus(
+        "srv-data.mount", active="failed", sub="failed", wanted_by=("multi-user.target", "lab-app.service")
+    )
+    assert (gone.load, gone.active) == ("not-found", "inactive")
+
+
+def judge(status: UnitStatus, *, rebooted: bool = True, now: Services = NOW) -> UnitFault | None:
+    return judge_unit(status, Services(active_units=(status.name, *TARGET)), now, rebooted=rebooted)
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        (UnitStatus("a.service", wanted_by=TARGET), UnitFault.NOT_STARTED),
+        (UnitStatus("a.mount", wanted_by=TARGET), UnitFault.NOT_STARTED),
+        (UnitStatus("docker.service", wanted_by=TARGET, triggered_by=("docker.socket",)), UnitFault.NOT_STARTED),
+        (UnitStatus("a.service", active="activating", sub="auto-restart", wanted_by=TARGET), UnitFault.CRASHES),
+        (UnitStatus("a.service", active="activating", sub="start", wanted_by=TARGET), UnitFault.STARTING),
+        (UnitStatus("a.service", has_job=True, wanted_by=TARGET), UnitFault.STARTING),
+        (UnitStatus("a.service", active="failed", wanted_by=TARGET), UnitFault.FAILED),
+        (UnitStatus("a.service", load="not-found"), UnitFault.GONE),
+        (UnitStatus("a.service", lacks_condition=True, wanted_by=TARGET), UnitFault.SKIPPED),
+        (UnitStatus("by-hand.service"), UnitFault.NOT_STARTED_BY_ITSELF),
+        (UnitStatus("a.mount", was_active=True, wanted_by=TARGET), UnitFault.STOPPED),
+        (UnitStatus("ended.service", was_active=True, wanted_by=TARGET), None),
+        (UnitStatus("first-boot.service", kind="oneshot", lacks_condition=True, wanted_by=TARGET), None),
+        (UnitStatus("a.mount", lacks_condition=True, wanted_by=TARGET), None),
+        (UnitStatus("systemd-hostnamed.service", kind="dbus"), None),
+        (UnitStatus("cups.service", triggered_by=("cups.socket",)), None),
+        (UnitStatus("bluetooth.target"), None),
+        (UnitStatus("by-another.service", kind="oneshot", wanted_by=("not-active.target",)), None),
+        (UnitStatus("paused.timer", load="masked", wanted_by=TARGET), None),
+        (UnitStatus("renamed.service", active="active"), None),  # an alias of the unit that runs now
+    ],
+)
+def test_what_is_told_after_a_boot(status: UnitStatus, fault: UnitFault | None) -> None:
+    assert judge(status) is fault
+
+
+@pytest.mark.parametrize(
+    ("status", "fault"),
+    [
+        (UnitStatus("a.service", was_active=True, wanted_by=TARGET), UnitFault.STOPPED),
+        (UnitStatus("a.timer", was_active=True, wanted_by=TARGET), UnitFault.STOPPED),
+        (UnitStatus("libvirtd.service", was_active=True, wanted_by=TARGET, triggered_by=("l.socket",)), None),
+        (UnitStatus("by-hand.service", was_active=True), UnitFault.NOT_STARTED_BY_ITSELF),
+    ],
+)
+def test_what_is_told_without_a_boot(status: UnitStatus, fault: UnitFault | None) -> None:
+    assert judge(status, rebooted=False) is fault
+
+
+def test_units_of_logins_of_devices_and_of_snaps_are_not_asked_for() -> None:
+    volatile = ("user@1000.service", "sshd@1-10.0.0.1:22-10.0.0.2:50000.service", "lvm2-pvscan@8:2.service")
+    before = Services(active_units=(*volatile, "snap-core20-2105.mount", "a.service"))
+    after = Services(failed=("b.mount", "user@1001.service"), active_units=TARGET)
+    assert find_missing_units(before, after) == ("a.service", "b.mount")
+    assert find_missing_units(before, Services(failed=("b.mount",))) == ()
+
+
+def test_a_machine_that_shows_no_units_any_more_is_not_healthy() -> None:
+    (finding,) = check_services(Services(active_units=TARGET), Services())
+    assert finding.level is FindingLevel.WARN
+
+
+def test_a_finding_has_the_words_of_the_unit() -> None:
+    words = "mount: /srv/data: mount point is not a directory.\n"
+    status = UnitStatus("srv-data.mount", active="failed", wanted_by=TARGET, words=words)
+    (finding,) = check_services(NOW, Services(failed=(status.name,), active_units=TARGET), units=[status])
+    assert finding.message == (
+        "failed since patching: srv-data.mount (mount: /srv/data: mount point is not a directory.)"
+    )
+
+
+def test_a_slow_job_that_runs_once_only_warns() -> None:
+    slow = UnitStatus("a.service", kind="oneshot", active="activating", sub="start", wanted_by=TARGET)
+    (finding,) = check_units([slow], Services(active_units=("a.service",)), NOW, rebooted=True)
+    assert finding.level is FindingLevel.WARN
+    assert find_starting_units([slow], Services(), NOW, rebooted=True) == ("a.service",)
+
+
+STATUSES = st.builds(
+    UnitStatus,
+    st.sampled_from(["a.service", "b.mount", "c.socket", "d.timer", "e.target", "f.swap", "g.path", "h.automount"]),
+    load=st.sampled_from(["loaded", "not-found", "masked", "error", "bad-setting"]),
+    active=st.sampled_from(["active", "inactive", "failed", "activating", "deactivating", "reloading", "maintenance"]),
+    sub=st.sampled_from(["dead", "failed", "auto-restart", "running"]),
+    kind=st.sampled_from(["", "simple", "oneshot", "dbus", "notify"]),
+    wanted_by=st.sampled_from([(), TARGET, ("other.target",)]),
+    triggered_by=st.sampled_from([(), ("a.socket",)]),
+    has_bus_name=st.booleans(),
+    has_job=st.booleans(),
+    lacks_condition=st.booleans(),
+    was_active=st.booleans(),
+)
+
+
+@given(status=STATUSES, rebooted=st.booleans())
+def test_what_the_system_starts_and_is_not_there_is_never_health(status: UnitStatus, rebooted: bool) -> None:
+    is_failed = status.active == "failed"
+    now = Services(failed=(status.name,) if is_failed else (), active_units=TARGET)
+    fault = judge(status, rebooted=rebooted, now=now)
+    if status.active in {"active", "reloading"}:
+        assert fault is None
+    elif is_failed:
+        assert fault is UnitFault.FAILED
+    elif status.wanted_by == TARGET and status.load != "masked" and fault is None:
+        ended = status.was_active and status.name == "a.service"
+        assert ended or status.lacks_condition or (status.starts_on_demand and not rebooted)
+    elif status.load == "not-found":
+        assert fault is not None
