@@ -267,6 +267,7 @@ def test_a_lock_that_is_kept_is_the_cause(make_host: HostMaker, transport: Trans
         ("error: While pulling x: While fetching y: [28] Timeout was reached", "fetch"),
         ("error: Can't check signature: public key not found", "refused"),
         ("error: something else", "failed"),
+        ("x\nwarning: %post(ghostscript-9.52-2.2.x86_64) scriptlet failed, exit status 2", "maintainer-script"),
         ("foo.post: another instance of foo is already running\nerror: Running %post for foo", "failed"),
     ],
 )

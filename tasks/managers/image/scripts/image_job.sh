@@ -7,6 +7,7 @@
 
 errors() { # what the tool itself reports: a scriptlet of a package may print any words, also those below
   fp_last_words | grep -E -e '^ *((error|ERROR|Error)[: ]|Problem:)' -e "^(Another instance of tukit is already running|Couldn't get lock)" \
+    -e '^ *(warning: %[a-z]+\(.* scriptlet failed|Warning: .* %posttrans script failed )' \
     -e '^(System management is locked by the application with pid |Download \(curl\) error for |Curl error|Timeout exceeded when accessing )'
 }
 
@@ -16,6 +17,7 @@ error_cause() { # the cause that the tool's last words name
     *'No space left on device'* | *'min-free-space'* | *'nsufficient free space'* | *'not enough '*' space'* | *'Disk quota exceeded'*) echo space ;;
     *'anifest unknown'* | *'No such branch'* | *'name unknown'* | *'No such metadata object'*) echo gone ;;
     *'chronologically older'* | *'ignature'* | *'not trusted'* | *'local rpm-ostree modifications'* | *'depsolve'* | *'conflicting requests'* | *'are driven by'*) echo refused ;;
+    *'scriptlet failed'* | *'%posttrans script failed '*) echo maintainer-script ;; # transactional-update discards the snapshot
     *'esolve host'* | *'imed out'* | *'imeout'* | *'onnection refused'* | *'no such host'* | *'nauthorized'* | *'While fetching'* | *'While pulling'* | *'Download (curl) error'* | *'pinging container registry'*) echo fetch ;;
     *) echo failed ;;
   esac
