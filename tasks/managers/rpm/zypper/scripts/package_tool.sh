@@ -135,11 +135,15 @@ tool_undo() { # the snapshots that zypper's plugin made before and after
 # shellcheck disable=SC2016  # awk's $, not the shell's
 tool_complaints='
   function fail(s) { say(s (said == "" ? "" : ": " said)) }
-  /^Output of .* %posttrans script:|^%.* script output:|^Additional rpm output:/ { said = ""; next }
+  /^Output of .* %posttrans script:|^%.* script output:/ { said = ""; next }
+  /^Additional rpm output:/ { said = ""; of_script = 1; next }
+  /^\( *[0-9]+\/[0-9]+\) |^(Executing|Running) |^Loading repository data|^Warning: .*%posttrans|^Error: (a plugin ended|rpm --runposttrans)/ { of_script = 0 }
   /^Warning: .* %posttrans script failed \(returned / {
     code = $NF; sub(/\).*/, "", code); sub(/\.rpm$/, "", $2); fail("%posttrans(" $2 ") scriptlet failed, exit status " code); next }
   failure == "" && /^ *(warning|error): %.* scriptlet failed/ { sub(/^ +/, ""); fail($0); next }
+  /^ *error: lua script failed: / { say($0); next }
   /[^ .]/ { said = $0; gsub(/^ +| +$/, "", said) }
+  of_script { next } # a script may print any words
   /^(Installation|Removal) of .* failed:/ { failure = $0; next }
   failure != "" && (/^ *$/ || /^Abort, retry, ignore/) { if (failure ~ /create transaction lock on/) waits = failure; else say(failure); failure = ""; next }
   waits != "" && /^\( *[0-9]+\/[0-9]+\) Installing: / && index(waits, " " substr($0, index($0, ": ") + 2, index($0, " [") - index($0, ": ") - 2) " ") { waits = "" }
