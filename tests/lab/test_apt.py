@@ -195,7 +195,8 @@ def test_a_pin_that_keeps_a_security_fix_away_is_told(host: LabHost, subject: Su
     pin = "Package: lab-sec\\nPin: version 1.0\\nPin-Priority: 1001\\n"
     host.sh(f"printf '{pin}' > /etc/apt/preferences.d/lab", root=True)
     update = updates_of(subject)["lab-sec"]
-    assert (update.held, update.available, update.classification) == (True, "2.0", Classification.SECURITY)
+    assert (update.held, update.available, update.classification) == (False, "2.0", Classification.SECURITY)
+    assert update.blocked.startswith("PINNED: apt ")
     host.sh("rm /etc/apt/preferences.d/lab", root=True)
 
 

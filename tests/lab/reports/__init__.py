@@ -1,0 +1,1 @@
+"""Situations from public bug reports, on real machines. ``make reports`` plays them all and prints each verdict."""

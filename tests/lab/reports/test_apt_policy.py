@@ -1,0 +1,183 @@
+"""apt takes the versions that its own policy allows: pins, vendors, phases, and the kernels that a version needs."""
+
+from pathlib import Path
+
+import pytest
+
+from flows.request.patch_request import UpdatesRequest
+from tasks.model import Outcome, UpdateResult
+from tasks.states import Classification, OperationState, UpdateState
+from tests.lab.engine import Fleet, outcome_of, result_of
+from tests.lab.fleet import LabHost
+from tests.lab.packages import DEBIAN, DEBIAN_SECURITY, DebRepository
+
+VENDOR = {"Origin": "LowOrg", "Label": "LowOrg", "Suite": "stable", "Codename": "stable"}
+UPDATES = {**DEBIAN, "Suite": "stable-updates", "Codename": "bookworm-updates"}
+EVERYTHING = UpdatesRequest(classifications=list(Classification))
+
+
+def publish(host: LabHost, place: Path, **repositories: dict[str, object]) -> None:
+    """Make repositories the only sources of a host: name -> release and packages with their versions."""
+    host.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*", root=True)
+    for name, wanted in repositories.items():
+        repository = DebRepository(place / name, wanted["release"])  # type: ignore[arg-type]
+        for package, version, control in wanted["packages"]:  # type: ignore[attr-defined]
+            repository.add(package, version, control=control)
+        repository.publish(host)
+    host.sh("apt-get -qq update", root=True)
+
+
+def pin(host: LabHost, text: str) -> None:
+    (host.root / "etc/apt/preferences.d/lab").write_text(text)
+
+
+def install(host: LabHost, *words: str) -> None:
+    host.sh(f"apt-get -qq -y --allow-downgrades install {' '.join(words)}", root=True)
+
+
+def patch(host: LabHost, place: Path, **fields: object) -> Outcome:
+    return outcome_of(Fleet([host], place).patch(reboot="Never", **fields), host)  # type: ignore[arg-type]
+
+
+def versions_of(outcome: Outcome, name: str) -> dict[str, UpdateResult]:
+    return {result.update.available: result for result in outcome.updates if result.update.name == name}
+
+
+@pytest.mark.public_report("https://github.com/MariaDB/server, https://deb.sury.org: vendors say to pin their archive")
+@pytest.mark.parametrize(
+    ("pins", "words"),
+    [
+        ("Package: made\nPin: release o=LowOrg\nPin-Priority: 900\n", "apt prefers 2.0 (priority 900"),
+        ("Package: made\nPin: release l=Debian-Security\nPin-Priority: -1\n", "apt never takes 3.0 (priority -1"),
+    ],
+)
+def test_a_pin_is_kept_and_the_fix_behind_it_is_seen(host: LabHost, tmp_path: Path, pins: str, words: str) -> None:
+    publish(
+        host,
+        tmp_path,
+        vendor={"release": VENDOR, "packages": [("made", "1.0", ""), ("made", "2.0", "")]},
+        security={"release": DEBIAN_SECURITY, "packages": [("made", "3.0", "")]},
+    )
+    pin(host, pins)
+    install(host, "made=1.0")
+
+    outcome = patch(host, tmp_path)
+    fix = versions_of(outcome, "made")["3.0"]
+    assert fix.state is UpdateState.BLOCKED
+    assert words in fix.reason
+    assert fix.update.classification is Classification.SECURITY
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert host.package_versions("made") == {"made": "1.0"}
+
+    every = patch(host, tmp_path, updates=EVERYTHING)
+    assert versions_of(every, "made")["2.0"].state is UpdateState.INSTALLED
+    assert versions_of(every, "made")["3.0"].state is UpdateState.BLOCKED
+    assert host.package_versions("made") == {"made": "2.0"}  # what apt itself installs
+
+
+@pytest.mark.public_report("https://wiki.postgresql.org/wiki/Apt/FAQ: postgresql-15 kept at 15.4* with priority 1001")
+def test_a_pinned_version_stays(host: LabHost, tmp_path: Path) -> None:
+    publish(
+        host,
+        tmp_path,
+        base={"release": DEBIAN, "packages": [("made", "15.4-1", "")]},
+        security={"release": DEBIAN_SECURITY, "packages": [("made", "15.6-1", "")]},
+    )
+    pin(host, "Package: made\nPin: version 15.4*\nPin-Priority: 1001\n")
+    install(host, "made")
+
+    result = result_of(patch(host, tmp_path, updates=EVERYTHING), "made")
+    assert result.state is UpdateState.BLOCKED
+    assert "apt prefers 15.4-1 (priority 1001" in result.reason
+    assert host.package_versions("made") == {"made": "15.4-1"}
+
+
+@pytest.mark.public_report("https://mariadb.org: Debian's security archive has an older version than the vendor")
+def test_a_vendors_package_stays_the_vendors(host: LabHost, tmp_path: Path) -> None:
+    publish(
+        host,
+        tmp_path,
+        vendor={"release": VENDOR, "packages": [("made", "1.0", ""), ("made", "3.0", "")]},
+        security={"release": DEBIAN_SECURITY, "packages": [("made", "2.0", "")]},
+    )
+    install(host, "made=1.0")
+
+    outcome = patch(host, tmp_path)
+    assert result_of(outcome, "made").state is UpdateState.INSTALLED
+    assert result_of(outcome, "made").update.vendor_change == ""
+    assert host.package_versions("made") == {"made": "3.0"}
+
+
+@pytest.mark.public_report("https://bugs.debian.org: linux-image-amd64 of bookworm-updates beside bookworm-security")
+def test_a_security_run_brings_the_kernel_that_the_fix_needs_and_no_other(host: LabHost, tmp_path: Path) -> None:
+    publish(
+        host,
+        tmp_path,
+        base={
+            "release": DEBIAN,
+            "packages": [("linux-image-made", "1", "Depends: made-kernel-1"), ("made-kernel-1", "1", "")],
+        },
+        security={
+            "release": DEBIAN_SECURITY,
+            "packages": [("linux-image-made", "2", "Depends: made-kernel-2"), ("made-kernel-2", "2", "")],
+        },
+        updates={
+            "release": UPDATES,
+            "packages": [("linux-image-made", "3", "Depends: made-kernel-3"), ("made-kernel-3", "3", "")],
+        },
+    )
+    install(host, "linux-image-made=1")
+
+    outcome = patch(host, tmp_path)
+    assert host.package_versions("linux-image-made") == {"linux-image-made": "2"}
+    assert set(host.package_versions()) >= {"made-kernel-1", "made-kernel-2"}
+    assert "made-kernel-3" not in host.package_versions()
+    assert result_of(outcome, "linux-image-made").state is UpdateState.INSTALLED
+    came, other = result_of(outcome, "made-kernel-2"), result_of(outcome, "made-kernel-3")
+    assert (came.state, came.version_after) == (UpdateState.INSTALLED, "2")
+    assert other.state is UpdateState.NOT_SELECTED
+    assert "made-kernel-2" in host.sh("apt-mark showauto").split()
+
+    newest = patch(host, tmp_path, updates=EVERYTHING)
+    assert result_of(newest, "made-kernel-3").state is UpdateState.INSTALLED
+    assert host.package_versions("linux-image-made", "made-kernel-3") == {"linux-image-made": "3", "made-kernel-3": "3"}
+
+
+@pytest.mark.public_report("https://bugs.launchpad.net/bugs/1988819 and ubuntuforums.org: gjs stopped at 0 % for weeks")
+def test_a_stopped_version_is_not_installed_and_a_fix_below_it_is(host: LabHost, tmp_path: Path) -> None:
+    stopped = "Phased-Update-Percentage: 0"
+    publish(
+        host,
+        tmp_path,
+        updates={"release": UPDATES, "packages": [("made", "3.0", stopped), ("other", "3.0", stopped)]},
+        security={"release": DEBIAN_SECURITY, "packages": [("made", "2.0", "")]},
+        base={"release": DEBIAN, "packages": [("made", "1.0", ""), ("other", "1.0", "")]},
+    )
+    (host.root / "etc/apt/apt.conf.d/99never").write_text('APT::Get::Never-Include-Phased-Updates "true";\n')
+    install(host, "made=1.0", "other=1.0")
+
+    outcome = patch(host, tmp_path, updates=EVERYTHING)
+    other = result_of(outcome, "other")
+    assert other.state is UpdateState.BLOCKED
+    assert "PHASED" in other.reason
+    assert "(0 % of the machines now)" in other.reason
+    assert host.package_versions("other") == {"other": "1.0"}
+    assert host.package_versions("made")["made"] in {"2.0", "3.0"}  # apt itself takes 3.0, as it has the fix of 2.0
+
+
+@pytest.mark.public_report(
+    "https://ubuntu.com/pro: ESM attached, and the distribution's own security archive is missing"
+)
+def test_another_publishers_security_archive_vouches_for_nobody_else(host: LabHost, tmp_path: Path) -> None:
+    esm = {"Origin": "UbuntuESM", "Label": "UbuntuESM", "Suite": "x-infra-security", "Codename": "x"}
+    publish(
+        host,
+        tmp_path,
+        updates={"release": UPDATES, "packages": [("made", "1.0", ""), ("made", "2.0", "")]},
+        esm={"release": esm, "packages": [("other", "1.0", "")]},
+    )
+    install(host, "made=1.0")
+
+    outcome = patch(host, tmp_path)
+    assert result_of(outcome, "made").update.classification is Classification.UNCLASSIFIED
+    assert host.package_versions("made") == {"made": "1.0"}
