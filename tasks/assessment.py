@@ -317,6 +317,7 @@ class UnfinishedPackage:
     Attributes:
         id: the id that an update of this package has.
         status: status from the package manager, for example "half-configured".
+        failure: how its own script failed, in its words; "" when that is not known, as after an interruption.
     """
 
     id: str
@@ -324,6 +325,7 @@ class UnfinishedPackage:
     arch: str
     version: str
     status: str
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +335,7 @@ class PackageState:
     Attributes:
         problems: faults (interrupted transactions, unmet dependencies); empty when the state is healthy.
         repairable: whether finishing the interrupted transaction may repair the problems.
+        can_install_others: whether updates of other packages can be installed beside the problems.
         unfinished: packages among the problems that are only half installed.
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
@@ -366,6 +369,7 @@ class PackageState:
     unpausable_updaters: tuple[str, ...] = ()
     non_installing_updaters: tuple[str, ...] = ()
     hotpatch: HotpatchEnrolment | None = None
+    can_install_others: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, R
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.machine_checks.packages import check_vendor_changes
+from tasks.rules.machine_checks.packages import check_vendor_changes, prevents_installation
 from tasks.rules.machine_checks.precheck import check_machine_state
 from tasks.rules.machine_checks.same_machine import check_same_machine
 from tasks.rules.machine_checks.service_restarts import find_restartable_services, join_first_services
@@ -83,7 +83,7 @@ def plan_updates(context: MachineContext) -> MachineState:
     chosen, skipped = select_updates(packages, options.selection)
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
-    if chosen and not packages.problems:
+    if chosen and not prevents_installation(packages):
         filtered = filter_by_simulation(
             chosen,
             lambda updates: simulate(context, updates),
@@ -213,8 +213,10 @@ def _describe_package_state(packages: PackageState) -> list[str]:
     lines = [*map(str, packages.repository_problems), *packages.warnings]
     if packages.at_work:
         lines.append(f"packages were being changed by {packages.at_work}, so their state was not checked")
-    if packages.problems:
+    if prevents_installation(packages):
         lines.append("packages are in a broken state, so what would be installed was not simulated")
+    elif packages.problems:
+        lines.append(f"packages are in a broken state, and others can be installed: {'; '.join(packages.problems)}")
     if packages.reboot.answer is YesNoUnknown.YES:
         lines.append(f"a reboot is pending: {packages.reboot.explanation}")
     if packages.live_patching is not None:

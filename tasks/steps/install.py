@@ -12,7 +12,12 @@ from tasks.model import Finding, TransactionResult, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind as Kind
 from tasks.protocols.package_manager import Transaction
-from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY
+from tasks.rules.machine_checks.packages import (
+    PACKAGES_CHECK,
+    check_package_problems,
+    get_repair_remedy,
+    prevents_installation,
+)
 from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.transaction_planning import plan_transactions as divide
@@ -57,8 +62,8 @@ def install(context: MachineContext) -> MachineState:
     install_log = InstallLog()
     try:
         options = context.run_context.options
-        if context.packages.problems:
-            may_repair = options.repair and context.packages.repairable
+        may_repair = options.repair and context.packages.repairable
+        if may_repair or prevents_installation(context.packages):
             if may_repair and not _may_be_changed(context, install_log):
                 return context.state
             _repair_packages(context, install_log)
@@ -104,7 +109,7 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         raise BrokenPackages(
             f"packages are in a broken state: {problems}",
             machine=context.name,
-            hint=REPAIR_REMEDY if context.packages.repairable else "Repair it on the machine.",
+            hint=get_repair_remedy(context.packages),
         )
     if context.run_context.stop_token.is_stopping and not find_submitted_transactions(context, Kind.REPAIR, 0):
         why = f"the run was asked to stop: {context.run_context.stop_token.reason}"
@@ -124,17 +129,20 @@ def _repair_packages(context: MachineContext, install_log: InstallLog) -> None:
         what = f"the repair was not begun: {refused}; " if refused else "whether the repair helped is not known: "
         what += f"packages were being changed by {state.at_work} ({problems})"
         raise BrokenPackages(what, machine=context.name, hint="Let it finish, then patch the machine again.")
-    if state.problems:
+    if prevents_installation(state):
         what, hint = f"the repair was not begun: {refused}", "Patch the machine again."
         if not refused:
             show = f"fleetpatch show {context.run_context.run.id} --machine {context.name} --log"
             what, hint = "the repair did not help", f"Read why: {show}. Repair that on the machine."
         raise BrokenPackages(f"{what}: {'; '.join(state.problems)}", machine=context.name, hint=hint)
-    install_log.repaired_packages = context.packages.unfinished if job_result.transactions else ()
+    left = {package.id for package in state.unfinished}
+    repaired = tuple(package for package in context.packages.unfinished if package.id not in left)
+    install_log.repaired_packages = repaired if job_result.transactions else ()
     findings = tuple(each for each in context.state.findings if each.check != PACKAGES_CHECK)
     how = "repaired before anything else" if job_result.transactions else "whole again, and not by this run"
     mended = Finding(PACKAGES_CHECK, FindingLevel.GOOD, f"{how}: {problems}")
-    context.state = replace(context.state, findings=(*findings, mended))
+    still_broken = tuple(check_package_problems(state, repair_allowed=False))
+    context.state = replace(context.state, findings=(*findings, *(still_broken or (mended,))))
     # a process that died after its repair may have installed updates of its plan: they are no longer pending
     recorded = restore_new_plan(context, Step.INSTALL) if context.state.was_started else None
     context.state = recorded or replan_updates(context, state)  # what only a repair makes visible is not approved

@@ -6,7 +6,7 @@ from dataclasses import replace
 from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.disk import check_mounts_writable
-from tasks.rules.machine_checks.packages import PACKAGES_CHECK, REPAIR_REMEDY, check_concurrent_changes
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.machine_checks.services import check_services, find_late_services
@@ -75,15 +75,7 @@ def validate(context: MachineContext) -> MachineState:
     findings += _check_boot(context, facts)
     findings += check_next_boot(context.state.baseline, facts)
     findings += check_concurrent_changes(packages)
-    if packages.problems:
-        findings.append(
-            Finding(
-                PACKAGES_CHECK,
-                FindingLevel.BLOCK,
-                "; ".join(packages.problems),
-                REPAIR_REMEDY if packages.repairable else "Repair the package state on the machine.",
-            )
-        )
+    findings += _check_package_problems(packages, context.packages)
     reboot_reasons = packages.reboot.explanation if packages.reboot.answer is YesNoUnknown.YES else None
     reboot = machine_state.reboot
     may_wait = context.run_context.options.may_reboot_wait(packages.reboot)
@@ -109,6 +101,16 @@ def validate(context: MachineContext) -> MachineState:
         install=mark_lost(machine_state.install, lost),
         validation=ValidationResult(tuple(findings), assessment),
     )
+
+
+def _check_package_problems(packages: PackageState, before: PackageState) -> Sequence[Finding]:
+    """Return a blocking finding if packages are broken. The pre-check has told of those that failed before."""
+    failed_before = {package.id for package in before.unfinished}
+    is_known = packages.can_install_others and all(each.id in failed_before for each in packages.unfinished)
+    if not packages.problems or is_known:
+        return ()
+    message = "; ".join(packages.problems)
+    return (Finding(PACKAGES_CHECK, FindingLevel.BLOCK, message, get_repair_remedy(packages)),)
 
 
 def _wait_for_unchanging_packages(context: MachineContext) -> PackageState:

@@ -4,9 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
+    DpkgProblems,
+    block_dependent_updates,
     find_problems,
     find_unfinished_packages,
     is_dpkg_locked,
+    parse_failed_setups,
     parse_packages,
 )
 from tasks.managers.apt.output_parsers import Release, parse_policy, parse_releases, parse_simulation, parse_stanzas
@@ -56,25 +59,30 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
     held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
+    stanzas = parse_stanzas(sections["versions"].text)
     updates = build_pending_updates(
         AptState(
             native_architecture=native,
             policies=parse_policy(sections["policy"].text),
             releases=releases,
             held=held,
-            stanzas=parse_stanzas(sections["versions"].text),
+            stanzas=stanzas,
             changes=simulation.changes,
         )
     )
     locks = result.find_records("lock")
-    problems, repairable = find_problems(
-        packages, sections["audit"].text, simulation, interrupted=require_boolean(state, "interrupted")
+    setups = parse_failed_setups(sections["unfinished"].text if "unfinished" in sections else "")
+    problems = find_problems(
+        packages, sections["audit"].text, simulation, setups, interrupted=require_boolean(state, "interrupted")
     )
-    unfinished = find_unfinished_packages(packages, native)
+    unfinished = find_unfinished_packages(packages, native, setups)
     changed = "changed" in state and require_boolean(state, "changed")
     at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
-    if problems and at_work:  # packages that are half changed now belong to a running transaction; they are not broken
-        problems, repairable, unfinished = (), False, ()
+    if (
+        problems.messages and at_work
+    ):  # packages that are half changed now belong to a running transaction; they are not broken
+        problems, unfinished = DpkgProblems(), ()
+    updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     live = parse_live_patches(result, sections)
     updaters = _parse_auto_updaters(sections, require_integer(state, "at"))
@@ -83,8 +91,9 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         updates=_with_pro_updates(updates, sections, native),
         reboot=find_reboot_need(reboot, needrestart, live),
         held=tuple(sorted(held)),
-        problems=problems,
-        repairable=repairable,
+        problems=problems.messages,
+        repairable=problems.repairable,
+        can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
         warnings=_describe_missing_security(releases.values()),

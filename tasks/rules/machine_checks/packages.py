@@ -12,6 +12,9 @@ from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
 PACKAGES_CHECK = "packages"
 """The check of the package manager's state."""
 REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
+FAILED_SCRIPT_REMEDY = (
+    "Correct on the machine what makes the script fail, and finish it there, or then run with --repair (repair: true)."
+)
 PACKAGE_LOCK_CHECK = "package-lock"
 """The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
@@ -61,20 +64,31 @@ def check_repositories(packages: PackageState) -> tuple[Finding, ...]:
     )
 
 
+def prevents_installation(packages: PackageState) -> bool:
+    """Return whether packages are broken in a way that no update can be installed beside."""
+    return bool(packages.problems) and not packages.can_install_others
+
+
 def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:
-    """Yield a finding if packages are broken."""
+    """Yield a finding if packages are broken. It blocks only if nothing can be installed beside them."""
     if not packages.problems:
         return
     message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
-    if not packages.repairable:
-        yield build_blocker(
-            PACKAGES_CHECK, message, "Repair it on the machine: finishing what was interrupted would not help."
-        )
-    elif not repair_allowed:
-        yield build_blocker(PACKAGES_CHECK, message, REPAIR_REMEDY)
-    else:
+    if packages.repairable and repair_allowed:
         remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
         yield build_warning(PACKAGES_CHECK, message, remedy)
+    elif packages.can_install_others:
+        yield build_warning(PACKAGES_CHECK, message, get_repair_remedy(packages))
+    else:
+        yield build_blocker(PACKAGES_CHECK, message, get_repair_remedy(packages))
+
+
+def get_repair_remedy(packages: PackageState) -> str:
+    """Return what a person does about broken packages."""
+    if not packages.repairable:
+        return "Repair it on the machine: finishing what was interrupted would not help."
+    failed = packages.can_install_others and all(package.failure for package in packages.unfinished)
+    return FAILED_SCRIPT_REMEDY if failed else REPAIR_REMEDY
 
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:

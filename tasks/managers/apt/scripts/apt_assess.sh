@@ -40,6 +40,35 @@ pro_updates() { # the newer call returns CVEs; older clients do not have it
   pro api u.pro.packages.updates_with_cves.v1 2>/dev/null | grep '"result": *"success"' || pro api u.pro.packages.updates.v1
 }
 
+since() { # NAME:ARCH: since when it is not installed, by dpkg's log; else when dpkg wrote the list of its files
+  at=$(cat /var/log/dpkg.log.1 /var/log/dpkg.log 2>/dev/null | awk -v name="$1" '$3 == "status" && $5 == name {
+    if ($4 == "installed" || $4 == "not-installed" || $4 == "config-files") at = ""
+    else if (at == "") at = $1 " " $2 } END { print at }')
+  [ -z "$at" ] || { date -d "$at" +%s; return; }
+  for file in "/var/lib/dpkg/info/$1.list" "/var/lib/dpkg/info/${1%:*}.list"; do stat -c %Y "$file" && return; done
+}
+
+# what a script said before it failed, from the newest log that has it: apt's, or that of one of our jobs
+failure() { # NAME:ARCH
+  # shellcheck disable=SC2012  # the names of logs have no blanks
+  ls -t /var/log/apt/term.log* /var/lib/fleetpatch/jobs/*/log 2>/dev/null | while IFS= read -r file; do
+    words=$(zcat -f "$file" | tr '\t\r' '  ' | awk -v name="$1" -v short="${1%:*}" '
+      /^(Setting up|Unpacking|Processing triggers|Preparing|Selecting|\(Reading)/ { before = ""; next }
+      found { sub(/^ +/, ""); said = before == "" ? $0 : $0 " (" before ")"; found = 0 }
+      $1 == "dpkg:" && $2 == "error" && $3 == "processing" && $4 == "package" && ($5 == name || $5 == short) { found = 1; next }
+      { before = $0 } END { print substr(said, 1, 400) }')
+    [ -z "$words" ] || { said "$words"; break; }
+  done
+}
+
+unfinished() { # of each package that is unpacked and not set up: name, since when, provides, depends, failure
+  said "$packages" | awk -F '\t' '$4 == "unpacked" || $4 == "half-configured" { print $1 }' | while IFS= read -r name; do
+    # shellcheck disable=SC2016  # dpkg-query's $
+    relations=$(fp_dpkg_query -W -f '${Provides}\t${Pre-Depends}, ${Depends}\n' "$name" | head -n 1)
+    printf '%s\t%s\t%s\t%s\n' "$name" "$(since "$name" 2>/dev/null)" "$relations" "$(failure "$name" 2>/dev/null)"
+  done
+}
+
 lock_wait=$(fp_param lock_wait_seconds)
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_lists
 
@@ -49,6 +78,8 @@ before=$(database)
 packages=$(fp_dpkg_query -W -f '${Package}:${Architecture}\t${db:Status-Want}\t${db:Status-Eflag}\t${db:Status-Status}\t${Version}\n') || exit 1
 names=$(said "$packages" | awk -F '\t' '$4 != "not-installed" && $4 != "config-files" { print $1 }')
 fp_section odd said "$(said "$packages" | awk -F '\t' '$2 == "hold" || $3 != "ok" || ($4 != "installed" && $4 != "config-files" && $4 != "not-installed")')"
+unfinished=$(unfinished)
+[ -z "$unfinished" ] || fp_section unfinished said "$unfinished"
 
 policy=$(said "$names" | xargs apt-cache policy); code=$?
 policy=$(said "$policy" | awk "$newer_only")

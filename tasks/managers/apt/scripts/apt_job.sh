@@ -103,7 +103,27 @@ configure() { # COMMAND…: dpkg --configure of its output; dpkg does not wait f
   done
 }
 
-# ---- errors, as "kind: the lines that say so"
+# ---- errors, as "kind: part; part": each part is about one package, or about none (a hook, a repository)
+
+# before: what a script or a hook said last, as far as it is no line of apt or dpkg about their progress
+# shellcheck disable=SC2016  # awk's $, not the shell's
+read_errors='
+  function say(s, own) {
+    if (own != "" && own != s) s = s " (" own ")"
+    gsub(/; /, ", ", s)
+    if (s == "" || s in told || length(text) > 1500) return
+    told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400)
+  }
+  failed != "" { sub(/^ +/, ""); if ($0 !~ /^dependency problems/) say(failed ": " $0, before); failed = before = ""; next }
+  /^dpkg: error processing / { failed = $5; if ($4 == "archive") { sub(/.*\//, "", failed); sub(/_.*/, "", failed) }; next }
+  /^(Setting up|Processing triggers for|Preparing to unpack|Unpacking|Selecting|Fetched|\(Reading) |^Get:/ { before = ""; next }
+  /^E: (Problem executing scripts|Failure running script) / { say(substr($0, 4), before); before = ""; next }
+  /^E: / && !/^E: Sub-process (\/usr\/bin\/dpkg )?returned/ { say(substr($0, 4)); next }
+  /^dpkg: error: / { say($0) }
+  /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed"); next }
+  / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
+  /[^ ]/ && !/^(W: |N: |Errors were encountered|dpkg: dependency problems|  ?Package | [^ ]+$)/ { before = $0 }
+  END { if (failed != "") say(failed); print kind ": " (text == "" ? "see the job\047s log" : text) }'
 
 changed_something() { [ -n "$set_up" ] || apt_began; }
 
@@ -122,16 +142,7 @@ complaint() {
     *'unmet dependencies'* | *'held broken packages'* | *'but remove is disabled'* | *'--no-remove'*) kind=refused ;;
     *) kind=failed ;;
   esac
-  lines "$words" | awk -v kind="$kind" '
-    function say(s) { if (s == "" || s in told || length(text) > 1500) return; told[s]; text = text (text == "" ? "" : "; ") substr(s, 1, 400) }
-    /^dpkg: error processing / { say(before); sub(/:$/, ""); say($0); next }
-    /^ installed .* script subprocess |^ new .* script subprocess / { sub(/^ /, ""); say($0) }
-    /^E: / && !/^E: Sub-process \/usr\/bin\/dpkg returned/ { say(substr($0, 4)) }
-    /^dpkg: error: / { say($0) }
-    /^ [^ ]+ depends on .*; however:$/ { sub(/;$/, "", $4); say($1 " is not set up because " $4 " failed") }
-    / : (Depends|PreDepends|Conflicts|Breaks): / { sub(/^ +/, ""); say($0) }
-    { before = $0 }
-    END { print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
+  lines "$words" | awk -v kind="$kind" "$read_errors"
 }
 
 ended() { # CODE

@@ -1,0 +1,155 @@
+"""Packages whose scripts fail cost themselves and what depends on them, and are told each time."""
+
+import re
+from pathlib import Path
+
+from tasks.model import Outcome
+from tasks.rules.machine_checks.packages import FAILED_SCRIPT_REMEDY, PACKAGES_CHECK, REPAIR_REMEDY
+from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
+from tests.lab.engine import Fleet, outcome_of, result_of
+from tests.lab.fleet import LabHost
+from tests.lab.packages import DebRepository
+
+FAILS = """[ "$1" = configure ] || exit 0
+echo try >> /root/tries
+[ -e /root/fixed ] || { echo "no room for it; sorry" >&2; exit 1; }"""
+WORDS = "no room for it"
+
+
+def count_tries(host: LabHost) -> int:
+    return int(host.sh("wc -l < /root/tries", root=True))
+
+
+def state_of(host: LabHost, name: str) -> str:
+    return host.sh(f"dpkg-query -W -f '${{db:Status-Status}} ${{Version}}' {name}")
+
+
+def warnings_about_packages(outcome: Outcome) -> list[tuple[str, str]]:
+    return [
+        (each.message, each.remedy)
+        for each in outcome.findings
+        if each.check == PACKAGES_CHECK and each.level is FindingLevel.WARN
+    ]
+
+
+def break_package(host: LabHost, place: Path) -> tuple[Fleet, DebRepository]:
+    """Let an update of x-broken fail; x-needs depends on it, and x-free on nothing."""
+    repository, fleet = DebRepository(place / "own"), Fleet([host], place)
+    relations = {"x-broken": "", "x-needs": "Depends: x-broken", "x-above": "Depends: x-needs", "x-free": ""}
+    for name, control in relations.items():
+        repository.add(name, "1.0", control=control)
+    repository.publish(host)
+    for name in relations:
+        repository.install(host, name, "1.0")
+    repository.add("x-broken", "2.0", scripts={"postinst": FAILS})
+    repository.publish(host)
+    outcome = outcome_of(fleet.patch("x-broken"), host)
+    assert outcome.state is OperationState.FAILED
+    assert WORDS in outcome.reason
+    assert state_of(host, "x-broken") == "half-configured 2.0"
+    for name in ("x-needs", "x-above", "x-free"):
+        repository.add(name, "2.0", control=relations[name])
+    repository.publish(host)
+    return fleet, repository
+
+
+def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp_path: Path) -> None:
+    fleet, _ = break_package(host, tmp_path)
+    report = fleet.patch("x-*", "lab-plain")
+    outcome = outcome_of(report, host)
+    assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
+    assert result_of(outcome, "x-free").state is UpdateState.INSTALLED
+    assert result_of(outcome, "x-above").state is UpdateState.INSTALLED  # what it needs is set up, in its old version
+    needs = result_of(outcome, "x-needs")
+    assert needs.state is UpdateState.BLOCKED
+    assert "it depends on x-broken, which is half-configured" in needs.reason
+    assert state_of(host, "x-needs") == "installed 1.0"
+    assert state_of(host, "x-broken") == "half-configured 2.0"
+    assert count_tries(host) == 1
+
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    ((message, remedy),) = warnings_about_packages(outcome)
+    assert re.search(
+        r"x-broken 2\.0 is half-configured since \d{4}-\d\d-\d\d \d\d:\d\d UTC: installed x-broken", message
+    )
+    assert WORDS in message
+    assert remedy == FAILED_SCRIPT_REMEDY
+    assert outcome.validation is not None
+    assert outcome.validation.assessment is not None
+    assert outcome.validation.assessment.compliance is Compliance.NON_COMPLIANT
+
+
+def test_a_repair_tries_it_once_and_the_others_are_installed(host: LabHost, tmp_path: Path) -> None:
+    fleet, _ = break_package(host, tmp_path)
+    outcome = outcome_of(fleet.patch("x-free", repair=True), host)
+    assert result_of(outcome, "x-free").state is UpdateState.INSTALLED
+    assert count_tries(host) == 2
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert [remedy for _, remedy in warnings_about_packages(outcome)] == [FAILED_SCRIPT_REMEDY]
+    host.sh("touch /root/fixed", root=True)
+    outcome = outcome_of(fleet.patch("x-needs", repair=True), host)
+    assert result_of(outcome, "x-broken").state is UpdateState.REPAIRED
+    assert state_of(host, "x-broken") == "installed 2.0"
+    assert not warnings_about_packages(outcome)
+
+
+def test_an_update_of_the_failed_package_itself_mends_it(host: LabHost, tmp_path: Path) -> None:
+    fleet, repository = break_package(host, tmp_path)
+    repository.add("x-broken", "3.0")
+    repository.publish(host)
+    outcome = outcome_of(fleet.patch("x-broken", "x-free"), host)
+    assert result_of(outcome, "x-broken").state is UpdateState.INSTALLED
+    assert state_of(host, "x-broken") == "installed 3.0"
+
+
+def test_what_was_interrupted_is_finished_first_or_nothing_is_done(host: LabHost, tmp_path: Path) -> None:
+    """apt was ended between two calls of dpkg: nothing failed, and no journal is left."""
+    host.sh("apt-get -qq update; apt-get -qq download lab-plain; dpkg --unpack lab-plain_*.deb", root=True)
+    fleet = Fleet([host], tmp_path)
+    outcome = outcome_of(fleet.patch("lab-sec"), host)
+    assert outcome.state is OperationState.FAILED
+    (found,) = [each for each in outcome.findings if each.check == PACKAGES_CHECK]
+    assert (found.level, found.remedy) == (FindingLevel.BLOCK, REPAIR_REMEDY)
+    assert state_of(host, "lab-sec") == "installed 1.0"
+    outcome = outcome_of(fleet.patch("lab-sec", repair=True), host)
+    assert result_of(outcome, "lab-plain").state is UpdateState.REPAIRED
+    assert result_of(outcome, "lab-sec").state is UpdateState.INSTALLED
+
+
+def transaction_details(outcome: Outcome) -> list[tuple[int | None, list[str]]]:
+    assert outcome.install is not None
+    return [(each.exit_code, each.detail.split("; ")) for each in outcome.install.transactions]
+
+
+def test_a_hook_that_fails_is_told_with_its_words(host: LabHost, tmp_path: Path) -> None:
+    hook = 'DPkg::Post-Invoke {"echo no inventory server, giving up >&2; false"; };'
+    host.sh(f"cat > /etc/apt/apt.conf.d/99hook <<'END'\n{hook}\nEND", root=True)
+    outcome = outcome_of(Fleet([host], tmp_path).patch("lab-plain"), host)
+    assert state_of(host, "lab-plain") == "installed 2.0"
+    ((code, parts),) = transaction_details(outcome)
+    assert code == 100
+    assert len(parts) == 1
+    assert "Problem executing scripts DPkg::Post-Invoke" in parts[0]
+    assert "(no inventory server, giving up)" in parts[0]
+    assert outcome.state is not OperationState.SUCCEEDED
+
+
+def test_a_trigger_that_fails_is_told_with_its_packages_name(host: LabHost, tmp_path: Path) -> None:
+    """As the one of initramfs-tools fails where /boot is full."""
+    repository = DebRepository(tmp_path / "own")
+    script = '[ "$1" = triggered ] || exit 0\necho "mkinitrd: no space left" >&2; exit 1'
+    repository.add("x-initrd", "1.0", scripts={"postinst": script, "triggers": "interest x-make-initrd\n"})
+    repository.add("x-kernel", "1.0")
+    repository.publish(host)
+    repository.install(host, "x-initrd", "1.0")
+    repository.install(host, "x-kernel", "1.0")
+    repository.add("x-kernel", "2.0", scripts={"postinst": "dpkg-trigger x-make-initrd"})
+    repository.publish(host)
+    outcome = outcome_of(Fleet([host], tmp_path).patch("x-kernel", "lab-plain"), host)
+    assert state_of(host, "lab-plain") == "installed 2.0"
+    assert state_of(host, "x-initrd") == "half-configured 1.0"
+    (parts,) = [parts for code, parts in transaction_details(outcome) if code]
+    (about,) = [part for part in parts if "x-initrd" in part]
+    assert "post-installation script subprocess returned error" in about
+    assert "mkinitrd: no space left" in about
+    assert outcome.state is OperationState.FAILED  # packages are broken that were whole before
