@@ -6,55 +6,135 @@ from hypothesis import strategies as st
 
 from tasks.errors import ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
 from tasks.managers.apt.auto_updaters import find_auto_updaters
-from tasks.managers.apt.dpkg_state import find_problems, parse_packages
+from tasks.managers.apt.dpkg_state import (
+    DpkgProblems,
+    block_dependent_updates,
+    find_problems,
+    find_unfinished_packages,
+    parse_failed_setups,
+    parse_packages,
+)
 from tasks.managers.apt.output_parsers import AptSimulation
 from tasks.managers.apt.package_lists import find_refresh_problems
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.script_output import ScriptSection
+from tests.support.builders import make_update
 from tests.unit.managers.recordings import section
 
 HALF = "lab-failing:all\tinstall\tok\thalf-configured\t2.0\n"
 FINE = AptSimulation()
 
 
-def test_a_half_configured_package_is_a_problem_that_may_be_mended() -> None:
-    problems, repairable = find_problems(parse_packages(HALF), "half configured …", FINE, interrupted=False)
-    assert problems == ("lab-failing 2.0 is half-configured",)
-    assert repairable
+def judge(
+    packages: str = "",
+    audit: str = "",
+    simulation: AptSimulation = FINE,
+    setups: str = "",
+    *,
+    interrupted: bool = False,
+) -> DpkgProblems:
+    return find_problems(
+        parse_packages(packages), audit, simulation, parse_failed_setups(setups), interrupted=interrupted
+    )
+
+
+def test_a_half_configured_package_is_a_problem_that_others_can_be_installed_beside() -> None:
+    assert judge(HALF, "half configured …") == DpkgProblems(
+        ("lab-failing 2.0 is half-configured",), repairable=True, can_install_others=True
+    )
+
+
+def test_a_failed_package_is_told_with_its_words_and_since_when() -> None:
+    setup = "lab-failing:all\t1763619180\t\t, \tinstalled lab-failing package failed (no room)\n"
+    (message,) = judge(HALF, setups=setup).messages
+    since = "since 2025-11-20 06:13 UTC: installed lab-failing package failed (no room)"
+    assert message == f"lab-failing 2.0 is half-configured {since}"
+    packages, setups = parse_packages(HALF), parse_failed_setups(setup)
+    (unfinished,) = find_unfinished_packages(packages, "amd64", setups)
+    assert unfinished.failure == "installed lab-failing package failed (no room)"
+
+
+def test_unpacked_packages_wait_for_a_failed_one_or_were_interrupted() -> None:
+    packages = HALF + "a:all\tinstall\tok\tunpacked\t1\nb:amd64\tinstall\tok\tunpacked\t1\n"
+    setups = "lab-failing:all\t\tvirtual (= 2)\t, \t\na:all\t\t\tx | virtual (>= 1), y\t\nb:amd64\t\t\tlibc6, a\t\n"
+    problems = judge(packages, setups=setups)
+    assert problems.can_install_others
+    assert problems.messages[1:] == (
+        "a 1 is unpacked: it waits for lab-failing",
+        "b 1 is unpacked: it waits for a",
+    )
+    interrupted = judge(packages, setups=setups.replace("libc6, a", "libc6"))
+    assert (interrupted.repairable, interrupted.can_install_others) == (True, False)
 
 
 def test_an_interrupted_dpkg_may_be_mended() -> None:
-    problems, repairable = find_problems((), "", FINE, interrupted=True)
-    assert problems[0].startswith("dpkg was interrupted")
-    assert repairable
+    problems = judge(HALF, interrupted=True)
+    assert problems.messages[0].startswith("dpkg was interrupted")
+    assert (problems.repairable, problems.can_install_others) == (True, False)
 
 
 def test_a_damaged_package_is_installed_anew_unless_apt_finds_no_archive_for_it() -> None:
-    packages = parse_packages(HALF + "bad:amd64\tinstall\treinstreq\thalf-installed\t1\n")
-    problems, repairable = find_problems(packages, "", FINE, interrupted=True)
-    assert problems[-1] == "bad 1 is damaged and must be installed anew"
-    assert repairable
+    packages = HALF + "bad:amd64\tinstall\treinstreq\thalf-installed\t1\n"
+    problems = judge(packages)
+    assert problems.messages[-1] == "bad 1 is damaged and must be installed anew"
+    assert (problems.repairable, problems.can_install_others) == (True, False)
     nowhere = AptSimulation(errors=("The package bad needs to be reinstalled, but I can't find an archive for it.",))
-    assert not find_problems(packages, "", nowhere, interrupted=True)[1]
+    assert not judge(packages, simulation=nowhere, interrupted=True).repairable
 
 
 def test_unmet_dependencies_may_be_mended_and_other_complaints_of_apt_not() -> None:
     unmet = AptSimulation(unmet_dependencies={"a": "Depends: b"}, errors=("Unmet dependencies.",))
-    assert find_problems((), "", unmet, interrupted=False) == (("a has unmet dependencies: Depends: b",), True)
+    assert judge(simulation=unmet) == DpkgProblems(("a has unmet dependencies: Depends: b",), repairable=True)
+    assert not judge(HALF, simulation=unmet).can_install_others
     other = AptSimulation(errors=("The package x needs to be reinstalled",))
-    assert find_problems((), "", other, interrupted=False) == (("apt: The package x needs to be reinstalled",), False)
+    assert judge(simulation=other) == DpkgProblems(("apt: The package x needs to be reinstalled",))
 
 
 def test_holds_and_waiting_triggers_are_no_problem() -> None:
-    packages = parse_packages("a:amd64\thold\tok\tinstalled\t1\nb:amd64\tinstall\tok\ttriggers-pending\t1\n")
-    assert find_problems(packages, "b: triggers pending", FINE, interrupted=False) == ((), False)
-    assert [package.is_held for package in packages] == [True, False]
+    text = "a:amd64\thold\tok\tinstalled\t1\nb:amd64\tinstall\tok\ttriggers-pending\t1\n"
+    assert judge(text, "b: triggers pending") == DpkgProblems()
+    assert [package.is_held for package in parse_packages(text)] == [True, False]
 
 
 def test_audits_that_nothing_else_explains_are_told() -> None:
-    problems, repairable = find_problems((), "The following packages lack\n md5sums: x\n", FINE, interrupted=False)
-    assert problems == ("dpkg --audit: The following packages lack md5sums: x",)
-    assert not repairable
+    problems = judge(audit="The following packages lack\n md5sums: x\n")
+    assert problems == DpkgProblems(("dpkg --audit: The following packages lack md5sums: x",))
+
+
+STATES = st.sampled_from(["unpacked", "half-configured", "half-installed", "triggers-awaited"])
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+
+
+@given(st.dictionaries(NAMES, st.tuples(STATES, st.sets(NAMES))), st.booleans())
+def test_apt_is_asked_to_work_only_beside_what_failed(
+    world: dict[str, tuple[str, set[str]]], interrupted: bool
+) -> None:
+    packages = "".join(f"{name}:all\tinstall\tok\t{state}\t1\n" for name, (state, _) in world.items())
+    setups = "".join(f"{name}:all\t\t\t{', '.join(needs)}\t\n" for name, (_, needs) in world.items())
+    problems = judge(packages, setups=setups, interrupted=interrupted)
+    explained = {name for name, (state, _) in world.items() if state == "half-configured"}
+    for _ in world:
+        explained |= {name for name, (state, needs) in world.items() if state == "unpacked" and needs & explained}
+    broken = {name for name, (state, _) in world.items() if state != "triggers-awaited"}
+    assert problems.can_install_others == (bool(broken) and broken == explained and not interrupted)
+
+
+def block(depends: str, *, group: str = "needs", packages: str = HALF, setups: str = "") -> str:
+    update = make_update(id="needs", name="needs", available="2.0", group=group)
+    own = make_update(id="lab-failing", name="lab-failing", available="3.0", group="lab")
+    stanzas = [{"Package": "needs", "Version": "2.0", "Depends": depends, "Pre-Depends": "dpkg"}]
+    found = block_dependent_updates([update, own], stanzas, parse_packages(packages), parse_failed_setups(setups))
+    assert not found[1].blocked
+    return found[0].blocked
+
+
+def test_what_depends_on_a_failed_package_is_blocked() -> None:
+    assert block("libc6, lab-failing (>= 1)") == "it depends on lab-failing, which is half-configured"
+    assert block("libc6, x | virtual", setups="lab-failing:all\t\tvirtual\t\t\n")
+    assert block("lab-failing", packages=HALF.replace("half-configured", "triggers-awaited"))
+    assert not block("libc6, lab-failing-common")
+    assert not block("lab-failing (= 3.0)", group="lab")  # it goes along with the update of the failed package
+    assert not block("lab-failing", packages="")
 
 
 def test_a_real_refresh_without_trouble() -> None:
@@ -145,7 +225,7 @@ def test_an_updater_that_runs_now_acts_now_whatever_is_switched_on() -> None:
 
 @given(st.text(), st.text(), st.text(), st.integers())
 def test_garbage_raises_nothing_but_errors_of_the_manager(one: str, two: str, three: str, now: int) -> None:
-    find_problems(parse_packages(one), two, FINE, interrupted=False)
+    find_problems(parse_packages(one), two, FINE, parse_failed_setups(three), interrupted=False)
     find_auto_updaters(one, two, now)
     try:
         find_refresh_problems(ScriptSection(0, three))

@@ -4,9 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services
+from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
-from tasks.rules.machine_checks.packages import check_given_up, check_packages
+from tasks.rules.machine_checks.packages import (
+    FAILED_SCRIPT_REMEDY,
+    REPAIR_REMEDY,
+    check_given_up,
+    check_packages,
+)
 from tasks.rules.machine_checks.precheck import check_clock, check_next_boot, find_relevant_settings
 from tasks.rules.machine_checks.services import check_services
 from tasks.states import Classification, FindingLevel, YesNoUnknown
@@ -133,6 +138,16 @@ def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, 
     assert found.level is level
     assert "half-configured: vim" in found.message
     assert found.remedy
+
+
+@pytest.mark.parametrize(("failure", "remedy"), [("no room", FAILED_SCRIPT_REMEDY), ("", REPAIR_REMEDY)])
+def test_what_failed_warns_and_a_repair_is_advised_only_where_it_may_help(failure, remedy):
+    package = UnfinishedPackage("vim", "vim", "amd64", "2", "half-configured", failure)
+    state = a_state(problems=("vim",), repairable=True, can_install_others=True, unfinished=(package,))
+    (found,) = check_packages(state, repair_allowed=False)
+    assert (found.level, found.remedy) == (WARN, remedy)
+    (found,) = check_packages(state, repair_allowed=True)
+    assert (found.level, "finished first" in found.remedy) == (WARN, True)
 
 
 def test_a_lock_warns():
