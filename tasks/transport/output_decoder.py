@@ -38,7 +38,12 @@ UNFRAMED_HEAD_BYTES: Final = 8 * 1024
 UNFRAMED_TAIL_BYTES: Final = 56 * 1024
 
 
-_SHELL_HINT: Final = "Look at what the login's start-up files (.bashrc, .profile) and /bin/sh do on that machine."
+_SHELL_HINT: Final = (
+    "The login must run the command that it is given. Look at what may replace or disturb that: ForceCommand in its "
+    "sshd_config, command= in authorized_keys, its shell (nologin), its start-up files (.bashrc, .profile) and /bin/sh."
+)
+_ECHO: Final = b" FP_TOKEN="
+"""What follows the mark in a script's input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +282,8 @@ class ScriptOutputDecoder:
             self._decode_end(content)
         elif kind in {b"+ ", b"= "}:
             self._decode_fragment(content, last=kind == b"= ")
+        elif body.startswith(_ECHO):
+            raise self._build_violation("it sent the script back, and did not run it")
         else:
             raise self._build_violation(f"a framed line is neither a record nor an end: {_quote_bytes(body)}")
 

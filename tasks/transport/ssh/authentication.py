@@ -1,11 +1,10 @@
 """Logs in with a key, a password or the agent. It uses only credentials that the inventory names."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 import paramiko
-from paramiko.agent import AgentKey
 
 from inventory.credentials import Credential, CredentialKind
 from tasks.errors import AuthenticationFailed, ConnectionLost, CredentialError, FleetpatchError
@@ -14,6 +13,7 @@ from tasks.transport.ssh.agent import (
     AGENT_TIMEOUT_SECONDS,
     NO_AGENT_KEY_HINT,
     AgentClient,
+    OfferedKey,
     build_agent_error,
     open_agent,
 )
@@ -29,12 +29,15 @@ CredentialResolver: TypeAlias = Callable[[str], Credential]
 """Fetches the credential of a reference; raises CredentialError."""
 
 _KEYBOARD_INTERACTIVE: Final = "keyboard-interactive"
+_NO_ALGORITHM: Final = "Unable to agree on a pubkey algorithm"
 _PAM_NOLOGIN: Final = "nologin"  # in the message of pam_nologin, while a system boots or goes down
 _EXTRA_PROOF_HINT: Final = "Give the login of fleetpatch an exception (Match User … AuthenticationMethods publickey)."
 _TOO_MANY_KEYS_HINT: Final = (
-    "MaxAuthTries may be lower than the number of the agent's keys: give the machine a credential key:PATH, or ssh-add "
-    "the right key first."
+    f"fleetpatch offers at most {MAX_AGENT_KEYS} keys of an agent, and sshd ends a login after MaxAuthTries of them. "
+    "Give the machine a credential key:PATH, or use an agent with fewer keys (ssh-add -d removes one)."
 )
+_REFUSED_HINT: Final = "Is the public key in its authorized_keys, the account not locked, and the user name right?"
+_PUBLIC_KEY: Final = "publickey"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def authenticate(login: LoginContext, credential: Credential) -> None:
                 _authenticate_with_agent(login, agent)
         case CredentialKind.KEY | CredentialKind.CERTIFICATE:
             key = load_private_key(credential, login.user)
-            _send_credential(login, credential.kind, lambda: login.transport.auth_publickey(login.user, key))
+            name = f" ({credential.path}, {key.fingerprint})" if credential.path else f" ({key.fingerprint})"
+            _send_credential(login, credential.kind, lambda: login.transport.auth_publickey(login.user, key), name)
         case CredentialKind.PASSWORD:
             _authenticate_with_password(login, _reveal_password(credential))
 
@@ -84,37 +88,69 @@ def _reveal_password(credential: Credential) -> str:
 def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
     """Offer the agent's keys one after the other. The last accepted key is first, because each refusal counts."""
     accepted = login.attempt.accepted_agent_keys
-    keys = sorted(agent.get_keys(), key=lambda key: _rank_agent_key(key, accepted))[:MAX_AGENT_KEYS]
+    keys = sorted(agent.offered_keys, key=lambda key: (_rank_agent_key(key, accepted), key.is_on_token))
     if not keys:
         raise AuthenticationFailed("the SSH agent has no key", hint=NO_AGENT_KEY_HINT)
-    for key in keys:
+    methods = _read_accepted_methods(login, "keys of the SSH agent")
+    if not methods:
+        return
+    if _PUBLIC_KEY not in methods:
+        raise _build_method_not_accepted_error(login.user, CredentialKind.KEY, methods)
+    unusable = {key: fault for key in keys if (fault := _find_unusable_kind(login.transport, key))}
+    keys = [key for key in keys if key not in unusable]
+    results = [f"{key}: {fault}" for key, fault in unusable.items()]
+    for position, key in enumerate(keys[:MAX_AGENT_KEYS]):
         try:
             _send_agent_key(login, agent, key)
-        except AuthenticationFailed:
-            if key is keys[-1] or not login.attempt.is_refused or not login.transport.is_active():
+        except AuthenticationFailed as error:
+            if not login.attempt.is_refused:
                 raise
-            login.attempt.is_refused = False  # not refused yet: there is another key
+            results.append(f"{key}: {key.failure or 'refused'}")
+            if not login.transport.is_active():
+                raise _build_all_refused_error(login, results, keys[position + 1 :]) from error
+            login.attempt.is_refused = False  # not refused yet: there may be another key
         else:
             accepted[:] = [key.fingerprint, *(name for name in accepted if name != key.fingerprint)]
             return
+    login.attempt.is_refused = True
+    raise _build_all_refused_error(login, results, keys[MAX_AGENT_KEYS:])
 
 
-def _rank_agent_key(key: AgentKey, accepted: list[str]) -> int:
+def _rank_agent_key(key: OfferedKey, accepted: list[str]) -> int:
     return accepted.index(key.fingerprint) if key.fingerprint in accepted else len(accepted)
 
 
-def _send_agent_key(login: LoginContext, agent: AgentClient, key: AgentKey) -> None:
+def _find_unusable_kind(transport: ThreadSafeTransport, key: OfferedKey) -> str:
+    """Return why the machine can take no signature of this key, or "". paramiko would end the connection instead."""
+    names: bytes = transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]  # not in the stubs
+    is_taken = "rsa" not in key.get_name() or not names or b"rsa-sha2-" in names
+    return "" if is_taken else "the machine accepts no RSA keys"
+
+
+def _send_agent_key(login: LoginContext, agent: AgentClient, key: OfferedKey) -> None:
     try:
-        _send_credential(login, CredentialKind.AGENT, lambda: login.transport.auth_publickey(login.user, key))
+        _send_credential(login, "agent's key", lambda: login.transport.auth_publickey(login.user, key), f" ({key})")
     except FleetpatchError as error:
         if agent.error_message:
-            raise build_agent_error(agent.error_message) from error
+            raise build_agent_error(agent.error_message, key) from error
         raise
+
+
+def _build_all_refused_error(
+    login: LoginContext, results: list[str], rest: Sequence[OfferedKey]
+) -> AuthenticationFailed:
+    message = login.transport.disconnect_message
+    said = f"; it said: {message}" if message else ""
+    left = f"; not offered: {', '.join(map(str, rest))}" if rest else ""
+    return AuthenticationFailed(
+        f"the machine accepted no key of the SSH agent for {login.user}: {'; '.join(results)}{said}{left}",
+        hint=_TOO_MANY_KEYS_HINT if rest or message else _REFUSED_HINT,
+    )
 
 
 def _authenticate_with_password(login: LoginContext, password: str) -> None:
     """Log in with a password. First ask which methods are accepted: the password is not sent without need."""
-    kinds = _read_accepted_methods(login)
+    kinds = _read_accepted_methods(login, CredentialKind.PASSWORD)
     if CredentialKind.PASSWORD.value in kinds:
         ask = lambda: login.transport.auth_password(login.user, password, fallback=False)  # noqa: E731
         _send_credential(login, CredentialKind.PASSWORD, ask)
@@ -135,7 +171,7 @@ def _authenticate_with_password(login: LoginContext, password: str) -> None:
         raise _build_method_not_accepted_error(login.user, CredentialKind.PASSWORD, kinds)
 
 
-def _read_accepted_methods(login: LoginContext) -> list[str]:
+def _read_accepted_methods(login: LoginContext, kind: str) -> list[str]:
     """Return the methods that the machine accepts, or [] if it accepted the login without a credential."""
     login.transport.auth_timeout = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)
     try:
@@ -143,7 +179,7 @@ def _read_accepted_methods(login: LoginContext) -> list[str]:
     except paramiko.BadAuthenticationType as error:
         return list(error.allowed_types)
     except (paramiko.SSHException, OSError, EOFError) as error:
-        raise _build_no_answer_error(login, CredentialKind.PASSWORD) from error
+        raise _build_no_answer_error(login, kind) from error
     return []
 
 
@@ -169,8 +205,15 @@ class _PromptResponder:
         return answer
 
 
-def _send_credential(login: LoginContext, kind: CredentialKind, ask: Callable[[], list[str]]) -> None:
-    """Send one credential, and translate the answer."""
+def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]], name: str = "") -> None:
+    """Send one credential, and translate the answer.
+
+    Args:
+        login: the login.
+        kind: what it is, for errors.
+        ask: sends it.
+        name: which one it is, for errors.
+    """
     login.transport.auth_timeout = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)
     try:
         further = ask()
@@ -180,10 +223,14 @@ def _send_credential(login: LoginContext, kind: CredentialKind, ask: Callable[[]
         if _is_refusal(login.transport, error):
             login.attempt.is_refused = True
             raise AuthenticationFailed(
-                f"the machine refused the {kind.value} of {login.user}",
-                hint="Is the public key in its authorized_keys, the account not locked, and the user name right?",
+                f"the machine refused the {kind} of {login.user}{name}", hint=_REFUSED_HINT
             ) from None
-        raise _build_no_answer_error(login, kind) from error
+        if _NO_ALGORITHM in str(error):
+            raise AuthenticationFailed(
+                f"the machine accepts no RSA keys, and the {kind} of {login.user}{name} is one",
+                hint="Use an Ed25519 key, or allow rsa-sha2-256 there (PubkeyAcceptedAlgorithms in its sshd_config).",
+            ) from None
+        raise _build_no_answer_error(login, kind, name) from error
     if further:
         raise AuthenticationFailed(
             f"the machine wants more than one proof of {login.user}: also {', '.join(further)}", hint=_EXTRA_PROOF_HINT
@@ -195,7 +242,7 @@ def _is_refusal(transport: ThreadSafeTransport, error: Exception) -> bool:
     return isinstance(error, paramiko.AuthenticationException) and transport.is_active() and "timeout" not in str(error)
 
 
-def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> FleetpatchError:
+def _build_no_answer_error(login: LoginContext, kind: str, name: str = "") -> FleetpatchError:
     """Return the error for a missing answer: ConnectionLost, or AuthenticationFailed if a credential had been sent."""
     transport = login.transport
     said = transport.disconnect_message or transport.login_banner
@@ -209,15 +256,13 @@ def _build_no_answer_error(login: LoginContext, kind: CredentialKind) -> Fleetpa
     login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if the deadline has passed, that is the error to report
     how = "gave no answer" if transport.is_active() else "closed the connection"
     return AuthenticationFailed(
-        f"the machine {how} after the {kind.value} of {login.user} was sent{f'; it said: {said}' if said else ''}",
-        hint=_TOO_MANY_KEYS_HINT
-        if kind is CredentialKind.AGENT
-        else "Look at its sshd's log. It is not sent again in this run.",
+        f"the machine {how} after the {kind} of {login.user}{name} was sent{f'; it said: {said}' if said else ''}",
+        hint="Look at its sshd's log. It is not sent again in this run.",
     )
 
 
-def _build_method_not_accepted_error(user: str, kind: CredentialKind, kinds: list[str]) -> AuthenticationFailed:
+def _build_method_not_accepted_error(user: str, kind: str, methods: list[str]) -> AuthenticationFailed:
     return AuthenticationFailed(
-        f"the machine accepts no {kind.value} of {user}; it accepts: {', '.join(kinds)}",
+        f"the machine accepts no {kind} of {user}; it accepts: {', '.join(methods)}",
         hint="Give the machine's entry another credential, or allow this kind in its sshd_config.",
     )

@@ -12,6 +12,7 @@ import paramiko
 from tasks.errors import ConnectionLost, DeadlineExceeded
 from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.output_decoder import ScriptOutputDecoder
+from tasks.transport.ssh.error_words import describe_error
 
 _CHUNK_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 1.0
@@ -111,7 +112,7 @@ class SshShellChannel:
                     hint="MaxSessions in its sshd_config may be too low, or the login may run no commands.",
                 ) from error
             self.close()
-            raise ConnectionLost(f"the connection was lost: {error or type(error).__name__}") from error
+            raise ConnectionLost(f"the connection was lost: {describe_error(error)}") from error
         except DeadlineExceeded:
             self.close()  # a late answer must not be read as the next answer
             raise

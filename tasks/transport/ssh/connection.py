@@ -27,6 +27,7 @@ from tasks.retry import retry
 from tasks.transport.lockout_guard import CredentialWithheld, LockoutGuard
 from tasks.transport.ssh.algorithms import RestrictedTransport
 from tasks.transport.ssh.authentication import LOGIN_TIMEOUT_SECONDS, CredentialResolver, LoginContext, authenticate
+from tasks.transport.ssh.error_words import describe_error
 from tasks.transport.ssh.host_key_verifier import HostKeyVerifier, load_host_key_store
 from tasks.transport.ssh.private_keys import load_private_key
 
@@ -64,7 +65,10 @@ class SshSettings:
 class ConnectionDropped(Exception):
     """The connection broke before a login was possible. Another attempt may succeed."""
 
-    hint: ClassVar[str] = "Does an SSH server listen there, and does its MaxStartups allow so many at once?"
+    hint: ClassVar[str] = (
+        "Does an SSH server listen there? It may refuse this address, or so many logins at once: MaxStartups, "
+        "PerSourcePenalties, hosts.deny."
+    )
 
     @property
     def message(self) -> str:
@@ -126,16 +130,18 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
             sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
         except socket.gaierror as error:
             raise Unreachable(
-                f"the address {machine.address} can't be resolved: {error.strerror}", hint="Correct it, or the DNS."
+                f"the address {machine.address} can't be resolved: {error.strerror}",
+                hint="Correct it, or the DNS. fleetpatch does not read ~/.ssh/config: for a Host of it, write what "
+                "`ssh -G` shows (hostname, user, port, proxyjump) into the inventory.",
             ) from error
         except ConnectionRefusedError as error:  # sshd may be restarting
             raise ConnectionRefused(
                 f"{machine.address} refuses connections on port {machine.port or DEFAULT_PORT}"
             ) from error
         except ConnectionResetError as error:
-            raise ConnectionDropped(error.strerror or str(error)) from error
+            raise ConnectionDropped(describe_error(error)) from error
         except OSError as error:
-            why = "no answer" if isinstance(error, TimeoutError) else error.strerror or str(error)
+            why = "no answer" if isinstance(error, TimeoutError) else describe_error(error)
             raise Unreachable(
                 f"nothing answers at {place}: {why}", hint="Is it switched on, and does a firewall let SSH through?"
             ) from error
@@ -214,7 +220,7 @@ def _negotiate_keys(
     except (paramiko.SSHException, OSError, EOFError) as error:
         if deadline.has_passed(clock):
             raise DeadlineExceeded("the SSH server did not greet in the time it was given") from error
-        raise ConnectionDropped(str(error) or type(error).__name__) from error
+        raise ConnectionDropped(describe_error(error)) from error
     if not transport.host_key_blob:  # start_client returns without an error when its time is over
         if deadline.has_passed(clock):
             raise DeadlineExceeded("the SSH server did not greet in the time it was given")

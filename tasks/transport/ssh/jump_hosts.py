@@ -15,6 +15,7 @@ from inventory.machine import HostKeySettings, Inventory, Machine, TransportKind
 from tasks.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.protocols.clock import Deadline
 from tasks.transport.ssh.connection import DEFAULT_PORT, Dialer, SshSettings, build_tcp_dialer, connect
+from tasks.transport.ssh.error_words import describe_error
 from tasks.transport.ssh.host_key_verifier import find_known_hosts
 from tasks.transport.ssh.thread_safe_transport import ChannelTimeout, ThreadSafeTransport
 
@@ -190,7 +191,9 @@ class _JumpHost:
             except (paramiko.SSHException, EOFError, OSError) as error:
                 transport.close()
                 if is_new:
-                    raise _build_tunnel_error(name, place, f"its own connection was lost: {error}") from error
+                    raise _build_tunnel_error(
+                        name, place, f"its own connection was lost: {describe_error(error)}"
+                    ) from error
             # the connection had died unnoticed: try once more
             attempt, is_new = self._find_or_start_attempt(access)[0], True
 

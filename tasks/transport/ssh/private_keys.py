@@ -9,6 +9,7 @@ import paramiko
 
 from inventory.credentials import Credential, Secret
 from tasks.errors import CredentialError
+from tasks.transport.ssh.key_faults import KeyFault, find_key_fault
 
 _FileVersion: TypeAlias = tuple[int, int]
 
@@ -51,12 +52,15 @@ def _parse_private_key(text: Secret) -> paramiko.PKey:
     for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
         try:
             return kind.from_private_key(io.StringIO(text.reveal()))
-        except (paramiko.SSHException, ValueError, TypeError):
-            continue  # its text may contain parts of the key
+        except Exception:  # noqa: BLE001, S112 - of two libraries; its text may contain parts of the key
+            continue
+    fault = find_key_fault(text.reveal().encode(), None) or _UNKNOWN_FAULT
     raise CredentialError(
-        "the private key that the credential leads to can't be loaded",
-        hint="Is it an unencrypted ed25519, ECDSA or RSA key, complete and with its line ends?",
+        f"the private key that the credential leads to can't be loaded: {fault.reason}", hint=fault.hint
     )
+
+
+_UNKNOWN_FAULT: Final = KeyFault("the libraries don't read it", "Make another one: ssh-keygen -t ed25519.")
 
 
 def _read_modified_time(path: Path) -> int:
@@ -71,10 +75,20 @@ def _read_private_key(path: Path, credential: Credential) -> paramiko.PKey:
     try:
         # the type stubs have the argument's old name and type
         return paramiko.PKey.from_path(path, passphrase)  # type: ignore[arg-type]
-    except (paramiko.SSHException, ValueError, TypeError, OSError) as error:
-        # the library's text may contain parts of the file, so only its type is reported
+    except OSError as error:
         raise CredentialError(
-            f"the private key {path} can't be loaded ({type(error).__name__})",
-            hint="Is it an unencrypted ed25519, ECDSA or RSA key, or is its passphrase right? Write "
-            "key:PATH?passphrase=REF for an encrypted one.",
+            f"the private key {path} can't be read: {error.strerror}",
+            hint="Correct the path, or its permissions: it is read by the user that runs fleetpatch.",
+        ) from None
+    except Exception:  # noqa: BLE001 - of two libraries; its text may contain parts of the file
+        certificate = path.with_name(f"{path.name}-cert.pub")
+        fault = find_key_fault(path.read_bytes(), passphrase)
+        if fault is None and certificate.exists():
+            raise CredentialError(
+                f"the certificate {certificate} of the private key can't be loaded",
+                hint="Look at it: ssh-keygen -L -f shows it. Without that file, the key is used alone.",
+            ) from None
+        fault = fault or _UNKNOWN_FAULT
+        raise CredentialError(
+            f"the private key {path} can't be loaded: {fault.reason}", hint=fault.hint.replace("PATH", str(path))
         ) from None
