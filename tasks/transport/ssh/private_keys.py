@@ -9,7 +9,7 @@ import paramiko
 
 from inventory.credentials import Credential, Secret
 from tasks.errors import CredentialError
-from tasks.transport.ssh.key_faults import KeyFault, find_key_fault
+from tasks.transport.ssh.key_faults import KeyFault, find_format_fault, find_loading_fault
 
 _FileVersion: TypeAlias = tuple[int, int]
 
@@ -18,6 +18,9 @@ _key_cache: Final[dict[Path, tuple[_FileVersion, paramiko.PKey]]] = {}
 
 
 _key_cache_lock: Final = threading.Lock()
+
+
+_UNKNOWN_FAULT: Final = KeyFault("it is not understood", "Make another one: ssh-keygen -t ed25519.")
 
 
 def load_private_key(credential: Credential, user: str) -> paramiko.PKey:
@@ -49,18 +52,17 @@ def load_private_key(credential: Credential, user: str) -> paramiko.PKey:
 
 
 def _parse_private_key(text: Secret) -> paramiko.PKey:
-    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey):
+    content = text.reveal().encode()
+    fault = find_format_fault(content, None)
+    for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey) if fault is None else ():
         try:
             return kind.from_private_key(io.StringIO(text.reveal()))
         except Exception:  # noqa: BLE001, S112 - of two libraries; its text may contain parts of the key
             continue
-    fault = find_key_fault(text.reveal().encode(), None) or _UNKNOWN_FAULT
+    fault = fault or find_loading_fault(content, None) or _UNKNOWN_FAULT
     raise CredentialError(
         f"the private key that the credential leads to can't be loaded: {fault.reason}", hint=fault.hint
     )
-
-
-_UNKNOWN_FAULT: Final = KeyFault("the libraries don't read it", "Make another one: ssh-keygen -t ed25519.")
 
 
 def _read_modified_time(path: Path) -> int:
@@ -73,22 +75,26 @@ def _read_modified_time(path: Path) -> int:
 def _read_private_key(path: Path, credential: Credential) -> paramiko.PKey:
     passphrase = credential.secret.reveal().encode() if credential.secret else None
     try:
-        # the type stubs have the argument's old name and type
-        return paramiko.PKey.from_path(path, passphrase)  # type: ignore[arg-type]
+        content = path.read_bytes()
     except OSError as error:
         raise CredentialError(
             f"the private key {path} can't be read: {error.strerror}",
             hint="Correct the path, or its permissions: it is read by the user that runs fleetpatch.",
         ) from None
-    except Exception:  # noqa: BLE001 - of two libraries; its text may contain parts of the file
-        certificate = path.with_name(f"{path.name}-cert.pub")
-        fault = find_key_fault(path.read_bytes(), passphrase)
-        if fault is None and certificate.exists():
-            raise CredentialError(
-                f"the certificate {certificate} of the private key can't be loaded",
-                hint="Look at it: ssh-keygen -L -f shows it. Without that file, the key is used alone.",
-            ) from None
-        fault = fault or _UNKNOWN_FAULT
+    fault = find_format_fault(content, passphrase)
+    if fault is None:
+        try:
+            # the type stubs have the argument's old name and type
+            return paramiko.PKey.from_path(path, passphrase)  # type: ignore[arg-type]
+        except Exception:  # noqa: BLE001 - of two libraries; its text may contain parts of the file
+            fault = find_loading_fault(content, passphrase)
+    certificate = path.with_name(f"{path.name}-cert.pub")
+    if fault is None and certificate.exists():
         raise CredentialError(
-            f"the private key {path} can't be loaded: {fault.reason}", hint=fault.hint.replace("PATH", str(path))
-        ) from None
+            f"the certificate {certificate} of the private key can't be loaded",
+            hint="ssh-keygen -L -f shows it. Without that file, the key is used alone.",
+        )
+    fault = fault or _UNKNOWN_FAULT
+    raise CredentialError(
+        f"the private key {path} can't be loaded: {fault.reason}", hint=fault.hint.replace("PATH", str(path))
+    )

@@ -1,0 +1,170 @@
+"""Keys that can't log in, before the right one and alone, against a real sshd and a real agent; and logins that run
+something else. Each has one message, with the remedy, and without the words of libraries."""
+
+import base64
+import os
+import re
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.errors import AuthenticationFailed, CredentialError, FleetpatchError, Unreachable
+from tests.contract.ssh_world import GREET, soon
+from tests.lab.fleet import Lab, LabHost
+from tests.lab.test_ssh_shared import configured, logged, open_to
+
+__all__ = ["open_to"]
+
+INTERNAL_WORDS = re.compile(
+    r"TypeError|ValueError|Errno|FP_TOKEN|fp_mark|UnknownKeyType|Exception|EOFError|None\b|<class"
+)
+
+
+def field(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def write_token_key(path: Path) -> Path:
+    """The file of a FIDO key, as ``ssh-keygen -t ed25519-sk`` writes it; there is no token."""
+    check = os.urandom(4)
+    public = field(b"sk-ssh-ed25519@openssh.com") + field(os.urandom(32)) + field(b"ssh:")
+    private = check + check + public + b"\x01" + field(os.urandom(64)) + field(b"") + field(b"me@token")
+    private += bytes(range(1, 9 - len(private) % 8)) if len(private) % 8 else b""
+    head = b"openssh-key-v1\0" + field(b"none") + field(b"none") + field(b"") + struct.pack(">I", 1)
+    text = base64.encodebytes(head + field(public) + field(private)).decode()
+    path.write_text(f"-----BEGIN OPENSSH PRIVATE KEY-----\n{text}-----END OPENSSH PRIVATE KEY-----\n")
+    path.chmod(0o600)
+    return path
+
+
+def write_key(path: Path, *words: str) -> Path:
+    kind = words or ("-t", "ed25519")
+    subprocess.run(["ssh-keygen", "-q", "-N", "", *kind, "-C", f"me@{path.name}", "-f", str(path)], check=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def host(lab: Lab) -> Iterator[LabHost]:
+    (made,) = lab.up(1)
+    yield made
+    made.drop()
+
+
+@pytest.fixture
+def agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[bytes]]:
+    monkeypatch.setenv("SSH_AUTH_SOCK", str(tmp_path / "agent"))
+    process = subprocess.Popen(["ssh-agent", "-D", "-a", str(tmp_path / "agent")], stdout=subprocess.DEVNULL)
+    while not (tmp_path / "agent").exists():
+        time.sleep(0.02)
+    yield process
+    process.kill()
+    process.wait()
+
+
+def add(*paths: Path) -> None:
+    for path in paths:
+        subprocess.run(["ssh-add", "-q", str(path)], check=True, stderr=subprocess.DEVNULL)
+
+
+def fail(session, kind: type[FleetpatchError]) -> str:
+    """What a login that must fail says, with its remedy."""
+    with pytest.raises(kind) as caught:
+        session.run_script(GREET, deadline=soon())
+    assert caught.value.hint
+    words = f"{caught.value} {caught.value.hint}"
+    assert not INTERNAL_WORDS.search(words), words
+    return words
+
+
+def test_keys_that_cannot_log_in_before_the_right_one(host, open_to, agent, tmp_path) -> None:
+    rsa = write_key(tmp_path / "rsa", "-t", "rsa", "-b", "2048")
+    add(write_token_key(tmp_path / "token"), rsa, write_key(tmp_path / "other"), host.key)
+    for name, line in (("plain", "LogLevel VERBOSE"), ("no RSA", "PubkeyAcceptedAlgorithms ssh-ed25519")):
+        configured(host, line)
+        assert open_to(host, name=name, credential="agent").run_script(GREET, deadline=soon()).exit_code == 7
+    configured(host, "LogLevel VERBOSE", "PubkeyAcceptedAlgorithms ssh-ed25519")
+    before = logged(host, "Connection closed by authenticating user")
+    words = fail(open_to(host, name="alone", credential=f"key:{rsa}"), AuthenticationFailed)
+    assert "accepts no RSA keys" in words
+    assert str(rsa) in words
+    assert logged(host, "Connection closed by authenticating user") <= before + 1  # not tried again and again
+
+
+def test_an_agent_with_a_token_key_alone(host, open_to, agent, tmp_path) -> None:
+    configured(host, "")
+    add(write_token_key(tmp_path / "token"))
+    words = fail(open_to(host, credential="agent"), AuthenticationFailed)
+    assert re.search(
+        r"sk-ssh-ed25519 SHA256:\S+ \(me@token\): the agent did not sign with it, it needs its token", words
+    )
+
+
+@pytest.mark.parametrize("tries", [6, 3])
+def test_an_agent_with_more_keys_than_are_offered(host, open_to, agent, tmp_path, tries: int) -> None:
+    configured(host, f"MaxAuthTries {tries}")
+    add(*(write_key(tmp_path / f"k{number}") for number in range(6)), host.key)
+    words = fail(open_to(host, name=f"many{tries}", credential="agent"), AuthenticationFailed)
+    refused, _, rest = words.partition("not offered: ")
+    offered = min(5, tries)
+    assert refused.count("SHA256:") == offered
+    assert all(f"(me@k{number}): refused" in refused for number in range(offered))
+    assert rest.count("SHA256:") == 7 - offered
+    assert "MaxAuthTries" in words
+    assert ("Too many authentication failures" in words) == (tries == 3)
+
+
+def test_an_agent_that_is_gone(host, open_to, agent, monkeypatch) -> None:
+    agent.kill()
+    agent.wait()
+    assert "there is no SSH agent any more at /" in fail(
+        open_to(host, name="dead", credential="agent"), AuthenticationFailed
+    )
+    monkeypatch.delenv("SSH_AUTH_SOCK")
+    words = fail(open_to(host, name="unset", credential="agent"), AuthenticationFailed)
+    assert "SSH_AUTH_SOCK is not set" in words
+    assert "key:PATH" in words
+
+
+def test_a_locked_agent(host, open_to, agent) -> None:
+    add(host.key)
+    subprocess.run(
+        ["setsid", "ssh-add", "-x"],
+        env={**os.environ, "SSH_ASKPASS": "/bin/echo", "SSH_ASKPASS_REQUIRE": "force"},
+        check=True,
+    )
+    assert "the SSH agent has no key" in fail(open_to(host, name="locked", credential="agent"), AuthenticationFailed)
+
+
+def test_key_files_that_are_of_no_use(host, open_to, tmp_path) -> None:
+    public = write_key(tmp_path / "id").with_suffix(".pub")
+    public.chmod(0o600)
+    locked = tmp_path / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret", "-f", str(locked)], check=True)
+    for path, expected in (
+        (write_token_key(tmp_path / "token"), "FIDO key (sk-ssh-ed25519@openssh.com)"),
+        (public, "is a public key"),
+        (locked, "is encrypted, and the credential has no passphrase"),
+    ):
+        assert expected in fail(open_to(host, credential=f"key:{path}"), CredentialError)
+    assert f"key:{locked}?passphrase=REF" in fail(open_to(host, credential=f"key:{locked}"), CredentialError)
+
+
+@pytest.mark.parametrize(
+    "command", ["/bin/cat", "internal-sftp", "/usr/sbin/nologin", "echo This is for backups only."]
+)
+def test_a_login_that_runs_something_else(host, open_to, command: str) -> None:
+    configured(host, "Match User nosudo", f"ForceCommand {command}")
+    words = fail(open_to(host, user="nosudo", name=command), FleetpatchError)
+    assert "ForceCommand" in words
+    if "cat" in command:
+        assert "it sent the script back, and did not run it" in words
+
+
+def test_an_alias_of_openssh(host, open_to) -> None:
+    words = fail(open_to(host, address="alias.invalid"), Unreachable)
+    assert "alias.invalid can't be resolved" in words
+    assert "does not read ~/.ssh/config" in words
