@@ -59,14 +59,15 @@ def find_format_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
 def find_loading_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
     """Return why a private key whose format seems right can't be loaded; None if the key is not the reason."""
     text = text.strip()
-    kind, cipher = _read_head(text)
-    load = load_ssh_private_key if text.startswith(_OPENSSH_BEGIN) else load_pem_private_key
+    _, cipher = _read_head(text)
+    is_openssh = text.startswith(_OPENSSH_BEGIN)
+    load = load_ssh_private_key if is_openssh else load_pem_private_key
     try:
         key = load(text, passphrase if cipher else None)
     except (ValueError, TypeError):
         return _WRONG_PASSPHRASE if cipher else _DAMAGED
     except UnsupportedAlgorithm:
-        if kind and not cipher:
+        if is_openssh and not cipher:
             return _DAMAGED
         return KeyFault(
             f"its encryption ({cipher}) is not supported" if cipher else "its kind is not supported",
