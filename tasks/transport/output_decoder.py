@@ -42,8 +42,7 @@ _SHELL_HINT: Final = (
     "The login must run the command that it is given. Look at what may replace or disturb that: ForceCommand in its "
     "sshd_config, command= in authorized_keys, its shell (nologin), its start-up files (.bashrc, .profile) and /bin/sh."
 )
-_ECHO: Final = b" FP_TOKEN="
-"""What follows the mark in a script's input."""
+_BEHIND_ECHOED_MARK: Final = b" FP_TOKEN="  # in a script's input (framing.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +271,8 @@ class ScriptOutputDecoder:
             if line:
                 self._unframed_output.add(line + b"\n")
             return
+        if line[at + len(self._mark) :].startswith(_BEHIND_ECHOED_MARK):
+            raise ProtocolViolation("the machine sent the script back, and did not run it", hint=self._hint)
         if at:  # unframed output without a line break at its end
             self._unframed_output.add(line[:at] + b"\n")
         body = line[at + len(self._mark) :].removesuffix(b"\r")
@@ -282,8 +283,6 @@ class ScriptOutputDecoder:
             self._decode_end(content)
         elif kind in {b"+ ", b"= "}:
             self._decode_fragment(content, last=kind == b"= ")
-        elif body.startswith(_ECHO):
-            raise self._build_violation("it sent the script back, and did not run it")
         else:
             raise self._build_violation(f"a framed line is neither a record nor an end: {_quote_bytes(body)}")
 

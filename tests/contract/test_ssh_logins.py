@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import paramiko
 import pytest
 from paramiko.agent import AgentKey
 
@@ -236,3 +237,48 @@ def test_an_agent_that_falls_silent_when_it_has_to_sign_is_told_as_that(world, a
     with pytest.raises(AuthenticationFailed, match="the SSH agent does not answer"):
         ask(world, server, credential="agent")
     assert (server.logins, server.accepted) == ([], 1)
+
+
+@pytest.fixture
+def rsa_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A key of RSA; servers say that they take none, as sshd since 9.6 does."""
+    monkeypatch.setattr("tests.support.ssh_server._Transport._preferred_pubkeys", ("ssh-ed25519",))
+    path = tmp_path / "rsa"
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "2048", "-N", "", "-f", str(path)], check=True)
+    return path
+
+
+def test_a_key_that_the_server_takes_no_signatures_of_is_named_and_not_tried_again(world, rsa_key):
+    server = world.server()
+    with pytest.raises(AuthenticationFailed, match=rf"accepts no RSA keys, and the key of patch \({rsa_key}, SHA256:"):
+        ask(world, server, credential=f"key:{rsa_key}")
+    assert (server.logins, server.accepted) == ([], 1)
+
+
+def test_an_agent_goes_on_to_the_key_that_the_server_takes(world, agent, rsa_key):
+    agent.add(rsa_key)
+    server = world.server()
+    with pytest.raises(AuthenticationFailed, match=r"ssh-rsa SHA256:\S+ \(\S+\): the machine accepts no RSA keys"):
+        ask(world, server, name="n", credential="agent")
+    with_keys(agent, world, right=1, count=2)
+    assert ask(world, server, credential="agent") == 7
+    assert server.logins == ["ssh-ed25519", "ssh-ed25519"]
+
+
+@pytest.mark.parametrize("error", [TypeError("no such thing"), ValueError("x"), paramiko.SSHException("refused")])
+def test_a_key_that_the_agent_cannot_sign_with_is_named_and_the_next_one_is_tried(world, agent, monkeypatch, error):
+    with_keys(agent, world, right=1, count=2)
+    sign = AgentKey.sign_ssh_data
+
+    def sign_or_fail(key: AgentKey, data: bytes, algorithm: str | None = None) -> Any:
+        if key.fingerprint != world.key.fingerprint:
+            raise error
+        return sign(key, data, algorithm)
+
+    monkeypatch.setattr(AgentKey, "sign_ssh_data", sign_or_fail)
+    server = world.server()
+    assert ask(world, server, credential="agent") == 7
+    assert server.accepted == 1
+    subprocess.run(["ssh-add", "-q", "-d", str(agent.folder / "id")], check=True)
+    with pytest.raises(AuthenticationFailed, match=r"SHA256:\S+ \(\S+\): the agent did not sign with it$"):
+        ask(world, server, name="n", credential="agent")

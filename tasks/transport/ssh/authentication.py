@@ -96,9 +96,8 @@ def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
         return
     if _PUBLIC_KEY not in methods:
         raise _build_method_not_accepted_error(login.user, CredentialKind.KEY, methods)
-    unusable = {key: fault for key in keys if (fault := _find_unusable_kind(login.transport, key))}
-    keys = [key for key in keys if key not in unusable]
-    results = [f"{key}: {fault}" for key, fault in unusable.items()]
+    results = [f"{key}: the machine accepts no RSA keys" for key in keys if not _is_taken(login.transport, key)]
+    keys = [key for key in keys if _is_taken(login.transport, key)]
     for position, key in enumerate(keys[:MAX_AGENT_KEYS]):
         try:
             _send_agent_key(login, agent, key)
@@ -120,11 +119,10 @@ def _rank_agent_key(key: OfferedKey, accepted: list[str]) -> int:
     return accepted.index(key.fingerprint) if key.fingerprint in accepted else len(accepted)
 
 
-def _find_unusable_kind(transport: ThreadSafeTransport, key: OfferedKey) -> str:
-    """Return why the machine can take no signature of this key, or "". paramiko would end the connection instead."""
+def _is_taken(transport: ThreadSafeTransport, key: OfferedKey) -> bool:
+    """Return whether the machine takes signatures of such a key. paramiko would end the connection instead."""
     names: bytes = transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]  # not in the stubs
-    is_taken = "rsa" not in key.get_name() or not names or b"rsa-sha2-" in names
-    return "" if is_taken else "the machine accepts no RSA keys"
+    return "rsa" not in key.get_name() or not names or b"rsa-sha2-" in names
 
 
 def _send_agent_key(login: LoginContext, agent: AgentClient, key: OfferedKey) -> None:
