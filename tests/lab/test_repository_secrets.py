@@ -12,7 +12,7 @@ from tests.lab.proxy import REPOSITORY, Proxy, point_to
 from tests.lab.spill import PATCH, SPY, Spill, search_host
 from tests.support.prefect_tables import copy_tables
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 BROKEN = {
@@ -87,7 +87,7 @@ def carry_out(spill: Spill, proxy: Proxy) -> None:
     proxy.denied = (".deb", ".rpm")
     spill.fleetpatch("denied", *patch)
     proxy.denied = ()
-    spill.fleetpatch("good", *patch, "--json")
+    spill.fleetpatch("good", *patch, "--no-prefect", "--json")
     spill.fleetpatch("machines", "machines", "--json")
     for flavour, host in spill.hosts.items():
         spill.fleetpatch(f"why {flavour}", "why", host.name)
