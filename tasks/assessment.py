@@ -148,6 +148,7 @@ class Facts:
     findings: tuple[Finding, ...] = ()
     machine_id: str = ""
     instance_id: str = ""
+    boot_work: str = ""
     clock_error_seconds: float = 0.0
 
     def without_active_units(self) -> Self:

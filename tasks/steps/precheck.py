@@ -10,6 +10,7 @@ from tasks.states import FindingLevel, OperationState, Step
 from tasks.steps.assess import check_state_for_updates, replan_updates
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
+from tasks.steps.machine.boot_end import wait_for_boot
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
@@ -23,7 +24,7 @@ PACKAGE_WAIT_SECONDS = 300.0
 
 
 def precheck(context: MachineContext) -> MachineState:
-    """Look at the machine just before it is changed. A blocking finding halts it.
+    """Look at the machine just before it is changed, once its boot has ended. A blocking finding halts it.
 
     A machine that others patch is left out, if the request says so. If another run has the machine lock, this run does
     nothing there: two windows may be open at the same time.
@@ -31,7 +32,9 @@ def precheck(context: MachineContext) -> MachineState:
     """
     if why := explain_left_out(context):
         return leave_out(context, context.packages, why)
-    facts = read_facts_again(context)
+    facts, why_not = wait_for_boot(context, Step.PRECHECK)
+    if why_not:
+        return replace(context.state, halted=why_not, halted_as=OperationState.NOT_STARTED)
     other_name = context.run_context.instances.meet(facts, context.name)
     if other_name and not context.state.was_started:
         same = check_same_machine(other_name, changes_machines=True)

@@ -26,7 +26,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.recovery import find_ordered_reboot
-from tasks.steps.machine.facts import read_facts_again
+from tasks.steps.machine.boot_end import wait_for_boot
 from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
@@ -183,10 +183,10 @@ def _find_latest_packages(context: MachineContext) -> PackageState:
 def _refresh_state(context: MachineContext) -> MachineState:
     """Return the state after an early reboot: new facts, and no pending reboot.
 
-    The services from before it stay the ones that must run at the end. A machine with a file system that is now
-    read-only is halted: packages could only be half installed there.
+    The services from before it stay the ones that must run at the end. A machine whose boot does not end is halted, and
+    one with a file system that is now read-only: packages could only be half installed there.
     """
-    facts = read_facts_again(context)
+    facts, boots_on = wait_for_boot(context, Step.REBOOT)
     context.run_context.instances.meet(facts, context.name)
     before = context.state.baseline
     worse = () if before is None else check_mounts_writable(before.disks, facts.disks)
@@ -196,7 +196,7 @@ def _refresh_state(context: MachineContext) -> MachineState:
         context.state,
         baseline=facts if before is None else replace(facts, services=before.services),
         findings=(*context.state.findings, *worse),
-        halted=describe_blocking_findings(worse),
+        halted=describe_blocking_findings(worse) or boots_on,
         assessment=replace(assessment, packages=packages) if assessment else None,
     )
 

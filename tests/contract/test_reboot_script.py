@@ -197,3 +197,30 @@ def test_an_order_that_comes_too_late_for_the_window_is_refused(machine: Machine
 def test_an_order_in_time_is_carried_out(machine: Machine) -> None:
     machine.claimed()
     assert machine.ordered({**ME, "latest": LATER})
+
+
+BROKEN_PERLS = {
+    "perl that ends at once": "exit 1\n",
+    "perl that lacks its modules": 'case "$2" in *Fcntl*) exit 2 ;; esac\n',
+    "perl that works only at its first call": 'd=$(dirname "$0"); [ ! -e "$d/was" ] || exit 1; touch "$d/was"\n',
+}
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may order a reboot")
+@pytest.mark.parametrize("perl", BROKEN_PERLS.values(), ids=list(BROKEN_PERLS))
+def test_a_perl_that_does_not_work_prevents_no_reboot(machine: Machine, perl: str) -> None:
+    (machine.place / "tools/perl").write_text(f"#!/bin/sh\n{perl}")
+    (machine.place / "tools/perl").chmod(0o755)
+    machine.claimed()
+    assert machine.ordered()
+
+
+@pytest.mark.skipif(not ROOT, reason="only root may order a reboot")
+def test_an_order_that_does_not_begin_is_refused(machine: Machine) -> None:
+    for tool in ("setsid", "systemd-run"):
+        (machine.place / "tools" / tool).write_text("#!/bin/sh\necho 'no more processes' >&2\n")
+    machine.claimed()
+    answer = machine.order()
+    assert (answer["kind"], answer["about"]) == ("refused", "")
+    assert str(answer["why"]).startswith("the process that reboots the machine could not be started")
+    assert not (machine.place / "orders").exists()

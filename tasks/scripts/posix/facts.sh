@@ -5,7 +5,7 @@
 # socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
 # It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
-# Requires: boot_files
+# Requires: boot_files, boot_work
 
 os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
@@ -29,8 +29,9 @@ case $installation in *[!0-9a-f]*) installation='' ;; esac
 # shellcheck disable=SC2086  # fields; what stands before the last bracket is the name, which may hold anything
 set -- ${stat##*) }
 [ "$#" -lt 20 ] || first_process=${20}
+fp_find_boot_work
 fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "uptime:=$uptime" \
-  "installation=$installation" "first_process=$first_process"
+  "installation=$installation" "first_process=$first_process" "boot_work=$fp_boot_work"
 
 epoch=$(date +%s.%N)
 case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N

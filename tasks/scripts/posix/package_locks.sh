@@ -1,7 +1,7 @@
 #!/bin/sh
 # Functions that find out who changes packages on this machine. They only read, and need only the PATH of prelude.sh:
 # reboot.sh also runs them in a separate process, just before the reboot.
-# Requires: unfinished_packages
+# Requires: unfinished_packages, boot_work
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 # fp_each_holder COMMAND PATH…: calls COMMAND PATH PID for each process that holds one of these locks; pid 0 is a
@@ -51,10 +51,12 @@ fp_inhibited() { # an inhibitor that blocks a shutdown: systemctl ignores it for
   [ -z "$fp_who" ] || fp_obstacle=inhibitor
 }
 
-# fp_find_obstacle LOCK…: sets fp_obstacle to lock, packages or inhibitor, and fp_who to who prevents a reboot of this
-# machine; both are empty if nothing does
+# fp_find_obstacle LOCK…: sets fp_obstacle to starting (the boot has not ended), lock, packages or inhibitor, and fp_who
+# to who prevents a reboot of this machine; both are empty if nothing does
 fp_find_obstacle() {
   fp_obstacle='' fp_who=''
+  fp_find_boot_work
+  [ -z "$fp_boot_work" ] || { fp_obstacle=starting fp_who=$fp_boot_work; return 0; }
   fp_each_holder fp_held "$@"
   [ -n "$fp_obstacle" ] || fp_unfinished
   [ -n "$fp_obstacle" ] || fp_inhibited

@@ -3,8 +3,8 @@
 # executed only while that run has the machine's claim and no later attempt is known), latest (the latest time, in
 # whole seconds of this machine's clock), locks (the lock files of the package manager), guard (package_locks.sh's
 # text), note (a file for the result of the order). Record: ordered, or refused with why and about: claim, window,
-# room, boot (its next boot lacks files), lock, packages or inhibitor (another process changes packages, has left them half changed, or blocks the
-# shutdown), or "".
+# room, boot (its next boot lacks files), lock, packages or inhibitor (another process changes packages, has left them
+# half changed, or blocks the shutdown), or "".
 # A repeated order is executed only once, because the boot id is another one then. The answer is sent before the
 # machine goes down.
 # Requires: job_common, package_locks, boot_files
@@ -86,26 +86,63 @@ umask 077 # systemd replaces text that looks like a variable in arguments, so th
 
 detached() { # COMMAND…: the command that starts it, so that it does not need our connection
   # shellcheck disable=SC2086  # paths are words
-  set -- "$@" ${perl:+perl "$note.pl" $locks --} /bin/sh "$note.sh" "$note" "$delay" $locks
+  set -- "$@" ${perl:+perl "$note.pl" $locks --} /bin/sh "$text" "$note" "$delay" $locks
   "$@" </dev/null 3>&- 8>&-
 }
 
-begun() { # wait until it has accepted or refused the order; without an answer, it may have accepted
+begun() { # wait until it has accepted or refused the order; a process that still runs may do so later
   until=$(($(fp_now) + 15))
-  while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ]; do fp_nap; done
+  while [ ! -s "$note" ] && [ "$(fp_now)" -lt "$until" ] && alive; do fp_nap; done
+  dead=false
+  if [ ! -s "$note" ] && ! alive; then dead=true && rm -f "$text"; fi # without it, it does not begin later either
   fp_read_note "$note"
   [ "$fp_said" != refused ] || refuse "$fp_why" "$fp_about"
+  [ "$dead" = false ] || [ -n "$fp_said" ] || return 1
   fp_emit ordered "boot_id=$fp_boot" again:=false
   exit 0
 }
 
-perl=$(command -v perl)
-if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null; then
+fail() { # the part that reboots has ended before it did anything
+  refuse "the process that reboots the machine could not be started${1:+: $(printf '%s' "$1" | tail -n 3 | tr '\n' ' ')}"
+}
+
+# in_unit and in_session: start it, and define alive: whether it runs, or is about to. Neither systemd nor setsid may
+# have begun at once.
+in_unit() {
+  soon=$(($(fp_now) + 5))
+  alive() {
+    case $(systemctl show -p ActiveState -p Job fleetpatch-reboot.service 2>/dev/null) in
+      *=active* | *=activating* | *Job=[1-9]*) ;;
+      *) [ "$(fp_now)" -lt "$soon" ] ;;
+    esac
+  }
   systemctl reset-failed fleetpatch-reboot.service 2>/dev/null
   # without default dependencies, so that the shutdown ends it last
   detached systemd-run --quiet --no-ask-password --no-block --unit=fleetpatch-reboot -p DefaultDependencies=no \
-    --description="A reboot that fleetpatch has ordered" && begun
+    --description="A reboot that fleetpatch has ordered"
+}
+in_session() {
+  soon=$(($(fp_now) + 5))
+  alive() { kill -0 "$started" 2>/dev/null || [ "$(fp_now)" -lt "$soon" ]; }
+  detached setsid >/dev/null 2>"$note.err" &
+  started=$!
+}
+
+again_without_perl() { # whether there is another way: the same without perl; it has a text of its own
+  [ -n "$perl" ] || return 1
+  perl='' text=$note.plain.sh
+  printf '%s\n%s\n' "$guard" "$order" >"$text"
+}
+
+# A perl that does not work must not prevent the reboot: without it, the locks are only checked.
+perl=$(command -v perl) text=$note.sh
+[ -z "$perl" ] || timeout 10 "$perl" -e 'use Fcntl; exit 0' >/dev/null 2>&1 3>&- || perl=''
+if [ -d /run/systemd/system ] && command -v systemd-run >/dev/null && in_unit; then
+  begun
+  if again_without_perl && in_unit; then begun; fi
+  fail "$(timeout 10 journalctl -q -o cat --no-pager -n 3 -u fleetpatch-reboot 2>/dev/null)"
 fi
 command -v setsid >/dev/null || refuse "the machine has neither systemd-run nor setsid to order a reboot with"
-detached setsid >/dev/null 2>&1 &
-begun
+in_session && begun
+if again_without_perl && in_session; then begun; fi
+fail "$(cat "$note.err" 2>/dev/null)"

@@ -47,6 +47,7 @@ class _KernelRecord(_Record):
     machine_id: str = ""
     installation: str = ""
     first_process: str = ""
+    boot_work: str = ""
     uptime: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
 
 
@@ -181,6 +182,7 @@ def read_facts(
         boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
         findings=(*_check_rights(rights), *parse_findings(answer)),
         machine_id=kernel.machine_id,
+        boot_work=_limit(kernel.boot_work),
         instance_id=_find_instance_id(system, kernel),
     )
     require_within_limits(facts)

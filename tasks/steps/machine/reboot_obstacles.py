@@ -18,7 +18,7 @@ from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION, renew_lock
 from tasks.steps.machine.retry import retry_transient
 
-OBSTACLE_KINDS: Final = frozenset({"lock", "inhibitor", "packages"})
+OBSTACLE_KINDS: Final = frozenset({"starting", "lock", "inhibitor", "packages"})
 """The kinds of refusal for which a reboot waits, because another process is the reason."""
 SCRIPT_TIMEOUT_SECONDS = 60.0  # one call, including a reconnection
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 2.0, 30.0
@@ -34,7 +34,7 @@ class RebootReadiness:
 
     Attributes:
         boot_id: of the current boot.
-        obstacle_kind: lock, inhibitor, packages, or "" if nothing prevents it.
+        obstacle_kind: starting, lock, inhibitor, packages, or "" if nothing prevents it.
         obstacle: what prevents it, in words, or "".
         given_up_reason: why the machine abandoned a reboot order that it had accepted, or "".
         given_up_kind: as ``obstacle_kind``.
