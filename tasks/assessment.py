@@ -187,8 +187,7 @@ class Update:
             again; or "".
         older_versions: versions between the installed one and ``available`` that are still offered, newest first. A
             run that installs only tested versions takes one of them. Empty where a manager does not know them.
-        needed_by: the id of the update that installs this new package as a dependency, in its version ``available``.
-            The package is chosen only with that. "" when the update is not such a package, or this is not known.
+        needed_by: the id of the update whose version ``available`` installs this new package as a dependency; or "".
     """
 
     id: str

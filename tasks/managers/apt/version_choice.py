@@ -88,16 +88,18 @@ def choose_version(policy: PackagePolicy, releases: Mapping[str, Release], upgra
 
 def _find_candidate(policy: PackagePolicy, held_back: frozenset[AvailableVersion]) -> AvailableVersion | None:
     """Return apt's candidate, or the version that would be it without those that apt holds back."""
-    if not any(offer.version == policy.candidate for offer in held_back):
+    if any(offer.version == policy.candidate for offer in held_back):
+        possible = [offer for offer in policy.newer_versions if offer not in held_back]
+        possible += [
+            offer
+            for offer in policy.older_versions
+            if offer.version == policy.installed or offer.priority >= _DOWNGRADE_PRIORITY
+        ]
+        possible = [offer for offer in possible if offer.priority > 0]
+    else:  # two publishers may have a version of the same name: apt lists both
         table = (*policy.newer_versions, *policy.older_versions)
-        return next((offer for offer in table if offer.version == policy.candidate), None)
-    possible = [offer for offer in policy.newer_versions if offer not in held_back]
-    possible += [
-        offer
-        for offer in policy.older_versions
-        if offer.version == policy.installed or offer.priority >= _DOWNGRADE_PRIORITY
-    ]
-    return max((offer for offer in possible if offer.priority > 0), key=lambda offer: offer.priority, default=None)
+        possible = [offer for offer in table if offer.version == policy.candidate]
+    return max(possible, key=lambda offer: offer.priority, default=None)
 
 
 def describe_vendor_change(policy: PackagePolicy, offer: AvailableVersion, releases: Mapping[str, Release]) -> str:

@@ -115,6 +115,18 @@ def test_what_apt_itself_would_take_from_another_vendor_is_told() -> None:
     assert (update.available, update.vendor_change, update.blocked) == ("2.0", "Vendor -> Debian", "")
 
 
+def test_of_two_versions_of_one_name_the_preferred_one_counts() -> None:
+    text = table("3.0", ("3.0", 500, UPD), ("3.0", 900, VENDOR), ("2.0", 500, SEC), ("1.0", 500, DEB))
+    (update,) = updates_of(text)
+    assert (update.available, update.security_version, update.vendor_change) == ("3.0", "", "Debian -> Vendor")
+
+
+def test_a_release_that_is_preferred_keeps_the_security_archive_away() -> None:
+    """APT::Default-Release "stable" gives 990 to its own archive, and not to stable-security."""
+    (update,) = updates_of(table("1.0", ("2.0", 500, SEC), ("1.0", 990, DEB)))
+    assert "apt prefers 1.0 (priority 990, Debian:12/stable) to 2.0 (priority 500" in update.blocked
+
+
 def test_a_pin_that_keeps_no_security_fix_away_is_no_update() -> None:
     assert updates_of(table("1.0", ("2.0", 500, UPD), ("1.0", 1001, DEB))) == ()
 
