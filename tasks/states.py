@@ -47,6 +47,10 @@ PRESENT_UPDATE_STATES = SUCCESSFUL_UPDATE_STATES | {UpdateState.SETUP_FAILED}
 """The states in which the package database has the version."""
 
 
+NOT_DONE_UPDATE_STATES = frozenset({UpdateState.NOT_ATTEMPTED, UpdateState.PENDING, UpdateState.BLOCKED})
+"""The states of updates that were selected, and that nothing was done about."""
+
+
 class RebootState(StrEnum):
     """The reboot state of a machine (Azure: rebootStatus)."""
 

@@ -83,6 +83,8 @@ TABLES: Final[Mapping[str, Columns]] = {
         "updates_installed": "integer",
         "updates_failed": "integer",
         "updates_pending": "integer",
+        "updates_setup_failed": "integer",
+        "updates_blocked": "integer",
         "updates_excluded": "integer",
         "updates_not_selected": "integer",
         "error_kind": "text",

@@ -222,7 +222,7 @@ def print_patch_run(report: RunReport, summary: RunSummary | None = None) -> Non
             str(row.wave) if row.wave is not None else NO_FIGURE,
             render_state(row.state, short=True),
             render_count(row.installed, "green"),
-            render_count(row.failed, "bold red"),
+            render_count(row.failed + row.setup_failed, "bold red"),
             render_count(row.not_done, "yellow"),
             render_count(row.excluded + row.not_selected),
             render_state(row.reboot),

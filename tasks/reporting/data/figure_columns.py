@@ -8,7 +8,7 @@ from tasks.reporting.data.rows import MachineRow
 from tasks.reporting.descriptions import describe_minutes_range
 from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_known_duration
 from tasks.rules.runs.figures import REBOOT_LABELS
-from tasks.states import Compliance, RebootState, UpdateState, YesNoUnknown
+from tasks.states import NOT_DONE_UPDATE_STATES, Compliance, RebootState, UpdateState, YesNoUnknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ _MACHINE_COLUMNS: Final = {
         Column("Wave"),
         Column("Chosen"),
         Column("No time"),
+        Column("Blocked"),
         Column("Excluded"),
         Column("Not selected"),
         Column("Crit + sec"),
@@ -62,7 +63,7 @@ _MACHINE_COLUMNS: Final = {
 }
 _UPDATE_COLUMNS: Final = {
     "patch": ("CVEs", "Machines", "Installed", "Failed", "Not done", "Skipped"),
-    "plan": ("CVEs", "Machines", "Chosen", "No time", "Excluded", "Not selected"),
+    "plan": ("CVEs", "Machines", "Chosen", "No time", "Blocked", "Excluded", "Not selected"),
     "assess": ("CVEs", "Machines"),
 }
 _REBOOT_CELLS: Final = {
@@ -111,14 +112,15 @@ def build_update_cells(group: UpdateGroup, kind: str) -> tuple[Cell, ...]:
             *first,
             _build_count_cell(group.chosen_count),
             late,
+            _build_count_cell(states[UpdateState.BLOCKED], "warn"),
             _build_count_cell(excluded),
             _build_count_cell(not_selected),
         )
     return (
         *first,
         _build_count_cell(states[UpdateState.INSTALLED]),
-        _build_count_cell(states[UpdateState.FAILED], "bad"),
-        _build_count_cell(states[UpdateState.NOT_ATTEMPTED] + states[UpdateState.PENDING], "warn"),
+        _build_count_cell(states[UpdateState.FAILED] + states[UpdateState.SETUP_FAILED], "bad"),
+        _build_count_cell(sum(states[state] for state in NOT_DONE_UPDATE_STATES), "warn"),
         _build_count_cell(excluded + not_selected),
     )
 
@@ -140,7 +142,7 @@ def build_machine_cells(row: MachineRow, kind: str) -> tuple[Cell, ...]:
     return (
         _build_wave_cell(row),
         _build_count_cell(row.installed),
-        _build_count_cell(row.failed, "bad"),
+        _build_count_cell(row.failed + row.setup_failed, "bad"),
         _build_count_cell(row.not_done, "warn"),
         _build_count_cell(row.excluded + row.not_selected),
         _build_count_cell(row.urgent_pending, "bad"),
@@ -156,6 +158,7 @@ def _build_plan_cells(row: MachineRow) -> tuple[Cell, ...]:
         _build_wave_cell(row),
         _build_count_cell(row.planned or 0),
         _build_count_cell(row.not_attempted, "warn"),
+        _build_count_cell(row.blocked, "warn"),
         _build_count_cell(row.excluded),
         _build_count_cell(row.not_selected),
         _build_count_cell(row.urgent_pending),

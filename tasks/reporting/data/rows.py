@@ -49,7 +49,9 @@ class RunRow:
     installed: int
     repaired: int
     failed: int
+    setup_failed: int
     pending: int
+    blocked: int
     excluded: int
     not_selected: int
     not_attempted: int
@@ -97,7 +99,9 @@ class MachineRow(MachinePart):
     installed: int
     repaired: int
     failed: int
+    setup_failed: int
     pending: int
+    blocked: int
     excluded: int
     not_selected: int
     not_attempted: int
@@ -131,9 +135,9 @@ class MachineRow(MachinePart):
 
     @property
     def not_done(self) -> int:
-        """Number of updates that are NotAttempted or Pending; with a plan, not more than the plan chose."""
+        """Number of updates that are Blocked, and of those NotAttempted or Pending that the plan chose."""
         waiting = self.not_attempted + self.pending
-        return waiting if self.planned is None else min(waiting, self.planned)
+        return self.blocked + (waiting if self.planned is None else min(waiting, self.planned))
 
 
 @dataclass(frozen=True, slots=True)

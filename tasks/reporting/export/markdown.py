@@ -218,6 +218,8 @@ def _build_facts(run: RunRow) -> list[str]:
         "installed": run.installed,
         "repaired": run.repaired,
         "failed": run.failed,
+        "setup failed": run.setup_failed,
+        "blocked": run.blocked,
         "not attempted": run.not_attempted,
         "pending": run.pending,
         "excluded": run.excluded,

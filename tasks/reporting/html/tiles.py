@@ -89,6 +89,8 @@ def _build_updates_tile(run: RunRow) -> Tile:
         ("good", "installed", run.installed),
         ("good", "repaired", run.repaired),
         ("bad", "failed", run.failed),
+        ("bad", "setup failed", run.setup_failed),
+        ("warn", "blocked", run.blocked),
         ("warn", "not attempted", run.not_attempted),
         ("busy", "pending", run.pending),
         ("idle", "excluded", run.excluded),
@@ -163,6 +165,7 @@ def _build_chosen_tile(run: RunRow, tables: Tables) -> Tile:
     shares = (
         ("busy", "chosen", chosen),
         ("warn", "no time left", run.not_attempted),
+        ("warn", "blocked", run.blocked),
         ("idle", "excluded", run.excluded),
         ("none", "not selected", run.not_selected),
     )

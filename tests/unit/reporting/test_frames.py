@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from tasks.model import RunReport
 from tasks.reporting.data.rows import ROW_TYPES
 from tasks.reporting.export.data_frames import build_frames, find_column_dtypes
-from tasks.states import SUCCESSFUL_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
+from tasks.states import PRESENT_UPDATE_STATES, URGENT_CLASSIFICATIONS, OperationState, RebootState, UpdateState
 from tests.unit.reporting import samples
 from tests.unit.reporting.strategies import report
 
@@ -14,7 +14,9 @@ COUNTS = {
     "installed": UpdateState.INSTALLED,
     "repaired": UpdateState.REPAIRED,
     "failed": UpdateState.FAILED,
+    "setup_failed": UpdateState.SETUP_FAILED,
     "pending": UpdateState.PENDING,
+    "blocked": UpdateState.BLOCKED,
     "excluded": UpdateState.EXCLUDED,
     "not_selected": UpdateState.NOT_SELECTED,
     "not_attempted": UpdateState.NOT_ATTEMPTED,
@@ -46,7 +48,7 @@ def test_totals_equal_the_outcomes(drawn: RunReport) -> None:
     for column, kind in STATES.items():
         assert run[column] == drawn.count_machines(kind) == (made.machines["state"] == kind.value).sum()
     urgent = sum(
-        r.update.classification in URGENT_CLASSIFICATIONS and r.state not in SUCCESSFUL_UPDATE_STATES for r in results
+        r.update.classification in URGENT_CLASSIFICATIONS and r.state not in PRESENT_UPDATE_STATES for r in results
     )
     assert run["urgent_pending"] == urgent == made.machines["urgent_pending"].sum()
     assert run["reboots_completed"] == sum(o.reboot is RebootState.COMPLETED for o in drawn.outcomes)
