@@ -7,6 +7,7 @@ from typing import Final, NoReturn
 from tasks.errors import PrivilegeError, ProtocolViolation, UnsupportedSystem
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.transport import Script, ScriptParameter
+from tasks.rules.text_redaction import redact_text
 from tasks.transport.clixml import render_clixml
 from tasks.transport.framing import generate_nonce
 from tasks.transport.job_records import find_raw_sections
@@ -80,13 +81,13 @@ class PowerShellHost(ScriptHost):
             if status is not None and not decoder.is_complete:
                 _raise_without_answer(status, decoder)
             output = decoder.build_output()
-            unframed = render_clixml(output.unframed_output.replace("\r\n", "\n")).strip("\r\n")
+            unframed = redact_text(render_clixml(output.unframed_output.replace("\r\n", "\n"))).strip("\r\n")
             return replace(output, unframed_output=unframed)
 
 
 def _raise_without_answer(status: int, decoder: ScriptOutputDecoder) -> NoReturn:
     """Raise the error of a command that ended and gave no complete answer, with what it said."""
-    said = " ".join(render_clixml(decoder.render_unframed_output()).split())[-500:]
+    said = " ".join(redact_text(render_clixml(decoder.render_unframed_output())).split())[-500:]
     if status == LANGUAGE_MODE_EXIT_CODE and not said:
         raise PrivilegeError(
             "PowerShell runs in constrained language mode for this login, in which fleetpatch's scripts can't run",

@@ -14,7 +14,7 @@ import pytest
 from paramiko.agent import AgentKey
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
-from tasks.errors import AuthenticationFailed, Unreachable
+from tasks.errors import AuthenticationFailed, CredentialError, Unreachable
 from tasks.transport.lockout_guard import LockoutGuard
 from tests.contract.ssh_world import GREET, World, outcomes, soon
 from tests.support.ssh_server import PASSWORD, Server, new_key
@@ -282,3 +282,29 @@ def test_a_key_that_the_agent_cannot_sign_with_is_named_and_the_next_one_is_trie
     subprocess.run(["ssh-add", "-q", "-d", str(agent.folder / "id")], check=True)
     with pytest.raises(AuthenticationFailed, match=r"SHA256:\S+ \(\S+\): the agent did not sign with it$"):
         ask(world, server, name="n", credential="agent")
+
+
+def test_a_key_file_with_which_the_library_fails_is_named(world, monkeypatch):
+    sign = type(world.key).sign_ssh_data
+
+    def fail(key: paramiko.PKey, *more: Any) -> Any:
+        if key.fingerprint == world.key.fingerprint:
+            raise TypeError("no such thing")
+        return sign(key, *more)
+
+    monkeypatch.setattr(type(world.key), "sign_ssh_data", fail)
+    server = world.server()
+    with pytest.raises(
+        AuthenticationFailed, match=rf"the key of patch \({world.folder / 'id'}, SHA256:\S+\)$"
+    ) as caught:
+        ask(world, server)
+    assert "TypeError" not in f"{caught.value} {caught.value.hint}"
+    assert server.accepted == 1
+
+
+def test_a_user_who_has_no_name_and_an_address_that_is_no_name(world, monkeypatch):
+    monkeypatch.setattr("getpass.getuser", lambda: {}["uid not found"])
+    with pytest.raises(CredentialError, match="names no user"):
+        ask(world, world.server(), user=None)
+    with pytest.raises(Unreachable, match="can't be resolved: it is no valid name"):
+        ask(world, world.server(), address=f"a..{'b' * 70}")

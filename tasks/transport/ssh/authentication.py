@@ -229,6 +229,13 @@ def _send_credential(login: LoginContext, kind: str, ask: Callable[[], list[str]
                 hint="Use an Ed25519 key, or allow rsa-sha2-256 there (PubkeyAcceptedAlgorithms in its sshd_config).",
             ) from None
         raise _build_no_answer_error(login, kind, name) from error
+    except Exception as error:
+        if not name:
+            raise
+        raise AuthenticationFailed(
+            f"the SSH library can't log in with the {kind} of {login.user}{name}",
+            hint="Use another key: ssh-keygen -t ed25519. The log of --debug has the library's error.",
+        ) from error
     if further:
         raise AuthenticationFailed(
             f"the machine wants more than one proof of {login.user}: also {', '.join(further)}", hint=_EXTRA_PROOF_HINT

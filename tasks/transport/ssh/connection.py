@@ -16,6 +16,7 @@ from inventory.machine import HostKeySettings, Machine
 from tasks.errors import (
     AuthenticationFailed,
     ConnectionLost,
+    CredentialError,
     DeadlineExceeded,
     FleetpatchError,
     HostKeyUnknown,
@@ -128,9 +129,10 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
         place = f"{machine.address} port {machine.port or DEFAULT_PORT}"
         try:
             sock = socket.create_connection((machine.address, machine.port or DEFAULT_PORT), timeout=seconds)
-        except socket.gaierror as error:
+        except (socket.gaierror, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is no valid name"
             raise Unreachable(
-                f"the address {machine.address} can't be resolved: {error.strerror}",
+                f"the address {machine.address} can't be resolved: {why}",
                 hint="Correct it, or the DNS. fleetpatch does not read ~/.ssh/config: for a Host of it, write what "
                 "`ssh -G` shows (hostname, user, port, proxyjump) into the inventory.",
             ) from error
@@ -181,7 +183,13 @@ def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadlin
 
 
 def _find_user(machine: Machine) -> str:
-    return machine.user or getpass.getuser()
+    try:
+        return machine.user or getpass.getuser()
+    except (KeyError, OSError) as error:
+        raise CredentialError(
+            "the inventory names no user for the login, and the user of this process has no name",
+            hint="Write user: into the machine's entry, or into defaults.",
+        ) from error
 
 
 def _authenticate(
