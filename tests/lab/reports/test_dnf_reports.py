@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome, UpdateResult
-from tasks.states import Classification, OperationState, RebootState, UpdateState
+from tasks.states import Classification, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, LabHost
 from tests.lab.packages import RpmRepository
