@@ -1,0 +1,122 @@
+"""docs/reference/outcomes.md says of each way to end what the code decides."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
+from tasks.rules.runs.outcome import determine_outcome_state
+from tasks.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
+from tests.ci import tree
+from tests.support.builders import make_report, make_run
+from tests.unit.rules.examples import a_result, an_update
+
+PAGE = (tree.TOP / "docs/reference/outcomes.md").read_text()
+NOW = datetime(2026, 11, 26, tzinfo=UTC)
+WARNS, BLOCKS = (Finding("check", level, "words") for level in (FindingLevel.WARN, FindingLevel.BLOCK))
+
+
+def of(state: UpdateState, *, name: str = "openssl", **fields: Any):
+    result = a_result(name, state)
+    return replace(result, update=an_update(name, **fields))
+
+
+OTHER = {"classification": Classification.OTHER}
+UPDATES: Mapping[str, tuple[UpdateState, dict[str, Any]]] = {
+    "The package database has": (UpdateState.INSTALLED, {}),
+    "The version is there, and a script": (UpdateState.SETUP_FAILED, {}),
+    "The same, of a package": (UpdateState.SETUP_FAILED, {"changes_boot": True}),
+    "The transaction ended with an error that names no update": (UpdateState.INSTALLED, {"finding": WARNS}),
+    "The version before is still there": (UpdateState.FAILED, {}),
+    "A critical or security update, or one of unknown class": (UpdateState.BLOCKED, {}),
+    "Any other update can't be installed": (UpdateState.BLOCKED, OTHER),
+    "A mask of the request": (UpdateState.EXCLUDED, {}),
+    "The request does not select it": (UpdateState.NOT_SELECTED, OTHER),
+    "It was selected, and did not begin": (UpdateState.NOT_ATTEMPTED, {}),
+    "Its installation began": (UpdateState.PENDING, {}),
+    "A package was half installed": (UpdateState.REPAIRED, {}),
+}
+MACHINES: Mapping[str, dict[str, Any]] = {
+    "Nothing is pending": {},
+    "A check before or after warns": {"findings": [WARNS]},
+    "A check before the installation blocks": {"findings": [BLOCKS]},
+    "A check after the installation": {"validation": ValidationResult((BLOCKS,))},
+    "A reboot is required": {"reboot": RebootResult(RebootState.REQUIRED, "words")},
+    "A required reboot waits": {"reboot": RebootResult(RebootState.REQUIRED, "words", mitigated_by="kpatch")},
+    "Something was installed": {
+        "results": [of(UpdateState.INSTALLED)],
+        "reboot": RebootResult(RebootState.UNKNOWN),
+    },
+    "The reboot was ordered": {"reboot": RebootResult(RebootState.FAILED)},
+    "The window was exceeded": {"window_exceeded_seconds": 90.0},
+    "The connection": {"error": ErrorInfo("Unreachable", "words")},
+}
+NOT_DECIDED = {
+    "The machine had no turn": OperationState.NOT_STARTED,
+    "The process ended early": OperationState.UNKNOWN,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the page: its cells, without marks."""
+
+    cells: tuple[str, ...]
+
+
+def read_lines(heading: str) -> dict[str, Line]:
+    """Return the lines of a section's table by their first cell."""
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("| ")][1:]
+    cells = [tuple(cell.strip().strip("`") for cell in row) for row in rows]
+    return {row[0]: Line(row) for row in cells if not re.fullmatch("-+", row[0])}
+
+
+def find_line(lines: Mapping[str, Line], begin: str) -> Line:
+    """Return the one line that begins so."""
+    (line,) = [line for text, line in lines.items() if text.startswith(begin)]
+    return line
+
+
+def compute_exit_code(state: OperationState) -> ExitCode:
+    """Return the exit code of a run of one machine that ended so."""
+    steps = () if state is OperationState.NOT_STARTED else (StepRecord(Step.ASSESS, NOW, NOW, state),)
+    outcome = Outcome("r", "web-1", state, "words", steps=steps)
+    return to_exit_code(make_report(run=make_run(state=state), outcomes=(outcome,), plans=(), assessments=(), hooks=()))
+
+
+@pytest.mark.parametrize("begin", UPDATES)
+def test_an_update(begin: str) -> None:
+    state, fields = UPDATES[begin]
+    finding = fields.get("finding")
+    result = of(state, **{key: value for key, value in fields.items() if key != "finding"})
+    machine, _ = determine_outcome_state(results=[result], findings=[finding] if finding else [])
+    line = find_line(read_lines("Updates"), begin)
+    assert line.cells[1:4] == (state, machine, str(int(compute_exit_code(machine))))
+
+
+@pytest.mark.parametrize("begin", MACHINES)
+def test_a_machine(begin: str) -> None:
+    machine, _ = determine_outcome_state(**MACHINES[begin])
+    line = find_line(read_lines("Machines"), begin)
+    assert line.cells[1:3] == (machine, str(int(compute_exit_code(machine))))
+
+
+@pytest.mark.parametrize("begin", NOT_DECIDED)
+def test_a_machine_without_a_decision(begin: str) -> None:
+    state = NOT_DECIDED[begin]
+    line = find_line(read_lines("Machines"), begin)
+    assert line.cells[1:3] == (state, str(int(compute_exit_code(state))))
+
+
+def test_the_page_has_every_line_and_every_state() -> None:
+    assert len(read_lines("Updates")) == len(UPDATES)
+    assert len(read_lines("Machines")) == len(MACHINES) + len(NOT_DECIDED)
+    assert {state for state, _ in UPDATES.values()} == set(UpdateState)
+    ends = {line.cells[1] for line in read_lines("Machines").values()}
+    assert ends == set(OperationState) - {OperationState.IN_PROGRESS}
