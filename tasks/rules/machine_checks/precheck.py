@@ -18,7 +18,7 @@ from tasks.rules.machine_checks.packages import (
 from tasks.states import FindingLevel, YesNoUnknown
 
 NEXT_BOOT_CHECK: Final = "next boot"
-"""The check whether a kernel that the next boot may choose has its files (scripts/posix/boot_files.sh)."""
+"""The check whether a kernel that the next boot may choose has its files."""
 
 
 def check_machine_state(

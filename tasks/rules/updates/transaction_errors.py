@@ -9,8 +9,8 @@ from tasks.states import PRESENT_UPDATE_STATES, UpdateState
 
 _WAITS_FOR_OTHER_PATTERN = re.compile(r" is not set up because \S+ failed")
 """The text of a job for an update that waits for another update (see PackageManager)."""
-_BOOT_WORDS = r"initramfs|initrd|mkinitrd|dracut|grub\w*|kernel|vmlinuz|dkms"
-_BOOT_PATTERN = re.compile(rf"\b(?:{_BOOT_WORDS})\b|/boot\b", re.IGNORECASE)
+_BOOT_WORDS = r"initramfs|initrd|mkinitrd|dracut|grub\w*|kernel|vmlinuz|dkms|boot"
+_BOOT_PATTERN = re.compile(rf"\b(?:{_BOOT_WORDS})\b", re.IGNORECASE)
 
 
 def find_messages_about(update: Update, ran: TransactionResult) -> str:
