@@ -40,7 +40,7 @@ def patch(host: LabHost, place: Path, reboot: str) -> Outcome:
     return outcome_of(Fleet([host], place).patch(KERNELS[host.flavour], reboot=reboot), host)
 
 
-@pytest.mark.public_report("https://bugzilla.redhat.com/show_bug.cgi?id=1285601")
+@pytest.mark.public_report("https://github.com/QubesOS/qubes-issues/issues/3915")
 @pytest.mark.parametrize("flavour", FAMILIES)
 def test_a_kernel_whose_script_failed_is_not_booted(hosts: BootHosts, tmp_path: Path, flavour: Flavour) -> None:
     (host,) = hosts(1, flavour)
@@ -58,7 +58,7 @@ def test_a_kernel_whose_script_failed_is_not_booted(hosts: BootHosts, tmp_path: 
     assert outcome.reboot is not RebootState.COMPLETED
 
 
-@pytest.mark.public_report("https://bugs.debian.org/cgi-bin/bugreport.cgi?bug=962320")
+@pytest.mark.public_report("https://github.com/dracut-ng/dracut/issues/334")
 @pytest.mark.parametrize("flavour", FAMILIES)
 def test_a_newest_kernel_without_initramfs_is_not_booted(hosts: BootHosts, tmp_path: Path, flavour: Flavour) -> None:
     (host,) = hosts(1, flavour)
