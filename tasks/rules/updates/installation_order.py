@@ -19,10 +19,10 @@ def rank_place(unit: Iterable[Update], *, manager_first: bool = True) -> int:
 
     Args:
         unit: updates that stay together.
-        manager_first: whether that is so also for a unit without critical and security updates.
+        manager_first: whether that is so also for an update of it that is neither critical nor security.
     """
     unit = tuple(unit)
-    if any(update.updates_manager for update in unit) and (manager_first or any(map(is_urgent, unit))):
+    if any(update.updates_manager and (manager_first or is_urgent(update)) for update in unit):
         return 0
     return 2 if any(must_install_last(update) for update in unit) else 1
 
