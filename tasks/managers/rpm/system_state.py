@@ -1,8 +1,10 @@
 """What rpm_assess.sh reads on the machines of all RPM families: rpm's database, locks and services. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Final
 
 from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
@@ -40,6 +42,9 @@ from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 _CHANGE_LOCK_NAMES: Final = (".rpm.lock", "rpmdb_lock.pid", "rpmtransaction.lock")
 """Locks that are held only while packages change; the others are held for reading, too."""
+_DATABASE_PATTERN: Final = re.compile(r"(?i)rpmdb|\bdb\d? error|sqlite|database|\bPackages\b|rpmpkg|rpmxdb|rpmidx")
+"""What the errors of rpm's database have in common, whatever its format is."""
+_SKIPPED_RECORD: Final = "skipping h#"
 _PACKAGE_PATTERN: Final = re.compile(r"(\S+)-([^-\s]+-[^-\s]+)\.([^.\s]+)")
 
 
@@ -53,6 +58,8 @@ class RpmSystem:
         at_work: the process that changed packages during the query; "" for none.
         problems: faults of the database and of interrupted transactions.
         repairable: whether finishing the interrupted transaction may repair the problems.
+        can_install_others: whether the problems are only of packages whose old version's script failed.
+        warnings: errors of rpm that do not keep it from its work.
     """
 
     native: str
@@ -62,6 +69,8 @@ class RpmSystem:
     at_work: str = ""
     problems: tuple[str, ...] = ()
     repairable: bool = False
+    can_install_others: bool = False
+    warnings: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
     services_to_restart: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
@@ -87,9 +96,10 @@ def build_package_state(
         held=tuple(held),
         problems=system.problems,
         repairable=system.repairable,
+        can_install_others=system.can_install_others,
         lock_holder=system.lock_holder,
         auto_updaters=system.auto_updaters,
-        warnings=tuple(dict.fromkeys(warnings)),
+        warnings=tuple(dict.fromkeys((*system.warnings, *warnings))),
         services_to_restart=system.services_to_restart,
         unfinished=system.unfinished,
         at_work=system.at_work,
@@ -113,9 +123,10 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
     installed = parse_installed(sections["installed"].text, native)
-    unfinished = parse_duplicates(sections["duplicates"].text, native)
-    database = _describe_database_error(sections["installed"])
-    problems = (*database, *(f"{each.name} {each.version} is {each.status}" for each in unfinished))
+    left_over = _parse_left_over(sections["left_over"].text if "left_over" in sections else "")
+    unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
+    database, warnings = _split_errors(sections["installed"], installed)
+    problems = (*database, *(_describe_duplicate(each, installed) for each in unfinished))
     at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
     if at_work:  # what is half changed now belongs to a running transaction; it is not broken
         problems, unfinished = (), ()
@@ -127,6 +138,8 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
         at_work=at_work,
         problems=problems,
         repairable=bool(problems),
+        can_install_others=bool(problems) and not database and all(each.failure for each in unfinished),
+        warnings=warnings,
         unfinished=unfinished,
         services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
         auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
@@ -141,21 +154,52 @@ def _describe_work(locks: Sequence[ScriptRecord], *, changed: bool) -> str:
     return JUST_ENDED_PROCESS if changed else ""
 
 
-def _describe_database_error(section: ScriptSection) -> tuple[str, ...]:
+def _split_errors(
+    section: ScriptSection, installed: Sequence[InstalledPackage]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return why rpm can't read its database, and warnings of other errors: a macro or a plugin of rpm, one header.
+
+    A record that rpm skips is lost when the database is rebuilt, so that is no repair.
+    """
     complaints = [line for line in section.stderr.splitlines() if line.startswith("error:")]
-    if section.exit_code == 0 and not complaints:
-        return ()
-    text = "; ".join(complaints[:3])[:300] or f"rpm ended with {section.exit_code}"
-    return (f"rpm can't read its database: {text}",)
+    faults = [line for line in complaints if _DATABASE_PATTERN.search(line) and _SKIPPED_RECORD not in line]
+    if section.exit_code != 0 or not installed or faults:
+        text = "; ".join((faults or complaints)[:3])[:300] or f"rpm ended with {section.exit_code}"
+        return (f"rpm can't read its database: {text}",), ()
+    return (), tuple(dict.fromkeys(f"rpm says: {line[:300]}" for line in complaints[:5]))
 
 
-def parse_duplicates(text: str, native: str) -> tuple[UnfinishedPackage, ...]:
-    """Read lines "NEW OLD": an old version that an interrupted transaction left beside the new one."""
+def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:
+    times = (each.installed_at for each in installed if (each.id, each.version) == (package.id, package.version))
+    moment = next((time for time in times if time), None)
+    since = f" since {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC" if moment else ""
+    words = f": {package.failure}" if package.failure else ""
+    return f"{package.name} {package.version} is {package.status}{since}{words}"
+
+
+def _parse_left_over(text: str) -> Mapping[str, str]:
+    """Read lines "OLD<tab>WORDS": an old version that a transaction could not remove -> how its script failed."""
+    rows = (line.partition("\t") for line in text.splitlines())
+    return {old: words[:300] or "its transaction could not remove it" for old, tab, words in rows if tab}
+
+
+def parse_duplicates(
+    text: str, native: str, left_over: Mapping[str, str] = MappingProxyType({})
+) -> tuple[UnfinishedPackage, ...]:
+    """Read lines "NEW OLD": an old version that a transaction left beside the new one.
+
+    Args:
+        text: the lines.
+        native: architecture of the machine.
+        left_over: old version -> how its script failed, for those of transactions that have ended. Others were
+            interrupted.
+    """
     found: list[UnfinishedPackage] = []
     for line in text.splitlines():
         new, _, old = line.partition(" ")
         if package := _PACKAGE_PATTERN.fullmatch(new):
             name, version, arch = package.groups()
             status = f"installed beside its older version {old[:200]}"
-            found.append(UnfinishedPackage(build_update_id(name, arch, native), name, arch, version, status))
+            identity = build_update_id(name, arch, native)
+            found.append(UnfinishedPackage(identity, name, arch, version, status, left_over.get(old, "")))
     return tuple(found)

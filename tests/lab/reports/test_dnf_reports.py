@@ -148,3 +148,34 @@ def test_a_plugin_that_fails_is_a_warning(host: LabHost, tmp_path: Path) -> None
     assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     assert any("no snapshot" in finding.message for finding in outcome.findings), outcome.findings
+
+
+@pytest.mark.public_report("https://minica.tech/t/removing-duplicate-packages-from-a-failed-yum-transaction/78")
+def test_a_package_whose_old_version_does_not_go_costs_itself(host: LabHost, tmp_path: Path) -> None:
+    own = make(tmp_path)
+    own.add("made-tool", "1.0", scriptlets="%preun\necho the service does not stop >&2; exit 1")
+    own.add("made-tool", "2.0", advisory="security")
+    own.publish(host)
+    own.install(host, "made-tool", "1.0")
+    fleet = Fleet([host], tmp_path)
+    first = outcome_of(fleet.patch("made-tool"), host)
+    assert (first.state, result_of(first, "made-tool").state) == (OperationState.FAILED, UpdateState.FAILED)
+
+    second = outcome_of(fleet.patch("lab-sec", "lab-plain"), host)
+
+    assert host.package_versions("lab-sec", "lab-plain") == {"lab-sec": "2.1-1", "lab-plain": "2.0-1"}, second.reason
+    assert second.state is OperationState.COMPLETED_WITH_WARNINGS
+    (told,) = [finding.message for finding in second.findings if finding.check == "packages"]
+    assert "made-tool 2.0-1 is installed beside its older version made-tool-1.0-1.noarch since " in told
+    assert "%preun(made-tool-1.0-1.noarch) scriptlet failed" in told
+
+
+@pytest.mark.public_report("https://github.com/Atomicorp/gvm/issues/71")
+def test_an_error_of_a_macro_keeps_no_update_away(host: LabHost, tmp_path: Path) -> None:
+    host.sh("mkdir -p /etc/rpm; echo '%undefine made' > /etc/rpm/macros.made; rpm -qa 2>&1 | grep ^error: ", root=True)
+
+    outcome = outcome_of(Fleet([host], tmp_path).patch("lab-plain"), host)
+
+    assert host.package_versions("lab-plain") == {"lab-plain": "2.0-1"}, outcome.reason
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert any("rpm says: error:" in finding.message for finding in outcome.findings)

@@ -4,7 +4,7 @@
 # the tool's copy of the repositories' data, and that only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool).
 # Records: state {native, changed, at}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name}, sections
-# "installed", "duplicates", "outdated", "update" with refresh, those of the tool, and
+# "installed", "duplicates", "left_over", "outdated", "update" with refresh, those of the tool, and
 # what assess_updaters, assess_live_patches and assess_live_patch_enrolment write.
 # The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
 # process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
@@ -33,7 +33,9 @@ rpm_home=$(rpm --eval '%{_dbpath}')
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
 fp_section installed fp_rpm_query -a
-fp_section duplicates fp_rpm_duplicates
+twice=$(fp_rpm_duplicates)
+fp_section duplicates printf '%s\n' "$twice"
+[ -z "$twice" ] || fp_section left_over fp_left_over
 assess_tool
 [ ! -d /run/systemd/system ] || fp_section outdated fp_outdated
 container=false

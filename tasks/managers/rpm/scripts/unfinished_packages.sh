@@ -18,6 +18,21 @@ fp_rpm_duplicates() {
     done
 }
 
+# fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
+# history of dnf or yum says of its scripts; nothing if the last transaction was aborted. dnf 5 does not tell it.
+fp_left_over() {
+  for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
+  [ -n "$fp_tool" ] || return 0
+  # shellcheck disable=SC2016  # awk's $
+  "$fp_tool" -C history list 2>/dev/null | awk '$1 ~ /^[0-9]+$/ && count++ < 30 { print $1 }' \
+    | xargs "$fp_tool" -C history info 2>/dev/null | awk '
+      /^Transaction ID +: / { ended = 0; split("", left) }
+      /^Return-Code +: / { ended = !/Aborted/; if (!count++ && !ended) exit }
+      ended && /^ \*\* +(Upgraded|Updated|Obsoleted|Erased?|Removed) / { sub(/-[0-9]+:/, "-", $3); left[$3]; words[$3] }
+      /scriptlet failed/ { sub(/^ *[0-9]+ +/, ""); for (old in left) if (index($0, "(" old ")")) words[old] = $0 }
+      END { if (ended || count > 1) for (old in words) print old "\t" words[old] }'
+}
+
 # fp_unfinished: sets fp_obstacle to packages and fp_who to the packages, if there are any
 fp_unfinished() {
   fp_who=$(fp_rpm_duplicates | awk '{ count++; if (count <= 3) said = said (said == "" ? "" : ", ") $1 " is beside " $2 }
