@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.managers.rpm.dnf.output_parsers import parse_transaction
 from tasks.transport.script_library import load_script
 
 YUM = """Resolving Dependencies
@@ -62,6 +63,25 @@ DNF5_RUNS = "[3/9] Upgrading qemu-img-2:9.1.2-1.fc41.x86_64     100% |  11.3 MiB
 DNF5_DOWNLOADS = "[ 2/ 4] unbound-libs-0:1.22.0-8.fc41.i686      100% |   4.8 MiB/s |  49.5 KiB |  00m00s\n"
 
 
+YUM_SKIPS = """--> Running transaction check
+---> Package httpd.x86_64 0:2.2.15-69.el6 will be updated
+---> Package httpd.x86_64 0:2.2.15-70.el6 will be an update
+---> Package openssl.x86_64 1:1.0.1e-57.el6 will be updated
+---> Package openssl.x86_64 1:1.0.1e-58.el6 will be an update
+--> Processing Dependency: nowhere for package: 1:openssl-1.0.1e-58.el6.x86_64
+
+Packages skipped because of dependency problems:
+    1:openssl-1.0.1e-58.el6.x86_64 from updates
+
+Dependencies Resolved
+"""  # yum/__init__.py, _skipPackagesWithProblems
+YUM_KEEPS = """---> Package httpd.x86_64 2.2.15-69.el6 will be upgraded
+---> Package httpd.x86_64 2.2.15-70.el6 will be an upgrade
+---> Package openssl.x86_64 1:1.0.1e-57.el6 will be upgraded
+ Problem: openssl-1:1.0.1e-58.el6.x86_64 is skipped because of dependency problems
+"""
+
+
 def call(place: Path, tool: str, command: str, text: str) -> str:
     """What a function of a tool's script prints of a text."""
     package = f"tasks.managers.rpm.{tool}"
@@ -88,3 +108,23 @@ def test_what_a_transaction_would_change_is_read(tmp_path: Path, tool: str, text
 )
 def test_progress_is_read(tmp_path: Path, tool: str, text: str, progress: str) -> None:
     assert call(tmp_path, tool, 'awk "$read_progress"', text) == progress
+
+
+def test_what_yum_skips_is_not_what_it_would_install(tmp_path: Path) -> None:
+    package = "tasks.managers.rpm.yum"
+    functions = [load_script("dnf_family", package), load_script("package_queries", package)]
+    command = 'ask() { cat "$FP_JOB_DIR/said"; }\nsimulate update; printf "%s\\n" "$transaction"'
+    (tmp_path / "said").write_text(YUM_SKIPS)
+    environment = {"PATH": os.environ["PATH"], "FP_JOB_DIR": str(tmp_path), "LC_ALL": "C"}
+    done = subprocess.run(
+        ["sh", "-c", "\n".join([*functions, command])],
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=True,
+        timeout=120,
+    )
+    assert done.stdout == YUM_KEEPS
+    skipped = parse_transaction(done.stdout)
+    assert set(skipped.changes) == {("httpd", "x86_64")}
+    assert "openssl-1:1.0.1e-58.el6.x86_64" in skipped.errors[0]

@@ -153,15 +153,20 @@ advisories() {
 
 # shellcheck disable=SC2016  # awk's $
 transaction_form='
+  function tell(line, spec) { lines[++count] = line; specs[count] = spec }
   /^---> Package / && $5 == "will" {
     sub(/^0:/, "", $4); end = $0; sub(/.* will be /, "", end)
     if (end == "an update") end = "an upgrade"; else if (end == "updated") end = "upgraded"; else if (end == "obsoleting") end = "installed"
-    print "---> Package " $3 " " $4 " will be " end; next
+    arch = name = $3; sub(/.*\./, "", arch); sub(/\.[^.]*$/, "", name)
+    tell("---> Package " $3 " " $4 " will be " end, name "-" $4 "." arch); next
   }
-  /^No package .* available\.$/ { print "No match for argument: " $3; print "Error: no repository has " $3; next }
-  /^Error: / { print; inside = 1; next }
-  inside && /^ +[^ ]/ && !/^ You could try / { sub(/^ +/, ""); print "  - " $0; next }
-  { inside = 0 }'
+  /^Packages skipped because of dependency problems:/ { skipping = 1; next } # they are above, too
+  skipping && /^    [^ ]+ from [^ ]+$/ { skipped[$1]; tell(" Problem: " $1 " is skipped because of dependency problems"); next }
+  /^No package .* available\.$/ { tell("No match for argument: " $3); tell("Error: no repository has " $3); next }
+  /^Error: / { tell($0); inside = 1; next }
+  inside && /^ +[^ ]/ && !/^ You could try / { sub(/^ +/, ""); tell("  - " $0); next }
+  { inside = 0 }
+  END { for (k = 1; k <= count; k++) if (!(specs[k] in skipped)) print lines[k] }'
 simulate() { # WORDS…: sets simulated to what yum says, transaction to that in the form of dnf, code to yum's
   simulated=$(ask -d 2 "$skip_unread" --assumeno "$@" 2>&1); code=$?
   # yum keeps each transaction that is refused
