@@ -215,7 +215,8 @@ class TestInterruptedTransactions:
         state = machine.assess()
         assert state.repairable
         assert state.problems == (
-            "curl 7.61.1-12.amzn2.0.2 is installed beside its older version curl-7.61.1-12.amzn2.0.1.x86_64",
+            "curl 7.61.1-12.amzn2.0.2 is installed beside its older version curl-7.61.1-12.amzn2.0.1.x86_64 "
+            "since 2020-09-13 12:26 UTC",
         )
 
     def test_a_journal_alone_is_a_warning(self, start: Start) -> None:

@@ -145,7 +145,8 @@ def test_another_vendor_is_told(tool: str) -> None:
 def test_an_interrupted_transaction_may_be_repaired() -> None:
     state = assess("dnf-4.14-troubled")
     assert state.repairable
-    assert state.problems == ("lab-sec 2.0-1 is installed beside its older version lab-sec-1.0-1.noarch",)
+    beside = "lab-sec 2.0-1 is installed beside its older version lab-sec-1.0-1.noarch since 2026-11-22 14:18 UTC"
+    assert state.problems == (beside,)
     assert [problem.repository for problem in state.repository_problems] == ["bad"]
     assert "lab-plain" in updates_of(state), "the other repositories were read"
 
