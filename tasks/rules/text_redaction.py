@@ -58,9 +58,7 @@ _ASSIGNMENT_PATTERNS: Final = (
         rf"""(?!{_NOT_SECRET})(?:"[^"\n]*"|'[^'\n]*'|["']?[^\s&;,"'}}]+)""",
         re.IGNORECASE,
     ),
-    re.compile(
-        rf"(\blogin\s{{1,9}}\S{{1,300}}\s{{1,9}}password\s{{1,9}})(?!{_NOT_SECRET})\S+"
-    ),  # netrc, apt's auth.conf
+    re.compile(rf"(\blogin\s{{1,9}}\S{{1,300}}\s{{1,9}}password\s{{1,9}})(?!{_NOT_SECRET})\S+"),  # netrc
     re.compile(
         rf"""(\bauthorization["']?\s{{0,3}}[:=]\s{{0,3}}["']?)(?!(?:\w{{3,10}}\s{{1,3}})?{_NOT_SECRET})"""
         r"""(?:\w{3,10}\s{1,3})?[^\s"']{4,}""",
