@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 AGENT_TIMEOUT_SECONDS: Final = 10.0
 """For each answer of the agent. A person may have to confirm a key."""
 CONNECT_RETRY_SECONDS: Final = 0.05
-NO_AGENT_KEY_HINT: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
+_NO_AGENT_HINT: Final = "Start one and ssh-add a key, or give the machine a credential: key:PATH."
 
 
 class OfferedKey(AgentKey):
@@ -113,9 +113,9 @@ def build_agent_error(why: str, key: OfferedKey | None = None) -> Authentication
     asked = f" when it has to sign with {key}" if key else ""
     return AuthenticationFailed(
         f"the SSH agent does not answer{asked}: {why}",
-        hint="Does it ask a person for a touch or a confirmation? ssh-add -d removes such a key. " + NO_AGENT_KEY_HINT
+        hint="Does it ask a person for a touch or a confirmation? ssh-add -d removes such a key. " + _NO_AGENT_HINT
         if key
-        else NO_AGENT_KEY_HINT,
+        else _NO_AGENT_HINT,
     )
 
 
@@ -132,5 +132,5 @@ def _connect_socket(connection: socket.socket, path: str, seconds: float) -> Non
         )
     except (FileNotFoundError, ConnectionRefusedError):
         raise AuthenticationFailed(
-            f"there is no SSH agent any more at {path} (SSH_AUTH_SOCK)", hint=NO_AGENT_KEY_HINT
+            f"there is no SSH agent any more at {path} (SSH_AUTH_SOCK)", hint=_NO_AGENT_HINT
         ) from None

@@ -11,7 +11,6 @@ from tasks.errors import AuthenticationFailed, ConnectionLost, CredentialError, 
 from tasks.transport.lockout_guard import LoginAttempt
 from tasks.transport.ssh.agent import (
     AGENT_TIMEOUT_SECONDS,
-    NO_AGENT_KEY_HINT,
     AgentClient,
     OfferedKey,
     build_agent_error,
@@ -90,7 +89,10 @@ def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
     accepted = login.attempt.accepted_agent_keys
     keys = sorted(agent.offered_keys, key=lambda key: (_rank_agent_key(key, accepted), key.is_on_token))
     if not keys:
-        raise AuthenticationFailed("the SSH agent has no key", hint=NO_AGENT_KEY_HINT)
+        raise AuthenticationFailed(
+            "the SSH agent has no key",
+            hint="ssh-add a key, or unlock the agent (ssh-add -X), or give the machine a credential: key:PATH.",
+        )
     methods = _read_accepted_methods(login, "keys of the SSH agent")
     if not methods:
         return
