@@ -22,6 +22,11 @@ _NOT_SECRET: Final = re.escape(REDACTED)
 _LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(?!/))*@""")
 # What follows the user is no port: a password with /, ? or # that was written without percent signs.
 _RAW_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?!\[)[^/?#:@]+:(?!{_PORT})""")
+# What follows the user looks like a port: apt decodes a login, and prints ``http://me:626/x@host`` for ``me:626d%2Fx``.
+_PORT_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?!\[)([^/?#:@]+):\d+[/?#]")
+_HOST_PATTERN: Final = re.compile(
+    r"@(?=(?:[\w-]{1,63}\.){1,9}[A-Za-z][\w-]*(?:[:/.,;)]|$)|\d{1,3}(?:\.\d{1,3}){3}(?!\w)|\[)"
+)
 # The end of the login is missing: a tool, or a limit, has cut the text.
 _TORN_LOGIN_PATTERN: Final = re.compile(
     rf"""({_BEGIN})(?!\[)[^\s<>/?#:@"'%$]+:(?!{_PORT})[^\s<>/@"']+(?=[;,.…]*(?:\s|$))"""
@@ -124,6 +129,11 @@ def _redact_word(found: re.Match[str]) -> str:
     end = word.rfind("@")
     if end >= 0 and (login := _RAW_LOGIN_PATTERN.search(word, 0, end)):
         word = f"{word[: login.end(1)]}{REDACTED}{word[end:]}"
+    elif end >= 0 and (login := _PORT_LOGIN_PATTERN.search(word, 0, end)):
+        ends = [found.start() for found in _HOST_PATTERN.finditer(word, login.end())]
+        if "." not in login[2] and login[2] != "localhost":
+            ends.append(end)
+        word = f"{word[: login.end(1)]}{REDACTED}{word[max(ends) :]}" if ends else word
     head, mark, query = word.partition("?")
     if not mark or not _URL_BEGIN_PATTERN.search(head):
         return word

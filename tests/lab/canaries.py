@@ -59,15 +59,16 @@ class Search:
 
     Args:
         canaries: name → secret.
+        marks: what is looked for first: one of these is in each canary.
     """
 
-    def __init__(self, canaries: Mapping[str, str]) -> None:
+    def __init__(self, canaries: Mapping[str, str], marks: Iterable[str] = (MARK,)) -> None:
         self._needles = [
             (f"{name} ({disguise})", needle)
             for name, canary in canaries.items()
             for disguise, needle in disguises(canary).items()
         ]
-        self._marks = set(disguises(MARK).values())
+        self._marks = {needle for mark in marks for needle in disguises(mark).values()}
         self.bytes_seen = 0
         self.files_seen = 0
 

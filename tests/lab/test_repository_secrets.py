@@ -9,11 +9,12 @@ import yaml
 from tests.lab.canaries import MARK, Search
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.lab.proxy import REPOSITORY, Proxy, point_to
-from tests.lab.spill import PATCH, SPY, Spill, search_host
+from tests.lab.spill import COMMAND, PATCH, SPY, Spill, search_host
 from tests.support.prefect_tables import copy_tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
+PLANTED = ("check-login", "check-token", "records")
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 BROKEN = {
     "apt": ("/etc/apt/sources.list.d/broken.list", "deb [trusted=yes] {url} bookworm main"),
@@ -67,7 +68,7 @@ def spill(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]
 
 def carry_out(spill: Spill, proxy: Proxy) -> None:
     """Let the repositories be unreadable, then the packages, then nothing."""
-    login, token, secret = (quote(spill.canaries[kind], safe="") for kind in ("check-login", "check-token", "records"))
+    login, token, secret = (quote(spill.canaries[kind], safe="") for kind in PLANTED)
     for flavour, host in spill.hosts.items():
         point_to(host, REPOSITORY)
         for names in ("etc/apt/sources.list", "etc/yum.repos.d/*.repo", "etc/zypp/repos.d/*.repo"):
@@ -82,20 +83,20 @@ def carry_out(spill: Spill, proxy: Proxy) -> None:
     spill.fleetpatch("unreadable", "assess", "*", "--debug")
     spill.fleetpatch("doctor", "doctor")
     for flavour, host in spill.hosts.items():
-        if flavour != "apt":
-            (host.root / BROKEN[flavour][0].lstrip("/")).unlink()
+        (host.root / BROKEN[flavour][0].lstrip("/")).unlink()
     proxy.denied = (".deb", ".rpm")
     spill.fleetpatch("denied", *patch)
     proxy.denied = ()
     spill.fleetpatch("good", *patch, "--no-prefect", "--json")
     spill.fleetpatch("machines", "machines", "--json")
     for flavour, host in spill.hosts.items():
-        spill.fleetpatch(f"why {flavour}", "why", host.name)
+        spill.run(f"why {flavour}", str(COMMAND), "why", host.name)
 
 
-def search() -> Search:
-    """A search for the beginning that all canaries have, so that half a secret is found, too."""
-    return Search({"the beginning of a secret": MARK})
+def search(spill: Spill) -> Search:
+    """A search for the beginning and for the end of each canary, so that half a secret is found, too."""
+    ends = {f"the end of {kind}": spill.canaries[kind].rpartition("~")[2] for kind in PLANTED}
+    return Search({"the beginning of a secret": MARK, **ends}, marks=(MARK, *ends.values()))
 
 
 def test_what_was_to_fail_failed_and_the_rest_went_well(spill: Spill) -> None:
@@ -112,11 +113,11 @@ def test_what_was_to_fail_failed_and_the_rest_went_well(spill: Spill) -> None:
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_the_machine_itself_has_the_secrets(spill: Spill, flavour: str) -> None:
-    assert search_host(spill.hosts[flavour], search()) != []
+    assert search_host(spill.hosts[flavour], search(spill)) != []
 
 
 def test_nothing_is_left_on_this_machine(spill: Spill) -> None:
-    looking = search()
+    looking = search(spill)
     assert looking.tree(spill.kept) + looking.tree(spill.temporary) == []
     assert looking.files_seen > 20
     assert list(spill.home.rglob("records.db"))
@@ -124,7 +125,7 @@ def test_nothing_is_left_on_this_machine(spill: Spill) -> None:
 
 
 def test_nothing_is_printed(spill: Spill) -> None:
-    looking = search()
+    looking = search(spill)
     assert [hit for name, done in spill.runs.items() for hit in looking.text(name, done.stdout + done.stderr)] == []
 
 
