@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tasks.transport.script_library import load_script
 from tests.contract.test_rpm_job_script import run, says
+from tests.contract.test_zypper_scripts import run as execute
 from tests.contract.test_zypper_scripts import run_job
 
 DONE = "(1/1) Installing: a-2-1.noarch [........done]\n"
@@ -55,6 +57,15 @@ PLUGINS = """2026-11-26 <1> h(1) [zypp::plugin++] PluginScript.cc(send):272 Plug
 2026-11-26 <2> h(1) [zypp::plugin] PluginExecutor.cc(doSend):140 Bad plugin response from PluginScript[8] /p/commit/b.py: PluginFrame[ERROR](0){26}
 2026-11-26 <2> h(1) [zypp::plugin] PluginExecutor.cc(doLoad):118 Failed to load plugin /p/commit/c.py{- 0755 0/0 size 41}
 """  # noqa: E501 (zypper's lines)
+HISTORY = """2026-11-26 06:52:38|command|root@h|'zypper' 'install' 'a-2-1.noarch'|
+# 2026-11-26 06:52:38 a-2-1.noarch.rpm install failed
+# rpm output:
+# preun: service does not stop
+# error: %preun(a-1-1.noarch) scriptlet failed, exit status 1
+# error: a-1-1.noarch: erase failed
+#
+2026-11-26 06:52:39|install|b|2-1|noarch|root@h|r1|0|
+"""
 RPM = """rpm() {
   case "$*" in
     *TRANSPROG*b-2-1*) return 1 ;;
@@ -124,3 +135,10 @@ def test_rpms_lock_between_two_packages_is_waited_for(tmp_path: Path) -> None:
     says(tmp_path, "install", DONE.replace("a-2", "b-2") + LOCKED, end=once)
     ended = run(tmp_path, "zypper")[-2]
     assert (ended["exit_code"], ended["error"]) == (0, "")
+
+
+def test_zyppers_history_tells_which_old_version_could_not_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text(HISTORY)
+    script = load_script("unfinished_packages", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
+    told = execute(tmp_path, script, "command() { return 1; }; fp_left_over")
+    assert told == "a-1-1.noarch\t%preun(a-1-1.noarch) scriptlet failed, exit status 1: preun: service does not stop\n"

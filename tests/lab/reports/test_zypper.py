@@ -164,3 +164,19 @@ def test_settings_do_not_change_what_an_update_means(zypper_host: LabHost, tmp_p
 
     assert result_of(outcome, "a-program").state is UpdateState.INSTALLED
     assert zypper_host.package_versions("a-library", "a-program") == {"a-library": "1.0-1", "a-program": "2.0-1"}
+
+
+@pytest.mark.public_report("AWS Neuron's documentation: %preun(aws-neuronx-dkms) scriptlet failed, erase failed")
+def test_one_package_that_can_not_be_removed_costs_itself(zypper_host: LabHost, tmp_path: Path) -> None:
+    made = RpmRepository(tmp_path / "made")
+    made.add("a-stuck", "1.0", scriptlets=f"%preun\n{FAILS}")
+    made.add("a-stuck", "2.0", advisory="security", severity="Critical")
+    install_first(zypper_host, made, "a-stuck")
+    assert result_of(patch(zypper_host, tmp_path, "a-stuck"), "a-stuck").state is UpdateState.FAILED
+
+    outcome = patch(zypper_host, tmp_path, "lab-sec", "a-stuck")
+
+    assert result_of(outcome, "lab-sec").state is UpdateState.INSTALLED
+    assert zypper_host.package_versions("lab-sec")["lab-sec"].startswith("2.")
+    assert any("%preun(a-stuck-1.0-1.noarch) scriptlet failed" in finding.message for finding in outcome.findings)
+    assert outcome.state is not OperationState.SUCCEEDED

@@ -19,8 +19,14 @@ fp_rpm_duplicates() {
 }
 
 # fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
-# history of dnf or yum says of its scripts; nothing if the last transaction was aborted. dnf 5 does not tell it.
+# history of zypper, dnf or yum says of its scripts; nothing if the last transaction of dnf or yum was aborted. dnf 5 does
+# not tell it. With zypper, each package is a transaction of rpm.
 fp_left_over() {
+  { xz -dc /var/log/zypp/history-*.xz; cat /var/log/zypp/history; } 2>/dev/null | awk '
+    /^# (error|warning): %preun\(.*\) scriptlet failed/ {
+      sub(/^# [a-z]+: /, ""); old = $0; sub(/^[^(]*\(/, "", old); sub(/\).*/, "", old); words[old] = $0 (said == "" ? "" : ": " said) }
+    { said = /^# / && !/ install failed$|^# rpm output:/ ? substr($0, 3) : "" }
+    END { for (old in words) print old "\t" words[old] }'
   for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
   [ -n "$fp_tool" ] || return 0
   # shellcheck disable=SC2016  # awk's $
