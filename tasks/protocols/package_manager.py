@@ -116,8 +116,8 @@ class PackageManager(Protocol):
     ``transaction_ended`` {number, at, exit_code, error} (without a ``transaction_started``: the download failed; with
     ``undo`` where the package manager can say how to undo the transaction, or why that is not possible),
     ``not_attempted`` {number, at, latest_start, why: "window" | "download" | "stop" | "preempted" | "removals" |
-    "anew" | "unexpected" | "excluded" or words, detail} ("download": it did not end in time; "preempted": it was to
-    stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as}, ``finished`` {at}.
+    "anew" | "unexpected" | "excluded" | "broken" or words, detail} ("download": it did not end in time; "preempted": it
+    was to stop for the run that ``detail`` names), ``configuration_kept`` {path, kept_as}, ``finished`` {at}.
     Numbers, times (seconds since the epoch) and exit codes are JSON numbers. The parts of an error are separated by
     "; ". Each part names its packages. "NAME is not set up because OTHER failed" means: NAME only waits for OTHER.
 

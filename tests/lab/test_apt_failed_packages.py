@@ -1,15 +1,21 @@
 """Packages whose scripts fail cost themselves and what depends on them, and are told each time."""
 
 import re
+import time
 from pathlib import Path
 
+from tasks.managers.apt.manager import AptManager
 from tasks.model import Outcome
+from tasks.protocols.clock import Deadline, SystemClock
+from tasks.protocols.package_manager import JobKind, Transaction
 from tasks.rules.machine_checks.packages import FAILED_SCRIPT_REMEDY, PACKAGES_CHECK, REPAIR_REMEDY
 from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
+from tests.contract.manager_subjects import apt_subject
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import LabHost
 from tests.lab.packages import DebRepository
 
+APT = AptManager()
 FAILS = """[ "$1" = configure ] || exit 0
 echo try >> /root/tries
 [ -e /root/fixed ] || { echo "no room for it; sorry" >&2; exit 1; }"""
@@ -99,6 +105,31 @@ def test_an_update_of_the_failed_package_itself_mends_it(host: LabHost, tmp_path
     outcome = outcome_of(fleet.patch("x-broken", "x-free"), host)
     assert result_of(outcome, "x-broken").state is UpdateState.INSTALLED
     assert state_of(host, "x-broken") == "installed 3.0"
+
+
+def test_what_fails_in_a_job_costs_no_package_of_the_jobs_next_transaction(host: LabHost, tmp_path: Path) -> None:
+    repository = DebRepository(tmp_path / "own")
+    for name, control in (("x-broken", ""), ("x-needs", "Depends: x-broken")):
+        repository.add(name, "1.0", control=control)
+    repository.publish(host)
+    for name in ("x-broken", "x-needs"):
+        repository.install(host, name, "1.0")
+    repository.add("x-broken", "2.0", scripts={"postinst": FAILS})
+    repository.add("x-needs", "2.0", control="Pre-Depends: lab-plain (>= 1) | x-none, x-broken (>= 1.0)")
+    repository.publish(host)
+    subject = apt_subject(host)
+    state = APT.assess(subject.transport, refresh=True, deadline=Deadline.after(SystemClock(), 120))
+    updates = {update.id: update for update in state.updates}
+    begin = time.time() + 600
+    first = Transaction(0, (updates["x-broken"],), begin, 10.0)
+    second = Transaction(1, (updates["x-needs"], updates["lab-plain"]), begin, 10.0)
+    ended = subject.carry_out("two", APT.build_job_script(JobKind.INSTALL, [first, second]))
+    (told,) = [event for event in ended.events if event["kind"] == "not_attempted"]
+    assert (told["number"], told["why"], told["detail"]) == (1, "broken", "x-needs needs x-broken")
+    assert state_of(host, "x-needs") == "installed 1.0"
+    alone = APT.build_job_script(JobKind.INSTALL, [Transaction(0, (updates["lab-plain"],), begin, 10.0)])
+    subject.carry_out("alone", alone)
+    assert state_of(host, "lab-plain") == "installed 2.0"
 
 
 def test_what_was_interrupted_is_finished_first_or_nothing_is_done(host: LabHost, tmp_path: Path) -> None:

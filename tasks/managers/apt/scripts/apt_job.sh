@@ -6,7 +6,7 @@
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, apt_options, dpkg_query, transactions
+# Requires: manager_environment, apt_options, dpkg_query, package_locks, transactions
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -175,6 +175,29 @@ unwanted() { # what the installation would do and must not: prints "why detail",
     }' "$FP_JOB_DIR/apt-may" "$FP_JOB_DIR/apt-present" "$FP_JOB_DIR/apt-would"
   barred=$(barred | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
   [ -z "$barred" ] || lines "excluded $barred"
+  dependent=$(dependent | awk '{ printf "%s%s", (NR > 1 ? ", " : ""), $0 }')
+  [ -z "$dependent" ] || lines "broken $dependent"
+}
+
+note_busy() { busy=yes; }
+
+# What would be unpacked and depends on a package that failed before: dpkg could not set it up either. While another process
+# changes packages, nothing has failed yet; when it has ended, this is checked again.
+dependent() {
+  [ -s "$FP_JOB_DIR/apt-stuck" ] || return 0
+  busy=
+  fp_each_holder note_busy /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock
+  [ -z "$busy" ] || return 0
+  awk '$1 == "Inst" { print $2 "=" substr($3 ~ /^\[/ ? $4 : $3, 2) }' "$FP_JOB_DIR/apt-would" | xargs apt-cache show 2>/dev/null |
+    awk 'FILENAME == ARGV[1] { sub(/:.*/, ""); failed[$0]; next }
+      $1 == "Package:" { name = $2 }
+      $1 == "Depends:" || $1 == "Pre-Depends:" {
+        sub(/^[^:]*: */, ""); count = split($0, words, /[,|] */)
+        for (i = 1; i <= count; i++) {
+          sub(/[ :(].*/, "", words[i])
+          if (words[i] in failed && !((name, words[i]) in told)) { told[name, words[i]]; print name " needs " words[i] }
+        }
+      }' "$FP_JOB_DIR/apt-stuck" -
 }
 
 barred() { # new packages and removals that match an excluded mask
@@ -229,14 +252,14 @@ read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg wri
 
 look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
   looked_at=$(read_stamp)
+  # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
+  # triggers
+  unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   # shellcheck disable=SC2086  # a list of words
   unwanted=$(unwanted $wishes | head -n 1)
   [ -z "$unwanted" ] || return 1
   # if a package is named, apt marks it as manually installed: note which ones were automatic
   automatic=$(on_its_own)
-  # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
-  # triggers
-  unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   pending=
   [ ! -s "$FP_JOB_DIR/apt-stuck" ] || pending='-o DPkg::ConfigurePending=false' # or apt would configure again what failed before
 }
