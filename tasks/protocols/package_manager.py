@@ -1,7 +1,7 @@
 """The PackageManager protocol: one interface for all package managers, and what each of them says about itself."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -93,16 +93,20 @@ class SimulationResult:
     """What the package manager would do if it installed a set of updates now.
 
     Attributes:
-        changes: update id -> version after the installation; dependencies are included.
+        changes: update id -> version after the installation; dependencies are included. Empty after a refusal.
         removals: names of packages that it would remove.
-        refused: update id (or "" for the whole set) -> why the package manager would refuse.
+        refused: update id -> why it can't be installed in any set: it is no longer offered, for example.
+        refusal: why the package manager refuses the set, in its own words, shortened; "" when it does not.
+        named: packages that the refusal names: updates of the set, and packages that they need or that are in the way.
         download_bytes: bytes that are not downloaded yet; None when unknown.
         download_count: files that are not downloaded yet; None when unknown.
     """
 
     changes: Mapping[str, str]
     removals: tuple[str, ...] = ()
-    refused: Mapping[str, str] | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
+    refusal: str = ""
+    named: frozenset[str] = frozenset()
     download_bytes: int | None = None
     download_count: int | None = None
 
@@ -159,8 +163,14 @@ class PackageManager(Protocol):
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:
         """Return a recorded package state, with what earlier versions of fleetpatch did not record. Pure."""
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
-        """Return what the installation of exactly these updates would do. Change nothing."""
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
+        """Return what the installation of exactly these updates would do. Change nothing.
+
+        With ``keep``, these packages would have to stay as they are, installed or not. A refusal then names the updates
+        that prevent it. A package manager that can't be asked so ignores it.
+        """
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

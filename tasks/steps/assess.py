@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.protocols.clock import Deadline
@@ -84,12 +85,14 @@ def plan_updates(context: MachineContext) -> MachineState:
     download: int | None = 0
     new_packages: tuple[UpdateResult, ...] = ()
     if chosen and not prevents_installation(packages):
+        search_deadline = context.build_package_deadline()
         filtered = filter_by_simulation(
             chosen,
-            lambda updates: simulate(context, updates),
+            partial(simulate, context),
             packages,
             options.selection,
             allow_removals=options.allow_removals,
+            has_time=lambda: not search_deadline.has_passed(context.run_context.clock),
         )
         new_packages = find_new_packages(filtered.simulation.changes, packages) if filtered.simulation else ()
         chosen, skipped = filtered.chosen, (*skipped, *filtered.skipped, *new_packages)

@@ -91,7 +91,7 @@ class TestRehearse:
         updates = pending(looked_at)
         rehearsal = looked_at.manager.simulate(looked_at.transport, [updates["lab-dep-a"]], deadline=looked_at.soon)
         assert rehearsal.changes == dict.fromkeys(("lab-dep-a", "lab-dep-b"), looked_at.v("2.0"))
-        assert rehearsal.refused is None
+        assert not rehearsal.refusal
         assert rehearsal.download_bytes
         assert rehearsal.download_count == 2
         assert versions(looked_at, "lab-dep-a", "lab-dep-b") == {"lab-dep-a": "1.0", "lab-dep-b": "1.0"}
@@ -108,14 +108,21 @@ class TestRehearse:
         names = ("lab-sec", "lab-removes", "lab-conffile", "lab-plain")
         wanted = [replace(updates[name], group="") for name in names]  # the lab's RPM packages have one source
         rehearsal = looked_at.manager.simulate(looked_at.transport, wanted, deadline=looked_at.soon)
-        assert list(rehearsal.refused or {}) == ["lab-removes"]
-        assert "lab-plain" in (rehearsal.refused or {})["lab-removes"]
-        assert set(rehearsal.changes) == {"lab-sec", "lab-conffile", "lab-plain"}
-        assert rehearsal.removals == ()
+        assert "lab-removes" in rehearsal.named
+        assert "lab-plain" in rehearsal.refusal
+        assert (rehearsal.changes, rehearsal.removals, rehearsal.refused) == ({}, (), {})
+
+    def test_it_names_what_would_not_leave_a_package_as_it_is(self, looked_at: Subject) -> None:
+        updates = pending(looked_at)
+        for culprit, kept in ((looked_at.remover, looked_at.removed), ("lab-dep-a", "lab-dep-b")):
+            wanted = [updates[culprit], updates["lab-sec"]]
+            rehearsal = looked_at.manager.simulate(looked_at.transport, wanted, keep=[kept], deadline=looked_at.soon)
+            assert kept in rehearsal.refusal
+            assert rehearsal.named == {culprit}
 
     def test_nothing_changes_nothing(self, looked_at: Subject) -> None:
         rehearsal = looked_at.manager.simulate(looked_at.transport, [], deadline=looked_at.soon)
-        assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refused) == ({}, (), None)
+        assert (dict(rehearsal.changes), rehearsal.removals, rehearsal.refusal) == ({}, (), "")
 
 
 class TestInstall:

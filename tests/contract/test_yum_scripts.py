@@ -251,7 +251,7 @@ class TestSimulation:
         machine = start("rhel-7")
         result = self.simulate(machine, f"{ACCEPTED}\nExiting on user command\n")
         assert result.changes == {"NetworkManager": "1:1.12.0-10.el7_6"}
-        assert (result.refused, result.removals) == (None, ())
+        assert (result.refusal, result.removals) == ("", ())
         assert (result.download_bytes, result.download_count) == (1735212, 1)
         (call,) = machine.get_calls("--assumeno")
         assert call.endswith(f"--setopt=skip_broken=0 install {SPEC}")
@@ -275,7 +275,6 @@ class TestSimulation:
 
     def test_a_version_that_is_gone_is_refused(self, start: Start) -> None:
         result = self.simulate(start("rhel-7"), f"No package {SPEC} available.\nError: Nothing to do\n")
-        assert result.refused is not None
         assert "do not have NetworkManager 1:1.12.0-10.el7_6" in result.refused["NetworkManager"]
 
     def test_a_dependency_that_is_missing_is_told(self, start: Start) -> None:
@@ -288,11 +287,11 @@ class TestSimulation:
             "               libndp = 1.2-9.el7\n",
         )
         result = self.simulate(machine, f"{ACCEPTED} You could try using --skip-broken to work around the problem\n")
-        assert result.refused is not None
-        assert f"Package: {SPEC} (rhel-7-server-rpms); Requires: libndp >= 1.7" in result.refused["NetworkManager"]
+        assert f"Package: {SPEC} (rhel-7-server-rpms); Requires: libndp >= 1.7" in result.refusal
+        assert result.named == {"NetworkManager"}
 
     def test_nothing_to_do_is_no_success(self, start: Start) -> None:
-        assert self.simulate(start("rhel-7"), "Nothing to do\n", code=0).refused
+        assert self.simulate(start("rhel-7"), "Nothing to do\n", code=0).refusal
 
 
 def test_yum_is_used_only_without_dnf() -> None:

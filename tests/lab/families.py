@@ -129,7 +129,7 @@ class FamilyStories:
 
         assert outcome.state in GOOD, outcome.reason
         locked, removes = result_of(outcome, "lab-sec"), result_of(outcome, "lab-removes")
-        assert (locked.state, removes.state) == (UpdateState.EXCLUDED, UpdateState.EXCLUDED)
+        assert (locked.state, removes.state) == (UpdateState.EXCLUDED, UpdateState.BLOCKED)
         assert "hold" in locked.reason
         assert "lab-plain" in removes.reason
         names = ("lab-sec", "lab-removes", "lab-plain")

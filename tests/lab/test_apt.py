@@ -320,7 +320,7 @@ def test_a_full_disk_is_told_before_anything_is_changed(host: LabHost, subject: 
 def test_a_version_that_is_gone_is_told(subject: Subject) -> None:
     gone = replace(updates_of(subject)["lab-plain"], available="1.9")
     rehearsal = APT.simulate(subject.transport, [gone], deadline=subject.soon)
-    assert "do not have lab-plain" in (rehearsal.refused or {})["lab-plain"]
+    assert "do not have lab-plain" in rehearsal.refused["lab-plain"]
     code, error = ending(install(subject, gone))
     assert code != 0
     assert error.startswith("gone: ")

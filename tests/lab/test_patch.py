@@ -114,7 +114,7 @@ def test_what_is_held_or_removes_others_stays_and_what_needs_each_other_moves_to
     held, removes, along = (result_of(outcome, name) for name in ("lab-sec", "lab-removes", "lab-dep-b"))
     assert (held.state, removes.state, along.state) == (
         UpdateState.EXCLUDED,
-        UpdateState.EXCLUDED,
+        UpdateState.BLOCKED,
         UpdateState.INSTALLED,
     )
     assert result_of(outcome, "lab-conffile").state is UpdateState.INSTALLED

@@ -9,7 +9,7 @@ world.crash(machine)                              # a power cut: the transaction
 world.rebooted()                                  # what a reboot clears
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -207,7 +207,7 @@ class PackageWorld:
 
     def _rehearse(self, script: Script) -> SimulationResult:
         self.catch_up()
-        return self.shelf.rehearse(names_in(script, "wanted"))
+        return self.shelf.rehearse(names_in(script, "wanted"), names_in(script, "keep"))
 
     def _start(self, job: Job) -> SimulatedJob:
         self.catch_up()
@@ -294,9 +294,11 @@ class FakeManager:
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:
         return packages
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
         """See PackageManager."""
-        script = Script("fake_rehearse", {"wanted": tuple(update.id for update in updates)})
+        script = Script("fake_rehearse", {"wanted": tuple(update.id for update in updates), "keep": tuple(keep)})
         return cast("SimulationResult", _ask(transport, script, deadline))
 
     def read_installed_versions(

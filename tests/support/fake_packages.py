@@ -137,22 +137,29 @@ class Shelf:
         """What would be removed."""
         return tuple(gone for i in wanted for gone in self[i].removes if self[gone].installed is not None)
 
-    def rehearse(self, wanted: Sequence[str]) -> SimulationResult:
-        """What installing these would do."""
-        kept = list(wanted)
-        refused: dict[str, str] = {}
-        for update_id in wanted:
-            package = self[update_id]
-            clash = next((other for other in package.removes if other in kept), None)
-            if package.refused or clash:
-                refused[update_id] = package.refused or f"{update_id}: Conflicts: {clash}"
-                kept.remove(update_id)
-        changes = [self[update_id] for update_id in self.closure(kept)]
-        missing = self.missing(kept)
+    def rehearse(self, wanted: Sequence[str], keep: Sequence[str] = ()) -> SimulationResult:
+        """What installing these would do, as long as what is kept stays as it is."""
+        changes = [self[update_id] for update_id in self.closure(wanted)]
+        refused = {package.id: package.refused for package in changes if package.refused and package.id in wanted}
+        clashes = {
+            package.id: f"{package.id}: Conflicts: {other}"
+            for package in changes
+            for other in package.removes
+            if other in wanted or (other in keep and self[other].installed)
+        }
+        clashes |= {
+            package.id: f"{package.id}: needs {other}"
+            for package in changes
+            for other in keep
+            if other in package.needs
+        }
+        if refused or clashes:
+            refusal = "; ".join([*refused.values(), *clashes.values()])
+            return SimulationResult({}, refused=refused, refusal=refusal, named=frozenset(clashes))
+        missing = self.missing(wanted)
         return SimulationResult(
             changes={package.id: package.available for package in changes},
-            removals=self.removals(kept),
-            refused=refused or None,
+            removals=self.removals(wanted),
             download_bytes=sum(package.size_bytes for package in missing),
             download_count=len(missing),
         )

@@ -1,19 +1,18 @@
 """The package manager apt, for Debian, Ubuntu and derivatives. Scripts: scripts/. Parsers: output_parsers.py."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
 from tasks.errors import ProtocolViolation, RequestError
 from tasks.managers.apt.assessment import parse_assessment
 from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
-from tasks.managers.apt.output_parsers import build_simulation_answer
+from tasks.managers.apt.output_parsers import parse_simulation_result
 from tasks.managers.boot_packages import is_boot_package
 from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
-from tasks.managers.simulation import SimulationAnswer, simulate_installation
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
@@ -78,20 +77,20 @@ class AptManager:
         updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
         return replace(packages, updates=updates, updater_units=UPDATER_UNITS)
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
-        """Simulate the installation of exactly these updates. If apt refuses the set, find which updates it refuses."""
-
-        def simulate_set(wanted: Sequence[Update], *, downloads: bool) -> SimulationAnswer:
-            params = {
-                "packages": tuple(build_package_spec(update) for update in wanted),
-                "uris": "yes" if downloads else "",
-            }
-            result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
-            sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
-            fetch = sections["uris"].text if "uris" in sections else None
-            return build_simulation_answer(sections["simulation"].text, fetch)
-
-        return simulate_installation(updates, simulate_set)
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
+        """See PackageManager."""
+        if not updates:
+            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        params = {
+            "packages": tuple(build_package_spec(update) for update in updates),
+            "keep": tuple(name for name in sorted(keep) if PACKAGE_NAME_PATTERN.fullmatch(name)),
+        }
+        result = transport.run_script(replace(SIMULATE_SCRIPT, params=params), deadline=deadline)
+        sections = parse_sections(result, SIMULATE_SCRIPT.name, "simulation")
+        uris = sections["uris"].text if "uris" in sections else None
+        return parse_simulation_result(sections["simulation"].text, uris, updates)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

@@ -1,10 +1,12 @@
 """Parsers for apt's output (with LC_ALL=C). Pure. Lines that are not understood are ignored; nothing is raised."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tasks.managers.simulation import SimulationAnswer
+from tasks.managers.simulation import build_simulation_result
+from tasks.model import Update
+from tasks.protocols.package_manager import SimulationResult
 
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")
@@ -23,6 +25,8 @@ _NOT_FOUND_PATTERN = re.compile(
 )
 _UNMET_PATTERN = re.compile(r"^ (\S+) : (\S.*)$")
 _MORE_UNMET_PATTERN = re.compile(r"^ {2,}(\S.*)$")
+_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9+.\-]+(?::[a-z0-9\-]+)?")
+_HELD_PATTERN = re.compile(r"^The following held packages will be changed:\n((?: .*\n?)+)", re.MULTILINE)
 _CHOICE_PATTERN = re.compile(r" \d+\. ([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?=\S+ is selected for install")
 _MAX_ERROR_CHARACTERS = 1000
 _UNMET_HEADERS = ("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
@@ -248,19 +252,26 @@ def parse_download_sizes(text: str) -> Mapping[str, int]:
     return {uri[1]: int(uri[2][:18]) for uri in found if uri}
 
 
-def build_simulation_answer(text: str, uris: str | None) -> SimulationAnswer:
+def parse_simulation_result(text: str, uris: str | None, wanted: Sequence[Update]) -> SimulationResult:
     """Return the answer of ``apt-get -s`` for a set of updates.
 
     Args:
         text: its output.
         uris: the output of ``--print-uris`` for the same set; None when it was not requested.
+        wanted: the set.
     """
     simulation = parse_simulation(text)
-    return SimulationAnswer(
+    unmet = [f"{name}: {words}" for name, words in simulation.unmet_dependencies.items()]
+    mentioned = {
+        each for words in unmet for name in _NAME_PATTERN.findall(words) for each in (name, name.split(":")[0])
+    }
+    held = {name for names in _HELD_PATTERN.findall(text) for name in names.split()}
+    return build_simulation_result(
+        wanted,
         changes={change.name: change.new_version for change in simulation.changes},
         removals=simulation.removals,
-        unknown_updates=simulation.unknown_packages,
-        unmet_dependencies=simulation.unmet_dependencies,
-        errors=simulation.errors,
+        unknown=simulation.unknown_packages,
+        errors=simulation.errors and (tuple(unmet) or simulation.errors),
+        named=held | simulation.unmet_dependencies.keys() | (mentioned & {update.id for update in wanted}),
         downloads=None if uris is None else parse_download_sizes(uris),
     )

@@ -5,7 +5,7 @@ No package is changed on the running system, and the image before stays for a ro
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -133,7 +133,14 @@ class ImageManager:
         updates = tuple(replace(update, changes_boot=True) for update in packages.updates)
         return replace(packages, updates=updates, updater_units=self._tool.updater_services)
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+    def simulate(
+        self,
+        transport: Transport,
+        updates: Sequence[Update],
+        *,
+        keep: Collection[str] = (),  # noqa: ARG002  no effect
+        deadline: Deadline,
+    ) -> SimulationResult:
         """Compare with what the tool knows now. No tool can say more without downloading the image."""
         state = self._read_state(transport, deadline)
         offered = state.update.version if state.update else state.next
@@ -143,7 +150,7 @@ class ImageManager:
             if update.available != offered
         }
         changes = {update.id: update.available for update in updates if update.id not in refused}
-        return SimulationResult(changes, refused=refused or None)
+        return SimulationResult(changes, refused=refused)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

@@ -1,6 +1,6 @@
 """The PackageManager of all RPM families. What differs between them is an RpmTool. Scripts: scripts/."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +12,6 @@ from tasks.managers.rpm.system_state import parse_duplicates
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
-from tasks.managers.simulation import SimulationAnswer, simulate_installation
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
@@ -49,7 +48,7 @@ class RpmTool:
     package: str
     rates: Rates
     parse_assessment: Callable[[ScriptResult], PackageState]
-    parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationAnswer]
+    parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationResult]
     updater_units: tuple[str, ...] = ()
     lock_files: tuple[str, ...] = ()
     updaters_script: Script | None = None
@@ -93,20 +92,20 @@ class RpmManager:
         updates = tuple(replace(update, changes_boot=is_boot_package(update.name)) for update in packages.updates)
         return replace(packages, updates=updates, updater_units=self._tool.updater_units)
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
-        """Simulate the installation of exactly these updates. If the set is refused, find which updates are."""
-
-        def simulate_set(wanted: Sequence[Update], *, downloads: bool) -> SimulationAnswer:
-            params = {
-                "packages": tuple(build_package_spec(update) for update in wanted),
-                "downloads": "yes" if downloads else "",
-                "accept_licences": accepts_licences(wanted),
-                "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
-            }
-            result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
-            return self._tool.parse_simulation(result, wanted)
-
-        return simulate_installation(updates, simulate_set)
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
+        """See PackageManager."""
+        if not updates:
+            return SimulationResult(changes={}, download_bytes=0, download_count=0)
+        params: dict[str, ScriptParameter] = {
+            "packages": tuple(build_package_spec(update) for update in updates),
+            "keep": tuple(name for name in sorted(keep) if NAME_PATTERN.fullmatch(name)),
+            "accept_licences": accepts_licences(updates),
+            "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS,
+        }
+        result = transport.run_script(self._build_script("rpm_simulate", params), deadline=deadline)
+        return self._tool.parse_simulation(result, updates)
 
     def read_installed_versions(
         self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline

@@ -5,7 +5,7 @@ The agent installs one update at a time, so each update is a transaction of its 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -82,7 +82,14 @@ class WindowsUpdateManager:
         """See PackageManager. The records have everything."""
         return packages
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+    def simulate(
+        self,
+        transport: Transport,
+        updates: Sequence[Update],
+        *,
+        keep: Collection[str] = (),  # noqa: ARG002  no effect
+        deadline: Deadline,
+    ) -> SimulationResult:
         """Compare with what the agent offers now. An update brings nothing along: nothing else is to be simulated."""
         if not updates:
             return SimulationResult(changes={}, download_bytes=0, download_count=0)
@@ -96,7 +103,7 @@ class WindowsUpdateManager:
         is_known = all(each.download_bytes is not None for each in missing)
         return SimulationResult(
             changes={each.id: each.version for each in left},
-            refused=refused or None,
+            refused=refused,
             download_bytes=sum(each.download_bytes or 0 for each in missing) if is_known else None,
             download_count=len(missing),
         )

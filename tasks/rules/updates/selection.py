@@ -75,11 +75,11 @@ def describe_unapplied_limits(chosen: Iterable[Update], selection: Selection) ->
     return tuple(notes)
 
 
-def find_forbidden_updates(packages: PackageState, selection: Selection) -> dict[str, str]:
-    """Return the pending updates that must not be installed, not even as dependencies: update id -> why."""
+def find_forbidden_updates(packages: PackageState, selection: Selection) -> dict[str, UpdateResult]:
+    """Return the pending updates that must not be installed, not even as dependencies: update id -> result."""
     _, skipped = select_updates(packages, selection)
     forbidden = (UpdateState.EXCLUDED, UpdateState.BLOCKED)
-    return {result.update.id: result.reason for result in skipped if result.state in forbidden}
+    return {result.update.id: result for result in skipped if result.state in forbidden}
 
 
 def find_exclude_mask(names: Iterable[str], selection: Selection) -> str:

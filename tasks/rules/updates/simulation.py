@@ -1,30 +1,17 @@
-"""Checks chosen updates by simulation: forbidden dependencies, removals and refusals. Pure."""
+"""Finds the updates that prevent an installation, by simulations. Pure."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
+from typing import Protocol
 
+from inventory.name_lists import join_first_names
 from tasks.model import PackageState, Selection, Update, UpdateResult
 from tasks.protocols.package_manager import SimulationResult
-from tasks.rules.updates.installation_order import group_updates
-from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
+from tasks.rules.updates.installation_order import group_updates, rank_urgency
+from tasks.rules.updates.objections import Objections, find_objections
 from tasks.states import UpdateState
 
-_SIMULATION_LIMIT_REASON = "not checked to the end: too many simulations were needed to find what blocks it"
-_ARCH_INDEPENDENT = frozenset({"noarch", "all"})
-
-
-@dataclass(frozen=True, slots=True)
-class SimulationObjections:
-    """Why a simulated set of updates can't be installed.
-
-    Attributes:
-        by_update: update id -> reason, for updates that the simulation names as the cause.
-        to_whole_set: reasons without a single update as the cause; empty when there are none.
-    """
-
-    by_update: Mapping[str, str]
-    to_whole_set: tuple[str, ...]
+_NOT_CHECKED_REASON = "not checked: the time was over before all updates were found that prevent the installation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,228 +29,226 @@ class FilteredSelection:
     simulation_count: int
 
 
-def find_objections(
-    chosen: Sequence[Update],
-    simulation: SimulationResult,
-    packages: PackageState,
-    selection: Selection,
-    *,
-    allow_removals: bool,
-    left_out: Mapping[str, str] = MappingProxyType({}),
-) -> SimulationObjections:
-    """Return all objections to the installation of ``chosen`` that its simulation shows.
+class Simulate(Protocol):
+    """The interface that simulates a set on the machine; ``keep`` names packages that must stay as they are."""
 
-    Args:
-        chosen: the simulated updates.
-        simulation: the simulation of exactly these updates.
-        packages: the package state from which ``chosen`` was selected.
-        selection: the selection of the request.
-        allow_removals: whether packages may be removed.
-        left_out: update id -> name of updates that were chosen but can't be installed. They are not allowed as
-            dependencies either.
-    """
-    ids = {update.id for update in chosen}
-    blamed: dict[str, str] = {}
-    whole: list[str] = []
-    for update_id, words in (simulation.refused or {}).items():
-        reason = f"the package manager would not install it: {words}"
-        if update_id in ids:
-            blamed[update_id] = reason
-        elif update_id == "":
-            whole.append(reason)
-    hits = [
-        *(f"it would also change {left_out[each]}, which is left out" for each in _find_needed(simulation, left_out)),
-        *_find_forbidden_changes(ids, simulation, packages, selection),
-        *_find_forbidden_removals(simulation, packages, selection),
-    ]
-    if simulation.removals and not allow_removals:
-        hits.append(f"it would remove {', '.join(sorted(simulation.removals))}, and removals are not allowed")
-    if len(chosen) == 1:
-        blamed.setdefault(chosen[0].id, "; ".join([*whole, *hits])) if whole or hits else None
-        return SimulationObjections(blamed, ())
-    return SimulationObjections(blamed, (*whole, *hits))
-
-
-def _find_needed(simulation: SimulationResult, left_out: Iterable[str]) -> list[str]:
-    return sorted(set(left_out) & set(simulation.changes))
-
-
-def _find_forbidden_changes(
-    ids: set[str], simulation: SimulationResult, packages: PackageState, selection: Selection
-) -> Iterable[str]:
-    """Yield a sentence for each change of a package outside ``ids`` that an exclude or a hold forbids."""
-    forbidden_reasons = find_forbidden_updates(packages, selection)
-    names = {update.id: update.name for update in packages.updates}
-    known_archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
-    for update_id in sorted(set(simulation.changes) - ids):
-        if update_id in forbidden_reasons:
-            yield f"it would also change {names[update_id]}: {forbidden_reasons[update_id]}"
-        elif update_id not in names:  # not a pending update: a new package, or a dependency
-            why = _check_package_names(_list_possible_names(update_id, known_archs), packages, selection)
-            if why:
-                yield f"it would also change {update_id}: {why}"
-
-
-def _find_forbidden_removals(
-    simulation: SimulationResult, packages: PackageState, selection: Selection
-) -> Iterable[str]:
-    """Yield a sentence for each removal of an excluded or held package. It is never allowed."""
-    archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
-    for name in sorted(simulation.removals):
-        why = _check_package_names(_list_possible_names(name, archs), packages, selection)
-        if why:
-            yield f"it would remove {name}: {why}"
-
-
-def _check_package_names(names: set[str], packages: PackageState, selection: Selection) -> str:
-    mask = find_exclude_mask(names, selection)
-    if mask:
-        return f'excluded by mask "{mask}"'
-    return "a hold on the machine excludes it" if names & set(packages.held) else ""
-
-
-def _list_possible_names(update_id: str, archs: Iterable[str]) -> set[str]:
-    """Return the id, and the id without its architecture suffix (":arch" or ".arch")."""
-    ends = tuple(f"{joint}{arch}" for arch in archs if arch for joint in (":", "."))
-    return {update_id} | {update_id.removesuffix(end) for end in ends if update_id.endswith(end)}
-
-
-class _SimulationFilter:
-    """A search by bisection for the updates that prevent an installation, with a limited number of simulations.
-
-    An update that one round of ``resolve_dependencies`` leaves out is an objection in the next round: updates that need
-    it are left out too.
-    """
-
-    def __init__(
-        self,
-        simulate: Callable[[Sequence[Update]], SimulationResult],
-        check: Callable[[Sequence[Update], SimulationResult, Mapping[str, str]], SimulationObjections],
-        max_simulations: int,
-    ) -> None:
-        self._simulate = simulate
-        self._check = check
-        self._remaining_simulations = max_simulations
-        self._left_out: Mapping[str, str] = {}
-        self.simulation_count = 0
-        self.skipped: list[UpdateResult] = []
-
-    def resolve_dependencies(self, units: list[list[Update]]) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Return the units that can be installed together and need no left-out update, with their simulation."""
-        while True:
-            units, simulation = self.find_installable(units)
-            left_out = {result.update.id: result.update.name for result in self.skipped}
-            if simulation is None or not _find_needed(simulation, left_out):
-                return units, simulation
-            self._left_out = left_out
-
-    def find_installable(self, units: list[list[Update]]) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Return the units that can be installed together, and their simulation. Add the others to ``skipped``."""
-        while units:
-            if self._remaining_simulations <= 0:
-                self._skip_units(units, _SIMULATION_LIMIT_REASON)
-                break
-            simulation, found = self._simulate_units(units)
-            if found.by_update:
-                units = self._skip_blamed(units, found.by_update)
-            elif not found.to_whole_set:
-                return units, simulation
-            elif len(units) == 1:
-                self._skip_units(units, "; ".join(found.to_whole_set))
-                break
-            else:
-                return self._find_installable_by_halves(units)
-        return [], None
-
-    def _find_installable_by_halves(
-        self, units: list[list[Update]]
-    ) -> tuple[list[list[Update]], SimulationResult | None]:
-        middle = len(units) // 2
-        first, simulation = self.find_installable(units[:middle])
-        second, second_simulation = self.find_installable(units[middle:])
-        if not first or not second:
-            return (first, simulation) if first else (second, second_simulation)
-        return self._merge_installable(first, simulation, second)
-
-    def _merge_installable(
-        self, installable: list[list[Update]], simulation: SimulationResult | None, more: list[list[Update]]
-    ) -> tuple[list[list[Update]], SimulationResult | None]:
-        """Add as many units as possible to an installable set. Each of the two sets is installable alone."""
-        if self._remaining_simulations <= 0:
-            self._skip_units(more, _SIMULATION_LIMIT_REASON)
-            return installable, simulation
-        both = [*installable, *more]
-        asked, found = self._simulate_units(both)
-        if not found.by_update and not found.to_whole_set:
-            return both, asked
-        if len(more) == 1:
-            words = "; ".join((*found.by_update.values(), *found.to_whole_set))
-            self._skip_units(more, f"not together with the other updates of this run: {words}")
-            return installable, simulation
-        middle = len(more) // 2
-        installable, simulation = self._merge_installable(installable, simulation, more[:middle])
-        return self._merge_installable(installable, simulation, more[middle:])
-
-    def _simulate_units(self, units: list[list[Update]]) -> tuple[SimulationResult, SimulationObjections]:
-        updates = [update for unit in units for update in unit]
-        self._remaining_simulations -= 1
-        self.simulation_count += 1
-        simulation = self._simulate(updates)
-        return simulation, self._check(updates, simulation, self._left_out)
-
-    def _skip_blamed(self, units: list[list[Update]], blamed: Mapping[str, str]) -> list[list[Update]]:
-        """Remove each unit with a blamed update: a unit is left out as a whole."""
-        kept: list[list[Update]] = []
-        for unit in units:
-            reasons = {update.id: blamed[update.id] for update in unit if update.id in blamed}
-            if not reasons:
-                kept.append(unit)
-                continue
-            culprit = next(update.name for update in unit if update.id in reasons)
-            for update in unit:
-                reason = reasons.get(update.id, f"it belongs together with {culprit}, which can't be installed")
-                self.skipped.append(UpdateResult(update, UpdateState.EXCLUDED, reason))
-        return kept
-
-    def _skip_units(self, units: list[list[Update]], reason: str) -> None:
-        self.skipped += [UpdateResult(update, UpdateState.EXCLUDED, reason) for unit in units for update in unit]
+    def __call__(self, updates: Sequence[Update], *, keep: Collection[str]) -> SimulationResult:
+        """Simulate the set, in one call."""
 
 
 def filter_by_simulation(
     chosen: Sequence[Update],
-    simulate: Callable[[Sequence[Update]], SimulationResult],
+    simulate: Simulate,
     packages: PackageState,
     selection: Selection,
     *,
     allow_removals: bool,
-    max_simulations: int = 40,
+    has_time: Callable[[], bool] = lambda: True,
 ) -> FilteredSelection:
     """Simulate, find the updates that prevent the installation, and leave out only these and updates that need them.
 
+    Of two updates that can't be installed together, the more urgent one is chosen.
+
     Args:
         chosen: the selected updates.
-        simulate: function that simulates the installation of a set on the machine.
+        simulate: simulates the installation of a set on the machine.
         packages: the package state from which ``chosen`` was selected.
         selection: the selection of the request.
         allow_removals: whether packages may be removed.
-        max_simulations: limit of simulations. Updates that are not cleared by then are left out with a reason.
+        has_time: whether there is time for one more simulation. When it is over, only what is known to be installable
+            is chosen.
 
     Returns:
         The installable updates, the skipped updates with reasons, and the simulation of the installable updates.
     """
-    simulation_filter = _SimulationFilter(
-        simulate,
-        lambda updates, rehearsal, left_out: find_objections(
-            updates, rehearsal, packages, selection, allow_removals=allow_removals, left_out=left_out
-        ),
-        max_simulations,
-    )
-    units, simulation = simulation_filter.resolve_dependencies(group_updates(chosen))
-    installable_ids = {update.id for unit in units for update in unit}
-    reasons = {result.update.id: result for result in simulation_filter.skipped}
+
+    def check(updates: Sequence[Update], simulation: SimulationResult, left_out: dict[str, UpdateResult]) -> Objections:
+        return find_objections(
+            updates, simulation, packages, selection, allow_removals=allow_removals, left_out=left_out
+        )
+
+    search = _CulpritSearch(simulate, check, has_time)
+    installable, simulation = search.find_installable(sorted(group_updates(chosen), key=_rank_unit))
+    left_out = search.left_out
     return FilteredSelection(
-        chosen=tuple(update for update in chosen if update.id in installable_ids),
-        skipped=tuple(reasons[update.id] for update in chosen if update.id not in installable_ids),
-        simulation=simulation if units else None,
-        simulation_count=simulation_filter.simulation_count,
+        chosen=tuple(update for update in chosen if update.id in installable),
+        skipped=tuple(
+            left_out.get(update.id) or UpdateResult(update, UpdateState.BLOCKED, _NOT_CHECKED_REASON)
+            for update in chosen
+            if update.id not in installable
+        ),
+        simulation=simulation,
+        simulation_count=search.simulation_count,
     )
+
+
+_Unit = list[Update]
+
+
+def _rank_unit(unit: _Unit) -> int:
+    return min(map(rank_urgency, unit))
+
+
+def _find_units(units: Iterable[_Unit], ids: Collection[str]) -> list[_Unit]:
+    return [unit for unit in units if any(update.id in ids for update in unit)]
+
+
+def _join(units: Iterable[_Unit]) -> tuple[Update, ...]:
+    return tuple(update for unit in units for update in unit)
+
+
+class _OutOfTimeError(Exception):
+    """There is no time for another simulation."""
+
+
+class _NeededError(Exception):
+    """An update that can't be installed, as its group can't, is needed by updates that were thought installable."""
+
+    def __init__(self, unit: _Unit) -> None:
+        super().__init__()
+        self.unit = unit
+
+
+class _CulpritSearch:
+    """A search for the updates that prevent an installation.
+
+    First the package manager is asked: it simulates the set once more, with the condition that what must not change
+    stays as it is, and names the updates that contradict. Where it names none, the shortest list of updates that can't
+    be installed is found by bisection: its last update is the culprit. With k culprits among n units, that takes about
+    k (log2 n + 1) simulations. Lists begin with the most urgent units.
+    """
+
+    def __init__(
+        self,
+        simulate: Simulate,
+        check: Callable[[Sequence[Update], SimulationResult, dict[str, UpdateResult]], Objections],
+        has_time: Callable[[], bool],
+    ) -> None:
+        self._simulate = simulate
+        self._check = check
+        self._has_time = has_time
+        self._answers: dict[tuple[frozenset[str], frozenset[str]], SimulationResult] = {}
+        self._installable: list[_Unit] = []
+        self._retryable: list[tuple[_Unit, int]] = []  # what is left out, and how many units were installable then
+        self._barred: list[_Unit] = []  # what is left out before another search begins
+        self.left_out: dict[str, UpdateResult] = {}
+
+    @property
+    def simulation_count(self) -> int:
+        """The number of simulations."""
+        return len(self._answers)
+
+    def find_installable(self, units: list[_Unit]) -> tuple[frozenset[str], SimulationResult | None]:
+        """Return the ids of the updates that can be installed together, and the simulation of this set."""
+        while True:
+            try:
+                self._search([unit for unit in units if unit not in self._barred])
+            except _OutOfTimeError:
+                return self._find_best_answer(units)
+            except _NeededError as error:
+                self._barred.append(error.unit)
+                self.left_out = {each.id: self.left_out[each.id] for each in _join(self._barred)}
+            else:
+                ids = frozenset(update.id for update in _join(self._installable))
+                return ids, self._answers[ids, frozenset()] if ids else None
+
+    def _search(self, units: list[_Unit]) -> None:
+        self._installable = []
+        self._retryable = [(unit, -1) for unit in self._barred]
+        if not units or not self._find_objections(units):
+            self._installable = units
+        for rank in sorted(set(map(_rank_unit, units))) if not self._installable else ():
+            rest, suspects = self._set_suspects_aside([unit for unit in units if _rank_unit(unit) == rank])
+            self._add_installable(rest, expects_success=True)
+            self._add_installable(suspects, expects_success=False)
+        while again := [each for each in self._retryable if each[1] < len(self._installable)]:
+            self._retryable.remove(again[0])
+            for update in again[0][0]:
+                del self.left_out[update.id]
+            self._add_installable([again[0][0]], expects_success=False)
+
+    def _set_suspects_aside(self, rest: list[_Unit]) -> tuple[list[_Unit], list[_Unit]]:
+        """Return the units without those that the package manager names as culprits, and these."""
+        suspects: list[_Unit] = []
+        keep: set[str] = set()
+        while rest:
+            units = [*self._installable, *rest]
+            found = self._find_objections(units, keep)
+            named = _find_units(rest, found.named | found.refused.keys())
+            if not named:
+                named_packages, found = found.named, self._find_objections(units)
+                named = _find_units(rest, found.named | found.refused.keys())
+                unwanted = (found.unwanted | named_packages) - keep - {update.id for update in _join(units)}
+                if not found or (not named and not unwanted):
+                    break
+                keep |= unwanted
+            for unit in named:
+                if any(update.id in found.refused for update in unit):
+                    self._leave_out(unit, found)
+                else:
+                    suspects.append(unit)
+            rest = [unit for unit in rest if unit not in named]
+        return rest, suspects
+
+    def _add_installable(self, units: list[_Unit], *, expects_success: bool) -> None:
+        """Add as many units as possible to those that are installable, in their order, and leave out the others.
+
+        Args:
+            units: that are not decided yet.
+            expects_success: whether to try all of them first, and not one.
+        """
+        while units:
+            good, bad, objections = 0, len(units) + 1, Objections()
+            probe = len(units) if expects_success else 1
+            while good < min(bad - 1, len(units)):
+                if found := self._find_objections([*self._installable, *units[:probe]]):
+                    bad, objections = probe, found
+                else:
+                    good = probe
+                probe = (good + bad) // 2 if objections else min(2 * good, len(units))
+            self._installable += units[:good]
+            if objections:
+                self._leave_out(units[good], objections)
+                expects_success = expects_success and good > 0
+            units = units[bad:]
+
+    def _leave_out(self, unit: _Unit, objections: Objections) -> None:
+        culprit = next((update.name for update in unit if update.id in objections.refused), "")
+        if culprit:
+            reason = f"it belongs together with {culprit}, which can't be installed"
+        else:
+            self._retryable.append((unit, len(self._installable)))
+            reason = "; ".join(objections.reasons)
+            rivals = [update.name for update in _join(self._installable) if update.id in objections.named]
+            reason += f"; not together with {join_first_names(rivals)}" if rivals else ""
+        for update in unit:
+            reason_of_update = objections.refused.get(update.id, reason)
+            self.left_out[update.id] = UpdateResult(update, objections.state, reason_of_update)
+        if self._installable and self._find_objections(self._installable):
+            raise _NeededError(unit)
+
+    def _find_objections(self, units: list[_Unit], keep: Iterable[str] = ()) -> Objections:
+        """Return the objections to a set. It is simulated once at most."""
+        updates = _join(units)
+        key = frozenset(update.id for update in updates), frozenset(keep)
+        if key not in self._answers:
+            if not self._has_time():
+                raise _OutOfTimeError
+            self._answers[key] = self._simulate(updates, keep=key[1])
+        return self._check(updates, self._answers[key], self.left_out)
+
+    def _find_best_answer(self, units: list[_Unit]) -> tuple[frozenset[str], SimulationResult | None]:
+        """Return the best installable set among those that were simulated: the one with most urgent updates."""
+        best: tuple[frozenset[str], SimulationResult | None] = frozenset(), None
+        best_counts: list[int] = []
+        for (ids, keep), simulation in self._answers.items():
+            members = [unit for unit in units if unit[0].id in ids]
+            if keep or self._check(_join(members), simulation, self.left_out):
+                continue
+            # what is installed along with them counts as chosen
+            along = {each.id for each in _join(units) if simulation.changes.get(each.id) == each.available}
+            going = [unit for unit in units if unit in members or all(each.id in along for each in unit)]
+            counts = [sum(_rank_unit(unit) == rank for unit in going) for rank in range(3)]
+            if counts > best_counts:
+                best, best_counts = (frozenset(update.id for update in _join(going)), simulation), counts
+        return best

@@ -1,6 +1,6 @@
 """Reads the state of a machine's packages, and waits while another process changes them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -39,13 +39,13 @@ def query_packages(
     return drop_impossible_dates(packages, clock.now())
 
 
-def simulate(context: MachineContext, updates: Sequence[Update]) -> SimulationResult:
-    """Ask a machine what the installation of some updates would do.
+def simulate(context: MachineContext, updates: Sequence[Update], *, keep: Collection[str] = ()) -> SimulationResult:
+    """Ask a machine what the installation of some updates would do. See PackageManager.simulate for ``keep``.
 
     Raises:
         ReportTooLarge: the machine reports more than any real machine. Errors of the package manager: see its simulate.
     """
-    result = context.manager.simulate(context.transport, updates, deadline=context.build_package_deadline())
+    result = context.manager.simulate(context.transport, updates, keep=keep, deadline=context.build_package_deadline())
     require_within_limits(result)
     return result
 

@@ -86,7 +86,7 @@ class TestInstall:
             updates = list(machine.pending().values())
             before = machine.simulate(*updates)
             status = machine.install(*updates)
-            assert (before.refused, before.download_count, before.download_bytes) == (None, 3, 300_000_000)
+            assert (before.refused, before.download_count, before.download_bytes) == ({}, 3, 300_000_000)
             assert [update.name for update in updates] == ["KB5000001", "KB5000002", "KB5000003"]
             assert machine.done("install") == [guid(1), guid(2), guid(3)]
             marks = ("download_started", "transaction_started", "transaction_ended")
@@ -192,13 +192,13 @@ class TestNotBegun:
             assert (record["number"], record["why"]) == (1, "it is no longer offered")
             assert str(record["detail"]).startswith(f"KB5000001: superseded by {LCU}")
             assert machine.installed(old, first) == {"KB5000003": "rev 200"}
-            assert OFFERED_NO_MORE in (machine.simulate(old).refused or {})[old.id]
+            assert OFFERED_NO_MORE in machine.simulate(old).refused[old.id]
 
     def test_another_revision_is_not_installed(self) -> None:
         with UpdateMachine.opened(offer(1, revision=201)) as machine:
             (update,) = machine.pending().values()
             older = replace(update, available="rev 200")
-            refused = machine.simulate(older).refused or {}
+            refused = machine.simulate(older).refused
             assert "rev 201 is offered now" in refused[update.id]
             why, detail = self.install(machine, older)
             assert (why, detail) == (

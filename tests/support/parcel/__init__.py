@@ -5,7 +5,7 @@ A parcel is ``@owner/Name``, its versions are numbers, and ``@owner/Name#12`` is
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import floor
 from pathlib import Path
@@ -120,7 +120,9 @@ class ParcelManager:
         """See PackageManager."""
         return packages
 
-    def simulate(self, transport: Transport, updates: Sequence[Update], *, deadline: Deadline) -> SimulationResult:
+    def simulate(
+        self, transport: Transport, updates: Sequence[Update], *, keep: Collection[str] = (), deadline: Deadline
+    ) -> SimulationResult:
         """See PackageManager."""
         offered = _parse_versions(_list_parcels(transport, deadline), "offered")
         return SimulationResult(

@@ -235,7 +235,7 @@ def test_an_update_that_would_remove_a_package_is_left_out(fleet: SimFleet) -> N
 
     outcome = outcome_of(fleet.patch("bully", "a"), "web")
 
-    assert result_of(outcome, "bully").state is UpdateState.EXCLUDED
+    assert result_of(outcome, "bully").state is UpdateState.BLOCKED
     assert web.world.whole() == {"keeper": "1.0", "bully": "1.0", "a": "2.0"}
 
 

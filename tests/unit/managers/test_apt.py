@@ -200,7 +200,7 @@ def test_rehearsal_over_a_real_answer() -> None:
     rehearsal = APT.simulate(replay, updates, deadline=DEADLINE)
     assert rehearsal.changes["lab-dep-b"] == "2.0"
     assert rehearsal.download_count == 4
-    assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "uris": "yes"}
+    assert replay.asked[0].params == {"packages": ("lab-dep-a=2.0",), "keep": ()}
 
 
 def test_a_removal_is_told() -> None:

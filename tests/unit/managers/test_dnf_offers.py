@@ -163,3 +163,14 @@ def test_each_offered_security_version_is_pending(
             assert not version or any(
                 each.version == version and priorities.get(each.repository, 99) <= best for each in offers
             )
+
+
+def test_of_two_new_versions_that_conflict_neither_is_blocked() -> None:
+    """The upgrade of everything takes any one of them, and a run takes the more urgent one."""
+    words = (
+        "---> Package q.noarch 2-1 will be an upgrade\n"
+        " Problem: package p-2-1.noarch conflicts with q >= 2 provided by q-2-1.noarch\n"
+        "  - cannot install the best update candidate for package p-1-1.noarch\n"
+    )
+    (update,) = pending([offer(2)], takes=None, words=words, advisories=[security(2)])
+    assert update.blocked == ""

@@ -140,7 +140,7 @@ class TestSimulate:
     def test_it_tells_what_is_still_to_be_downloaded(self) -> None:
         found = self.simulate(update_record(1, downloaded=True), update_record(2), wanted=[chosen(1), chosen(2)])
         assert found.changes == {guid(1): "rev 200", guid(2): "rev 200"}
-        assert (found.refused, found.removals) == (None, ())
+        assert (found.refused, found.removals) == ({}, ())
         assert (found.download_bytes, found.download_count) == (1_000_000, 1)
 
     @pytest.mark.parametrize("size", [None, 22 * 2**30])
@@ -165,7 +165,7 @@ class TestSimulate:
     def test_licence_terms_may_be_accepted(self) -> None:
         record = update_record(1, eula_accepted=False)
         wanted = [replace(chosen(1), needs_licence=True)]  # which only a request that accepts them chooses
-        assert self.simulate(record, wanted=wanted).refused is None
+        assert self.simulate(record, wanted=wanted).refused == {}
 
     def test_nothing_is_not_asked_for(self) -> None:
         transport = replay()

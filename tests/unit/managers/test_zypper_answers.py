@@ -15,8 +15,8 @@ from tasks.managers.rpm.zypper.pending_updates import parse_candidates
 from tasks.managers.rpm.zypper.simulation import parse_simulation
 from tasks.managers.rpm.zypper.xml_answer import ZypperAnswer, parse_answer
 from tasks.managers.script_output import ScriptSection
-from tasks.managers.simulation import SimulationAnswer
 from tasks.model import Update
+from tasks.protocols.package_manager import SimulationResult
 from tasks.states import Classification
 from tests.unit.managers.recordings import recorded
 
@@ -34,52 +34,51 @@ def wanted(*specs: str) -> list[Update]:
     return found
 
 
-def simulated(recording: str, *specs: str) -> SimulationAnswer:
+def simulated(recording: str, *specs: str) -> SimulationResult:
     return parse_simulation(recorded(f"{recording}.rpm_simulate", family="zypper"), wanted(*specs))
 
 
 class TestSimulation:
     def test_what_it_would_do(self) -> None:
         answer = simulated("sles-15", "lab-dep 2.0-1", "lab-sec 2.1-1", "kernel-default 5.14.2-1 x86_64")
-        assert answer.is_accepted
+        assert not answer.refusal
         assert answer.changes == {
             "lab-dep": "2.0-1",
             "lab-sec": "2.1-1",
             "kernel-default": "5.14.2-1",
             "lab-newdep": "2.0-1",
         }
-        assert answer.downloads is not None
-        assert (len(answer.downloads), sum(answer.downloads.values())) == (4, 22288)
+        assert (answer.download_count, answer.download_bytes) == (4, 22288)
         assert answer.removals == ()
 
     def test_what_is_replaced_is_a_removal(self) -> None:
         answer = simulated("sles-15-replaces", "lab-new 2.0-1")
-        assert (answer.is_accepted, answer.removals) == (True, ("lab-old",))
+        assert (answer.refusal, answer.removals) == ("", ("lab-old",))
 
     def test_a_refusal_is_assigned_to_the_update_that_it_names(self) -> None:
         names = ("lab-broken 2.0-1", "lab-removes 2.0-1", "lab-locked 2.0-1", "lab-sec 2.1-1")
         answer = simulated("sles-15-refused", *names)
-        assert len(answer.errors) == 3
-        assert answer.unmet_dependencies == {
-            "lab-broken": "nothing provides nowhere needed by lab-broken-2.0-1.noarch",
-            "lab-removes": "lab-removes-2.0-1.noarch conflicts with lab-victim provided by lab-victim-1.0-1.noarch",
-        }
+        assert answer.refusal.count("; ") == 2
+        assert "nothing provides nowhere needed by lab-broken-2.0-1.noarch" in answer.refusal
+        assert answer.named == {"lab-broken", "lab-removes"}
 
     def test_versions_that_nobody_has(self) -> None:
         answer = simulated("sles-15-unknown", "lab-sec 9.9-1", "lab-gone 1-1", "lab-plain 2.0-1")
-        assert set(answer.unknown_updates) == {"lab-sec", "lab-gone"}
-        assert not answer.is_accepted
+        assert set(answer.refused) == {"lab-sec", "lab-gone"}
 
     def test_no_licence_is_accepted_by_itself(self) -> None:
         answer = simulated("sles-15-licence", "lab-lic 2.0-1", "lab-plain 2.0-1")
-        assert answer.unmet_dependencies == {"lab-lic": "the licence of lab-lic must be accepted on the machine"}
+        assert (set(answer.named), answer.refusal) == (
+            {"lab-lic"},
+            "the licence of lab-lic must be accepted on the machine",
+        )
 
     def test_files_that_are_downloaded_are_not_counted(self) -> None:
         result = recorded("sles-15.rpm_simulate", family="zypper")
         cached = "lab-dep-2.0-1.noarch.rpm\nlab-sec-2.1-1.noarch.rpm\n"
         records = [{**each, "text": cached} if each.get("name") == "cached" else each for each in result.records]
         answer = parse_simulation(replace(result, records=tuple(records)), [])
-        assert set(answer.downloads or ()) == {"kernel-default-5.14.2-1.x86_64.rpm", "lab-newdep-2.0-1.noarch.rpm"}
+        assert answer.download_count == 2
 
     def test_a_simulation_without_a_reason_is_a_refusal(self) -> None:
         assert parse_install_summary(answered("<stream></stream>", 4)).refusals == ("zypper gave no reason",)

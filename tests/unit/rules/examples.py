@@ -1,5 +1,7 @@
 """Examples of nouns, and strategies that make them up."""
 
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -82,25 +84,49 @@ selections = st.builds(
 )
 
 
+@dataclass
 class FakeSolver:
-    """A package manager's resolver: each update may need, remove or be refused something; some pairs conflict."""
+    """A package manager: updates may need something, remove packages, be gone, be refused, or conflict in pairs.
 
-    def __init__(self, needs=None, removes=None, refuses=None, conflicts=()):
-        self.needs, self.removes, self.refuses = needs or {}, removes or {}, refuses or {}
-        self.conflicts = tuple(map(frozenset, conflicts))
-        self.asked = []
+    Attributes:
+        names_culprits: whether it names the updates that it refuses, and those that ``keep`` contradicts.
+    """
 
-    def __call__(self, wanted):
+    needs: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    removes: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    gone: Collection[str] = ()
+    refuses: Collection[str] = ()
+    conflicts: Iterable[tuple[str, str]] = ()
+    names_culprits: bool = True
+    asked: list[tuple[str, ...]] = field(default_factory=list)
+
+    def __call__(self, wanted, *, keep=()):
         ids = [update.id for update in wanted]
         self.asked.append(tuple(ids))
-        changes = {update.id: update.available for update in wanted}
-        for update_id in ids:
-            changes |= dict.fromkeys(self.needs.get(update_id, ()), "1.1")
-        clash = [pair for pair in self.conflicts if pair <= set(ids)]
-        refused = {"": f"conflict of {sorted(clash[0])}"} if clash else {}
-        refused |= {update_id: self.refuses[update_id] for update_id in ids if update_id in self.refuses}
-        removals = tuple(name for update_id in ids for name in self.removes.get(update_id, ()))
-        return SimulationResult(changes=changes, removals=removals, refused=refused or None)
+        changed = self.find_needed(ids)
+        gone = {update_id: "it is gone" for update_id in ids if update_id in self.gone}
+        culprits = changed & {*self.refuses, *self.gone} - gone.keys()
+        clashes = [f"{one} conflicts with {other}" for one, other in self.conflicts if {one, other} <= changed]
+        culprits |= {each for pair in self.conflicts if set(pair) <= changed for each in pair}
+        if keep:
+            culprits |= {each for each in changed if set(self.removes.get(each, ())) & set(keep)}
+            culprits |= {each for each in changed if set(self.needs.get(each, ())) & set(keep)}
+        words = [f"{each} can't go" for each in sorted(culprits)] + clashes
+        if gone or words:
+            named = frozenset(culprits) if self.names_culprits else frozenset()
+            return SimulationResult({}, refused=gone, refusal="; ".join(words or ["gone"]), named=named)
+        removals = {name for each in changed for name in self.removes.get(each, ())}
+        return SimulationResult(dict.fromkeys(sorted(changed), "1.1"), tuple(sorted(removals)))
+
+    def find_needed(self, ids):
+        """Return ids, and the ids of all that they need."""
+        found, waiting = set(), list(ids)
+        while waiting:
+            update_id = waiting.pop()
+            if update_id not in found:
+                found.add(update_id)
+                waiting += self.needs.get(update_id, ())
+        return found
 
 
 SKIPPED = {UpdateState.EXCLUDED, UpdateState.BLOCKED, UpdateState.NOT_SELECTED}

@@ -1,13 +1,20 @@
 # shellcheck shell=sh
-# Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), uris
-# ("yes": also the missing downloads, if apt accepts the set). Records: sections "simulation" and "uris".
+# Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), keep
+# (list of names: they stay as they are, installed or not). Records: sections "simulation" and, if apt accepts the set
+# without keep, "uris" (the missing downloads).
 # Requires: manager_environment, apt_options
 
+keep_words() { # as arguments of apt: "name=version" of what is installed, "name-" of what is not
+  fp_param keep | while IFS= read -r name; do
+    version=$(dpkg-query -W -f '${db:Status-Status} ${Version}' "$name" 2>/dev/null)
+    case $version in 'installed '*) echo "$name=${version#* }" ;; *) echo "$name-" ;; esac
+  done
+}
 # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
-simulation=$(fp_apt_get -s -y install $(fp_param packages) 2>&1)
+simulation=$(fp_apt_get -s -y install $(fp_param packages) $(keep_words) 2>&1)
 agreed=$?
 fp_section simulation printf '%s\n' "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
-if [ "$agreed" -eq 0 ] && [ "$(fp_param uris)" = yes ]; then
+if [ "$agreed" -eq 0 ] && [ -z "$(fp_param keep)" ]; then
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
   fp_section uris fp_apt_get -qq -y --print-uris install $(fp_param packages)
 fi

@@ -39,8 +39,14 @@ class OfferJudge:
         return max(offers, key=lambda offer: RpmVersion(offer.version))
 
     def is_left_out(self, offer: AvailablePackage) -> bool:
-        """Return whether the tool knows what it would install, and this version is not in it."""
-        return self.transaction.is_resolved and self._find_taken(offer) != offer.version
+        """Return whether the tool knows what it would install, and this version is not in it.
+
+        Of two new versions that conflict it takes any one. Neither counts as left out: a run takes the more urgent one.
+        """
+        if not self.transaction.is_resolved or self._find_taken(offer) == offer.version:
+            return False
+        taken = {f"{name}-{version}.{arch}" for (name, arch), version in self.transaction.changes.items()}
+        return not find_specs(self._find_words(offer)) & taken
 
     def may_replace(self, offer: AvailablePackage, wanted: AvailablePackage) -> bool:
         """Return whether an older version is as good as the wanted one for the tool: in repository and in vendor."""
@@ -54,16 +60,23 @@ class OfferJudge:
     def explain(self, offer: AvailablePackage) -> str:
         """Return why the tool leaves out a version: in its own words, or what speaks against it."""
         current = self.current
-        for spec in (f"{offer.name}-{offer.version}.{offer.arch}", f"{current.name}-{current.version}.{current.arch}"):
-            words = next((error for error in self.transaction.errors if spec in find_specs(error)), "")
-            if words:
-                return words
+        if words := self._find_words(offer):
+            return words
         better = sorted(name for name, number in self.priorities.items() if number < self._get_priority(offer))
         if better:
             return f"an upgrade leaves it out: {offer.repository} has a lower priority than {', '.join(better[:3])}"
         if current.vendor and offer.vendor and current.vendor != offer.vendor:
             return f"an upgrade leaves it out: it is of another vendor ({current.vendor} -> {offer.vendor})"
         return "an upgrade of everything leaves it out"
+
+    def _find_words(self, offer: AvailablePackage) -> str:
+        """Return the tool's first words about a version, else those about the installed one."""
+        for each in (offer, self.current):
+            spec = f"{each.name}-{each.version}.{each.arch}"
+            for error in self.transaction.errors:
+                if spec in find_specs(error):
+                    return error
+        return ""
 
     def _find_taken(self, offer: AvailablePackage) -> str | None:
         return self.transaction.changes.get((offer.name, offer.arch))

@@ -1,4 +1,4 @@
-"""Turns the answers of rpm_simulate.sh with dnf 4 or dnf 5 into a SimulationAnswer. Pure."""
+"""Turns the answers of rpm_simulate.sh with dnf 4 or dnf 5 into a SimulationResult. Pure."""
 
 from collections.abc import Mapping, Sequence
 from posixpath import basename
@@ -8,15 +8,16 @@ from tasks.managers.rpm.dnf.assessment import LOCKED_EXIT_CODE
 from tasks.managers.rpm.dnf.output_parsers import DnfTransaction, find_specs, parse_transaction
 from tasks.managers.rpm.packages import build_package_spec, build_update_id, parse_natural
 from tasks.managers.script_output import ScriptSection, parse_sections, require_text
-from tasks.managers.simulation import SimulationAnswer
+from tasks.managers.simulation import build_simulation_result
 from tasks.model import Update
+from tasks.protocols.package_manager import SimulationResult
 from tasks.protocols.transport import ScriptResult
 
 _SCRIPT = "rpm_simulate"
 _UNCHANGED = "nothing would change"
 
 
-def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationAnswer:
+def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
     """Return dnf's answer for a set of updates.
 
     Raises:
@@ -31,28 +32,25 @@ def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> Simulati
     if not result.find_records("state"):
         raise ProtocolViolation(f"{_SCRIPT} did not say the machine's architecture")
     native = require_text(result.find_records("state")[0], "native")
-    return build_simulation_answer(parse_transaction(simulation.text), wanted, native, _parse_downloads(sections))
+    return build_transaction_result(parse_transaction(simulation.text), wanted, native, _parse_downloads(sections))
 
 
-def build_simulation_answer(
+def build_transaction_result(
     transaction: DnfTransaction, wanted: Sequence[Update], native: str, downloads: Mapping[str, int] | None
-) -> SimulationAnswer:
+) -> SimulationResult:
     """Return the answer that a transaction is. Each problem is assigned to the updates that it names."""
     specs = {build_package_spec(update): update.id for update in wanted}
-    unmet: dict[str, str] = {}
-    for error in transaction.errors:
-        for spec in find_specs(error) & specs.keys():
-            unmet.setdefault(specs[spec], error)
-    unknown = tuple(specs[spec] for spec in transaction.unknown_specs if spec in specs)
     errors = transaction.errors
+    named = frozenset(spec for error in errors for spec in find_specs(error))
     if not errors and not transaction.changes:
         errors = (_UNCHANGED,)
-    return SimulationAnswer(
+    return build_simulation_result(
+        wanted,
         changes={build_update_id(*key, native): version for key, version in transaction.changes.items()},
         removals=transaction.removals,
-        unknown_updates=unknown,
-        unmet_dependencies=unmet,
+        unknown={specs[spec] for spec in transaction.unknown_specs if spec in specs},
         errors=errors,
+        named={specs[spec] for spec in named & specs.keys()},
         downloads=downloads,
     )
 

@@ -135,11 +135,17 @@ assess_tool() {
   fp_section release_lock release_lock
 }
 
+keep_words() { # as arguments of dnf: the package that is installed, "--exclude=NAME" for one that is not
+  fp_param keep | while IFS= read -r name; do
+    if rpm -q "$name" >/dev/null 2>&1; then rpm -q --qf '%{NAME}-%{VERSION}-%{RELEASE}.%{ARCH}\n' "$name"; else echo "--exclude=$name"; fi
+  done
+}
 simulate_tool() { # PACKAGE…
-  simulate --best install "$@"
+  # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
+  simulate --best install "$@" $(keep_words)
   fp_section simulation said "$transaction" "$code"
   files=$(chosen 'installed|an upgrade')
-  if [ "$(fp_param downloads)" = yes ] && [ -n "$files" ]; then
+  if [ -z "$(fp_param keep)" ] && [ -n "$files" ]; then
     # not %{location}: newer versions of dnf 4 do not print it
     # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
     fp_section downloads dnf_query -q repoquery --qf '%{repoid}|%{downloadsize}|%{name}-%{version}-%{release}.%{arch}.rpm'"$line_end" $files

@@ -1,8 +1,8 @@
 # shellcheck shell=sh
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of names with versions,
-# as the tool takes them), downloads ("yes": also what would be downloaded),
-# accept_licences ("yes": zypper would accept them), lock_wait_seconds. Records: section "simulation", and those of
-# the tool. Its package_queries.sh defines simulate_tool, which gets the packages as arguments.
+# as the tool takes them), keep (list of names: they stay as they are, installed or not), accept_licences ("yes":
+# zypper would accept them), lock_wait_seconds. Records: section "simulation", and those of the tool: without keep, also
+# what would be downloaded. Its package_queries.sh defines simulate_tool, which gets the packages as arguments.
 # Requires: manager_environment, rpm_query, tool_lock, package_queries
 
 # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards

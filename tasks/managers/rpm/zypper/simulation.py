@@ -1,7 +1,7 @@
-"""Turns zypper's dry run for a set of updates into a SimulationAnswer. Pure."""
+"""Turns zypper's dry run for a set of updates into a SimulationResult. Pure."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tasks.errors import ProtocolViolation
@@ -9,14 +9,15 @@ from tasks.managers.rpm.packages import build_package_spec, build_update_id
 from tasks.managers.rpm.zypper.install_summary import InstallSummary, parse_install_summary
 from tasks.managers.rpm.zypper.xml_answer import ZypperAnswer, parse_answer
 from tasks.managers.script_output import ScriptSection, parse_sections, require_text
-from tasks.managers.simulation import SimulationAnswer
+from tasks.managers.simulation import build_simulation_result
 from tasks.model import Update
+from tasks.protocols.package_manager import SimulationResult
 from tasks.protocols.transport import ScriptResult
 
 _UNKNOWN_PATTERN: Final = re.compile(r"No provider of '([^']{1,400})' found|[Pp]ackage '([^']{1,400})' not found")
 
 
-def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationAnswer:
+def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> SimulationResult:
     """Return what zypper would do if it installed these updates.
 
     Raises:
@@ -32,12 +33,13 @@ def parse_simulation(result: ScriptResult, wanted: Sequence[Update]) -> Simulati
     summary = parse_install_summary(answer)
     refusals = summary.refusals
     specs = {build_package_spec(update): update.id for update in wanted}
-    return SimulationAnswer(
+    return build_simulation_result(
+        wanted,
         changes=_find_changes(summary, require_text(states[0], "native")),
         removals=summary.removals,
-        unknown_updates=_find_unknown_updates(answer, specs),
-        unmet_dependencies={} if not refusals else _find_unmet_dependencies(refusals, specs),
+        unknown=_find_unknown_updates(answer, specs),
         errors=refusals,
+        named=_find_named(refusals, specs) if refusals else (),
         downloads=_find_downloads(summary, sections.get("cached")),
     )
 
@@ -51,15 +53,12 @@ def _find_unknown_updates(answer: ZypperAnswer, specs: Mapping[str, str]) -> tup
     return tuple(dict.fromkeys(specs[name] for name in named if name in specs))
 
 
-def _find_unmet_dependencies(refusals: Sequence[str], specs: Mapping[str, str]) -> Mapping[str, str]:
-    """Return update id -> the first refusal that names the update's package and version, or its licence."""
-    found: dict[str, str] = {}
+def _find_named(refusals: Sequence[str], specs: Mapping[str, str]) -> Iterator[str]:
+    """Yield the id of each update of which a refusal names the package and version, or the licence."""
     for spec, update_id in specs.items():
         named = re.compile(rf"(?<![\w.+-]){re.escape(spec)}(?![\w+-])|^the licence of {re.escape(update_id)} must ")
-        said = next((text for text in refusals if named.search(text)), None)
-        if said is not None:
-            found[update_id] = said
-    return found
+        if any(map(named.search, refusals)):
+            yield update_id
 
 
 def _find_downloads(summary: InstallSummary, cached: ScriptSection | None) -> Mapping[str, int] | None:

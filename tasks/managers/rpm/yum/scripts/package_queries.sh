@@ -228,10 +228,11 @@ assess_tool() {
 reboot_suggested() { find "$yum_cache" -path '*/gen/updateinfo.xml' -type f -exec cat {} + 2>/dev/null | fp_find_reboot_suggestions; }
 
 simulate_tool() { # PACKAGE…
-  simulate --setopt=skip_broken=0 install "$@"
+  # shellcheck disable=SC2046  # names have no blanks and no wildcards; yum can't be told to keep what is installed
+  simulate --setopt=skip_broken=0 install "$@" $(fp_param keep | sed 's/^/--exclude=/')
   fp_section simulation said "$transaction" "$code"
   files=$(chosen 'installed|an upgrade')
-  if [ "$(fp_param downloads)" = yes ] && [ -n "$files" ] && command -v repoquery >/dev/null; then
+  if [ -z "$(fp_param keep)" ] && [ -n "$files" ] && command -v repoquery >/dev/null; then
     # shellcheck disable=SC2086  # package names and versions have no blanks and no wildcards
     fp_section downloads query '%{repoid}|%{packagesize}|%{relativepath}' $files
     fp_section cached fp_cached_packages "$yum_cache"

@@ -156,8 +156,20 @@ find_new_names() { # names of packages that the upgrade would install, and that 
     | while read -r name; do rpm -q "$name" >/dev/null 2>&1 || echo "$name"; done
 }
 
+lock_kept() { # FOLDER: lets zypper read locks of a file there: those of the machine, and those of kept packages
+  locks=$(setting locksfile.path /etc/zypp/locks)
+  { cat "$locks" 2>/dev/null; fp_param keep | sed 's/.*/\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: &/'; } >"$1/locks"
+  { cat /usr/etc/zypp/zypp.conf /etc/zypp/zypp.conf 2>/dev/null; printf '[main]\nlocksfile.path = %s/locks\n' "$1"; } >"$1/zypp.conf"
+  export ZYPP_CONF="$1/zypp.conf"
+}
+
 simulate_tool() { # PACKAGES…
+  if [ -n "$(fp_param keep)" ]; then
+    folder=$(mktemp -d) || exit 1
+    lock_kept "$folder"
+  fi
   # shellcheck disable=SC2046  # an option, or nothing
   ask_briefly install --dry-run $([ "$(fp_param accept_licences)" != yes ] || echo --auto-agree-with-licenses) "$@"; fp_section simulation say
-  [ "$(fp_param downloads)" != yes ] || fp_section cached find "$cached" -name '*.rpm' -size +0 -printf '%f\n'
+  [ -z "$(fp_param keep)" ] || rm -rf "$folder"
+  [ -n "$(fp_param keep)" ] || fp_section cached find "$cached" -name '*.rpm' -size +0 -printf '%f\n'
 }

@@ -1,0 +1,128 @@
+"""What prevents the installation of a simulated set of updates: refusals, forbidden changes and removals. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from tasks.model import PackageState, Selection, Update, UpdateResult
+from tasks.protocols.package_manager import SimulationResult
+from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
+from tasks.states import UpdateState
+
+_ARCH_INDEPENDENT = frozenset({"noarch", "all"})
+
+
+@dataclass(frozen=True, slots=True)
+class Objections:
+    """Why a simulated set of updates can't be installed.
+
+    Attributes:
+        refused: update id -> reason, for updates that can't be installed in any set.
+        reasons: why the set can't be installed, apart from these.
+        unwanted: packages that would be changed or removed, and must not be.
+        named: what the package manager names in its refusal: updates of the set, and packages that they need.
+        state: the state of an update that is left out for these reasons: Excluded, if only masks and holds are in the
+            way.
+    """
+
+    refused: Mapping[str, str] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+    unwanted: frozenset[str] = frozenset()
+    named: frozenset[str] = frozenset()
+    state: UpdateState = UpdateState.BLOCKED
+
+    def __bool__(self) -> bool:
+        return bool(self.refused or self.reasons)
+
+
+def find_objections(
+    chosen: Iterable[Update],
+    simulation: SimulationResult,
+    packages: PackageState,
+    selection: Selection,
+    *,
+    allow_removals: bool,
+    left_out: Mapping[str, UpdateResult] = MappingProxyType({}),
+) -> Objections:
+    """Return all objections to the installation of ``chosen`` that its simulation shows.
+
+    Args:
+        chosen: the simulated updates.
+        simulation: the simulation of exactly these updates.
+        packages: the package state from which ``chosen`` was selected.
+        selection: the selection of the request.
+        allow_removals: whether packages may be removed.
+        left_out: update id -> result of updates that were chosen but can't be installed. They are not allowed as
+            dependencies either.
+    """
+    ids = {update.id for update in chosen}
+    lead = "the package manager would not install it: "
+    found = [*_find_forbidden_changes(ids, simulation, packages, selection, left_out)]
+    found += _find_forbidden_removals(simulation, packages, selection)
+    if simulation.removals and not allow_removals:
+        names = ", ".join(sorted(simulation.removals))
+        found.append(_Objection(f"it would remove {names}, and removals are not allowed", simulation.removals))
+    if simulation.refusal:
+        found.insert(0, _Objection(f"{lead}{simulation.refusal}"))
+    return Objections(
+        refused={each: f"{lead}{words}" for each, words in simulation.refused.items() if each in ids},
+        reasons=tuple(each.reason for each in found),
+        unwanted=frozenset(package for each in found for package in each.packages),
+        named=frozenset(simulation.named),
+        state=UpdateState.EXCLUDED if found and all(each.is_by_person for each in found) else UpdateState.BLOCKED,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Objection:
+    reason: str
+    packages: Sequence[str] = ()
+    is_by_person: bool = False
+
+
+def _find_forbidden_changes(
+    ids: set[str],
+    simulation: SimulationResult,
+    packages: PackageState,
+    selection: Selection,
+    left_out: Mapping[str, UpdateResult],
+) -> Iterator[_Objection]:
+    """Yield an objection for each change of a package outside ``ids`` that is left out, or that a person forbids."""
+    forbidden = find_forbidden_updates(packages, selection)
+    pending = {update.id for update in packages.updates}
+    archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
+    for update_id in sorted(simulation.changes.keys() - ids):
+        if result := left_out.get(update_id):
+            reason = f"it would also change {result.update.name}, which is left out"
+            yield _Objection(reason, (update_id,), result.state is UpdateState.EXCLUDED)
+        elif result := forbidden.get(update_id):
+            reason = f"it would also change {result.update.name}: {result.reason}"
+            yield _Objection(reason, (update_id,), result.state is UpdateState.EXCLUDED)
+        elif update_id not in pending:  # a new package, or a dependency
+            why = _check_package_names(_list_possible_names(update_id, archs), packages, selection)
+            if why:
+                yield _Objection(f"it would also change {update_id}: {why}", (update_id,), is_by_person=True)
+
+
+def _find_forbidden_removals(
+    simulation: SimulationResult, packages: PackageState, selection: Selection
+) -> Iterator[_Objection]:
+    """Yield an objection for each removal of an excluded or held package. It is never allowed."""
+    archs = _ARCH_INDEPENDENT | {update.arch for update in packages.updates}
+    for name in sorted(simulation.removals):
+        why = _check_package_names(_list_possible_names(name, archs), packages, selection)
+        if why:
+            yield _Objection(f"it would remove {name}: {why}", (name,), is_by_person=True)
+
+
+def _check_package_names(names: set[str], packages: PackageState, selection: Selection) -> str:
+    mask = find_exclude_mask(names, selection)
+    if mask:
+        return f'excluded by mask "{mask}"'
+    return "a hold on the machine excludes it" if names & set(packages.held) else ""
+
+
+def _list_possible_names(update_id: str, archs: Iterable[str]) -> set[str]:
+    """Return the id, and the id without its architecture suffix (":arch" or ".arch")."""
+    ends = tuple(f"{joint}{arch}" for arch in archs if arch for joint in (":", "."))
+    return {update_id} | {update_id.removesuffix(end) for end in ends if update_id.endswith(end)}
