@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from inventory.errors import FleetpatchError
+from tasks.compliance import RepositoryProblem, judge_compliance
 from tasks.errors import ReportTooLarge
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
@@ -299,18 +300,6 @@ class HotpatchEnrolment:
 
 
 @dataclass(frozen=True, slots=True)
-class RepositoryProblem:
-    """A package repository that can't be used, and the remedy. ``repository`` is its name, or "" for all of them."""
-
-    repository: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.repository}: {self.message}" if self.repository else self.message
-
-
-@dataclass(frozen=True, slots=True)
 class UnfinishedPackage:
     """A package that is unpacked but not configured: its installation was interrupted, or failed.
 
@@ -347,7 +336,8 @@ class PackageState:
         services_to_restart: services that use files which updates have replaced.
         at_work: the process that changed packages during the query, so that they were not checked; "" for none.
         live_patching: what is known of live patches; None when the machine has no tool for them.
-        repository_problems: repositories that can't be used, each with its remedy.
+        repository_problems: repositories that were not read, each with its remedy.
+        remarks: what the package manager remarked on repositories that it read all the same.
         hotpatch: its enrolment for hotpatches or live patches; None when it can't have any, or in older records.
     """
 
@@ -370,6 +360,7 @@ class PackageState:
     non_installing_updaters: tuple[str, ...] = ()
     hotpatch: HotpatchEnrolment | None = None
     can_install_others: bool = False
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -400,10 +391,12 @@ class Assessment:
 
     @property
     def compliance(self) -> Compliance:
-        """Return Compliant when no critical or security update is pending and no package is broken."""
+        """Return Compliant when no critical or security update is pending or hidden, and no package is broken."""
         if self.packages is None:
             return Compliance.NOT_ASSESSED
-        if self.urgent_count or self.packages.problems:
-            return Compliance.NON_COMPLIANT
-        is_unclear = any(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates)
-        return Compliance.NOT_ASSESSED if is_unclear else Compliance.COMPLIANT
+        return judge_compliance(
+            urgent=self.urgent_count,
+            unclassified=sum(u.classification is Classification.UNCLASSIFIED for u in self.packages.updates),
+            broken=bool(self.packages.problems),
+            problems=self.packages.repository_problems,
+        )

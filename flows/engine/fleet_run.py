@@ -39,7 +39,7 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import restore_hook_results
-from tasks.steps.report import build_dry_run_outcome, build_outcome, report
+from tasks.steps.report import build_assessment_outcome, build_dry_run_outcome, build_outcome, report
 
 logger = logging.getLogger(__name__)
 
@@ -172,11 +172,7 @@ class FleetRun:
         return self._finish_report(outcomes)
 
     def _record_assessment(self, context: MachineContext) -> Outcome:
-        outcome = build_outcome(context)
-        if outcome.error is None and context.state.assessment is not None:
-            urgent, other = context.state.assessment.urgent_count, context.state.assessment.other_count
-            reason = f"{urgent} critical and security updates and {other} others are pending"
-            outcome = replace(outcome, state=OperationState.SUCCEEDED, reason=reason)
+        outcome = build_assessment_outcome(context)
         self._save(outcome)
         return outcome
 

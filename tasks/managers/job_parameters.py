@@ -5,7 +5,7 @@ from math import floor
 
 from tasks.errors import RequestError
 from tasks.model import Update
-from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, JobKind, Transaction
 from tasks.protocols.transport import ScriptParameter
 
 
@@ -29,6 +29,15 @@ def build_job_parameters(
         if transaction.stop_at is not None:
             params[f"tx_{transaction.number}_stop_at"] = str(floor(transaction.stop_at))
     return params
+
+
+def build_refresh_parameters(lock_wait_seconds: str) -> dict[str, ScriptParameter]:
+    """Return the parameters of an assessment that reads the repositories first."""
+    return {
+        "refresh": "yes",
+        "lock_wait_seconds": lock_wait_seconds,
+        "refresh_seconds": str(REFRESH_TIMEOUT_SECONDS),
+    }
 
 
 def accepts_licences(updates: Iterable[Update]) -> str:

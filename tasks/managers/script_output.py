@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from tasks.errors import ProtocolViolation, ScriptFailed
 from tasks.protocols.transport import ScriptRecord, ScriptResult
 from tasks.rules.machine_checks.report_limits import MAX_LINES, require_count
 
 T = TypeVar("T")
+
+ENDED_CODES: Final = frozenset({124, 137})
+"""The exit codes of a command that fp_limited has ended, because it took too long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """Reads a package state again that was read while another process changed packages."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from tasks.errors import DeadlineExceeded
-from tasks.managers.repository_problems import with_earlier_warnings
 from tasks.model import PackageState
 
 JUST_ENDED_PROCESS: Final = "a process that has just ended"
@@ -31,5 +31,10 @@ def read_settled_state(read: Callable[[], PackageState], read_again: Callable[[]
             again = read_again()
         except DeadlineExceeded:  # the first read took most of the time; its answer is still valid
             break
-        state = with_earlier_warnings(again, state)
+        state = replace(
+            again,
+            warnings=tuple(dict.fromkeys((*state.warnings, *again.warnings))),
+            repository_problems=tuple(dict.fromkeys((*state.repository_problems, *again.repository_problems))),
+            remarks=state.remarks or again.remarks,
+        )
     return state

@@ -11,6 +11,8 @@ from tasks.protocols.transport import Script, Transport
 
 MAX_TRANSACTION_UPDATES: Final = 300
 """Maximum updates in one transaction, as in Azure's Linux agent."""
+REFRESH_TIMEOUT_SECONDS: Final = 300
+"""How long a package manager may read its repositories. Then the machine ends that, and uses what it has."""
 
 
 class JobKind(StrEnum):
@@ -44,7 +46,7 @@ class Rates:
         transaction_seconds: fixed duration of a transaction, without its updates.
         basis: source of the figures, in words.
         max_transaction_updates: how many updates a transaction may have. A larger group is still one transaction.
-        read_timeout_seconds: how long a question about packages may take.
+        read_timeout_seconds: how long a question about packages may take, without a refresh.
     """
 
     transaction_seconds: float

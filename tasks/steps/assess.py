@@ -6,6 +6,7 @@ from functools import partial
 
 from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_vendor_changes, prevents_installation
@@ -19,7 +20,7 @@ from tasks.rules.updates.duration_prediction import predict_durations, predict_r
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
 from tasks.rules.updates.simulation import filter_by_simulation
-from tasks.states import FindingLevel, OperationState, RebootPolicy, YesNoUnknown
+from tasks.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
@@ -27,7 +28,7 @@ from tasks.steps.machine.custom_checks import run_all_checks
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health
 from tasks.steps.machine.other_patchers import explain_left_out
-from tasks.steps.machine.package_state import date_reboot, query_packages, simulate
+from tasks.steps.machine.package_state import date_reboot, keep_repository_problems, query_packages, simulate
 from tasks.steps.start_checks import is_visit_needed
 
 _REBOOT_WORDS = {
@@ -47,11 +48,20 @@ def assess(context: MachineContext) -> MachineState:
         changes_machines=context.run_context.run.kind != "assess",
     )
     manager = context.run_context.find_manager(facts)
-    deadline = Deadline.after(clock, manager.default_rates.read_timeout_seconds)
+    refresh, seconds = context.run_context.options.refresh, manager.default_rates.read_timeout_seconds
+    if refresh:
+        minutes = REFRESH_TIMEOUT_SECONDS // 60
+        message = f"the machine reads its repositories (ended after {minutes} minutes)"
+        context.run_context.listener.on_progress(context.name, Step.ASSESS, None, message)
+        seconds += REFRESH_TIMEOUT_SECONDS
     packages = query_packages(
-        manager, context.transport, clock, refresh=context.run_context.options.refresh, deadline=deadline
+        manager, context.transport, clock, refresh=refresh, deadline=Deadline.after(clock, seconds)
     )
-    packages = date_reboot(packages, facts, _read_previous_assessment(context, packages), began)
+    needs_previous = not refresh or packages.reboot.answer is YesNoUnknown.YES
+    previous = context.run_context.records.read_last_assessment(context.name) if needs_previous else None
+    if not refresh and previous is not None:
+        packages = keep_repository_problems(packages, previous.packages)
+    packages = date_reboot(packages, facts, previous, began)
     seconds = (clock.now() - began).total_seconds()
     assessment = Assessment(
         machine=context.name,
@@ -69,13 +79,6 @@ def assess(context: MachineContext) -> MachineState:
         halted=describe_blocking_findings(same),
         halted_as=OperationState.NOT_STARTED,
     )
-
-
-def _read_previous_assessment(context: MachineContext, packages: PackageState) -> Assessment | None:
-    """Return the machine's newest assessment in the records, if it needs a reboot now."""
-    if packages.reboot.answer is not YesNoUnknown.YES:
-        return None
-    return context.run_context.records.read_last_assessment(context.name)
 
 
 def plan_updates(context: MachineContext) -> MachineState:

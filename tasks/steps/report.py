@@ -5,7 +5,12 @@ from datetime import timedelta
 
 from tasks.model import Facts, Finding, Outcome, UpdateResult
 from tasks.rules.machine_checks.findings import describe_blocking_findings
-from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK, check_concurrent_changes, clear_lock_warnings
+from tasks.rules.machine_checks.packages import (
+    PENDING_REBOOT_CHECK,
+    check_concurrent_changes,
+    check_repositories,
+    clear_lock_warnings,
+)
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.runs.hooks import is_blocking_failure, to_finding
 from tasks.rules.runs.outcome import determine_outcome_state
@@ -103,8 +108,10 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
     if packages is None or machine_state.plan is None or changed or context.run_context.run.kind != "patch":
         return ()
     # the pre-check has reported it already
-    unjudged = check_concurrent_changes(packages) if machine_state.baseline is None else ()
-    return (*unjudged, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
+    unchecked = (
+        (*check_concurrent_changes(packages), *check_repositories(packages)) if machine_state.baseline is None else ()
+    )
+    return (*unchecked, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
 
 
 def build_update_results(machine_state: MachineState) -> tuple[UpdateResult, ...]:
@@ -179,6 +186,18 @@ def find_machine_overrun_seconds(context: MachineContext) -> float:
     if machine_state.restarts and machine_state.restarts.ended_at and window is not None:
         passed = max(passed, compute_overrun_seconds(window, machine_state.restarts.ended_at))
     return max(0.0, passed)
+
+
+def build_assessment_outcome(context: MachineContext) -> Outcome:
+    """Return the outcome of a machine that was only assessed. A repository that was not read is a warning."""
+    outcome, assessment = build_outcome(context), context.state.assessment
+    if outcome.error is not None or assessment is None or assessment.packages is None:
+        return outcome
+    words = [f"{assessment.urgent_count} critical and security updates and {assessment.other_count} others are pending"]
+    findings = check_repositories(assessment.packages)
+    words += [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN]
+    state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED
+    return replace(outcome, state=state, reason="; ".join(words))
 
 
 def build_dry_run_outcome(context: MachineContext) -> Outcome:

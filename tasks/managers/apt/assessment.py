@@ -13,7 +13,12 @@ from tasks.managers.apt.dpkg_state import (
     parse_packages,
 )
 from tasks.managers.apt.output_parsers import Release, parse_policy, parse_releases, parse_simulation, parse_stanzas
-from tasks.managers.apt.package_lists import find_refresh_problems, require_package_lists
+from tasks.managers.apt.package_lists import (
+    find_missing_security,
+    find_stale_lists,
+    read_refresh,
+    require_package_lists,
+)
 from tasks.managers.apt.pending_updates import AptState, build_pending_updates
 from tasks.managers.apt.publishers import find_distributions_without_security, find_security_publishers
 from tasks.managers.apt.reboot_need import find_reboot_need, find_services_to_restart
@@ -31,8 +36,8 @@ from tasks.managers.script_output import (
     require_text,
 )
 from tasks.managers.settled_state import JUST_ENDED_PROCESS
-from tasks.model import PackageState, Update
-from tasks.protocols.transport import ScriptResult
+from tasks.model import PackageState, RepositoryProblem, Update
+from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
@@ -52,9 +57,10 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         require_single_record(result, "apt_assess", "state"),
         require_single_record(result, "apt_assess", "reboot"),
     )
-    repository_problems = find_refresh_problems(sections["update"]) if "update" in sections else ()
+    unread, remarks = _read_repositories(sections, state)
     releases = parse_releases(sections["releases"].text)
     require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
+    missing = find_missing_security(releases.values())
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
@@ -96,7 +102,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=_describe_missing_security(releases.values()),
+        warnings=() if missing else _describe_missing_security(releases.values()),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),
@@ -104,7 +110,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         at_work=at_work,
         updater_units=UPDATER_UNITS,
         non_installing_updaters=find_named_updaters(updaters, NON_INSTALLING_UPDATERS),
-        repository_problems=repository_problems,
+        repository_problems=(*unread, *missing),
+        remarks=remarks,
         live_patching=live,
         hotpatch=parse_live_patch_enrolment(result, sections),
     )
@@ -116,6 +123,28 @@ def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:
     if lacking := find_distributions_without_security(releases):
         return tuple(_NO_SECURITY_WARNING.format(f" of {name}") for name in lacking)
     return () if find_security_publishers(releases) else (_NO_SECURITY_WARNING.format(""),)
+
+
+def _read_repositories(
+    sections: Mapping[str, ScriptSection], state: ScriptRecord
+) -> tuple[tuple[RepositoryProblem, ...], tuple[str, ...]]:
+    """Return the repositories that were not read, and apt's remarks on the others."""
+    texts = {
+        name: sections[name].text if name in sections else "" for name in ("sources", "partial", "lists", "validity")
+    }
+    if "update" in sections:
+        return read_refresh(sections["update"], texts["sources"], texts["partial"])
+    if "lists" not in sections:
+        return (), ()
+    lists_at = state.get("lists_at")
+    stale = find_stale_lists(
+        texts["sources"],
+        texts["lists"],
+        texts["validity"],
+        lists_at=lists_at if isinstance(lists_at, int) else 0,
+        now=require_integer(state, "at"),
+    )
+    return stale, ()
 
 
 def _with_pro_updates(

@@ -10,7 +10,7 @@ from tasks.managers.apt.assessment import parse_assessment
 from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
 from tasks.managers.apt.output_parsers import parse_simulation_result
 from tasks.managers.boot_packages import is_boot_package
-from tasks.managers.job_parameters import build_job_parameters, build_package_parameters
+from tasks.managers.job_parameters import build_job_parameters, build_package_parameters, build_refresh_parameters
 from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.model import PackageState, Update
@@ -66,7 +66,7 @@ class AptManager:
             RepositoryError: no repository answers, or none is configured.
             ManagerError: apt can't work at all.
         """
-        params = {"refresh": "yes", "lock_wait_seconds": LISTS_LOCK_TIMEOUT_SECONDS} if refresh else {}
+        params = build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}
         return read_settled_state(
             lambda: parse_assessment(transport.run_script(replace(ASSESS_SCRIPT, params=params), deadline=deadline)),
             lambda: parse_assessment(transport.run_script(ASSESS_SCRIPT, deadline=deadline)),

@@ -6,7 +6,12 @@ from typing import Final
 
 from tasks.errors import RequestError
 from tasks.managers.boot_packages import is_boot_package
-from tasks.managers.job_parameters import accepts_licences, build_job_parameters, build_package_parameters
+from tasks.managers.job_parameters import (
+    accepts_licences,
+    build_job_parameters,
+    build_package_parameters,
+    build_refresh_parameters,
+)
 from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
 from tasks.managers.rpm.system_state import parse_duplicates
 from tasks.managers.rpm.versions import RpmVersion
@@ -77,7 +82,9 @@ class RpmManager:
             ManagerError: the package manager can't work at all.
         """
         return read_settled_state(
-            lambda: self._read_state(transport, {"refresh": "yes"} if refresh else {}, deadline),
+            lambda: self._read_state(
+                transport, build_refresh_parameters(LISTS_LOCK_TIMEOUT_SECONDS) if refresh else {}, deadline
+            ),
             lambda: self._read_state(transport, {}, deadline),
         )
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from tasks.compliance import judge_compliance
 from tasks.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_package_problems, check_repositories
 from tasks.rules.updates.counts import UpdateCounts
@@ -93,21 +94,23 @@ def find_update_results(report: MachineReport) -> Iterator[tuple[UpdateResult, b
 
 
 def compute_compliance(outcome: Outcome | None, assessment: Assessment | None, found: UpdateCounts) -> Compliance:
-    """Return NonCompliant if critical or security updates are missing or packages are broken.
-
-    Return NotAssessed if the machine's updates are not known or some are unclassified, and Compliant otherwise.
+    """Return whether a machine is compliant at the end of the run.
 
     Args:
         outcome: the machine's outcome, or None.
-        assessment: the machine's assessment, or None.
+        assessment: the machine's newest assessment, or None.
         found: counts of its updates.
     """
-    if found.urgent or _has_broken_packages(outcome, assessment):
-        return Compliance.NON_COMPLIANT
-    is_assessed = assessment is not None and assessment.packages is not None
-    if not (found.total or is_assessed or (outcome and outcome.state is OperationState.SUCCEEDED)):
+    broken = _has_broken_packages(outcome, assessment)
+    packages = assessment.packages if assessment is not None else None
+    if packages is None and not (found.urgent or broken):
         return Compliance.NOT_ASSESSED
-    return Compliance.NOT_ASSESSED if found.unclassified else Compliance.COMPLIANT
+    return judge_compliance(
+        urgent=found.urgent,
+        unclassified=found.unclassified,
+        broken=broken,
+        problems=packages.repository_problems if packages is not None else (),
+    )
 
 
 def _has_broken_packages(outcome: Outcome | None, assessment: Assessment | None) -> bool:

@@ -106,7 +106,7 @@ def _build_updates_tile(run: RunRow) -> Tile:
 
 def _build_urgent_tile(run: RunRow, tables: Tables) -> Tile:
     holding = sum(row.urgent_pending > 0 for row in tables.machines)
-    unknown = sum(row.compliance == Compliance.NOT_ASSESSED and not row.updates for row in tables.machines)
+    unknown = sum(row.compliance == Compliance.NOT_ASSESSED for row in tables.machines)
     vague = sum(
         row.classification == Classification.UNCLASSIFIED and row.state not in PRESENT_UPDATE_STATES
         for row in tables.updates

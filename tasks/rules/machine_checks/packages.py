@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from inventory.name_lists import join_first_names
 from tasks.assessment import TRY_AGAIN
-from tasks.model import Finding, PackageState, Update
+from tasks.model import Finding, PackageState, RepositoryProblem, Update
 from tasks.rules.machine_checks.auto_updaters import OthersPolicy, check_auto_updaters
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
 from tasks.states import URGENT_CLASSIFICATIONS, FindingLevel, YesNoUnknown
@@ -53,20 +53,29 @@ def check_packages(
 
 
 def check_repositories(packages: PackageState) -> tuple[Finding, ...]:
-    """Return a warning about each repository that can't be used, and about what the package manager warned of.
+    """Return a warning about each repository that was not read, and about what the package manager warned of.
 
-    They do not block: the updates of the other repositories can be installed.
+    They do not block: the updates of the other repositories can be installed. What it only remarked is good.
     """
-    remedy = "Correct it on the machine (or disable that repository), or consider it when you select updates."
+    remedy = "Correct it on the machine, or consider it when you select updates."
     return (
-        *(build_warning(REPOSITORIES_CHECK, str(each), each.remedy) for each in packages.repository_problems),
+        *(
+            build_warning(REPOSITORIES_CHECK, _describe_unread(each), each.remedy)
+            for each in packages.repository_problems
+        ),
         *(build_warning(REPOSITORIES_CHECK, words, remedy) for words in packages.warnings),
+        *(build_good_finding(REPOSITORIES_CHECK, f"read, with a remark: {words}") for words in packages.remarks),
     )
 
 
 def prevents_installation(packages: PackageState) -> bool:
     """Return whether packages are broken in a way that no update can be installed beside."""
     return bool(packages.problems) and not packages.can_install_others
+
+
+def _describe_unread(problem: RepositoryProblem) -> str:
+    hidden = "what it fixes is not known" if problem.hides_fixes else "it has no security fixes"
+    return f"not read ({hidden}): {problem}"
 
 
 def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> Iterable[Finding]:

@@ -52,11 +52,23 @@ def simulate(context: MachineContext, updates: Sequence[Update], *, keep: Collec
 
 def read_package_state(context: MachineContext) -> PackageState:
     """Read the package state once, without a refresh of the package lists."""
-    clock = context.run_context.clock
+    clock, assessment = context.run_context.clock, context.state.assessment
     packages = query_packages(
         context.manager, context.transport, clock, refresh=False, deadline=context.build_package_deadline()
     )
+    packages = keep_repository_problems(packages, assessment.packages if assessment else None)
     return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())
+
+
+def keep_repository_problems(packages: PackageState, earlier: PackageState | None) -> PackageState:
+    """Return a package state that was read without a refresh, with the repositories that the last refresh left unread.
+
+    Only the next refresh can tell that they are read again.
+    """
+    if earlier is None:
+        return packages
+    problems = dict.fromkeys((*earlier.repository_problems, *packages.repository_problems))
+    return replace(packages, repository_problems=tuple(problems))
 
 
 def date_reboot(

@@ -62,7 +62,7 @@ def test_an_assessment_is_one_question() -> None:
     APT.assess(replay, refresh=True, deadline=DEADLINE)
     APT.assess(replay, refresh=False, deadline=DEADLINE)
     assert [(script.name, script.read_only, dict(script.params)) for script in replay.asked] == [
-        ("apt_assess", True, {"refresh": "yes", "lock_wait_seconds": "60"}),
+        ("apt_assess", True, {"refresh": "yes", "lock_wait_seconds": "60", "refresh_seconds": "300"}),
         ("apt_assess", True, {}),
     ]
 
@@ -125,7 +125,10 @@ def test_packages_that_change_as_they_are_read_are_read_again() -> None:
     machine = Successive(_changed_meanwhile(), recorded("debian-12.apt_assess"))
     state = APT.assess(machine, refresh=True, deadline=DEADLINE)
     assert (state.problems, state.at_work) == ((), "")
-    assert [dict(script.params) for script in machine.asked] == [{"refresh": "yes", "lock_wait_seconds": "60"}, {}]
+    assert [dict(script.params) for script in machine.asked] == [
+        {"refresh": "yes", "lock_wait_seconds": "60", "refresh_seconds": "300"},
+        {},
+    ]
 
 
 class TooSlow(Successive):

@@ -15,7 +15,7 @@ from tasks.managers.apt.dpkg_state import (
     parse_packages,
 )
 from tasks.managers.apt.output_parsers import AptSimulation
-from tasks.managers.apt.package_lists import find_refresh_problems
+from tasks.managers.apt.package_lists import read_refresh
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.script_output import ScriptSection
 from tests.support.builders import make_update
@@ -137,52 +137,24 @@ def test_what_depends_on_a_failed_package_is_blocked() -> None:
     assert not block("lab-failing", packages="")
 
 
-def test_a_real_refresh_without_trouble() -> None:
-    assert find_refresh_problems(ScriptSection(0, section("debian-12.apt_assess", "update"))) == ()
-
-
-def test_one_dead_repository_is_a_warning() -> None:
-    (problem,) = find_refresh_problems(ScriptSection(0, section("debian-12-partial.apt_assess", "update")))
-    assert "Failed to fetch" in problem.message
-    assert "route, firewall, proxy" in problem.remedy
-
-
-def test_apts_words_have_their_remedies_and_no_passwords() -> None:
-    login = "bob:secret"
-    text = (
-        "Hit:1 http://deb.example stable InRelease\n"
-        f"E: Failed to fetch https://{login}@esm.example/dists/x/InRelease?token=secret  401  Unauthorized\n"
-        "W: GPG error: http://third.example x InRelease: The following signatures couldn't be verified because the "
-        "public key is not available: NO_PUBKEY 0123456789ABCDEF\n"
-        "E: The repository 'http://old.example x Release' does not have a Release file.\n"
-        "E: Failed to fetch http://x.example/Packages  Hash Sum mismatch\n"
-        "E: Release file for http://snap.example/InRelease is expired (invalid since 3d). Updates …\n"
-        "W: Some index files failed to download. They have been ignored, or old ones used instead.\n"
-    )
-    problems = find_refresh_problems(ScriptSection(100, text))
-    words = ["refuses", "fingerprint", "no longer published", "damaged", "clock"]
-    assert [word in problem.remedy for word, problem in zip(words, problems, strict=True)] == [True] * 5
-    assert "secret" not in str(problems)
-
-
 def test_no_live_repository_is_an_error_though_apt_says_0() -> None:
     text = section("debian-12-unreachable.apt_assess", "update")
     with pytest.raises(RepositoryError) as caught:
-        find_refresh_problems(ScriptSection(0, text))
+        read_refresh(ScriptSection(0, text))
     assert caught.value.transient
     assert caught.value.hint
 
 
 def test_a_malformed_source_is_no_passing_fault() -> None:
     with pytest.raises(ManagerError) as caught:
-        find_refresh_problems(ScriptSection(100, section("debian-12-malformed.apt_assess", "update")))
+        read_refresh(ScriptSection(100, section("debian-12-malformed.apt_assess", "update")))
     assert not caught.value.transient
     assert "sources.list" in caught.value.message
 
 
 def test_lists_that_others_read_are_busy() -> None:
     with pytest.raises(ManagerBusy, match=r"held by process 812 \(apt-get\)"):
-        find_refresh_problems(
+        read_refresh(
             ScriptSection(100, "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 812 (apt-get)\n")
         )
 
@@ -228,6 +200,6 @@ def test_garbage_raises_nothing_but_errors_of_the_manager(one: str, two: str, th
     find_problems(parse_packages(one), two, FINE, parse_failed_setups(three), interrupted=False)
     find_auto_updaters(one, two, now)
     try:
-        find_refresh_problems(ScriptSection(0, three))
+        read_refresh(ScriptSection(0, three))
     except ManagerError as error:
         assert error.message  # noqa: PT017 (any text may, but need not, be an error)

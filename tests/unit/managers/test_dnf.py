@@ -203,7 +203,7 @@ def test_an_assessment_is_one_question() -> None:
     DNF.assess(replay, refresh=True, deadline=DEADLINE)
     DNF.assess(replay, refresh=False, deadline=DEADLINE)
     assert [(script.name, script.read_only, dict(script.params)) for script in replay.asked] == [
-        ("rpm_assess", True, {"refresh": "yes", "lock_wait_seconds": "60"}),
+        ("rpm_assess", True, {"refresh": "yes", "lock_wait_seconds": "60", "refresh_seconds": "300"}),
         ("rpm_assess", True, {"lock_wait_seconds": "60"}),
     ]
 

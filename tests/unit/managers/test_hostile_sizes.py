@@ -10,7 +10,7 @@ import pytest
 
 from tasks.managers.apt.reboot_need import _parse_flavour
 from tasks.managers.live_patches import parse_live_patches
-from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, is_complaint, redact_text
+from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, drop_names, redact_text
 from tasks.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
 from tasks.managers.rpm.packages import parse_installed_packages
 from tasks.managers.rpm.repository_problems import find_repository_problems
@@ -31,9 +31,9 @@ def read_live_patches(tool: str, text: str) -> object:
 
 
 READERS: dict[str, tuple[Callable[[str], object], str]] = {
-    "marks after a URL": (is_complaint, DOTS),
-    "brackets": (is_complaint, BRACKETS),
-    "open brackets": (is_complaint, "[" * LONG),
+    "marks after a URL": (drop_names, DOTS),
+    "brackets": (drop_names, BRACKETS),
+    "open brackets": (drop_names, "[" * LONG),
     "redaction": (redact_text, DOTS),
     "a problem of one repository": (lambda text: build_repository_problem("updates", [text, "x"] * 10), DOTS),
     "a progress line": (find_repository_problems, SPACES),

@@ -2,15 +2,17 @@
 # Reads everything that an assessment needs from apt and dpkg, in one call. Changes nothing but apt's lists, and those
 # only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
-# lists).
-# apt is started five times (four without refresh); needrestart, systemctl and pro once each, if they are installed.
+# lists), refresh_seconds (when the reading of the lists is ended).
+# apt is started five times (once more if the reading is ended); needrestart, systemctl and pro once each, if they are
+# installed.
 # Requires: manager_environment, apt_options, package_locks, dpkg_query, outdated_programs, live_patches
-# Requires: live_patch_enrolment
+# Requires: live_patch_enrolment, limited
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))
   while :; do
-    said=$(fp_apt_get update 2>&1); code=$?
+    # shellcheck disable=SC2086  # words
+    said=$(fp_limited "$(fp_param refresh_seconds)" apt-get $fp_apt_options update </dev/null 2>&1); code=$?
     case $said in *"Could not get lock "*) [ "$(fp_now)" -lt "$until" ] || break ;; *) break ;; esac
     sleep 2
   done
@@ -68,9 +70,22 @@ unfinished() { # of each package that is unpacked and not set up: name, since wh
     printf '%s\t%s\t%s\t%s\n' "$name" "$(since "$name" 2>/dev/null)" "$relations" "$(failure "$name" 2>/dev/null)"
   done
 }
+releases() { # "FILE<tab>its Valid-Until" of each list of a repository
+  for file in /var/lib/apt/lists/*Release; do
+    [ ! -e "$file" ] || printf '%s\t%s\n' "${file##*/}" "$(sed -n 's/^Valid-Until: //p; /^SHA256:/q' "$file")"
+  done
+}
+sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # what an update would ask each repository for
 
 lock_wait=$(fp_param lock_wait_seconds)
-[ "$(fp_param refresh)" != yes ] || fp_section update refresh_lists
+if [ "$(fp_param refresh)" = yes ]; then
+  fp_section update refresh_lists
+  case $? in 124 | 137) fp_section sources sources; fp_section partial ls /var/lib/apt/lists/partial ;; esac # it was ended
+else
+  fp_section sources sources
+  fp_section lists releases
+  fp_section validity apt-config dump Acquire::Check-Valid-Until
+fi
 
 database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
@@ -89,7 +104,7 @@ fp_section releases apt-cache policy
 # repositories that are configured and were never read: without a list, would an update fetch one?
 unread=false
 set -- /var/lib/apt/lists/*Release
-if [ ! -e "$1" ] && [ -n "$(fp_apt_get --print-uris update 2>/dev/null)" ]; then unread=true; fi
+if [ ! -e "$1" ] && [ -n "$(sources)" ]; then unread=true; fi
 
 upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
@@ -131,4 +146,5 @@ fp_each_holder holder /var/lib/dpkg/lock-frontend /var/lib/dpkg/lock /var/lib/ap
 # last: a process that released its locks before they were checked has written the database by now, so the data is
 # from two states
 changed=false; [ "$before" = "$(database)" ] || changed=true
-fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)"
+fp_emit state changed:=$changed native="$(dpkg --print-architecture)" interrupted:=$interrupted unread:=$unread at:="$(fp_now)" \
+  lists_at:="$(stat -c %Y /var/lib/apt/lists/partial 2>/dev/null)"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.repository_problems import build_repository_error
+from tasks.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.managers.rpm.advisories import Advisory, index_advisories
 from tasks.managers.rpm.dnf.holds import Holds, parse_holds
 from tasks.managers.rpm.dnf.output_parsers import (
@@ -20,10 +20,22 @@ from tasks.managers.rpm.dnf.output_parsers import (
     parse_transaction,
 )
 from tasks.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
+from tasks.managers.rpm.packages import parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
-from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.managers.rpm.repository_problems import (
+    RefreshTimes,
+    RepositoryCopy,
+    find_unread_repositories,
+    has_no_fixes,
+)
 from tasks.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
-from tasks.managers.script_output import ScriptSection, parse_sections
+from tasks.managers.script_output import (
+    ENDED_CODES,
+    ScriptSection,
+    parse_sections,
+    require_integer,
+    require_single_record,
+)
 from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.transport import ScriptResult
 from tasks.states import Classification
@@ -78,14 +90,15 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         live=system.live_patching,
     )
     problems: tuple[RepositoryProblem, ...] = ()
-    warnings: tuple[str, ...] = ()
     updates: tuple[Update, ...] = ()
     holds = answers.parse_holds(_get_text(sections, "holds"))
     if system.installed:  # without rpm's database, dnf takes every package for a new one
-        problems = _find_refresh_problems(sections, answers.manager)
+        problems = _find_unread_repositories(result, sections, answers.manager)
         # an error, such as a read-only /var, must not look like a machine without repositories
         _require_answers({"repositories": sections["repositories"]}, answers.manager)
-        warnings = _require_repositories(parse_repository_ids(sections["repositories"].text), sources, answers.manager)
+        unread = _find_never_read(parse_repository_ids(sections["repositories"].text), sources, answers.manager)
+        named = {problem.repository for problem in problems}
+        problems += tuple(problem for problem in unread if problem.repository not in named)
         _require_answers(sections, answers.manager)
         additions = parse_available_packages(_get_text(sections, "new_packages"), system.native)
         updates = build_pending_updates(
@@ -110,7 +123,6 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         reboot=reboot,
         held=sorted({*holds.list_held(system.installed), *(update.id for update in updates if update.held)}),
         warnings=(
-            *warnings,
             *_warn_of_unread_reboots(sections),
             *_warn_of_release_lock(sections),
             *_warn_of_unclassified(updates),
@@ -136,28 +148,50 @@ def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
     return sections[name].text if name in sections else ""
 
 
-def _find_refresh_problems(sections: Mapping[str, ScriptSection], manager: str) -> tuple[RepositoryProblem, ...]:
-    """Return the repositories that ``makecache`` could not read.
+def _find_unread_repositories(
+    result: ScriptResult, sections: Mapping[str, ScriptSection], manager: str
+) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories that ``makecache`` could not read, or whose copies are too old.
 
     Raises:
         ManagerBusy: another process had dnf's lock all the time.
         RepositoryError: no repository answered.
     """
-    if "update" not in sections:
-        return ()
-    update = sections["update"]
-    if update.exit_code == LOCKED_EXIT_CODE:
+    state, update = require_single_record(result, "rpm_assess", "state"), sections.get("update")
+    if update is not None and update.exit_code == LOCKED_EXIT_CODE:
         raise ManagerBusy(_shorten(update.text) or f"another process uses {manager}")
-    problems = find_repository_problems(update.text)
+    was_ended = update is not None and update.exit_code in ENDED_CODES
+    began = require_integer(state, "began") if update is not None and "began" in state else None
     enabled = parse_repository_ids(sections["repositories"].text)
+    problems = find_unread_repositories(
+        enabled,
+        _parse_copies(_get_text(sections, "copies")) if began is not None or update is None else {},
+        RefreshTimes(began, require_integer(state, "at"), was_ended),
+        update.text if update is not None else "",
+    )
     failed = {problem.repository for problem in problems}
-    if update.exit_code != 0 or (enabled and failed.issuperset(enabled)):
+    is_refused = update is not None and update.exit_code != 0 and not was_ended
+    if update is not None and (is_refused or (enabled and failed.issuperset(enabled))):
         raise build_repository_error(problems, update.text)
     return problems
 
 
-def _require_repositories(enabled: Sequence[str], sources: Mapping[str, bool], manager: str) -> tuple[str, ...]:
-    """Return a warning about repositories that were never read.
+def _parse_copies(text: str) -> Mapping[str, RepositoryCopy]:
+    """Read lines "REPOSITORY<tab>SECONDS<tab>yes or no". Of several copies of a repository, the newest one counts."""
+    found: dict[str, RepositoryCopy] = {}
+    for fields in (line.split("\t") for line in text.splitlines()):
+        read_at = parse_natural(fields[1]) if len(fields) == 3 else None
+        if read_at is not None:
+            former = found.get(fields[0], RepositoryCopy(0))
+            is_being_read = former.is_being_read or fields[2] == "yes"
+            found[fields[0]] = RepositoryCopy(max(former.read_at, read_at), is_being_read)
+    return found
+
+
+def _find_never_read(
+    enabled: Sequence[str], sources: Mapping[str, bool], manager: str
+) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories that were never read.
 
     Raises:
         RepositoryError: no repository is enabled.
@@ -174,7 +208,9 @@ def _require_repositories(enabled: Sequence[str], sources: Mapping[str, bool], m
             f"{manager} has never read its repositories, so what is pending is not known",
             hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
         )
-    return (f"never read, so their updates are not known: {', '.join(unread)}",) if unread else ()
+    return tuple(
+        build_repository_problem(name, ["it was never read"], hides_fixes=not has_no_fixes(name)) for name in unread
+    )
 
 
 def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> None:

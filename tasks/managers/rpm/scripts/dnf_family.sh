@@ -19,6 +19,20 @@ fp_advisory_sources() {
   done
 }
 
+# copies: "REPOSITORY<tab>when its copy was last found to be current (dnf touches a file then), 0 without one<tab>yes: it
+# was just being read" for each repository that dnf has a folder of
+copies() {
+  for fp_folder in "$cache_folder"/*-????????????????/; do
+    [ -d "$fp_folder" ] || continue
+    fp_id=${fp_folder%/} fp_busy=no
+    for fp_temporary in "$fp_id"/tmpdir.*; do
+      [ ! -e "$fp_temporary" ] || [ "$(stat -c %Y "$fp_temporary")" -lt "${began:-0}" ] || fp_busy=yes
+    done
+    fp_at=$(stat -c %Y "$fp_id"/repodata/* 2>/dev/null | sort -n | tail -n 1) fp_id=${fp_id##*/}
+    printf '%s\t%s\t%s\n' "${fp_id%-*}" "${fp_at:-0}" "$fp_busy"
+  done
+}
+
 # fp_cached_packages FOLDER: "BYTES<tab>PATH" of each package file that is downloaded already
 fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec stat -c '%s	%n' {} + 2>/dev/null; }
 
@@ -120,6 +134,7 @@ assess_tool() {
   fp_section repositories dnf_query -q repolist
   fp_section advisory_sources fp_advisory_sources "$cache_folder"
   fp_section priorities fp_priorities
+  fp_section copies copies
   fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
   if [ -n "$held" ]; then

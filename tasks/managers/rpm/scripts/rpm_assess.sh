@@ -2,15 +2,16 @@
 # shellcheck disable=SC2154  # the tool's script, put before this one, sets its lists
 # Reads everything that an assessment needs from rpm and the tool that works with it, in one call. Changes nothing but
 # the tool's copy of the repositories' data, and that only with "refresh".
-# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool).
-# Records: state {native, changed, at}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name}, sections
-# "installed", "duplicates", "left_over", "outdated", "update" with refresh, those of the tool, and
+# Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool),
+# refresh_seconds (when the reading of the repositories is ended).
+# Records: state {native, changed, at, began}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name},
+# sections "installed", "duplicates", "left_over", "outdated", "update" with refresh, those of the tool, and
 # what assess_updaters, assess_live_patches and assess_live_patch_enrolment write.
 # The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
 # process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
 # A query of the tool goes through fp_until_unlocked, if the tool needs its lock for it.
 # Requires: manager_environment, package_locks, unfinished_packages, rpm_query, outdated_programs, updater_facts
-# Requires: live_patches, live_patch_enrolment, tool_lock, package_queries
+# Requires: live_patches, live_patch_enrolment, tool_lock, limited, package_queries
 
 read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
@@ -30,6 +31,7 @@ pid_holder() { # PATH: the tools take a lock for held while any process has the 
 }
 
 rpm_home=$(rpm --eval '%{_dbpath}')
+began=$(fp_now)
 [ "$(fp_param refresh)" != yes ] || fp_section update refresh_repositories
 before=$(fp_rpm_stamp "$rpm_home")
 fp_section installed fp_rpm_query -a
@@ -50,4 +52,4 @@ fp_each_holder holder "$rpm_home/.rpm.lock" $lock_files
 for file in $pid_files; do pid_holder "$file"; done
 # last: a process that released its locks before they were checked has written the database by now
 changed=false; [ "$before" = "$(fp_rpm_stamp "$rpm_home")" ] || changed=true
-fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$(fp_now)"
+fp_emit state native="$(fp_rpm_arch)" changed:=$changed at:="$(fp_now)" began:="$began"

@@ -1,15 +1,22 @@
 """Turns the answers of rpm_assess.sh about zypper into a PackageState. Pure."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy
-from tasks.managers.repository_problems import build_repository_error, build_repository_problem, redact_text
-from tasks.managers.rpm.packages import InstalledPackage, parse_installed
+from tasks.managers.repository_problems import build_repository_error, build_repository_problem
+from tasks.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
-from tasks.managers.rpm.repository_problems import find_repository_problems
+from tasks.managers.rpm.repository_problems import (
+    RefreshTimes,
+    RepositoryCopy,
+    find_repository_problems,
+    find_unread_repositories,
+    has_no_fixes,
+)
 from tasks.managers.rpm.system_state import RpmSystem, build_package_state, parse_rpm_system
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.rpm.zypper.install_summary import InstallSummary, parse_install_summary
@@ -24,7 +31,14 @@ from tasks.managers.rpm.zypper.pending_updates import (
     parse_candidates,
 )
 from tasks.managers.rpm.zypper.xml_answer import XmlElement, build_no_repository_error, get_attribute, parse_answer
-from tasks.managers.script_output import ScriptSection, parse_sections, require_text
+from tasks.managers.script_output import (
+    ENDED_CODES,
+    ScriptSection,
+    parse_sections,
+    require_integer,
+    require_single_record,
+    require_text,
+)
 from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.transport import ScriptResult
 from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES, require_count
@@ -32,6 +46,9 @@ from tasks.rules.machine_checks.report_limits import MAX_LOCKS, MAX_REPOSITORIES
 _SCRIPT: Final = "rpm_assess"
 _MAX_MASK: Final = 200
 _ALL_FAILED: Final = "Could not refresh the repositories"
+_BEGUN_PATTERN: Final = re.compile(r"name=\"Retrieving repository '([^'\"]{1,300})' metadata\" value=")
+"""What zypper writes as it begins to read a repository."""
+_PAGE_WORDS: Final = "a web page answered in its place"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +133,23 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             *_describe_upgrade(upgrade),
             *_describe_unclassified(updates, repositories),
         ),
-        repository_problems=_find_repository_problems(said, repositories),
+        repository_problems=_find_unread_repositories(
+            result, said, repositories, None if not_refreshed else sections.get("update")
+        ),
     )
 
 
 def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
-    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if it failed for an unknown reason.
+    """Return what ``zypper refresh`` said ("" without a refresh), and a warning if another process had the lock.
 
-    So it does while another process has the lock. A download keeps that lock to its end, another run's, too. The data
-    of the last read are as good as that process's.
+    A download keeps that lock to its end, another run's, too. The data of the last read are as good as that process's.
 
     Raises:
         RepositoryError: no repository answered, or none is enabled.
     """
     if section is None:
+        return "", ""
+    if section.exit_code in ENDED_CODES:  # its XML has no end
         return "", ""
     try:
         answer = parse_answer(section, "the refresh of its repositories")
@@ -137,9 +157,6 @@ def _read_refresh(section: ScriptSection | None) -> tuple[str, str]:
         return str(busy), f"zypper could not read its repositories again: {busy}"
     if any(text.startswith(_ALL_FAILED) for text in answer.errors):
         raise build_repository_error(find_repository_problems(answer.text), answer.text)
-    if answer.exit_code and not find_repository_problems(answer.text):
-        said = redact_text("; ".join(answer.errors[:3])) or f"it ended with {answer.exit_code}"
-        return answer.text, f"zypper could not read its repositories again: {said}"
     return answer.text, ""
 
 
@@ -147,9 +164,16 @@ def _parse_repositories(text: str) -> tuple[Repository, ...]:
     fields = [line.split("\t") for line in text.splitlines()]
     require_count(len(fields), MAX_REPOSITORIES, "repositories")
     return tuple(
-        Repository(alias=each[0], name=each[1], is_read=each[2] == "yes", has_patches=each[3] == "yes")
+        Repository(
+            alias=each[0],
+            name=each[1],
+            is_read=each[2] == "yes",
+            has_patches=each[3] == "yes",
+            is_page=each[2] == "page",
+            read_at=(parse_natural(each[4]) if len(each) > 4 else None) or 0,
+        )
         for each in fields
-        if len(each) == 4
+        if len(each) in {4, 5}
     )
 
 
@@ -167,14 +191,48 @@ def _require_repositories(repositories: tuple[Repository, ...], said: str) -> No
         )
 
 
-def _find_repository_problems(said: str, repositories: tuple[Repository, ...]) -> tuple[RepositoryProblem, ...]:
-    found = find_repository_problems(said)
-    unread = [
-        each.name
-        for each in repositories
-        if not each.is_read and not any(each.is_named(problem.repository) for problem in found)
-    ]
-    return (*found, *(build_repository_problem(name, ["it has not been cached"]) for name in unread))
+def _find_unread_repositories(
+    result: ScriptResult, said: str, repositories: tuple[Repository, ...], update: ScriptSection | None
+) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories that were not read, or whose copies are too old.
+
+    Args:
+        result: the script's.
+        said: what zypper said of its repositories.
+        repositories: those that are enabled.
+        update: the refresh; None without one.
+
+    Raises:
+        RepositoryError: none of them was read before the refresh was ended.
+    """
+    state = require_single_record(result, _SCRIPT, "state")
+    was_ended = update is not None and update.exit_code in ENDED_CODES
+    begun = _BEGUN_PATTERN.findall(update.text.replace("&apos;", "'")) if update is not None and was_ended else []
+    told = [problem.repository for problem in find_repository_problems(said)]
+    names = {next((name for name in told if each.is_named(name)), each.name): each for each in repositories}
+    copies = {
+        name: RepositoryCopy(each.read_at if each.is_read else 0, bool(begun) and each.is_named(begun[-1]))
+        for name, each in names.items()
+    }
+    began = require_integer(state, "began") if update is not None and "began" in state else None
+    times = RefreshTimes(began, require_integer(state, "at"), was_ended)
+    found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
+    if was_ended and {problem.repository for problem in found}.issuperset(names):
+        raise build_repository_error(found)
+    if update is not None and update.exit_code and not (found or was_ended):
+        errors = parse_answer(update, "the refresh of its repositories").errors
+        words = "; ".join(errors[:3]) or f"zypper refresh ended with {update.exit_code}"
+        found = (build_repository_problem("", [words]),)
+    return (
+        *found,
+        *(
+            build_repository_problem(
+                name, [_PAGE_WORDS if each.is_page else "it was never read"], hides_fixes=not has_no_fixes(name)
+            )
+            for name, each in names.items()
+            if not each.is_read and name not in {problem.repository for problem in found}
+        ),
+    )
 
 
 def _describe_upgrade(upgrade: InstallSummary) -> list[str]:

@@ -60,12 +60,16 @@ class Repository:
     Attributes:
         is_read: zypper has its data.
         has_patches: it says which of its packages are security fixes.
+        read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
+        is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
     """
 
     alias: str
     name: str
     is_read: bool
     has_patches: bool
+    read_at: int = 0
+    is_page: bool = False
 
     def is_named(self, named: str) -> bool:
         """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""

@@ -18,7 +18,7 @@ cache_folder=/var/cache/dnf
 line_end=''
 
 # shellcheck disable=SC2086  # options
-read_repositories() { dnf $dnf_words -d 2 -e 3 makecache --refresh; } # whatever dnf.conf says, it writes what fails
+read_repositories() { fp_limited "$(fp_param refresh_seconds)" dnf $dnf_words -d 2 -e 3 makecache --refresh; } # whatever dnf.conf says, it writes what fails
 
 locked_versions() { grep -HE '^[[:space:]]*[^#[:space:]]' /etc/dnf/plugins/versionlock.list 2>/dev/null; }
 hidden_versions() { # $held is not empty

@@ -14,7 +14,9 @@ line_end='\n'
 # one repository that does not answer, or was never read, must not keep the others from being used
 # shellcheck disable=SC2086  # options
 dnf_query() { dnf5 -C --setopt='*.skip_if_unavailable=True' --assumeno $tool_settings "$@"; }
-read_repositories() { dnf5 --setopt='*.skip_if_unavailable=True' --assumeno makecache --refresh; }
+read_repositories() {
+  fp_limited "$(fp_param refresh_seconds)" dnf5 --setopt='*.skip_if_unavailable=True' --assumeno makecache --refresh
+}
 
 locked_versions() { grep -HE '^[[:space:]]*name[[:space:]]*=' /etc/dnf/versionlock.toml 2>/dev/null; }
 hidden_versions() { # --upgrades would leave out locked versions. Words of $held are names and patterns of packages.

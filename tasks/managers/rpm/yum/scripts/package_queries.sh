@@ -33,7 +33,9 @@ read_repositories() {
   without=''
   while :; do
     # shellcheck disable=SC2086  # options
-    answer=$(call yum -d 2 -e 2 --setopt=exit_on_lock=1 --assumeno $without makecache 2>&1); code=$?
+    left=$(fp_param refresh_seconds) left=${left:+$((left - $(fp_now) + began))}
+    case $left in 0 | -*) left=1 ;; esac # of all calls together
+    answer=$(call fp_limited "$left" yum -d 2 -e 2 --setopt=exit_on_lock=1 --assumeno $without makecache 2>&1); code=$?
     said "$answer"
     failed=$(said "$answer" | sed -n 's/^ *yum --disablerepo=\([^ ]*\) \.\.\.$/\1/p
       s/^Cannot find a valid baseurl for repo: \([^/ ]*\).*/\1/p
@@ -59,6 +61,13 @@ advisory_sources() { # "REPOSITORY<tab>true/false", the newest copy first: wheth
     id=${index%/repomd.xml} has=false
     ! grep -q 'type="updateinfo"' "$index" || has=true
     printf '%s\t%s\n' "${id##*/}" "$has"
+  done
+}
+
+copies() { # as in dnf_family.sh; yum touches a file when it finds its copy to be current
+  find "$yum_cache" -name cachecookie -type f -exec stat -c '%Y %n' {} + 2>/dev/null | while read -r at file; do
+    id=${file%/cachecookie}
+    printf '%s\t%s\tno\n' "${id##*/}" "$at"
   done
 }
 
@@ -201,6 +210,7 @@ unfinished_transactions() { # the times of transactions that yum began, and did 
 assess_tool() {
   fp_section repositories repositories
   fp_section advisory_sources advisory_sources
+  fp_section copies copies
   simulate --setopt=skip_broken=1 update
   fp_section transaction said "$transaction" "$code"
   listed=$(list_packages Updated list updates 2>&1); listed_code=$?

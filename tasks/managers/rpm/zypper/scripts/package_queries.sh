@@ -13,9 +13,25 @@ busy_code=7
 cache=$(setting cachedir /var/cache/zypp)
 raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv") cached=$(setting packagesdir "$cache/packages")
 
-ask() { ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh "$@"; }
+# Even with --no-refresh, zypper reads a repository that it has never read, however long that takes. So if there is one,
+# only the others are asked.
+ask() {
+  case " $* " in
+    *' locks '*) ;;
+    *)
+      while IFS= read -r alias; do [ -z "$alias" ] || set -- "$@" --repo "$alias"; done <<EOF
+${readable=$(find_readable)}
+EOF
+      ;;
+  esac
+  ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh "$@"
+}
+find_readable() { # the aliases of the repositories that were read, if another one was not
+  repositories | awk -F '\t' '$3 == "yes" { read = read $1 "\n" } $3 != "yes" { lacking = 1 } END { if (lacking) printf "%s", read }'
+}
 
-read_repositories() { zypper --non-interactive --xmlout refresh; } # never with --gpg-auto-import-keys: a new key is a person's decision
+# never with --gpg-auto-import-keys: a new key is a person's decision
+read_repositories() { fp_limited "$(fp_param refresh_seconds)" zypper --non-interactive --xmlout refresh; }
 
 # descriptions are most of what zypper writes, and progress is of no use; a question's description is the solver's problem
 # shellcheck disable=SC2016  # awk's $, not the shell's
@@ -53,7 +69,8 @@ facts='
 escape=$(printf '\033')
 describe() { ask info "$@" | sed "s/$escape\\[[0-9;]*[A-Za-z]//g" | awk "$facts"; } # some machines have colours always on
 
-# "alias<tab>name<tab>yes or no: it was read<tab>yes or no: it has patches" of each repository that is enabled
+# "alias<tab>name<tab>yes, no, or page: it was read, or a page of a proxy in its place<tab>yes or no: it has patches<tab>when its copy was last found to be
+# current (libzypp touches that file), or nothing" of each repository that is enabled
 repositories() {
   for file in "$(setting reposdir /etc/zypp/repos.d)"/*.repo; do
     [ ! -e "$file" ] || awk '
@@ -68,7 +85,11 @@ repositories() {
     # without repodata it is in SUSE's older format: a file for each patch
     if grep -q '<data type="updateinfo"' "$raw/$folder/repodata/repomd.xml" 2>/dev/null \
       || [ -d "$raw/$folder/suse/setup/descr" ]; then patches=yes; fi
-    printf '%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches"
+    index=$raw/$folder/repodata/repomd.xml
+    [ -e "$index" ] || index=$raw/$folder/content
+    read_at=$(stat -c %Y "$index" 2>/dev/null)
+    ! grep -qi '<html' "$index" 2>/dev/null || read=page # zypper takes any answer for an index
+    printf '%s\t%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches" "$read_at"
   done
 }
 
@@ -118,6 +139,7 @@ upgrade_command() {
 }
 
 assess_tool() {
+  readable=$(find_readable)
   ask_briefly list-patches; fp_section patches say
   patches=$(find_names 'update kind="patch"')
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
@@ -136,7 +158,8 @@ assess_tool() {
   # shellcheck disable=SC2086  # names have no blanks and no wildcards
   [ -z "$left_out" ] || { ask_briefly update --dry-run $left_out; fp_section obstacles say; }
   if grep -q '^solvable_name:\|^query_string:' "$(setting locksfile.path /etc/zypp/locks)" 2>/dev/null; then
-    ask_briefly locks --solvables
+    code=2
+    [ -n "$readable" ] || ask_briefly locks --solvables # that reads repositories
     case $code in 0 | 106) ;; *) ask_briefly locks ;; esac # an old zypper does not have that option
     fp_section locks say
   fi

@@ -1,0 +1,44 @@
+"""The judgement whether a machine is compliant, and the repositories that were not read, on which it depends."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from tasks.states import Compliance
+
+
+@dataclass(frozen=True, slots=True)
+class RepositoryProblem:
+    """A package repository that was not read, and the remedy.
+
+    Attributes:
+        repository: its name, or "" for all of them.
+        message: why, in the package manager's words.
+        remedy: what to do.
+        hides_fixes: whether it could have security fixes, which are not seen now.
+    """
+
+    repository: str
+    message: str
+    remedy: str
+    hides_fixes: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.repository}: {self.message}" if self.repository else self.message
+
+
+def judge_compliance(
+    *, urgent: int, unclassified: int, broken: bool, problems: Iterable[RepositoryProblem]
+) -> Compliance:
+    """Return whether a machine whose package state is known is compliant. All that shows compliance asks here.
+
+    Args:
+        urgent: how many critical and security updates are pending.
+        unclassified: how many pending updates may be security updates.
+        broken: whether packages are broken.
+        problems: the repositories that were not read.
+    """
+    if urgent or broken:
+        return Compliance.NON_COMPLIANT
+    if unclassified or any(problem.hides_fixes for problem in problems):
+        return Compliance.NOT_ASSESSED
+    return Compliance.COMPLIANT
