@@ -19,11 +19,11 @@ from tasks.assessment import (
     LivePatching,
     PackageState,
     RebootNeed,
-    RepositoryProblem,
     Services,
     UnfinishedPackage,
     Update,
 )
+from tasks.compliance import RepositoryProblem
 from tasks.states import (
     Classification,
     FindingLevel,

@@ -83,16 +83,31 @@ def test_repositories_that_can_not_be_read_are_told_once_with_their_remedy(stage
     for name in ("web", "db"):
         stage.add(name, security("openssl")).world.repository_problems = (problem,)
     said = stage.run("assess")
-    assert said.code == 0
-    assert said.out.count("web, db: baseos: Status code: 403") == 1
+    words = "not read (what it fixes is not known): baseos: Status code: 403"
+    assert said.code == 3
+    assert "NonCompliant" in said.out
+    assert said.out.count(f"web, db: {words}") == 1
     assert said.out.count("Renew the subscription.") == 1
     assert "Renew the subscription." in stage.run("why", "web").out
     assert stage.run("why", "web", "--json").json["repositoryProblems"] == ["baseos: Status code: 403"]
     assert "baseos: Status code: 403" in stage.run("plan", "*").out
     (row,) = [row for row in stage.run("doctor", "--json").json["machines"] if row["machineName"] == "web"]
-    assert ("baseos: Status code: 403", "Renew the subscription.") in [
-        (each["message"], each["remedy"]) for each in row["findings"]
-    ]
+    assert (words, "Renew the subscription.") in [(each["message"], each["remedy"]) for each in row["findings"]]
+
+
+def test_a_machine_without_pending_updates_is_not_compliant_while_a_repository_is_unread(stage: Stage) -> None:
+    world = stage.add("web").world
+    world.repository_problems = (RepositoryProblem("security", "Status code: 404", "Correct it."),)
+    for words in (("assess",), ("patch", "*", "--no-prefect", "--yes"), ("assess", "--no-refresh")):
+        said = stage.run(*words, "--json")
+        (machine,) = said.json["machines"]
+        assert (said.code, machine["complianceState"]) == (3, "NotAssessed")
+        assert "security: Status code: 404" in said.out
+        if words[0] == "patch":
+            world.repository_problems = ()
+    world.repository_problems = (RepositoryProblem("backports", "Status code: 404", "Correct it.", hides_fixes=False),)
+    said = stage.run("assess", "--json")
+    assert (said.code, said.json["machines"][0]["complianceState"]) == (3, "Compliant")
 
 
 def test_updates_by_update_and_by_machine(stage: Stage) -> None:
