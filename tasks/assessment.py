@@ -378,11 +378,8 @@ class Assessment:
     @property
     def urgent_count(self) -> int:
         """Return the number of critical and security updates."""
-        return (
-            sum(update.classification in URGENT_CLASSIFICATIONS for update in self.packages.updates)
-            if self.packages
-            else 0
-        )
+        updates = self.packages.updates if self.packages else ()
+        return sum(update.classification in URGENT_CLASSIFICATIONS for update in updates)
 
     @property
     def other_count(self) -> int:
