@@ -179,3 +179,21 @@ def test_an_error_of_a_macro_keeps_no_update_away(host: LabHost, tmp_path: Path)
     assert host.package_versions("lab-plain") == {"lab-plain": "2.0-1"}, outcome.reason
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     assert any("rpm says: error:" in finding.message for finding in outcome.findings)
+
+
+def test_new_packages_are_those_of_the_version_that_is_installed(host: LabHost, tmp_path: Path) -> None:
+    own = make(tmp_path)
+    own.add("made-tool", "1.0")
+    own.add("made-tool", "2.0", spec="Requires: made-fix", advisory="security")
+    own.add("made-tool", "3.0", spec="Requires: made-feature", advisory="bugfix")
+    own.add("made-fix", "1.0")
+    own.add("made-feature", "1.0")
+    own.publish(host)
+    own.install(host, "made-tool", "1.0")
+
+    outcome = outcome_of(Fleet([host], tmp_path).patch(), host)
+
+    assert result_of(outcome, "made-tool").version_after == "2.0-1", result_of(outcome, "made-tool")
+    came, left = result_of(outcome, "made-fix"), result_of(outcome, "made-feature")
+    assert (came.state, came.version_after, left.state) == (UpdateState.INSTALLED, "1.0-1", UpdateState.NOT_SELECTED)
+    assert set(host.package_versions()) & {"made-fix", "made-feature"} == {"made-fix"}

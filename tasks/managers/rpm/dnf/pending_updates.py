@@ -217,4 +217,5 @@ def _build_new_package(package: AvailablePackage, bringer: Update | None, state:
         published=view.published,
         changes_boot=is_boot_package(package.name),
         advisories=view.ids,
+        needed_by=bringer.id if bringer else "",
     )
