@@ -182,7 +182,7 @@ find_new_names() { # names of packages that the upgrade would install, and that 
 lock_kept() { # FOLDER: lets zypper read locks of a file there: those of the machine, and those of kept packages
   locks=$(setting locksfile.path /etc/zypp/locks)
   { cat "$locks" 2>/dev/null; fp_param keep | sed 's/.*/\ntype: package\nmatch_type: glob\ncase_sensitive: on\nsolvable_name: &/'; } >"$1/locks"
-  { cat /usr/etc/zypp/zypp.conf /etc/zypp/zypp.conf 2>/dev/null; printf '[main]\nlocksfile.path = %s/locks\n' "$1"; } >"$1/zypp.conf"
+  { zypp_settings; printf '[main]\nlocksfile.path = %s/locks\n' "$1"; } >"$1/zypp.conf"
   export ZYPP_CONF="$1/zypp.conf"
 }
 

@@ -2,8 +2,9 @@
 # The machine's settings of libzypp, and the options that keep them from changing what an installation means.
 # docs/reference/platforms.md has the list.
 
+zypp_settings() { cat /usr/etc/zypp/zypp.conf /usr/etc/zypp/zypp.conf.d/*.conf /etc/zypp/zypp.conf /etc/zypp/zypp.conf.d/*.conf 2>/dev/null; }
 setting() { # NAME DEFAULT
-  value=$(cat /usr/etc/zypp/zypp.conf /etc/zypp/zypp.conf /etc/zypp/zypp.conf.d/*.conf 2>/dev/null | sed -n "s/^ *$1 *= *\(.*[^ ]\) *\$/\1/p" | tail -n 1)
+  value=$(zypp_settings | sed -n "s/^ *$1 *= *\(.*[^ ]\) *\$/\1/p" | tail -n 1)
   printf '%s\n' "${value:-$2}"
 }
 
