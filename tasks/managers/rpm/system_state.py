@@ -60,6 +60,7 @@ class RpmSystem:
         repairable: whether finishing the interrupted transaction may repair the problems.
         can_install_others: whether the problems are only of packages whose old version's script failed.
         warnings: errors of rpm that do not keep it from its work.
+        unseen: records that rpm skips, so that no update of their packages is seen.
     """
 
     native: str
@@ -71,6 +72,7 @@ class RpmSystem:
     repairable: bool = False
     can_install_others: bool = False
     warnings: tuple[str, ...] = ()
+    unseen: tuple[RepositoryProblem, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
     services_to_restart: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
@@ -106,7 +108,7 @@ def build_package_state(
         updater_units=UPDATER_UNITS,
         live_patching=system.live_patching,
         hotpatch=system.hotpatch,
-        repository_problems=tuple(repository_problems),
+        repository_problems=(*system.unseen, *repository_problems),
         unpausable_updaters=find_unpausable_updaters(system.auto_updaters),
         non_installing_updaters=find_named_updaters(system.auto_updaters, NON_INSTALLING_UPDATERS),
     )
@@ -125,7 +127,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     installed = parse_installed(sections["installed"].text, native)
     left_over = _parse_left_over(sections["left_over"].text if "left_over" in sections else "")
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
-    database, warnings = _split_errors(sections["installed"], installed)
+    database, errors = _split_errors(sections["installed"], installed)
     problems = (*database, *(_describe_duplicate(each, installed) for each in unfinished))
     at_work = _describe_work(locks, changed=require_boolean(state, "changed"))
     if at_work:  # what is half changed now belongs to a running transaction; it is not broken
@@ -139,7 +141,12 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
         problems=problems,
         repairable=bool(problems),
         can_install_others=bool(problems) and not database and all(each.failure for each in unfinished),
-        warnings=warnings,
+        warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
+        unseen=tuple(
+            RepositoryProblem("rpm's database", line, "Repair that package's record on the machine.")
+            for line in errors
+            if _SKIPPED_RECORD in line
+        ),
         unfinished=unfinished,
         services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
         auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
@@ -157,7 +164,7 @@ def _describe_work(locks: Sequence[ScriptRecord], *, changed: bool) -> str:
 def _split_errors(
     section: ScriptSection, installed: Sequence[InstalledPackage]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return why rpm can't read its database, and warnings of other errors: a macro or a plugin of rpm, one header.
+    """Return why rpm can't read its database, and its other errors: of a macro, of a plugin, or of one record.
 
     A record that rpm skips is lost when the database is rebuilt, so that is no repair.
     """
@@ -166,7 +173,7 @@ def _split_errors(
     if section.exit_code != 0 or not installed or faults:
         text = "; ".join((faults or complaints)[:3])[:300] or f"rpm ended with {section.exit_code}"
         return (f"rpm can't read its database: {text}",), ()
-    return (), tuple(dict.fromkeys(f"rpm says: {line[:300]}" for line in complaints[:5]))
+    return (), tuple(dict.fromkeys(line[:300] for line in complaints))[:5]
 
 
 def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:

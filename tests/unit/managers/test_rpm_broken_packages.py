@@ -6,6 +6,8 @@ import pytest
 
 from tasks.managers.rpm.dnf import assessment as dnf4
 from tasks.protocols.transport import ScriptResult
+from tasks.states import Compliance
+from tests.support.builders import make_assessment
 from tests.unit.managers.test_dnf import conversation, parse
 
 MACRO = "error: /etc/rpm/macros.atomic-config: line 3: Macro %undefine is a built-in (%define)"  # Atomicorp/gvm 71
@@ -46,7 +48,10 @@ def test_an_error_of_the_database_keeps_updates_away(line: str) -> None:
 def test_a_record_that_rpm_skips_is_told_and_not_lost_by_a_repair() -> None:
     state = parse(with_errors(SKIPPED))
     assert (state.problems, state.repairable) == ((), False)
-    assert f"rpm says: {SKIPPED}" in state.warnings
+    (unseen,) = state.repository_problems
+    assert (unseen.repository, unseen.message, unseen.hides_fixes) == ("rpm's database", SKIPPED, True)
+    assessment = make_assessment(packages=replace(state, updates=()))
+    assert assessment.compliance is Compliance.NOT_ASSESSED, "an update of that package is not seen"
 
 
 def troubled(left_over: str) -> ScriptResult:
