@@ -22,10 +22,12 @@ _NOT_SECRET: Final = re.escape(REDACTED)
 _LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(?!/))*@""")
 # What follows the user is no port: a password with /, ? or # that was written without percent signs.
 _RAW_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?!\[)[^/?#:@]+:(?!{_PORT})""")
-# What follows the user looks like a port: apt decodes a login, and prints ``http://me:626/x@host`` for ``me:626d%2Fx``.
-_PORT_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?!\[)([^/?#:@]+):\d+[/?#]")
-_HOST_PATTERN: Final = re.compile(
-    r"@(?=(?:[\w-]{1,63}\.){1,9}[A-Za-z][\w-]*(?:[:/.,;)]|$)|\d{1,3}(?:\.\d{1,3}){3}(?!\w)|\[)"
+# A tool may decode a login, and take a password with a slash for a port and a path: for ``http://me:626d%2Fx@host/y`` it
+# prints ``http://me:626/x@host/y``, and for ``http://me:d%2Fx@host/y`` ``http://me/x@host/y``. A user has seldom a dot.
+_DECODED_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?!\[)([^/?#:@]+)(?::\d+)?[/?#]")
+_END_PATTERN: Final = re.compile(r"@(?!sha\d{1,3}:)")  # not that of an image
+_HOST_AND_PATH_PATTERN: Final = re.compile(
+    r"@(?=(?:(?:[\w-]{1,63}\.){1,9}[A-Za-z][\w-]{0,62}|\d{1,3}(?:\.\d{1,3}){3}|\[[\da-fA-F:.]{2,45}\])(?::\d{1,5})?/)"
 )
 # The end of the login is missing: a tool, or a limit, has cut the text.
 _TORN_LOGIN_PATTERN: Final = re.compile(
@@ -129,11 +131,10 @@ def _redact_word(found: re.Match[str]) -> str:
     end = word.rfind("@")
     if end >= 0 and (login := _RAW_LOGIN_PATTERN.search(word, 0, end)):
         word = f"{word[: login.end(1)]}{REDACTED}{word[end:]}"
-    elif end >= 0 and (login := _PORT_LOGIN_PATTERN.search(word, 0, end)):
-        ends = [found.start() for found in _HOST_PATTERN.finditer(word, login.end())]
-        if "." not in login[2] and login[2] != "localhost":
-            ends.append(end)
-        word = f"{word[: login.end(1)]}{REDACTED}{word[max(ends) :]}" if ends else word
+    elif end >= 0 and (login := _DECODED_LOGIN_PATTERN.search(word, 0, end)):
+        is_host = "." in login[2] or login[2] == "localhost"
+        ends = list((_HOST_AND_PATH_PATTERN if is_host else _END_PATTERN).finditer(word, login.end()))
+        word = f"{word[: login.end(1)]}{REDACTED}{word[ends[-1].start() :]}" if ends else word
     head, mark, query = word.partition("?")
     if not mark or not _URL_BEGIN_PATTERN.search(head):
         return word

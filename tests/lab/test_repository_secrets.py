@@ -15,6 +15,8 @@ from tests.support.prefect_tables import copy_tables
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 PLANTED = ("check-login", "check-token", "records")
+PLAIN = f"{MARK}-plain"
+"""The password of the repositories that work: apt can't use one with a slash, though it is encoded."""
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 BROKEN = {
     "apt": ("/etc/apt/sources.list.d/broken.list", "deb [trusted=yes] {url} bookworm main"),
@@ -73,7 +75,7 @@ def carry_out(spill: Spill, proxy: Proxy) -> None:
         point_to(host, REPOSITORY)
         for names in ("etc/apt/sources.list", "etc/yum.repos.d/*.repo", "etc/zypp/repos.d/*.repo"):
             for file in host.root.glob(names):
-                file.write_text(file.read_text().replace(f"//{REPOSITORY}", f"//me:{login}@{REPOSITORY}"))
+                file.write_text(file.read_text().replace(f"//{REPOSITORY}", f"//me:{PLAIN}@{REPOSITORY}"))
         place, text = PROXY[flavour]
         write(host, place, text.format(proxy=secret, address=proxy.address))
         place, text = BROKEN[flavour]
