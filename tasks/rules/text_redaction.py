@@ -22,8 +22,8 @@ _NOT_SECRET: Final = re.escape(REDACTED)
 _LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?:[^\s<>/?#"'\\]|{_QUOTE}|\\(?!/))*@""")
 # What follows the user is no port: a password with /, ? or # that was written without percent signs.
 _RAW_LOGIN_PATTERN: Final = re.compile(rf"""({_BEGIN})(?!\[)[^/?#:@]+:(?!{_PORT})""")
-# A tool may decode a login, and take a password with a slash for a port and a path: for ``http://me:626d%2Fx@host/y`` it
-# prints ``http://me:626/x@host/y``, and for ``http://me:d%2Fx@host/y`` ``http://me/x@host/y``. A user has seldom a dot.
+# A tool may decode a login, and take a password with a slash for a port and a path: for ``http://me:6d%2Fx@host/y``, it
+# prints ``http://me:6/x@host/y``, and for ``http://me:d%2Fx@host/y``, ``http://me/x@host/y``. A user has seldom a dot.
 _DECODED_LOGIN_PATTERN: Final = re.compile(rf"({_BEGIN})(?!\[)([^/?#:@]+)(?::\d+)?[/?#]")
 _END_PATTERN: Final = re.compile(r"@(?!sha\d{1,3}:)")  # not that of an image
 _HOST_AND_PATH_PATTERN: Final = re.compile(
