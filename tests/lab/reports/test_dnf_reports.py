@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome, UpdateResult
-from tasks.states import Classification, OperationState, UpdateState
+from tasks.states import Classification, OperationState, RebootState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, LabHost
 from tests.lab.packages import RpmRepository
@@ -197,3 +197,24 @@ def test_new_packages_are_those_of_the_version_that_is_installed(host: LabHost, 
     came, left = result_of(outcome, "made-fix"), result_of(outcome, "made-feature")
     assert (came.state, came.version_after, left.state) == (UpdateState.INSTALLED, "1.0-1", UpdateState.NOT_SELECTED)
     assert set(host.package_versions()) & {"made-fix", "made-feature"} == {"made-fix"}
+
+
+@pytest.mark.public_report("https://bugzilla.redhat.com/show_bug.cgi?id=1467450")
+def test_a_kernel_without_an_initramfs_is_not_booted(host: LabHost, tmp_path: Path) -> None:
+    own = make(tmp_path)
+    side_by_side = "Provides: installonlypkg(kernel)"
+    own.add("kernel-core", "8.0", spec=side_by_side)
+    failing = '%posttrans\necho "dracut: No space left on device" >&2; exit 1'
+    own.add("kernel-core", "9.0", spec=side_by_side, scriptlets=failing, advisory="security", severity="Important")
+    own.publish(host)
+    own.install(host, "kernel-core", "8.0")
+    boot = host.boot_id()
+
+    outcome = outcome_of(Fleet([host], tmp_path).patch("kernel-core", "lab-reboot", reboot="Always"), host)
+
+    result = result_of(outcome, "kernel-core")
+    assert result.state is UpdateState.SETUP_FAILED
+    assert "%posttrans(kernel-core-9.0-1.noarch) scriptlet failed" in result.reason
+    assert "dracut: No space left on device" in result.reason
+    assert outcome.state in {OperationState.FAILED, OperationState.COMPLETED_WITH_WARNINGS}
+    assert (host.boot_id(), outcome.reboot is RebootState.COMPLETED) == (boot, False)
