@@ -40,6 +40,7 @@ def test_settings_of_the_machine_change_no_transaction(host: LabHost, tmp_path: 
     assert "lab-plain" not in host.sh("apt-mark showauto").split()
 
 
+@pytest.mark.public_report("https://github.com/ansible/ansible/pull/70056: an installation that removes orphans")
 def test_one_orphan_keeps_no_update_back(host: LabHost, tmp_path: Path) -> None:
     write_settings(host, 'APT::Get::AutomaticRemove "true";')
     host.sh("apt-mark auto lab-slow", root=True)
@@ -59,6 +60,7 @@ def add_with_ucf(repository: DebRepository, version: str, ucf: str) -> None:
     )
 
 
+@pytest.mark.public_report("https://github.com/canonical/ubuntu-pro-client/issues/131: ucf has options of its own")
 @pytest.mark.parametrize(
     ("ucf", "of_the_machine", "file"),
     [

@@ -4,6 +4,8 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 from tasks.managers.apt.manager import AptManager
 from tasks.model import Outcome
 from tasks.protocols.clock import Deadline, SystemClock
@@ -59,6 +61,7 @@ def break_package(host: LabHost, place: Path) -> tuple[Fleet, DebRepository]:
     return fleet, repository
 
 
+@pytest.mark.public_report("https://github.com/freedomofpress/securedrop/issues/4003: one package stops all updates")
 def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp_path: Path) -> None:
     fleet, _ = break_package(host, tmp_path)
     report = fleet.patch("x-*", "lab-plain")
@@ -98,6 +101,7 @@ def test_a_repair_tries_it_once_and_the_others_are_installed(host: LabHost, tmp_
     assert not warnings_about_packages(outcome)
 
 
+@pytest.mark.public_report("https://github.com/freedomofpress/securedrop/issues/4003: one package stops all updates")
 def test_an_update_of_the_failed_package_itself_mends_it(host: LabHost, tmp_path: Path) -> None:
     fleet, repository = break_package(host, tmp_path)
     repository.add("x-broken", "3.0")
@@ -151,6 +155,7 @@ def transaction_details(outcome: Outcome) -> list[tuple[int | None, list[str]]]:
     return [(each.exit_code, each.detail.split("; ")) for each in outcome.install.transactions]
 
 
+@pytest.mark.public_report("https://github.com/community-scripts/ProxmoxVE/issues/6078: a hook that ends with 1")
 def test_a_hook_that_fails_is_told_with_its_words(host: LabHost, tmp_path: Path) -> None:
     hook = 'DPkg::Post-Invoke {"echo no inventory server, giving up >&2; false"; };'
     host.sh(f"cat > /etc/apt/apt.conf.d/99hook <<'END'\n{hook}\nEND", root=True)
