@@ -9,10 +9,10 @@ from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, JobKind, Tr
 from tasks.protocols.transport import ScriptParameter
 
 
-def build_job_parameters(
-    kind: JobKind, transactions: Sequence[Transaction], lock_wait_seconds: str
-) -> dict[str, ScriptParameter]:
+def build_job_parameters(kind: JobKind, transactions: Sequence[Transaction]) -> dict[str, ScriptParameter]:
     """Return the parameters that transactions.sh reads: the work, and the times of each transaction.
+
+    A job waits for another process's lock until nothing may begin any more; a repair waits some minutes.
 
     Raises:
         RequestError: there is nothing to do.
@@ -22,7 +22,6 @@ def build_job_parameters(
     params: dict[str, ScriptParameter] = {
         "work": kind.value,
         "numbers": tuple(str(transaction.number) for transaction in transactions),
-        "lock_wait_seconds": lock_wait_seconds,
     }
     for transaction in transactions:
         params[f"tx_{transaction.number}_latest_start"] = str(floor(transaction.latest_start))

@@ -1,8 +1,9 @@
 """The precheck step: may this machine be patched now? Each finding that blocks or warns has a remedy."""
 
 from dataclasses import replace
+from datetime import timedelta
 
-from tasks.model import Finding
+from tasks.model import Finding, PackageState
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.same_machine import check_same_machine
@@ -14,13 +15,10 @@ from tasks.steps.machine.boot_end import wait_for_boot
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts_again
 from tasks.steps.machine.health import check_health
-from tasks.steps.machine.machine_lock import acquire_lock
+from tasks.steps.machine.machine_lock import acquire_lock, renew_lock
 from tasks.steps.machine.other_patchers import explain_left_out, leave_out
-from tasks.steps.machine.package_state import wait_for_idle_packages
+from tasks.steps.machine.package_state import read_package_state_with_retry, wait_for_idle_packages
 from tasks.steps.start_checks import find_machine_cut_off
-
-PACKAGE_WAIT_SECONDS = 300.0
-"""The longest wait for another process that changes packages: as long as an installation waits for the lock."""
 
 
 def precheck(context: MachineContext) -> MachineState:
@@ -46,6 +44,7 @@ def precheck(context: MachineContext) -> MachineState:
         # facts again: changes that others made meanwhile are not changes of this run
         facts = read_facts_again(context)
         context.state = replace(context.state, baseline=facts)
+        lock_result = acquire_lock(context)  # the wait may have been long
     findings = [
         lock_result.finding,
         Finding("login", FindingLevel.GOOD, f"logged in; privilege: {facts.privilege}"),
@@ -65,6 +64,8 @@ def precheck(context: MachineContext) -> MachineState:
 def _replan_changing_packages(context: MachineContext) -> bool:
     """Plan again if packages were half changed at the assessment, which may be hours ago.
 
+    Wait for another process that changes them as long as an installation can still begin in the window.
+
     If an earlier process of this run has changed the machine, the half changed packages may be its own: then do
     nothing.
 
@@ -73,8 +74,13 @@ def _replan_changing_packages(context: MachineContext) -> bool:
     """
     if context.state.was_started or not (context.packages.problems or context.packages.at_work):
         return False
-    until = min(
-        Deadline(find_machine_cut_off(context)), Deadline.after(context.run_context.clock, PACKAGE_WAIT_SECONDS)
-    )
-    context.state = replan_updates(context, wait_for_idle_packages(context, Step.PRECHECK, until))
+    shortest = timedelta(seconds=context.rates.transaction_seconds)
+    until = Deadline(find_machine_cut_off(context) - shortest)
+    context.state = replan_updates(context, wait_for_idle_packages(context, Step.PRECHECK, until, _read_and_keep_lock))
     return True
+
+
+def _read_and_keep_lock(context: MachineContext) -> PackageState:
+    packages = read_package_state_with_retry(context)
+    renew_lock(context)
+    return packages

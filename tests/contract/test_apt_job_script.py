@@ -45,7 +45,7 @@ def run(
         (folder / name).chmod(0o755)
     latest = str(int(time.time()) + seconds)
     params: dict[str, object] = {"work": "install", "numbers": ["0"], "tx_0_latest_start": latest}
-    params |= {"tx_0_packages": ["a=1"], "lock_wait_seconds": "300", **more}
+    params |= {"tx_0_packages": ["a=1"], **more}
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
     script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {POSIX_SCRIPTS}/prelude.sh; '
     script += f". {APT_SCRIPTS}/apt_options.sh; . {APT_SCRIPTS}/dpkg_query.sh; "
@@ -65,12 +65,14 @@ def test_no_try_for_a_lock_waits_past_the_latest_start(tmp_path: Path, words: st
     tries = [[int(word) for word in line.split()] for line in (tmp_path / "tries").read_text().splitlines()]
     assert len(tries) > 1
     assert all(patience >= 0 and at + patience <= latest + 1 for at, patience in tries), tries
-    assert [event["kind"] for event in events if event["kind"] != "progress"] == [
+    assert [event["kind"] for event in events if event["kind"] not in {"progress", "waiting"}] == [
         "download_started",
         "transaction_ended",
         "finished",
     ]
     assert str(events[-2]["error"]).startswith("lock: ")
+    told = [str(event["who"]) for event in events if event["kind"] == "waiting"]
+    assert told == [words.removeprefix("E: ")]  # said once, for whoever follows the run
 
 
 def test_a_lock_is_told_as_one_where_the_wait_for_it_takes_longer_than_planned(tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def at_work(place: Path, **params: object) -> tuple[list[dict[str, object]], dic
 
 
 def kinds(events: list[dict[str, object]]) -> list[object]:
-    return [event["kind"] for event in events]
+    return [event["kind"] for event in events if event["kind"] != "waiting"]
 
 
 def test_what_somebody_removed_after_the_assessment_is_not_installed_anew(tmp_path: Path) -> None:
@@ -205,7 +207,7 @@ def test_what_somebodys_transaction_has_made_of_ours_is_looked_at_before_ours_be
     (tmp_path / "locked").write_text(f'{FREE}echo "Remv b [1]" >"$STAND_IN/simulated"\n')
     events, said = at_work(tmp_path)
     assert kinds(events) == ["transaction_started", "not_attempted", "finished"]
-    assert (events[1]["why"], events[1]["detail"]) == ("removals", "b")
+    assert (events[-2]["why"], events[-2]["detail"]) == ("removals", "b")
     assert len(said["calls"]) == 1
     assert "DPkg::Lock::Timeout=0" in said["calls"][0], "apt would begin by itself once the lock is free"
 

@@ -159,7 +159,7 @@ def start_and_wait(host: ImageHost, transport: Transport, update: Update, kind: 
 
 
 def kinds(status: JobStatus) -> list[object]:
-    return [event["kind"] for event in status.events]
+    return [event["kind"] for event in status.events if event["kind"] != "waiting"]
 
 
 STAGED: dict[str, list[str]] = {

@@ -13,7 +13,7 @@ from tasks.protocols.transport import Script, ScriptRecord
 from tests.support.fake_packages import Shelf
 from tests.support.fake_transport import SimulatedJob
 
-LOCK_WAIT_SECONDS = 120.0  # how long a transaction waits for somebody else's lock
+REPAIR_WAIT_SECONDS = 120.0  # how long a repair waits for somebody else's lock
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,8 @@ class JobRun:
 
     def _got_the_lock(self, number: str) -> bool:
         """Wait for somebody else's lock, as long as the transaction's latest start allows and patience lasts."""
-        patience = min(LOCK_WAIT_SECONDS, max(0.0, self._latest(number) - self._at()))
+        patience = max(0.0, self._latest(number) - self._at())
+        patience = min(patience, REPAIR_WAIT_SECONDS) if self.work is JobKind.REPAIR else patience
         free_at = max([until for since, until in self.locks if since <= self._now() < until], default=None)
         if free_at is None:
             return True

@@ -39,8 +39,6 @@ LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/
 
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long an assessment waits for another process that reads apt's lists."""
-PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
-"""How long a transaction waits for dpkg's lock; never past its latest start."""
 
 PACKAGE_NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
@@ -121,7 +119,7 @@ class AptManager:
         Raises:
             RequestError: there is nothing to do, or a package's name or version is not valid.
         """
-        params = build_job_parameters(kind, transactions, PACKAGES_LOCK_TIMEOUT_SECONDS) | build_package_parameters(
+        params = build_job_parameters(kind, transactions) | build_package_parameters(
             transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
         )
         return replace(JOB_SCRIPT, params=params)

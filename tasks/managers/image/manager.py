@@ -35,8 +35,6 @@ DEFAULT_RATES: Final = Rates(
 
 CHECK_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long an assessment waits for another process that changes deployments."""
-CHANGE_LOCK_TIMEOUT_SECONDS: Final = "600"
-"""How long a transaction waits for another process that changes deployments; never past its latest start."""
 
 _IMAGE_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/@+\-]{0,511}")
 """An OSTree reference, a container image or a product: what may be part of a command line."""
@@ -181,7 +179,7 @@ class ImageManager:
         Raises:
             RequestError: there is nothing to do, or the name of the image is not valid.
         """
-        params = build_job_parameters(kind, transactions, CHANGE_LOCK_TIMEOUT_SECONDS)
+        params = build_job_parameters(kind, transactions)
         for transaction in transactions:
             for update in transaction.updates:
                 params[f"tx_{transaction.number}_image"] = _require_image(update)

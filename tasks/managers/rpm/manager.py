@@ -27,8 +27,6 @@ CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
 
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long a query waits for another process that uses the tool: dnf and zypper lock even for reading."""
-PACKAGES_LOCK_TIMEOUT_SECONDS: Final = "300"
-"""How long a transaction waits for another process's transaction; never past its latest start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +155,7 @@ class RpmManager:
         Raises:
             RequestError: there is nothing to do, or a package's name or version is not valid.
         """
-        params = build_job_parameters(kind, transactions, PACKAGES_LOCK_TIMEOUT_SECONDS) | build_package_parameters(
+        params = build_job_parameters(kind, transactions) | build_package_parameters(
             transactions, build_package_spec, allowed=allowed, allow_removals=allow_removals, excluded=excluded
         )
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)

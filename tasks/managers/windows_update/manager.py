@@ -36,8 +36,6 @@ DEFAULT_RATES: Final = Rates(
 prediction for several of them must have no fixed part. A search of a machine that was not patched for months, or on
 Server 2016, takes many minutes."""
 
-INSTALLER_WAIT_SECONDS: Final = "900"
-"""How long a transaction waits for another installation; never past its latest start."""
 POLL_SECONDS: Final = 2.0
 
 _SLOW_HINT: Final = (
@@ -137,7 +135,7 @@ class WindowsUpdateManager:
         Raises:
             RequestError: there is nothing to do, or an update's id or version is not valid.
         """
-        params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions, INSTALLER_WAIT_SECONDS)
+        params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions)
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         params["codes"] = build_job_table()
         for transaction in transactions:

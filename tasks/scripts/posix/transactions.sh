@@ -3,7 +3,8 @@
 # manager's script defines a function that executes one transaction, and ends with "fp_each_transaction FUNCTION".
 # Nothing here ends a command that changes packages.
 # Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
-# when a download is ended, by default the latest start), lock_wait_seconds.
+# when a download is ended, by default the latest start), lock_wait_seconds (how long to wait for another process's lock;
+# by default until nothing may begin any more; a repair waits 300 seconds: the other process may be repairing).
 # The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction
 # begins in it).
 # shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; set by the prelude
@@ -13,6 +14,8 @@ trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 log=$FP_JOB_DIR/log
 work=$(fp_param work)
 lock_wait=$(fp_param lock_wait_seconds)
+[ "$work" != repair ] || lock_wait=${lock_wait:-300}
+fp_awaited=''
 
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back
 fp_is_over() { fp_read_time; ! [ "$1" -ge "$fp_time" ]; } # also if one of them is no number: without a known end, nothing begins
@@ -41,6 +44,11 @@ fp_transaction_started() { fp_emit transaction_started number:="$number" at:="$(
 fp_transaction_ended() { # CODE CAUSE ERROR [UNDO]: how to undo it, or why that is not possible
   fp_emit transaction_ended number:="$number" at:="$(fp_now)" exit_code:="$1" cause="$2" error="$3" ${4:+undo="$4"}
 }
+fp_tell_waiting() { # WHO: who is waited for; a record for each
+  [ "$1" != "$fp_awaited" ] || return 0
+  fp_awaited=$1
+  fp_emit waiting number:="$number" at:="$(fp_now)" who="$1"
+}
 fp_progress() { fp_emit progress number:="$number" percent:="$1" update="$2" action="$3"; } # PERCENT UPDATE ACTION
 
 # fp_watch_progress FILE END FUNCTION: until the file END exists or the job has ended. FUNCTION prints the newest progress in
@@ -67,9 +75,10 @@ fp_watch_progress() {
   done
 }
 
-fp_limit_lock_wait() { # sets until: the end of the wait for another process's lock, at most the latest start
+fp_limit_lock_wait() { # sets until: the end of the wait for another process's lock; a download leaves time for the installation
   wait_for=$(fp_seconds_until "$latest")
-  [ "$wait_for" -lt "${lock_wait:-0}" ] || wait_for=${lock_wait:-0}
+  [ "$work" != stage ] || [ "$stop_at" -ge "$latest" ] || wait_for=$(fp_seconds_until "$stop_at")
+  [ -z "$lock_wait" ] || [ "$wait_for" -lt "$lock_wait" ] || wait_for=$lock_wait
   [ "$wait_for" -gt 0 ] || wait_for=0
   until=$(($(fp_now) + wait_for))
 }

@@ -135,6 +135,10 @@ class JobProgressReporter:
     def report_record(self, event: ScriptRecord) -> None:
         """Report the progress that a record of the job shows, if any."""
         number = int(parse_number(event.get("number"), -1))
+        if event.get("kind") == "waiting":
+            who = str(event.get("who") or "another process uses the package manager")[:200]
+            self._report(self._ended_count / self._update_count, f"waiting, as long as the window allows: {who}")
+            return
         if event.get("kind") != "progress":
             self._is_downloading = event.get("kind") == "download_started"
         if event.get("kind") in {"transaction_ended", "not_attempted"}:

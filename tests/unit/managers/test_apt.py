@@ -235,7 +235,6 @@ def test_job_parameters() -> None:
         "allowed": ("a", "libc6:i386"),
         "allow_removals": "yes",
         "excluded": ("lab-*",),
-        "lock_wait_seconds": "300",
         "tx_3_packages": ("a=1:2~rc1-1+b2",),
         "tx_3_present": ("a",),
         "tx_3_latest_start": "1000",

@@ -212,7 +212,6 @@ class TestJob:
         assert params == {
             "work": "install",
             "numbers": ("3",),
-            "lock_wait_seconds": "900",
             "accept_licences": "",
             "tx_3_latest_start": "1000",
             "tx_3_stop_at": "900",

@@ -61,6 +61,23 @@ def test_room_on_disks(disks, updates, expected):
     assert levels(check_disk_space(facts(*disks), 100 * MIB, updates)) == expected
 
 
+@pytest.mark.parametrize(
+    ("manager", "version", "remedy"),
+    [
+        ("apt", "12", "Remove kernels that are no longer used: apt-get autoremove --purge."),
+        ("dnf", "9", "Remove kernels that are no longer used: dnf remove --oldinstallonly."),
+        ("zypper", "15.6", "Remove kernels that are no longer used: zypper purge-kernels."),
+        ("zypper", "12.5", "Remove kernels that are no longer used."),
+        ("image", "9", "Remove kernels that are no longer used."),
+    ],
+)
+def test_a_full_boot_has_the_managers_own_remedy(manager, version, remedy):
+    machine = replace(facts(disk("boot", free_mib=40)), managers=(manager,), os_version=version)
+    (finding,) = check_disk_space(machine, 0, [KERNEL])
+    assert finding.message == "/boot has 40 MiB free; installing linux-image-amd64 needs 150 MiB"
+    assert finding.remedy == f"{remedy} Or enlarge that file system."
+
+
 def test_needs_of_one_file_system_add_up():
     roles = [disk(role, free_mib=469, mount="/") for role in ("packages", "system", "boot")]
     (found,) = check_disk_space(facts(*roles), 100 * MIB, [KERNEL])

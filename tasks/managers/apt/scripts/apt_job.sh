@@ -52,6 +52,10 @@ apt_began() { grep -q '^pm' "$status" 2>/dev/null; } # whether apt has changed p
 # variable that it never sets decides whether it also shows what it waits for (OpProgress::MajorChange, 1.9.11 and later).
 locked_out() { fp_last_words | grep -qE 'Could not get lock|is another process using it' && ! apt_began; }
 
+tell_waiting() {
+  fp_tell_waiting "$(fp_last_words | grep -e 'Could not get lock' -e 'is another process' -e 'locked by another' | tail -n 1 | sed 's/^[A-Za-z: ]*: //')"
+}
+
 run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its time is over or a stop is requested
   : >"$status"
   rm -f "$finished"
@@ -70,6 +74,7 @@ run_apt() { # WORDS…: apt-get, with its progress; a download is ended when its
     code=$?
     if [ "$code" -eq 0 ] || [ -n "$ended_for" ] || ! locked_out; then break; fi
     [ "$(fp_seconds_until "$until")" -ge 3 ] || break
+    tell_waiting
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
     if [ -n "$wishes" ] && ! look; then ended_for=unwanted; break; fi # another process has changed packages since the last check
@@ -96,6 +101,7 @@ configure() { # COMMAND…: dpkg --configure of its output; dpkg does not wait f
     [ -n "$("$@")" ] || return 0
     tail -c "+$((from + 1))" "$log" | grep -q 'locked by another process' || return "$code"
     [ "$(fp_seconds_until "$until")" -ge 2 ] || { kept_out=yes; return "$code"; }
+    tell_waiting
     sleep 2
     [ "$work" = repair ] || continue
     if fp_stop_requested; then ended_for=stop; return "$code"; fi # a repair has not begun yet; an installation has
@@ -226,7 +232,7 @@ note_ours() { # what our apt has left half done, when it has just ended, without
 the_rest() { half_done | among "$FP_JOB_DIR/apt-ours"; } # without the packages that another process, which has the lock now, has half done
 
 set_up_the_rest() { # one failed package must not leave the others half done
-  until=$(($(fp_now) + ${lock_wait:-0})) # what has begun is finished, also after the latest start
+  until=$(($(fp_now) + ${lock_wait:-300})) # what has begun is finished, also after the latest start
   configure the_rest
 }
 

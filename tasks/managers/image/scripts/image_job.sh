@@ -53,6 +53,7 @@ with_lock() { # COMMAND…: repeated while another process changes deployments, 
 
 wait_for_turn() { # COMMAND: whether it may be tried again; what it stages must still be the chosen image, the other process may have fetched one
   while [ "$(fp_seconds_until "$until")" -ge 3 ]; do
+    fp_tell_waiting 'another process changes deployments'
     sleep 2
     if fp_stop_requested; then ended_for=stop; return 1; fi
     [ "$1" = tool_stage ] || return 0

@@ -59,6 +59,8 @@ rpm_is_locked() { # rpm waits for its lock without an end, and no tool can limit
   [ -n "$held_by" ]
 }
 
+tell_waiting() { fp_tell_waiting "${held_by:-$(fp_last_words | grep -i -e lock -e process | tail -n 1)}"; }
+
 run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when its time is over or a stop is requested
   rm -f "$finished"
   downloads=''
@@ -80,6 +82,7 @@ run_tool() { # FUNCTION WORDS…: with its progress; a download is ended when it
     [ "$ran" -ne 0 ] && [ -z "$ended_for" ] || break
     if tool_began || ! { [ -n "$held_by" ] || tool_locked "$ran"; }; then break; fi
     [ "$(fp_seconds_until "$until")" -ge 3 ] || break
+    tell_waiting
     sleep 2
     if fp_stop_requested; then ended_for=stop; break; fi
     # another process has changed packages since the last check
@@ -147,6 +150,7 @@ simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE N
     tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
     is_locked_out || break
     if [ "$(fp_seconds_until "$until")" -lt 3 ] || fp_stop_requested; then break; fi
+    fp_tell_waiting "$(grep -i -e lock -e process "$FP_JOB_DIR/rpm-said" | tail -n 1)"
     sleep 2
   done
   tool_changes <"$FP_JOB_DIR/rpm-said" | awk -v native="$native" '
@@ -321,6 +325,7 @@ rebuild_database() { # of rpm, which can't be read; its files are kept beside th
 
 wait_for_rpm() { # until no process has the lock of its database; else with the record that says why nothing is repaired
   while rpm_is_locked && [ "$(fp_seconds_until "$until")" -ge 3 ]; do
+    tell_waiting
     sleep 2
     if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return 1; fi
     fp_mark_log

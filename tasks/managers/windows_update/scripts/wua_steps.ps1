@@ -1,6 +1,7 @@
 # The steps of a job that installs with the Windows Update Agent: find exactly the chosen updates, download one, install
 # one. They run as SYSTEM. Nothing here ends an installation, and none is repeated.
-# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds.
+# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds (at most a day by
+# default).
 # Requires: wua_agent, error_codes, registry_values, transactions, unfinished_packages
 
 $FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null; Searches = 0 }
@@ -188,7 +189,7 @@ function Wait-FpTurn {
     # Waits while others install, at most for lock_wait_seconds and until the latest start. Returns who is at work
     # still, or ''. It waits no longer when nothing more may begin (see Test-FpHindered).
     param([object] $Installer, [int64] $Latest)
-    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '0'), $Latest)
+    $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '86400'), $Latest)
     while ($true) {
         if ((Test-FpStopRequested) -or (Find-FpShutdown) -ne '') { return '' }
         $who = Get-FpWorker -Installer $Installer
