@@ -16,7 +16,8 @@ LOCKS: dict[Flavour, str] = {
     "zypper": "/var/lib/rpm/.rpm.lock",
 }
 HOLD = (
-    "use Fcntl; open(my $f, '+>>', '{path}') or die; fcntl($f, F_SETLKW, pack('s s x32', F_WRLCK, 0)) or die; "
+    "use Fcntl; open(my $f, '+>>', '{path}') or die; my $whole = pack('s s x32', F_WRLCK, 0); "
+    "fcntl($f, F_SETLKW, $whole) or die; "
     "open(my $g, '>', '/run/lab-held'); sleep {seconds}"
 )
 
@@ -38,13 +39,12 @@ class Listening(Telling):
 def test_a_lock_is_waited_for_and_the_wait_is_told(hosts: BootHosts, tmp_path: Path, flavour: Flavour) -> None:
     (host,) = hosts(1, flavour)
     hold = HOLD.format(path=LOCKS[flavour], seconds=SECONDS)
-    (host.root / "root/hold.pl").write_text(hold)
-
-    def begin() -> None:
-        host.sh("systemd-run -q perl /root/hold.pl; until [ -e /run/lab-held ]; do sleep 0.1; done", root=True)
-
+    host.sh(f"cat > /root/hold.pl <<'END'\n{hold}\nEND", root=True)
+    host.sh("systemd-run -q perl /root/hold.pl; until [ -e /run/lab-held ]; do sleep 0.1; done", root=True, timeout=20)
     watch = Listening()
     fleet = Fleet([host], tmp_path)
-    begin()
     outcome = outcome_of(fleet.patch("lab-plain", watch=watch, reboot="Never"), host)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    told = [each for each in watch.messages if each.startswith("waiting")]
+    assert told
+    assert "as long as the window allows" in told[0] or "packages were being changed by" in told[0]
