@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from tasks.compliance import RepositoryProblem, judge_compliance
 from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
 from tasks.rules.runs.outcome import determine_outcome_state
 from tasks.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.ci import tree
-from tests.support.builders import make_report, make_run
+from tests.support.builders import make_failed_assessment, make_report, make_run
 from tests.unit.rules.examples import a_result, an_update
 
 PAGE = (tree.TOP / "docs/reference/outcomes.md").read_text()
@@ -55,6 +56,16 @@ MACHINES: Mapping[str, dict[str, Any]] = {
     "The reboot was ordered": {"reboot": RebootResult(RebootState.FAILED)},
     "The window was exceeded": {"window_exceeded_seconds": 90.0},
     "The connection": {"error": ErrorInfo("Unreachable", "words")},
+}
+UNREAD = RepositoryProblem("security", "its lists are too old")
+NOTHING: Mapping[str, Any] = {"urgent": 0, "unclassified": 0, "broken": False, "problems": ()}
+COMPLIANCE: Mapping[str, dict[str, Any] | None] = {
+    "No critical or security update": {},
+    "A critical or security update": {"urgent": 1, "unclassified": 1, "problems": (UNREAD,)},
+    "A package is broken": {"broken": True, "problems": (UNREAD,)},
+    "Nothing urgent is known, and an update of unknown class": {"unclassified": 1},
+    "Nothing urgent is known, and a repository": {"problems": (UNREAD,)},
+    "The machine was never assessed": None,
 }
 NOT_DECIDED = {
     "The machine had no turn": OperationState.NOT_STARTED,
@@ -114,9 +125,18 @@ def test_a_machine_without_a_decision(begin: str) -> None:
     assert line.cells[1:3] == (state, str(int(compute_exit_code(state))))
 
 
+@pytest.mark.parametrize("begin", COMPLIANCE)
+def test_compliance(begin: str) -> None:
+    known = COMPLIANCE[begin]
+    line = find_line(read_lines("Compliance"), begin)
+    assessment = make_failed_assessment()
+    assert line.cells[1] == (assessment.compliance if known is None else judge_compliance(**{**NOTHING, **known}))
+
+
 def test_the_page_has_every_line_and_every_state() -> None:
     assert len(read_lines("Updates")) == len(UPDATES)
     assert len(read_lines("Machines")) == len(MACHINES) + len(NOT_DECIDED)
     assert {state for state, _ in UPDATES.values()} == set(UpdateState)
+    assert len(read_lines("Compliance")) == len(COMPLIANCE)
     ends = {line.cells[1] for line in read_lines("Machines").values()}
     assert ends == set(OperationState) - {OperationState.IN_PROGRESS}

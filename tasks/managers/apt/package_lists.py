@@ -255,7 +255,7 @@ def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProble
     if not is_stable or any(each.label == "Debian-Security" for each in known):
         return ()
     message = "it is not configured, and Debian publishes the security fixes of a release there alone"
-    remedy = "Add to the package sources: deb http://security.debian.org/debian-security CODENAME-security main"
+    remedy = "Add the repository of the suite CODENAME-security to the package sources."
     return (RepositoryProblem("Debian-Security", message, remedy),)
 
 
