@@ -57,7 +57,7 @@ MACHINES: Mapping[str, dict[str, Any]] = {
     "The window was exceeded": {"window_exceeded_seconds": 90.0},
     "The connection": {"error": ErrorInfo("Unreachable", "words")},
 }
-UNREAD = RepositoryProblem("security", "its lists are too old")
+UNREAD = RepositoryProblem("security", "its lists are too old", "")
 NOTHING: Mapping[str, Any] = {"urgent": 0, "unclassified": 0, "broken": False, "problems": ()}
 COMPLIANCE: Mapping[str, dict[str, Any] | None] = {
     "No critical or security update": {},
