@@ -97,3 +97,22 @@ def find_manager(facts: Facts) -> PackageManager:
         f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {found})",
         hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Remove it from the scope, or set its owner to 'manual'.",
     )
+
+
+_KERNEL_REMOVALS: Final[Mapping[str, str]] = {
+    "apt": "apt-get autoremove --purge",
+    "dnf": "dnf remove --oldinstallonly",
+    "dnf5": "dnf remove --oldinstallonly",
+    "yum": "package-cleanup --oldkernels",
+    "zypper": "zypper purge-kernels",
+}
+
+
+def find_kernel_removal(facts: Facts) -> str:
+    """Return the command with which an administrator removes kernels that are neither running nor among the newest.
+
+    See apt-get(8), dnf(8), dnf5-remove(8), package-cleanup(1) and zypper(8), which has it since SLES 15. "": not known.
+    """
+    manager = facts.managers[0] if facts.managers else ""
+    is_older = manager == "zypper" and facts.os_version.startswith("12")
+    return "" if is_older else _KERNEL_REMOVALS.get(manager, "")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 
+from tasks.managers.registry import find_kernel_removal
 from tasks.model import Assessment, Facts, Finding, MachinePlan, PackageState, RebootNeed, Update, UpdateResult
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
@@ -155,6 +156,7 @@ def check_state_for_updates(context: MachineContext, facts: Facts, chosen: Seque
         else "",
         updaters_paused=options.pauses_updaters,
         patched_by_others=options.patched_by_others,
+        kernel_removal=find_kernel_removal(facts),
     )
 
 

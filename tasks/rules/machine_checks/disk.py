@@ -13,15 +13,6 @@ _RESERVE_FACTOR = 4  # unpacked files are about 4 times as large as their packag
 _DOWNLOAD_FACTOR = 1.2  # package lists and partial files need space in addition to the packages
 _BOOT_UPDATE_BYTES = 150 * _MIB_BYTES  # one more kernel with its boot image
 _MIN_FREE_FILES = 1000
-_KERNEL_REMOVALS = {
-    "apt": "apt-get autoremove --purge",
-    "dnf": "dnf remove --oldinstallonly",
-    "dnf5": "dnf remove --oldinstallonly",
-    "yum": "package-cleanup --oldkernels",
-    "zypper": "zypper purge-kernels",
-}
-"""The command with which a package manager removes kernels that are neither the running one nor among the newest. See
-apt-get(8), dnf(8), dnf5-remove(8), package-cleanup(1) and zypper(8)."""
 _FREE_SPACE_REMEDIES = {
     "boot": "Remove kernels that are no longer used",
     "packages": "Empty the package manager's cache",
@@ -42,6 +33,7 @@ def check_disk_space(
     updates: Sequence[Update],
     *,
     installed_bytes_delta: int = 0,
+    kernel_removal: str = "",
 ) -> tuple[Finding, ...]:
     """Return findings about whether every file system has the space that the updates need.
 
@@ -50,6 +42,7 @@ def check_disk_space(
         download_bytes: bytes that are not downloaded yet; None: the sum of the known sizes of the updates.
         updates: the chosen updates.
         installed_bytes_delta: growth of the installed files, if the package manager knows it.
+        kernel_removal: the command that removes kernels that are no longer used, if one is certain to.
     """
     if not updates:
         return ()
@@ -69,7 +62,7 @@ def check_disk_space(
     for disk in facts.disks:
         if disk.role in needs:  # updates write nothing to other disks
             mounts.setdefault(disk.mount, []).append(disk)
-    found = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, facts)]
+    found = [finding for disks in mounts.values() for finding in _check_mount_space(disks, needs, kernel_removal)]
     return tuple(found) or (build_good_finding("disk", "there is room enough"),)
 
 
@@ -78,7 +71,9 @@ def _compute_reserve_bytes(package_bytes: int) -> int:
     return min(_MAX_RESERVE_BYTES, max(_MIN_RESERVE_BYTES, _RESERVE_FACTOR * package_bytes))
 
 
-def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed], facts: Facts) -> Iterable[Finding]:
+def _check_mount_space(
+    disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed], kernel_removal: str
+) -> Iterable[Finding]:
     """Check one file system. The needs of its roles add up; the reserve counts once."""
     disk = disks[0]
     roles = sorted({each.role for each in disks})
@@ -91,18 +86,16 @@ def _check_mount_space(disks: Sequence[Disk], needs: Mapping[str, _SpaceNeed], f
         parts = [_format_size(own)] * bool(own) + [f"a reserve of {_format_size(reserve)}"] * bool(reserve)
         purposes = " and ".join(needs[role].purpose for role in roles)
         message = f"{disk.mount} has {_format_size(disk.free_bytes)} free; {purposes} needs {' and '.join(parts)}"
-        remedies = [_describe_remedy(role, facts) for role in roles]
+        remedies = [_describe_remedy(role, kernel_removal) for role in roles]
         yield build_blocker("disk", message, " ".join((*remedies, "Or enlarge that file system.")))
     if disk.free_files is not None and disk.free_files < _MIN_FREE_FILES:
         message = f"{disk.mount} has room for only {disk.free_files} more files; {_MIN_FREE_FILES} are needed"
         yield build_blocker("disk", message, "Look for directories with very many small files and clear them.")
 
 
-def _describe_remedy(role: str, facts: Facts) -> str:
-    manager = facts.managers[0] if facts.managers and role == "boot" else ""
-    is_older = manager == "zypper" and facts.os_version.startswith("12")  # its zypper has no such command
-    command = "" if is_older else _KERNEL_REMOVALS.get(manager, "")
-    return f"{_FREE_SPACE_REMEDIES[role]}: {command}." if command else f"{_FREE_SPACE_REMEDIES[role]}."
+def _describe_remedy(role: str, kernel_removal: str) -> str:
+    command = f": {kernel_removal}" if kernel_removal and role == "boot" else ""
+    return f"{_FREE_SPACE_REMEDIES[role]}{command}."
 
 
 def check_mounts_writable(before: Sequence[Disk], after: Sequence[Disk]) -> tuple[Finding, ...]:

@@ -32,6 +32,7 @@ def check_machine_state(
     reboot_due: str = "",
     updaters_paused: bool = False,
     patched_by_others: OthersPolicy = "warn",
+    kernel_removal: str = "",
 ) -> list[Finding]:
     """Return findings about a machine's state before the chosen updates are installed. Pure.
 
@@ -45,6 +46,7 @@ def check_machine_state(
         reboot_due: why the run does a pending reboot after the installation although live patches mitigate it, or "".
         updaters_paused: whether the run pauses the system's own updaters before the installation.
         patched_by_others: what the run does with a machine that others patch.
+        kernel_removal: the command that removes kernels that are no longer used, or "".
     """
     download = sum(update.size_bytes or 0 for update in chosen)
     of_packages = check_packages(
@@ -53,7 +55,7 @@ def check_machine_state(
     return [
         *find_relevant_settings(facts, chosen),
         check_clock(facts.clock_skew_seconds, facts.clock_error_seconds),
-        *check_disk_space(facts, download_bytes=download, updates=chosen),
+        *check_disk_space(facts, download_bytes=download, updates=chosen, kernel_removal=kernel_removal),
         *check_vendor_changes(chosen),
         *check_given_up(packages, chosen),
         *(

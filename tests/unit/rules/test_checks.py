@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.managers.registry import find_kernel_removal
 from tasks.model import Disk, Facts, Finding, RebootNeed, RepositoryProblem, Services, UnfinishedPackage
 from tasks.rules.machine_checks.disk import check_disk_space, check_mounts_writable
 from tasks.rules.machine_checks.packages import (
@@ -73,7 +74,7 @@ def test_room_on_disks(disks, updates, expected):
 )
 def test_a_full_boot_has_the_managers_own_remedy(manager, version, remedy):
     machine = replace(facts(disk("boot", free_mib=40)), managers=(manager,), os_version=version)
-    (finding,) = check_disk_space(machine, 0, [KERNEL])
+    (finding,) = check_disk_space(machine, 0, [KERNEL], kernel_removal=find_kernel_removal(machine))
     assert finding.message == "/boot has 40 MiB free; installing linux-image-amd64 needs 150 MiB"
     assert finding.remedy == f"{remedy} Or enlarge that file system."
 
