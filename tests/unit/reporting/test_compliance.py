@@ -22,7 +22,10 @@ def test_an_assessment_tells_broken_packages() -> None:
 def test_after_an_installation_its_validation_decides() -> None:
     repaired = make.make_outcome(updates=(), findings=())
     assert repaired.install is not None
-    assert compute_compliance(repaired, BROKEN, NO_UPDATES) is Compliance.COMPLIANT
+    assert compute_compliance(repaired, WHOLE, NO_UPDATES) is Compliance.COMPLIANT
+    assert (
+        compute_compliance(repaired, BROKEN, NO_UPDATES) is Compliance.NON_COMPLIANT
+    )  # others were installed beside it
     finding = make.make_finding(check="packages", level=FindingLevel.BLOCK)
     assert compute_compliance(replace(repaired, findings=(finding,)), WHOLE, NO_UPDATES) is Compliance.NON_COMPLIANT
 
