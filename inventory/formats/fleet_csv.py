@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 from inventory.builder import InventoryFragment, build_machine_draft, expand_machine_entries
@@ -10,21 +11,22 @@ from inventory.schema.entries import LimitsEntry, MachineEntry
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 
 _TAG_COLUMN_PREFIX = "tag:"
+_DELIMITERS = (",", "\t", ";")
+_SEPARATOR_PATTERN = re.compile(r"\"?sep=([,;\t|])\"?[,;\t ]*", re.IGNORECASE)
 _LIMIT_COLUMNS = tuple(LimitsEntry.model_fields)
 _NESTED_KEYS = frozenset({"tags", "limits", "winrm", "pre_checks", "probes", "wake"})
 COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS), *_LIMIT_COLUMNS)
 
 
 def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> InventoryFragment:
-    """Parse a CSV file. The separator is a comma, or a semicolon if the header has no comma.
+    """Parse a CSV file. The separator is that of Excel's line "sep=;", or else the one that the header has.
 
     Args:
         path: the file.
         text: its content.
         problems: collects all problems; the key of a place is the column.
     """
-    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
-    delimiter = ";" if ";" in first and "," not in first else ","
+    delimiter, text = _find_delimiter(text)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
@@ -52,6 +54,14 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
         if entry is not None:
             drafts.append(build_machine_draft(single, [], entry))
     return InventoryFragment(tuple(drafts))
+
+
+def _find_delimiter(text: str) -> tuple[str, str]:
+    """Return the separator, and the text in which a first line that tells it (Excel: "sep=;") is a comment."""
+    first = next((row for row in text.splitlines() if row.strip() and not row.lstrip().startswith("#")), "")
+    if told := _SEPARATOR_PATTERN.fullmatch(first):
+        return told[1], text.replace(first, "#", 1)
+    return next((each for each in _DELIMITERS if each in first), ","), text
 
 
 def _is_valid_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> bool:

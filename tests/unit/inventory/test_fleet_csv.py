@@ -103,3 +103,17 @@ def test_all_rows_are_looked_at(tmp_path: Path) -> None:
     with pytest.raises(InvalidInventory) as caught:
         load(tmp_path, "name,port,zone\na,0,Mars\nb,x,UTC\n")
     assert {(fault.line, fault.key) for fault in caught.value.problems} == {(2, "port"), (2, "zone"), (3, "port")}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name\taddress\na\t192.0.2.1\n",
+        "sep=;\r\nname;address\r\na;192.0.2.1\r\n",
+        '"sep=|"\nname|address\na|192.0.2.1\n',
+        "sep=\t\nname\taddress\na\t192.0.2.1\n",
+    ],
+)
+def test_tabs_and_a_line_that_tells_the_separator(tmp_path: Path, text: str) -> None:
+    (machine,) = load(tmp_path, text).machines
+    assert (machine.name, machine.address) == ("a", "192.0.2.1")
