@@ -1,0 +1,124 @@
+"""A repository that is not read leaves the judgement open, is told, and is not waited for without end."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+import tasks.managers.job_parameters
+from tasks.model import Finding, RunReport
+from tasks.states import Compliance, FindingLevel, OperationState
+from tests.lab.engine import Fleet, outcome_of
+from tests.lab.fleet import BootHosts, Flavour, LabHost
+from tests.lab.packages import DEBIAN_SECURITY, DebRepository
+
+FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
+FOLDERS = {"dnf": "etc/yum.repos.d", "zypper": "etc/zypp/repos.d"}
+REFRESH_SECONDS = 15
+
+
+def add_source(host: LabHost, place: Path, url: str) -> None:
+    """Configure one more repository; of apt, beside one in which nothing is pending."""
+    if host.flavour == "apt":
+        good = DebRepository(place / "good", DEBIAN_SECURITY)
+        good.add("made-unneeded", "1.0")
+        host.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*", root=True)
+        good.publish(host)
+        (host.root / "etc/apt/sources.list.d/unread.list").write_text(f"deb [trusted=yes] {url} unread main\n")
+        return
+    text = f"[unread]\nname=unread\nbaseurl={url}\nenabled=1\ngpgcheck=0\n"
+    (host.root / FOLDERS[host.flavour] / "unread.repo").write_text(text)
+
+
+def patch_nothing(host: LabHost, place: Path) -> RunReport:
+    return Fleet([host], place).patch("nothing-has-this-name", reboot="Never")
+
+
+def find_unread(report: RunReport, host: LabHost) -> list[Finding]:
+    findings = outcome_of(report, host).findings
+    return [each for each in findings if each.check == "repositories" and each.level is FindingLevel.WARN]
+
+
+def require_open_judgement(report: RunReport, host: LabHost) -> None:
+    """The machines with dnf and zypper have security fixes pending in the lab's repository; the others have none."""
+    expected = Compliance.NOT_ASSESSED if host.flavour == "apt" else Compliance.NON_COMPLIANT
+    assert report.assessments[-1].compliance is expected
+    assert outcome_of(report, host).state is OperationState.COMPLETED_WITH_WARNINGS
+
+
+@pytest.mark.public_report("https://github.com/Azure/LinuxPatchExtension: a dead repository, and nothing is told")
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_repository_that_refuses_is_a_warning_though_nothing_is_to_be_done(
+    hosts: BootHosts, flavour: Flavour, tmp_path: Path
+) -> None:
+    (host,) = hosts(1, flavour)
+    add_source(host, tmp_path, "http://127.0.0.1:9/x")
+    report = patch_nothing(host, tmp_path)
+    (finding,) = find_unread(report, host)
+    assert "unread" in finding.message
+    assert "(route, firewall, proxy)" in finding.remedy
+    require_open_judgement(report, host)
+
+
+@pytest.fixture
+def trickle() -> Iterator[int]:
+    """A server that answers for ever, faster than any package manager's own limit; its port."""
+    server = socket.create_server(("", 0), backlog=50)
+
+    def serve(connection: socket.socket) -> None:
+        with suppress(OSError), connection:
+            connection.recv(2000)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\nContent-Type: text/plain\r\n\r\n")
+            while True:
+                connection.sendall(b"-" * 400)
+                time.sleep(0.2)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                Thread(target=serve, args=(server.accept()[0],), daemon=True).start()
+
+    Thread(target=accept, daemon=True).start()
+    yield server.getsockname()[1]
+    server.close()
+
+
+@pytest.mark.public_report("https://github.com/GoogleCloudPlatform/osconfig/issues/726")
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_mirror_that_trickles_is_named_and_nothing_of_ours_stays(
+    hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks.managers.job_parameters, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
+    (host,) = hosts(1, flavour)
+    add_source(host, tmp_path, f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x")
+    report = patch_nothing(host, tmp_path)
+    assert any("unread" in each.message and "too slow" in each.message for each in find_unread(report, host))
+    require_open_judgement(report, host)
+    assert not host.sh("pgrep -lx 'apt-get|dnf|zypper|http' || true").strip()
+
+
+@pytest.mark.public_report("Debian's security archive after its Valid-Until, and apt's harmless warnings")
+def test_expired_lists_are_told_and_a_source_that_stands_twice_is_not(hosts: BootHosts, tmp_path: Path) -> None:
+    (host,) = hosts(1)
+    add_source(host, tmp_path, "http://127.0.0.1:9/x")
+    host.sh("cd /etc/apt/sources.list.d; rm unread.list; for each in *.list; do cp $each twice-$each; done", root=True)
+    report = patch_nothing(host, tmp_path)
+    assert outcome_of(report, host).state is OperationState.SUCCEEDED
+    assert report.assessments[-1].compliance is Compliance.COMPLIANT
+
+    expired = DebRepository(tmp_path / "expired", {**DEBIAN_SECURITY, "ValidTime": "1"})
+    host.sh("rm /etc/apt/sources.list.d/*", root=True)
+    expired.add("made-unneeded", "1.0")
+    expired.publish(host)
+    time.sleep(2)
+    other = DebRepository(tmp_path / "other", {**DEBIAN_SECURITY, "Label": "Other", "Suite": "other"})
+    other.add("made-unneeded", "1.0")
+    other.publish(host)
+    report = patch_nothing(host, tmp_path)
+    (finding,) = find_unread(report, host)
+    assert "is expired (invalid since" in finding.message
+    assert report.assessments[-1].compliance is Compliance.NOT_ASSESSED
