@@ -68,6 +68,8 @@ COMPLIANCE: Mapping[str, dict[str, Any] | None] = {
     "The machine was never assessed": None,
 }
 NOT_DECIDED = {
+    "The inventory has the machine under two names": OperationState.NOT_STARTED,
+    "Its boot has not ended": OperationState.NOT_STARTED,
     "The machine had no turn": OperationState.NOT_STARTED,
     "The process ended early": OperationState.UNKNOWN,
 }
@@ -82,7 +84,7 @@ class Line:
 
 def read_lines(heading: str) -> dict[str, Line]:
     """Return the lines of a section's table by their first cell."""
-    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+    section = PAGE.partition(f"\n## {heading}\n")[2].partition("\n#")[0]
     rows = [row.strip("|").split("|") for row in section.splitlines() if row.startswith("| ")][1:]
     cells = [tuple(cell.strip().strip("`") for cell in row) for row in rows]
     return {row[0]: Line(row) for row in cells if not re.fullmatch("-+", row[0])}
