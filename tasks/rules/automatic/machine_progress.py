@@ -16,7 +16,7 @@ MAX_TURNS_WITHOUT_BEGIN = 7
 CANARY_PATIENCE = timedelta(days=3)
 """So long a phase in which nothing was installed waits for machines that were not seen."""
 
-_SUCCESSFUL = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
+SUCCESSFUL_STATES = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
 
 
 class Progress(StrEnum):
@@ -43,7 +43,7 @@ def find_progress(index: FleetIndex, rollout: Rollout, machine: MachineView) -> 
         return Progress.NOT_CONCERNED
     if not remaining or index.is_out_of_tries(rollout, machine.name):
         last = next(each for each in reversed(tries) if each.began)
-        return Progress.DONE if not remaining and last.state in _SUCCESSFUL else Progress.FAILED
+        return Progress.DONE if not remaining and last.state in SUCCESSFUL_STATES else Progress.FAILED
     if machine.opted_out:
         return Progress.OPTED_OUT
     if not index.is_seen(machine) and not machine.can_wake:
@@ -88,7 +88,7 @@ def _judge_tries(index: FleetIndex, rollout: Rollout, phase: Phase, machine: Mac
     began = [each for each in index.list_phase_tries(rollout, phase, machine.name) if each.began]
     if not began:
         return Progress.NOT_CONCERNED
-    return Progress.DONE if began[-1].state in _SUCCESSFUL else Progress.FAILED
+    return Progress.DONE if began[-1].state in SUCCESSFUL_STATES else Progress.FAILED
 
 
 def is_gone_for_long(index: FleetIndex, machine: MachineView) -> bool:

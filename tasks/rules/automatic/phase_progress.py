@@ -9,6 +9,7 @@ from tasks.rules.automatic.canaries import find_canary_fault, lacks_canary_succe
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
 from tasks.rules.automatic.machine_progress import (
     PATIENCE,
+    SUCCESSFUL_STATES,
     Progress,
     find_open_since,
     find_soak_end,
@@ -45,11 +46,16 @@ def advance(index: FleetIndex, rollout: Rollout) -> Advance:
         return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0)
     held: dict[UpdateKey, HeldUpdate] = {}
     for number in range(1, len(rollout.phases) + 1):
-        if _is_passed(rollout, number):
+        phase, is_passed = rollout.phases[number - 1], _is_passed(rollout, number)
+        late = _list_late(index, rollout, phase)
+        if is_passed and not late:
             continue
-        people = list_progress(index, rollout, rollout.phases[number - 1])
-        phase = _open_again(rollout.phases[number - 1], people)
-        fault, pause = _find_fault(index, rollout, phase, people), _find_pause(index, rollout, phase, people)
+        people = list_progress(index, rollout, phase)
+        phase = phase if is_passed else _open_again(phase, people)
+        watched = frozenset(late) if is_passed else frozenset(machine.name for machine, _ in people)
+        since = max(late.values(), default=find_open_since(index, rollout, phase))
+        fault = _find_fault(index, rollout, phase, people, watched, since)
+        pause = _find_pause(index, rollout, phase, people, watched)
         if fault:
             blamed = _blame(index, rollout, phase, people, everything=True)
             return Advance(_end(index, rollout, RolloutState.FAULTED, fault), 0, blamed)
@@ -64,7 +70,8 @@ def advance(index: FleetIndex, rollout: Rollout) -> Advance:
             phase = _end_phase(index, rollout, phase, people)
             rollout = _store(rollout, phase)
         soak_end = find_soak_end(index, phase)
-        if pause or soak_end is None or index.now < soak_end:
+        is_soaking = soak_end is None or index.now < soak_end
+        if pause or is_soaking or not _is_proven(index, rollout, phase, people):
             return Advance(rollout, number, tuple(held.values()), pause)
     completed = _end(index, rollout, RolloutState.COMPLETED, "")
     return Advance(completed, len(rollout.phases), tuple(held.values()))
@@ -86,8 +93,32 @@ def _wait_for_canaries(index: FleetIndex, rollout: Rollout, phase: Phase, pause:
 
 
 def _is_passed(rollout: Rollout, number: int) -> bool:
-    """Return whether anything ran in a later phase: then this one was judged."""
+    """Return whether anything ran in a later phase: then this one was judged, but for machines that were late."""
     return any(has_run(each) for each in rollout.phases[number:])
+
+
+def _list_late(index: FleetIndex, rollout: Rollout, phase: Phase) -> dict[str, datetime]:
+    """Return the machines that were tried after their phase had ended, because they were off, and when they were."""
+    end = phase.ended_at
+    if end is None:
+        return {}
+    names = {each.machine for each in index.view.tries if each.rollout_id == rollout.id and each.ended_at > end}
+    tries = (each for name in names for each in index.list_phase_tries(rollout, phase, name) if each.began)
+    late = sorted((each.ended_at, each.machine) for each in tries if each.ended_at > end)
+    return {name: at for at, name in late}
+
+
+def _is_proven(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> bool:
+    """Return whether the machines of a phase that has ended still have their share of successes.
+
+    A machine that was off when its phase ended may have failed since. It is tried again before a later phase goes on.
+    """
+    successes: list[bool] = []
+    for machine, progress in people:
+        began = [each for each in index.list_phase_tries(rollout, phase, machine.name) if each.began]
+        if began:
+            successes.append(progress is not Progress.FAILED and began[-1].state in SUCCESSFUL_STATES)
+    return _is_enough(index, successes.count(True), successes.count(False))
 
 
 def _open_again(phase: Phase, people: _People) -> Phase:
@@ -146,18 +177,30 @@ def list_outdated(index: FleetIndex, rollout: Rollout, phase: Phase) -> list[Mac
     ]
 
 
-def _find_fault(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> str:
-    """Return why a rollout must not go on, or ""."""
+def _find_fault(
+    index: FleetIndex, rollout: Rollout, phase: Phase, people: _People, watched: Collection[str], since: datetime
+) -> str:
+    """Return why a rollout must not go on, or "".
+
+    Args:
+        index: the fleet.
+        rollout: the rollout.
+        phase: one of its phases.
+        people: the machines of the phase.
+        watched: those of them that must be healthy if they were patched.
+        since: machines that failed, and are off or blocked, may be back for so long after it.
+    """
     where = f"phase {phase.number} ({', '.join(phase.locations)})"
     lapsed = _list_lapsed(index, rollout, phase, people)
-    hopeful = _count_hopeful(index, lapsed, is_late=index.now - find_open_since(index, rollout, phase) > PATIENCE)
+    hopeful = _count_hopeful(index, lapsed, is_late=index.now - since > PATIENCE)
     possible = _count(people, Progress.DONE, Progress.READY, Progress.RUNNING) + hopeful
     failed = _count(people, Progress.FAILED) + len(lapsed) - hopeful
     if failed and not _is_enough(index, possible, failed):
         share = f"{index.policy.success_percent:g} % must succeed"
         return f"{where}: {failed} of {possible + failed} machines failed; {share}"
     patched = _list_patched(index, rollout, phase, people)
-    bad = [machine for machine in patched if machine.is_healthy is False or _is_gone(index, machine)]
+    followed = (machine for machine in patched if machine.name in watched)
+    bad = [machine for machine in followed if machine.is_healthy is False or _is_gone(index, machine)]
     if _is_too_many(index, len(bad), people, len(patched)):
         return f"{where}: {len(bad)} of the {len(patched)} machines that were patched are unhealthy or not seen since"
     return ""
@@ -189,10 +232,10 @@ def _count_hopeful(index: FleetIndex, lapsed: _People, *, is_late: bool) -> int:
     return sum(not is_gone_for_long(index, machine) for machine in left)
 
 
-def _find_pause(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People) -> str:
+def _find_pause(index: FleetIndex, rollout: Rollout, phase: Phase, people: _People, watched: Collection[str]) -> str:
     """Return why a rollout waits although nothing is proven yet, or ""."""
     patched = _list_patched(index, rollout, phase, people)
-    bad = sum(index.is_unhealthy(machine) for machine in patched)
+    bad = sum(index.is_unhealthy(machine) for machine in patched if machine.name in watched)
     if _is_too_many(index, bad, people, len(patched)):
         return f"{bad} of the {len(patched)} machines that were patched are unhealthy or do not answer"
     return ""

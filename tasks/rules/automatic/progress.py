@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import Progress, list_progress
+from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, Progress, list_progress
 from tasks.rules.automatic.model import (
     AutomaticPolicy,
     FleetView,
@@ -17,9 +17,6 @@ from tasks.rules.automatic.model import (
     RunPlan,
     Try,
 )
-from tasks.states import OperationState
-
-_GOOD_STATES = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
 
 
 class MachineStage(StrEnum):
@@ -157,7 +154,7 @@ def _find_stage_of_machine(progress: Progress, tries: Sequence[Try]) -> MachineS
     """Return the stage. A machine that is tried again counts as failed until then."""
     stage = _STAGES[progress]
     began = [each for each in tries if each.began]
-    has_failed = stage is MachineStage.WAITING and bool(began) and began[-1].state not in _GOOD_STATES
+    has_failed = stage is MachineStage.WAITING and bool(began) and began[-1].state not in SUCCESSFUL_STATES
     return MachineStage.FAILED if has_failed else stage
 
 
@@ -167,7 +164,7 @@ def _find_recorded_stage(tries: Sequence[Try], *, is_running: bool) -> MachineSt
         return MachineStage.RUNNING
     if not began:
         return MachineStage.WAITING
-    return MachineStage.DONE if began[-1].state in _GOOD_STATES else MachineStage.FAILED
+    return MachineStage.DONE if began[-1].state in SUCCESSFUL_STATES else MachineStage.FAILED
 
 
 def _find_last_reason(tries: Sequence[Try]) -> str:

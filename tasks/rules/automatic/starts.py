@@ -7,18 +7,15 @@ from datetime import datetime, timedelta
 from urllib.parse import quote
 
 from tasks.model import Window
-from tasks.rules.automatic.fleet_index import FleetIndex
-from tasks.rules.automatic.machine_progress import Progress, find_progress
+from tasks.rules.automatic.fleet_index import FleetIndex, has_run
+from tasks.rules.automatic.machine_progress import SUCCESSFUL_STATES, Progress, find_progress
 from tasks.rules.automatic.model import MachineView, Phase, Rollout, RunPlan, Waiting
 from tasks.rules.automatic.phase_progress import Advance, find_phase_of
 from tasks.rules.automatic.rollout import can_catch_up
 from tasks.rules.calendar.freezes import find_freeze
-from tasks.states import OperationState
 
 LEAST_MINUTES = 60.0
 """Nothing starts with less time left in the off-peak hours, unless the window is shorter."""
-
-_SUCCESSFUL = frozenset({OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +121,8 @@ def _find_offer(index: FleetIndex, found: Advance | None, machine: MachineView) 
             if phase.number <= found.open_phases:
                 offer = (found.rollout, phase)
                 return Waiting(machine.name, f"{found.rollout.id} pauses: {found.pause}") if found.pause else offer
-            reason = f"phase {phase.number} of {found.rollout.id} has not begun; phase {found.open_phases} is under way"
+            stands = "waits" if has_run(phase) else "has not begun"
+            reason = f"phase {phase.number} of {found.rollout.id} {stands}; phase {found.open_phases} is under way"
     if index.completed is not None and can_catch_up(index, machine):
         phase = find_phase_of(index.completed, machine.location)
         if phase is not None:
@@ -200,7 +198,7 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
         if tries:
             begun.add(zone)
             began = [each for each in tries if each.began]
-            is_good = bool(began) and began[-1].state in _SUCCESSFUL and machine.is_healthy is not False
+            is_good = bool(began) and began[-1].state in SUCCESSFUL_STATES and machine.is_healthy is not False
             results[zone] += [is_good] if began else []
     for zone in sorted(begun):
         if untried[zone]:

@@ -2,7 +2,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tasks.rules.automatic.decision import decide
@@ -365,6 +365,12 @@ def test_a_forecast_tells_who_is_patched_when_and_who_is_late():
     assert found["m5"].update is None
 
 
+# A canary that was off fails after the next phase has begun.
+LATE_CANARY = Setting(
+    10, 4, 24, timedelta(minutes=30), 4303, 0.0, 0.2, 0.0, 0.0, set_size=5, start=datetime(2022, 10, 10, tzinfo=UTC)
+)
+
+
 @settings(max_examples=10, deadline=None)
 @given(
     st.builds(
@@ -382,6 +388,7 @@ def test_a_forecast_tells_who_is_patched_when_and_who_is_late():
         start=st.sampled_from((datetime(2022, 3, 1, tzinfo=UTC), datetime(2022, 10, 10, tzinfo=UTC))),
     )
 )
+@example(LATE_CANARY)
 def test_random_fleets_keep_all_rules(setting):
     result = simulate(setting)
     assert not {rule: found for rule, found in result.checker.violations.items() if found}
