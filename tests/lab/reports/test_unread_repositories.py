@@ -72,7 +72,7 @@ def trickle() -> Iterator[int]:
     def serve(connection: socket.socket) -> None:
         with suppress(OSError), connection:
             connection.recv(2000)
-            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\nContent-Type: text/plain\r\n\r\n")
+            connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nContent-Type: text/plain\r\n\r\n")
             while True:
                 connection.sendall(b"-" * 400)
                 time.sleep(0.2)
