@@ -71,11 +71,11 @@ def trickle() -> Iterator[int]:
 
     def serve(connection: socket.socket) -> None:
         with suppress(OSError), connection:
-            connection.recv(2000)
+            size, pause = (1, 2.0) if b"/dists/" in connection.recv(2000) else (400, 0.2)  # apt has no lower limit
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\nContent-Type: text/plain\r\n\r\n")
             while True:
-                connection.sendall(b"-" * 400)
-                time.sleep(0.2)
+                connection.sendall(b"-" * size)
+                time.sleep(pause)
 
     def accept() -> None:
         with suppress(OSError):
