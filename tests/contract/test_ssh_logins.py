@@ -303,7 +303,10 @@ def test_a_key_file_with_which_the_library_fails_is_named(world, monkeypatch):
 
 
 def test_a_user_who_has_no_name_and_an_address_that_is_no_name(world, monkeypatch):
-    monkeypatch.setattr("getpass.getuser", lambda: {}["uid not found"])
+    def find_no_name() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", find_no_name)
     with pytest.raises(CredentialError, match="names no user"):
         ask(world, world.server(), user=None)
     with pytest.raises(Unreachable, match="can't be resolved: it is no valid name"):

@@ -5,6 +5,7 @@
 # socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
 # It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
+# shellcheck disable=SC2154  # variables of boot_files.sh and boot_work.sh
 # Requires: boot_files, boot_work
 
 os_release=/etc/os-release

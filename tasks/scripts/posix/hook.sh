@@ -4,6 +4,7 @@
 # ended it.
 # The timeout ends the command with all its children: it is no package transaction.
 # Requires: manager_environment
+# shellcheck disable=SC2154  # variables of prelude.sh
 
 seconds=$(fp_param timeout)
 case $seconds in '' | *[!0-9]*) seconds=300 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout

@@ -2,6 +2,7 @@
 # Runs a check's command. Parameters: command, timeout (whole seconds). Record: probe, with the end of its output.
 # The timeout ends the command (exit code 124, or 143): it is no package transaction.
 # Requires: manager_environment
+# shellcheck disable=SC2154  # variables of prelude.sh
 
 seconds=$(fp_param timeout)
 case $seconds in '' | *[!0-9]*) seconds=30 ;; 0) seconds=1 ;; esac # timeout 0 would mean no timeout

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -55,10 +56,8 @@ def _parse_private_key(text: Secret) -> paramiko.PKey:
     content = text.reveal().encode()
     fault = find_format_fault(content, None)
     for kind in (paramiko.Ed25519Key, paramiko.ECDSAKey, paramiko.RSAKey) if fault is None else ():
-        try:
+        with suppress(Exception):  # of two libraries; its text may contain parts of the key
             return kind.from_private_key(io.StringIO(text.reveal()))
-        except Exception:  # noqa: BLE001, S112 - of two libraries; its text may contain parts of the key
-            continue
     fault = fault or find_loading_fault(content, None) or _UNKNOWN_FAULT
     raise CredentialError(
         f"the private key that the credential leads to can't be loaded: {fault.reason}", hint=fault.hint

@@ -7,6 +7,7 @@
 # installed.
 # Requires: manager_environment, apt_options, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
+# shellcheck disable=SC2154  # variables of apt_options.sh
 
 refresh_lists() { # "update" ignores DPkg::Lock::Timeout: wait for the lock here
   until=$(($(fp_now) + ${lock_wait:-0}))

@@ -35,6 +35,7 @@ read_repositories() {
     # shellcheck disable=SC2086  # options
     left=$(fp_param refresh_seconds) left=${left:+$((left - $(fp_now) + began))}
     case $left in 0 | -*) left=1 ;; esac # of all calls together
+    # shellcheck disable=SC2086  # options
     answer=$(call fp_limited "$left" yum -d 2 -e 2 --setopt=exit_on_lock=1 --assumeno $without makecache 2>&1); code=$?
     said "$answer"
     failed=$(said "$answer" | sed -n 's/^ *yum --disablerepo=\([^ ]*\) \.\.\.$/\1/p
