@@ -27,6 +27,7 @@ from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.native_updaters import find_named_updaters
+from tasks.managers.repository_problems import build_repository_error
 from tasks.managers.script_output import (
     ScriptSection,
     parse_sections,
@@ -59,6 +60,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     )
     unread, remarks = _read_repositories(sections, state)
     releases = parse_releases(sections["releases"].text)
+    if unread and not releases:  # not even one was read: these are the reasons
+        raise build_repository_error(unread)
     require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
     missing = find_missing_security(releases.values())
     packages = parse_packages(sections["odd"].text)

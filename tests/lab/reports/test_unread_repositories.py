@@ -28,6 +28,7 @@ def add_source(host: LabHost, place: Path, url: str) -> None:
         good.add("made-unneeded", "1.0")
         host.sh("rm -f /etc/apt/sources.list /etc/apt/sources.list.d/*", root=True)
         good.publish(host)
+        host.sh("apt-get -qq update", root=True)
         (host.root / "etc/apt/sources.list.d/unread.list").write_text(f"deb [trusted=yes] {url} unread main\n")
         return
     text = f"[unread]\nname=unread\nbaseurl={url}\nenabled=1\ngpgcheck=0\n"
