@@ -11,6 +11,7 @@ from tasks.rules.machine_checks.packages import (
     check_repositories,
     clear_lock_warnings,
 )
+from tasks.rules.machine_checks.precheck import find_next_boot_warnings
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.rules.runs.hooks import is_blocking_failure, to_finding
 from tasks.rules.runs.outcome import determine_outcome_state
@@ -108,9 +109,14 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
     if packages is None or machine_state.plan is None or changed or context.run_context.run.kind != "patch":
         return ()
     # the pre-check has reported it already
-    unchecked = (
-        (*check_concurrent_changes(packages), *check_repositories(packages)) if machine_state.baseline is None else ()
-    )
+    unchecked: tuple[Finding, ...] = ()
+    if machine_state.baseline is None:
+        facts = machine_state.assessment.facts if machine_state.assessment else None
+        unchecked = (
+            *check_concurrent_changes(packages),
+            *check_repositories(packages),
+            *find_next_boot_warnings(facts),
+        )
     return (*unchecked, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
 
 
@@ -189,12 +195,15 @@ def find_machine_overrun_seconds(context: MachineContext) -> float:
 
 
 def build_assessment_outcome(context: MachineContext) -> Outcome:
-    """Return the outcome of a machine that was only assessed. A repository that was not read is a warning."""
+    """Return the outcome of a machine that was only assessed.
+
+    A repository that was not read is a warning, and so is a next boot that lacks files.
+    """
     outcome, assessment = build_outcome(context), context.state.assessment
     if outcome.error is not None or assessment is None or assessment.packages is None:
         return outcome
     words = [f"{assessment.urgent_count} critical and security updates and {assessment.other_count} others are pending"]
-    findings = check_repositories(assessment.packages)
+    findings = (*check_repositories(assessment.packages), *find_next_boot_warnings(assessment.facts))
     words += [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED
     return replace(outcome, state=state, reason="; ".join(words))

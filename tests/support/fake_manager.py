@@ -55,6 +55,7 @@ class PackageWorld:
     lock_holder: str = ""
     warnings: tuple[str, ...] = ()
     repository_problems: tuple[RepositoryProblem, ...] = ()
+    unbootable: str = ""  # what the next boot lacks
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     unpausable_updaters: tuple[str, ...] = ()
     reboot_answer: YesNoUnknown | None = None  # None: as the packages ask for it

@@ -26,6 +26,7 @@ from tasks.errors import FleetpatchError, Unreachable
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Job, JobStatus, Script, ScriptRecord, Transport
+from tasks.rules.machine_checks.precheck import NEXT_BOOT_CHECK
 from tasks.steps.context.progress_listener import LoggingListener, ProgressListener
 from tasks.steps.context.stop_token import StopToken
 from tasks.steps.machine.lock_holder import split_lock_holder
@@ -265,6 +266,10 @@ class SimMachine(FakeTransport):
             {"kind": "manager", "name": "fake"},
             *(self._disk(role) for role in ("system", "packages")),
             {"kind": "services", "failed_known": True, "listening_known": True},
+            *(
+                {"kind": "finding", "check": NEXT_BOOT_CHECK, "level": "warn", "message": why}
+                for why in filter(None, [self.world.unbootable])
+            ),
             *({"kind": "socket", "name": name} for name in self.listening),
             *({"kind": "service", "name": name} for name in (*self.failed_services, *self.world.services.failed)),
         ]
@@ -288,6 +293,8 @@ class SimMachine(FakeTransport):
         refused = self.boots.refuses or ("" if expected == self.boot_id else "it has rebooted already")
         if refused:
             return {"kind": "refused", "why": refused, "boot_id": self.boot_id}
+        if self.world.unbootable:
+            return {"kind": "refused", "why": self.world.unbootable, "boot_id": self.boot_id, "about": "boot"}
         skew = max(self.world.skew_seconds, self.lasting_skew(script))
         if self.fake_clock.now().timestamp() + skew > float(str(script.params.get("latest", "inf"))):
             why = "the order came after the last moment at which a reboot fits into the window"

@@ -80,14 +80,15 @@ def find_relevant_settings(facts: Facts, chosen: Sequence[Update]) -> list[Findi
     ]
 
 
+def find_next_boot_warnings(facts: Facts | None) -> tuple[Finding, ...]:
+    """Return the warning that the next boot lacks files, if the machine says so."""
+    return tuple(finding for finding in facts.findings if finding.check == NEXT_BOOT_CHECK) if facts else ()
+
+
 def check_next_boot(before: Facts | None, after: Facts) -> list[Finding]:
     """Return a blocking finding if the next boot lacks files that it had before the run."""
-    known = {finding.message for finding in before.findings} if before else set[str]()
-    return [
-        replace(finding, level=FindingLevel.BLOCK)
-        for finding in after.findings
-        if finding.check == NEXT_BOOT_CHECK and finding.message not in known
-    ]
+    known = find_next_boot_warnings(before)
+    return [replace(each, level=FindingLevel.BLOCK) for each in find_next_boot_warnings(after) if each not in known]
 
 
 def _check_pending_reboot(need: RebootNeed, *, first: bool, may_wait: bool, due: str) -> Finding:

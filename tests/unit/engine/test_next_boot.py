@@ -1,0 +1,36 @@
+"""A machine whose next boot lacks files is not rebooted, and is told of it wherever somebody looks."""
+
+from tasks.states import OperationState, RebootState, UpdateState
+from tests.support.fake_packages import FakePackage
+from tests.support.fleet import SimFleet, outcome_of, result_of
+
+LACKS = "the kernel 6.2 in /boot has no initramfs, and the next boot may choose it"
+
+
+def test_a_reboot_into_it_is_refused(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.world.unbootable = LACKS
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert result_of(outcome, "a").state is UpdateState.INSTALLED
+    assert (outcome.reboot, web.boots.count) == (RebootState.REQUIRED, 0)
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert LACKS in outcome.reason
+
+
+def test_what_a_run_does_to_the_next_boot_is_its_failure(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True, seconds=60.0)])
+    web.at(30, lambda: setattr(web.world, "unbootable", LACKS))
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert (outcome.state, web.boots.count) == (OperationState.FAILED, 0)
+    assert LACKS in outcome.reason
+
+
+def test_a_machine_with_nothing_pending_and_an_assessment_say_so(fleet: SimFleet) -> None:
+    fleet.add("web", []).world.unbootable = LACKS
+    for report in (fleet.patch(), fleet.assess()):
+        outcome = outcome_of(report, "web")
+        assert (outcome.state, LACKS in outcome.reason) == (OperationState.COMPLETED_WITH_WARNINGS, True)
