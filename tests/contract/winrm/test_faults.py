@@ -313,7 +313,8 @@ def test_noise_beside_an_answer_is_kept_short(host):
     with session(machine(host), host.password) as it:
         result = it.run_script(ask("pour 4"), deadline=soon())
     assert result.exit_code == 0
-    assert 50_000 < len(result.unframed_output) < 100_000
+    assert len(result.unframed_output) < 100_000
+    assert "bytes left out]" in result.unframed_output  # all of it is one word: half a word may be half a secret
 
 
 def test_a_powershell_that_ends_without_an_answer_is_told(host):
