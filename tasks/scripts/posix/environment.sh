@@ -3,6 +3,10 @@
 # /etc/environment, as pam_env reads them, and over them the proxies of the login. All others are removed: what sudo,
 # sshd, systemd or a start-up file sets is not the same everywhere. A job gets the proxies of job_start (job_run.sh).
 
+# shellcheck disable=SC2034  # facts.sh reads it
+fp_way=root # how the script came to its rights
+[ -z "${SUDO_UID:-}" ] || fp_way=sudo
+[ -z "${DOAS_USER:-}" ] || fp_way=doas
 PATH=${PATH:-/usr/bin:/bin} && export PATH
 eval "$(awk '
   function is_valid(name) { return name ~ /^[A-Za-z_][A-Za-z0-9_]*$/ && name !~ own }

@@ -5,7 +5,7 @@
 # socket (one for each and each program that holds it), ports, services, and finding for a next boot that lacks files.
 # It changes nothing, and reads only /proc, /boot, the ids of the machine, df, systemctl and, where it is installed,
 # "bootc status".
-# shellcheck disable=SC2154  # variables of boot_files.sh and boot_work.sh
+# shellcheck disable=SC2154  # variables of environment.sh, boot_files.sh and boot_work.sh
 # Requires: boot_files, boot_work
 
 os_release=/etc/os-release
@@ -37,9 +37,7 @@ fp_emit kernel "release=$(uname -r)" "arch=$(uname -m)" "boot_id=$boot_id" "upti
 epoch=$(date +%s.%N)
 case $epoch in *[!0-9.]* | *.) epoch=$(date +%s) ;; esac # date without %N
 fp_emit clock "epoch:=$epoch"
-uid=$(id -u) way=root
-[ -z "${SUDO_UID:-}" ] || way=sudo
-[ -z "${DOAS_USER:-}" ] || way=doas
+uid=$(id -u) way=${fp_way:-root}
 [ "$uid" = 0 ] || way=none
 fp_emit privilege "uid:=$uid" "way=$way"
 
