@@ -3,8 +3,8 @@
 # only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists), refresh_seconds (when the reading of the lists is ended).
-# apt is started five times (once more if the reading is ended); needrestart, systemctl and pro once each, if they are
-# installed.
+# apt is started five times (once more if the reading is ended, twice more if apt can't upgrade all packages together);
+# needrestart, systemctl and pro once each, if they are installed.
 # Requires: manager_environment, apt_options, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
 # shellcheck disable=SC2154  # variables of apt_options.sh
@@ -108,6 +108,11 @@ set -- /var/lib/apt/lists/*Release
 if [ ! -e "$1" ] && [ -n "$(sources)" ]; then unread=true; fi
 
 upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
+# apt may find no way to upgrade all packages together, though no dependency is unmet now
+if [ "$code" -ne 0 ] && fp_apt_get -s check >/dev/null 2>&1; then
+  upgrade=$(fp_apt_get -s --with-new-pkgs upgrade 2>&1) || upgrade=
+  code=0
+fi
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"
 
