@@ -7,8 +7,10 @@ _BOOT_PACKAGE_MASKS = (
     # Packages that change the boot file system, on all supported distributions.
     "kernel", "kernel-*", "kernel[0-9]*",  # Amazon Linux: kernel6.12
     "linux-image-*", "linux-generic*", "linux-virtual*", "linux-server*", "linux-cloud-*",
-    "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "initramfs-tools*", "dracut*", "grub*", "shim*",
-    "systemd-boot*", "*-microcode", "microcode_ctl", "ucode-*", "linux-firmware*", "firmware-*",
+    "linux-aws*", "linux-azure*", "linux-gcp*", "linux-lowlatency*", "linux-oracle*", "linux-oem*", "linux-kvm*",
+    "linux-raspi*", "linux-modules-*", "proxmox-kernel-*", "pve-kernel-*", "raspi-firmware", "flash-kernel*",
+    "initramfs-tools*", "dracut*", "grub*", "shim*", "systemd-boot*", "*-microcode", "microcode_ctl",
+    "ucode-*", "linux-firmware*", "firmware-*",
 )  # fmt: skip
 _LIVE_PATCH_MASKS = ("kernel-livepatch*", "kernel[0-9]*-livepatch*", "kpatch-patch*", "uptrack-updates-*")
 _NON_BOOT_PACKAGE_MASKS = (
