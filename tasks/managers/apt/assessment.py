@@ -41,6 +41,7 @@ from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.transport import ScriptRecord, ScriptResult
 
 _REQUIRED_SECTIONS = ("odd", "policy", "releases", "upgrade", "versions", "audit")
+_REMARK_ON_CONTENT = "{} {}: a repository has other content under the installed version, which is no update"
 _NO_SECURITY_WARNING = "no repository with security updates{} is configured, so security updates can't be recognized"
 
 
@@ -69,10 +70,15 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     simulation = parse_simulation(sections["upgrade"].text)
     held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
     stanzas = parse_stanzas(sections["versions"].text)
+    policies = parse_policy(sections["policy"].text)
+    remarks = (
+        *remarks,
+        *(_REMARK_ON_CONTENT.format(each.name, each.installed) for each in policies if each.has_other_content),
+    )
     updates = build_pending_updates(
         AptState(
             native_architecture=native,
-            policies=parse_policy(sections["policy"].text),
+            policies=policies,
             releases=releases,
             held=held,
             stanzas=stanzas,

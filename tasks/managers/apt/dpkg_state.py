@@ -13,7 +13,7 @@ from tasks.protocols.transport import ScriptRecord
 _FAILED_STATES = frozenset({"unpacked", "half-configured"})
 _UNFINISHED_STATES = _FAILED_STATES | {"half-installed"}  # apt itself runs pending triggers
 _DEPENDENCY_FIELDS = ("Pre-Depends", "Depends")
-_NAME_PATTERN = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.\-]*)")
+_NAME_PATTERN = re.compile(r"(?:^|[,|])\s*([A-Za-z0-9][A-Za-z0-9+._\-]*)")
 
 
 @dataclass(frozen=True, slots=True)

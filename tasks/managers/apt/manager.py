@@ -40,9 +40,9 @@ LOCK_FILES: Final = (*CHANGE_LOCK_FILES, "/var/lib/apt/lists/lock", "/var/cache/
 LISTS_LOCK_TIMEOUT_SECONDS: Final = "60"
 """How long an assessment waits for another process that reads apt's lists."""
 
-PACKAGE_NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9+.\-]*(:[a-z0-9\-]+)?")
+PACKAGE_NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]*(:[a-z0-9\-]+)?")
 VERSION_PATTERN: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:\-]*")
-"""Debian Policy 5.6.1 and 5.6.12: what may be part of a command line."""
+"""What may be part of a command line. dpkg and apt allow more names than Debian Policy 5.6.1, and vendors use them."""
 
 
 class AptManager:

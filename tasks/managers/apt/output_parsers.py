@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks.managers.simulation import build_simulation_result
 from tasks.model import Update
@@ -11,10 +11,10 @@ from tasks.protocols.package_manager import SimulationResult
 _HEADER_PATTERN = re.compile(r"^([^\s:]+(?::[^\s:]+)?):$")
 _VERSION_PATTERN = re.compile(r"^ (\*\*\*|   ) (\S+) (-?\d{1,9})(?: \(phased (\d{1,3})%\))?$")
 _SOURCE_PATTERN = re.compile(r"^ {4,}-?\d+ (\S.*)$")
-_PACKAGE_FILE_PATTERN = re.compile(r"^ -?\d+ (\S.*)$")
+_PACKAGE_FILE_PATTERN = re.compile(r"^ (-?\d{1,9}) (\S.*)$")
 _RELEASE_PATTERN = re.compile(r"^ +release (.*)$")
 _INSTALL_PATTERN = re.compile(
-    r"^Inst ([a-z0-9][a-z0-9+.\-]*(?::[a-z0-9\-]+)?) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\[\]]+)\]\)"
+    r"^Inst ([A-Za-z0-9][A-Za-z0-9+._\-]*(?::[a-z0-9\-]+)?) (?:\[([^\]]*)\] )?\((\S+)(?: (.*?))? \[([^\[\]]+)\]\)"
 )
 _REMOVAL_PATTERN = re.compile(r"^(?:Remv|Purg) (\S+)")
 _ORIGIN_PATTERN = re.compile(r"^([^/]*):([^:/]*)/(.*)$")
@@ -25,9 +25,9 @@ _NOT_FOUND_PATTERN = re.compile(
 )
 _UNMET_PATTERN = re.compile(r"^ (\S+) : (\S.*)$")
 _MORE_UNMET_PATTERN = re.compile(r"^ {2,}(\S.*)$")
-_NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9+.\-]+(?::[a-z0-9\-]+)?")
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+._\-]+(?::[a-z0-9\-]+)?")
 _HELD_PATTERN = re.compile(r"^The following held packages will be changed:\n((?: .*\n?)+)", re.MULTILINE)
-_CHOICE_PATTERN = re.compile(r" \d+\. ([a-z0-9][a-z0-9+.\-]*)(?::[a-z0-9\-]+)?=\S+ is selected for install")
+_CHOICE_PATTERN = re.compile(r" \d+\. ([A-Za-z0-9][A-Za-z0-9+._\-]*)(?::[a-z0-9\-]+)?=\S+ is selected for install")
 _MAX_ERROR_CHARACTERS = 1000
 _UNMET_HEADERS = ("The following packages have unmet dependencies:", "Unsatisfied dependencies:")
 """The words of apt before and since 3.0; the latter are used where the option APT::Output-Version asks for them."""
@@ -35,13 +35,14 @@ _UNMET_HEADERS = ("The following packages have unmet dependencies:", "Unsatisfie
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """The publisher of an index file: the fields of its Release file that name it."""
+    """The publisher of an index file: the fields of its Release file that name it, and its priority for the machine."""
 
     origin: str = ""
     label: str = ""
     version: str = ""
     archive: str = ""
     codename: str = ""
+    priority: int = 500
 
     def __str__(self) -> str:
         return f"{self.label or self.origin}:{self.version}/{self.archive or self.codename}"
@@ -77,6 +78,8 @@ class PackagePolicy:
         candidate: the version that apt would install.
         newer_versions: versions newer than the installed one, newest first.
         older_versions: the installed version and older ones, newest first.
+        has_other_content: whether a repository has other content under the installed version. apt would install it, at
+            each upgrade if the repository describes it wrongly. It is no update: the version stays the same.
     """
 
     name: str
@@ -84,6 +87,7 @@ class PackagePolicy:
     candidate: str | None
     newer_versions: tuple[AvailableVersion, ...] = ()
     older_versions: tuple[AvailableVersion, ...] = ()
+    has_other_content: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +152,10 @@ def _parse_package_policy(name: str, lines: list[str]) -> PackagePolicy:
         for line, sources in table
         if installed
     )
-    return PackagePolicy(name, installed, _parse_version(values.get("Candidate")), offers[:newer], offers[newer:])
+    same = tuple(offer for offer in offers[:newer] if offer.version == installed)
+    newer_offers = tuple(offer for offer in offers[:newer] if offer.version != installed)
+    candidate = _parse_version(values.get("Candidate"))
+    return PackagePolicy(name, installed, candidate, newer_offers, (*same, *offers[newer:]), bool(same))
 
 
 def _parse_version(version: str | None) -> str | None:
@@ -158,14 +165,14 @@ def _parse_version(version: str | None) -> str | None:
 def parse_releases(text: str) -> Mapping[str, Release]:
     """Read ``apt-cache policy``: index file -> publisher. Versions that are only installed have no release."""
     releases: dict[str, Release] = {}
-    source = ""
+    source, priority = "", 0
     for line in text.splitlines():
         if package_file := _PACKAGE_FILE_PATTERN.match(line):
-            source = package_file[1]
+            priority, source = int(package_file[1]), package_file[2]
         elif source and (release := _RELEASE_PATTERN.match(line)):
             values = dict(part.split("=", 1) for part in re.split(r",(?=[a-z]=)", release[1]) if "=" in part)
             if values.get("a") != "now":
-                releases[source] = Release(*(values.get(key, "") for key in "olvan"))
+                releases[source] = replace(Release(*(values.get(key, "") for key in "olvan")), priority=priority)
     return releases
 
 

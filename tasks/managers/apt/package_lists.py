@@ -6,13 +6,14 @@ that was read.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
+from tasks.managers.apt.debian_version import DebianVersion
 from tasks.managers.apt.output_parsers import Release
 from tasks.managers.repository_problems import (
     MAX_LINE_LENGTH,
@@ -249,14 +250,41 @@ def _parse_date(text: str) -> datetime | None:
 
 
 def find_missing_security(releases: Iterable[Release]) -> tuple[RepositoryProblem, ...]:
-    """Return a problem if a Debian release is configured without its security repository, where alone its fixes are."""
+    """Return a problem if a release is configured without the repository where alone its security fixes are.
+
+    Of several releases of Debian, the one from which apt takes packages counts: the newest with the highest priority.
+    Ubuntu's fixes are also in the suite CODENAME-updates.
+    """
     known = list(releases)
-    is_stable = any(each.label == "Debian" and each.archive in _STABLE_SUITES for each in known)
-    if not is_stable or any(each.label == "Debian-Security" for each in known):
+    lacking = [(f"Debian-Security of {name}", name, "Debian") for name in _find_lacking_debian(known)]
+    lacking += [(f"{name}-security", name, "Ubuntu") for name in _find_lacking_ubuntu(known)]
+    return tuple(
+        RepositoryProblem(
+            repository,
+            f"it is not configured, and {publisher} publishes the security fixes of a release there alone",
+            f"Add the suite {name}-security to the package sources.",
+        )
+        for repository, name, publisher in lacking
+    )
+
+
+def _find_lacking_debian(known: Sequence[Release]) -> tuple[str, ...]:
+    stable = [each for each in known if each.label == "Debian" and each.archive in _STABLE_SUITES]
+    if not stable:
         return ()
-    message = "it is not configured, and Debian publishes the security fixes of a release there alone"
-    remedy = "Add the repository of the suite CODENAME-security to the package sources."
-    return (RepositoryProblem("Debian-Security", message, remedy),)
+    used = max(stable, key=lambda each: (each.priority, DebianVersion(each.version)))
+    name = used.codename or used.archive
+    # "bookworm-security"; before Debian 11 the release's own codename
+    secured = {
+        (each.codename or each.archive).removesuffix("-security") for each in known if each.label == "Debian-Security"
+    }
+    return () if name in secured else (name,)
+
+
+def _find_lacking_ubuntu(known: Sequence[Release]) -> tuple[str, ...]:
+    suites = {each.archive for each in known}
+    releases = sorted({each.codename for each in known if each.label == "Ubuntu" and each.archive == each.codename})
+    return tuple(name for name in releases if name and not suites & {f"{name}-security", f"{name}-updates"})
 
 
 def require_package_lists(releases_known: int, *, unread: bool) -> None:

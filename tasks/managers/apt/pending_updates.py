@@ -21,7 +21,7 @@ _KERNEL_PATTERN = re.compile(
     r"^(linux-(image|generic|virtual|aws|azure|gcp|oracle)|(pve|proxmox)-kernel|(intel|amd64)-microcode)"
 )
 _DEPENDENCY_FIELDS = ("Pre-Depends", "Depends", "Recommends")
-_DEPENDENCY_NAME_PATTERN = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.\-]*)")
+_DEPENDENCY_NAME_PATTERN = re.compile(r"(?:^|[,|])\s*([A-Za-z0-9][A-Za-z0-9+._\-]*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +114,23 @@ def _build_upgrades(policy: PackagePolicy, choice: VersionChoice, apt_state: Apt
         wanted = _build_upgrade(policy, choice.wanted, apt_state, index)
         updates.append(replace(wanted, security_version=choice.security_version, older_versions=choice.older))
     for withheld in choice.withheld:
-        update = replace(_build_upgrade(policy, withheld.offer, apt_state, index), blocked=withheld.reason)
+        update = _build_upgrade(policy, withheld.offer, apt_state, index, beside=choice.wanted)
+        update = replace(update, blocked=withheld.reason)
         updates.append(replace(update, id=f"{update.id}={update.available}") if updates else update)
     return updates
 
 
-def _build_upgrade(policy: PackagePolicy, wanted: AvailableVersion, apt_state: AptState, index: _Index) -> Update:
-    releases = find_releases(policy.newer_versions[policy.newer_versions.index(wanted) :], apt_state.releases)
+def _build_upgrade(
+    policy: PackagePolicy,
+    wanted: AvailableVersion,
+    apt_state: AptState,
+    index: _Index,
+    beside: AvailableVersion | None = None,
+) -> Update:
+    """Return an update; what an older one ``beside`` it fixes does not count."""
+    newer = policy.newer_versions
+    fixed = newer[newer.index(wanted) : newer.index(beside) if beside else None]
+    releases = find_releases(fixed, apt_state.releases)
     name, stanza = policy.name.partition(":")[0], index.find_stanza(policy.name, wanted.version)
     return Update(
         id=policy.name,

@@ -121,6 +121,14 @@ def test_of_two_versions_of_one_name_the_preferred_one_counts() -> None:
     assert (update.available, update.security_version, update.vendor_change) == ("3.0", "", "Debian -> Vendor")
 
 
+def test_other_content_of_the_installed_version_is_no_update() -> None:
+    """apt lists it as newer; it stays offered where the repository's index differs from the package."""
+    text = table("1.0", ("1.0", 500, SEC), ("1.0", 500, DEB)).replace(" *** 1.0", "     1.0", 1)
+    (policy,) = parse_policy(text)
+    assert policy.has_other_content
+    assert updates_of(text) == ()
+
+
 def test_a_release_that_is_preferred_keeps_the_security_archive_away() -> None:
     """APT::Default-Release "stable" gives 990 to its own archive, and not to stable-security."""
     (update,) = updates_of(table("1.0", ("2.0", 500, SEC), ("1.0", 990, DEB)))

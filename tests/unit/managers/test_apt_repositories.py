@@ -1,6 +1,7 @@
 """Repositories that apt could not read, and what it only remarks: which, why, and one remedy for each cause."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -155,11 +156,36 @@ def test_lists_that_were_never_read_or_long_ago_tell_nothing() -> None:
 
 def test_a_debian_release_without_its_security_repository_is_told() -> None:
     stable = Release(origin="Debian", label="Debian", archive="stable", codename="bookworm")
-    security = Release(origin="Debian", label="Debian-Security", archive="stable-security")
+    security = Release(
+        origin="Debian", label="Debian-Security", archive="stable-security", codename="bookworm-security"
+    )
     (problem,) = find_missing_security([stable])
     assert problem.hides_fixes
     assert find_missing_security([stable, security]) == ()
     assert find_missing_security([Release(origin="Debian", label="Debian", archive="unstable")]) == ()
+    buster = replace(stable, archive="oldoldstable", codename="buster")
+    assert find_missing_security([buster, replace(buster, label="Debian-Security")]) == ()
+
+
+def test_the_security_repository_of_another_release_does_not_count() -> None:
+    old = Release(origin="Debian", label="Debian", version="11.11", archive="oldstable", codename="bullseye")
+    new = replace(old, version="12.8", archive="stable", codename="bookworm")
+    old_security = replace(old, label="Debian-Security", archive="oldstable-security", codename="bullseye-security")
+    (problem,) = find_missing_security([new, old_security])
+    assert problem.repository == "Debian-Security of bookworm"
+    assert [each.repository for each in find_missing_security([old, new, old_security])] == [problem.repository]
+    # a newer release that only serves single packages
+    assert find_missing_security([old, replace(new, priority=100), old_security]) == ()
+
+
+def test_an_ubuntu_release_without_its_fixes_is_told() -> None:
+    release = Release(origin="Ubuntu", label="Ubuntu", version="22.04", archive="jammy", codename="jammy")
+    esm = Release(origin="UbuntuESM", label="UbuntuESM", archive="jammy-infra-security", codename="jammy")
+    (problem,) = find_missing_security([release, esm])
+    assert problem.repository == "jammy-security"
+    assert problem.hides_fixes
+    for suite in ("jammy-security", "jammy-updates"):
+        assert find_missing_security([release, replace(release, archive=suite)]) == ()
 
 
 @given(st.lists(st.sampled_from(RECORDING.splitlines()), max_size=100), st.sampled_from([0, 100, 124]))
