@@ -40,6 +40,7 @@ class DebRepository:
         scripts: Mapping[str, str] | None = None,
         files: Mapping[str, str] | None = None,
         conffiles: Sequence[str] = (),
+        architecture: str = "all",
     ) -> None:
         """Make a package.
 
@@ -50,12 +51,18 @@ class DebRepository:
             scripts: "postinst", "triggers", "config", "templates" and so on -> text; scripts get their first line.
             files: path -> text.
             conffiles: those of ``files`` that are configuration files.
+            architecture: of the package.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory() as place:
             tree = Path(place) / "tree"
             (tree / "DEBIAN").mkdir(parents=True)
-            fields = {"Package": name, "Version": version, "Architecture": "all", "Maintainer": "lab <lab@localhost>"}
+            fields = {
+                "Package": name,
+                "Version": version,
+                "Architecture": architecture,
+                "Maintainer": "lab <lab@localhost>",
+            }
             lines = [f"{key}: {value}" for key, value in {**fields, "Description": name}.items()]
             (tree / "DEBIAN/control").write_text("\n".join([*lines, *control.splitlines()]) + "\n")
             for script, text in (scripts or {}).items():
@@ -68,7 +75,8 @@ class DebRepository:
                 path.write_text(text)
             if conffiles:
                 (tree / "DEBIAN/conffiles").write_text("".join(f"{each}\n" for each in conffiles))
-            words = ["dpkg-deb", "--root-owner-group", "-Znone", "--build", str(tree), str(self._file(name, version))]
+            words = ["dpkg-deb", "--root-owner-group", "-Znone", "--nocheck", "--build", str(tree)]
+            words.append(str(self._file(name, version, architecture)))
             subprocess.run(words, check=True, capture_output=True)
 
     def publish(self, host: LabHost, *, options: str = "trusted=yes") -> None:
@@ -82,12 +90,12 @@ class DebRepository:
         source = host.root / f"etc/apt/sources.list.d/{self.folder.name}.list"
         source.write_text(f"deb [{options}] file:/srv/{self.folder.name} ./\n")
 
-    def install(self, host: LabHost, name: str, version: str) -> None:
+    def install(self, host: LabHost, name: str, version: str, architecture: str = "all") -> None:
         """Install a version on a host by hand; ``publish`` comes first."""
-        host.sh(f"dpkg -i /srv/{self.folder.name}/{self._file(name, version).name}", root=True)
+        host.sh(f"dpkg -i /srv/{self.folder.name}/{self._file(name, version, architecture).name}", root=True)
 
-    def _file(self, name: str, version: str) -> Path:
-        return self.folder / f"{name}_{version.replace(':', '%3a')}_all.deb"
+    def _file(self, name: str, version: str, architecture: str) -> Path:
+        return self.folder / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
 
     def _run(self, *words: str) -> str:
         made = subprocess.run(["apt-ftparchive", *words], cwd=self.folder, check=True, capture_output=True, text=True)
