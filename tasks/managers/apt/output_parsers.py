@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from tasks.managers.simulation import build_simulation_result
 from tasks.model import Update
@@ -172,7 +172,8 @@ def parse_releases(text: str) -> Mapping[str, Release]:
         elif source and (release := _RELEASE_PATTERN.match(line)):
             values = dict(part.split("=", 1) for part in re.split(r",(?=[a-z]=)", release[1]) if "=" in part)
             if values.get("a") != "now":
-                releases[source] = replace(Release(*(values.get(key, "") for key in "olvan")), priority=priority)
+                origin, label, version, archive, codename = (values.get(key, "") for key in "olvan")
+                releases[source] = Release(origin, label, version, archive, codename, priority)
     return releases
 
 
