@@ -3,12 +3,14 @@
 import gzip
 import os
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from inventory.machine import PrivilegeMethod
 from tasks.managers.rpm.dnf.holds import parse_holds
+from tasks.managers.rpm.dnf.output_parsers import parse_advisories
 from tasks.managers.rpm.dnf.simulation import parse_simulation
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult
@@ -237,6 +239,56 @@ def test_a_reboot_that_an_advisory_suggests_as_a_whole_is_not_taken_for_one_of_t
     words = 'fp_find_reboot_suggestions <"$1"'
     suggested = sourced(words, "tasks.managers.rpm.dnf", str(machine.place / "updateinfo.xml"))
     assert suggested == "kernel-core\t0\t2\t1\tnoarch\n"
+
+
+UPDATEINFO = """<?xml version="1.0"?>
+<updates>
+  <update from="release-engineering@redhat.com" status="final" type="security" version="3">
+    <id>RHSA-2026:7</id><title>Critical: new security update</title>
+    <issued date="2026-11-01"/><updated date="2026-11-02 10:00:00"/><severity>Critical</severity>
+    <references>
+      <reference href="https://x/CVE-2026-0007" id="CVE-2026-0007" title="CVE-2026-0007" type="cve"/>
+      <reference href="https://x/1" id="1" title="Bug" type="bugzilla"/>
+    </references>
+    <pkglist><collection short="c"><name>c</name>
+      <package name="new" version="2" release="1" epoch="0" arch="noarch" src="s"><filename>f</filename></package>
+      <package name="new" version="2" release="1" epoch="0" arch="s390x" src="s"><filename>f</filename></package>
+    </collection></pkglist>
+  </update>
+  <update type='bugfix'><id>RHBA-2026:8</id>
+    <pkglist><package name='bash' version='2' release='1' arch='x86_64'/></pkglist></update>
+</updates>
+"""
+REPLACING = """---> Package new.noarch 2-1 will be installed
+---> Package old.noarch 1-1 will be obsoleted
+---> Package plain.noarch 1-1 will be upgraded
+---> Package plain.noarch 2-1 will be an upgrade
+---> Package changed.noarch 1-1 will be upgraded
+---> Package changed.x86_64 2-1 will be an upgrade
+---> Package needed.noarch 1-1 will be installed"""
+
+
+def test_advisories_about_replacements_are_told(machine: Machine) -> None:
+    folder = machine.place / "lab-0123456789abcdef/repodata"
+    folder.mkdir(parents=True)
+    (folder / "repomd.xml").write_text(
+        '<repomd><data type="updateinfo"><location href="repodata/u.xml"/></data></repomd>'
+    )
+    (folder / "u.xml").write_text(UPDATEINFO)
+    words = "transaction=$2 cache_folder=$1; replacements; echo; other_advisories"
+    names, text = sourced(words, "tasks.managers.rpm.dnf", str(machine.place), REPLACING).split("\n\n")
+    assert names.split() == ["changed.x86_64", "new.noarch"]
+    (advisory,) = parse_advisories(text)
+    assert (advisory.id, advisory.kind, advisory.severity, advisory.cves) == (
+        "RHSA-2026:7",
+        "security",
+        "Critical",
+        ("CVE-2026-0007",),
+    )
+    assert (advisory.published, advisory.packages) == (
+        datetime(2026, 11, 2, 10, tzinfo=UTC),
+        {("new", "noarch"): ("2-1",)},
+    )
 
 
 def test_exclusions_of_several_lines_are_read(machine: Machine) -> None:

@@ -109,6 +109,7 @@ class Advisory(NamedTuple):
     version: str
     kind: str = "security"
     severity: str = "Critical"
+    arch: str = "noarch"
 
 
 @dataclass
@@ -124,13 +125,22 @@ class RpmRepository:
     advisories: list[Advisory] = field(default_factory=list)
 
     def add(
-        self, name: str, version: str, *, spec: str = "", scriptlets: str = "", advisory: str = "", severity: str = ""
+        self,
+        name: str,
+        version: str,
+        *,
+        arch: str = "noarch",
+        spec: str = "",
+        scriptlets: str = "",
+        advisory: str = "",
+        severity: str = "",
     ) -> None:
-        """Make a package NAME-VERSION-1.noarch.
+        """Make a package NAME-VERSION-1.ARCH.
 
         Args:
             name: of the package.
             version: of the package.
+            arch: of the package.
             spec: further lines of its header, as "Requires: lab-plain".
             scriptlets: sections as "%post\\nexit 1".
             advisory: the kind of its advisory; "" for none.
@@ -138,16 +148,17 @@ class RpmRepository:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         head = {"Name": name, "Version": version, "Release": "1", "Summary": name, "License": "MIT"}
-        lines = [f"{key}: {value}" for key, value in {**head, "BuildArch": "noarch"}.items()]
+        lines = [f"{key}: {value}" for key, value in head.items()] + ["BuildArch: noarch"] * (arch == "noarch")
         share = f"/usr/share/{name}-{version}"
         body = f"%description\n{name}\n%install\nmkdir -p %{{buildroot}}{share}\n%files\n{share}\n{scriptlets}\n"
         with TemporaryDirectory() as place:
             path = Path(place) / "made.spec"
             path.write_text("\n".join([*lines, spec, body]))
             defines = ("--define", f"_topdir {place}", "--define", f"_rpmdir {self.folder}")
-            subprocess.run(["rpmbuild", "--quiet", "-bb", *defines, str(path)], check=True, capture_output=True)
+            words = ["rpmbuild", "--quiet", "-bb", "--target", arch, *defines, str(path)]
+            subprocess.run(words, check=True, capture_output=True)
         if advisory:
-            self.advisories.append(Advisory(name, version, advisory, severity))
+            self.advisories.append(Advisory(name, version, advisory, severity, arch))
 
     def publish(self, host: LabHost, *, options: str = "") -> None:
         """Index it, and make it (with its present packages) a repository of a host.
@@ -169,18 +180,18 @@ class RpmRepository:
         (host.root / place / f"{name}.repo").write_text("\n".join(lines) + "\n")
 
     def install(self, host: LabHost, name: str, version: str) -> None:
-        """Install a version on a host by hand; ``publish`` comes first."""
+        """Install a version without an architecture on a host by hand; ``publish`` comes first."""
         host.sh(f"rpm -U --oldpackage /srv/{self.folder.name}/noarch/{name}-{version}-1.noarch.rpm", root=True)
 
 
 def _describe(advisory: Advisory) -> str:
-    name, version, kind, severity = advisory
-    file = f"{name}-{version}-1.noarch.rpm"
+    name, version, kind, severity, arch = advisory
+    file = f"{name}-{version}-1.{arch}.rpm"
     return (
         f"<update from='lab@localhost' status='final' type='{kind}' version='1'><id>LAB-{name}-{version}</id>"
         f"<title>{name}</title><issued date='2026-11-01 00:00:00'/><severity>{severity}</severity>"
         f"<description>{name}</description><references/><pkglist><collection short='lab'><name>lab</name>"
-        f"<package name='{name}' version='{version}' release='1' epoch='0' arch='noarch' src='{name}.src.rpm'>"
+        f"<package name='{name}' version='{version}' release='1' epoch='0' arch='{arch}' src='{name}.src.rpm'>"
         f"<filename>{file}</filename></package></collection></pkglist></update>"
     )
 

@@ -120,11 +120,12 @@ def judge_update(
         available: the version to install.
         repository_has_advisories: whether the repository that offers it has any.
     """
-    versions = {advisory.id: _find_versions(advisory, key, installed, available) for advisory in index.get(key, ())}
-    about = [advisory for advisory in index.get(key, ()) if versions[advisory.id]]
-    if not about:
+    found = [(advisory, _find_versions(advisory, key, installed, available)) for advisory in index.get(key, ())]
+    found = [(advisory, versions) for advisory, versions in found if versions]
+    if not found:
         return AdvisoryView(Classification.OTHER if repository_has_advisories else Classification.UNCLASSIFIED)
-    about.sort(key=lambda advisory: max(RpmVersion(each) for each in versions[advisory.id]), reverse=True)
+    found.sort(key=lambda pair: max(RpmVersion(each) for each in pair[1]), reverse=True)
+    about = [advisory for advisory, _ in found]
     urgent = [advisory for advisory in about if advisory.is_security]
     severity = _find_worst_severity(urgent)
     return AdvisoryView(
@@ -132,14 +133,19 @@ def judge_update(
         ids=tuple(dict.fromkeys(advisory.id for advisory in about)),
         severity=severity,
         cves=tuple(dict.fromkeys(cve for advisory in about for cve in advisory.cves)),
-        published=next((advisory.published for advisory in about if available in versions[advisory.id]), None),
-        security_versions=frozenset(version for advisory in urgent for version in versions[advisory.id]),
+        published=next((advisory.published for advisory, versions in found if available in versions), None),
+        security_versions=frozenset(each for advisory, versions in found if advisory.is_security for each in versions),
     )
 
 
+def find_epoch(version: str) -> str:
+    """Return a version's epoch with the colon; "" for none."""
+    return version.partition(":")[0] + ":" if ":" in version else ""
+
+
 def _find_versions(advisory: Advisory, key: tuple[str, str], installed: str | None, available: str) -> tuple[str, ...]:
-    epoch = "" if advisory.knows_epochs or ":" not in available else available.partition(":")[0] + ":"
-    versions = (epoch + version for version in advisory.packages.get(key, ()))
+    epochs = {""} if advisory.knows_epochs else {find_epoch(each) for each in (available, installed) if each}
+    versions = dict.fromkeys(epoch + version for version in advisory.packages.get(key, ()) for epoch in sorted(epochs))
     newest = RpmVersion(available)
     oldest = None if installed is None else RpmVersion(installed)
     return tuple(

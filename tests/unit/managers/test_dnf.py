@@ -127,8 +127,44 @@ def test_repositories_are_listed(text: str, ids: tuple[str, ...]) -> None:
     assert parse_repository_ids(text) == ids
 
 
-def test_a_locked_release_is_told() -> None:
-    assert any("locked to release 2023.5.20240730" in warning for warning in assess("amazon-linux-2023").warnings)
+@pytest.mark.public_report("https://github.com/amazonlinux/amazon-linux-2023/issues/745")
+def test_a_locked_release_leaves_the_judgement_open() -> None:
+    (problem,) = assess("amazon-linux-2023").repository_problems
+    assert "locked to release 2023.5.20240730" in problem.message
+    assert problem.hides_fixes
+
+
+@BOTH
+@pytest.mark.parametrize(("text", "code", "count"), [("", 0, 1), ("lab\n", 0, 0), ("", 1, 0)])
+def test_without_a_repository_of_the_distribution_the_judgement_is_open(
+    tool: str, text: str, code: int, count: int
+) -> None:
+    result = with_section("distribution_repositories", text, code, of=tool)
+    (installed,) = [record for record in result.records if record.get("name") == "installed"]
+    installed = {**installed, "text": f"{installed['text']}bash\t0\t1.0\t1\tx86_64\t7\tLab\n"}
+    others = [record for record in result.records if record.get("name") != "installed"]
+    found = parse(ScriptResult((*others, installed), 0), tool).repository_problems
+    assert [problem.hides_fixes for problem in found if "distribution itself (bash)" in problem.message] == [
+        True
+    ] * count
+
+
+def test_of_a_package_whose_locks_let_an_update_come_nothing_is_held() -> None:
+    lock = "/etc/dnf/plugins/versionlock.list:lab-plain-"
+    free, kept = (parse(with_section("holds", f"{lock}{version}")) for version in ("*", "1.0-1.*"))
+    assert ("lab-plain" in free.held, "lab-plain" in kept.held) == (False, True)
+    assert (updates_of(free)["lab-plain"].held, updates_of(kept)["lab-plain"].held) == (False, True)
+
+
+def test_advisories_about_replacements_count() -> None:
+    (new,) = [update for update in assess().updates if update.id == "lab-new"]
+    text = f"""  Update ID: X
+       Type: security
+   Severity: Critical
+      Files: lab-new-{new.available}.{new.arch}.rpm
+"""
+    found = updates_of(parse(with_section("other_advisories", text)))["lab-new"]
+    assert (found.classification, found.advisories, found.needed_by) == (Classification.CRITICAL, ("X",), "")
 
 
 def test_advisories_that_the_machine_cannot_unpack_are_told() -> None:

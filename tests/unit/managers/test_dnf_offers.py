@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -109,6 +110,39 @@ def test_newer_versions_without_advisories_are_unknown_unless_another_repository
     _, second = pending([offer(2), offer(3, "other")], takes=2, unread=strange)
     assert (second.classification, bool(second.blocked)) == (Classification.UNCLASSIFIED, True)
     assert len(pending([offer(2), offer(3, "other")], takes=2, unread=strange, priorities={"main": 1})) == 1
+
+
+def test_without_an_answer_no_repository_takes_the_place_of_one_with_priority() -> None:
+    first, second = pending(
+        [offer(2, "own"), offer(3)], takes=None, words="Error: x\n", advisories=[security(3)], priorities={"own": 10}
+    )
+    assert (first.available, first.blocked, second.available) == ("2-1", "", "3-1")
+    assert second.blocked == "an upgrade leaves it out: main has a lower priority than own"
+
+
+@pytest.mark.public_report("https://github.com/pulp/pulp_rpm/pull/611")
+def test_a_fix_that_no_repository_has_is_pending() -> None:
+    first, second = pending([offer(2)], takes=2, advisories=[security(3, "Critical"), security(2)])
+    assert (first.available, first.blocked) == ("2-1", "")
+    assert (second.id, second.classification, second.origins) == ("p=3-1", Classification.CRITICAL, ())
+    assert second.blocked == "no enabled repository has this version, which A-3 names"
+    (alone,) = pending([], takes=None, advisories=[security(3)])
+    assert (alone.id, bool(alone.blocked)) == ("p=3-1", True)
+
+
+def test_advisories_of_another_stream_or_that_are_no_fixes_are_not_missed() -> None:
+    modular = Advisory("A-9", "security", packages={KEY: ("9-1.module+el8",)})
+    assert pending([], takes=None, advisories=[modular, Advisory("A-8", "bugfix", packages={KEY: ("8-1",)})]) == ()
+
+
+def test_a_fix_that_no_repository_has_has_the_installed_epoch() -> None:
+    state = DnfState(
+        installed=[InstalledPackage("p", "p", "noarch", "1:1-1")],
+        offers=(),
+        advisories=index_advisories([Advisory("A", "security", packages={KEY: ("2-1",)}, knows_epochs=False)]),
+    )
+    (update,) = build_pending_updates(state)
+    assert update.available == "1:2-1"
 
 
 def test_without_an_answer_nothing_is_blocked() -> None:

@@ -1,7 +1,9 @@
 """What advisories say about an update."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +56,18 @@ def test_without_advisories_it_is_not_known_what_an_update_is() -> None:
 def test_a_version_without_an_epoch_has_that_of_the_update() -> None:
     assert judge(about("2-1", knows_epochs=False), installed="1:1-1", available="1:3-1").security_versions == {"1:2-1"}
     assert not judge(about("2-1"), installed="1:1-1", available="1:3-1").is_known
+
+
+def test_a_fix_before_a_change_of_the_epoch_counts() -> None:
+    fix = about("2-1", knows_epochs=False)
+    assert judge(fix, installed="1-1", available="1:1-1").security_versions == {"2-1"}
+
+
+@pytest.mark.public_report("https://github.com/pulp/pulp_rpm/issues/2821")
+def test_of_two_advisories_with_one_id_both_count() -> None:
+    fix, other = about("2-1"), replace(about("0-1", "bugfix"), id="ADV-2-1")
+    for pair in ((fix, other), (other, fix)):
+        assert judge(*pair).classification is Classification.SECURITY
 
 
 def test_for_a_new_package_only_its_own_version_counts() -> None:

@@ -20,7 +20,7 @@ from tasks.managers.rpm.dnf.output_parsers import (
     parse_transaction,
 )
 from tasks.managers.rpm.dnf.pending_updates import DnfState, build_pending_updates
-from tasks.managers.rpm.packages import parse_natural
+from tasks.managers.rpm.packages import InstalledPackage, parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
 from tasks.managers.rpm.repository_problems import (
     RefreshTimes,
@@ -43,6 +43,9 @@ from tasks.states import Classification
 LOCKED_EXIT_CODE: Final = 200
 """dnf's exit code, with exit_on_lock, while another process has its lock."""
 _REQUIRED_SECTIONS: Final = ("repositories", "advisory_sources", "upgrades", "advisories", "transaction")
+_DISTRIBUTION_NAMES: Final = frozenset({"bash", "glibc", "openssl-libs", "rpm", "systemd"})
+"""Packages that each distribution has. The scripts ask for the same ones."""
+_REGISTER: Final = "Enable the distribution's repositories (/etc/yum.repos.d), or renew the machine's subscription."
 _UNPACKERS: Final = frozenset({"gzip", "xz", "zstd", "bzip2"})
 
 
@@ -100,6 +103,8 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         named = {problem.repository for problem in problems}
         problems += tuple(problem for problem in unread if problem.repository not in named)
         _require_answers(sections, answers.manager)
+        if not any(problem.hides_fixes for problem in problems):
+            problems += _find_release_lock(sections) or _find_lost_distribution(sections, system.installed)
         additions = parse_available_packages(_get_text(sections, "new_packages"), system.native)
         updates = build_pending_updates(
             DnfState(
@@ -108,7 +113,12 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
                 hidden_offers=parse_available_packages(_get_text(sections, "all_upgrades"), system.native),
                 new_packages=_find_new_packages(additions, system),
                 needed_by=parse_needed_by(_get_text(sections, "needed_by"), system.native),
-                advisories=index_advisories(_read_advisories(sections["advisories"], answers)),
+                advisories=index_advisories(
+                    (
+                        *_read_advisories(sections["advisories"], answers),
+                        *parse_advisories(_get_text(sections, "other_advisories")),
+                    )
+                ),
                 advisory_sources=sources,
                 reboot_suggested=suggested,
                 transaction=parse_transaction(sections["transaction"].text),
@@ -121,14 +131,23 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         manager=answers.manager,
         updates=updates,
         reboot=reboot,
-        held=sorted({*holds.list_held(system.installed), *(update.id for update in updates if update.held)}),
+        held=_list_held(holds.list_held(system.installed), updates),
         warnings=(
             *_warn_of_unread_reboots(sections),
-            *_warn_of_release_lock(sections),
             *_warn_of_unclassified(updates),
         ),
         repository_problems=problems,
     )
+
+
+def _list_held(packages: Iterable[str], updates: Iterable[Update]) -> tuple[str, ...]:
+    """Return the ids of what is held: not a package of which the locks and exclusions let a newer version come.
+
+    "versionlock add --raw bash-5.*" lets bash 5.3 come, and the exclusion of a repository is none of the others.
+    """
+    updates = tuple(updates)
+    free = {update.id.partition("=")[0] for update in updates if not update.held}
+    return tuple(sorted({*packages} - free | {update.id for update in updates if update.held}))
 
 
 def _read_advisories(section: ScriptSection, answers: DnfAnswers) -> Sequence[Advisory]:
@@ -213,6 +232,28 @@ def _find_never_read(
     )
 
 
+def _find_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[RepositoryProblem, ...]:
+    release = _get_text(sections, "release_lock").strip()[:100]
+    if not release:
+        return ()
+    message = f"the repositories are locked to release {release}: updates of later releases are not seen"
+    return (RepositoryProblem("", message, 'To see the newest ones, write "latest" to /etc/dnf/vars/releasever.'),)
+
+
+def _find_lost_distribution(
+    sections: Mapping[str, ScriptSection], installed: Iterable[InstalledPackage]
+) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if no enabled repository has the packages of the distribution itself."""
+    section = sections.get("distribution_repositories")
+    core = sorted({package.name for package in installed} & _DISTRIBUTION_NAMES)
+    if not core or section is None or section.exit_code != 0 or section.text.strip():
+        return ()
+    message = (
+        f"no enabled repository has packages of the distribution itself ({', '.join(core)}): its fixes are not seen"
+    )
+    return (RepositoryProblem("", message, _REGISTER),)
+
+
 def _require_answers(sections: Mapping[str, ScriptSection], manager: str) -> None:
     """Raise an error if the package manager gave no list of updates.
 
@@ -249,16 +290,6 @@ def _warn_of_unread_reboots(sections: Mapping[str, ScriptSection]) -> tuple[str,
     return (
         f"advisories can't be read for the reboots that they ask for: the machine lacks {' and '.join(lacking)}. "
         "Install it, or set when the machine reboots",
-    )
-
-
-def _warn_of_release_lock(sections: Mapping[str, ScriptSection]) -> tuple[str, ...]:
-    release = _get_text(sections, "release_lock").strip()[:100]
-    if not release:
-        return ()
-    return (
-        f"the repositories are locked to release {release}: updates of later releases are not seen. To see the newest "
-        'ones, write "latest" to /etc/dnf/vars/releasever',
     )
 
 

@@ -36,7 +36,11 @@ class OfferJudge:
         taken = [offer for offer in offers if offer.version == preferred]
         if taken:
             return min(taken, key=self._get_priority)
-        return max(offers, key=lambda offer: RpmVersion(offer.version))
+        first = min(map(self._get_priority, offers))
+        return max(
+            (offer for offer in offers if self._get_priority(offer) == first or self.transaction.is_resolved),
+            key=lambda offer: RpmVersion(offer.version),
+        )
 
     def is_left_out(self, offer: AvailablePackage) -> bool:
         """Return whether the tool knows what it would install, and this version is not in it.

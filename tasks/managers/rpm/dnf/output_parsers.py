@@ -57,6 +57,7 @@ class DnfTransaction:
     Attributes:
         changes: (name, architecture) -> version that it would install.
         installs: those of ``changes`` that replace no older version.
+        obsoleters: those of ``installs`` that replace packages of other names.
         removals: names of the packages that it would remove, or replace by others that obsolete them.
         unknown_specs: arguments that match no package.
         errors: why it refuses, one text for each problem.
@@ -65,6 +66,7 @@ class DnfTransaction:
 
     changes: Mapping[tuple[str, str], str] = field(default_factory=dict)
     installs: frozenset[tuple[str, str]] = frozenset()
+    obsoleters: frozenset[tuple[str, str]] = frozenset()
     removals: tuple[str, ...] = ()
     unknown_specs: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()
@@ -191,20 +193,26 @@ def parse_transaction(text: str) -> DnfTransaction:
     """Read what ``dnf -v --assumeno`` says about a transaction: its lines "---> Package …", and its errors."""
     changes: dict[tuple[str, str], str] = {}
     installs, removals = set[tuple[str, str]](), list[tuple[str, str]]()
+    obsoleters = set[tuple[str, str]]()
+    newest = None  # what a package replaces comes right after it
     for found in _CHANGE_PATTERN.finditer(text):
         name, arch, version, action = found.groups()
         if action in {"installed", "upgrade", "downgrade", "reinstalled"}:
             changes[name, arch] = version
+            newest = (name, arch)
         if action == "installed":
             installs.add((name, arch))
         elif action in {"erased", "obsoleted"}:
             removals.append((name, arch))
+            if action == "obsoleted" and newest in installs:
+                obsoleters.add(newest)
     unknown = re.findall(r"^No match for argument: (\S+)", text, re.MULTILINE)
     # an old kernel goes beside its new one; a package of another architecture is not the same one
     gone = tuple(name for name, arch in removals if not any((name, each) in changes for each in (arch, "noarch")))
     return DnfTransaction(
         changes,
         frozenset(installs),
+        frozenset(obsoleters),
         gone,
         tuple(dict.fromkeys(unknown)),
         _parse_errors(text),

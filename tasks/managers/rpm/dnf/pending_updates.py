@@ -2,15 +2,16 @@
 
 An update is pending if a repository offers a newer version, also when dnf itself would leave it out: then it is held or
 blocked. The version to install is the one that dnf would install (see tasks.managers.rpm.dnf.offers). A newer security
-fix that it would not install is a pending update of its own.
+fix that it would not install is a pending update of its own. So is one that an advisory names and no repository has.
 """
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from tasks.managers.boot_packages import is_boot_package, is_live_patch_package
-from tasks.managers.rpm.advisories import AdvisoryIndex, judge_update, require_few_cves
+from tasks.managers.rpm.advisories import AdvisoryIndex, find_epoch, judge_update, require_few_cves
 from tasks.managers.rpm.dnf.holds import Holds
 from tasks.managers.rpm.dnf.offers import OfferJudge
 from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction
@@ -20,6 +21,10 @@ from tasks.managers.rpm.versions import RpmVersion
 from tasks.model import Update
 from tasks.rules.machine_checks.report_limits import MAX_UPDATES, require_count
 from tasks.states import URGENT_CLASSIFICATIONS, Classification
+
+_OLDEST: Final = "0-0"
+_MODULE: Final = ".module"
+"""Part of the releases of modular packages. Their advisories are about the packages of their own stream."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ def build_pending_updates(state: DnfState) -> tuple[Update, ...]:
         for name in names
         for update in _build_upgrades(newest[name], visible.get(name, []), hidden.get(name, []), state)
     ]
+    for package in newest.values():
+        updates += _build_lost_fixes(package, (*visible.get(package.id, ()), *hidden.get(package.id, ())), state)
     return (*updates, *_build_new_packages(state, updates))
 
 
@@ -115,6 +122,26 @@ def _build_upgrades(
         if fix.classification in URGENT_CLASSIFICATIONS or (is_unknown and not fix.held):
             found.append(fix if fix.held else replace(fix, blocked=judge.explain(newest)))
     return found
+
+
+def _build_lost_fixes(
+    current: InstalledPackage, offers: Sequence[AvailablePackage], state: DnfState
+) -> Iterator[Update]:
+    """Yield the newest security fix of which there is an advisory, if it is newer than all that repositories offer."""
+    since = max((current.version, *(offer.version for offer in offers)), key=RpmVersion)
+    versions = [
+        (find_epoch(current.version) if not advisory.knows_epochs else "") + version
+        for advisory in state.advisories.get((current.name, current.arch), ())
+        for version in advisory.packages[current.name, current.arch]
+        if advisory.is_security and (_MODULE in version) == (_MODULE in current.version)
+    ]
+    version = max(versions, key=RpmVersion, default=since)
+    if RpmVersion(version) <= RpmVersion(since):
+        return
+    lost = AvailablePackage(current.id, current.name, current.arch, version, "", None, "", "")
+    fix = _build_upgrade(current, lost, [lost], state, since=since)
+    reason = f"no enabled repository has this version, which {fix.advisories[0]} names"
+    yield replace(fix, id=f"{fix.id}={version}", origins=(), blocked="" if fix.held else reason)
 
 
 def _build_upgrade(
@@ -193,13 +220,16 @@ def _build_new_packages(state: DnfState, upgrades: Sequence[Update]) -> list[Upd
 
 
 def _build_new_package(package: AvailablePackage, bringer: Update | None, state: DnfState) -> Update:
+    replaces = (package.name, package.arch) in state.transaction.obsoleters
     view = judge_update(
         state.advisories,
         (package.name, package.arch),
-        installed=None,
+        installed=_OLDEST if replaces else None,
         available=package.version,
         repository_has_advisories=_has_advisories(package, state),
     )
+    if replaces and view.classification in URGENT_CLASSIFICATIONS:
+        bringer = None  # it is the fix of what it replaces, whatever else needs it
     return Update(
         id=package.id,
         name=package.name,

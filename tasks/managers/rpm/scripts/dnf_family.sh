@@ -1,6 +1,7 @@
 #!/bin/sh
 # What dnf 4 and dnf 5 have in common. A package_queries.sh that requires this defines: cache_folder; line_end (what a
-# --qf must end with); dnf_query ARGUMENTS… (runs the tool on its copy of the repositories' data, without a question);
+# --qf must end with); all_versions (options to see what the machine's owner holds back, too);
+# dnf_query ARGUMENTS… (runs the tool on its copy of the repositories' data, without a question);
 # locked_versions ("FILE:entry" for each lock of a version); hidden_versions (offers that the owner's rules hide);
 # advisories; restart_names (names of packages after whose update a reboot is wanted); release_lock (the
 # release to which the repositories are locked); simulate ARGUMENTS… (sets transaction to lines "---> Package NAME.ARCH [EPOCH:]VERSION-RELEASE will be …",
@@ -39,8 +40,9 @@ fp_cached_packages() { find "${1:-$cache_folder}" -name '*.rpm' -type f -exec st
 # fp_reboot_suggested FOLDER: "name<tab>epoch<tab>version<tab>release<tab>architecture" of each package, among those whose
 # names are installed, for which an advisory suggests a reboot. dnf does not print that.
 fp_reboot_suggested() {
-  fp_each_updateinfo "$1" | while IFS= read -r fp_file; do $(fp_unpacker "$fp_file") "$fp_file"; done 2>/dev/null | fp_find_reboot_suggestions
+  fp_read_updateinfo "$1" | fp_find_reboot_suggestions
 }
+fp_read_updateinfo() { fp_each_updateinfo "$1" | while IFS= read -r fp_file; do $(fp_unpacker "$fp_file") "$fp_file"; done 2>/dev/null; } # FOLDER
 fp_lacking_unpackers() { # FOLDER: programs that this machine lacks to read the same
   fp_each_updateinfo "$1" | while IFS= read -r fp_file; do
     fp_program=$(fp_unpacker "$fp_file")
@@ -72,6 +74,46 @@ fp_find_reboot_suggestions() { # the same, from a repository's advisories (XML)
     | sort -u | { rpm -qa --qf '%{NAME}\n' | sed 's/^/=/'; cat; } | awk -F '\t' '/^=/ { installed[substr($0, 2)] = 1; next } $1 in installed'
 }
 said() { printf '%s\n' "$1"; return "${2:-0}"; }
+
+# The tool tells only the advisories about packages that are installed, with their name and architecture. This tells, in
+# the form of dnf 4, those about what replaces a package of another name or architecture.
+replacements() { # NAME.ARCH of each
+  said "$transaction" | awk '
+    / will be (installed|an upgrade)$/ { new = $3 }
+    / will be an upgrade$/ { upgrades[$3] }
+    / will be upgraded$/ { old[$3] }
+    / will be obsoleted$/ && new != "" { print new }
+    END { for (name in upgrades) if (!(name in old)) print name }' | sort -u
+}
+other_advisories() {
+  fp_names=$(replacements | tr '\n' ' ')
+  [ -z "$fp_names" ] || fp_read_updateinfo "$cache_folder" | awk -v RS='<' -v names="$fp_names" '
+    function value(key) { return match($0, " " key "=\"[^\"]*\"") ? substr($0, RSTART + length(key) + 3, RLENGTH - length(key) - 4) : "" }
+    function body() { sub(/^[^>]*>/, ""); gsub(/^[ \t\n]+|[ \t\n]+$/, ""); return $0 }
+    function put(label, text) { if (text != "") printf "%11s: %s\n", label, text }
+    BEGIN { count = split(names, list, " "); for (i = 1; i <= count; i++) wanted[list[i]] }
+    { gsub(/\047/, "\"") }
+    /^update / { kind = value("type"); id = severity = date = ""; cves = files = 0 }
+    /^id>/ && id == "" { id = body() }
+    /^severity>/ { severity = body() }
+    /^(issued|updated) / { date = value("date"); if (length(date) == 10) date = date " 00:00:00" }
+    /^reference / && value("type") == "cve" { cve[++cves] = value("id") }
+    /^package / && (value("name") "." value("arch")) in wanted {
+      file[++files] = value("name") "-" value("version") "-" value("release") "." value("arch") ".rpm" }
+    /^\/update>/ && files {
+      put("Update ID", id); put("Type", kind); put("Updated", substr(date, 1, 19)); put("Severity", severity)
+      for (i = 1; i <= cves; i++) put("CVEs", cve[i])
+      for (i = 1; i <= files; i++) put("Files", file[i]) }'
+}
+
+# Each distribution with RPM packages has these. A machine whose repositories have none of them gets no fixes of its own
+# distribution: its subscription has ended, or they are switched off.
+distribution_repositories() {
+  # shellcheck disable=SC2086  # options
+  answer=$(dnf_query -q $all_versions repoquery --available --qf "%{repoid}$line_end" bash glibc openssl-libs rpm systemd); code=$?
+  said "$answer" | sort -u
+  return "$code"
+}
 
 details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize}|%{source_name}|%{vendor}"
 
@@ -128,13 +170,15 @@ needed_by() { # "NEW.ARCH<tab>NEEDER.ARCH" for each package that needs something
 }
 
 assess_tool() {
-  simulate --setopt=best=False upgrade
+  # without protection: one update that would replace a protected package makes the tool refuse all, and name none
+  simulate --setopt=best=False --setopt=protected_packages= --setopt=protect_running_kernel=False upgrade
   folder=$(said "$transaction" | sed -n 's/^cachedir: //p')
   cache_folder=${folder:-$cache_folder} # if the owner has moved it
   fp_section repositories dnf_query -q repolist
   fp_section advisory_sources fp_advisory_sources "$cache_folder"
   fp_section priorities fp_priorities
   fp_section copies copies
+  fp_section distribution_repositories distribution_repositories
   fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
   if [ -n "$held" ]; then
@@ -142,6 +186,7 @@ assess_tool() {
     fp_section all_upgrades hidden_versions
   fi
   fp_section advisories advisories
+  fp_section other_advisories other_advisories
   fp_section transaction said "$transaction" "$code"
   assess_new_packages
   fp_section reboot_suggested fp_reboot_suggested "$cache_folder"

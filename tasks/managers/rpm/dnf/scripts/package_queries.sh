@@ -1,6 +1,6 @@
 #!/bin/sh
 # What an assessment and a simulation ask dnf 4. It works from its copy of the repositories' data (-C), and gives up at
-# once if another process has its lock (exit code 200). dnf is started four times; once more if packages are held,
+# once if another process has its lock (exit code 200). dnf is started five times; once more if packages are held,
 # twice more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
 # Requires: dnf_family, tool_settings
@@ -20,7 +20,10 @@ line_end=''
 # shellcheck disable=SC2086  # options
 read_repositories() { fp_limited "$(fp_param refresh_seconds)" dnf $dnf_words -d 2 -e 3 makecache --refresh; } # whatever dnf.conf says, it writes what fails
 
-locked_versions() { grep -HE '^[[:space:]]*[^#[:space:]]' /etc/dnf/plugins/versionlock.list 2>/dev/null; }
+locked_versions() { # its plugin's settings say in which file they are
+  list=$(sed -n 's/^locklist *= *//p' /etc/dnf/plugins/versionlock.conf 2>/dev/null | tail -n 1)
+  grep -hE '^[[:space:]]*[^#[:space:]]' "${list:-/etc/dnf/plugins/versionlock.list}" 2>/dev/null | sed 's/^/versionlock.list:/'
+}
 hidden_versions() { # $held is not empty
   # shellcheck disable=SC2086  # options
   dnf_query -q $all_versions repoquery --upgrades --qf "$details"
@@ -34,7 +37,7 @@ advisory_fields='
   /^=====/ { field = "" }'
 advisories() {
   # shellcheck disable=SC2086  # options
-  described=$(dnf_query -q -v $all_versions updateinfo info --updates); code=$?
+  described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$?
   said "$described" | awk "$advisory_fields"
   return "$code"
 }

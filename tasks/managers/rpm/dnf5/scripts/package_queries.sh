@@ -1,6 +1,6 @@
 #!/bin/sh
 # What an assessment and a simulation ask dnf 5. It works from its copy of the repositories' data (-C), and needs no lock
-# for that. dnf 5 is started five times; once more if packages are held, twice more if updates need new packages.
+# for that. dnf 5 is started six times; once more if packages are held, twice more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
 # Requires: dnf_family, tool_settings
 
@@ -14,6 +14,7 @@ line_end='\n'
 # one repository that does not answer, or was never read, must not keep the others from being used
 # shellcheck disable=SC2086  # options
 dnf_query() { dnf5 -C --setopt='*.skip_if_unavailable=True' --assumeno $tool_settings "$@"; }
+all_versions='--setopt=disable_excludes=*'
 read_repositories() {
   fp_limited "$(fp_param refresh_seconds)" dnf5 --setopt='*.skip_if_unavailable=True' --assumeno makecache --refresh
 }
@@ -21,11 +22,11 @@ read_repositories() {
 locked_versions() { grep -HE '^[[:space:]]*name[[:space:]]*=' /etc/dnf/versionlock.toml 2>/dev/null; }
 hidden_versions() { # --upgrades would leave out locked versions. Words of $held are names and patterns of packages.
   said "$held" | sed 's/^[^:]*:[^=]*=//; s/#.*//' | tr -s "[:space:],\"'" '\n' | grep -E '^[A-Za-z0-9_*?[][A-Za-z0-9_.+~^:*?[-]*' | sort -u \
-    | xargs dnf5 -C --setopt='*.skip_if_unavailable=True' -q '--setopt=disable_excludes=*' repoquery --available --latest-limit=1 --qf "$details$line_end"
+    | xargs dnf5 -C --setopt='*.skip_if_unavailable=True' -q "$all_versions" repoquery --available --latest-limit=1 --qf "$details$line_end"
 }
 
 advisories() { # without the texts, which can be megabytes: one field a line, and none of these is the last of its object
-  described=$(dnf_query -q '--setopt=disable_excludes=*' advisory info --updates --json); code=$?
+  described=$(dnf_query -q "$all_versions" advisory info --available --json); code=$?
   said "$described" | grep -vE '^ *"(Title|Description|Message|Rights|Vendor|Status)":'
   return "$code"
 }
