@@ -13,6 +13,13 @@ from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import Advisory, RpmRepository
 
 DISTRIBUTION = "/root/distribution"
+PROTECTOR = """
+import dnf
+class Protector(dnf.Plugin):
+    name = "foreman-protector"
+    def sack(self):
+        self.base.sack.add_excludes(self.base.sack.query().available().filter(name="made-hidden"))
+"""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,19 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     """The end of a default run, which takes critical and security updates, where all the situations are at once."""
     place = tmp_path_factory.mktemp("hunted")
     own, other = RpmRepository(place / "own"), RpmRepository(place / "other")
-    for name in ("noarch", "old", "gone", "lost", "range", "elsewhere", "protected", "guard", "excluded", "epoch"):
+    for name in (
+        "noarch",
+        "old",
+        "gone",
+        "lost",
+        "range",
+        "elsewhere",
+        "protected",
+        "guard",
+        "excluded",
+        "epoch",
+        "hidden",
+    ):
         own.add(f"made-{name}", "1.0")
     own.add("made-noarch", "2.0", arch="x86_64", advisory="security")
     own.add("made-new", "2.0", spec="Obsoletes: made-old < 2", advisory="security", severity="Critical")
@@ -63,6 +82,7 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     other.add("made-excluded", "1.5", advisory="security")
     own.add("made-epoch", "2.0", advisory="security")
     own.add("made-epoch", "1.5", spec="Epoch: 1", advisory="bugfix")
+    own.add("made-hidden", "2.0", advisory="security")
     host.sh(f"mkdir {DISTRIBUTION}; mv /etc/yum.repos.d/lab.repo {DISTRIBUTION}", root=True)
     own.publish(host, options="exclude=made-excluded")
     other.publish(host)
@@ -70,6 +90,7 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     host.sh("echo made-guard > /etc/dnf/protected.d/made.conf", root=True)
     host.sh("sed -i 's,^locklist.*,locklist = /etc/locks,' /etc/dnf/plugins/versionlock.conf", root=True)
     host.sh("printf 'made-range-0:1.*\\nmade-elsewhere-0:1.0-1.*\\n' > /etc/locks", root=True)
+    (host.root / "usr/lib/python3/dist-packages/dnf-plugins/protector.py").write_text(PROTECTOR)
     return play(host, place)
 
 
@@ -123,6 +144,12 @@ def test_an_update_that_would_replace_a_protected_package_costs_itself(patched: 
 def test_an_exclusion_of_one_repository_does_not_hold_the_fix_of_another(patched: Ending) -> None:
     assert patched.of("made-excluded", "1.5-1").state is UpdateState.INSTALLED
     assert patched.versions["made-excluded"] == "1.5-1"
+
+
+@pytest.mark.public_report("https://rhokp.baronvonclack.com/solutions/4591281/")
+def test_what_a_plugin_hides_is_held(patched: Ending) -> None:
+    assert patched.of("made-hidden", "2.0-1").state is UpdateState.EXCLUDED
+    assert patched.versions["made-hidden"] == "1.0-1"
 
 
 def test_a_fix_before_a_change_of_the_epoch_is_a_fix(patched: Ending) -> None:

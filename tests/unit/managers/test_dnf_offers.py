@@ -133,6 +133,8 @@ def test_a_fix_that_no_repository_has_is_pending() -> None:
 def test_advisories_of_another_stream_or_that_are_no_fixes_are_not_missed() -> None:
     modular = Advisory("A-9", "security", packages={KEY: ("9-1.module+el8",)})
     assert pending([], takes=None, advisories=[modular, Advisory("A-8", "bugfix", packages={KEY: ("8-1",)})]) == ()
+    installed = [InstalledPackage("p", "p", "noarch", "1-1.module+el8")]
+    assert build_pending_updates(DnfState(installed, offers=(), advisories=index_advisories([modular]))) == ()
 
 
 def test_a_fix_that_no_repository_has_has_the_installed_epoch() -> None:

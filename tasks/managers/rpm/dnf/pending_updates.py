@@ -24,7 +24,7 @@ from tasks.states import URGENT_CLASSIFICATIONS, Classification
 
 _OLDEST: Final = "0-0"
 _MODULE: Final = ".module"
-"""Part of the releases of modular packages. Their advisories are about the packages of their own stream."""
+"""Part of the releases of modular packages. Rocky's advisories do not say which stream they are about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _build_lost_fixes(
         (find_epoch(current.version) if not advisory.knows_epochs else "") + version
         for advisory in state.advisories.get((current.name, current.arch), ())
         for version in advisory.packages[current.name, current.arch]
-        if advisory.is_security and (_MODULE in version) == (_MODULE in current.version)
+        if advisory.is_security and _MODULE not in current.version + version
     ]
     version = max(versions, key=RpmVersion, default=since)
     if RpmVersion(version) <= RpmVersion(since):

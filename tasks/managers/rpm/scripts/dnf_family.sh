@@ -2,7 +2,8 @@
 # What dnf 4 and dnf 5 have in common. A package_queries.sh that requires this defines: cache_folder; line_end (what a
 # --qf must end with); all_versions (options to see what the machine's owner holds back, too);
 # dnf_query ARGUMENTS… (runs the tool on its copy of the repositories' data, without a question);
-# locked_versions ("FILE:entry" for each lock of a version); hidden_versions (offers that the owner's rules hide);
+# locked_versions ("FILE:entry" for each lock of a version); hidden_versions (offers that the owner's rules hide,
+# or a plugin);
 # advisories; restart_names (names of packages after whose update a reboot is wanted); release_lock (the
 # release to which the repositories are locked); simulate ARGUMENTS… (sets transaction to lines "---> Package NAME.ARCH [EPOCH:]VERSION-RELEASE will be …",
 # "cachedir: …" and errors, and code to the tool's exit code).
@@ -119,11 +120,18 @@ details="%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{downloadsize
 
 holds() { # "FILE:entry" for each line that locks a version or excludes packages
   locked_versions
-  fp_exclusions /etc/dnf/dnf.conf /etc/yum.repos.d/*.repo
+  # shellcheck disable=SC2046  # folders have no blanks
+  fp_exclusions /usr/share/dnf5/libdnf.conf.d/*.conf /etc/dnf/libdnf5.conf.d/*.conf /etc/dnf/dnf.conf $(fp_repository_files)
   return 0
 }
-fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one; the later file wins, as for dnf
-  cat /usr/share/dnf5/repos.d/*.repo /etc/distro.repos.d/*.repo /etc/yum.repos.d/*.repo /etc/dnf/repos.override.d/*.repo 2>/dev/null | awk '
+fp_repository_files() { # the later file wins, as for dnf
+  fp_folders=$(sed -n 's/^reposdir *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1 | tr ',' ' ')
+  for fp_folder in ${fp_folders:-/usr/share/dnf5/repos.d /etc/distro.repos.d /etc/yum/repos.d /etc/yum.repos.d} /etc/dnf/repos.override.d; do
+    find -L "$fp_folder" -maxdepth 1 -name '*.repo' 2>/dev/null | sort
+  done
+}
+fp_priorities() { # "REPOSITORY<tab>PRIORITY" for each repository with one
+  fp_repository_files | xargs cat 2>/dev/null | awk '
     /^[ \t]*\[/ { id = $0; sub(/^[ \t]*\[/, "", id); sub(/\].*/, "", id) }
     /^priority[ \t]*=/ { sub(/^[^=]*=[ \t]*/, ""); print id "\t" $1 }'
 }
@@ -181,10 +189,8 @@ assess_tool() {
   fp_section distribution_repositories distribution_repositories
   fp_section upgrades dnf_query -q repoquery --upgrades --qf "$details$line_end"
   held=$(holds)
-  if [ -n "$held" ]; then
-    fp_section holds said "$held"
-    fp_section all_upgrades hidden_versions
-  fi
+  [ -z "$held" ] || fp_section holds said "$held"
+  fp_section all_upgrades hidden_versions
   fp_section advisories advisories
   fp_section other_advisories other_advisories
   fp_section transaction said "$transaction" "$code"

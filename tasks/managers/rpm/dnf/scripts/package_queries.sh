@@ -1,6 +1,6 @@
 #!/bin/sh
 # What an assessment and a simulation ask dnf 4. It works from its copy of the repositories' data (-C), and gives up at
-# once if another process has its lock (exit code 200). dnf is started five times; once more if packages are held,
+# once if another process has its lock (exit code 200). dnf is started six times;
 # twice more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
 # Requires: dnf_family, tool_settings
@@ -13,7 +13,7 @@ busy_code=200
 dnf_words="--setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=True --assumeno"
 # shellcheck disable=SC2086  # options
 dnf_query() { fp_until_unlocked dnf -C $dnf_words $tool_settings "$@"; }
-all_versions='--disableexcludes=all --disableplugin=versionlock' # also those that the machine's owner holds back
+all_versions='--disableexcludes=all --disableplugin=versionlock,foreman-protector' # also those that the machine's owner holds back
 cache_folder=/var/cache/dnf
 line_end=''
 
@@ -24,9 +24,8 @@ locked_versions() { # its plugin's settings say in which file they are
   list=$(sed -n 's/^locklist *= *//p' /etc/dnf/plugins/versionlock.conf 2>/dev/null | tail -n 1)
   grep -hE '^[[:space:]]*[^#[:space:]]' "${list:-/etc/dnf/plugins/versionlock.list}" 2>/dev/null | sed 's/^/versionlock.list:/'
 }
-hidden_versions() { # $held is not empty
-  # shellcheck disable=SC2086  # options
-  dnf_query -q $all_versions repoquery --upgrades --qf "$details"
+hidden_versions() { # plugins hide packages, too: versionlock, Satellite's foreman-protector
+  dnf_query -q --disableexcludes=all --noplugins repoquery --upgrades --qf "$details"
 }
 
 # Of the descriptions of advisories, only these fields: the rest can be megabytes. A label ends in column 11.

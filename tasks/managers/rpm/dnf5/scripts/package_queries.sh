@@ -21,6 +21,7 @@ read_repositories() {
 
 locked_versions() { grep -HE '^[[:space:]]*name[[:space:]]*=' /etc/dnf/versionlock.toml 2>/dev/null; }
 hidden_versions() { # --upgrades would leave out locked versions. Words of $held are names and patterns of packages.
+  [ -n "$held" ] || return 0
   said "$held" | sed 's/^[^:]*:[^=]*=//; s/#.*//' | tr -s "[:space:],\"'" '\n' | grep -E '^[A-Za-z0-9_*?[][A-Za-z0-9_.+~^:*?[-]*' | sort -u \
     | xargs dnf5 -C --setopt='*.skip_if_unavailable=True' -q "$all_versions" repoquery --available --latest-limit=1 --qf "$details$line_end"
 }

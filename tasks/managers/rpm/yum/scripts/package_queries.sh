@@ -26,7 +26,7 @@ skip_unread='--setopt=*.skip_if_unavailable=1' # a repository without a copy mus
 # the plugin would ask the subscription's server each time; its repositories are in a file
 # shellcheck disable=SC2086  # options
 ask() { fp_until_unlocked call yum -C -e 2 --disableplugin=subscription-manager --setopt=exit_on_lock=1 $tool_settings "$@"; }
-all_versions='--disableexcludes=all --disableplugin=versionlock' # also those that the machine's owner holds back
+all_versions='--disableexcludes=all --disableplugin=versionlock,foreman-protector' # also those that the machine's owner holds back
 
 # yum names a repository that it can't read, and reads no more. Then all are read again without that one.
 read_repositories() {
@@ -109,6 +109,11 @@ details='%{name}|%{epoch}|%{version}|%{release}|%{arch}|%{repoid}|%{packagesize}
 query() { # FORMAT PACKAGES…: of all their versions
   format=$1; shift
   fp_until_unlocked call repoquery -C --plugins --show-duplicates --setopt=exit_on_lock=1 "$skip_unread" --qf "$format" "$@"
+}
+distribution_repositories() { # as in dnf_family.sh
+  answer=$(query '%{repoid}' bash glibc openssl-libs rpm systemd); code=$?
+  said "$answer" | sort -u
+  return "$code"
 }
 describe() { # PACKAGES…: rows of all their versions
   if ! command -v repoquery >/dev/null; then list_packages Available --showduplicates list available "$@"; return; fi
@@ -212,6 +217,7 @@ assess_tool() {
   fp_section repositories repositories
   fp_section advisory_sources advisory_sources
   fp_section copies copies
+  ! command -v repoquery >/dev/null || fp_section distribution_repositories distribution_repositories
   simulate --setopt=skip_broken=1 update
   fp_section transaction said "$transaction" "$code"
   listed=$(list_packages Updated list updates 2>&1); listed_code=$?
