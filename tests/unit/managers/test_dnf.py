@@ -13,7 +13,7 @@ from tasks.managers.registry import find_manager
 from tasks.managers.rpm.auto_updaters import UPDATER_UNITS
 from tasks.managers.rpm.dnf import assessment as dnf4
 from tasks.managers.rpm.dnf.manager import DnfManager
-from tasks.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_transaction
+from tasks.managers.rpm.dnf.output_parsers import parse_repository_ids, parse_severity, parse_transaction
 from tasks.managers.rpm.dnf.simulation import parse_simulation
 from tasks.managers.rpm.dnf5 import manager as dnf5
 from tasks.model import PackageState, Update
@@ -125,6 +125,12 @@ def test_a_foreign_architecture_is_part_of_the_id() -> None:
 )
 def test_repositories_are_listed(text: str, ids: tuple[str, ...]) -> None:
     assert parse_repository_ids(text) == ids
+
+
+@pytest.mark.public_report("https://github.com/rocky-linux/peridot/issues/79")
+def test_the_severities_of_rocky_are_read() -> None:
+    words = ("SEVERITY_CRITICAL", "SEVERITY_UNKNOWN", "Important", "None")
+    assert [parse_severity(word) for word in words] == ["CRITICAL", "", "Important", ""]
 
 
 @pytest.mark.public_report("https://github.com/amazonlinux/amazon-linux-2023/issues/745")

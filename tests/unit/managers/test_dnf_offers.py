@@ -130,6 +130,7 @@ def test_a_fix_that_no_repository_has_is_pending() -> None:
     assert (alone.id, bool(alone.blocked)) == ("p=3-1", True)
 
 
+@pytest.mark.public_report("https://github.com/rocky-linux/peridot/issues/79")
 def test_advisories_of_another_stream_or_that_are_no_fixes_are_not_missed() -> None:
     modular = Advisory("A-9", "security", packages={KEY: ("9-1.module+el8",)})
     assert pending([], takes=None, advisories=[modular, Advisory("A-8", "bugfix", packages={KEY: ("8-1",)})]) == ()

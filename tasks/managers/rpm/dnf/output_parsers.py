@@ -161,8 +161,9 @@ def _build_advisory(fields: Mapping[str, Sequence[str]]) -> Advisory:
 
 
 def parse_severity(text: str) -> str:
-    """Return an advisory's severity; "" for none."""
-    return "" if text.lower() in {"none", "unspecified", ""} else text[:_MAX_TEXT]
+    """Return an advisory's severity; "" for none. Rocky has written SEVERITY_CRITICAL."""
+    word = text.removeprefix("SEVERITY_")
+    return "" if word.lower() in {"none", "unspecified", "unknown", ""} else word[:_MAX_TEXT]
 
 
 def parse_date(text: str) -> datetime | None:
