@@ -171,7 +171,7 @@ def test_a_wish_to_stop_outlives_its_process(make: Make) -> None:
 def claim_of(host: LabHost) -> tuple[str, int]:
     """The run that has the host and until when, by the host's own note; 0 once it was given back."""
     run, until, *_ = host.sh("cat /var/lib/fleetpatch/claim 2>/dev/null || printf '\\n0\\n'", root=True).splitlines()
-    return run, int(until)
+    return run.partition("/")[0], int(until)
 
 
 def downloaded(host: LabHost) -> set[str]:
