@@ -16,14 +16,21 @@ raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv
 # Even with --no-refresh, zypper reads a repository that it has never read, however long that takes. So if there is one,
 # only the others are asked.
 ask() {
-  case " $* " in
-    *' locks '*) ;;
-    *)
-      while IFS= read -r alias; do [ -z "$alias" ] || set -- "$@" --repo "$alias"; done <<EOF
+  words=$# is_placed=''
+  while [ "$words" -gt 0 ]; do
+    set -- "$@" "$1"
+    case $is_placed$1 in
+      yes* | -* | locks) ;;
+      *) # zypper takes options behind its command, and no more of them behind the names of packages
+        is_placed=yes
+        while IFS= read -r alias; do [ -z "$alias" ] || set -- "$@" --repo "$alias"; done <<EOF
 ${readable=$(find_readable)}
 EOF
-      ;;
-  esac
+        ;;
+    esac
+    shift
+    words=$((words - 1))
+  done
   ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh "$@"
 }
 find_readable() { # the aliases of the repositories that were read, if another one was not
