@@ -236,25 +236,8 @@ set_up_the_rest() { # one failed package must not leave the others half done
   configure the_rest
 }
 
-# What was unpacked before and waits for packages of this transaction, or for each other: apt was told to set up nothing else
-# shellcheck disable=SC2016  # dpkg-query's $
-waiting() {
-  unfinished unpacked | among "$FP_JOB_DIR/apt-stuck" | while IFS= read -r name; do
-    printf '%s\t%s\n' "$name" "$(fp_dpkg_query -W -f '${Pre-Depends}, ${Depends}\n' "$name" | head -n 1)"
-  done | awk -F '\t' '
-    FILENAME == ARGV[1] { sub(/:.*/, ""); ready[$0]; next }
-    { count = split($2, words, /[,|] */); left++; name[left] = $1
-      for (i = 1; i <= count; i++) { sub(/[ :(].*/, "", words[i]); needs[left] = needs[left] " " words[i] } }
-    END {
-      do { more = 0
-        for (n in name) {
-          count = split(needs[n], words, " ")
-          for (i = 1; i <= count; i++) if (words[i] in ready) { more = 1; break }
-          if (i > count) continue
-          print name[n]; short = name[n]; sub(/:.*/, "", short); ready[short]; delete name[n]
-        }
-      } while (more)
-    }' "$FP_JOB_DIR/apt-names" -
+waiting() { # what was unpacked before and waits for packages of this transaction: apt was told to set up nothing else
+  unfinished unpacked | among "$FP_JOB_DIR/apt-stuck" | fp_depending_on "$FP_JOB_DIR/apt-names"
 }
 
 set_up_waiting() { # what still waits for something else is no failure, and a script that fails is one

@@ -11,3 +11,24 @@ fp_dpkg_query() {
   [ -z "$fp_found" ] || printf '%s\n' "$fp_found"
   return "$fp_asked"
 }
+
+# fp_depending_on FILE: those of the packages in stdin that depend on one whose name is in the file, or on each other
+# shellcheck disable=SC2016  # dpkg-query's $
+fp_depending_on() {
+  while IFS= read -r fp_name; do
+    printf '%s\t%s\n' "$fp_name" "$(fp_dpkg_query -W -f '${Pre-Depends}, ${Depends}\n' "$fp_name" | head -n 1)"
+  done | awk -F '\t' '
+    FILENAME == ARGV[1] { sub(/:.*/, ""); ready[$0]; next }
+    { count = split($2, words, /[,|] */); left++; name[left] = $1
+      for (i = 1; i <= count; i++) { sub(/[ :(].*/, "", words[i]); needs[left] = needs[left] " " words[i] } }
+    END {
+      do { more = 0
+        for (n in name) {
+          count = split(needs[n], words, " ")
+          for (i = 1; i <= count; i++) if (words[i] in ready) { more = 1; break }
+          if (i > count) continue
+          print name[n]; short = name[n]; sub(/:.*/, "", short); ready[short]; delete name[n]
+        }
+      } while (more)
+    }' "$1" -
+}
