@@ -104,7 +104,7 @@ _CAUSES: Final = (
         "The repository's server has a fault. Try again later, or use another mirror.",
     ),
     Cause(
-        r"is not valid yet|is expired|metadata expired|older than what",
+        r"is not valid yet|is expired|metadata expired|appears to be outdated|older than what",
         "Its mirror is no longer updated, or the machine's clock is wrong. Use another mirror, or set the clock.",
     ),
     Cause(r"SSL connect error|[Cc]url error \(?(?:35|56)\)?|curl#(?:35|56)|SSL routines|TLS handshake|gnutls", ""),

@@ -124,7 +124,9 @@ class ImageManager:
         if "check" not in sections or not self._tool.partial_failure:
             return packages
         problems = find_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
-        return replace(packages, repository_problems=problems)
+        told = {problem.repository for problem in problems}
+        more = (each for each in packages.repository_problems if each.repository not in told)
+        return replace(packages, repository_problems=(*problems, *more))
 
     def complete_recorded_packages(self, packages: PackageState) -> PackageState:
         """See PackageManager."""

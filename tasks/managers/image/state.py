@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from tasks.model import PackageState, RebootNeed, Update
+from tasks.model import PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.states import Classification, YesNoUnknown
 
 UPDATE_ID: Final = "deployment"
@@ -58,6 +58,7 @@ class ImageState:
         update: the newer image, if any.
         other_names: other versions that ``next`` fulfils, if the tool could only report them before the installation.
         warnings: what the owner should know: local packages, a rollback.
+        problems: why a newer image may be missed: a source that was not read, or that has none any more.
     """
 
     image: str
@@ -66,6 +67,7 @@ class ImageState:
     update: ImageUpdate | None = None
     other_names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    problems: tuple[RepositoryProblem, ...] = ()
 
     def fulfils(self, update: Update) -> bool:
         """Return whether the next boot starts what this update is to install."""
@@ -105,7 +107,16 @@ def build_package_state(
         auto_updaters=tuple(auto_updaters),
         warnings=(*warnings, *state.warnings, *((_NO_ADVISORIES_WARNING,) if unknown else ())),
         updater_units=updater_units,
+        repository_problems=state.problems,
     )
+
+
+def find_exact_image_problem(image: str) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if a system follows a digest: whatever is published, no tool offers it anything newer."""
+    if "@sha256:" not in image:
+        return ()
+    message = "the system follows one exact image (a digest): nothing newer is offered to it"
+    return (RepositoryProblem(clean_text(image)[:100], message, "Let it follow a tag, or another tool judge it."),)
 
 
 def _build_update(state: ImageState, update: ImageUpdate) -> Update:

@@ -56,6 +56,7 @@ _COMPLAINT_PATTERN: Final = re.compile(
     r"|Permission to access|Login failed|Authentication required|[Cc]ould(?:n't| not) (?:resolve|connect)"
     r"|[Nn]ame resolution|[Tt]imeout|[Tt]imed out|too slow|Connection failed|Failed to connect|refused|No route"
     r"|unreachable|not found on medium|type can't be determined|Valid metadata not found|metadata expired"
+    r"|appears to be outdated"
     r"|older than what|is expired|Error building the cache|Failed to cache repo|no cache for|been cached"
     r"|missing metadata|Cannot (?:download|prepare)|[Nn]o more mirrors|[Mm]irrors were (?:already )?tried"
     r"|Usable URL not found|baseurl"

@@ -88,6 +88,7 @@ def build_package_state(
     reboot: RebootNeed,
     held: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    remarks: Sequence[str] = (),
     repository_problems: Sequence[RepositoryProblem] = (),
 ) -> PackageState:
     """Return the package state: the system's part, and what its package manager said."""
@@ -102,6 +103,7 @@ def build_package_state(
         lock_holder=system.lock_holder,
         auto_updaters=system.auto_updaters,
         warnings=tuple(dict.fromkeys((*system.warnings, *warnings))),
+        remarks=tuple(remarks),
         services_to_restart=system.services_to_restart,
         unfinished=system.unfinished,
         at_work=system.at_work,

@@ -8,6 +8,7 @@ from tasks.model import TransactionResult
 from tasks.protocols.package_manager import FailureCause, Transaction
 from tasks.protocols.transport import JobPhase, ScriptRecord
 from tasks.steps.jobs.watch import EndedJob
+from tasks.steps.machine.lock_holder import split_lock_holder
 
 _MAX_NUMBER = 1e15  # a number in a job's record that is larger is not valid
 
@@ -195,7 +196,7 @@ def describe_not_attempted(event: ScriptRecord, transaction: Transaction) -> str
         case "stop":
             return "the run was asked to stop before its turn came"
         case "preempted":
-            return f"its download was ended, because run {detail} took the machine over"
+            return f"its download was ended, because run {split_lock_holder(detail)[0]} took the machine over"
         case other:
             return f"{_REJECTION_REASONS.get(str(other), other)}: {detail}"
 

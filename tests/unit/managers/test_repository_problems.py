@@ -145,3 +145,23 @@ def test_no_login_and_no_query_is_shown(secret: str) -> None:
         f"'https://h/?{secret}'",
     ):
         assert secret not in redact_text(text)
+
+
+def test_an_expired_key_of_a_repository_that_zypper_reads_is_no_problem() -> None:
+    """As in https://github.com/ROCm/legacy-rocm-build/issues/1762."""
+    text = """Warning: The gpg key signing file 'repomd.xml' has expired.
+  Repository:       Radeon Open Compute (ROCM)
+  Key Expires:      Sun Aug  1 02:51:18 2021 (EXPIRED)
+  Subkey:           30C07AF01A6D36BA 2016-08-01 [expired: 2021-08-01]
+"""
+    assert find_repository_problems(text) == ()
+
+
+@pytest.mark.parametrize(
+    "words", ["metadata expired since 2022-01-04 09:42:11 CET.", "appears to be outdated. Consider"]
+)
+def test_a_mirror_that_is_no_longer_updated_is_a_problem(words: str) -> None:
+    """The words of zypper since 1.14.58 (https://github.com/openSUSE/zypper/pull/464), and before."""
+    (problem,) = find_repository_problems(f"Loading repository data...\nRepository 'Updates' {words}\n")
+    assert (problem.repository, problem.hides_fixes) == ("Updates", True)
+    assert "no longer updated" in problem.remedy

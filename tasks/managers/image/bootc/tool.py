@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.errors import ProtocolViolation
 from tasks.managers.image.manager import ImageTool
-from tasks.managers.image.state import ImageState, ImageUpdate, clean_text, format_version
+from tasks.managers.image.state import ImageState, ImageUpdate, clean_text, find_exact_image_problem, format_version
 from tasks.managers.script_output import ScriptSection
 
 
@@ -85,6 +85,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         next=coming.full,
         update=_find_update(cached or downloaded, coming, incompatible=slots.booted.incompatible),
         warnings=tuple(_find_warnings(slots)),
+        problems=find_exact_image_problem(booted.image.image),
     )
 
 

@@ -14,10 +14,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.errors import ProtocolViolation
 from tasks.managers.image.manager import ImageTool
-from tasks.managers.image.state import NEWER_IMAGE, ImageState, ImageUpdate, clean_text, format_version
+from tasks.managers.image.state import (
+    NEWER_IMAGE,
+    ImageState,
+    ImageUpdate,
+    clean_text,
+    find_exact_image_problem,
+    format_version,
+)
 from tasks.managers.image.state import shorten_digest as shorten
 from tasks.managers.native_updaters import is_active
 from tasks.managers.script_output import ScriptSection
+from tasks.model import RepositoryProblem
 from tasks.states import Classification
 
 _MAX_ITEMS: Final = 10_000
@@ -133,7 +141,15 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         update=_find_update(status.cached_update, staged or booted) or (_offer_locked(locked) if locked else None),
         other_names=coming.other_names,
         warnings=tuple(warnings),
+        problems=(*find_exact_image_problem(booted.image), *_find_end_of_life(booted)),
     )
+
+
+def _find_end_of_life(booted: _Deployment) -> tuple[RepositoryProblem, ...]:
+    if not booted.endoflife:
+        return ()
+    message = f"the image has reached its end of life: {clean_text(booted.endoflife)}"
+    return (RepositoryProblem(booted.image[:100], message, "Move the system to an image that is maintained."),)
 
 
 def _offer_locked(locked: _Deployment) -> ImageUpdate:
@@ -194,10 +210,6 @@ def _find_warnings(deployments: Sequence[_Deployment], booted: _Deployment) -> l
         warnings.append("packages of the image are overridden locally (rpm-ostree override)")
     if booted.unlocked not in {"none", ""}:
         warnings.append(f"the running image is unlocked ({clean_text(booted.unlocked)}): an update drops such changes")
-    if "@sha256:" in booted.image:
-        warnings.append("the system follows one exact image (a digest): nothing newer is offered to it")
-    if booted.endoflife:
-        warnings.append(f"the image has reached its end of life: {clean_text(booted.endoflife)}")
     return warnings
 
 

@@ -13,15 +13,18 @@ from typing import Final
 from tasks.errors import ListsUnread, ProtocolViolation
 from tasks.managers.image.manager import ImageTool
 from tasks.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_text
+from tasks.managers.repository_problems import build_repository_problem
+from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.managers.script_output import ScriptSection
-from tasks.model import Update
+from tasks.model import RepositoryProblem, Update
 from tasks.states import Classification
 
 _NAME_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_+.:~^\-]{0,199}")
 _CVE_PATTERN: Final = re.compile(r"CVE-[0-9]{4}-[0-9]{4,9}")
 _RULE_PATTERN: Final = re.compile(r"-+(?:\+-+)+")
-_SUCCESS_CODES: Final = frozenset({0, 100, 101, 102, 103, 106})
-"""zypper's exit codes above 99 inform: updates, a reboot, a restart of zypper, skipped repositories (106)."""
+_SKIPPED_CODE: Final = 106
+_SUCCESS_CODES: Final = frozenset({0, 100, 101, 102, 103, _SKIPPED_CODE})
+"""zypper's exit codes above 99 inform: updates, a reboot, a restart of zypper, skipped repositories."""
 _SEVERITIES: Final = ("low", "moderate", "important", "critical")
 Row = Mapping[str, str]
 
@@ -70,14 +73,21 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     # the patches are those of the running system; a snapshot with none of the packages fulfils none of them
     is_fulfilled = running != default and (not listed or len(pending) < len(listed))
     patches = () if is_fulfilled else _list_needed(sections["patches"])
-    warnings = ("zypper skipped repositories that it could not read",) if sections["updates"].exit_code == 106 else ()
     return ImageState(
         image=clean_text(system.get("product", "") or "system"),
         running=f"snapshot {running}",
         next=f"snapshot {default}",
         update=_build_update(pending, patches, sections["cves"]) if pending or patches else None,
-        warnings=warnings,
+        problems=_find_unread_repositories(sections["updates"]),
     )
+
+
+def _find_unread_repositories(updates: ScriptSection) -> tuple[RepositoryProblem, ...]:
+    """Return the repositories of which a query has no data, or data that have expired."""
+    found = find_repository_problems(f"{updates.text}\n{updates.stderr}")
+    if found or updates.exit_code != _SKIPPED_CODE:
+        return found
+    return (build_repository_problem("", ["zypper skipped repositories that it could not read"]),)
 
 
 def _is_number(text: str) -> bool:
@@ -128,7 +138,7 @@ TRANSACTIONAL_UPDATE: Final = ImageTool(
     name="transactional-update",
     package="tasks.managers.image.transactional_update",
     parse_state=parse_state,
-    no_update_codes=(106,),  # zypper has skipped repositories
+    no_update_codes=(_SKIPPED_CODE,),  # zypper has skipped repositories
     partial_failure="Some of the repositories have not been refreshed",
     timers=("transactional-update.timer",),
     lock_files=("/run/tukit.lock",),

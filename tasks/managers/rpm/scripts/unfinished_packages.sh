@@ -32,8 +32,9 @@ fp_left_over() {
   # shellcheck disable=SC2016  # awk's $
   "$fp_tool" -C history list 2>/dev/null | awk '$1 ~ /^[0-9]+$/ && count++ < 30 { print $1 }' \
     | xargs "$fp_tool" -C history info 2>/dev/null | awk '
-      /^Transaction ID +: / { ended = 0; split("", left) }
-      /^Return-Code +: / { ended = !/Aborted/; if (!count++ && !ended) exit }
+      /^Transaction ID +: / { ended = closed = 0; split("", left) }
+      /^End time +: / { closed = !/ 1970 / } # dnf shows this year, and a failure, where it was killed
+      /^Return-Code +: / { ended = closed && !/Aborted/; if (!count++ && !ended) exit }
       ended && /^ \*\* +(Upgraded|Updated|Obsoleted|Erased?|Removed) / { sub(/-[0-9]+:/, "-", $3); left[$3]; words[$3] }
       /scriptlet failed/ { sub(/^ *[0-9]+ +/, ""); for (old in left) if (index($0, "(" old ")")) words[old] = $0 }
       END { if (ended || count > 1) for (old in words) print old "\t" words[old] }'

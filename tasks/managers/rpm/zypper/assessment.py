@@ -48,6 +48,7 @@ _MAX_MASK: Final = 200
 _ALL_FAILED: Final = "Could not refresh the repositories"
 _BEGUN_PATTERN: Final = re.compile(r"name=\"Retrieving repository '([^'\"]{1,300})' metadata\" value=")
 """What zypper writes as it begins to read a repository."""
+_MEDIUM_WORDS: Final = "a disc, which is not inserted. It has no newer packages"
 _PAGE_WORDS: Final = "a web page answered in its place"
 
 
@@ -58,6 +59,7 @@ class _ZypperReport:
     updates: tuple[Update, ...] = ()
     held: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     repository_problems: tuple[RepositoryProblem, ...] = ()
 
 
@@ -85,6 +87,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         ),
         held=report.held,
         warnings=report.warnings,
+        remarks=report.remarks,
         repository_problems=report.repository_problems,
     )
 
@@ -99,13 +102,14 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
     sections = parse_sections(result, _SCRIPT, "patches", "updates", "upgrade", "repositories")
     said, not_refreshed = _read_refresh(sections.get("update"))
     answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
-    said = said or answers["updates"].text
+    said = f"{said}\n{answers['updates'].text}"  # only a query tells that a repository's data have expired
     repositories = _parse_repositories(sections["repositories"].text)
     _require_repositories(repositories, said)
     upgrade = parse_install_summary(answers["upgrade"])
     locked = _find_locked_names(sections.get("locks"), system.installed)
     patches = parse_patches(answers["patches"])
     tool = result.find_records("tool")
+    is_rolling = bool(tool) and require_text(tool[0], "upgrade") == "dup"
     candidates = parse_candidates(answers["updates"])
     updates = build_pending_updates(
         ZypperState(
@@ -122,9 +126,11 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             priorities=parse_priorities(_get_text(sections, "priorities")),
             obstacles=_find_obstacles(sections.get("obstacles"), candidates),
             locked=locked,
-            is_rolling=bool(tool) and require_text(tool[0], "upgrade") == "dup",
+            is_rolling=is_rolling,
         )
     )
+    unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
+    media = {name for each in repositories if each.is_medium for name in (each.name, each.alias)}
     return _ZypperReport(
         updates=updates,
         held=tuple(sorted({*locked, *(patch.name for patch in patches if patch.is_locked)})),
@@ -133,8 +139,10 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             *_describe_upgrade(upgrade),
             *_describe_unclassified(updates, repositories),
         ),
-        repository_problems=_find_unread_repositories(
-            result, said, repositories, None if not_refreshed else sections.get("update")
+        remarks=tuple(f"{each.repository}: {_MEDIUM_WORDS}" for each in unread if each.repository in media),
+        repository_problems=(
+            *(each for each in unread if each.repository not in media),
+            *_find_missing_patches(repositories, is_rolling=is_rolling),
         ),
     )
 
@@ -171,9 +179,10 @@ def _parse_repositories(text: str) -> tuple[Repository, ...]:
             has_patches=each[3] == "yes",
             is_page=each[2] == "page",
             read_at=(parse_natural(each[4]) if len(each) > 4 else None) or 0,
+            is_medium=len(each) > 5 and each[5] in {"cd", "dvd"},
         )
         for each in fields
-        if len(each) in {4, 5}
+        if len(each) in {4, 5, 6}
     )
 
 
@@ -233,6 +242,18 @@ def _find_unread_repositories(
             if not each.is_read and name not in {problem.repository for problem in found}
         ),
     )
+
+
+def _find_missing_patches(repositories: tuple[Repository, ...], *, is_rolling: bool) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if no repository has patches: SUSE publishes fixes in update repositories, which have them.
+
+    Without these (a lost registration, only the installation medium) nothing newer is offered, whatever is missing.
+    """
+    if is_rolling or any(each.has_patches or not each.is_read for each in repositories):
+        return ()
+    message = "no enabled repository has patches, so missing security fixes would not be seen"
+    remedy = "Enable the update repositories of the distribution (zypper repos; SUSEConnect --status)."
+    return (RepositoryProblem("", message, remedy),)
 
 
 def _describe_upgrade(upgrade: InstallSummary) -> list[str]:

@@ -62,6 +62,7 @@ class Repository:
         has_patches: it says which of its packages are security fixes.
         read_at: when its copy was last found to be current, in seconds since 1970; 0: unknown.
         is_page: what zypper has read in its place is a web page. zypper takes any answer for an index without packages.
+        is_medium: it is a disc, as that of the installation.
     """
 
     alias: str
@@ -70,6 +71,7 @@ class Repository:
     has_patches: bool
     read_at: int = 0
     is_page: bool = False
+    is_medium: bool = False
 
     def is_named(self, named: str) -> bool:
         """Whether zypper calls it so: by its name with the values of variables, or by its alias (showAlias = yes)."""
@@ -200,7 +202,7 @@ def _build_update(
         cves=_get_cves(view),
         size_bytes=_get_size(change, offers),
         group=_parse_source_package(description) or change.name,
-        held=change.name in state.locked or any(patch.is_locked for patch in patches),
+        held=change.name in state.locked or bool(patches and _is_newest_locked(change.name, ids, state)),
         requires_reboot=True if any(patch.reboot for patch in patches) or replaces_core(change.name) else None,
         published=view.published,
         security_version="" if secure == change.version else secure,
@@ -211,6 +213,16 @@ def _build_update(
         needs_licence=bool(same and same.has_licence and state.upgrade.unaccepted),
         blocked="" if change in state.upgrade.changes else state.obstacles.get(change.name, ""),
     )
+
+
+def _is_newest_locked(name: str, ids: frozenset[str], state: ZypperState) -> bool:
+    """Whether an administrator has locked the newest of the patches with these ids that fix a package.
+
+    Of an older one, the package has a newer version than the unwanted one.
+    """
+    found = [(RpmVersion(package.fixed_version), patch) for patch, package in state.patched[name] if patch.name in ids]
+    newest = max(version for version, _ in found)
+    return any(patch.is_locked and version == newest for version, patch in found)
 
 
 def _get_size(change: PackageChange, offers: Iterable[Offer]) -> int | None:

@@ -14,24 +14,18 @@ cache=$(setting cachedir /var/cache/zypp)
 raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv") cached=$(setting packagesdir "$cache/packages")
 
 # Even with --no-refresh, zypper reads a repository that it has never read, however long that takes. So if there is one,
-# only the others are asked.
+# only the others are asked. Their options come before the names of packages: "zypper install" takes an option behind
+# one for a package that is to be removed.
 ask() {
-  words=$# is_placed=''
-  while [ "$words" -gt 0 ]; do
-    set -- "$@" "$1"
-    case $is_placed$1 in
-      yes* | -* | locks) ;;
-      *) # zypper takes options behind its command, and no more of them behind the names of packages
-        is_placed=yes
-        while IFS= read -r alias; do [ -z "$alias" ] || set -- "$@" --repo "$alias"; done <<EOF
-${readable=$(find_readable)}
+  xml='' limited=${readable=$(find_readable)}
+  [ "$1" != --xmlout ] || { xml=$1; shift; }
+  command=$1; shift
+  [ "$command" != locks ] || limited=''
+  while IFS= read -r alias; do [ -z "$alias" ] || set -- --repo "$alias" "$@"; done <<EOF
+$limited
 EOF
-        ;;
-    esac
-    shift
-    words=$((words - 1))
-  done
-  ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh "$@"
+  # shellcheck disable=SC2086  # an option, or nothing
+  ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh $xml "$command" "$@"
 }
 find_readable() { # the aliases of the repositories that were read, if another one was not
   repositories | awk -F '\t' '$3 == "yes" { read = read $1 "\n" } $3 != "yes" { lacking = 1 } END { if (lacking) printf "%s", read }'
@@ -77,16 +71,19 @@ escape=$(printf '\033')
 describe() { ask info "$@" | sed "s/$escape\\[[0-9;]*[A-Za-z]//g" | awk "$facts"; } # some machines have colours always on
 
 # "alias<tab>name<tab>yes, no, or page: it was read, or a page of a proxy in its place<tab>yes or no: it has patches<tab>when its copy was last found to be
-# current (libzypp touches that file), or nothing" of each repository that is enabled
+# current, or nothing<tab>how it is reached: the scheme of its URL" of each repository that is enabled. libzypp touches the index file when the copy is
+# current. A copy of a folder keeps the folder's times: then the folder of the copy tells when it was made.
 repositories() {
   for file in "$(setting reposdir /etc/zypp/repos.d)"/*.repo; do
     [ ! -e "$file" ] || awk '
-      function put() { if (alias != "" && enabled != "0") print alias "\t" name }
-      /^\[.*\]/ { put(); alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias); name = alias; enabled = "1" }
+      function put() { if (alias != "" && enabled) print alias "\t" scheme "\t" name }
+      { sub(/\r$/, ""); sub(/^[ \t]+/, ""); sub(/[ \t]+$/, "") }
+      /^\[.*\]/ { put(); alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias); name = alias; enabled = 1; scheme = "-" }
       /^name *=/ { name = $0; sub(/^[^=]*= */, "", name); gsub(/\t/, " ", name) }
-      /^enabled *=/ { enabled = $0; sub(/^[^=]*= */, "", enabled) }
+      /^baseurl *=/ { scheme = $0; sub(/^[^=]*= */, "", scheme); sub(/:.*/, "", scheme); scheme = tolower(scheme) }
+      /^enabled *=/ { sub(/^[^=]*= */, ""); enabled = tolower($0) ~ /^(yes|true|on|[+]|0*[1-9][0-9]*)$/ } # as libzypp does (str::strToTrue)
       END { put() }' "$file"
-  done | while IFS='	' read -r alias name; do
+  done | while IFS='	' read -r alias scheme name; do
     folder=$(printf %s "$alias" | tr / _) read=no patches=no
     [ ! -e "$solv/$folder/solv" ] || read=yes
     # without repodata it is in SUSE's older format: a file for each patch
@@ -94,9 +91,10 @@ repositories() {
       || [ -d "$raw/$folder/suse/setup/descr" ]; then patches=yes; fi
     index=$raw/$folder/repodata/repomd.xml
     [ -e "$index" ] || index=$raw/$folder/content
-    read_at=$(stat -c %Y "$index" 2>/dev/null)
+    read_at=''
+    [ ! -e "$index" ] || read_at=$(stat -c %Y "$index" "$raw/$folder" 2>/dev/null | sort -n | tail -n 1)
     ! grep -qi '<html' "$index" 2>/dev/null || read=page # zypper takes any answer for an index
-    printf '%s\t%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches" "$read_at"
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches" "$read_at" "$scheme"
   done
 }
 
