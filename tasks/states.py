@@ -43,7 +43,13 @@ class UpdateState(StrEnum):
 SUCCESSFUL_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.REPAIRED})
 """The states in which nothing remains to do."""
 
-PRESENT_UPDATE_STATES = SUCCESSFUL_UPDATE_STATES | {UpdateState.SETUP_FAILED}
+FAILED_UPDATE_STATES = frozenset({UpdateState.FAILED, UpdateState.SETUP_FAILED})
+"""The states of updates with which something went wrong."""
+
+INSTALLED_UPDATE_STATES = frozenset({UpdateState.INSTALLED, UpdateState.SETUP_FAILED})
+"""The states of updates that came to be installed, well or badly."""
+
+PRESENT_UPDATE_STATES = SUCCESSFUL_UPDATE_STATES | INSTALLED_UPDATE_STATES
 """The states in which the package database has the version."""
 
 

@@ -49,14 +49,14 @@ def assess(context: MachineContext) -> MachineState:
         changes_machines=context.run_context.run.kind != "assess",
     )
     manager = context.run_context.find_manager(facts)
-    refresh, seconds = context.run_context.options.refresh, manager.default_rates.read_timeout_seconds
+    refresh, allowed_seconds = context.run_context.options.refresh, manager.default_rates.read_timeout_seconds
     if refresh:
         minutes = REFRESH_TIMEOUT_SECONDS // 60
         message = f"the machine reads its repositories (ended after {minutes} minutes)"
         context.run_context.listener.on_progress(context.name, Step.ASSESS, None, message)
-        seconds += REFRESH_TIMEOUT_SECONDS
+        allowed_seconds += REFRESH_TIMEOUT_SECONDS
     packages = query_packages(
-        manager, context.transport, clock, refresh=refresh, deadline=Deadline.after(clock, seconds)
+        manager, context.transport, clock, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )
     needs_previous = not refresh or packages.reboot.answer is YesNoUnknown.YES
     previous = context.run_context.records.read_last_assessment(context.name) if needs_previous else None

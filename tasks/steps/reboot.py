@@ -286,8 +286,11 @@ def _to_refused_result(result: RebootResult, refused: ScriptRecord, due: RebootS
         due: the reboot state of the machine if no reboot was ordered.
     """
     about, why = refused.get("about"), refused.get("why", "it gave no reason")
-    state = due if about in (*OBSTACLE_KINDS, "boot") else RebootState.FAILED
-    state = RebootState.REQUIRED if about == "window" else state
+    state = RebootState.FAILED
+    if about == "window":
+        state = RebootState.REQUIRED
+    elif about == "boot" or about in OBSTACLE_KINDS:
+        state = due
     return replace(result, state=state, reason=f"{result.reason}; refused: {why}", count=0)
 
 

@@ -17,7 +17,7 @@ from tasks.rules.machine_checks.versions import (
     find_rolled_back_updates,
     mark_lost,
 )
-from tasks.states import FindingLevel, RebootState, Step, UpdateState, YesNoUnknown
+from tasks.states import INSTALLED_UPDATE_STATES, FindingLevel, RebootState, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.custom_checks import run_check
@@ -157,9 +157,7 @@ def _check_versions(context: MachineContext, packages: PackageState) -> tuple[li
     """
     if context.state.install is None:
         return [], {}
-    installed = [
-        r for r in context.state.install.results if r.state in (UpdateState.INSTALLED, UpdateState.SETUP_FAILED)
-    ]
+    installed = [r for r in context.state.install.results if r.state in INSTALLED_UPDATE_STATES]
     if not installed:
         return [], {}
     wrong = _find_version_mismatches(context, installed)

@@ -13,7 +13,13 @@ from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader
 from tasks.records.storage.database import Database
 from tasks.rules.automatic.model import Rollout, Try
-from tasks.states import SUCCESSFUL_UPDATE_STATES, UNFINISHED_RUN_STATES, OperationState, UpdateState
+from tasks.states import (
+    FAILED_UPDATE_STATES,
+    SUCCESSFUL_UPDATE_STATES,
+    UNFINISHED_RUN_STATES,
+    OperationState,
+    UpdateState,
+)
 
 ROLLOUT_PREFIX = "rollout:"
 """Begins the name of a rollout in a request's ``updates.as_in_run``."""
@@ -110,7 +116,7 @@ def build_try(rollout: Rollout, run: RunInfo, outcome: Outcome, location: str | 
         failed_updates=tuple(
             (result.update.name, result.update.available, result.reason)
             for result in outcome.updates
-            if result.state in (UpdateState.FAILED, UpdateState.SETUP_FAILED) or _broke_off(outcome, result)
+            if result.state in FAILED_UPDATE_STATES or _broke_off(outcome, result)
         ),
         reason=outcome.reason,
         location=location,

@@ -37,7 +37,7 @@ from tasks.reporting.formatting import (
     load_zone_or_utc,
 )
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.states import FindingLevel, OperationState, UpdateState
+from tasks.states import FAILED_UPDATE_STATES, NOT_DONE_UPDATE_STATES, FindingLevel, OperationState
 
 TableValue = str | int
 
@@ -57,15 +57,7 @@ MAX_TABLE_ROWS: Final = 500
 _STATES_NEEDING_ATTENTION: Final = frozenset(
     {OperationState.FAILED, OperationState.UNKNOWN, OperationState.IN_PROGRESS, OperationState.COMPLETED_WITH_WARNINGS}
 )
-_NOT_INSTALLED_STATES: Final = frozenset(
-    {
-        UpdateState.FAILED,
-        UpdateState.SETUP_FAILED,
-        UpdateState.BLOCKED,
-        UpdateState.NOT_ATTEMPTED,
-        UpdateState.PENDING,
-    }
-)
+_NOT_INSTALLED_STATES: Final = FAILED_UPDATE_STATES | NOT_DONE_UPDATE_STATES
 
 
 @dataclass(frozen=True, slots=True)

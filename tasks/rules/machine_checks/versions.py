@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from tasks.model import Finding, InstallResult, Update, UpdateResult
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding
-from tasks.states import UpdateState
+from tasks.states import INSTALLED_UPDATE_STATES, UpdateState
 
 _CHECK = "versions"
 _MAX_NAMES = 10
@@ -89,7 +89,7 @@ def mark_lost(install: InstallResult | None, lost: Mapping[str, str | None]) -> 
             reason=_describe_loss(result, lost[result.update.id]),
             version_after=lost[result.update.id],
         )
-        if result.update.id in lost and result.state in (UpdateState.INSTALLED, UpdateState.SETUP_FAILED)
+        if result.update.id in lost and result.state in INSTALLED_UPDATE_STATES
         else result
         for result in install.results
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from tasks.model import Finding, HookResult, Outcome
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.rules.calendar.time_format import format_duration
-from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
+from tasks.states import FAILED_UPDATE_STATES, FindingLevel, OperationState, RebootState, UpdateState
 
 POWER_ON_ACT = "power_on"
 """The act of journal entries about powering a machine on. Its end says whether this run really did it."""
@@ -19,7 +19,6 @@ POWER_CHECK = "power"
 _FINISHED_STATES = frozenset(
     {OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}
 )
-_FAILED_UPDATES = frozenset({UpdateState.FAILED, UpdateState.SETUP_FAILED})
 _SETTLED_REBOOTS = frozenset({RebootState.NOT_NEEDED, RebootState.COMPLETED})
 
 
@@ -60,7 +59,7 @@ def find_reason_to_stay_on(outcome: Outcome, hooks: Iterable[HookResult]) -> str
     """
     if outcome.error is not None or outcome.state not in _FINISHED_STATES:
         return f"its turn ended as {outcome.state}"
-    failed = [result.update.name for result in outcome.updates if result.state in _FAILED_UPDATES]
+    failed = [result.update.name for result in outcome.updates if result.state in FAILED_UPDATE_STATES]
     if failed:
         return f"these updates failed: {', '.join(failed[:5])}"
     if any(result.state is UpdateState.PENDING for result in outcome.updates) and outcome.install is not None:

@@ -17,8 +17,7 @@ def find_messages_about(update: Update, ran: TransactionResult) -> str:
     """Return the parts of a transaction's error about one update; "" when it is about other updates."""
     if len(ran.updates) == 1:
         return ran.detail
-    pattern = _build_name_pattern(update)
-    return "; ".join(part for part in ran.detail.split("; ") if pattern.search(part) and not _waits(update, part))
+    return _find_parts(update, ran, _BEFORE_NAME + _build_name_pattern(update))
 
 
 def find_setup_error(update: Update, ran: TransactionResult) -> str:
@@ -27,7 +26,7 @@ def find_setup_error(update: Update, ran: TransactionResult) -> str:
     A name such as "file" may also be a word of a sentence. It counts with its version, at the beginning, behind
     "package", or in quotes or brackets.
     """
-    return "; ".join(part for part in ran.detail.split("; ") if _names_package(update, part))
+    return _find_parts(update, ran, _build_package_pattern(update))
 
 
 def find_unattributed_errors(
@@ -85,6 +84,12 @@ def find_boot_danger(
     return ""
 
 
+def _find_parts(update: Update, ran: TransactionResult, pattern: str) -> str:
+    """Return the parts of a transaction's error that a pattern finds, without those of an update that only waits."""
+    finder = re.compile(pattern)
+    return "; ".join(part for part in ran.detail.split("; ") if finder.search(part) and not _waits(update, part))
+
+
 def _has_error(ran: TransactionResult) -> bool:
     return ran.exit_code != 0 or bool(ran.detail)
 
@@ -108,13 +113,6 @@ def _waits(update: Update, part: str) -> bool:
     return bool(_WAITS_FOR_OTHER_PATTERN.search(part)) and not part.startswith(f"{update.name} ")
 
 
-def _names_package(update: Update, part: str) -> bool:
-    name, version = _build_name_pattern(update).pattern, _build_version_pattern(update)
-    bare = rf"(?:^(?:[a-z-]+: )?|\bpackage |[\"'(<]){name.removeprefix(_BEFORE_NAME)}"
-    with_version = rf"{_BEFORE_NAME}{re.escape(update.name)}{version}"
-    return bool(re.search(bare, part) or re.search(with_version, part)) and not _waits(update, part)
-
-
 _BEFORE_NAME = r"(?<![\w.+-])"
 
 
@@ -124,10 +122,15 @@ def _build_version_pattern(update: Update) -> str:
     return rf"-(?:[0-9]+:)?(?:{versions})(?:\.{arch}(?!\w)|(?!\.\w))"
 
 
-def _build_name_pattern(update: Update) -> re.Pattern[str]:
-    """Return what finds an update in a text: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
+def _build_name_pattern(update: Update) -> str:
+    """Return what a text has for an update: its name, or NAME-VERSION.ARCHITECTURE with one of its versions.
 
     "%post(glibc-2:2.34-1.i686)" is about glibc.i686, and neither about glibc on x86_64 nor about a package "glibc-2".
     """
-    version = _build_version_pattern(update)
-    return re.compile(rf"{_BEFORE_NAME}{re.escape(update.name)}(?:{version})?(?![\w+-]|[:.][0-9])")
+    return rf"{re.escape(update.name)}(?:{_build_version_pattern(update)})?(?![\w+-]|[:.][0-9])"
+
+
+def _build_package_pattern(update: Update) -> str:
+    """Return what a text has where it names an update as a package."""
+    with_version = rf"{_BEFORE_NAME}{re.escape(update.name)}{_build_version_pattern(update)}"
+    return rf"(?:^(?:[a-z-]+: )?|\bpackage |[\"'(<]){_build_name_pattern(update)}|{with_version}"
