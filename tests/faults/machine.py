@@ -18,7 +18,7 @@ from tests.faults.late_jobs import LOCK_WAIT, LateJobs
 from tests.faults.orders import Handed, Orders
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_transport import Call, _Started
-from tests.support.fleet import SimMachine
+from tests.support.sim_machine import SimMachine
 
 KNOWN_SCRIPTS = frozenset(
     {

@@ -11,8 +11,9 @@ from flows.request.patch_request import PatchRequest
 from tasks.errors import RequestError
 from tasks.model import RunReport
 from tasks.states import OperationState, UpdateState
-from tests.support.fleet import SimFleet, SimMachine
+from tests.support.fleet import SimFleet
 from tests.support.mortal import Killed, Life
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, end_state, resume, two_machines, undisturbed
 
 CALLS, WANTED = undisturbed()

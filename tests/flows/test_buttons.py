@@ -31,8 +31,9 @@ from tasks.records.sql_records import SqlRecords
 from tasks.states import OperationState, UpdateState
 from tests.flows.served_on_fakes import NAMES, PLACE, fleet, machines_at
 from tests.support.browser import browser
-from tests.support.fleet import Begun, SimFleet, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
 from tests.support.prefect_server import PrefectServer, prefect_server
+from tests.support.sim_machine import Begun
 
 __all__ = ["browser"]
 

@@ -23,7 +23,8 @@ from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.flows.prefect_view import artifacts, look
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 

@@ -8,7 +8,7 @@ from tasks.protocols.transport import Script, ScriptRecord
 from tasks.steps.machine.lock_holder import split_lock_holder
 
 if TYPE_CHECKING:
-    from tests.support.fleet import SimMachine
+    from tests.support.sim_machine import SimMachine
 
 
 @dataclass

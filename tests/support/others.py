@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from tasks.states import Step
 from tasks.steps.context.progress_listener import LoggingListener
-from tests.support.fleet import SimMachine
+from tests.support.sim_machine import SimMachine
 
 
 @dataclass

@@ -20,8 +20,9 @@ from tasks.records.setup import open_records
 from tasks.states import Classification
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine
+from tests.support.fleet import SimFleet
 from tests.support.mortal import Life, mortal_machine, mortal_records
+from tests.support.sim_machine import SimMachine
 
 
 @dataclass

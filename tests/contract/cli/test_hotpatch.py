@@ -19,7 +19,7 @@ from tasks.protocols.transport import Job, Script, ScriptRecord
 from tasks.states import FindingLevel
 from tests.contract.cli.conftest import Said, Stage
 from tests.support.fake_transport import SimulatedJob
-from tests.support.fleet import SimMachine
+from tests.support.sim_machine import SimMachine
 
 NO_VBS = Finding("vbs", FindingLevel.BLOCK, "virtualization-based security is off", "Set it.")
 

@@ -6,7 +6,7 @@ from inventory.machine import Check, CheckKind, CheckLevel
 from tasks.errors import ConnectionLost
 from tasks.protocols.transport import Script, ScriptRecord
 from tests.contract.cli.conftest import Said, Stage, security
-from tests.support.fleet import SimMachine
+from tests.support.sim_machine import SimMachine
 
 BAD = Check("quiet", CheckKind.COMMAND, "no-jobs")
 MILD = Check("backup", CheckKind.COMMAND, "has-backup", CheckLevel.WARN)

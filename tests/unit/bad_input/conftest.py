@@ -9,7 +9,7 @@ import typer
 
 from flows.cli.app import app
 from tests.contract.cli.conftest import Said, Stage, fresh_consoles, security, stage
-from tests.support.fleet import SimMachine
+from tests.support.sim_machine import SimMachine
 
 __all__ = ["fresh_consoles", "refused", "stage"]
 

@@ -30,7 +30,8 @@ from tasks.transport.output_decoder import MAX_RECORDS_BYTES, ScriptOutputDecode
 from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_package_state, make_update
 from tests.support.fake_transport import SimulatedJob
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.sim_machine import SimMachine
 from tests.unit.managers.recordings import recorded
 
 NASTY = "\x1b]0;pwned\x07\x1b[2J<script>alert(1)</script>[bold]../../etc/passwd\r\n=cmd|' /C calc'!A0\u202e\x00"

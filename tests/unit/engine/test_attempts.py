@@ -13,8 +13,9 @@ from tasks.states import RebootState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, resume
 
 HOLDER = f"{RUN}/web"

@@ -9,7 +9,8 @@ from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step
 from tasks.steps.machine.machine_lock import IDLE_LOCK_DURATION
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.sim_machine import SimMachine
 
 
 @pytest.mark.parametrize("error", [ConnectionLost("cut"), DeadlineExceeded("too slow")])

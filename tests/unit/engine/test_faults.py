@@ -18,7 +18,8 @@ from tasks.errors import (
 )
 from tasks.states import OperationState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 
 def slow(fleet: SimFleet, name: str = "web", seconds: float = 120.0) -> SimMachine:

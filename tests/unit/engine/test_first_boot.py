@@ -5,7 +5,8 @@ from datetime import timedelta
 from tasks.protocols.transport import ScriptRecord
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.sim_machine import SimMachine
 
 WORK = "cloud-init still sets this machine up: cloud-final.service"
 

@@ -11,7 +11,8 @@ from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 SCRIPT = "fake_health"
 REMEDY = "Look at it."

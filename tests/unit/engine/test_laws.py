@@ -25,7 +25,8 @@ from tasks.model import Outcome, RunReport
 from tasks.protocols.records import JournalMark
 from tasks.states import Classification, OperationState, RebootPolicy, Step, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import Begun, SimFleet, SimMachine
+from tests.support.fleet import SimFleet
+from tests.support.sim_machine import Begun, SimMachine
 
 RESERVE = timedelta(minutes=15)
 MINUTES = (2, 16.5, 17, 18, 19, 20, 22, 25, 60, 240)

@@ -16,7 +16,8 @@ from tasks.reporting.data.tables import build_tables
 from tasks.reporting.html.renderer import render_html
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, Step, UpdateState, YesNoUnknown
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 LAST = 3
 """How often a machine is assessed: for the plan, after the installation, and after services were restarted."""

@@ -12,8 +12,9 @@ from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.others import At, works
+from tests.support.sim_machine import SimMachine
 
 
 def patched(*packages: FakePackage, at: Step, then: Callable[[SimMachine], None], repair: bool = False) -> Outcome:

@@ -15,8 +15,9 @@ from tasks.rules.runs.failure_budget import OutcomeClass, classify_outcome
 from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, resume
 from tests.unit.engine.hook_stage import Owner, asked_for, hook, run
 

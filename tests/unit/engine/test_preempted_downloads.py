@@ -9,7 +9,8 @@ from tasks.model import Outcome
 from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import FindingLevel, OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 OTHER = "20260309-010000-beef00"
 NEVER = 1e6

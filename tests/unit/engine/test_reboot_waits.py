@@ -11,8 +11,9 @@ from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootPolicy, RebootState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.reboot_guard import HOLDER
+from tests.support.sim_machine import SimMachine
 
 
 class Said(LoggingListener):

@@ -13,7 +13,8 @@ from tasks.errors import (
 from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import KNOCK_SECONDS, SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import KNOCK_SECONDS, SimMachine
 
 
 def test_a_machine_that_never_goes_down(fleet: SimFleet) -> None:

@@ -8,8 +8,9 @@ from tasks.model import Outcome
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK
 from tasks.states import OperationState, Step, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.others import At, works
+from tests.support.sim_machine import SimMachine
 
 STOPPED = "the repair was not begun: the run was asked to stop before its turn came"
 HALF = "half 2.0 is half-configured"

@@ -5,9 +5,10 @@ import pytest
 from tasks.states import OperationState, Step, UpdateState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
 from tests.support.others import At, works
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import begin, resume
 
 

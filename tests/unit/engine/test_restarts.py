@@ -11,8 +11,9 @@ from tasks.protocols.records import JournalMark
 from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, HookKind, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
 from tests.support.mortal import Killed, Life, choose_calls
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, resume
 
 WEB, CRON, SSH = "nginx.service", "cron.service", "ssh.service"

@@ -4,7 +4,8 @@ import pytest
 
 from tasks.states import OperationState, UpdateState
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.sim_machine import SimMachine
 
 MB = 10**6
 

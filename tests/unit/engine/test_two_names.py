@@ -13,7 +13,8 @@ from tasks.rules.machine_checks.same_machine import build_instance_id
 from tasks.states import FindingLevel, OperationState, UpdateState
 from tasks.steps.context.machine_instances import MachineInstances
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.sim_machine import SimMachine
 
 SAME = "the same machine as {}, which this run has already"
 

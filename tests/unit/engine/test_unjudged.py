@@ -12,7 +12,8 @@ from tasks.protocols.transport import Transport
 from tasks.states import FindingLevel, OperationState, RebootPolicy
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of
+from tests.support.fleet import SimFleet, outcome_of
+from tests.support.sim_machine import SimMachine
 
 WORDS = "packages could not be checked: they were being changed by dpkg (pid 7)"
 

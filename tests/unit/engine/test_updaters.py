@@ -14,8 +14,9 @@ from tasks.rules.machine_checks.auto_updaters import AUTO_UPDATER_CHECK
 from tasks.states import FindingLevel, OperationState, RebootPolicy, UpdateState
 from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN, begin, resume
 from tests.unit.engine.hook_stage import Owner, asked_for, hook, run
 

@@ -23,9 +23,10 @@ from tasks.steps.context.stop_token import StopToken
 from tests.support.fake_clock import START
 from tests.support.fake_packages import FakePackage
 from tests.support.fake_records import FakeHistory
-from tests.support.fleet import SimFleet, SimMachine, outcome_of, result_of
+from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.mortal import Killed, Life, choose_calls, mortal_machine, mortal_records
 from tests.support.set_fleet import UP
+from tests.support.sim_machine import SimMachine
 from tests.support.taking_up import RUN
 
 BOOT_SECONDS = 40.0
