@@ -127,7 +127,10 @@ def parse_assessment(result: ScriptResult) -> PackageState:
 
 
 def _describe_missing_security(releases: Iterable[Release]) -> tuple[str, ...]:
-    """Return a warning for each distribution without its security archive, or one if nobody has one."""
+    """Return a warning for each distribution without its security archive.
+
+    If no publisher has such an archive, return one warning for the machine.
+    """
     releases = tuple(releases)
     if lacking := find_distributions_without_security(releases):
         return tuple(_NO_SECURITY_WARNING.format(f" of {name}") for name in lacking)

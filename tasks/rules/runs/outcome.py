@@ -90,10 +90,8 @@ def _find_faults(
         faults.append(f"{_format_count(len(failed), 'update')} failed: {_join_updates_with_reasons(failed)}")
     unbootable = [result for result in _find_setup_failures(results) if result.update.changes_boot]
     if unbootable:
-        count = _format_count(len(unbootable), "update")
-        faults.append(
-            f"the setup of {count} failed that decide the next boot: {_join_updates_with_reasons(unbootable)}"
-        )
+        reasons = _join_updates_with_reasons(unbootable)
+        faults.append(f"the setup of packages that decide the next boot failed: {reasons}")
     if reboot and reboot.state is RebootState.FAILED:
         faults.append(f"the reboot failed: {reboot.reason}" if reboot.reason else "the reboot failed")
     faults += [f"validation {_describe_finding(finding)}" for finding in after if finding.level is FindingLevel.BLOCK]
