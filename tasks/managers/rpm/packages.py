@@ -23,6 +23,9 @@ VERSION_PATTERN: Final = re.compile(r"([0-9]{1,9}:)?[A-Za-z0-9_+.~^]+-[A-Za-z0-9
 ARCH_PATTERN: Final = re.compile(r"[a-z0-9_]+")
 """What rpm's build accepts (rpm-spec(5): Name, Version, Release), so that it may be part of a command line."""
 
+DEFAULT_REPOSITORY_PRIORITY: Final = 99
+"""The priority of a repository that has none of its own (dnf.conf(5), zypper(8)). Lower numbers come first."""
+
 
 def build_update_id(name: str, arch: str, native: str) -> str:
     """Return a package's id on a machine with this native architecture."""

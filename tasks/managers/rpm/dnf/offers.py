@@ -7,13 +7,10 @@ priority and from the same vendor (dnf.conf(5): priority, allow_vendor_change).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from tasks.managers.rpm.dnf.output_parsers import AvailablePackage, DnfTransaction, find_specs
-from tasks.managers.rpm.packages import InstalledPackage
+from tasks.managers.rpm.packages import DEFAULT_REPOSITORY_PRIORITY, InstalledPackage
 from tasks.managers.rpm.versions import RpmVersion
-
-_DEFAULT_PRIORITY: Final = 99
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,4 +83,4 @@ class OfferJudge:
         return self.transaction.changes.get((offer.name, offer.arch))
 
     def _get_priority(self, offer: AvailablePackage) -> int:
-        return self.priorities.get(offer.repository, _DEFAULT_PRIORITY)
+        return self.priorities.get(offer.repository, DEFAULT_REPOSITORY_PRIORITY)

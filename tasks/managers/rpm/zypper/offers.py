@@ -10,12 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from tasks.managers.rpm.packages import format_version, parse_natural, parse_vendor
+from tasks.managers.rpm.packages import DEFAULT_REPOSITORY_PRIORITY, format_version, parse_natural, parse_vendor
 from tasks.managers.rpm.versions import RpmVersion
 from tasks.managers.rpm.zypper.install_summary import PackageChange, parse_install_summary
 from tasks.managers.rpm.zypper.xml_answer import ZypperAnswer
 
-_DEFAULT_PRIORITY: Final = 99
 _POLICY_PATTERN: Final = re.compile(
     r"There is an update candidate for '([^']{1,200})'(?:,| from vendor) .*?(?=\. Use '|$)"
 )
@@ -72,7 +71,7 @@ def choose_security_version(
     best = [offer for offer in own if offer.package.version == wanted.version]
 
     def rank(offer: Offer) -> tuple[int, str]:
-        return priorities.get(offer.alias, _DEFAULT_PRIORITY), offer.vendor
+        return priorities.get(offer.alias, DEFAULT_REPOSITORY_PRIORITY), offer.vendor
 
     ranks = {rank(offer) for offer in best}
     equal = {offer.package.version for offer in own if rank(offer) in ranks}
