@@ -1,0 +1,167 @@
+"""More public reports of SUSE's zypper: what it leaves unsaid, and what must not be taken for a fault."""
+
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.model import Outcome, RunReport
+from tasks.states import Compliance, OperationState, UpdateState
+from tests.lab.engine import Fleet, outcome_of, result_of
+from tests.lab.fleet import BootHosts, Lab, LabHost
+from tests.lab.packages import RpmRepository
+
+REPOSITORIES = "etc/zypp/repos.d"
+EXPIRE = '<suseinfo xmlns="http://linux.duke.edu/metadata/repo"><expire>1</expire></suseinfo>'
+
+
+def add_repository(host: LabHost, name: str, url: str, enabled: str = "1") -> None:
+    text = f"[{name}]\nname={name}\nbaseurl={url}\n enabled = {enabled}\ngpgcheck=0\n"
+    (host.root / REPOSITORIES / f"{name}.repo").write_text(text)
+
+
+def patch_nothing(host: LabHost, place: Path) -> RunReport:
+    return Fleet([host], place).patch("nothing-has-this-name", reboot="Never")
+
+
+def judge(report: RunReport, host: LabHost) -> tuple[OperationState, Compliance]:
+    return outcome_of(report, host).state, report.assessments[-1].compliance
+
+
+@pytest.mark.public_report("https://github.com/openSUSE/zypper/issues/463")
+@pytest.mark.public_report("https://www.suse.com/documentation/sles11/book_sle_admin/data/cha_onlineupdate_you.html")
+@pytest.mark.public_report("https://github.com/SUSE/suse-migration-services/pull/218")
+def test_only_repositories_that_may_hide_fixes_leave_the_judgement_open(hosts: BootHosts, tmp_path: Path) -> None:
+    (host,) = hosts(1, "zypper")
+    host.sh(f"rm /{REPOSITORIES}/*", root=True)
+    good = RpmRepository(tmp_path / "good")
+    good.add("a-good", "1.0", advisory="security")
+    good.publish(host)
+    host.sh("touch -d '2 days ago' /srv/good/repodata/*", root=True)  # a folder of packages may be old
+    add_repository(host, "dead", "http://127.0.0.1:9/x", enabled="no")
+    add_repository(host, "disc", "cd:/?devices=/dev/sr0")
+    assert judge(patch_nothing(host, tmp_path), host) == (OperationState.SUCCEEDED, Compliance.COMPLIANT)
+
+    stale = RpmRepository(tmp_path / "stale")
+    stale.add("a-stale", "1.0", advisory="security")
+    stale.publish(host)
+    (tmp_path / "suseinfo.xml").write_text(EXPIRE)
+    words = [
+        "modifyrepo_c",
+        "--mdtype",
+        "suseinfo",
+        str(tmp_path / "suseinfo.xml"),
+        str(host.root / "srv/stale/repodata"),
+    ]
+    subprocess.run(words, check=True, capture_output=True)
+    time.sleep(2)
+    report = patch_nothing(host, tmp_path)
+    assert judge(report, host) == (OperationState.COMPLETED_WITH_WARNINGS, Compliance.NOT_ASSESSED)
+    assert "stale" in outcome_of(report, host).reason
+
+    host.sh(f"rm /{REPOSITORIES}/*", root=True)
+    bare = RpmRepository(tmp_path / "bare")
+    bare.add("a-bare", "1.0")
+    bare.publish(host)
+    report = patch_nothing(host, tmp_path)
+    assert judge(report, host) == (OperationState.COMPLETED_WITH_WARNINGS, Compliance.NOT_ASSESSED)
+    assert "no enabled repository has patches" in outcome_of(report, host).reason
+
+
+@pytest.mark.public_report("https://github.com/openSUSE/os-update/issues/15")
+@pytest.mark.public_report("https://github.com/Azure/LinuxPatchExtension/pull/111")
+def test_a_repository_that_was_never_read_keeps_no_update_from_being_installed(
+    hosts: BootHosts, tmp_path: Path
+) -> None:
+    (host,) = hosts(1, "zypper")
+    made = RpmRepository(tmp_path / "made")
+    for name in ("a-good", "a-range", "a-newest", "a-older"):
+        made.add(name, "1.0")
+        made.add(name, "2.0", advisory="security")
+    made.add("a-older", "3.0", advisory="security")
+    made.publish(host)
+    for name in ("a-good", "a-range", "a-newest", "a-older"):
+        made.install(host, name, "1.0")
+    host.sh(
+        "zypper -n refresh; zypper -n addlock 'a-range > 1.5';"
+        " zypper -n addlock --type patch LAB-a-newest-2.0 LAB-a-older-2.0",
+        root=True,
+    )
+    add_repository(host, "dead", "http://127.0.0.1:9/x")
+
+    outcome = outcome_of(Fleet([host], tmp_path).patch("a-*", reboot="Never"), host)
+
+    states = {each.update.name: each.state for each in outcome.updates if each.update.name.startswith("a-")}
+    assert states == {
+        "a-good": UpdateState.INSTALLED,
+        "a-range": UpdateState.EXCLUDED,
+        "a-newest": UpdateState.EXCLUDED,
+        "a-older": UpdateState.INSTALLED,  # a newer patch than the locked one
+    }
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS  # the dead repository
+
+
+@pytest.fixture(scope="module")
+def mixed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabHost, Outcome]]:
+    """A machine after a run of security updates, each in another difficulty."""
+    place = tmp_path_factory.mktemp("mixed")
+    (host,) = lab.up(1, "zypper")
+    made = RpmRepository(place / "made")
+    for name in ("a-ptf", "a-over", "a-vendor", "libodd++6", "0ad", "a-self"):
+        made.add(name, "1.0", spec="Vendor: Packman" if name == "a-vendor" else "Vendor: SUSE")
+    made.add("ptf-1", "1.0", spec="Requires: a-ptf = 1.0\nProvides: ptf()")
+    made.add("a-ptf", "2.0", spec="Vendor: SUSE", advisory="security")
+    made.add("a-over", "1.5", spec="Vendor: SUSE", advisory="security")
+    made.add("a-over", "2.0", spec="Vendor: SUSE\nRequires: a-new", advisory="recommended")
+    made.add("a-new", "2.0", spec="Vendor: SUSE")
+    made.add("a-vendor", "2.0", spec="Vendor: SUSE", advisory="security")
+    made.add("libodd++6", "2.0", spec="Vendor: SUSE", advisory="security")
+    made.add("0ad", "2.0", spec="Vendor: SUSE", advisory="security")
+    made.add(
+        "a-self", "2.0", spec="Vendor: SUSE\nObsoletes: a-self < 2.0\nConflicts: a-self < 2.0", advisory="security"
+    )
+    host.sh(f"rm /{REPOSITORIES}/*", root=True)
+    made.publish(host)
+    for name in ("a-ptf", "ptf-1", "a-over", "a-vendor", "libodd++6", "0ad", "a-self"):
+        made.install(host, name, "1.0")
+    yield host, outcome_of(Fleet([host], place).patch(reboot="Never"), host)
+    host.drop()
+
+
+@pytest.mark.public_report("https://www.uyuni-project.org/uyuni-docs/en/uyuni/administration/ptfs.html")
+def test_a_temporary_fix_of_the_publisher_stays(mixed: tuple[LabHost, Outcome]) -> None:
+    host, outcome = mixed
+    result = result_of(outcome, "a-ptf")
+    assert result.state is UpdateState.BLOCKED
+    assert "ptf-1-1.0-1.noarch requires a-ptf = 1.0" in result.reason
+    assert host.package_versions("a-ptf", "ptf-1") == {"a-ptf": "1.0-1", "ptf-1": "1.0-1"}
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+
+
+@pytest.mark.public_report("https://bugzilla.suse.com/show_bug.cgi?id=1218575")
+def test_of_overlapping_patches_the_security_fix_is_installed(mixed: tuple[LabHost, Outcome]) -> None:
+    host, outcome = mixed
+    assert result_of(outcome, "a-over").state is UpdateState.INSTALLED
+    assert host.package_versions("a-over", "a-new") == {"a-over": "1.5-1"}
+
+
+@pytest.mark.public_report("https://bugzilla.opensuse.org/show_bug.cgi?id=1203088")
+def test_a_package_of_another_vendor_stays(mixed: tuple[LabHost, Outcome]) -> None:
+    host, _ = mixed
+    assert host.package_versions("a-vendor") == {"a-vendor": "1.0-1"}
+
+
+@pytest.mark.public_report("http://lists.opensuse.org/opensuse-packaging/2017-03/msg00140.html")
+def test_a_package_that_replaces_itself_is_an_update(mixed: tuple[LabHost, Outcome]) -> None:
+    host, outcome = mixed
+    assert result_of(outcome, "a-self").state is UpdateState.INSTALLED
+    assert host.package_versions("a-self") == {"a-self": "2.0-1"}
+
+
+@pytest.mark.parametrize("name", ["libodd++6", "0ad"])
+def test_odd_names(mixed: tuple[LabHost, Outcome], name: str) -> None:
+    host, outcome = mixed
+    assert result_of(outcome, name).state is UpdateState.INSTALLED
+    assert host.package_versions(name) == {name: "2.0-1"}
