@@ -1,7 +1,7 @@
 # The steps of a job that installs with the Windows Update Agent: find exactly the chosen updates, download one, install
 # one. They run as SYSTEM. Nothing here ends an installation, and none is repeated.
-# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds (at most a day by
-# default).
+# Parameters: accept_licences ("yes"), pause_seconds (between two looks or tries; 5), lock_wait_seconds (at most a day
+# by default).
 # Requires: wua_agent, error_codes, registry_values, transactions, unfinished_packages
 
 $FpAgent = @{ Session = $null; Offered = $null; IsOnline = $false; Failure = $null; Searches = 0 }
