@@ -44,7 +44,7 @@ from tasks.steps.machine.package_state import (
     simulate,
     wait_for_idle_packages,
 )
-from tasks.steps.start_checks import check_stop_requested, find_machine_cut_off
+from tasks.steps.start_checks import check_stop_requested, describe_time_taken, find_machine_cut_off
 
 logger = logging.getLogger(__name__)
 
@@ -170,7 +170,8 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     if not parts and run_context.stop_token.is_stopping:
         return f"the run was asked to stop: {run_context.stop_token.reason}"
     if not parts and not check.fits:
-        return f"no time left: {check.explanation}" if run_context.options.download_only else ""
+        reason = f"no time left: {check.explanation}{describe_time_taken(context)}"
+        return reason if run_context.options.download_only else ""
     parts = parts or (
         Transaction(
             0,
@@ -318,7 +319,10 @@ def _divide_into_transactions(
         cut_off_reason=describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
         download_seconds=to_fetch,
     )
-    install_log.not_attempted.update({result.update.id: result.reason for result in late})
+    taken = describe_time_taken(context)
+    if install_log.staging_failure:
+        taken = f"; {install_log.staging_failure}{taken}"
+    install_log.not_attempted.update({result.update.id: f"{result.reason}{taken}" for result in late})
     return parts
 
 

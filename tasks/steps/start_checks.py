@@ -34,12 +34,14 @@ def check_time_left(context: MachineContext) -> str:
         describe_cut_off(window, options.reboot, context.reboot_reserve_seconds),
         zone=window.zone,
     )
-    if check.fits:
-        return ""
+    return "" if check.fits else f"{check.explanation}{describe_time_taken(context)}"
+
+
+def describe_time_taken(context: MachineContext) -> str:
+    """Return, to follow "no time left", which process took the time, if one changed packages when last looked; or ""."""
     assessment = context.state.assessment
     at_work = assessment.packages.at_work if assessment is not None and assessment.packages is not None else ""
-    # it was waited for, until the time was over
-    return f"{check.explanation}; packages were being changed by {at_work}" if at_work else check.explanation
+    return f"; packages were being changed by {at_work}" if at_work else ""
 
 
 def find_machine_cut_off(context: MachineContext) -> datetime:

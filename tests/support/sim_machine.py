@@ -155,6 +155,17 @@ class SimMachine(FakeTransport):
         if isinstance(self.fake_clock, Waking):
             self.fake_clock.call_at(when, self._let_trouble_come)
 
+    def lock_at_reboot_question(self, seconds: float) -> None:
+        """Let somebody else change packages from the first question before a reboot, for so many seconds."""
+
+        def answer(script: Script) -> list[ScriptRecord]:
+            if not self.world.locks:
+                now = self.fake_clock.now()
+                self.world.locks = ((now, now + timedelta(seconds=seconds)),)
+            return self.guard.records(self.boot_id)
+
+        self.answer("reboot_obstacles", answer)
+
     def jobs(self) -> list[Job]:
         """Return the jobs that were started, each once."""
         return [started.job for started in self._jobs.values()]

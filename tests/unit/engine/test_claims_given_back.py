@@ -51,8 +51,7 @@ def test_a_job_that_may_still_run_keeps_the_claim_beyond_the_window(fleet: SimFl
 def _waits_for_an_early_reboot(fleet: SimFleet, seconds: float) -> SimMachine:
     web = fleet.add("web", [FakePackage("a")])
     web.world.shelf.reboot_reasons.append("from before")
-    now = fleet.clock.now()
-    web.world.locks = ((now, now + timedelta(seconds=seconds)),)
+    web.lock_at_reboot_question(seconds)
     return web
 
 
@@ -86,6 +85,7 @@ def test_a_reboot_does_not_wait_for_a_machine_that_another_run_has_by_now(fleet:
 
     outcome = outcome_of(fleet.patch(reboot_pending_first=True), "web")
 
-    assert web.boots.orders == []
+    (since, until), *_ = web.world.locks
+    assert not [at for at in web.boots.ordered_at if since <= at < until]
     told = [step.message for step in outcome.steps if step.step is Step.REBOOT]
     assert any("locked by run 20260310-0100-beef (bert) until" in message for message in told), told
