@@ -38,7 +38,7 @@ def check_time_left(context: MachineContext) -> str:
 
 
 def describe_time_taken(context: MachineContext) -> str:
-    """Return, to follow "no time left", which process took the time, if one changed packages when last looked; or ""."""
+    """Return, to follow "no time left", which process changed packages when last looked, or ""."""
     assessment = context.state.assessment
     at_work = assessment.packages.at_work if assessment is not None and assessment.packages is not None else ""
     return f"; packages were being changed by {at_work}" if at_work else ""
