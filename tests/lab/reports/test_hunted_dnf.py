@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome, RunReport, UpdateResult
-from tasks.states import Classification, Compliance, OperationState, UpdateState
+from tasks.states import Classification, Compliance, FindingLevel, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of
 from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import Advisory, RpmRepository
@@ -68,6 +68,7 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
         "excluded",
         "epoch",
         "hidden",
+        "silent",
     ):
         own.add(f"made-{name}", "1.0")
     own.add("made-noarch", "2.0", arch="x86_64", advisory="security")
@@ -83,6 +84,7 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     own.add("made-epoch", "2.0", advisory="security")
     own.add("made-epoch", "1.5", spec="Epoch: 1", advisory="bugfix")
     own.add("made-hidden", "2.0", advisory="security")
+    own.add("made-silent", "2.0")
     host.sh(f"mkdir {DISTRIBUTION}; mv /etc/yum.repos.d/lab.repo {DISTRIBUTION}", root=True)
     own.publish(host, options="exclude=made-excluded")
     other.publish(host)
@@ -154,6 +156,12 @@ def test_what_a_plugin_hides_is_held(patched: Ending) -> None:
 
 def test_a_fix_before_a_change_of_the_epoch_is_a_fix(patched: Ending) -> None:
     assert patched.versions["made-epoch"] == "2.0-1"
+
+
+def test_an_update_that_no_advisory_is_about_is_told(patched: Ending) -> None:
+    assert patched.of("made-silent", "2.0-1").state is UpdateState.NOT_SELECTED
+    (remark,) = [each for each in patched.outcome.findings if "no advisory is about" in each.message]
+    assert (remark.level, "own: no advisory is about made-silent" in remark.message) == (FindingLevel.GOOD, True)
 
 
 def test_what_is_left_out_ends_with_a_warning(patched: Ending) -> None:

@@ -89,6 +89,13 @@ def test_a_repository_without_advisories_says_nothing_about_security(tool: str) 
 
 
 @BOTH
+def test_updates_that_no_advisory_is_about_are_named(tool: str) -> None:
+    (remark,) = assess(tool).remarks
+    assert remark.startswith("lab: no advisory is about lab-broken, ")
+    assert "lab-noinfo" not in remark, "its repository has no advisories at all"
+
+
+@BOTH
 def test_what_is_held_back_is_reported(tool: str) -> None:
     state = assess(tool)
     assert {update.id for update in state.updates if update.held} == {"lab-held", "lab-excluded"}

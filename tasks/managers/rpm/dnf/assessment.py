@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from inventory.name_lists import join_first_names
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
 from tasks.managers.repository_problems import build_repository_error, build_repository_problem
 from tasks.managers.rpm.advisories import Advisory, index_advisories
@@ -136,6 +137,7 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
             *_warn_of_unread_reboots(sections),
             *_warn_of_unclassified(updates),
         ),
+        remarks=_remark_on_silence(updates),
         repository_problems=problems,
     )
 
@@ -301,4 +303,20 @@ def _warn_of_unclassified(updates: Iterable[Update]) -> tuple[str, ...]:
     return (
         f"repositories without advisories: {', '.join(repositories)}. Which of their updates fix security faults is "
         'not known: select these as "Unclassified", or by name',
+    )
+
+
+def _remark_on_silence(updates: Iterable[Update]) -> tuple[str, ...]:
+    """Return a remark on updates of which the advisories of their repositories say nothing.
+
+    They are no security updates for "dnf --security" and "dnf updateinfo", either. Only their publisher knows whether
+    it has advisories for all that it publishes.
+    """
+    silent = [u for u in updates if u.classification is Classification.OTHER and not u.advisories and not u.needed_by]
+    repositories = sorted({origin for update in silent for origin in update.origins})
+    if not repositories:
+        return ()
+    return (
+        f"{', '.join(repositories)}: no advisory is about {join_first_names(sorted({u.name for u in silent}))}, so "
+        f"{'it counts as no security update' if len(silent) == 1 else 'they count as no security updates'}",
     )
