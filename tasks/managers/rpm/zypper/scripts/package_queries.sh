@@ -10,26 +10,13 @@ lock_files='' # zypp's own is only locked for a moment, while a process writes i
 pid_files=/run/zypp.pid
 busy_code=7
 
-cache=$(setting cachedir /var/cache/zypp)
-raw=$(setting metadatadir "$cache/raw") solv=$(setting solvfilesdir "$cache/solv") cached=$(setting packagesdir "$cache/packages")
-
-# Even with --no-refresh, zypper reads a repository that it has never read, however long that takes. So if there is one,
-# only the others are asked. Their options come before the names of packages: "zypper install" takes an option behind
-# one for a package that is to be removed.
-ask() {
-  xml='' limited=${readable=$(find_readable)}
-  [ "$1" != --xmlout ] || { xml=$1; shift; }
-  command=$1; shift
-  [ "$command" != locks ] || limited=''
-  while IFS= read -r alias; do [ -z "$alias" ] || set -- --repo "$alias" "$@"; done <<EOF
-$limited
-EOF
-  # shellcheck disable=SC2086  # an option, or nothing
-  ZYPP_READONLY_HACK=1 zypper --non-interactive --no-refresh $xml "$command" "$@"
-}
-find_readable() { # the aliases of the repositories that were read, if another one was not
-  repositories | awk -F '\t' '$3 == "yes" { read = read $1 "\n" } $3 != "yes" { lacking = 1 } END { if (lacking) printf "%s", read }'
-}
+ask() ( # [--xmlout] COMMAND ARGUMENTS…
+  zypper_words='--non-interactive --no-refresh' ZYPP_READONLY_HACK=1
+  export ZYPP_READONLY_HACK
+  [ "$1" != --xmlout ] || { zypper_words="$zypper_words $1"; shift; }
+  [ "$1" != locks ] || readable='' # it takes none
+  zypper_of_readable "$@"
+)
 
 # never with --gpg-auto-import-keys: a new key is a person's decision
 read_repositories() { fp_limited "$(fp_param refresh_seconds)" zypper --non-interactive --xmlout refresh; }
@@ -69,34 +56,6 @@ facts='
   /^(Repository|Name|Version|Arch|Vendor|Status|Source package) *:/ || kept'
 escape=$(printf '\033')
 describe() { ask info "$@" | sed "s/$escape\\[[0-9;]*[A-Za-z]//g" | awk "$facts"; } # some machines have colours always on
-
-# "alias<tab>name<tab>yes, no, or page: it was read, or a page of a proxy in its place<tab>yes or no: it has patches<tab>when its copy was last found to be
-# current, or nothing<tab>how it is reached: the scheme of its URL" of each repository that is enabled. libzypp touches the index file when the copy is
-# current. A copy of a folder keeps the folder's times: then the folder of the copy tells when it was made.
-repositories() {
-  for file in "$(setting reposdir /etc/zypp/repos.d)"/*.repo; do
-    [ ! -e "$file" ] || awk '
-      function put() { if (alias != "" && enabled) print alias "\t" scheme "\t" name }
-      { sub(/\r$/, ""); sub(/^[ \t]+/, ""); sub(/[ \t]+$/, "") }
-      /^\[.*\]/ { put(); alias = $0; sub(/^\[/, "", alias); sub(/\].*/, "", alias); name = alias; enabled = 1; scheme = "-" }
-      /^name *=/ { name = $0; sub(/^[^=]*= */, "", name); gsub(/\t/, " ", name) }
-      /^baseurl *=/ { scheme = $0; sub(/^[^=]*= */, "", scheme); sub(/:.*/, "", scheme); scheme = tolower(scheme) }
-      /^enabled *=/ { sub(/^[^=]*= */, ""); enabled = tolower($0) ~ /^(yes|true|on|[+]|0*[1-9][0-9]*)$/ } # as libzypp does (str::strToTrue)
-      END { put() }' "$file"
-  done | while IFS='	' read -r alias scheme name; do
-    folder=$(printf %s "$alias" | tr / _) read=no patches=no
-    [ ! -e "$solv/$folder/solv" ] || read=yes
-    # without repodata it is in SUSE's older format: a file for each patch
-    if grep -q '<data type="updateinfo"' "$raw/$folder/repodata/repomd.xml" 2>/dev/null \
-      || [ -d "$raw/$folder/suse/setup/descr" ]; then patches=yes; fi
-    index=$raw/$folder/repodata/repomd.xml
-    [ -e "$index" ] || index=$raw/$folder/content
-    read_at=''
-    [ ! -e "$index" ] || read_at=$(stat -c %Y "$index" "$raw/$folder" 2>/dev/null | sort -n | tail -n 1)
-    ! grep -qi '<html' "$index" 2>/dev/null || read=page # zypper takes any answer for an index
-    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$alias" "$name" "$read" "$patches" "$read_at" "$scheme"
-  done
-}
 
 # "alias<tab>priority" of each repository that has another than the default one
 priorities() {

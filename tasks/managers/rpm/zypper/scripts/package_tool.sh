@@ -2,7 +2,7 @@
 # What a job does with zypper. See rpm_job.sh for the functions.
 # zypper calls rpm for each package. It stops at the first one that fails, so that the rest needs another call. It
 # removes packages that a chosen version replaces. It never accepts a key or another vendor by itself, and a licence only
-# with the parameter accept_licences ("yes").
+# with the parameter accept_licences ("yes"). It reads a repository again only if a file is missing.
 # Requires: tool_settings
 # shellcheck disable=SC2034,SC2086,SC2154  # variables of rpm_job.sh, and for it; words
 
@@ -12,8 +12,12 @@ install="install $solver_options" # with its options
 [ "$(fp_param accept_licences)" != yes ] || install="$install --auto-agree-with-licenses"
 
 # A check changes nothing, so it does not wait for zypper's lock (see package_queries.sh).
-tool_simulate() { ZYPP_READONLY_HACK=1 zypper $zypper_words --xmlout $install --dry-run "$@"; }
-tool_explain() { ZYPP_READONLY_HACK=1 zypper $zypper_words $install --dry-run "$@"; } # the same in words
+tool_simulate() ( zypper_words="$zypper_words --xmlout"; tool_explain "$@" )
+tool_explain() ( # the same in words
+  ZYPP_READONLY_HACK=1
+  export ZYPP_READONLY_HACK
+  zypper_of_readable $install --dry-run "$@"
+)
 
 tool_code() { # CODE: a reboot is needed, zypper itself was updated, some repositories were left out
   case $1 in 102 | 103 | 106) return 0 ;; *) return "$1" ;; esac
@@ -39,14 +43,14 @@ tool_changes() { # <solvable …/> in <to-install>, <to-upgrade> and others like
     }'
 }
 
-tool_download() { exec zypper --non-interactive-include-reboot-patches --non-interactive $install --download-only "$@"; }
-tool_renew() { exec zypper --non-interactive refresh; }
-tool_test() { exec zypper $zypper_words $install --dry-run --download-only "$@"; } # reports file conflicts
+tool_download() { zypper_of_readable $install --download-only "$@"; }
+tool_renew() { zypper_words=--non-interactive; zypper_of_readable refresh; }
+tool_test() { zypper_of_readable $install --dry-run --download-only "$@"; } # reports file conflicts
 
 tool_install() {
   tool_began || note_snapshot >"$FP_JOB_DIR/rpm-snapshot" # an undo is of all rounds
   said_before=$(size "$log") noted_before=$(size "$zypper_log")
-  zypper $zypper_words $install --download-in-advance "$@"; code=$?
+  (zypper_of_readable $install --download-in-advance "$@"); code=$?
   [ "$code" -ne 103 ] || : >"$FP_JOB_DIR/rpm-again"
   tail -c "+$((said_before + 1))" "$log" | fp_plain >"$FP_JOB_DIR/rpm-call"
   ! grep -qE '%posttrans .*(skipped while|not executed when) aborting' "$FP_JOB_DIR/rpm-call" || run_skipped_scripts
@@ -91,7 +95,7 @@ tell_failed_plugins() {
       told[$0]; words = "" }'
 }
 tool_download_again() { tool_download --force "$@"; }
-tool_install_again() { zypper $zypper_words $install --download-in-advance --force "$@"; }
+tool_install_again() { zypper_of_readable $install --download-in-advance --force "$@"; }
 
 rpm_locked="can.t create transaction lock on .*temporarily unavailable" # rpm does not wait for its lock without a terminal
 tool_locked() { [ "$1" -eq 7 ] || { ! tool_began && fp_said "$rpm_locked"; }; } # CODE
