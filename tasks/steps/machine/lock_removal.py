@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -60,7 +60,9 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
         TransportError: the machine could not be asked.
         ProtocolViolation: its answer is not valid.
     """
+    asked = clock.now()
     records = _run_lock_script(transport, clock, {})
+    answered = clock.now()
     found = [record for record in records if record.get("kind") == "lock"]
     try:
         lock_record = _LockRecord.model_validate(found[0] if found else {})
@@ -68,10 +70,10 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
         raise ProtocolViolation(
             f"what the machine says of its lock can't be understood: {error}", machine=machine
         ) from error
-    now = clock.now()
+    skew_seconds = _find_clock_skew(asked, answered, lock_record.now)
 
     def to_controller_time(moment: float) -> datetime:
-        return now + timedelta(seconds=moment - lock_record.now)
+        return datetime.fromtimestamp(moment - skew_seconds, UTC)
 
     return LockStatus(
         machine=machine,
@@ -84,6 +86,17 @@ def read_lock_status(machine: str, transport: Transport, clock: Clock) -> LockSt
         job_started_at=to_controller_time(lock_record.began) if lock_record.job and lock_record.began else None,
         raw_fields=(lock_record.run, str(lock_record.attempt), f"{lock_record.until:.0f}"),
     )
+
+
+def _find_clock_skew(asked: datetime, answered: datetime, machine_now: float) -> int:
+    """Return the machine's clock minus ours, in whole seconds; 0 if they may be equal.
+
+    The machine reads its clock between question and answer, and tells the whole seconds.
+    """
+    earliest, latest = asked.timestamp() - 1, answered.timestamp()
+    if earliest < machine_now <= latest:
+        return 0
+    return round(machine_now - (earliest + latest) / 2)
 
 
 def remove_lock(lock: LockStatus, by: str, transport: Transport, clock: Clock) -> None:
