@@ -62,6 +62,11 @@ def format_iso_utc(at: datetime | None) -> str | None:
     return None if at is None else at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+def format_second_utc(at: datetime | None) -> str:
+    """Return a datetime as "2026-11-20 02:00:05Z", for tables: to the second, in UTC; a dash for None."""
+    return NO_FIGURE if at is None else f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S}Z"
+
+
 def format_moment(at: datetime | None, zone: ZoneInfo) -> str:
     """Return a datetime as "Fri 20 Nov 2026 02:00:05" in the zone; a dash for None."""
     return NO_FIGURE if at is None else f"{at.astimezone(zone):%a %d %b %Y %H:%M:%S}"

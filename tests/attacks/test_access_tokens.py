@@ -1,11 +1,13 @@
 """Attacks by SQL on access tokens: somebody can write the database, or controls the pages' process."""
 
+import re
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from deployments.cli.views.web_access import build_tokens_json, print_tokens
 from deployments.web.access.token_admin import DEFAULT_DAYS, create_access_token, remove_access_token
@@ -143,7 +145,7 @@ def test_a_token_keeps_its_signature_when_its_key_is_replaced(text: str, keys: P
 
 
 def test_the_command_shows_which_token_is_not_valid(
-    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No attacker: the list shows what somebody has changed."""
     execute(tmp_path, "UPDATE access_tokens SET roles = 'view,run' WHERE name = 'anna'")
@@ -151,7 +153,10 @@ def test_the_command_shows_which_token_is_not_valid(
         tokens = SqlAccessTokens(records.database).list_tokens()
     assert [token.is_signed for token in tokens] == [False, True]
     assert [each["is_signed"] for each in build_tokens_json(tokens, NOW)] == [False, True]
+    # a console of its own: at 120 columns, the words of a cell stand in two lines
+    monkeypatch.setattr("deployments.cli.views.web_access.get_stdout_console", lambda: Console(width=200))
     print_tokens(tokens, NOW)
     shown = " ".join(capsys.readouterr().out.split())
     assert "its signature doesn't fit" in shown
     assert "(in 1 day)" in shown
+    assert not re.search(r"\d\.\d", shown), "a time has parts of a second"

@@ -31,7 +31,7 @@ def add_token(
     from deployments.web.access.token_admin import create_access_token
     from flows.cli.runtime.output import print_to_stderr
     from tasks.records.setup import open_records
-    from tasks.reporting.formatting import format_iso_utc
+    from tasks.reporting.formatting import format_second_utc
 
     with open_records(records) as database:
         token, text = create_access_token(database, name, role or ["view"], days)
@@ -39,7 +39,7 @@ def add_token(
     print_to_stderr(
         f"{token.name} may {roles}. Only pages over these records accept it: {database.database.display_name}"
     )
-    print_to_stderr(f"It ends at {format_iso_utc(token.expires_at)}. The token is shown only now:")
+    print_to_stderr(f"It ends at {format_second_utc(token.expires_at)}. The token is shown only now:")
     sys.stdout.write(text + "\n")
 
 

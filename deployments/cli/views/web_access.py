@@ -6,7 +6,7 @@ from datetime import datetime
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, to_safe_text
 from flows.cli.runtime.table import build_table
 from tasks.records.access_tokens import AccessToken
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.reporting.formatting import format_count, format_iso_utc, format_second_utc
 
 
 def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
@@ -16,8 +16,8 @@ def print_tokens(tokens: Sequence[AccessToken], now: datetime) -> None:
         return
     table = build_table("NAME", "ROLES", "MADE BY", "MADE", "ENDS", "LAST USED")
     for each in tokens:
-        made, ends, used = (format_iso_utc(at) or NO_FIGURE for at in (each.created_at, each.expires_at, each.used_at))
-        ends = f"{ends}{_describe_end(each, now)}"
+        made, ends, used = map(format_second_utc, (each.created_at, each.expires_at, each.used_at))
+        ends += _describe_end(each, now)
         texts = (each.name, ", ".join(each.roles), each.created_by, made, ends, used)
         table.add_row(*map(to_safe_text, texts))
     get_stdout_console().print(table)

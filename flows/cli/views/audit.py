@@ -7,7 +7,7 @@ from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_
 from flows.cli.runtime.table import build_table
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.verification import AuditState, AuditVerification
-from tasks.reporting.formatting import format_iso_utc
+from tasks.reporting.formatting import format_iso_utc, format_second_utc
 
 
 def print_audit(entries: Sequence[AuditEntry]) -> None:
@@ -18,7 +18,7 @@ def print_audit(entries: Sequence[AuditEntry]) -> None:
     table = build_table("NUMBER", "WHEN", "WHO", "BY", "CLAIMED", "FROM", "ACT", "OF", "RESULT", "WHY")
     for entry in entries:
         about = f"{entry.subject} {entry.detail}".strip()
-        names = (str(entry.number), format_iso_utc(entry.at) or "", entry.who, entry.source, entry.claimed)
+        names = (str(entry.number), format_second_utc(entry.at), entry.who, entry.source, entry.claimed)
         table.add_row(*map(to_safe_text, (*names, entry.address, entry.act, about, str(entry.result), entry.message)))
     get_stdout_console().print(table)
 
@@ -87,7 +87,7 @@ def print_verification(found: AuditVerification) -> None:
         print_unwrapped(f"{found.entries} entries: {found.first} to {found.last.number}")
         print_unwrapped(f"head: {found.last.number}:{found.last.seal}")
     for cut in found.cuts:
-        print_unwrapped(f"cut at {format_iso_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")
+        print_unwrapped(f"cut at {format_second_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")
 
 
 def build_verification_json(found: AuditVerification) -> Mapping[str, object]:
