@@ -47,7 +47,7 @@ def test_a_query_changes_nothing_and_waits_for_no_lock_in_yum(start: Start) -> N
     calls = machine.get_calls()
     assert all(" -C " in call and "--setopt=exit_on_lock=1" in call for call in calls)
     assert [call for call in calls if call.endswith(" update")] == machine.get_calls("--assumeno")
-    assert len(machine.get_calls("yum ")) == 6
+    assert len(machine.get_calls("yum ")) == 7, "the seventh: an advisory about a version that is no update for yum"
 
 
 def test_what_repoquery_does_not_tell_is_still_pending(start: Start) -> None:
@@ -98,6 +98,62 @@ def test_exclusions_are_held(start: Start) -> None:
     state = machine.assess()
     assert state.held == ("docker", "kernel", "systemd")
     assert {update.id for update in state.updates if update.held} == {"docker", "kernel", "systemd"}
+
+
+class TestFixesThatAreNoUpdatesForYum:
+    """Lines as published for yum 3: RubiconRed, "Using yum utilities"; future-architect/vuls, issue 286."""
+
+    def test_a_fix_that_no_repository_has_is_blocked(self, start: Start) -> None:
+        machine = start("amazon-2")
+        self.announce(machine, "ALAS2-2021-1700 important/Sec. curl-7.76.1-7.amzn2.0.2.x86_64")
+        text = (machine.place / "updateinfo_info.txt").read_text().replace("ALAS2-2020-1451", "ALAS2-2021-1700")
+        machine.write("updateinfo_others.txt", text.replace("CVE-2020-", "CVE-2021-"))
+        fix = updates_of(machine.assess())["curl=7.76.1-7.amzn2.0.2"]
+        assert (fix.classification, fix.severity) == (Classification.SECURITY, "Important")
+        assert fix.blocked == "no enabled repository has this version, which ALAS2-2021-1700 names"
+        assert fix.cves
+        assert all(cve.startswith("CVE-2021-") for cve in fix.cves)
+        (asked,) = machine.get_calls("updateinfo info available")
+        assert "ALAS2-2021-1700" in asked.split()
+
+    def test_a_fix_of_what_replaces_a_package_is_a_fix(self, start: Start) -> None:
+        machine = start("centos-7")
+        machine.write("cache/x86_64/7/google-cloud-sdk/repomd.xml", '<repomd><data type="updateinfo"/></repomd>')
+        self.announce(
+            machine,
+            "GCSA-1 Critical/Sec. google-cloud-cli-519.0.0-1.x86_64",
+            "GCSA-2 Important/Sec. google-cloud-sdk-460.0.0-1.x86_64",
+            "GCSA-3 Important/Sec. somewhere-else-1:2.0-1.x86_64",
+        )
+        updates = updates_of(machine.assess())
+        assert updates["google-cloud-cli"].classification is Classification.CRITICAL
+        lost = updates["google-cloud-sdk=460.0.0-1"]
+        assert lost.blocked == "an upgrade replaces google-cloud-sdk by another package: GCSA-2 names this version"
+        assert not [update for update in updates.values() if "GCSA-3" in update.advisories]
+
+    def test_an_advisory_is_about_all_architectures_of_a_package(self, start: Start) -> None:
+        machine = start("oracle-7")
+        rows = (machine.place / "updateinfo_list.txt").read_text().splitlines()
+        rows = [
+            row.replace("bugfix", "Critical/Sec.")
+            for row in rows
+            if not row.endswith("libxml2-2.9.1-6.0.3.el7_9.6.i686")
+        ]
+        machine.write("updateinfo_list.txt", "\n".join(rows) + "\n")
+        updates = updates_of(machine.assess())
+        fixes = {name: update.classification for name, update in updates.items() if name.startswith("libxml2")}
+        assert fixes == dict.fromkeys(("libxml2", "libxml2.i686"), Classification.CRITICAL)
+
+    def test_epochs_count(self, start: Start) -> None:
+        machine = start("rhel-7")
+        self.announce(machine, "RHSA-2030:1 Important/Sec. tzdata-1:1.0-1.el7.noarch")
+        assert updates_of(machine.assess())["tzdata=1:1.0-1.el7"].blocked
+
+    @staticmethod
+    def announce(machine: YumMachine, *rows: str) -> None:
+        path = machine.place / "updateinfo_list.txt"
+        former = path.read_text() if path.exists() else ""
+        path.write_text(former + "".join(f"{row}\n" for row in rows))
 
 
 def test_transactions_that_yum_saved_do_not_stay(start: Start) -> None:

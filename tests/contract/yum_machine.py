@@ -27,7 +27,8 @@ YUM = r"""#!/bin/sh
 echo "yum $*" >>"{place}/calls"
 case "$*" in
   *makecache*) kind=makecache ;; *repolist*) kind=repolist ;;
-  *"updateinfo list"*) kind=updateinfo_list ;; *"updateinfo info"*) kind=updateinfo_info ;;
+  *"updateinfo list available"*) kind=updateinfo_list ;; *"updateinfo info updates"*) kind=updateinfo_info ;;
+  *"updateinfo info available"*) kind=updateinfo_others ;;
   *disableexcludes=all*"list updates"*) kind=list_all ;; *"list updates"*) kind=list_updates ;;
   *"list available"*) kind=list_available ;; *--assumeno*) kind=transaction ;;
 esac

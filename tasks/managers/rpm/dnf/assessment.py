@@ -117,7 +117,7 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
                 advisories=index_advisories(
                     (
                         *_read_advisories(sections["advisories"], answers),
-                        *parse_advisories(_get_text(sections, "other_advisories")),
+                        *parse_advisories(_get_text(sections, "other_advisories"), knows_epochs=True),
                     )
                 ),
                 advisory_sources=sources,

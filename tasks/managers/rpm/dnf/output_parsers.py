@@ -126,9 +126,14 @@ def parse_priorities(text: str) -> Mapping[str, int]:
     return {name: number for name, _, value in rows if (number := parse_natural(value.strip())) is not None}
 
 
-def parse_advisories(text: str) -> tuple[Advisory, ...]:
-    """Read the fields of ``dnf -v updateinfo info``: "LABEL: VALUE", the colon in column 12."""
-    return tuple(_build_advisory(fields) for fields in _split_advisories(text) if fields["Update ID"][0])
+def parse_advisories(text: str, *, knows_epochs: bool = False) -> tuple[Advisory, ...]:
+    """Read the fields of ``dnf -v updateinfo info``: "LABEL: VALUE", the colon in column 12.
+
+    Args:
+        text: the lines.
+        knows_epochs: whether the names of files have epochs ("a-1:2.0-1.noarch.rpm"), which dnf leaves out.
+    """
+    return tuple(_build_advisory(fields, knows_epochs) for fields in _split_advisories(text) if fields["Update ID"][0])
 
 
 def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
@@ -147,7 +152,7 @@ def _split_advisories(text: str) -> Iterator[Mapping[str, Sequence[str]]]:
         yield fields
 
 
-def _build_advisory(fields: Mapping[str, Sequence[str]]) -> Advisory:
+def _build_advisory(fields: Mapping[str, Sequence[str]], knows_epochs: bool) -> Advisory:
     files = (found for name in fields.get("Files", ()) if (found := _FILE_PATTERN.fullmatch(name)))
     return Advisory(
         id=fields["Update ID"][0][:_MAX_TEXT],
@@ -155,8 +160,8 @@ def _build_advisory(fields: Mapping[str, Sequence[str]]) -> Advisory:
         severity=parse_severity(next(iter(fields.get("Severity", ())), "")),
         cves=tuple(cve for cve in fields.get("CVEs", ()) if _CVE_PATTERN.fullmatch(cve)),
         published=parse_date(next(iter(fields.get("Updated", ())), "")),
-        packages=group_versions((found[1], found[3], found[2]) for found in files),
-        knows_epochs=False,
+        packages=group_versions((found[1], found[3], found[2].removeprefix("0:")) for found in files),
+        knows_epochs=knows_epochs,
     )
 
 

@@ -141,6 +141,8 @@ def _build_lost_fixes(
     lost = AvailablePackage(current.id, current.name, current.arch, version, "", None, "", "")
     fix = _build_upgrade(current, lost, [lost], state, since=since)
     reason = f"no enabled repository has this version, which {fix.advisories[0]} names"
+    if current.name in state.transaction.removals:
+        reason = f"an upgrade replaces {current.name} by another package: {fix.advisories[0]} names this version"
     yield replace(fix, id=f"{fix.id}={version}", origins=(), blocked="" if fix.held else reason)
 
 

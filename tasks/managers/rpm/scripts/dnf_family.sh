@@ -100,7 +100,7 @@ other_advisories() {
     /^(issued|updated) / { date = value("date"); if (length(date) == 10) date = date " 00:00:00" }
     /^reference / && value("type") == "cve" { cve[++cves] = value("id") }
     /^package / && (value("name") "." value("arch")) in wanted {
-      file[++files] = value("name") "-" value("version") "-" value("release") "." value("arch") ".rpm" }
+      epoch = value("epoch"); file[++files] = value("name") "-" (epoch == "" ? "" : epoch ":") value("version") "-" value("release") "." value("arch") ".rpm" }
     /^\/update>/ && files {
       put("Update ID", id); put("Type", kind); put("Updated", substr(date, 1, 19)); put("Severity", severity)
       for (i = 1; i <= cves; i++) put("CVEs", cve[i])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from tasks.managers.rpm.dnf.assessment import DnfAnswers, build_assessment
@@ -11,7 +12,7 @@ from tasks.managers.script_output import parse_sections
 from tasks.model import PackageState
 from tasks.protocols.transport import ScriptResult
 
-YUM_ANSWERS: Final = DnfAnswers("yum", parse_advisories, parse_holds)
+YUM_ANSWERS: Final = DnfAnswers("yum", partial(parse_advisories, knows_epochs=True), parse_holds)
 _JOURNAL_FORMAT: Final = "%Y-%m-%d.%H:%M.%S"
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # What an assessment and a simulation ask yum 3. It works from its copy of the repositories' data (-C). Its answers are
 # written in the form of dnf 4's (see dnf_family.sh), so that both have the same parsers. yum is started six times, and
-# once more each if packages are held, if updates need new packages, and with "refresh". repoquery (of yum-utils) adds
+# once more each if packages are held, if updates need new packages, if a fix is no update for yum, and with "refresh". repoquery (of yum-utils) adds
 # sizes, vendors and source packages; without it, they are not known. needs-restarting is not asked: it reads from the
 # network, and the assessment has the same facts.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
@@ -129,7 +129,16 @@ upgrades() { # those that yum lists, and what is known of them and of the versio
   return "$listed_code"
 }
 
-# yum has files and types of advisories in one list, and the rest in another
+# yum has files and types of advisories in one list, and the rest in another. Only "list available" has the advisories
+# about versions that are no updates for yum (hidden, obsoleted, in no repository), and those about packages that replace
+# others. It also has packages that are not needed here, and tells one architecture of each name (yum/updateinfo.py,
+# _get_name2pkgtup): an advisory is about all of them.
+# shellcheck disable=SC2016  # awk's $
+relevant='
+  /^[+]/ { arch = name = substr($0, 2); sub(/.*\./, "", arch); sub(/\.[^.]*$/, "", name); arches[name] = arches[name] " " arch; next }
+  NF == 3 && $3 ~ /-.*-.*\./ {
+    spec = $3; sub(/\.[^.]*$/, "", spec); name = spec; sub(/-[^-]*-[^-]*$/, "", name); count = split(arches[name], own, " ")
+    for (i = 1; i <= count; i++) if (!told[$1, spec, own[i]]++) print $1, $2, spec "." own[i] }'
 # shellcheck disable=SC2016  # awk's $
 advisory_form='
   function put(label, value) { if (value != "") printf "%11s: %s\n", label, value }
@@ -139,7 +148,7 @@ advisory_form='
     if (!($1 in kind)) order[++count] = $1
     kind[$1] = $2; severity[$1] = ""
     if (sub(/\/Sec\.$/, "", kind[$1])) { severity[$1] = kind[$1]; kind[$1] = "security" }
-    sub(/-[0-9]+:/, "-", $3); files[$1] = files[$1] " " $3; next
+    files[$1] = files[$1] " " $3; next
   }
   /^=====/ { id = label = ""; next }
   /^  Update ID : / { id = $4; label = ""; next }
@@ -159,10 +168,18 @@ advisory_form='
     }
   }'
 # shellcheck disable=SC2086  # options
+advise() { ask -d 0 "$skip_unread" $all_versions updateinfo "$@"; }
 advisories() {
-  ids=$(ask -d 0 "$skip_unread" $all_versions updateinfo list updates); code=$?
-  [ -z "$ids" ] || texts=$(ask -d 0 "$skip_unread" $all_versions updateinfo info updates) || code=$?
-  { said "$ids" | sed 's/^/>/'; said "$texts"; } | awk "$advisory_form"
+  listed_notices=$(advise list available); code=$?
+  notices=$({ { fp_rpm_query -a | awk -F '\t' '{ print $1 "." $5 }'; replacements; } | sort -u | sed 's/^/+/'; said "$listed_notices"; } | awk "$relevant")
+  if [ -n "$notices" ]; then
+    texts=$(advise info updates) || code=$?
+    others=$({ said "$texts"; said "$notices"; } | awk '/^  Update ID : / { told[$4] } NF == 3 && $1 ~ /^[A-Za-z0-9][A-Za-z0-9:._-]*$/ && $2 ~ /Sec\.$|^security$/ && !($1 in told) { told[$1]; print $1 }' | head -n 50)
+    # shellcheck disable=SC2086  # ids without blanks and wildcards
+    [ -z "$others" ] || texts="$texts
+$(advise info available $others)" || code=$?
+  fi
+  { said "$notices" | sed 's/^/>/'; said "$texts"; } | awk "$advisory_form"
   return "$code"
 }
 
