@@ -323,14 +323,14 @@ class PackageState:
 
     Attributes:
         problems: faults (interrupted transactions, unmet dependencies); empty when the state is healthy.
-        repairable: whether finishing the interrupted transaction may repair the problems.
+        repairable: whether a repair may help: it finishes an interrupted transaction, or mends the package database.
+        interrupted: whether an interrupted transaction is among the problems.
         can_install_others: whether updates of other packages can be installed beside the problems.
         unfinished: packages among the problems that are only half installed.
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
         unpausable_updaters: the names of those among them that no run can pause (jobs of cron, for example).
-        non_installing_updaters: the names of those among them that install nothing by themselves: they read lists,
-            download, notify, or wait until they are asked.
+        non_installing_updaters: the names of those among them that only read lists, download, notify or wait.
         updater_units: masks of the services among the system's own updaters. No run restarts them.
         warnings: for example repositories that could not be read.
         services_to_restart: services that use files which updates have replaced.
@@ -361,6 +361,7 @@ class PackageState:
     hotpatch: HotpatchEnrolment | None = None
     can_install_others: bool = False
     remarks: tuple[str, ...] = ()
+    interrupted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -379,6 +379,7 @@ def a_power_cut_in_a_transaction_is_repaired(host: LabHost, subject: Subject) ->
     assert obstacles(subject) == ["packages"]
     state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
     assert state.repairable
+    assert state.interrupted
     assert any("lab-slow" in problem for problem in state.problems)
     host.sh("rm /usr/share/lab/lab-slow", root=True)  # as if it had not been written
 

@@ -26,7 +26,7 @@ def test_a_package_that_a_power_cut_left_half_unpacked_is_installed_anew(machine
     host.sh(f"rm {postrm}", root=True)
     assert subject.follow("cut-off").phase is JobPhase.LOST
     state = subject.manager.assess(subject.transport, refresh=False, deadline=subject.soon)
-    assert (state.repairable, [problem for problem in state.problems if "installed anew" in problem]) == (
+    assert (state.interrupted, [problem for problem in state.problems if "installed anew" in problem]) == (
         True,
         ["lab-plain 1.0 is damaged and must be installed anew"],
     )

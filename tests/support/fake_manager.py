@@ -119,6 +119,7 @@ class PackageWorld:
             held=tuple(package.id for package in self.packages if package.held),
             problems=(*self.problems, *broken),
             repairable=bool(broken) and not self.problems,
+            interrupted=bool(broken),
             lock_holder=self.lock_holder or at_work,
             at_work=at_work,
             auto_updaters=self.auto_updaters,

@@ -162,7 +162,7 @@ _SPECIAL: dict[str, dict[str, Any]] = {
     "web-07": {"services_to_restart": ("php8.2-fpm.service", "nginx.service")},
     "web-02": {"services_to_restart": ("nginx.service",)},
     "web-15": {"problems": ("postgresql-15 is unpacked but not configured",), "reboot": _REBOOT},
-    "app-05": {"problems": ("postgresql-15 is unpacked but not configured",), "repairable": True},
+    "app-05": {"problems": ("postgresql-15 is unpacked but not configured",), "repairable": True, "interrupted": True},
     "app-09": {
         "repository_problems": (
             RepositoryProblem("internal", "the signature of its list has expired since 2026-11-01", "Sign it again."),

@@ -97,6 +97,11 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         problems.messages and at_work
     ):  # packages that are half changed now belong to a running transaction; they are not broken
         problems, unfinished = DpkgProblems(), ()
+    was_interrupted = (
+        require_boolean(state, "interrupted")
+        or any(each.needs_reinstall for each in packages)
+        or any(not each.failure for each in unfinished)
+    )
     updates = block_dependent_updates(updates, stanzas, packages, setups) if unfinished else updates
     needrestart = sections["needrestart"].text if "needrestart" in sections else None
     live = parse_live_patches(result, sections)
@@ -108,6 +113,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         held=tuple(sorted(held)),
         problems=problems.messages,
         repairable=problems.repairable,
+        interrupted=bool(problems.messages) and was_interrupted,
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,

@@ -57,7 +57,8 @@ class RpmSystem:
         unfinished: packages that an interrupted transaction left in two versions.
         at_work: the process that changed packages during the query; "" for none.
         problems: faults of the database and of interrupted transactions.
-        repairable: whether finishing the interrupted transaction may repair the problems.
+        repairable: whether a repair may help: of an interrupted transaction, or of the database.
+        interrupted: whether an interrupted transaction left packages in two versions.
         can_install_others: whether the problems are only of packages whose old version's script failed.
         warnings: errors of rpm that do not keep it from its work.
         unseen: records that rpm skips, so that no update of their packages is seen.
@@ -70,6 +71,7 @@ class RpmSystem:
     at_work: str = ""
     problems: tuple[str, ...] = ()
     repairable: bool = False
+    interrupted: bool = False
     can_install_others: bool = False
     warnings: tuple[str, ...] = ()
     unseen: tuple[RepositoryProblem, ...] = ()
@@ -99,6 +101,7 @@ def build_package_state(
         held=tuple(held),
         problems=system.problems,
         repairable=system.repairable,
+        interrupted=system.interrupted,
         can_install_others=system.can_install_others,
         lock_holder=system.lock_holder,
         auto_updaters=system.auto_updaters,
@@ -142,6 +145,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
         at_work=at_work,
         problems=problems,
         repairable=bool(problems),
+        interrupted=any(not each.failure for each in unfinished),
         can_install_others=bool(problems) and not database and all(each.failure for each in unfinished),
         warnings=tuple(f"rpm says: {line}" for line in errors if _SKIPPED_RECORD not in line),
         unseen=tuple(

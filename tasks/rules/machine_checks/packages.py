@@ -15,6 +15,7 @@ REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was in
 FAILED_SCRIPT_REMEDY = (
     "Correct on the machine what makes the script fail, and finish it there, or then run with --repair (repair: true)."
 )
+_OWN_REPAIR = "Repair it on the machine, as these words say."
 PACKAGE_LOCK_CHECK = "package-lock"
 """The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
@@ -84,7 +85,7 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
         return
     message = f"the package manager is not healthy: {join_first_names(packages.problems)}"
     if packages.repairable and repair_allowed:
-        remedy = "Nothing to do: what was interrupted is finished first, as the request allows."
+        remedy = "Nothing to do: it is repaired first, as the request allows."
         yield build_warning(PACKAGES_CHECK, message, remedy)
     elif packages.can_install_others:
         yield build_warning(PACKAGES_CHECK, message, get_repair_remedy(packages))
@@ -95,9 +96,10 @@ def check_package_problems(packages: PackageState, *, repair_allowed: bool) -> I
 def get_repair_remedy(packages: PackageState) -> str:
     """Return what a person does about broken packages."""
     if not packages.repairable:
-        return "Repair it on the machine: finishing what was interrupted would not help."
-    failed = packages.can_install_others and all(package.failure for package in packages.unfinished)
-    return FAILED_SCRIPT_REMEDY if failed else REPAIR_REMEDY
+        return _OWN_REPAIR
+    if packages.interrupted:
+        return REPAIR_REMEDY
+    return FAILED_SCRIPT_REMEDY if packages.can_install_others else _OWN_REPAIR
 
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:

@@ -98,7 +98,7 @@ def test_work_in_progress_is_not_called_broken() -> None:
 def test_the_same_machine_left_alone_is_broken() -> None:
     result = recorded("debian-12-troubled.apt_assess")
     state = parse_assessment(ScriptResult(tuple(r for r in result.records if r["kind"] != "lock"), 0))
-    assert state.repairable
+    assert (state.repairable, state.interrupted) == (True, True)
     assert "lab-failing 2.0 is half-configured" in state.problems
 
 

@@ -43,6 +43,7 @@ def test_an_error_of_the_database_keeps_updates_away(line: str) -> None:
     state = parse(with_errors(MACRO, line))
     assert state.problems == (f"rpm can't read its database: {line}",)
     assert (state.repairable, state.can_install_others, state.updates) == (True, False, ())
+    assert not state.interrupted
 
 
 def test_a_record_that_rpm_skips_is_told_and_not_lost_by_a_repair() -> None:
@@ -61,7 +62,7 @@ def troubled(left_over: str) -> ScriptResult:
 
 def test_an_old_version_that_a_transaction_could_not_remove_costs_itself() -> None:
     state = dnf4.parse_assessment(troubled(LEFT))
-    assert (state.can_install_others, state.repairable) == (True, True)
+    assert (state.can_install_others, state.repairable, state.interrupted) == (True, True, False)
     (problem,) = state.problems
     assert problem.startswith("lab-sec 2.0-1 is installed beside its older version lab-sec-1.0-1.noarch since 20")
     assert problem.endswith(": error: %preun(lab-sec-1.0-1.noarch) scriptlet failed, exit status 1")
@@ -72,3 +73,4 @@ def test_an_old_version_that_a_transaction_could_not_remove_costs_itself() -> No
 def test_what_an_interrupted_transaction_left_keeps_updates_away(left_over: str) -> None:
     state = dnf4.parse_assessment(troubled(left_over))
     assert (state.can_install_others, bool(state.problems), state.unfinished[0].failure) == (False, True, "")
+    assert state.interrupted

@@ -158,14 +158,26 @@ def test_broken_packages_block_unless_they_may_be_repaired(repairable, allowed, 
     assert found.remedy
 
 
-@pytest.mark.parametrize(("failure", "remedy"), [("no room", FAILED_SCRIPT_REMEDY), ("", REPAIR_REMEDY)])
-def test_what_failed_warns_and_a_repair_is_advised_only_where_it_may_help(failure, remedy):
-    package = UnfinishedPackage("vim", "vim", "amd64", "2", "half-configured", failure)
-    state = a_state(problems=("vim",), repairable=True, can_install_others=True, unfinished=(package,))
+@pytest.mark.parametrize(("interrupted", "remedy"), [(False, FAILED_SCRIPT_REMEDY), (True, REPAIR_REMEDY)])
+def test_what_failed_warns_and_a_repair_is_advised_only_where_it_may_help(interrupted, remedy):
+    package = UnfinishedPackage("vim", "vim", "amd64", "2", "half-configured")
+    state = a_state(
+        problems=("vim",), repairable=True, can_install_others=True, unfinished=(package,), interrupted=interrupted
+    )
     (found,) = check_packages(state, repair_allowed=False)
     assert (found.level, found.remedy) == (WARN, remedy)
     (found,) = check_packages(state, repair_allowed=True)
-    assert (found.level, "finished first" in found.remedy) == (WARN, True)
+    assert (found.level, "repaired first" in found.remedy) == (WARN, True)
+
+
+@pytest.mark.parametrize("repairable", [True, False])
+def test_no_repair_is_advised_where_nothing_was_interrupted(repairable):
+    """An unreadable database or a dependency that somebody removed: a repair is allowed, and not promised to help."""
+    state = a_state(problems=("rpm can't read its database: error: db5",), repairable=repairable)
+    (found,) = check_packages(state, repair_allowed=False)
+    assert (found.level, "--repair" in found.remedy) == (BLOCK, False)
+    (found,) = check_packages(state, repair_allowed=True)
+    assert (found.level, "--repair" in found.remedy) == (WARN if repairable else BLOCK, False)
 
 
 def test_a_lock_warns():
