@@ -121,14 +121,14 @@ class Facts:
 
     Attributes:
         managers: names of the machine's package managers, best first.
-        clock_skew_seconds: the machine's clock minus the controller's clock, corrected by half the round trip.
+        clock_skew_seconds: the machine's clock minus the controller's, corrected by half the round trip.
         clock_error_seconds: so far ``clock_skew_seconds`` may be wrong in either direction: a slow answer tells little.
         can_reboot: False in containers that only their host can restart.
         boot_epoch: time of the boot in seconds since 1970, computed from the machine's clock at the time of the query.
             None when the machine does not know its uptime, or when an older version made the query.
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
-        machine_id: stays the same for the life of an installation of the system. "" where the login proves which
-            machine answers (SSH), and in records of earlier versions.
+        machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
+        support_end: the last day ("YYYY-MM-DD") of the system's support, by its own os-release(5); "" for none.
     """
 
     os_id: str
@@ -151,6 +151,7 @@ class Facts:
     instance_id: str = ""
     boot_work: str = ""
     clock_error_seconds: float = 0.0
+    support_end: str = ""
 
     def without_active_units(self) -> Self:
         """Return the facts without what only the checks of this run compare."""

@@ -1,14 +1,15 @@
-"""The judgement whether a machine is compliant, and the repositories that were not read, on which it depends."""
+"""The judgement whether a machine is compliant, and what may hide fixes from it, on which it depends."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
 
 from tasks.states import Compliance
 
 
 @dataclass(frozen=True, slots=True)
 class RepositoryProblem:
-    """A package repository that was not read, and the remedy.
+    """A package repository that was not read, or another reason why fixes are not seen, and the remedy.
 
     Attributes:
         repository: its name, or "" for all of them.
@@ -24,6 +25,21 @@ class RepositoryProblem:
 
     def __str__(self) -> str:
         return f"{self.repository}: {self.message}" if self.repository else self.message
+
+
+def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
+    """Return a problem if the support of a system has ended: nobody tells what its packages lack any more.
+
+    Args:
+        system: its name and version.
+        support_end: its last day, "YYYY-MM-DD"; "" when the system does not tell it.
+        today: the day of the judgement.
+    """
+    if not support_end or today.isoformat() <= support_end:
+        return ()
+    message = f"the support of {system} has ended on {support_end} (SUPPORT_END in its os-release)"
+    remedy = "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
+    return (RepositoryProblem("", message, remedy),)
 
 
 def judge_compliance(

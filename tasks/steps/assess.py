@@ -56,7 +56,7 @@ def assess(context: MachineContext) -> MachineState:
         context.run_context.listener.on_progress(context.name, Step.ASSESS, None, message)
         allowed_seconds += REFRESH_TIMEOUT_SECONDS
     packages = query_packages(
-        manager, context.transport, clock, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
+        manager, context.transport, clock, facts, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )
     needs_previous = not refresh or packages.reboot.answer is YesNoUnknown.YES
     previous = context.run_context.records.read_last_assessment(context.name) if needs_previous else None

@@ -308,6 +308,13 @@ def test_facts_are_read_into_the_model_and_the_round_trip_is_halved():
     assert facts.clock_error_seconds == pytest.approx(1)
 
 
+@pytest.mark.parametrize(
+    ("text", "day"), [("2024-05-21", "2024-05-21"), ("", ""), ("soon", ""), ("2024-02-30", ""), ("2024-05-21; x", "")]
+)
+def test_only_a_day_is_the_end_of_support(text: str, day: str):
+    assert facts_of([{**FACTS[0], "support_end": text}, *FACTS[1:]]).support_end == day
+
+
 @pytest.mark.parametrize("missing", ["os", "kernel", "clock", "privilege", "runner", "services"])
 def test_facts_that_lack_a_part_are_a_violation_that_names_it(missing):
     with pytest.raises(ProtocolViolation, match=f"0 records '{missing}'"):

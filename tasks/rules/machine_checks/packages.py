@@ -75,6 +75,8 @@ def prevents_installation(packages: PackageState) -> bool:
 
 
 def _describe_unread(problem: RepositoryProblem) -> str:
+    if not problem.repository and problem.hides_fixes:
+        return f"fixes are not seen: {problem}"
     hidden = "what it fixes is not known" if problem.hides_fixes else "it has no security fixes"
     return f"not read ({hidden}): {problem}"
 

@@ -12,10 +12,10 @@ os_release=/etc/os-release
 [ -r "$os_release" ] || os_release=/usr/lib/os-release
 # in a subshell: the file is shell text of the machine, and may set any variable
 (
-  ID='' ID_LIKE='' VERSION_ID='' PRETTY_NAME='' NAME=''
+  ID='' ID_LIKE='' VERSION_ID='' PRETTY_NAME='' NAME='' SUPPORT_END=''
   # shellcheck disable=SC1090
   [ ! -r "$os_release" ] || . "$os_release"
-  fp_emit os "id=$ID" "like=$ID_LIKE" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}"
+  fp_emit os "id=$ID" "like=$ID_LIKE" "version=$VERSION_ID" "name=${PRETTY_NAME:-$NAME}" "support_end=$SUPPORT_END"
 )
 
 boot_id='' uptime=''

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from datetime import date
 from typing import Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,6 +39,7 @@ class _OsRecord(_Record):
     like: str = ""
     version: str
     name: str
+    support_end: str = ""
 
 
 class _KernelRecord(_Record):
@@ -169,6 +171,7 @@ def read_facts(
         boot_id=kernel.boot_id,
         uptime_seconds=kernel.uptime or 0.0,
         clock_skew_seconds=epoch - middle,
+        support_end=_read_day(system.support_end),
         clock_error_seconds=abs(answered.timestamp() - asked.timestamp()) / 2,
         privilege=rights.way,
         managers=rank_managers(
@@ -187,6 +190,14 @@ def read_facts(
     )
     require_within_limits(facts)
     return facts
+
+
+def _read_day(text: str) -> str:
+    """Return a date as "YYYY-MM-DD"; "" for anything else."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        return ""
 
 
 def _find_instance_id(system: _OsRecord, kernel: _KernelRecord) -> str:

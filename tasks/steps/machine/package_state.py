@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from tasks.compliance import find_ended_support
 from tasks.model import Assessment, Facts, PackageState, Update
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.package_manager import PackageManager, SimulationResult
@@ -20,7 +21,13 @@ POLL_SECONDS = 10.0  # reading all packages costs the machine some seconds
 
 
 def query_packages(
-    manager: PackageManager, transport: Transport, clock: Clock, *, refresh: bool, deadline: Deadline
+    manager: PackageManager,
+    transport: Transport,
+    clock: Clock,
+    facts: Facts | None,
+    *,
+    refresh: bool,
+    deadline: Deadline,
 ) -> PackageState:
     """Ask a machine for the state of its packages. Every step asks here, so that no answer is too large to be stored.
 
@@ -28,6 +35,7 @@ def query_packages(
         manager: the machine's package manager.
         transport: the connection.
         clock: for dates that can't be.
+        facts: of the machine, which tell when the support of its system ends.
         refresh: whether the package manager reads its repositories first.
         deadline: how long the machine may take.
 
@@ -36,7 +44,10 @@ def query_packages(
     """
     packages = manager.assess(transport, refresh=refresh, deadline=deadline)
     require_within_limits(packages)
-    return drop_impossible_dates(packages, clock.now())
+    now = clock.now()
+    ended = find_ended_support(facts.os_name, facts.support_end, now.date()) if facts else ()
+    packages = replace(packages, repository_problems=(*ended, *packages.repository_problems))
+    return drop_impossible_dates(packages, now)
 
 
 def simulate(context: MachineContext, updates: Sequence[Update], *, keep: Collection[str] = ()) -> SimulationResult:
@@ -54,7 +65,12 @@ def read_package_state(context: MachineContext) -> PackageState:
     """Read the package state once, without a refresh of the package lists."""
     clock, assessment = context.run_context.clock, context.state.assessment
     packages = query_packages(
-        context.manager, context.transport, clock, refresh=False, deadline=context.build_package_deadline()
+        context.manager,
+        context.transport,
+        clock,
+        context.known_facts,
+        refresh=False,
+        deadline=context.build_package_deadline(),
     )
     packages = keep_repository_problems(packages, assessment.packages if assessment else None)
     return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())

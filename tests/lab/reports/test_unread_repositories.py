@@ -65,6 +65,24 @@ def test_a_repository_that_refuses_is_a_warning_though_nothing_is_to_be_done(
     require_open_judgement(report, host)
 
 
+@pytest.mark.public_report("https://github.com/systemd/systemd/issues/21764")
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_system_whose_support_has_ended_leaves_the_judgement_open(
+    hosts: BootHosts, flavour: Flavour, tmp_path: Path
+) -> None:
+    (host,) = hosts(1, flavour)
+    if flavour == "apt":
+        add_source(host, tmp_path, "http://127.0.0.1:9/x")
+        host.sh("rm /etc/apt/sources.list.d/unread.list", root=True)
+    host.sh("cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release", root=True)
+    host.sh("echo 'SUPPORT_END=2024-06-30' >> /etc/os-release", root=True)
+    report = patch_nothing(host, tmp_path)
+    (finding,) = find_unread(report, host)
+    assert finding.message.startswith("fixes are not seen: the support of ")
+    assert "has ended on 2024-06-30" in finding.message
+    require_open_judgement(report, host)
+
+
 @pytest.fixture
 def trickle() -> Iterator[int]:
     """A server that answers for ever, faster than any package manager's own limit; its port."""

@@ -209,7 +209,7 @@ def test_each_repository_that_can_not_be_read_warns_with_its_own_remedy():
     found = the("repositories", check_packages(a_state(repository_problems=problems), repair_allowed=False))
     assert [(each.message, each.remedy) for each in found] == [
         ("not read (what it fixes is not known): baseos: 403", "Renew it."),
-        ("not read (what it fixes is not known): no enabled repositories", "Add one."),
+        ("fixes are not seen: no enabled repositories", "Add one."),
     ]
     assert levels(found) == [WARN, WARN]
 
