@@ -24,7 +24,8 @@ _URL_PATTERN: Final = re.compile(r"\b[a-zA-Z][a-zA-Z0-9+.-]{0,20}://\S+")
 _BEHIND_URL: Final = "]'\">),.;:"  # marks of the sentence, not of the URL
 _NAME_PATTERN: Final = re.compile(r"(?<!\w)'[^']*'|\"[^\"]*\"|\[[^\[\]|]{0,300}\|[^\]]{0,1000}\]|repository: \S+")
 _UNPRINTABLE_PATTERN: Final = re.compile(r"[^\x20-\x7e\xa0-\U0010ffff]+")
-SLOW_REMEDY: Final = "Find out why its server, or the proxy before it, is so slow, or use another mirror."
+_SLOW_REMEDY: Final = "Find out why its server, or the proxy before it, is so slow, or use another mirror."
+_WAITED_REMEDY: Final = "Correct what made the reading slow, and assess the machine again."
 _PREFIX_PATTERN: Final = re.compile(r"^(?:\s|- |>>> |Error: |Warning: |\[\|\] )+")
 
 
@@ -168,8 +169,8 @@ def build_slow_problem(repository: str, *, has_begun: bool) -> RepositoryProblem
     """
     limit = f"the reading of the repositories was ended after {REFRESH_TIMEOUT_SECONDS} s"
     if not has_begun:
-        return RepositoryProblem(redact_text(repository)[:100], f"it was not read: {limit}", SLOW_REMEDY)
-    return RepositoryProblem(redact_text(repository)[:100], f"it is too slow: {limit}, while it was read", SLOW_REMEDY)
+        return RepositoryProblem(redact_text(repository)[:100], f"it was not read: {limit}", _WAITED_REMEDY)
+    return RepositoryProblem(redact_text(repository)[:100], f"it is too slow: {limit}, while it was read", _SLOW_REMEDY)
 
 
 def find_old_copy_problem(repository: str, read_at: int, now: int) -> RepositoryProblem | None:

@@ -64,7 +64,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     if unread and not releases:  # not even one was read: these are the reasons
         raise build_repository_error(unread)
     require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
-    missing = find_missing_security(releases.values())
+    may_hide_security = any(each.hides_fixes for each in unread)  # the security repository may be the one
+    missing = () if may_hide_security else find_missing_security(releases.values())
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
@@ -117,7 +118,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=() if missing else _describe_missing_security(releases.values()),
+        warnings=() if missing or may_hide_security else _describe_missing_security(releases.values()),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),

@@ -79,11 +79,13 @@ def read_package_state(context: MachineContext) -> PackageState:
 def keep_repository_problems(packages: PackageState, earlier: PackageState | None) -> PackageState:
     """Return a package state that was read without a refresh, with the repositories that the last refresh left unread.
 
-    Only the next refresh can tell that they are read again.
+    Only the next refresh can tell that they are read again. Of such a repository, the refresh told the cause.
     """
     if earlier is None:
         return packages
-    problems = dict.fromkeys((*earlier.repository_problems, *packages.repository_problems))
+    told = {each.repository for each in earlier.repository_problems if each.repository}
+    more = (each for each in packages.repository_problems if each.repository not in told)
+    problems = dict.fromkeys((*earlier.repository_problems, *more))
     return replace(packages, repository_problems=tuple(problems))
 
 

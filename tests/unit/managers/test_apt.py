@@ -1,5 +1,6 @@
 """The apt manager over recorded conversations: what it asks for, and what it makes of the answers."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -86,6 +87,20 @@ def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
     with pytest.raises(ListsUnread, match="never read"):
         parse_assessment(ScriptResult(unread, 0))
     assert not ListsUnread.transient, "asking again changes nothing"
+
+
+@pytest.mark.parametrize(("name", "is_told"), [("debian-12", True), ("debian-12-partial", False)])
+@pytest.mark.parametrize("label", ["Debian", "Example"])
+def test_what_was_not_read_may_be_the_security_repository(name: str, is_told: bool, label: str) -> None:
+    """One cause, one finding: nobody is told to configure what is configured, and could not be read."""
+    text = json.dumps(recorded(f"{name}.apt_assess").records)
+    for old, new in (("Debian-Security", label), ("l=Debian", f"l={label}"), ("o=Debian", f"o={label}")):
+        text = text.replace(old, new)
+    text = text.replace("-security", "-other").replace("a=oldstable-updates", "a=oldstable")
+    state = parse_assessment(ScriptResult(tuple(json.loads(text)), 0))
+    told = [*state.warnings, *(each.message for each in state.repository_problems)]
+    assert any("configured" in each for each in told) is is_told
+    assert told
 
 
 def test_work_in_progress_is_not_called_broken() -> None:

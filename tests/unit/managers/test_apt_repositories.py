@@ -121,6 +121,7 @@ def test_a_reading_that_was_ended_names_the_slow_repository_first() -> None:
     problems, _ = read_refresh(ScriptSection(124, text), SOURCES, partial)
     assert [problem.repository for problem in problems] == ["http://b.example/d y", "http://c.example/d ./"]
     assert "too slow" in problems[0].message
+    assert ["another mirror" in problem.remedy for problem in problems] == [True, False], "the other may be fast"
     with pytest.raises(RepositoryError, match=r"b\.example"):
         read_refresh(ScriptSection(137, ""), SOURCES, partial)
 

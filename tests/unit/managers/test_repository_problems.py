@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from tasks.managers.repository_problems import MAX_PROBLEMS, build_repository_error, redact_text
 from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.model import RepositoryProblem
+from tasks.steps.machine.package_state import keep_repository_problems
+from tests.support.builders import make_package_state
 from tests.unit.managers.recordings import DATA
 
 SECRETS = ("tellnobody", "SECRET123", "user@", "word@")
@@ -165,3 +167,11 @@ def test_a_mirror_that_is_no_longer_updated_is_a_problem(words: str) -> None:
     (problem,) = find_repository_problems(f"Loading repository data...\nRepository 'Updates' {words}\n")
     assert (problem.repository, problem.hides_fixes) == ("Updates", True)
     assert "no longer updated" in problem.remedy
+
+
+def test_of_one_repository_the_cause_that_the_refresh_told_is_kept_alone() -> None:
+    slow, other = (RepositoryProblem(name, "it is too slow", "") for name in ("slow", "other"))
+    state = make_package_state(repository_problems=(RepositoryProblem("slow", "it was never read", "Read it."), other))
+    earlier = make_package_state(repository_problems=(slow,))
+    assert keep_repository_problems(state, earlier).repository_problems == (slow, other)
+    assert keep_repository_problems(state, None) == state
