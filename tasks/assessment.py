@@ -22,8 +22,7 @@ def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: s
     Args:
         answered_at: the time of the answer; None: the machine has never answered.
         now: the present time.
-        error_kind: the class of the error of its newest assessment, "" for none. A machine whose report was refused is
-            not what it was before: an earlier answer says nothing more. One that only could not be reached keeps it.
+        error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
     """
     if error_kind == ReportTooLarge.__name__:
         return False
@@ -328,6 +327,7 @@ class PackageState:
         interrupted: whether an interrupted transaction is among the problems.
         can_install_others: whether updates of other packages can be installed beside the problems.
         unfinished: packages among the problems that are only half installed.
+        failed_scripts: installed packages whose last script failed, and whose database does not know it any more.
         lock_holder: the process that holds the package manager's lock now, or "".
         auto_updaters: the system's own updaters that may act: (name, seconds until it acts; None: at any time).
         unpausable_updaters: the names of those among them that no run can pause (jobs of cron, for example).
@@ -353,6 +353,7 @@ class PackageState:
     warnings: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
+    failed_scripts: tuple[str, ...] = ()
     at_work: str = ""
     updater_units: tuple[str, ...] = ()
     live_patching: LivePatching | None = None

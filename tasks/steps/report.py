@@ -8,7 +8,7 @@ from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import (
     PENDING_REBOOT_CHECK,
     check_concurrent_changes,
-    check_repositories,
+    check_known_faults,
     clear_lock_warnings,
 )
 from tasks.rules.machine_checks.precheck import find_next_boot_warnings
@@ -114,7 +114,7 @@ def _find_untouched_machine_findings(context: MachineContext) -> tuple[Finding, 
         facts = machine_state.assessment.facts if machine_state.assessment else None
         unchecked = (
             *check_concurrent_changes(packages),
-            *check_repositories(packages),
+            *check_known_faults(packages),
             *find_next_boot_warnings(facts),
         )
     return (*unchecked, *check_outdated_services(packages, context.run_context.options.restart_services_exclude))
@@ -203,7 +203,7 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
     if outcome.error is not None or assessment is None or assessment.packages is None:
         return outcome
     words = [f"{assessment.urgent_count} critical and security updates and {assessment.other_count} others are pending"]
-    findings = (*check_repositories(assessment.packages), *find_next_boot_warnings(assessment.facts))
+    findings = (*check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
     words += [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED
     return replace(outcome, state=state, reason="; ".join(words))

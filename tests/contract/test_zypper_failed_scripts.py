@@ -142,3 +142,51 @@ def test_zyppers_history_tells_which_old_version_could_not_be_removed(tmp_path: 
     script = load_script("unfinished_packages", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
     told = execute(tmp_path, script, "command() { return 1; }; fp_left_over")
     assert told == "a-1-1.noarch\t%preun(a-1-1.noarch) scriptlet failed, exit status 1: preun: service does not stop\n"
+
+
+INSTALLED = "2026-11-26 10:47:31|install|{0}|2.0-1|noarch|root@h|made|9317|\n"
+WAS_BAD = (
+    """2026-11-26 10:47:31|command|root@h|'zypper' '-n' 'install' 'a-post' 'a-trans' 'a-good'|
+# 2026-11-26 10:47:31 a-post-2.0-1.noarch.rpm installed ok
+# Additional rpm output:
+# dracut: no space left
+# warning: %post(a-post-2.0-1.noarch) scriptlet failed, exit status 3
+#
+"""
+    + INSTALLED.format("a-post")
+    + INSTALLED.format("a-trans")
+    + """# 2026-11-26 10:47:31 a-good-2.0-1.noarch.rpm installed ok
+# Additional rpm output:
+# hello
+#
+"""
+    + INSTALLED.format("a-good")
+    + """# 2026-11-26 10:47:32 Output of a-trans-2.0-1.noarch.rpm %posttrans script:
+#     grub: broken
+# 2026-11-26 10:47:32 a-trans-2.0-1.noarch.rpm %posttrans script failed (returned 4)
+"""
+)
+"""The history of zypper 1.14.42."""
+NEW_HISTORY = """# 2026-11-26 10:47:32 %posttrans(a-trans-2.0-1.noarch) script output:
+# grub: broken
+# warning: %posttrans(a-trans-2.0-1.noarch) scriptlet failed, exit status 4
+#
+"""
+"""As libzypp writes it since 17.31 (RpmPostTransCollector.cc)."""
+POST_FAILED = "a-post-2.0-1.noarch\t%post(a-post-2.0-1.noarch) scriptlet failed, exit status 3: dracut: no space left"
+TRANS_FAILED = "a-trans-2.0-1.noarch\t%posttrans(a-trans-2.0-1.noarch) scriptlet failed, exit status 4: grub: broken"
+
+
+@pytest.mark.parametrize(
+    ("history", "told"),
+    [
+        (WAS_BAD, [POST_FAILED, TRANS_FAILED]),
+        (WAS_BAD + "2026-11-27 01:00:00|command|root@h|'zypper'|\n" + INSTALLED.format("a-post"), [TRANS_FAILED]),
+        (INSTALLED.format("a-trans") + NEW_HISTORY, [TRANS_FAILED]),
+        (INSTALLED.format("a-trans") + NEW_HISTORY + INSTALLED.format("a-trans"), []),
+    ],
+)
+def test_zyppers_history_tells_whose_last_script_failed(tmp_path: Path, history: str, told: list[str]) -> None:
+    (tmp_path / "history").write_text(history)
+    script = load_script("failed_scripts", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
+    assert sorted(execute(tmp_path, script, "fp_zypper_failed_scripts").splitlines()) == told

@@ -11,7 +11,7 @@ from tasks.records.queries.explanations import AVAILABLE_REASON, Explanation
 from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc, format_moment
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.live_patching import describe_live_patching
-from tasks.rules.machine_checks.packages import check_concurrent_changes, check_package_problems, check_repositories
+from tasks.rules.machine_checks.packages import check_concurrent_changes, check_known_faults, check_package_problems
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
 from tasks.states import UpdateState, YesNoUnknown
 
@@ -75,7 +75,7 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
         print_to_stdout(f"  {rest} After the repair: fleetpatch assess name={assessment.machine}", "")
         return
     broken = check_package_problems(packages, repair_allowed=False)
-    others = (*check_concurrent_changes(packages), *check_repositories(packages), *check_outdated_services(packages))
+    others = (*check_concurrent_changes(packages), *check_known_faults(packages), *check_outdated_services(packages))
     for finding in (*broken, *others):
         print_to_stdout(
             Text.assemble(

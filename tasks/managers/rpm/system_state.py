@@ -62,6 +62,7 @@ class RpmSystem:
         can_install_others: whether the problems are only of packages whose old version's script failed.
         warnings: errors of rpm that do not keep it from its work.
         unseen: records that rpm skips, so that no update of their packages is seen.
+        failed_scripts: see PackageState.
     """
 
     native: str
@@ -76,6 +77,7 @@ class RpmSystem:
     warnings: tuple[str, ...] = ()
     unseen: tuple[RepositoryProblem, ...] = ()
     unfinished: tuple[UnfinishedPackage, ...] = ()
+    failed_scripts: tuple[str, ...] = ()
     services_to_restart: tuple[str, ...] = ()
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
     live_patching: LivePatching | None = None
@@ -109,6 +111,7 @@ def build_package_state(
         remarks=tuple(remarks),
         services_to_restart=system.services_to_restart,
         unfinished=system.unfinished,
+        failed_scripts=system.failed_scripts,
         at_work=system.at_work,
         updater_units=UPDATER_UNITS,
         live_patching=system.live_patching,
@@ -130,7 +133,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
     state = require_single_record(result, "rpm_assess", "state")
     native, locks = require_text(state, "native"), result.find_records("lock")
     installed = parse_installed(sections["installed"].text, native)
-    left_over = _parse_left_over(sections["left_over"].text if "left_over" in sections else "")
+    left_over = _parse_left_over(_get_text(sections, "left_over"))
     unfinished = parse_duplicates(sections["duplicates"].text, native, left_over)
     database, errors = _split_errors(sections["installed"], installed)
     problems = (*database, *(_describe_duplicate(each, installed) for each in unfinished))
@@ -154,6 +157,7 @@ def parse_rpm_system(result: ScriptResult) -> RpmSystem:
             if _SKIPPED_RECORD in line
         ),
         unfinished=unfinished,
+        failed_scripts=_describe_failed_scripts(_get_text(sections, "failed_scripts"), installed),
         services_to_restart=find_outdated_services(sections["outdated"].text if "outdated" in sections else ""),
         auto_updaters=parse_auto_updaters(result, sections, require_integer(state, "at")),
         live_patching=parse_live_patches(result, sections),
@@ -184,10 +188,28 @@ def _split_errors(
 
 def _describe_duplicate(package: UnfinishedPackage, installed: Iterable[InstalledPackage]) -> str:
     times = (each.installed_at for each in installed if (each.id, each.version) == (package.id, package.version))
-    moment = next((time for time in times if time), None)
-    since = f" since {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC" if moment else ""
+    since = _describe_since(next((time for time in times if time), None))
     words = f": {package.failure}" if package.failure else ""
     return f"{package.name} {package.version} is {package.status}{since}{words}"
+
+
+def _describe_since(moment: int | None) -> str:
+    return f" since {datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC" if moment else ""
+
+
+def _describe_failed_scripts(text: str, installed: Iterable[InstalledPackage]) -> tuple[str, ...]:
+    """Return the installed packages of which the section "failed_scripts" tells a failure."""
+    failures = {package: words[:300] for package, _, words in (line.partition("\t") for line in text.splitlines())}
+    named = ((f"{each.name}-{each.version.rpartition(':')[2]}.{each.arch}", each) for each in installed)
+    return tuple(
+        f"{each.name} {each.version} is not set up{_describe_since(each.installed_at)}: {failures[full]}"
+        for full, each in named
+        if full in failures
+    )
+
+
+def _get_text(sections: Mapping[str, ScriptSection], name: str) -> str:
+    return sections[name].text if name in sections else ""
 
 
 def _parse_left_over(text: str) -> Mapping[str, str]:

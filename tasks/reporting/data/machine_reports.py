@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from tasks.compliance import judge_compliance
 from tasks.model import Assessment, ErrorInfo, Finding, MachinePlan, Outcome, RunReport, UpdateResult, Wave
-from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_package_problems, check_repositories
+from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_known_faults, check_package_problems
 from tasks.rules.updates.counts import UpdateCounts
 from tasks.states import Compliance, FindingLevel, OperationState, UpdateState
 
@@ -52,7 +52,7 @@ class MachineReport:
         packages = self.assessment.packages if self.assessment else None
         if packages is None:
             return ()
-        return (*check_package_problems(packages, repair_allowed=False), *check_repositories(packages))
+        return (*check_package_problems(packages, repair_allowed=False), *check_known_faults(packages))
 
 
 def build_machine_reports(report: RunReport) -> tuple[MachineReport, ...]:

@@ -44,7 +44,7 @@ def check_packages(
         *_check_package_lock(packages),
         *check_auto_updaters(packages, patched_by_others, paused=updaters_paused),
     ]
-    found += check_repositories(packages)
+    found += check_known_faults(packages)
     if packages.reboot.answer is YesNoUnknown.YES:
         why = f" ({packages.reboot.explanation})" if packages.reboot.explanation else ""
         remedy = "Reboot it, or let this run do it: updates then take effect on a known state."
@@ -53,7 +53,17 @@ def check_packages(
     return tuple(found) or (build_good_finding(PACKAGES_CHECK, "the package manager is healthy and free"),)
 
 
-def check_repositories(packages: PackageState) -> tuple[Finding, ...]:
+def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
+    """Return warnings about packages that are not set up, and about repositories. An assessment tells them, too."""
+    remedy = "Correct on the machine what makes the script fail, and install the same version of the package again."
+    failed = join_first_names(packages.failed_scripts)
+    return (
+        *((build_warning("failed-scripts", failed, remedy),) if failed else ()),
+        *_check_repositories(packages),
+    )
+
+
+def _check_repositories(packages: PackageState) -> tuple[Finding, ...]:
     """Return a warning about each repository that was not read, and about what the package manager warned of.
 
     They do not block: the updates of the other repositories can be installed. What it only remarked is good.

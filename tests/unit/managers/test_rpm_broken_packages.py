@@ -74,3 +74,13 @@ def test_what_an_interrupted_transaction_left_keeps_updates_away(left_over: str)
     state = dnf4.parse_assessment(troubled(left_over))
     assert (state.can_install_others, bool(state.problems), state.unfinished[0].failure) == (False, True, "")
     assert state.interrupted
+
+
+def test_a_package_whose_last_script_failed_is_told_as_long_as_it_is_installed() -> None:
+    words = "%post(lab-sec-2.0-1.noarch) scriptlet failed, exit status 3: no space left"
+    text = f"lab-sec-2.0-1.noarch\t{words}\ngone-1.0-1.noarch\t%post(gone-1.0-1.noarch) scriptlet failed\n"
+    section = {"kind": "section", "name": "failed_scripts", "text": text, "exit_code": 0, "stderr": ""}
+    state = dnf4.parse_assessment(ScriptResult((*conversation("dnf-4.14-troubled").records, section), 0))
+    (told,) = state.failed_scripts
+    assert told.startswith("lab-sec 2.0-1 is not set up since 20")
+    assert told.endswith(f": {words}")

@@ -5,13 +5,13 @@
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that uses the tool),
 # refresh_seconds (when the reading of the repositories is ended).
 # Records: state {native, changed, at, began}, reboot {container, flag, kernel, boot_time}, lock {path, pid, name},
-# sections "installed", "duplicates", "left_over", "outdated", "update" with refresh, those of the tool, and
+# sections "installed", "duplicates", "left_over", "failed_scripts", "outdated", "update" with refresh, those of the tool, and
 # what assess_updaters, assess_live_patches and assess_live_patch_enrolment write.
 # The tool's package_queries.sh defines: lock_files and pid_files (its locks), busy_code (its exit code while another
 # process has the lock), read_repositories (reads their data again) and assess_tool (gives the tool's own sections).
 # A query of the tool goes through fp_until_unlocked, if the tool needs its lock for it.
 # Requires: manager_environment, package_locks, unfinished_packages, rpm_query, outdated_programs, updater_facts
-# Requires: live_patches, live_patch_enrolment, tool_lock, limited, package_queries
+# Requires: live_patches, live_patch_enrolment, tool_lock, limited, failed_scripts, package_queries
 
 read_all() { read_repositories 2>&1; }
 refresh_repositories() { fp_until_unlocked read_all; }
@@ -38,6 +38,7 @@ fp_section installed fp_rpm_query -a
 twice=$(fp_rpm_duplicates)
 fp_section duplicates printf '%s\n' "$twice"
 [ -z "$twice" ] || fp_section left_over fp_left_over
+fp_section failed_scripts fp_failed_scripts
 assess_tool
 [ ! -d /run/systemd/system ] || fp_section outdated fp_outdated
 container=false
