@@ -11,7 +11,6 @@ from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, Fin
 
 MAX_ANSWER_AGE: Final = timedelta(days=7)
 """A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
-
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
 
@@ -24,9 +23,8 @@ def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: s
         now: the present time.
         error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
     """
-    if error_kind == ReportTooLarge.__name__:
-        return False
-    return answered_at is not None and now - answered_at <= MAX_ANSWER_AGE
+    was_refused = error_kind == ReportTooLarge.__name__
+    return answered_at is not None and not was_refused and now - answered_at <= MAX_ANSWER_AGE
 
 
 @dataclass(frozen=True, slots=True)
