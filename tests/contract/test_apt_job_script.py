@@ -49,6 +49,7 @@ def run(
     token = base64.b64encode(json.dumps(params, separators=(",", ":")).encode())
     script = f'exec 3>>"{place}/events" >>"{place}/log" 2>&1; . {POSIX_SCRIPTS}/prelude.sh; '
     script += f". {APT_SCRIPTS}/apt_options.sh; . {APT_SCRIPTS}/dpkg_query.sh; "
+    script += f". {APT_SCRIPTS}/unmet_dependencies.sh; "
     script += f". {APT_SCRIPTS}/unfinished_packages.sh; . {POSIX_SCRIPTS}/package_locks.sh; "
     script += f". {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'

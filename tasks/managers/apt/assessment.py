@@ -1,16 +1,19 @@
 """Turns the answers of apt_assess.sh into a PackageState."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from tasks.managers.apt.auto_updaters import NON_INSTALLING_UPDATERS, UPDATER_UNITS, find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
+    find_lasting_lacks,
     find_problems,
     find_unfinished_packages,
     is_dpkg_locked,
     parse_failed_setups,
     parse_packages,
+    parse_unpacking_failures,
 )
 from tasks.managers.apt.output_parsers import Release, parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt.package_lists import (
@@ -69,6 +72,9 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     packages = parse_packages(sections["odd"].text)
     native = require_text(state, "native")
     simulation = parse_simulation(sections["upgrade"].text)
+    if "unmet" in sections:  # the upgrade was simulated without these
+        unmet = parse_simulation(sections["unmet"].text).unmet_dependencies
+        simulation = replace(simulation, unmet_dependencies={**unmet, **simulation.unmet_dependencies})
     held = frozenset(package.build_full_name(native) for package in packages if package.is_held)
     stanzas = parse_stanzas(sections["versions"].text)
     policies = parse_policy(sections["policy"].text)
@@ -88,10 +94,17 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     )
     locks = result.find_records("lock")
     setups = parse_failed_setups(sections["unfinished"].text if "unfinished" in sections else "")
+    failures = parse_unpacking_failures(sections["unpacking"].text if "unpacking" in sections else "")
     problems = find_problems(
-        packages, sections["audit"].text, simulation, setups, interrupted=require_boolean(state, "interrupted")
+        packages,
+        sections["audit"].text,
+        simulation,
+        setups,
+        interrupted=require_boolean(state, "interrupted"),
+        failures=failures,
     )
-    unfinished = find_unfinished_packages(packages, native, setups)
+    lacking = find_lasting_lacks(simulation.unmet_dependencies, failures)
+    unfinished = find_unfinished_packages(packages, native, setups, lacking)
     changed = "changed" in state and require_boolean(state, "changed")
     at_work = describe_lock_holders(locks) if is_dpkg_locked(locks) else JUST_ENDED_PROCESS if changed else ""
     if (

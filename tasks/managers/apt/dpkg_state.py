@@ -4,6 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 from tasks.managers.apt.output_parsers import AptSimulation
 from tasks.managers.script_output import require_text
@@ -13,6 +14,8 @@ from tasks.protocols.transport import ScriptRecord
 _FAILED_STATES = frozenset({"unpacked", "half-configured"})
 _UNFINISHED_STATES = _FAILED_STATES | {"half-installed"}  # apt itself runs pending triggers
 _DEPENDENCY_FIELDS = ("Pre-Depends", "Depends")
+_NOTHING_LACKS: Mapping[str, str] = MappingProxyType({})
+_WORD_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9+.\-]+")
 _NAME_PATTERN = re.compile(r"(?:^|[,|])\s*([A-Za-z0-9][A-Za-z0-9+._\-]*)")
 
 
@@ -87,16 +90,35 @@ def parse_failed_setups(text: str) -> Mapping[str, FailedSetup]:
     return setups
 
 
+def parse_unpacking_failures(text: str) -> Mapping[str, str]:
+    """Read lines of "name, words", separated by a tab: how the last try to unpack a package failed, if it did."""
+    return {
+        name.partition(":")[0]: words
+        for name, tab, words in (line.partition("\t") for line in text.splitlines())
+        if tab and words
+    }
+
+
 def find_package_names(dependencies: str) -> frozenset[str]:
     """Return all names in a field like Depends."""
     return frozenset(_NAME_PATTERN.findall(dependencies))
 
 
 def find_unfinished_packages(
-    packages: Sequence[DpkgPackage], native: str, setups: Mapping[str, FailedSetup]
+    packages: Sequence[DpkgPackage],
+    native: str,
+    setups: Mapping[str, FailedSetup],
+    lacking: Mapping[str, str] = _NOTHING_LACKS,
 ) -> tuple[UnfinishedPackage, ...]:
-    """Return the packages that are unpacked but not configured."""
-    waiting = _find_waiting(packages, setups)
+    """Return the packages that are unpacked but not configured.
+
+    Args:
+        packages: what is not correct.
+        native: the machine's architecture.
+        setups: what is known of them.
+        lacking: see ``find_lasting_lacks``.
+    """
+    waiting = _find_waiting(packages, setups, lacking)
     return tuple(
         UnfinishedPackage(
             each.build_full_name(native),
@@ -111,16 +133,33 @@ def find_unfinished_packages(
     )
 
 
-def _find_waiting(packages: Sequence[DpkgPackage], setups: Mapping[str, FailedSetup]) -> Mapping[str, str]:
-    """Return the unpacked packages that wait for a half-configured one: name -> for which."""
-    waiting: dict[str, str] = {}
+def find_lasting_lacks(unmet: Mapping[str, str], failures: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the packages whose dependencies are unmet because one could not be unpacked: name -> which, and why.
+
+    Args:
+        unmet: package -> what is missing, in apt's words.
+        failures: how the last try to unpack a package failed.
+    """
+    lacking: dict[str, str] = {}
+    for name, what in unmet.items():
+        own = name.partition(":")[0]
+        if failed := [each for each in (own, *_WORD_PATTERN.findall(what)) if each in failures]:
+            lacking[own] = f"{failed[0]} could not be unpacked: {failures[failed[0]]}"
+    return lacking
+
+
+def _find_waiting(
+    packages: Sequence[DpkgPackage], setups: Mapping[str, FailedSetup], lacking: Mapping[str, str]
+) -> Mapping[str, str]:
+    """Return the unpacked packages that wait for one that failed: name -> for which."""
+    waiting = {each.dpkg_name: lacking[each.name] for each in packages if each.name in lacking}
     failed = {
         name: each.name
         for each in packages
-        if each.status == "half-configured"
+        if each.status == "half-configured" or each.dpkg_name in waiting
         for name in setups.get(each.dpkg_name, _NOTHING_KNOWN).provides
     }
-    left = [each for each in packages if each.status == "unpacked"]
+    left = [each for each in packages if each.status == "unpacked" and each.dpkg_name not in waiting]
     while found := [each for each in left if setups.get(each.dpkg_name, _NOTHING_KNOWN).depends & set(failed)]:
         for each in found:
             setup = setups[each.dpkg_name]
@@ -152,17 +191,21 @@ def find_problems(
     setups: Mapping[str, FailedSetup],
     *,
     interrupted: bool,
+    failures: Mapping[str, str] = _NOTHING_LACKS,
 ) -> DpkgProblems:
     """Return what is broken.
 
     apt installs beside packages that are half-configured, and beside unpacked ones that wait for them: their scripts
     failed, and dpkg has ended since. It refuses beside a journal, beside damaged and half-installed packages, and
-    beside unmet dependencies. Unpacked packages that wait for nothing were interrupted (tried with apt 2.6).
+    beside unmet dependencies, unless these are set apart (unmet_dependencies.sh): that helps where a package can't be
+    unpacked, so that the dependency stays unmet. Unpacked packages that wait for nothing were interrupted (tried with
+    apt 2.6).
     """
+    lacking = find_lasting_lacks(simulation.unmet_dependencies, failures)
     mendable, lasting = list[str](), list[str]()
     if interrupted:
         mendable.append("dpkg was interrupted: it left a journal that is not yet in its database")
-    waiting = _find_waiting(packages, setups)
+    waiting = _find_waiting(packages, setups, lacking)
     failed = [each for each in packages if each.status in _UNFINISHED_STATES and not each.needs_reinstall]
     for package in packages:
         if package.needs_reinstall:
@@ -176,9 +219,15 @@ def find_problems(
     only_failed = len(mendable) == len(failed) and all(
         each.status == "half-configured" or each.dpkg_name in waiting for each in failed
     )
-    if simulation.unmet_dependencies:
-        only_failed = False
-        mendable += [f"{name} has unmet dependencies: {what}" for name, what in simulation.unmet_dependencies.items()]
+    unmet = simulation.unmet_dependencies
+    told = {each.name for each in failed}
+    mendable += [
+        f"{name} has unmet dependencies: {lacking.get(name.partition(':')[0], what)}"
+        for name, what in unmet.items()
+        if not {name.partition(":")[0]} & told & set(lacking)
+    ]
+    if unmet:
+        only_failed = only_failed and not simulation.errors and len(lacking) == len(unmet)
     elif simulation.errors:
         lasting += [f"apt: {error}" for error in simulation.errors]
     if audit.strip() and not any(package.status != "installed" or package.needs_reinstall for package in packages):

@@ -13,7 +13,7 @@ PACKAGES_CHECK = "packages"
 """The check of the package manager's state."""
 REPAIR_REMEDY = "Run again with --repair (repair: true): it finishes what was interrupted. Or finish it on the machine."
 FAILED_SCRIPT_REMEDY = (
-    "Correct on the machine what makes the script fail, and finish it there, or then run with --repair (repair: true)."
+    "Correct on the machine what makes it fail, and finish it there, or then run with --repair (repair: true)."
 )
 _OWN_REPAIR = "Repair it on the machine, as these words say."
 PACKAGE_LOCK_CHECK = "package-lock"

@@ -188,3 +188,40 @@ def test_a_trigger_that_fails_is_told_with_its_packages_name(host: LabHost, tmp_
     assert "post-installation script subprocess returned error" in about
     assert "mkinitrd: no space left" in about
     assert outcome.state is OperationState.FAILED  # packages are broken that were whole before
+
+
+@pytest.mark.public_report("https://bugs.debian.org/cgi-bin/bugreport.cgi?bug=1036182: trying to overwrite")
+@pytest.mark.parametrize("conflicting", ["x-lib", "x-app"])
+def test_a_file_of_two_packages_costs_its_package_and_what_depends_on_it(
+    host: LabHost, tmp_path: Path, conflicting: str
+) -> None:
+    repository, fleet = DebRepository(tmp_path / "own"), Fleet([host], tmp_path)
+    file = {"/usr/share/x/file": "of x-owner\n"}
+    relations = {"x-owner": "", "x-lib": "", "x-app": "Depends: x-lib (= {})", "x-free": ""}
+    for version in ("1.0", "2.0"):
+        for name, control in relations.items():
+            has_it = name == "x-owner" or (name == conflicting and version == "2.0")
+            if name != "x-owner" or version == "1.0":
+                repository.add(name, version, control=control.format(version), files=file if has_it else None)
+        repository.publish(host)
+        if version == "1.0":
+            for name in relations:
+                repository.install(host, name, version)
+    outcome = outcome_of(fleet.patch("x-lib", "x-app"), host)
+    assert outcome.state is OperationState.FAILED
+    assert host.sh("apt-get -s check 2>&1 || true").count("unmet dependencies")
+    outcome = outcome_of(fleet.patch("x-free", repair=conflicting == "x-app"), host)
+    assert result_of(outcome, "x-free").state is UpdateState.INSTALLED
+    assert state_of(host, "x-free") == "installed 2.0"
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    ((message, remedy),) = warnings_about_packages(outcome)
+    assert f"{conflicting} could not be unpacked: trying to overwrite '/usr/share/x/file'" in message
+    assert remedy == FAILED_SCRIPT_REMEDY
+    assert state_of(host, conflicting) == "installed 1.0"
+    repository.add("x-lib", "2.1")
+    repository.add("x-app", "2.1", control="Depends: x-lib (= 2.1)")
+    repository.publish(host)
+    fleet.patch("x-*")  # the versions without that file mend all
+    assert state_of(host, "x-lib") == state_of(host, "x-app") == "installed 2.1"
+    assert "unmet" not in host.sh("apt-get -s check 2>&1")
+    assert not host.sh("ls /var/lib/dpkg | grep fleetpatch || true")

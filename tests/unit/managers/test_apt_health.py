@@ -9,10 +9,12 @@ from tasks.managers.apt.auto_updaters import find_auto_updaters
 from tasks.managers.apt.dpkg_state import (
     DpkgProblems,
     block_dependent_updates,
+    find_lasting_lacks,
     find_problems,
     find_unfinished_packages,
     parse_failed_setups,
     parse_packages,
+    parse_unpacking_failures,
 )
 from tasks.managers.apt.output_parsers import AptSimulation
 from tasks.managers.apt.package_lists import read_refresh
@@ -88,6 +90,27 @@ def test_unmet_dependencies_may_be_mended_and_other_complaints_of_apt_not() -> N
     assert not judge(HALF, simulation=unmet).can_install_others
     other = AptSimulation(errors=("The package x needs to be reinstalled",))
     assert judge(simulation=other) == DpkgProblems(("apt: The package x needs to be reinstalled",))
+
+
+def test_what_cannot_be_unpacked_leaves_lasting_unmet_dependencies() -> None:
+    packages = "app:all\tinstall\tok\tunpacked\t2\n"
+    setups = "app:all\t\t\tlib (>= 2)\t\n"
+    unmet = AptSimulation(unmet_dependencies={"app": "Depends: lib (>= 2) but 1 is installed", "old": "Depends: app"})
+    words = "trying to overwrite '/x', which is also in package owner 1"
+    failures = parse_unpacking_failures(f"app\t\nlib\t{words}\nold\t{words}\n")
+    parsed = parse_packages(packages), parse_failed_setups(setups)
+    problems = find_problems(parsed[0], "", unmet, parsed[1], interrupted=False, failures=failures)
+    assert problems.can_install_others
+    assert problems.messages == (
+        f"app 2 is unpacked: lib could not be unpacked: {words}",
+        f"old has unmet dependencies: old could not be unpacked: {words}",
+    )
+    (unfinished,) = find_unfinished_packages(
+        parsed[0], "amd64", parsed[1], find_lasting_lacks(unmet.unmet_dependencies, failures)
+    )
+    assert words in unfinished.failure
+    interrupted = judge(packages, simulation=unmet, setups=setups)
+    assert (interrupted.repairable, interrupted.can_install_others) == (True, False)
 
 
 def test_holds_and_waiting_triggers_are_no_problem() -> None:

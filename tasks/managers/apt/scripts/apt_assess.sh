@@ -3,9 +3,9 @@
 # only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists), refresh_seconds (when the reading of the lists is ended).
-# apt is started five times (once more if the reading is ended, twice more if apt can't upgrade all packages together);
+# apt is started five times (once more if the reading is ended, up to four times more if apt can't upgrade all packages together);
 # needrestart, systemctl and pro once each, if they are installed.
-# Requires: manager_environment, apt_options, package_locks, dpkg_query, outdated_programs, live_patches
+# Requires: manager_environment, apt_options, unmet_dependencies, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
 # shellcheck disable=SC2154  # variables of apt_options.sh
 
@@ -57,8 +57,11 @@ failure() { # NAME:ARCH
   ls -t /var/log/apt/term.log* /var/lib/fleetpatch/jobs/*/log 2>/dev/null | while IFS= read -r file; do
     words=$(zcat -f "$file" | tr '\t\r' '  ' | awk -v name="$1" -v short="${1%:*}" '
       /^(Setting up|Unpacking|Processing triggers|Preparing|Selecting|\(Reading)/ { before = ""; next }
+      found && /^ *dependency problems/ { found = 0; next } # of another package
       found { sub(/^ +/, ""); said = before == "" ? $0 : $0 " (" before ")"; found = 0 }
-      $1 == "dpkg:" && $2 == "error" && $3 == "processing" && $4 == "package" && ($5 == name || $5 == short) { found = 1; next }
+      $1 == "dpkg:" && $2 == "error" && $3 == "processing" {
+        if ($4 == "archive") { sub(/.*\//, "", $5); sub(/_.*/, "", $5) }
+        if ($5 == name || $5 == short) { found = 1; next } }
       { before = $0 } END { print substr(said, 1, 400) }')
     [ -z "$words" ] || { said "$words"; break; }
   done
@@ -71,6 +74,12 @@ unfinished() { # of each package that is unpacked and not set up: name, since wh
     printf '%s\t%s\t%s\t%s\n' "$name" "$(since "$name" 2>/dev/null)" "$relations" "$(failure "$name" 2>/dev/null)"
   done
 }
+
+unpacking_failures() { # of each package that apt names with unmet dependencies: name, failure
+  said "$fp_unmet" | awk '/^ / { if ($2 == ":") print $1; for (i = 1; i < NF; i++) if ($i ~ /Depends:$/) print $(i + 1) }' |
+    sort -u | while IFS= read -r name; do printf '%s\t%s\n' "$name" "$(failure "$name" 2>/dev/null)"; done
+}
+
 releases() { # "FILE<tab>its Valid-Until" of each list of a repository
   for file in /var/lib/apt/lists/*Release; do
     [ ! -e "$file" ] || printf '%s\t%s\n' "${file##*/}" "$(sed -n 's/^Valid-Until: //p; /^SHA256:/q' "$file")"
@@ -108,10 +117,20 @@ set -- /var/lib/apt/lists/*Release
 if [ ! -e "$1" ] && [ -n "$(sources)" ]; then unread=true; fi
 
 upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
-# apt may find no way to upgrade all packages together, though no dependency is unmet now
-if [ "$code" -ne 0 ] && fp_apt_get -s check >/dev/null 2>&1; then
-  upgrade=$(fp_apt_get -s --with-new-pkgs upgrade 2>&1) || upgrade=
-  code=0
+if [ "$code" -ne 0 ]; then
+  view=$(mktemp)
+  fp_set_apart "$view"
+  if [ -n "$fp_unmet" ]; then
+    fp_section unmet said "$fp_unmet"
+    fp_section unpacking unpacking_failures
+    upgrade=$(fp_apt_get -s dist-upgrade 2>&1); code=$?
+  fi
+  # apt may find no way to upgrade all packages together, though no dependency is unmet now
+  if [ "$code" -ne 0 ] && fp_apt_get -s check >/dev/null 2>&1; then
+    upgrade=$(fp_apt_get -s --with-new-pkgs upgrade 2>&1) || upgrade=
+    code=0
+  fi
+  rm -f "$view"
 fi
 upgrade=$(said "$upgrade" | grep -v '^Conf ')
 fp_section upgrade said "$upgrade" "$code"

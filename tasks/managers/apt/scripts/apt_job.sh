@@ -6,7 +6,7 @@
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, apt_options, dpkg_query, package_locks, transactions
+# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -268,8 +268,11 @@ on_its_own() { # the transaction's packages that apt has marked as automatic, or
 
 read_stamp() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # dpkg writes it again when it has changed packages
 
+view=/var/lib/dpkg/fleetpatch-status
+
 look() { # checks before apt installs $wishes; returns 1 if that would do something that is not allowed
   looked_at=$(read_stamp)
+  fp_set_apart "$view"
   # pending triggers may belong to another process that is active, and are no failure: apt runs them with its own
   # triggers
   unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
@@ -378,6 +381,7 @@ transaction() {
   wishes='' pending='' set_up=''
   : >"$status"
   : >"$FP_JOB_DIR/apt-kept"
+  [ "$work" = repair ] || fp_set_apart "$view"
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/apt-own"
   sed 's/=.*//' "$FP_JOB_DIR/apt-own" >"$FP_JOB_DIR/apt-names"
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
@@ -386,6 +390,7 @@ transaction() {
     install) install $(cat "$FP_JOB_DIR/apt-own") ;;
     repair) repair ;;
   esac
+  rm -f "$view"
 }
 
 fp_each_transaction transaction

@@ -2,7 +2,7 @@
 # Simulates the installation of a set of packages. Changes nothing. Parameters: packages (list of name=version), keep
 # (list of names: they stay as they are, installed or not). Records: sections "simulation" and, if apt accepts the set
 # without keep, "uris" (the missing downloads).
-# Requires: manager_environment, apt_options
+# Requires: manager_environment, apt_options, unmet_dependencies
 
 keep_words() { # as arguments of apt: "name=version" of what is installed, "name-" of what is not
   fp_param keep | while IFS= read -r name; do
@@ -11,11 +11,18 @@ keep_words() { # as arguments of apt: "name=version" of what is installed, "name
   done
 }
 # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
-simulation=$(fp_apt_get -s -y install $(fp_param packages) $(keep_words) 2>&1)
-agreed=$?
+simulate() { simulation=$(fp_apt_get -s -y install $(fp_param packages) $(keep_words) 2>&1); agreed=$?; }
+
+simulate
+if [ "$agreed" -ne 0 ]; then
+  view=$(mktemp)
+  fp_set_apart "$view"
+  [ -z "$fp_unmet" ] || simulate
+fi
 fp_section simulation printf '%s\n' "$(printf '%s\n' "$simulation" | grep -v '^Conf ')"
 if [ "$agreed" -eq 0 ] && [ -z "$(fp_param keep)" ]; then
   # shellcheck disable=SC2046  # package names and versions have no blanks and no wildcards
   fp_section uris fp_apt_get -qq -y --print-uris install $(fp_param packages)
 fi
+[ -z "${view:-}" ] || rm -f "$view"
 exit 0
