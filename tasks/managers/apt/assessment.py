@@ -17,6 +17,7 @@ from tasks.managers.apt.dpkg_state import (
 )
 from tasks.managers.apt.output_parsers import Release, parse_policy, parse_releases, parse_simulation, parse_stanzas
 from tasks.managers.apt.package_lists import (
+    find_frozen_archives,
     find_missing_security,
     find_stale_lists,
     read_refresh,
@@ -164,8 +165,11 @@ def _read_repositories(
     texts = {
         name: sections[name].text if name in sections else "" for name in ("sources", "partial", "lists", "validity")
     }
+    now = require_integer(state, "at")
+    frozen = find_frozen_archives(texts["sources"], texts["lists"], now)
     if "update" in sections:
-        return read_refresh(sections["update"], texts["sources"], texts["partial"])
+        unread, remarks = read_refresh(sections["update"], texts["sources"], texts["partial"])
+        return _join_problems(unread, frozen), remarks
     if "lists" not in sections:
         return (), ()
     lists_at = state.get("lists_at")
@@ -174,9 +178,17 @@ def _read_repositories(
         texts["lists"],
         texts["validity"],
         lists_at=lists_at if isinstance(lists_at, int) else 0,
-        now=require_integer(state, "at"),
+        now=now,
     )
-    return stale, ()
+    return _join_problems(stale, frozen), ()
+
+
+def _join_problems(
+    unread: tuple[RepositoryProblem, ...], frozen: tuple[RepositoryProblem, ...]
+) -> tuple[RepositoryProblem, ...]:
+    """Return both, without the archives whose problem was told already."""
+    told = tuple(each.repository for each in unread)
+    return (*unread, *(each for each in frozen if not any(name.startswith(each.repository) for name in told)))
 
 
 def _with_pro_updates(

@@ -8,7 +8,7 @@ that was read.
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
@@ -45,6 +45,8 @@ _SKIPPED_PATTERN: Final = re.compile(
 _SOURCE_PATTERN: Final = re.compile(r"^'([^']+)' (\S+) ")
 _NO_FIXES_SUITE_PATTERN: Final = re.compile(r"-(?:backports(?:-sloppy)?|debug)$")
 _NO_FIXES_FILE_PATTERN: Final = re.compile(r"/source/Sources|/i18n/Translation-| Sources$| Translation-\S+$")
+_MAX_SECURITY_AGE: Final = timedelta(days=30)
+_FROZEN_REMEDY: Final = "Find out why nobody renews it: a mirror that no longer follows, a snapshot, an ended release."
 _STABLE_SUITES: Final = frozenset({"stable", "oldstable", "oldoldstable"})
 
 
@@ -218,13 +220,13 @@ def find_stale_lists(
 
     Args:
         sources: lines of ``apt-get --print-uris update``.
-        lists: lines "FILE<tab>Valid-Until" of the lists that apt has.
+        lists: lines "FILE<tab>Valid-Until…" of the lists that apt has.
         validity: ``apt-config dump Acquire::Check-Valid-Until``.
         lists_at: when apt last read lists; 0: unknown.
         now: the time, by the machine's clock.
     """
     rows = [line.partition("\t") for line in lists.splitlines()[:MAX_LINES]]
-    until = {file: date for file, _, date in rows}
+    until = {file: fields.partition("\t")[0] for file, _, fields in rows}
     checks = '"false"' not in validity.lower() and '"0"' not in validity
     problems = list[RepositoryProblem]()
     for url, file in _parse_sources(sources).items():
@@ -238,6 +240,37 @@ def find_stale_lists(
             problems.append(build_repository_problem(name, [words]))
     if lists_at and (old := find_old_copy_problem("", lists_at, now)):
         problems.append(old)
+    return tuple(problems)[:MAX_PROBLEMS]
+
+
+def find_frozen_archives(sources: str, lists: str, now: int) -> tuple[RepositoryProblem, ...]:
+    """Return the archives with a distribution's security fixes that nobody has renewed.
+
+    They are of a mirror that no longer follows its publisher, of a snapshot, or of an ended release. apt accepts them,
+    if it does not look at Valid-Until.
+    Debian says until when its security archive is valid: 7 days. Ubuntu's has no such date. It has several notices a
+    week, and new kernels every 2 to 4 weeks. After the end of standard support its fixes are in those of Ubuntu Pro.
+
+    Args:
+        sources: lines of ``apt-get --print-uris update``.
+        lists: lines "FILE<tab>Valid-Until<tab>Date<tab>Label<tab>Suite" of the lists that apt has.
+        now: the time, by the machine's clock.
+    """
+    rows = {fields[0]: fields[1:] for line in lists.splitlines()[:MAX_LINES] if len(fields := line.split("\t")) == 5}
+    extended = {suite.partition("-")[0] for *_, label, suite in rows.values() if label == "UbuntuESM"}
+    problems = list[RepositoryProblem]()
+    for url, file in _parse_sources(sources).items():
+        row = rows.get(file) or rows.get(f"{file.removesuffix('InRelease')}Release")
+        if row is None:
+            continue
+        until, made, (label, suite) = _parse_date(row[0]), _parse_date(row[1]), row[2:]
+        is_judged = label == "Debian-Security" or (label == "Ubuntu" and suite.endswith("-security"))
+        if not is_judged or made is None or suite.removesuffix("-security") in extended:
+            continue
+        end = until or made + _MAX_SECURITY_AGE
+        if end.timestamp() < now:
+            words = f"its content is of {made:%Y-%m-%d}" + (f", and was valid until {until:%Y-%m-%d}" if until else "")
+            problems.append(RepositoryProblem(redact_text(_split_url(url))[:100], words, _FROZEN_REMEDY))
     return tuple(problems)[:MAX_PROBLEMS]
 
 

@@ -9,7 +9,12 @@ from hypothesis import strategies as st
 
 from tasks.errors import RepositoryError
 from tasks.managers.apt.output_parsers import Release
-from tasks.managers.apt.package_lists import find_missing_security, find_stale_lists, read_refresh
+from tasks.managers.apt.package_lists import (
+    find_frozen_archives,
+    find_missing_security,
+    find_stale_lists,
+    read_refresh,
+)
 from tasks.managers.repository_problems import MAX_PROBLEMS
 from tasks.managers.script_output import ScriptSection
 from tests.unit.managers.recordings import DATA
@@ -143,6 +148,31 @@ def test_lists_past_their_date_tell_nothing(until: str, validity: str, expected:
     lists = f"a.example_d_dists_x_InRelease\t{until}\nb.example_d_dists_y_Release\t\nc.example_d_._InRelease\t\n"
     found = find_stale_lists(SOURCES, lists, validity, lists_at=NOW - 600, now=NOW - 600)
     assert [problem.repository for problem in found] == expected
+
+
+@pytest.mark.parametrize(
+    ("until", "made", "label", "suite", "is_frozen"),
+    [
+        ("Sat, 16 Jan 2027 08:00:00 UTC", "Sat, 09 Jan 2027 08:00:00 UTC", "Debian-Security", "stable-security", False),
+        ("Thu, 14 Jan 2027 07:59:00 UTC", "Thu, 07 Jan 2027 07:59:00 UTC", "Debian-Security", "stable-security", True),
+        ("", "Thu, 31 Dec 2026 08:00:00 UTC", "Debian-Security", "oldstable-security", False),
+        ("", "Thu, 10 Dec 2026 08:00:00 UTC", "Debian-Security", "oldstable-security", True),
+        ("", "Thu, 31 Dec 2026 08:00:00 UTC", "Ubuntu", "jammy-security", False),
+        ("", "Thu, 10 Dec 2026 08:00:00 UTC", "Ubuntu", "jammy-security", True),
+        ("", "Thu, 21 Apr 2022 17:16:08 UTC", "Ubuntu", "jammy", False),  # a release, which never changes
+        ("", "Thu, 10 Dec 2026 08:00:00 UTC", "Debian", "stable", False),
+        ("", "Thu, 10 Dec 2026 08:00:00 UTC", "Vendor", "x-security", False),  # who knows how often it has fixes
+        ("", "nonsense", "Ubuntu", "jammy-security", False),
+    ],
+)
+def test_a_security_archive_that_nobody_renews_tells_nothing(
+    until: str, made: str, label: str, suite: str, is_frozen: bool
+) -> None:
+    lists = f"a.example_d_dists_x_Release\t{until}\t{made}\t{label}\t{suite}\n"
+    found = find_frozen_archives(SOURCES, lists, NOW)
+    assert [each.repository for each in found] == ["http://a.example/d x"] * is_frozen
+    attached = "b.example_d_dists_y_InRelease\t\t\tUbuntuESM\tjammy-infra-security\n"
+    assert bool(find_frozen_archives(SOURCES, lists + attached, NOW)) == (is_frozen and label != "Ubuntu")
 
 
 def test_lists_that_were_never_read_or_long_ago_tell_nothing() -> None:

@@ -80,9 +80,10 @@ unpacking_failures() { # of each package that apt names with unmet dependencies:
     sort -u | while IFS= read -r name; do printf '%s\t%s\n' "$name" "$(failure "$name" 2>/dev/null)"; done
 }
 
-releases() { # "FILE<tab>its Valid-Until" of each list of a repository
+releases() { # of each list of a repository: its file, Valid-Until, Date, Label, Suite
   for file in /var/lib/apt/lists/*Release; do
-    [ ! -e "$file" ] || printf '%s\t%s\n' "${file##*/}" "$(sed -n 's/^Valid-Until: //p; /^SHA256:/q' "$file")"
+    [ ! -e "$file" ] || awk -F ': ' -v OFS='\t' -v file="${file##*/}" '/^(MD5Sum|SHA1|SHA256):/ { exit } { has[$1] = $2 }
+      END { print file, has["Valid-Until"], has["Date"], has["Label"], has["Suite"] }' "$file"
   done
 }
 sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # what an update would ask each repository for
@@ -90,12 +91,12 @@ sources() { fp_apt_get --print-uris update 2>/dev/null | grep 'Release. '; } # w
 lock_wait=$(fp_param lock_wait_seconds)
 if [ "$(fp_param refresh)" = yes ]; then
   fp_section update refresh_lists
-  case $? in 124 | 137) fp_section sources sources; fp_section partial ls /var/lib/apt/lists/partial ;; esac # it was ended
+  case $? in 124 | 137) fp_section partial ls /var/lib/apt/lists/partial ;; esac # it was ended
 else
-  fp_section sources sources
-  fp_section lists releases
   fp_section validity apt-config dump Acquire::Check-Valid-Until
 fi
+fp_section sources sources
+fp_section lists releases
 
 database() { stat -c '%i %y %s' /var/lib/dpkg/status 2>/dev/null; } # a process that changes packages writes it again at the end
 before=$(database)
