@@ -115,14 +115,11 @@ def get_repair_remedy(packages: PackageState) -> str:
 
 
 def _check_held_packages(packages: PackageState) -> Iterable[Finding]:
-    """Yield a finding about holds. A hold is intended and good; it warns only when it prevents a security fix."""
+    """Yield a finding about holds. A person decided them, so they are good, and compliance tells what they prevent."""
     held = [update for update in packages.updates if update.held or update.name in packages.held]
     urgent = sorted(update.name for update in held if update.classification in URGENT_CLASSIFICATIONS)
     if urgent:
-        remedy = "Remove the hold on the machine if you no longer need it; fleetpatch never removes a hold."
-        yield build_warning(
-            "held", f"on hold although security updates are available: {join_first_names(urgent)}", remedy
-        )
+        yield build_good_finding("held", f"on hold although security updates are available: {join_first_names(urgent)}")
     elif held or packages.held:
         names = sorted({*packages.held, *(update.name for update in held)})
         yield build_good_finding("held", f"on hold, so not updated: {join_first_names(names)}")

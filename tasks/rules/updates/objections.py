@@ -1,14 +1,17 @@
 """What prevents the installation of a simulated set of updates: refusals, forbidden changes and removals. Pure."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from inventory.name_lists import join_first_names
 from tasks.model import PackageState, Selection, Update, UpdateResult
 from tasks.protocols.package_manager import SimulationResult
 from tasks.rules.updates.selection import find_exclude_mask, find_forbidden_updates
 from tasks.states import UpdateState
 
+_NAME_PATTERN = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9+._\-]*[A-Za-z0-9+])?")
 _ARCH_INDEPENDENT = frozenset({"noarch", "all"})
 
 
@@ -63,7 +66,9 @@ def find_objections(
         names = ", ".join(sorted(simulation.removals))
         found.append(_Objection(f"it would remove {names}, and removals are not allowed", simulation.removals))
     if simulation.refusal:
-        found.insert(0, _Objection(f"{lead}{simulation.refusal}"))
+        holds = _find_holds_in_the_way(simulation, packages)
+        note = f" ({join_first_names(holds)}: on hold on the machine)" if holds else ""
+        found.insert(0, _Objection(f"{lead}{simulation.refusal}{note}", is_by_person=bool(holds)))
     return Objections(
         refused={each: f"{lead}{words}" for each, words in simulation.refused.items() if each in ids},
         reasons=tuple(each.reason for each in found),
@@ -71,6 +76,15 @@ def find_objections(
         named=frozenset(simulation.named),
         state=UpdateState.EXCLUDED if found and all(each.is_by_person for each in found) else UpdateState.BLOCKED,
     )
+
+
+def _find_holds_in_the_way(simulation: SimulationResult, packages: PackageState) -> list[str]:
+    """Return the packages on hold with a pending update that a refusal names; none if a part of it names none."""
+    held = {u.name for u in packages.updates if u.held or not {u.name, u.id}.isdisjoint(packages.held)}
+    parts = [held & set(_NAME_PATTERN.findall(part)) for part in simulation.refusal.split("; ")]
+    if not any(parts):  # the words may name no package
+        return sorted(held & simulation.named)
+    return sorted(set().union(*parts)) if all(parts) else []
 
 
 @dataclass(frozen=True, slots=True)

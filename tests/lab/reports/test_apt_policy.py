@@ -181,3 +181,20 @@ def test_another_publishers_security_archive_vouches_for_nobody_else(host: LabHo
     outcome = patch(host, tmp_path)
     assert result_of(outcome, "made").update.classification is Classification.UNCLASSIFIED
     assert host.package_versions("made") == {"made": "1.0"}
+
+
+def test_a_hold_excludes_what_needs_the_held_package_and_is_no_warning(host: LabHost, tmp_path: Path) -> None:
+    old = [("made-lib", "1.0", ""), ("made-app", "1.0", "Depends: made-lib"), ("made-free", "1.0", "")]
+    new = [("made-lib", "2.0", ""), ("made-app", "2.0", "Depends: made-lib (= 2.0)"), ("made-free", "2.0", "")]
+    publish(host, tmp_path, old={"release": DEBIAN_SECURITY, "packages": old})
+    install(host, "made-app", "made-free")
+    host.sh("apt-mark hold made-lib", root=True)
+    publish(host, tmp_path, new={"release": DEBIAN_SECURITY, "packages": [*old, *new]})
+    for pending in (True, False):  # the outcome does not depend on what else is to be done
+        outcome = patch(host, tmp_path)
+        assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+        states = {result.update.name: result.state for result in outcome.updates if result.update.name != "made-free"}
+        assert states == {"made-lib": UpdateState.EXCLUDED, "made-app": UpdateState.EXCLUDED}
+        (app,) = versions_of(outcome, "made-app").values()
+        assert "made-lib: on hold on the machine" in app.reason
+        assert pending == bool(versions_of(outcome, "made-free"))

@@ -36,6 +36,22 @@ def test_a_dependency_that_is_held_takes_its_update_with_it():
         assert found.state is UpdateState.EXCLUDED
 
 
+def test_a_refusal_for_a_hold_excludes_and_names_it():
+    refusal = "a : Depends: b (= 1.1) but 1.0 is to be installed"
+    for state in (a_state(A, an_update("b", held=True)), a_state(A, B, held=("b",))):
+        for simulation in (
+            SimulationResult({}, refusal=refusal, named=frozenset({A.id})),
+            SimulationResult({}, refusal="Held packages were changed", named=frozenset({"b"})),
+        ):
+            found = against((A,), simulation, state)
+            assert found.reasons[0].endswith("(b: on hold on the machine)")
+            assert found.state is UpdateState.EXCLUDED
+    more = SimulationResult({}, refusal=f"{refusal}; Depends: none but it is not installable", named=frozenset({A.id}))
+    assert against((A,), more, a_state(A, B, held=("b",))).state is UpdateState.BLOCKED
+    lacking = SimulationResult({}, refusal=refusal)  # the hold keeps nothing away
+    assert against((A,), lacking, a_state(A, held=("b",))).state is UpdateState.BLOCKED
+
+
 def test_a_dependency_that_is_blocked_takes_its_update_with_it():
     state = a_state(A, an_update("b", blocked="its version is phased"))
     found = against((A,), SimulationResult({A.id: "1.1", B.id: "1.1"}), state)
