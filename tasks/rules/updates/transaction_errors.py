@@ -36,14 +36,17 @@ def find_unattributed_errors(
 
     Args:
         transactions: those that began.
-        results: of the updates. An error that one of their reasons has is not repeated.
+        results: of the updates. An error that one of their reasons has is not repeated, nor one that names an update
+            that failed: its reason is of its last transaction.
     """
     reasons = [result.reason for result in results]
     errors: dict[str, None] = {}
     for ran in _list_ended_with_error(transactions):
         own = [result for result in results if result.update.id in ran.updates]
+        failed = (result.update for result in own if result.state is UpdateState.FAILED)
+        known = (*reasons, *(find_setup_error(update, ran) for update in failed))
         parts = [part for part in ran.detail.split("; ") if part]
-        errors |= dict.fromkeys(part for part in parts if not any(part in reason for reason in reasons))
+        errors |= dict.fromkeys(part for part in parts if not any(part in words for words in known))
         if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own):
             errors[f"exit code {ran.exit_code}"] = None
     return tuple(errors)

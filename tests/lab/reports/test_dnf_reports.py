@@ -170,6 +170,19 @@ def test_a_package_whose_old_version_does_not_go_costs_itself(host: LabHost, tmp
     assert "%preun(made-tool-1.0-1.noarch) scriptlet failed" in told
 
 
+def test_a_failed_pre_script_is_told_once(host: LabHost, tmp_path: Path) -> None:
+    own = make(tmp_path)
+    own.add("made-tool", "1.0")
+    own.add("made-tool", "2.0", scriptlets="%pre\necho no user >&2; exit 1", advisory="security")
+    own.publish(host)
+    own.install(host, "made-tool", "1.0")
+    outcome = outcome_of(Fleet([host], tmp_path).patch("made-tool", "lab-message"), host)
+    result = result_of(outcome, "made-tool")
+    assert (result.state, "%prein(made-tool-2.0-1.noarch)" in result.reason) == (UpdateState.FAILED, True)
+    assert result_of(outcome, "lab-message").state is UpdateState.INSTALLED
+    assert not [finding for finding in outcome.findings if finding.check == "transaction"]
+
+
 @pytest.mark.public_report("https://github.com/Atomicorp/gvm/issues/71")
 def test_an_error_of_a_macro_keeps_no_update_away(host: LabHost, tmp_path: Path) -> None:
     host.sh("mkdir -p /etc/rpm; echo '%undefine made' > /etc/rpm/macros.made; rpm -qa 2>&1 | grep ^error: ", root=True)

@@ -61,6 +61,17 @@ def test_an_error_of_an_update_is_not_repeated():
     assert find_unattributed_errors([broken], found) == ()
 
 
+def test_errors_of_the_first_transaction_of_an_update_that_failed_again_are_not_told_apart():
+    """Recorded from dnf 4.14: with others, rpm tells more than of the package alone."""
+    script = "error: %prein(openssl-1.1.amd64) scriptlet failed, exit status 1"
+    more = "error: openssl-1.1.amd64: install failed; error: openssl-1.0.amd64: erase skipped"
+    both = ran(SSL, FILE, exit_code=1, detail=f"{script}; {more}; {HOOK}")
+    alone = ran(SSL, exit_code=1, detail=script, number=1)
+    found = results(SSL, transaction=alone, versions={SSL.id: "1.0"})
+    assert [result.state for result in found] == [UpdateState.FAILED]
+    assert find_unattributed_errors([both, alone], found) == (HOOK,)
+
+
 @pytest.mark.parametrize("detail", [HOOK, "", "dpkg: error processing package openssl (--configure)"])
 def test_no_reboot_after_a_transaction_that_changed_the_boot_and_ended_with_an_error(detail):
     bad = ran(KERNEL, SSL, exit_code=100, detail=detail)
