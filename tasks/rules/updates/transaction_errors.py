@@ -23,10 +23,12 @@ def find_messages_about(update: Update, ran: TransactionResult) -> str:
 def find_setup_error(update: Update, ran: TransactionResult) -> str:
     """Return the parts of a transaction's error that name an update as the package whose script or trigger failed.
 
+    The update is whole now. So it no longer waits for another one, for which it was not set up in this transaction.
     A name such as "file" may also be a word of a sentence. It counts with its version, at the beginning, behind
     "package", or in quotes or brackets.
     """
-    return _find_parts(update, ran, _build_package_pattern(update))
+    parts = _find_parts(update, ran, _build_package_pattern(update)).split("; ")
+    return "; ".join(part for part in parts if not _WAITS_FOR_OTHER_PATTERN.search(part))
 
 
 def find_unattributed_errors(
@@ -37,16 +39,23 @@ def find_unattributed_errors(
     Args:
         transactions: those that began.
         results: of the updates. An error that one of their reasons has is not repeated, nor one that names an update
-            that failed: its reason is of its last transaction.
+            that failed, or whose last transaction is a later one: its reason is of that.
     """
+    transactions = tuple(transactions)
+    last = {update_id: ran for ran in transactions if ran.started_at for update_id in ran.updates}
     reasons = [result.reason for result in results]
     errors: dict[str, None] = {}
     for ran in _list_ended_with_error(transactions):
         own = [result for result in results if result.update.id in ran.updates]
-        failed = (result.update for result in own if result.state is UpdateState.FAILED)
-        known = (*reasons, *(find_setup_error(update, ran) for update in failed))
         parts = [part for part in ran.detail.split("; ") if part]
-        errors |= dict.fromkeys(part for part in parts if not any(part in words for words in known))
+        again = (each.update for each in own if each.state is UpdateState.FAILED or last[each.update.id] is not ran)
+        known = (*reasons, *(find_setup_error(update, ran) for update in again))
+        installed = [result.update for result in own if result.state is UpdateState.INSTALLED]
+        errors |= dict.fromkeys(
+            part
+            for part in parts
+            if not any(part in words for words in known) and not any(_is_waiting(update, part) for update in installed)
+        )
         if not parts and all(result.state in PRESENT_UPDATE_STATES for result in own):
             errors[f"exit code {ran.exit_code}"] = None
     return tuple(errors)
@@ -113,7 +122,13 @@ def _is_about(part: str, names: Iterable[str]) -> bool:
 
 
 def _waits(update: Update, part: str) -> bool:
-    return bool(_WAITS_FOR_OTHER_PATTERN.search(part)) and not part.startswith(f"{update.name} ")
+    return bool(_WAITS_FOR_OTHER_PATTERN.search(part)) and not _is_waiting(update, part)
+
+
+def _is_waiting(update: Update, part: str) -> bool:
+    """Return whether a part of an error says that this update waits for another one."""
+    found = _WAITS_FOR_OTHER_PATTERN.search(part)
+    return found is not None and part[: found.start()].partition(":")[0] == update.name
 
 
 _BEFORE_NAME = r"(?<![\w.+-])"

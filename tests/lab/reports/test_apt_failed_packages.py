@@ -225,3 +225,19 @@ def test_a_file_of_two_packages_costs_its_package_and_what_depends_on_it(
     assert state_of(host, "x-lib") == state_of(host, "x-app") == "installed 2.1"
     assert "unmet" not in host.sh("apt-get -s check 2>&1")
     assert not host.sh("ls /var/lib/dpkg | grep fleetpatch || true")
+
+
+def test_what_a_second_round_sets_up_has_no_words_of_the_first(host: LabHost, tmp_path: Path) -> None:
+    repository = DebRepository(tmp_path / "own")
+    once = '[ "$1" = upgrade ] || exit 0\n[ -e /root/tried ] || { touch /root/tried; echo "not yet" >&2; exit 1; }'
+    for version in ("1.0", "2.0"):
+        repository.add("x-lib", version, scripts={"preinst": once} if version == "2.0" else None)
+        repository.add("x-app", version, control=f"Depends: x-lib (= {version})")
+        repository.publish(host)
+        for name in ("x-lib", "x-app") if version == "1.0" else ():
+            repository.install(host, name, version)
+    outcome = outcome_of(Fleet([host], tmp_path).patch("x-*"), host)
+    assert [code for code, _ in transaction_details(outcome)] == [100, 0]
+    assert state_of(host, "x-lib") == state_of(host, "x-app") == "installed 2.0"
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    assert all(result_of(outcome, name).state is UpdateState.INSTALLED for name in ("x-lib", "x-app"))

@@ -32,7 +32,7 @@ def results(*updates: Update, transaction: TransactionResult, versions: dict[str
         ("warning: %posttrans(file-1.1.amd64) scriptlet failed, exit status 1", True),
         ("there is no such file in /boot", False),
         ("/usr/bin/file: not found", False),
-        ("file is not set up because openssl failed", True),
+        ("file is not set up because openssl failed", False),
         ("openssl is not set up because file failed", False),
     ],
 )
@@ -70,6 +70,16 @@ def test_errors_of_the_first_transaction_of_an_update_that_failed_again_are_not_
     found = results(SSL, transaction=alone, versions={SSL.id: "1.0"})
     assert [result.state for result in found] == [UpdateState.FAILED]
     assert find_unattributed_errors([both, alone], found) == (HOOK,)
+
+
+def test_words_of_a_transaction_count_no_more_after_a_later_one():
+    words = "openssl: trying to overwrite '/x'; file is not set up because openssl failed"
+    first, second = ran(SSL, FILE, exit_code=100, detail=words), ran(SSL, number=1)
+    found = build_update_results((SSL, FILE), a_state(SSL, FILE), {SSL.id: "1.1", FILE.id: "1.1"}, [first, second], {})
+    assert [result.state for result in found] == [UpdateState.INSTALLED, UpdateState.INSTALLED]
+    assert find_unattributed_errors([first, second], found) == ()
+    with_hook = ran(SSL, FILE, exit_code=100, detail=f"{words}; {HOOK}")
+    assert find_unattributed_errors([with_hook, second], found) == (HOOK,)
 
 
 @pytest.mark.parametrize("detail", [HOOK, "", "dpkg: error processing package openssl (--configure)"])
