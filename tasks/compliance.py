@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
+from typing import Final
 
 from tasks.states import Compliance
 
@@ -25,6 +26,12 @@ class RepositoryProblem:
 
     def __str__(self) -> str:
         return f"{self.repository}: {self.message}" if self.repository else self.message
+
+
+UNASKED_SOURCE: Final = RepositoryProblem(
+    "", "whether there is a newer image is not known: its source was not asked", "Assess the machine with a refresh."
+)
+"""Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
 
 
 def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:

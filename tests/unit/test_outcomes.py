@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
-from tasks.compliance import RepositoryProblem, find_ended_support, judge_compliance
+from tasks.compliance import UNASKED_SOURCE, RepositoryProblem, find_ended_support, judge_compliance
 from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, StepRecord, ValidationResult
 from tasks.rules.runs.outcome import determine_outcome_state
 from tasks.states import Classification, FindingLevel, OperationState, RebootState, Step, UpdateState
@@ -66,6 +66,7 @@ COMPLIANCE: Mapping[str, dict[str, Any] | None] = {
     "Nothing urgent is known, and an update of unknown class": {"unclassified": 1},
     "Nothing urgent is known, and a repository": {"problems": (UNREAD,)},
     "Nothing urgent is known, and the support": {"problems": find_ended_support("Fedora", "2024-05-21", NOW.date())},
+    "Nothing urgent is known, and the source of an image": {"problems": (UNASKED_SOURCE,)},
     "The machine was never assessed": None,
 }
 NOT_DECIDED = {

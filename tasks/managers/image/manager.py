@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
+from tasks.compliance import UNASKED_SOURCE
 from tasks.errors import ManagerBusy, ManagerError, RequestError
 from tasks.managers.image.state import UPDATE_ID, ImageState, build_package_state, clean_text, find_identity
 from tasks.managers.job_parameters import build_job_parameters
@@ -121,7 +122,10 @@ class ImageManager:
             auto_updaters=self._tool.find_auto_updaters(timers, now),
             updater_units=self._tool.updater_services,
         )
-        if "check" not in sections or not self._tool.partial_failure:
+        if "check" not in sections:
+            unasked = () if state.was_asked else (UNASKED_SOURCE,)
+            return replace(packages, repository_problems=(*packages.repository_problems, *unasked))
+        if not self._tool.partial_failure:
             return packages
         problems = find_repository_problems(f"{sections['check'].text}\n{sections['check'].stderr}")
         told = {problem.repository for problem in problems}

@@ -59,6 +59,7 @@ class ImageState:
         other_names: other versions that ``next`` fulfils, if the tool could only report them before the installation.
         warnings: what the owner should know: local packages, a rollback.
         problems: why a newer image may be missed: a source that was not read, or that has none any more.
+        was_asked: whether the tool keeps what an earlier check of its source found.
     """
 
     image: str
@@ -68,6 +69,7 @@ class ImageState:
     other_names: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     problems: tuple[RepositoryProblem, ...] = ()
+    was_asked: bool = True
 
     def fulfils(self, update: Update) -> bool:
         """Return whether the next boot starts what this update is to install."""

@@ -86,6 +86,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         update=_find_update(cached or downloaded, coming, incompatible=slots.booted.incompatible),
         warnings=tuple(_find_warnings(slots)),
         problems=find_exact_image_problem(booted.image.image),
+        was_asked=(cached or slots.staged) is not None,
     )
 
 

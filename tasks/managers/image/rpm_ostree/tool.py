@@ -142,6 +142,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
         other_names=coming.other_names,
         warnings=tuple(warnings),
         problems=(*find_exact_image_problem(booted.image), *_find_end_of_life(booted)),
+        was_asked=(status.cached_update or staged) is not None,
     )
 
 
