@@ -54,6 +54,7 @@ class PackageWorld:
     problems: tuple[str, ...] = ()
     lock_holder: str = ""
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     repository_problems: tuple[RepositoryProblem, ...] = ()
     unbootable: str = ""  # what the next boot lacks
     auto_updaters: tuple[tuple[str, float | None], ...] = ()
@@ -124,6 +125,7 @@ class PackageWorld:
             at_work=at_work,
             auto_updaters=self.auto_updaters,
             warnings=self.warnings,
+            remarks=self.remarks,
             repository_problems=self.repository_problems,
             unpausable_updaters=self.unpausable_updaters,
             services_to_restart=tuple(self.services.outdated),

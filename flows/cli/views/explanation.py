@@ -13,7 +13,7 @@ from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.rules.machine_checks.packages import check_concurrent_changes, check_known_faults, check_package_problems
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
-from tasks.states import UpdateState, YesNoUnknown
+from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 
 ALL_UPDATES_MASK = "*"
 """The mask of all updates."""
@@ -77,6 +77,8 @@ def _print_assessment_problems(assessment: Assessment, *, older: bool) -> None:
     broken = check_package_problems(packages, repair_allowed=False)
     others = (*check_concurrent_changes(packages), *check_known_faults(packages), *check_outdated_services(packages))
     for finding in (*broken, *others):
+        if finding.level is FindingLevel.GOOD:
+            continue
         print_to_stdout(
             Text.assemble(
                 render_finding_mark(finding.level),

@@ -95,6 +95,14 @@ def test_repositories_that_can_not_be_read_are_told_once_with_their_remedy(stage
     assert (words, "Renew the subscription.") in [(each["message"], each["remedy"]) for each in row["findings"]]
 
 
+def test_a_remark_on_repositories_is_not_told_of_an_update(stage: Stage) -> None:
+    stage.add("web", security("openssl")).world.remarks = ("an old keyring",)
+    stage.run("assess")
+    said = stage.run("why", "web", "openssl").out
+    assert "openssl on web" in said
+    assert "an old keyring" not in said
+
+
 def test_a_machine_without_pending_updates_is_not_compliant_while_a_repository_is_unread(stage: Stage) -> None:
     world = stage.add("web").world
     world.repository_problems = (RepositoryProblem("security", "Status code: 404", "Correct it."),)
