@@ -64,10 +64,13 @@ def test_only_repositories_that_may_hide_fixes_leave_the_judgement_open(hosts: B
     host.sh(f"rm /{REPOSITORIES}/*", root=True)
     bare = RpmRepository(tmp_path / "bare")
     bare.add("a-bare", "1.0")
+    bare.add("a-bare", "2.0")
     bare.publish(host)
+    bare.install(host, "a-bare", "1.0")
     report = patch_nothing(host, tmp_path)
     assert judge(report, host) == (OperationState.COMPLETED_WITH_WARNINGS, Compliance.NOT_ASSESSED)
     assert "no enabled repository has patches" in outcome_of(report, host).reason
+    assert "these repositories have no patches" not in outcome_of(report, host).reason, "one cause, one finding"
 
 
 @pytest.mark.public_report("https://github.com/openSUSE/os-update/issues/15")

@@ -130,6 +130,7 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
         )
     )
     unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
+    lost = _find_missing_patches(repositories, is_rolling=is_rolling)
     media = {name for each in repositories if each.is_medium for name in (each.name, each.alias)}
     return _ZypperReport(
         updates=updates,
@@ -137,12 +138,12 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
         warnings=(
             *filter(None, [not_refreshed]),
             *_describe_upgrade(upgrade),
-            *_describe_unclassified(updates, repositories),
+            *(() if lost else _describe_unclassified(updates, repositories)),
         ),
         remarks=tuple(f"{each.repository}: {_MEDIUM_WORDS}" for each in unread if each.repository in media),
         repository_problems=(
             *(each for each in unread if each.repository not in media),
-            *_find_missing_patches(repositories, is_rolling=is_rolling),
+            *lost,
         ),
     )
 
