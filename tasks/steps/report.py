@@ -202,7 +202,7 @@ def build_assessment_outcome(context: MachineContext) -> Outcome:
     outcome, assessment = build_outcome(context), context.state.assessment
     if outcome.error is not None or assessment is None or assessment.packages is None:
         return outcome
-    words = [f"{assessment.urgent_count} critical and security updates and {assessment.other_count} others are pending"]
+    words = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
     findings = (*check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
     words += [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED

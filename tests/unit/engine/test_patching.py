@@ -181,7 +181,7 @@ def test_an_assessment_changes_nothing_and_is_remembered(fleet: SimFleet) -> Non
     report = fleet.assess()
 
     assert outcome_of(report, "web").state is OperationState.SUCCEEDED
-    assert outcome_of(report, "web").reason.startswith("1 critical and security updates and 1 others")
+    assert outcome_of(report, "web").reason.startswith("pending updates: 1 critical or security, 1 other")
     assert not [call for call in web.calls if call.verb == "start"]
     by_name = {assessment.machine: assessment for assessment in fleet.records.assessments.values()}
     assert by_name["web"].packages is not None

@@ -95,7 +95,7 @@ def read_assessed_machines(database: Database, run_id: str) -> dict[str, Machine
     with database.begin_read("read the assessments of a run") as connection:
         for machine, is_known, error, at, urgent, other in connection.execute(query).tuples():
             state = OperationState.SUCCEEDED if is_known else OperationState.FAILED
-            reason = f"{urgent} critical and security updates and {other} others are pending" if is_known else error
+            reason = f"pending updates: {urgent} critical or security, {other} other" if is_known else error
             found[machine] = MachineResult(machine, state.value, reason, "Unknown", None, at, None, 0.0, 0, 0)
     return found
 
