@@ -190,3 +190,128 @@ def test_zyppers_history_tells_whose_last_script_failed(tmp_path: Path, history:
     (tmp_path / "history").write_text(history)
     script = load_script("failed_scripts", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
     assert sorted(execute(tmp_path, script, "fp_zypper_failed_scripts").splitlines()) == told
+
+
+SINGLE = """Verifying [..done]
+Preparing [..done]
+(1/5) Installing: b-lua-2.0-1.noarch [..done]
+(1/5) Executing postin script for: b-lua-2.0-1.noarch [.
+error: lua script failed: [string "%post(b-lua-2.0-1.noarch)"]:1: lua broke
+attention]
+(2/5) Installing: a-trig-2.0-1.noarch [..done]
+(2/5) Executing triggerin script for: a-trig-2.0-1.noarch [.
+trig
+warning: %triggerin(a-trig-2.0-1.noarch) scriptlet failed, exit status 5
+attention]
+(3/5) Installing: a-trans-2.0-1.noarch [..done]
+(4/5) Installing: a-post-2.0-1.noarch [..done]
+(4/5) Executing postin script for: a-post-2.0-1.noarch [.
+dracut: no space left
+warning: %post(a-post-2.0-1.noarch) scriptlet failed, exit status 3
+attention]
+(5/5) Installing: a-good-2.0-1.noarch [..done]
+(5/5) Executing postin script for: a-good-2.0-1.noarch [.
+hello
+.done]
+(5/5) Executing triggerin script for: a-trig-2.0-1.noarch [.
+trig
+warning: %triggerin(a-trig-2.0-1.noarch) scriptlet failed, exit status 5
+attention]
+(5/5) Executing posttrans script for: a-trans-2.0-1.noarch [.
+grub: broken
+warning: %posttrans(a-trans-2.0-1.noarch) scriptlet failed, exit status 4
+attention]
+"""
+"""zypper 1.14.89 with libzypp 17.36 (Debian 13) and ZYPP_SINGLE_RPMTRANS=1; it ended with 107."""
+SINGLE_REFUSED = """Verifying [..done]
+Preparing [..done]
+(1/2) Installing: a-unin-2.0-1.noarch [..done]
+(1/2) Executing prein script for: a-pre-2.0-1.noarch [.
+no user
+error: %prein(a-pre-2.0-1.noarch) scriptlet failed, exit status 6
+error]
+error: a-pre-2.0-1.noarch: install failed
+(1/2) Executing preun script for: a-unin-1.0-1.noarch [.
+stop fails
+error: %preun(a-unin-1.0-1.noarch) scriptlet failed, exit status 7
+error]
+error: a-unin-1.0-1.noarch: erase failed
+error: a-pre-1.0-1.noarch: erase skipped
+
+The following package failed to install:
+  a-pre
+"""
+"""The same; it ended with 8."""
+SINGLE_HISTORY = """2026-11-26 11:06:39|command|root@vm|'zypper' 'install'|
+2026-11-26 11:06:39|install|b-lua|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:39 b-lua installed ok
+# 2026-11-26 11:06:39 Failed to execute postin script for b-lua-2.0-1.noarch
+2026-11-26 11:06:39|install|a-trig|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:39 a-trig installed ok
+# 2026-11-26 11:06:39 Failed to execute triggerin script for a-trig-2.0-1.noarch
+# rpm output:
+# trig
+#
+2026-11-26 11:06:39|install|a-trans|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:39 a-trans installed ok
+2026-11-26 11:06:39|install|a-post|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:39 a-post installed ok
+# 2026-11-26 11:06:39 Failed to execute postin script for a-post-2.0-1.noarch
+# rpm output:
+# dracut: no space left
+#
+2026-11-26 11:06:39|install|a-good|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:39 a-good installed ok
+# 2026-11-26 11:06:39 Failed to execute triggerin script for a-trig-2.0-1.noarch
+# rpm output:
+# trig
+#
+# 2026-11-26 11:06:39 Failed to execute posttrans script for a-trans-2.0-1.noarch
+# rpm output:
+# grub: broken
+#
+2026-11-26 11:06:40|command|root@vm|'zypper' 'install'|
+2026-11-26 11:06:40|install|a-unin|2.0-1|noarch||made|9317|
+# 2026-11-26 11:06:40 a-unin installed ok
+# 2026-11-26 11:06:40 Failed to execute prein script for a-pre-2.0-1.noarch
+# rpm output:
+# no user
+#
+# 2026-11-26 11:06:40 Failed to execute preun script for a-unin-1.0-1.noarch
+# rpm output:
+# stop fails
+#
+"""
+"""What both wrote to its history."""
+
+
+def test_scripts_that_fail_in_one_transaction_are_told_with_their_packages(tmp_path: Path) -> None:
+    kind, _, text = run_job(tmp_path, SINGLE, "complaint 107").strip().partition(": ")
+    assert kind == "maintainer-script"
+    assert text.split("; ") == [
+        'error: lua script failed: [string "%post(b-lua-2.0-1.noarch)"]:1: lua broke',
+        "warning: %triggerin(a-trig-2.0-1.noarch) scriptlet failed, exit status 5: trig",
+        "warning: %post(a-post-2.0-1.noarch) scriptlet failed, exit status 3: dracut: no space left",
+        "warning: %posttrans(a-trans-2.0-1.noarch) scriptlet failed, exit status 4: grub: broken",
+    ]
+    assert "a-good" not in text
+
+
+def test_what_one_transaction_leaves_out_is_told_with_its_packages(tmp_path: Path) -> None:
+    said = run_job(tmp_path, SINGLE_REFUSED, "complaint 8; tool_began && echo began")
+    assert "error: %prein(a-pre-2.0-1.noarch) scriptlet failed, exit status 6: no user" in said
+    assert "error: %preun(a-unin-1.0-1.noarch) scriptlet failed, exit status 7: stop fails" in said
+    assert said.endswith("began\n")
+
+
+def test_the_history_of_one_transaction_tells_whose_last_script_failed(tmp_path: Path) -> None:
+    (tmp_path / "history").write_text(SINGLE_HISTORY)
+    scripts = (load_script(name, "tasks.managers.rpm.zypper") for name in ("failed_scripts", "unfinished_packages"))
+    script = "\n".join(scripts).replace("/var/log/zypp", str(tmp_path))
+    told = execute(tmp_path, script, "command() { return 1; }; { fp_zypper_failed_scripts; fp_left_over; } | sort")
+    assert told.splitlines() == [
+        "a-post-2.0-1.noarch\t%post(a-post-2.0-1.noarch) scriptlet failed: dracut: no space left",
+        "a-trans-2.0-1.noarch\t%posttrans(a-trans-2.0-1.noarch) scriptlet failed: grub: broken",
+        "a-unin-1.0-1.noarch\t%preun(a-unin-1.0-1.noarch) scriptlet failed: stop fails",
+        "b-lua-2.0-1.noarch\t%post(b-lua-2.0-1.noarch) scriptlet failed",
+    ]

@@ -154,6 +154,10 @@ def test_an_installation_has_begun_however_many_packages_it_has(tmp_path: Path, 
             "In cache a.rpm\nRetrieving package lab-big-2.0-1.noarch (1/20),   4.0 MiB",
             "5.0 lab-big-2.0-1.noarch Downloading",
         ),
+        (  # zypper 1.14.89
+            "Retrieving: lab-big-2.0-1.noarch (lab) (1/20),   4.0 MiB",
+            "5.0 lab-big-2.0-1.noarch Downloading",
+        ),
     ],
 )
 def test_progress_is_read(tmp_path: Path, line: str, progress: str) -> None:

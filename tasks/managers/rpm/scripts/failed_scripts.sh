@@ -18,6 +18,11 @@ fp_zypper_failed_scripts() { # of the newest two files; a comment about %post co
     /^# .* %posttrans script failed \(returned [0-9]+\)/ {
       package = $4; sub(/\.rpm$/, "", package); code = $NF; gsub(/[^0-9]/, "", code)
       fail("%posttrans(" package ") scriptlet failed, exit status " code); next }
+    /^# .* Failed to execute (postin|posttrans) script for / { # libzypp with one transaction; the words come after it
+      package = $NF; single = package; head = "%" ($7 == "postin" ? "post" : $7) "(" package ") scriptlet failed"; said = ""; fail(head)
+      if ($7 == "postin") fresh[package]; next }
+    single != "" && /^# .*[^ ]/ && !/^# rpm output:/ { sub(/^# +/, ""); words[single] = head ": " $0; next }
+    !/^# rpm output:/ { single = "" }
     /^#? .*[^ ]/ { said = $0; sub(/^#? +/, "", said); if (/^# Additional rpm output:|^# .* (installed ok|script:)$/) said = ""; next }
     { said = "" }
     /^[^|]*\|command\|/ { split("", fresh) }

@@ -25,6 +25,9 @@ fp_left_over() {
   { xz -dc /var/log/zypp/history-*.xz; cat /var/log/zypp/history; } 2>/dev/null | awk '
     /^# (error|warning): %preun\(.*\) scriptlet failed/ {
       sub(/^# [a-z]+: /, ""); old = $0; sub(/^[^(]*\(/, "", old); sub(/\).*/, "", old); words[old] = $0 (said == "" ? "" : ": " said) }
+    /^# .* Failed to execute preun script for / { old = $NF; words[old] = "%preun(" old ") scriptlet failed"; single = old; next }
+    single != "" && /^# .*[^ ]/ && !/^# rpm output:/ { words[single] = "%preun(" single ") scriptlet failed: " substr($0, 3) }
+    !/^# rpm output:|^# .*[^ ]/ { single = "" }
     { said = /^# / && !/ install failed$|^# rpm output:/ ? substr($0, 3) : "" }
     END { for (old in words) print old "\t" words[old] }'
   for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done

@@ -160,7 +160,7 @@ tool_failure='^Warning: .* %posttrans script failed \(returned |^ +(warning|erro
 read_progress='
   function told(part, package, action) { printf "%.1f %s %s\n", part, package == "" ? "-" : package, action }
   function count() { match($0, /\( *[0-9]+\/[0-9]+\)/); split(substr($0, RSTART + 1, RLENGTH - 2), n, "/") }
-  /^Retrieving package .* \( *[0-9]+\/[0-9]+\)/ { count(); told(100 * n[1] / n[2], $3, "Downloading"); next }
+  /^Retrieving( package|:) .* \( *[0-9]+\/[0-9]+\)/ { count(); told(100 * n[1] / n[2], $2 == "package" ? $3 : $2, "Downloading"); next }
   /^\( *[0-9]+\/[0-9]+\) (Installing|Removing)[^:]*: / {
     count(); sub(/^[^)]*\) /, ""); action = $1; sub(/:.*/, "", action); package = $0; sub(/^[^:]*: /, "", package); sub(/ .*/, "", package)
     told(100 * (n[1] - 0.5) / n[2], package, action) }'
