@@ -1,6 +1,6 @@
 """Determines the result of each update. The package database decides, not the exit code. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from tasks.model import PackageState, TransactionResult, UnfinishedPackage, Update, UpdateResult
@@ -9,6 +9,8 @@ from tasks.states import Classification, UpdateState
 
 _JOB_ENDED_REASON = "the job ended before its turn came"
 _INSTALLED_BY_OTHERS_REASON = "it was installed by others"
+REMOVED_REASON = "its package was removed, along with another update as the request allows, or by others"
+"""Why an update is Excluded whose package is gone. The reason why it was not to be installed follows."""
 
 
 def build_update_results(
@@ -107,11 +109,35 @@ def _describe_repair(package: UnfinishedPackage) -> str:
     return f"it was {package.status} at {package.version} before this run, which finished that first"
 
 
-def mark_installed_dependencies(
-    skipped: Sequence[UpdateResult], versions_now: Mapping[str, str]
+def mark_changed_dependencies(
+    skipped: Sequence[UpdateResult],
+    versions_now: Mapping[str, str],
+    lost: Collection[str] = (),
+    broken: Collection[str] = (),
 ) -> tuple[UpdateResult, ...]:
-    """Return the skipped updates. Those that changed as dependencies have the state Installed."""
-    return tuple(_mark_if_changed(result, versions_now.get(result.update.id)) for result in skipped)
+    """Return the skipped updates, with what became of those whose packages changed along with others.
+
+    Args:
+        skipped: results of updates that were not to be installed.
+        versions_now: update id -> version of each package that is complete and configured now.
+        lost: ids of updates whose packages were whole before, and are not now; empty when that is not known.
+        broken: ids of packages that are half installed now.
+    """
+    return tuple(
+        _mark_if_lost(result, is_broken=result.update.id in broken)
+        if result.update.id in lost
+        else _mark_if_changed(result, versions_now.get(result.update.id))
+        for result in skipped
+    )
+
+
+def _mark_if_lost(result: UpdateResult, *, is_broken: bool) -> UpdateResult:
+    """Return Failed for a package that is half installed. One that is gone was removed by a request or a person."""
+    if is_broken:
+        reason = f"it changed along with another update, and is left half-configured: {result.reason}"
+        return replace(result, state=UpdateState.FAILED, reason=reason, version_after=None)
+    reason = f"{REMOVED_REASON}: {result.reason}"
+    return replace(result, state=UpdateState.EXCLUDED, reason=reason, version_after=None)
 
 
 def _mark_if_changed(result: UpdateResult, now: str | None) -> UpdateResult:

@@ -13,7 +13,7 @@ from tasks.model import (
 )
 from tasks.rules.machine_checks.packages import check_errors, check_kept_files
 from tasks.rules.timing.maintenance_window import compute_overrun_seconds
-from tasks.rules.updates.results import add_repair_results, build_update_results, mark_installed_dependencies, to_update
+from tasks.rules.updates.results import add_repair_results, build_update_results, mark_changed_dependencies, to_update
 from tasks.rules.updates.transaction_errors import find_unattributed_errors
 from tasks.states import Step, UpdateState
 from tasks.steps.context.machine_context import MachineContext
@@ -58,10 +58,10 @@ def record_install_result(context: MachineContext, install_log: InstallLog) -> M
         context.plan.chosen, context.packages, versions, install_log.transactions, install_log.not_attempted, who
     )
     chosen = tuple(_with_overrun_reason(context, install_log, result) for result in chosen)
-    context.state = _with_install_result(
-        context, install_log, chosen, versions, f"packages were being changed by {who}" if who else ""
-    )
-    return replace(context.state, packages_after=after or read_package_state_with_retry(context))
+    after = after or read_package_state_with_retry(context)
+    unjudged = f"packages were being changed by {who}" if who else ""
+    context.state = _with_install_result(context, install_log, chosen, versions, unjudged, after)
+    return replace(context.state, packages_after=after)
 
 
 def _read_final_versions(
@@ -173,8 +173,9 @@ def _with_install_result(
     chosen: tuple[UpdateResult, ...],
     versions: Mapping[str, str],
     unjudged: str,
+    after: PackageState | None = None,
 ) -> MachineState:
-    install = _build_install_result(context, install_log, chosen, versions, unjudged)
+    install = _build_install_result(context, install_log, chosen, versions, unjudged, after)
     errors = find_unattributed_errors(install.transactions, install.results)
     findings = (*context.state.findings, *check_kept_files(install_log.kept_files), *check_errors(errors))
     return replace(context.state, install=install, findings=findings)
@@ -186,8 +187,21 @@ def _build_install_result(
     chosen: tuple[UpdateResult, ...],
     versions: Mapping[str, str],
     unjudged: str,
+    after: PackageState | None,
 ) -> InstallResult:
-    skipped = mark_installed_dependencies(context.plan.skipped, versions)
+    broken_before = {package.id for package in context.packages.unfinished}
+    lost = {
+        result.update.id
+        for result in context.plan.skipped
+        if result.update.installed is not None and result.update.id not in versions.keys() | broken_before
+    }
+    is_known = after is not None and not after.at_work and not unjudged
+    skipped = mark_changed_dependencies(
+        context.plan.skipped,
+        versions,
+        lost if is_known else (),
+        {package.id for package in after.unfinished} if after else (),
+    )
     ended = [t.ended_at for t in install_log.transactions if t.ended_at is not None]
     return InstallResult(
         results=add_repair_results(install_log.repaired_packages, (*chosen, *skipped), versions, unjudged),

@@ -23,6 +23,7 @@ from tasks.errors import (
 )
 from tasks.model import Outcome, RunReport
 from tasks.protocols.records import JournalMark
+from tasks.rules.updates.results import REMOVED_REASON
 from tasks.states import Classification, OperationState, RebootPolicy, Step, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
@@ -191,6 +192,17 @@ def test_the_laws_hold(case: Case) -> None:
         strangers_are_not_asked(fleet, outcome)
 
 
+def test_an_update_whose_package_another_one_removes_is_not_told_as_there() -> None:
+    fleet = SimFleet()
+    gone = FakePackage("gone")
+    machine = fleet.add("m", [gone, FakePackage("heir", classification=Classification.SECURITY, removes=("gone",))])
+    (outcome,) = fleet.patch(allow_removals=True).outcomes
+    the_report_is_what_the_database_says(outcome, machine)
+    (result,) = [each for each in outcome.updates if each.update.id == "gone"]
+    assert (result.state, result.version_after) == (UpdateState.EXCLUDED, None)
+    assert outcome.state is OperationState.SUCCEEDED
+
+
 @settings(max_examples=2 * settings().max_examples)
 @given(cases(), st.integers(1, 12))
 def test_nothing_is_begun_unrecorded(case: Case, failing: int) -> None:
@@ -268,7 +280,8 @@ def the_report_is_what_the_database_says(outcome: Outcome, machine: SimMachine) 
         if result.state is UpdateState.INSTALLED:
             assert there.get(result.update.id) == result.version_after, result
         elif outcome.error is None and result.state is not UpdateState.FAILED:
-            assert there.get(result.update.id) == result.update.installed, result
+            was_removed = result.reason.startswith(REMOVED_REASON)
+            assert there.get(result.update.id) == (None if was_removed else result.update.installed), result
 
 
 def strangers_are_not_asked(fleet: SimFleet, outcome: Outcome) -> None:

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
-from tasks.rules.updates.results import mark_installed_dependencies
+from tasks.rules.updates.results import mark_changed_dependencies
 from tasks.states import UpdateState
 from tests.unit.rules.examples import a_state, an_update
 
@@ -25,7 +25,7 @@ def test_the_kernel_that_a_fix_needs_is_tracked_from_the_plan_to_the_result() ->
     assert "linux-image-6.1.0-40-amd64 6.1.140-1" in note
 
     now = {"linux-image-6.1.0-40-amd64": "6.1.140-1"}
-    left, came = mark_installed_dependencies((foreign, kernel), now)
+    left, came = mark_changed_dependencies((foreign, kernel), now)
     assert (came.state, came.version_after) == (UpdateState.INSTALLED, "6.1.140-1")
     assert left.state is UpdateState.NOT_SELECTED
 
@@ -33,7 +33,7 @@ def test_the_kernel_that_a_fix_needs_is_tracked_from_the_plan_to_the_result() ->
 def test_a_package_that_was_there_before_did_not_appear() -> None:
     """The package manager would have changed it, and the job did not let it."""
     (found,) = find_new_packages({"old": "2"}, a_state(META))
-    (result,) = mark_installed_dependencies((found,), {"old": "1"})
+    (result,) = mark_changed_dependencies((found,), {"old": "1"})
     assert result.state is UpdateState.NOT_SELECTED
 
 

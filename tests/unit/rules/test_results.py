@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.model import TransactionResult, UpdateResult
-from tasks.rules.updates.results import build_update_results, mark_installed_dependencies
+from tasks.rules.updates.results import build_update_results, mark_changed_dependencies
 from tasks.states import UpdateState
 from tests.unit.rules.examples import NOW, a_state, an_update
 
@@ -147,7 +147,7 @@ def test_skipped_updates_that_moved_are_told_as_installed():
         UpdateResult(an_update("c"), UpdateState.NOT_SELECTED, "not selected"),
         UpdateResult(an_update("d"), UpdateState.NOT_SELECTED, "not selected"),
     ]
-    along = mark_installed_dependencies(skipped, {SSL.id: "1.1", "b:amd64": "1.1", "c:amd64": "1.0"})
+    along = mark_changed_dependencies(skipped, {SSL.id: "1.1", "b:amd64": "1.1", "c:amd64": "1.0"})
     assert [result.state for result in along] == [
         UpdateState.INSTALLED,
         UpdateState.INSTALLED,
