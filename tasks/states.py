@@ -126,6 +126,8 @@ class Severity(StrEnum):
 UNFINISHED_RUN_STATES = frozenset({OperationState.IN_PROGRESS, OperationState.UNKNOWN})
 """The states of a run that has not ended. A NotStarted run has ended: for example, the window was too short."""
 
+SUBSCRIPTION_REQUIRED = "UA_ESM_REQUIRED"
+"""Azure's word, at the beginning of ``Update.blocked``: the update is for subscribers, which the machine is not."""
 URGENT_CLASSIFICATIONS = frozenset({Classification.CRITICAL, Classification.SECURITY, Classification.SECURITY_ESM})
 """The classifications that decide compliance."""
 

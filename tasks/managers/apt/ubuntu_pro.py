@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tasks.managers.boot_packages import is_boot_package
 from tasks.model import Update
-from tasks.states import Classification
+from tasks.states import SUBSCRIPTION_REQUIRED, Classification
 
 _PRO_SERVICE_NAMES = {"esm-infra": "Ubuntu Pro (esm-infra)", "esm-apps": "Ubuntu Pro (esm-apps)"}
 
@@ -52,7 +52,9 @@ def _build_unpaid_update(
 ) -> Update:
     name, size = str(item["package"]), item.get("download_size")
     service = _PRO_SERVICE_NAMES.get(str(item.get("provided_by")), "Ubuntu Pro")
-    remedy = "pro attach" if item.get("status") == "pending_attach" else f"pro enable {item.get('provided_by')}"
+    blocked = f"{SUBSCRIPTION_REQUIRED}: needs {service}; run: pro attach"
+    if item.get("status") != "pending_attach":  # it is paid
+        blocked = f"{service} is not enabled on this machine; run: pro enable {item.get('provided_by')}"
     return Update(
         id=f"{name}+esm" if name in taken else name,
         name=name,
@@ -65,5 +67,5 @@ def _build_unpaid_update(
         size_bytes=size if isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 2**63 else None,
         group=name,
         changes_boot=is_boot_package(name),
-        blocked=f"UA_ESM_REQUIRED: needs {service}; run: {remedy}",
+        blocked=blocked,
     )

@@ -9,6 +9,7 @@ from tasks.rules.calendar.time_format import format_duration
 from tasks.rules.machine_checks.packages import PENDING_REBOOT_CHECK
 from tasks.states import (
     PRESENT_UPDATE_STATES,
+    SUBSCRIPTION_REQUIRED,
     URGENT_CLASSIFICATIONS,
     Classification,
     FindingLevel,
@@ -35,7 +36,8 @@ def determine_outcome_state(
 
     Failed: an error, a blocking finding (before or after), a failed update, a failed setup of a package that decides
     the next boot, or a failed reboot. CompletedWithWarnings: an update was not attempted, the setup of an update
-    failed, a selected update is blocked that is critical, security or of unknown classification, a reboot is still
+    failed, a selected update is blocked that is critical, security or of unknown classification (unless it is for
+    subscribers, and the machine has no subscription), a reboot is still
     required (unless live patches mitigate it, and the request lets it wait), the window was exceeded, or a finding
     warns. Succeeded: all other cases, also when there was nothing to do.
 
@@ -112,7 +114,8 @@ def _find_warnings(
     if unset:
         count = _format_count(len(unset), "update")
         warnings.append(f"the setup of {count} failed: {_join_updates_with_reasons(unset)}")
-    blocked = [result for result in results if result.state is UpdateState.BLOCKED and _may_be_urgent(result.update)]
+    blocked = [result for result in _list_blocked(results) if _may_be_urgent(result.update)]
+    blocked = [result for result in blocked if not _needs_subscription(result)]
     if blocked:
         count = _format_count(len(blocked), "update")
         warnings.append(f"{count} can't be installed: {_join_updates_with_reasons(blocked)}")
@@ -137,6 +140,15 @@ def _find_setup_failures(results: Sequence[UpdateResult]) -> list[UpdateResult]:
     return [result for result in results if result.state is UpdateState.SETUP_FAILED]
 
 
+def _list_blocked(results: Sequence[UpdateResult]) -> list[UpdateResult]:
+    return [result for result in results if result.state is UpdateState.BLOCKED]
+
+
+def _needs_subscription(result: UpdateResult) -> bool:
+    """Return whether an update is for subscribers. Its publisher offers it at each run: that is information."""
+    return result.update.blocked.startswith(SUBSCRIPTION_REQUIRED)
+
+
 def _may_be_urgent(update: Update) -> bool:
     return update.classification in URGENT_CLASSIFICATIONS or update.classification is Classification.UNCLASSIFIED
 
@@ -147,6 +159,7 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
     installed = counts[UpdateState.INSTALLED]
     waiting = counts[UpdateState.NOT_ATTEMPTED] + counts[UpdateState.PENDING]
     repaired = counts[UpdateState.REPAIRED]
+    for_subscribers = sum(map(_needs_subscription, _list_blocked(results)))
     parts = [f"{_format_count(repaired, 'package')} repaired"] if repaired else []
     parts.append(
         f"{_format_count(installed, 'update')} installed"
@@ -157,7 +170,10 @@ def _describe_work_done(results: Sequence[UpdateResult], reboot: RebootResult | 
         f"{counts[state]} {words}"
         for state, words in (
             (UpdateState.SETUP_FAILED, "installed, but not set up"),
-            (UpdateState.BLOCKED, "blocked"),
+            (
+                UpdateState.BLOCKED,
+                "blocked" + (f" ({for_subscribers} for subscribers only)" if for_subscribers else ""),
+            ),
             (UpdateState.EXCLUDED, "excluded"),
             (UpdateState.NOT_SELECTED, "not selected"),
         )

@@ -175,7 +175,7 @@ def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
     assert y.blocked.startswith("UA_ESM_REQUIRED")
     assert "pro attach" in y.blocked
     assert (y.installed, y.available, y.cves, y.size_bytes) == ("3", "3+esm1", (), 77)
-    assert "pro enable esm-apps" in x_esm.blocked
+    assert x_esm.blocked == "Ubuntu Pro (esm-apps) is not enabled on this machine; run: pro enable esm-apps"
     assert len({x.id, y.id, x_esm.id}) == 3
 
 

@@ -2,10 +2,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, ValidationResult
+from tasks.model import ErrorInfo, Finding, Outcome, RebootResult, UpdateResult, ValidationResult
 from tasks.rules.runs.outcome import determine_outcome_state, determine_run_state
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
-from tests.unit.rules.examples import a_result
+from tests.unit.rules.examples import a_result, an_update
 
 FAILED, WARNED, GOOD = OperationState.FAILED, OperationState.COMPLETED_WITH_WARNINGS, OperationState.SUCCEEDED
 INSTALLED = a_result("vim", UpdateState.INSTALLED)
@@ -20,6 +20,11 @@ def finding(level, check="disk"):
     [
         (GOOD, "nothing to install", {}),
         (GOOD, "nothing to install, 1 excluded", {"results": [a_result("a", UpdateState.EXCLUDED)]}),
+        (
+            GOOD,
+            "nothing to install, 1 blocked (1 for subscribers only)",
+            {"results": [UpdateResult(an_update("a", blocked="UA_ESM_REQUIRED: …"), UpdateState.BLOCKED, "…")]},
+        ),
         (GOOD, "1 update installed, rebooted", {"results": [INSTALLED], "reboot": RebootResult(RebootState.COMPLETED)}),
         (GOOD, "nothing to install", {"reboot": RebootResult(RebootState.UNKNOWN)}),
         (GOOD, "nothing to install", {"findings": [finding(FindingLevel.GOOD)]}),
