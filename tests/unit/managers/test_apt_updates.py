@@ -14,8 +14,9 @@ from tasks.managers.apt.publishers import (
     find_security_publishers,
 )
 from tasks.managers.apt.ubuntu_pro import with_pro_updates
-from tasks.model import Update
-from tasks.states import Classification
+from tasks.model import Update, UpdateResult
+from tasks.rules.runs.outcome import determine_outcome_state
+from tasks.states import Classification, OperationState, UpdateState
 
 SECURITY = Release("Debian", "Debian-Security", "12", "oldstable-security", "bookworm-security")
 UPDATES = Release("Debian", "Debian", "12-updates", "stable-updates", "bookworm-updates")
@@ -165,6 +166,23 @@ PRO = """{"data": {"attributes": {"updates": [
   "origin": "esm.ubuntu.com", "download_size": 77, "related_cves": []},
  {"package": "x", "version": "2+esm1", "status": "pending_enable", "provided_by": "esm-apps"},
  {"package": "z", "version": "1", "status": "upgrade_unavailable"}]}}, "result": "success"}"""
+
+
+UNATTACHED = """{"data": {"attributes": {"updates": [
+ {"download_size": 583928, "origin": "esm.ubuntu.com", "package": "bash", "provided_by": "esm-infra",
+  "related_cves": ["CVE-2019-18276"], "status": "pending_attach", "version": "4.3-14ubuntu1.4+esm1"}]}}}"""
+
+
+def test_fixes_for_subscribers_are_no_warning_on_a_machine_without_a_subscription() -> None:
+    """The answer has the shape that ubuntu-pro-client's integration test of the endpoint has (xenial, unattached)."""
+    (bash,) = with_pro_updates((), UNATTACHED, "amd64", {"bash": "4.3-14ubuntu1.4"})
+    assert bash.cves == ("CVE-2019-18276",)
+    state, _ = determine_outcome_state(results=[UpdateResult(bash, UpdateState.BLOCKED, bash.blocked)])
+    assert state is OperationState.SUCCEEDED
+    attached = UNATTACHED.replace("pending_attach", "pending_enable")
+    (bash,) = with_pro_updates((), attached, "amd64", {"bash": "4.3-14ubuntu1.4"})
+    state, _ = determine_outcome_state(results=[UpdateResult(bash, UpdateState.BLOCKED, bash.blocked)])
+    assert state is OperationState.COMPLETED_WITH_WARNINGS
 
 
 def test_pro_tells_cves_and_what_a_subscription_would_give() -> None:
