@@ -9,6 +9,7 @@ from tasks.rules.machine_checks.packages import (
     PENDING_REBOOT_CHECK,
     check_concurrent_changes,
     check_known_faults,
+    check_package_problems,
     clear_lock_warnings,
 )
 from tasks.rules.machine_checks.precheck import find_next_boot_warnings
@@ -197,14 +198,15 @@ def find_machine_overrun_seconds(context: MachineContext) -> float:
 def build_assessment_outcome(context: MachineContext) -> Outcome:
     """Return the outcome of a machine that was only assessed.
 
-    A repository that was not read is a warning, and so is a next boot that lacks files.
+    A repository that was not read is a warning, and so are a broken package and a next boot that lacks files.
     """
     outcome, assessment = build_outcome(context), context.state.assessment
     if outcome.error is not None or assessment is None or assessment.packages is None:
         return outcome
     words = [f"pending updates: {assessment.urgent_count} critical or security, {assessment.other_count} other"]
-    findings = (*check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
-    words += [f"{each.check}: {each.message}" for each in findings if each.level is FindingLevel.WARN]
+    broken = check_package_problems(assessment.packages, repair_allowed=False)
+    findings = (*broken, *check_known_faults(assessment.packages), *find_next_boot_warnings(assessment.facts))
+    words += [f"{each.check}: {each.message}" for each in findings if each.level is not FindingLevel.GOOD]
     state = OperationState.COMPLETED_WITH_WARNINGS if len(words) > 1 else OperationState.SUCCEEDED
     return replace(outcome, state=state, reason="; ".join(words))
 

@@ -95,6 +95,14 @@ def test_repositories_that_can_not_be_read_are_told_once_with_their_remedy(stage
     assert (words, "Renew the subscription.") in [(each["message"], each["remedy"]) for each in row["findings"]]
 
 
+def test_an_assessment_warns_of_a_broken_package(stage: Stage) -> None:
+    stage.add("web").world.problems = ("vim 2 is half-configured",)
+    said = stage.run("assess")
+    assert said.code == 3
+    assert "NonCompliant" in said.out
+    assert "vim 2 is half-configured" in said.out
+
+
 def test_a_remark_on_repositories_is_not_told_of_an_update(stage: Stage) -> None:
     stage.add("web", security("openssl")).world.remarks = ("an old keyring",)
     stage.run("assess")
