@@ -32,6 +32,7 @@ DNF = """#!/bin/sh
 echo "$*" >>"{place}/asked"
 [ "$(grep -c . "{place}/asked")" -gt {locked} ] || {{ echo "metadata already locked by 7" >&2; exit 200; }}
 case $* in
+  *"updateinfo list"*) cat "{place}/newer" ;;
   *updateinfo*) cat "{place}/advisories" ;;
   *--upgrades*) echo 'bash|0|2.0|1|x86_64|lab|10|bash|Lab' ;;
   *repolist*) printf 'repo id repo name\\nlab lab\\n' ;;
@@ -81,6 +82,7 @@ class Machine:
         (place / "database").mkdir()
         (place / "database/rpmdb.sqlite").write_text("before\n")
         (place / "advisories").write_text(ADVISORIES)
+        (place / "newer").write_text("RHSA-2026:1 Important/Sec. bash-2.0-1.x86_64\n")
         (place / "transaction").write_text("---> Package bash.x86_64 2.0-1 will be an upgrade\n")
         self.tool("rpm", RPM.format(place=place))
         self.tool("systemctl", "#!/bin/sh\n")
@@ -189,6 +191,17 @@ def sourced(words: str, package: str, *arguments: str) -> str:
         ["sh", "-c", f"{text}\n{words}", "sh", *arguments], capture_output=True, text=True, check=True
     )
     return done.stdout
+
+
+def test_an_old_file_of_an_advisory_whose_epoch_is_not_told_is_left_out(machine: Machine) -> None:
+    """Recorded from dnf 4.14: its descriptions have no epochs, its list has them and only what is newer."""
+    files = (
+        "      Files: bash-9.0-1.x86_64.rpm\n           : bash-2.0-1.x86_64.rpm\n           : new-1.0-1.noarch.rpm\n"
+    )
+    (machine.place / "advisories").write_text(ADVISORIES.rpartition("      Files")[0] + files)
+    (machine.place / "newer").write_text("RHSA-2026:1 Important/Sec. bash-3:2.0-1.x86_64\n")
+    (advisory,) = parse_advisories(text_of(machine.run("rpm_assess"), "advisories"))
+    assert advisory.packages == {("bash", "x86_64"): ("2.0-1",), ("new", "noarch"): ("1.0-1",)}
 
 
 def test_the_files_of_repositories_tell_about_advisories(machine: Machine) -> None:

@@ -103,13 +103,19 @@ class DebRepository:
 
 
 class Advisory(NamedTuple):
-    """An advisory of a repository. ``kind``: security, bugfix, enhancement, recommended…"""
+    """An advisory of a repository.
+
+    Attributes:
+        kind: security, bugfix, enhancement, recommended…
+        beside: name and version of another package that it is about, if any.
+    """
 
     name: str
     version: str
     kind: str = "security"
     severity: str = "Critical"
     arch: str = "noarch"
+    beside: tuple[str, str] | None = None
 
 
 @dataclass
@@ -185,14 +191,17 @@ class RpmRepository:
 
 
 def _describe(advisory: Advisory) -> str:
-    name, version, kind, severity, arch = advisory
-    file = f"{name}-{version}-1.{arch}.rpm"
+    name, version, kind, severity, arch, beside = advisory
+    packages = "".join(
+        f"<package name='{each}' version='{number}' release='1' epoch='0' arch='{arch}' src='{each}.src.rpm'>"
+        f"<filename>{each}-{number}-1.{arch}.rpm</filename></package>"
+        for each, number in filter(None, ((name, version), beside))
+    )
     return (
         f"<update from='lab@localhost' status='final' type='{kind}' version='1'><id>LAB-{name}-{version}</id>"
         f"<title>{name}</title><issued date='2026-11-01 00:00:00'/><severity>{severity}</severity>"
         f"<description>{name}</description><references/><pkglist><collection short='lab'><name>lab</name>"
-        f"<package name='{name}' version='{version}' release='1' epoch='0' arch='{arch}' src='{name}.src.rpm'>"
-        f"<filename>{file}</filename></package></collection></pkglist></update>"
+        f"{packages}</collection></pkglist></update>"
     )
 
 

@@ -74,7 +74,8 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     own.add("made-noarch", "2.0", arch="x86_64", advisory="security")
     own.add("made-new", "2.0", spec="Obsoletes: made-old < 2", advisory="security", severity="Critical")
     own.add("made-gone", "1.5", advisory="bugfix")
-    own.advisories += [Advisory("made-gone", "2.0"), Advisory("made-lost", "2.0")]
+    own.add("made-late", "1.0", spec="Epoch: 1")
+    own.advisories += [Advisory("made-gone", "2.0"), Advisory("made-lost", "2.0", beside=("made-late", "2.0"))]
     own.add("made-range", "1.5", advisory="security")
     own.add("made-range", "2.0", advisory="security")
     own.add("made-elsewhere", "2.0", advisory="security")
@@ -156,6 +157,11 @@ def test_what_a_plugin_hides_is_held(patched: Ending) -> None:
 
 def test_a_fix_before_a_change_of_the_epoch_is_a_fix(patched: Ending) -> None:
     assert patched.versions["made-epoch"] == "2.0-1"
+
+
+def test_a_version_before_a_change_of_the_epoch_is_not_pending_for_ever(patched: Ending) -> None:
+    assert "made-late" in patched.versions
+    assert not [each for each in patched.outcome.updates if each.update.name == "made-late"]
 
 
 def test_an_update_that_no_advisory_is_about_is_told(patched: Ending) -> None:

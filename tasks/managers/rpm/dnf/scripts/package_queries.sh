@@ -1,7 +1,7 @@
 #!/bin/sh
 # What an assessment and a simulation ask dnf 4. It works from its copy of the repositories' data (-C), and gives up at
-# once if another process has its lock (exit code 200). dnf is started six times;
-# twice more if updates need new packages.
+# once if another process has its lock (exit code 200). dnf is started six times; once more if there are advisories, twice
+# more if updates need new packages.
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
 # Requires: dnf_family, tool_settings
 
@@ -28,16 +28,26 @@ hidden_versions() { # plugins hide packages, too: versionlock, Satellite's forem
   dnf_query -q --disableexcludes=all --noplugins repoquery --upgrades --qf "$details"
 }
 
-# Of the descriptions of advisories, only these fields: the rest can be megabytes. A label ends in column 11.
+# Of the descriptions of advisories, only these fields: the rest can be megabytes. A label ends in column 11. The files
+# have no epochs. So a file of an installed package counts only if dnf lists it ("+") as newer than that package ("=").
 # shellcheck disable=SC2016  # awk's $
 advisory_fields='
-  substr($0, 12, 2) == ": " { label = substr($0, 1, 11); sub(/^ +/, "", label); if (label != "") field = label
-    if (field ~ /^(Update ID|Type|Updated|CVEs|Severity|Files)$/) print }
+  /^[+]/ { sub(/-[0-9]+:/, "-"); newer[substr($0, 2)]; filters = 1; next }
+  /^=[^=]/ { installed[substr($0, 2)]; next }
+  substr($0, 12, 2) == ": " {
+    label = substr($0, 1, 11); sub(/^ +/, "", label); if (label != "") field = label
+    if (field ~ /^(Update ID|Type|Updated|CVEs|Severity)$/) print
+    if (field != "Files") next
+    file = arch = substr($0, 14); sub(/\.rpm$/, "", file); sub(/\.rpm$/, "", arch); name = file
+    sub(/.*\./, "", arch); sub(/-[^-]*-[^-]*$/, "", name)
+    if (!filters || file in newer || !((name "." arch) in installed)) print "      Files: " file ".rpm" }
   /^=====/ { field = "" }'
 advisories() {
   # shellcheck disable=SC2086  # options
-  described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$?
-  said "$described" | awk "$advisory_fields"
+  described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$? listed=''
+  # shellcheck disable=SC2086  # options
+  [ -z "$described" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
+  { said "$listed" | awk 'NF == 3 { print "+" $3 }'; fp_rpm_query -a | awk -F '\t' '{ print "=" $1 "." $5 }'; said "$described"; } | awk "$advisory_fields"
   return "$code"
 }
 
