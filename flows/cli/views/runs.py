@@ -184,8 +184,8 @@ def print_assessments(report: RunReport, summary: RunSummary | None = None) -> N
             f"{row.seconds:.1f}" if row.seconds is not None else NO_FIGURE,
         )
     print_to_stdout(grid)
-    print_machine_reasons(report_tables.machines, report_tables.findings)
-    _print_problems(report_tables.findings)
+    print_machine_reasons(report_tables.machines)
+    _print_problems(report_tables.findings)  # with their remedies
     _print_totals(report, report_tables.runs[0])
 
 

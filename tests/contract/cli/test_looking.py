@@ -101,6 +101,7 @@ def test_an_assessment_warns_of_a_broken_package(stage: Stage) -> None:
     assert said.code == 3
     assert "NonCompliant" in said.out
     assert "vim 2 is half-configured" in said.out
+    assert said.out.count("hint: ") == 1
 
 
 def test_a_remark_on_repositories_is_not_told_of_an_update(stage: Stage) -> None:
