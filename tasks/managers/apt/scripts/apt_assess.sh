@@ -3,7 +3,7 @@
 # only with "refresh".
 # Parameters: refresh ("yes" or absent), lock_wait_seconds (how long to wait for another process that reads the
 # lists), refresh_seconds (when the reading of the lists is ended).
-# apt is started five times (once more if the reading is ended, up to four times more if apt can't upgrade all packages together);
+# apt is started six times (up to four times more if apt can't upgrade all packages together);
 # needrestart, systemctl and pro once each, if they are installed.
 # Requires: manager_environment, apt_options, unmet_dependencies, package_locks, dpkg_query, outdated_programs, live_patches
 # Requires: live_patch_enrolment, limited
