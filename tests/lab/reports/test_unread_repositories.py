@@ -162,6 +162,10 @@ def test_expired_lists_are_told_and_a_source_that_stands_twice_is_not(hosts: Boo
     assert "is expired (invalid since" in finding.message
     assert report.assessments[-1].compliance is Compliance.NOT_ASSESSED
 
+    host.sh("echo 'Acquire::Check-Valid-Until no;' > /etc/apt/apt.conf.d/99snapshot", root=True)
+    (finding,) = find_unread(patch_nothing(host, tmp_path), host)
+    assert "and was valid until" in finding.message
+
     frozen = {**DEBIAN_SECURITY, "Date": "Thu, 01 Oct 2026 10:00:00 UTC"}
     host.sh("rm /etc/apt/sources.list.d/*", root=True)
     snapshot = DebRepository(tmp_path / "snapshot", frozen)
