@@ -125,7 +125,7 @@ class Facts:
             None when the machine does not know its uptime, or when an older version made the query.
         findings: what about its settings would stop or endanger a run, as the machine itself reports it.
         machine_id: of an installation of the system, for its life; "" where the login proves it (SSH), or not known.
-        support_end: the last day ("YYYY-MM-DD") of the system's support, by its own os-release(5); "" for none.
+        support_end: the first day ("YYYY-MM-DD") without support of the system, by its own os-release(5); "" for none.
     """
 
     os_id: str

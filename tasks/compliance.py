@@ -39,10 +39,10 @@ def find_ended_support(system: str, support_end: str, today: date) -> tuple[Repo
 
     Args:
         system: its name and version.
-        support_end: its last day, "YYYY-MM-DD"; "" when the system does not tell it.
+        support_end: the first day without support (os-release(5)), "YYYY-MM-DD"; "" when the system does not tell it.
         today: the day of the judgement.
     """
-    if not support_end or today.isoformat() <= support_end:
+    if not support_end or today.isoformat() < support_end:
         return ()
     message = f"the support of {system} has ended on {support_end} (SUPPORT_END in its os-release)"
     remedy = "Move the machine to a release with support. If its support goes on, correct the day in its os-release."

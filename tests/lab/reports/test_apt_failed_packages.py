@@ -190,7 +190,7 @@ def test_a_trigger_that_fails_is_told_with_its_packages_name(host: LabHost, tmp_
     assert outcome.state is OperationState.FAILED  # packages are broken that were whole before
 
 
-@pytest.mark.public_report("https://bugs.debian.org/cgi-bin/bugreport.cgi?bug=1036182: trying to overwrite")
+@pytest.mark.public_report("https://github.com/inverse-inc/packetfence/issues/3838")
 @pytest.mark.parametrize("conflicting", ["x-lib", "x-app"])
 def test_a_file_of_two_packages_costs_its_package_and_what_depends_on_it(
     host: LabHost, tmp_path: Path, conflicting: str

@@ -120,24 +120,26 @@ def test_a_mirror_that_trickles_is_named_and_nothing_of_ours_stays(
     assert not host.sh("pgrep -lx 'apt-get|dnf|zypper|http' || true").strip()
 
 
-@pytest.mark.public_report("https://github.com/openSUSE/zypper/issues/463")
+@pytest.mark.public_report("https://github.com/googleapis/google-cloud-cpp/issues/2780")
+@pytest.mark.parametrize("flavour", ["dnf", "zypper"])
 def test_mirrors_that_trickle_hold_no_installation(
-    hosts: BootHosts, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks.managers.job_parameters, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
-    (host,) = hosts(1, "zypper")
+    (host,) = hosts(1, flavour)
     slow = f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x"
     known = RpmRepository(tmp_path / "known")
     known.add("a-known", "1.0")
     known.publish(host, options="autorefresh=1")
-    host.sh("zypper -n refresh", root=True)
-    host.sh(f"sed -i 's|^baseurl=.*|baseurl={slow}|' /{FOLDERS['zypper']}/known.repo", root=True)
-    host.sh("find /var/cache/zypp/raw/known -exec touch -d '2 days ago' {} +", root=True)  # so zypper would read it
+    host.sh({"dnf": "dnf -q makecache", "zypper": "zypper -n refresh"}[flavour], root=True)
+    host.sh(f"sed -i 's|^baseurl=.*|baseurl={slow}|' /{FOLDERS[flavour]}/known.repo", root=True)
+    if flavour == "zypper":
+        host.sh("find /var/cache/zypp/raw/known -exec touch -d '2 days ago' {} +", root=True)  # so it would read it
     add_source(host, tmp_path, slow)  # and one that was never read
     outcome = outcome_of(Fleet([host], tmp_path).patch("lab-plain", reboot="Never", minutes=6), host)
     assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert not host.sh("pgrep -lx zypper || true").strip()
+    assert not host.sh("pgrep -lx 'dnf|zypper' || true").strip()
 
 
 @pytest.mark.public_report("Debian's security archive after its Valid-Until, and apt's harmless warnings")

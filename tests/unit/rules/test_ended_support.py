@@ -10,10 +10,10 @@ DAYS = st.dates(date(2000, 1, 1), date(2999, 12, 31))
 
 
 @given(DAYS, DAYS)
-def test_a_machine_is_not_assessed_after_the_last_day_of_support(last: date, today: date) -> None:
-    problems = find_ended_support("Fedora Linux 39", last.isoformat(), today)
+def test_a_machine_is_not_assessed_from_the_first_day_without_support(end: date, today: date) -> None:
+    problems = find_ended_support("Fedora Linux 39", end.isoformat(), today)
     compliance = judge_compliance(urgent=0, unclassified=0, broken=False, problems=problems)
-    assert compliance is (Compliance.NOT_ASSESSED if today > last else Compliance.COMPLIANT)
+    assert compliance is (Compliance.NOT_ASSESSED if today >= end else Compliance.COMPLIANT)
 
 
 @given(DAYS)

@@ -184,15 +184,18 @@ def _find_unread_repositories(
     was_ended = update is not None and update.exit_code in ENDED_CODES
     began = require_integer(state, "began") if update is not None and "began" in state else None
     enabled = parse_repository_ids(sections["repositories"].text)
+    copies = _parse_copies(_get_text(sections, "copies"))
     problems = find_unread_repositories(
         enabled,
-        _parse_copies(_get_text(sections, "copies")) if began is not None or update is None else {},
+        copies if began is not None or update is None else {},
         RefreshTimes(began, require_integer(state, "at"), was_ended),
         update.text if update is not None else "",
     )
     failed = {problem.repository for problem in problems}
     is_refused = update is not None and update.exit_code != 0 and not was_ended
-    if update is not None and (is_refused or (enabled and failed.issuperset(enabled))):
+    # a refresh that was ended did not come to all: earlier copies count, though the judgement stays open
+    is_nothing_known = bool(enabled) and failed.issuperset(enabled) and not (was_ended and copies)
+    if update is not None and (is_refused or is_nothing_known):
         raise build_repository_error(problems, update.text)
     return problems
 

@@ -227,7 +227,7 @@ def _find_unread_repositories(
     began = require_integer(state, "began") if update is not None and "began" in state else None
     times = RefreshTimes(began, require_integer(state, "at"), was_ended)
     found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
-    if was_ended and {problem.repository for problem in found}.issuperset(names):
+    if was_ended and not any(each.is_read for each in repositories):
         raise build_repository_error(found)
     if update is not None and update.exit_code and not (found or was_ended):
         errors = parse_answer(update, "the refresh of its repositories").errors

@@ -8,7 +8,8 @@
 # Whatever dnf.conf says, dnf writes what it does and why it fails.
 common='-d 2 -e 3 --rpmverbosity=info --best --setopt=exit_on_lock=True --setopt=keepcache=True'
 # One repository that does not answer must not keep the others from being used, as in an assessment. What was read then
-# is good enough: if a file has moved meanwhile, tool_renew reads the repositories again.
+# is good enough: if a file has moved meanwhile, tool_renew reads the repositories again. What was never read is left out:
+# dnf would read it before it downloads, however long that takes.
 common="$common $tool_settings --setopt=*.skip_if_unavailable=True --setopt=*.metadata_expire=-1"
 # Only these words let dnf change packages. A simulation must never have them: they are stronger than --assumeno.
 dnf_words="-y --setopt=assumeno=False $common"
@@ -20,7 +21,12 @@ dnf_words="-y --setopt=assumeno=False $common"
     cat "$FP_JOB_DIR/rpm-answer"
     [ "$code" -eq 0 ] || grep -q '^Operation aborted' "$FP_JOB_DIR/rpm-answer" || return "$code" # 200: a lock
   }
-  tool_download() { exec dnf $dnf_words --downloadonly install "$@"; }
+  tool_download() { download_with_verb install "$@"; }
+  tool_download_again() { download_with_verb reinstall "$@"; }
+  download_with_verb() { # VERB PACKAGES
+    ignored=$(sed -n 's/^Ignoring repositories: //p' "$FP_JOB_DIR/rpm-answer" | tr -d ' ') # by the last simulation
+    exec dnf $dnf_words ${ignored:+--disablerepo="$ignored"} --downloadonly "$@"
+  }
   tool_renew() { exec dnf $dnf_words makecache --refresh; }
   tool_test() { exec dnf $dnf_words -C --setopt=tsflags=test install "$@"; }
   tool_install() {
@@ -28,7 +34,6 @@ dnf_words="-y --setopt=assumeno=False $common"
     [ "$code" -ne 0 ] || discard "$(sed -n 's/^cachedir: //p' "$FP_JOB_DIR/rpm-answer")"
     return "$code"
   }
-  tool_download_again() { exec dnf $dnf_words --downloadonly reinstall "$@"; }
   tool_install_again() { dnf $dnf_words -C --comment="$comment/$number" reinstall "$@"; }
 }
 
