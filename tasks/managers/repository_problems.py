@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
+from inventory.name_lists import join_first_names
 from tasks.assessment import MAX_ANSWER_AGE
 from tasks.errors import RepositoryError
-from tasks.model import RepositoryProblem
+from tasks.model import RepositoryProblem, Update
 from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.rules.url_redaction import redact_url
+from tasks.states import Classification
 
 MAX_PROBLEMS: Final = 20
 """A machine may send any number of them. More than this are not kept."""
@@ -127,6 +129,22 @@ _CAUSES: Final = (
 _OTHER_REMEDY: Final = (
     "No certain remedy is known. Read the repository on the machine by hand: its package manager says more."
 )
+
+
+def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, ...]:
+    """Return a warning about the origins of pending updates without a classification, or ().
+
+    Args:
+        updates: all that are pending.
+        sources: what such origins are, in words.
+    """
+    unclear = (update for update in updates if update.classification is Classification.UNCLASSIFIED)
+    if not (origins := sorted({origin for update in unclear for origin in update.origins})):
+        return ()
+    return (
+        f"{sources}: {join_first_names(origins)}. Which of their updates fix security faults is not known: select "
+        'these as "Unclassified", or by name',
+    )
 
 
 def build_repository_problem(

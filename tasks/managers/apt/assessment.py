@@ -31,7 +31,7 @@ from tasks.managers.live_patch_enrolment import parse_live_patch_enrolment
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.lock_holders import describe_lock_holders
 from tasks.managers.native_updaters import find_named_updaters
-from tasks.managers.repository_problems import build_repository_error
+from tasks.managers.repository_problems import build_repository_error, warn_of_unclassified
 from tasks.managers.script_output import (
     ScriptSection,
     parse_sections,
@@ -132,7 +132,10 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         can_install_others=problems.can_install_others,
         lock_holder=describe_lock_holders(locks),
         auto_updaters=updaters,
-        warnings=() if missing or may_hide_security else _describe_missing_security(releases.values()),
+        warnings=()
+        if missing or may_hide_security
+        else _describe_missing_security(releases.values())
+        or warn_of_unclassified(updates, "publishers without a security archive"),
         services_to_restart=find_services_to_restart(
             needrestart, sections["outdated"].text if "outdated" in sections else ""
         ),

@@ -129,6 +129,7 @@ def test_a_mirror_under_its_own_name_vouches_for_nothing(ran: tuple[LabHost, Out
     mirrored = result_of(outcome, "x-mirrored")
     assert mirrored.update.classification is Classification.UNCLASSIFIED
     assert mirrored.state is UpdateState.NOT_SELECTED
+    assert any("publishers without a security archive: " in each.message for each in outcome.findings)
 
 
 @pytest.mark.public_report("https://github.com/mvo5/unattended-upgrades/issues/292")

@@ -6,7 +6,11 @@ from typing import Final
 
 from inventory.name_lists import join_first_names
 from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
-from tasks.managers.repository_problems import build_repository_error, build_repository_problem
+from tasks.managers.repository_problems import (
+    build_repository_error,
+    build_repository_problem,
+    warn_of_unclassified,
+)
 from tasks.managers.rpm.advisories import Advisory, index_advisories
 from tasks.managers.rpm.dnf.holds import Holds, parse_holds
 from tasks.managers.rpm.dnf.output_parsers import (
@@ -135,7 +139,7 @@ def build_assessment(result: ScriptResult, answers: DnfAnswers) -> PackageState:
         held=_list_held(holds.list_held(system.installed), updates),
         warnings=(
             *_warn_of_unread_reboots(sections),
-            *_warn_of_unclassified(updates),
+            *warn_of_unclassified(updates, "repositories without advisories"),
         ),
         remarks=_remark_on_silence(updates),
         repository_problems=problems,
@@ -295,17 +299,6 @@ def _warn_of_unread_reboots(sections: Mapping[str, ScriptSection]) -> tuple[str,
     return (
         f"advisories can't be read for the reboots that they ask for: the machine lacks {' and '.join(lacking)}. "
         "Install it, or set when the machine reboots",
-    )
-
-
-def _warn_of_unclassified(updates: Iterable[Update]) -> tuple[str, ...]:
-    unclear = (update for update in updates if update.classification is Classification.UNCLASSIFIED)
-    repositories = sorted({origin for update in unclear for origin in update.origins})
-    if not repositories:
-        return ()
-    return (
-        f"repositories without advisories: {', '.join(repositories)}. Which of their updates fix security faults is "
-        'not known: select these as "Unclassified", or by name',
     )
 
 

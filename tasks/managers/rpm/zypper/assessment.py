@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Final
 
 from tasks.errors import ListsUnread, ManagerBusy
-from tasks.managers.repository_problems import build_repository_error, build_repository_problem
+from tasks.managers.repository_problems import build_repository_error, build_repository_problem, warn_of_unclassified
 from tasks.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
 from tasks.managers.rpm.repository_problems import (
@@ -27,7 +27,6 @@ from tasks.managers.rpm.zypper.pending_updates import (
     Repository,
     ZypperState,
     build_pending_updates,
-    find_unclassified_repositories,
     parse_candidates,
 )
 from tasks.managers.rpm.zypper.xml_answer import XmlElement, build_no_repository_error, get_attribute, parse_answer
@@ -138,7 +137,7 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
         warnings=(
             *filter(None, [not_refreshed]),
             *_describe_upgrade(upgrade),
-            *(() if lost else _describe_unclassified(updates, repositories)),
+            *(() if lost else warn_of_unclassified(updates, "repositories without patches")),
         ),
         remarks=tuple(f"{each.repository}: {_MEDIUM_WORDS}" for each in unread if each.repository in media),
         repository_problems=(
@@ -262,15 +261,6 @@ def _describe_upgrade(upgrade: InstallSummary) -> list[str]:
     if upgrade.is_complete:
         return []
     return [f"zypper can't say what installing all updates would do: {'; '.join(upgrade.refusals[:3])}"]
-
-
-def _describe_unclassified(updates: tuple[Update, ...], repositories: tuple[Repository, ...]) -> list[str]:
-    names = find_unclassified_repositories(updates, repositories)
-    if not names:
-        return []
-    return [
-        f"these repositories have no patches, so their security updates can't be recognized: {', '.join(names[:10])}"
-    ]
 
 
 def _find_locked_names(section: ScriptSection | None, installed: Iterable[InstalledPackage]) -> frozenset[str]:

@@ -167,12 +167,6 @@ def build_pending_updates(state: ZypperState) -> tuple[Update, ...]:
     return (*updates, *_build_unfulfilled_patches(updates, state))
 
 
-def find_unclassified_repositories(updates: Iterable[Update], repositories: Iterable[Repository]) -> tuple[str, ...]:
-    """Return the names of the repositories with pending updates that don't say which of them are security fixes."""
-    named = {origin for update in updates for origin in update.origins}
-    return tuple(sorted(each.name for each in repositories if not each.has_patches and each.name in named))
-
-
 def _is_own_candidate(package: PackageChange, state: ZypperState) -> bool:
     """Whether zypper itself would choose this version if it could: not if its vendor or its priority is another."""
     found = state.packages.get(package.name)
