@@ -193,7 +193,9 @@ def _build_install_result(
     lost = {
         result.update.id
         for result in context.plan.skipped
-        if result.update.installed is not None and result.update.id not in versions.keys() | broken_before
+        if result.update.installed is not None
+        and result.update.id.partition("=")[0]
+        not in versions.keys() | broken_before  # "PACKAGE=VERSION": a second offer
     }
     is_known = after is not None and not after.at_work and not unjudged
     skipped = mark_changed_dependencies(
