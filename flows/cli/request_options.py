@@ -225,6 +225,7 @@ _ROWS = (
         "restart_services_exclude", "--restart-exclude", "Units not to restart.", "MASK", is_named_in_errors=False
     ),
     RequestOption("allow_removals"),
+    RequestOption("remove_unused_kernels", help="After the validation, remove kernels that are in no use."),
     RequestOption("accept_licences", help="Accept licence terms of updates."),
     RequestOption(
         "patched_by_others",

@@ -43,6 +43,7 @@ def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -
     """Return what a request asks for, as far as rules are about it. Pure."""
     options = {
         RiskyOption.ALLOW_REMOVALS: request.allow_removals,
+        RiskyOption.REMOVE_UNUSED_KERNELS: request.remove_unused_kernels,
         RiskyOption.ACCEPT_LICENCES: request.accept_licences,
         RiskyOption.REPAIR: request.repair,
         RiskyOption.HOOKS: bool(request.hooks.to_hooks()),

@@ -29,6 +29,7 @@ _DOWNLOAD_ONLY: Mapping[str, Any] = {
     "reboot": RebootPolicy.NEVER,
     "reboot_pending_first": False,
     "repair": False,
+    "remove_unused_kernels": False,
     "restart_services": "Never",
     "hooks": (),
 }
@@ -242,6 +243,11 @@ class PatchRequest(ScopeRequest):
         default=30, gt=0, le=240, description="Minutes that it may then take until a login works."
     )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
+    remove_unused_kernels: bool = Field(
+        default=False,
+        description="After a validation without blocking findings, remove kernels that are in no use: never the "
+        "running one, nor the two newest.",
+    )
     accept_licences: bool = Field(
         default=False,
         title="Accept Licence Terms",

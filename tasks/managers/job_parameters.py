@@ -12,12 +12,13 @@ from tasks.protocols.transport import ScriptParameter
 def build_job_parameters(kind: JobKind, transactions: Sequence[Transaction]) -> dict[str, ScriptParameter]:
     """Return the parameters that transactions.sh reads: the work, and the times of each transaction.
 
-    A job waits for another process's lock until nothing may begin any more; a repair waits some minutes.
+    A job waits for another process's lock until nothing may begin any more; a repair and a removal wait some minutes.
 
     Raises:
         RequestError: there is nothing to do.
     """
-    if not transactions or (kind is not JobKind.REPAIR and not all(t.updates for t in transactions)):
+    may_be_empty = kind in {JobKind.REPAIR, JobKind.REMOVE}  # a removal that is done when its run is resumed
+    if not transactions or not (may_be_empty or all(t.updates for t in transactions)):
         raise RequestError(f"a job of kind {kind} needs transactions, each with updates")
     params: dict[str, ScriptParameter] = {
         "work": kind.value,

@@ -21,6 +21,7 @@ class JobKind(StrEnum):
     STAGE = "stage"  # download only; no package changes
     INSTALL = "install"
     REPAIR = "repair"  # finish an interrupted transaction
+    REMOVE = "remove"  # remove exactly these packages, or nothing
 
 
 class FailureCause(StrEnum):
@@ -113,6 +114,43 @@ class SimulationResult:
     download_count: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class KernelPackage:
+    """An installed package that belongs to one kernel.
+
+    Attributes:
+        package: as a job of kind REMOVE takes it; its id names package and version.
+        kernel: the release of the kernel it belongs to. All packages of a kernel have the same.
+        flavour: of the kernel: "amd64", "generic", "default", "".
+        rank: the place of the kernel among all installed ones by version; the oldest is the lowest.
+        is_image: whether it contains the kernel that a machine boots.
+        is_running: whether its kernel is the running one.
+        is_removable: whether the package manager itself would remove it as unused, where it can be asked that.
+    """
+
+    package: Update
+    kernel: str
+    flavour: str
+    rank: int
+    is_image: bool
+    is_running: bool
+    is_removable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledKernels:
+    """The kernels of a machine: all their packages that are completely installed.
+
+    Attributes:
+        running: the release of the running kernel.
+        obstacle: why the package manager can't tell which ones are unused, or "".
+    """
+
+    running: str = ""
+    packages: tuple[KernelPackage, ...] = ()
+    obstacle: str = ""
+
+
 class PackageManager(Protocol):
     """The interface of a package manager. Implementations hold no state and receive a transport.
 
@@ -182,6 +220,9 @@ class PackageManager(Protocol):
         Only packages that are completely installed and configured are included.
         """
 
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """Return the installed kernels, and which of their packages may be removed. Change nothing."""
+
     def build_job_script(
         self,
         kind: JobKind,
@@ -199,4 +240,6 @@ class PackageManager(Protocol):
         - It would remove a package, and ``allow_removals`` is False.
         - One of its own packages was removed after the selection, and it would install that package again.
         - It would install a new package, or remove one, and a mask of ``excluded`` matches the name.
+
+        A job of kind REMOVE removes its packages, which are installed, and nothing if that would change others.
         """

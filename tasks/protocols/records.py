@@ -23,7 +23,7 @@ class JournalEntry:
     """One entry of the journal. It is safely stored before its act begins.
 
     Attributes:
-        act: the act that begins or has ended: "install", "stage", "repair", "reboot" …
+        act: the act that begins or has ended: "install", "stage", "repair", "remove", "reboot" …
         key: distinguishes acts of the same kind in one step (the job id; the boot id before a reboot).
         detail: small JSON facts for people and for the process that resumes the run.
     """

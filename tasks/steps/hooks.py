@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 HOOK_ACT = "hook"
 """The act of journal entries about hooks; their key is place, name and subject."""
 COMMAND_GRACE_SECONDS = 25.0  # added to a command's own timeout: for the connection, and for ending the command
-ACTS_AFTER_BEFORE_HOOKS = frozenset({HOOK_ACT, PAUSE, "install", "repair", "reboot", "restart"})
+ACTS_AFTER_BEFORE_HOOKS = frozenset({HOOK_ACT, PAUSE, "install", "repair", "remove", "reboot", "restart"})
 """Acts that begin only after the hooks before a machine."""
 UNKNOWN_RESULT_MESSAGE = (
     "this run began it and was interrupted: whether it ran is not known. It is not run again, for it is not marked as "

@@ -23,6 +23,7 @@ from tasks.steps.power_off import power_off_again
 from tasks.steps.precheck import precheck
 from tasks.steps.reboot import reboot
 from tasks.steps.start_checks import check_stop_requested, check_time_left, is_pending_reboot_first, is_visit_needed
+from tasks.steps.unused_kernels import remove_unused_kernels, resume_kernel_removal
 from tasks.steps.validate import validate
 
 logger = logging.getLogger(__name__)
@@ -44,12 +45,21 @@ def assess_and_plan(context: MachineContext) -> MachineState:
     return context.state if is_over else plan_updates(context)
 
 
+def validate_and_clean_up(context: MachineContext) -> MachineState:
+    """Validate a machine. Then remove its unused kernels, if the request says so and nothing blocks."""
+    is_resumed = resume_kernel_removal(context)
+    context.state = validate(context)
+    if not is_resumed:
+        remove_unused_kernels(context)
+    return context.state
+
+
 STEP_FUNCTIONS: Mapping[Step, StepFunction] = {
     Step.ASSESS: assess_and_plan,
     Step.PRECHECK: precheck,
     Step.INSTALL: install,
     Step.REBOOT: reboot,
-    Step.VALIDATE: validate,
+    Step.VALIDATE: validate_and_clean_up,
 }
 
 

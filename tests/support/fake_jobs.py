@@ -56,8 +56,8 @@ class JobRun:
             if why:
                 self._not_attempted(number, why)
             else:
-                do = {JobKind.STAGE: self._stage, JobKind.INSTALL: self._install, JobKind.REPAIR: self._transaction}
-                do[self.work](number)
+                do = {JobKind.STAGE: self._stage, JobKind.INSTALL: self._install}
+                do.get(self.work, self._transaction)(number)
         self.steps.append((self.past, {"kind": "finished", "at": self._at()}))
         return SimulatedJob(steps=tuple(self.steps), seconds=self.past, log=self.log)
 
@@ -185,7 +185,7 @@ class JobRun:
 
     def _transaction(self, number: str) -> None:
         own, work = names_in(self.script, f"tx_{number}_updates"), self.work
-        packages = [self.shelf[update_id] for update_id in self.shelf.closure(own)]
+        packages = [] if work is JobKind.REMOVE else [self.shelf[update_id] for update_id in self.shelf.closure(own)]
         begins = self.began + timedelta(seconds=self.past)
         self._tell("transaction_started", number)
         if not self._got_the_lock(number):
@@ -207,6 +207,8 @@ class JobRun:
         self.shelf.carry_out(work, own)
         if work is JobKind.REPAIR:
             errors = self.shelf.broken()
+        if work is JobKind.REMOVE and self.shelf.stuck_kernels:
+            errors = [self.shelf.stuck_kernels]
         cause = "failed" if errors else ""
         self._tell("transaction_ended", number, exit_code=100 if errors else 0, cause=cause, error="; ".join(errors))
         self.log += "".join(

@@ -20,7 +20,7 @@ from typing import Any, cast
 from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
 from tasks.states import YesNoUnknown
 from tests.support.fake_jobs import Coming, JobRun, names_in
@@ -91,6 +91,7 @@ class PackageWorld:
         machine.answer("fake_assess", self._assess)
         machine.answer("fake_rehearse", lambda script: {"kind": "answer", "answer": self._rehearse(script)})
         machine.answer("fake_installed", lambda _: {"kind": "answer", "answer": self.whole()})
+        machine.answer("fake_kernels", lambda _: {"kind": "answer", "answer": self.kernels()})
         machine.answer("job_stop", lambda script: self.stop(machine, str(script.params["id"])))
         machine.job("fake_job", self._start)
         self.services.move_in(machine)
@@ -136,6 +137,11 @@ class PackageWorld:
         """What the database has: id -> version, of what is whole and configured."""
         self.catch_up()
         return self.shelf.whole()
+
+    def kernels(self) -> InstalledKernels:
+        """The kernels that are installed."""
+        self.catch_up()
+        return self.shelf.kernels
 
     @property
     def at_work(self) -> bool:
@@ -311,6 +317,10 @@ class FakeManager:
         """See PackageManager."""
         whole = cast("dict[str, str]", _ask(transport, Script("fake_installed"), deadline))
         return {update.id: whole[update.id] for update in updates if update.id in whole}
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """See PackageManager."""
+        return cast("InstalledKernels", _ask(transport, Script("fake_kernels"), deadline))
 
     def build_job_script(
         self,

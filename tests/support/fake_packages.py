@@ -1,10 +1,10 @@
 """Packages made of rules: what is installed, what is on offer, and how each update behaves."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tasks.model import UnfinishedPackage, Update
-from tasks.protocols.package_manager import JobKind, SimulationResult
+from tasks.protocols.package_manager import InstalledKernels, JobKind, SimulationResult
 from tasks.states import Classification
 
 
@@ -100,6 +100,8 @@ class Shelf:
     packages: list[FakePackage]
     reboot_reasons: list[str] = field(default_factory=list)
     configured: list[str] = field(default_factory=list)
+    kernels: InstalledKernels = field(default_factory=InstalledKernels)
+    stuck_kernels: str = ""  # why no kernel can be removed
     replaced: list[str] = field(default_factory=list)  # services whose files were replaced since somebody looked
 
     def __getitem__(self, update_id: str) -> FakePackage:
@@ -177,6 +179,9 @@ class Shelf:
                     package.broken = package.broken and bool(package.fails)
             case JobKind.INSTALL:
                 self._install(wanted)
+            case JobKind.REMOVE:
+                left = tuple(each for each in self.kernels.packages if each.package.id not in wanted)
+                self.kernels = self.kernels if self.stuck_kernels else replace(self.kernels, packages=left)
 
     def interrupt(self, work: JobKind, wanted: Sequence[str]) -> None:
         """Leave a transaction half done, as a power cut does."""

@@ -91,6 +91,7 @@ FIELDS: Final = (
     FormField("approval.not_by_starter", "Not by the person who starts it", "flag", _MORE),
     FormField("only_machines", "Only these machines", "lines", _MORE),
     FormField("allow_removals", "Allow removals", "flag", _MORE),
+    FormField("remove_unused_kernels", "Remove unused kernels", "flag", _MORE),
 )
 GROUPS: Final = (_TIME, _UPDATES, _WAVES, _MORE)
 _BY_PATH: Final = {each.path: each for each in FIELDS}

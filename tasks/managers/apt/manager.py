@@ -8,6 +8,7 @@ from typing import Final
 from tasks.errors import ProtocolViolation, RequestError
 from tasks.managers.apt.assessment import parse_assessment
 from tasks.managers.apt.auto_updaters import UPDATER_UNITS, UPDATERS_SCRIPT
+from tasks.managers.apt.kernels import KERNELS_SCRIPT, parse_kernels
 from tasks.managers.apt.output_parsers import parse_simulation_result
 from tasks.managers.boot_packages import is_boot_package
 from tasks.managers.job_parameters import build_job_parameters, build_package_parameters, build_refresh_parameters
@@ -15,7 +16,7 @@ from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, Transport
 
 _PACKAGE: Final = "tasks.managers.apt"
@@ -104,6 +105,10 @@ class AptManager:
             raise ProtocolViolation(f"{INSTALLED_SCRIPT.name} did not say the machine's architecture")
         whole = parse_installed_packages(sections["packages"].text, require_text(states[0], "native"))
         return {update.id: whole[update.id] for update in updates if update.id in whole}
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """Read dpkg's kernel packages, and which ones apt would remove as automatically installed and not needed."""
+        return parse_kernels(transport.run_script(KERNELS_SCRIPT, deadline=deadline))
 
     def build_job_script(
         self,

@@ -112,7 +112,7 @@ def _check_kernel(record: ScriptRecord) -> _RebootIndication:
     if not _has_own_kernel(record):
         return _RebootIndication(YesNoUnknown.UNKNOWN)
     running = require_text(record, "kernel")
-    peers = [name for name in _find_kernel_images(record) if _parse_flavour(name) == _parse_flavour(running)]
+    peers = [name for name in _find_kernel_images(record) if parse_flavour(name) == parse_flavour(running)]
     if running not in peers:
         return _RebootIndication(YesNoUnknown.UNKNOWN, f"the running kernel {running} is none of those in /boot")
     if newer := [name for name in peers if DebianVersion(name) > DebianVersion(running)]:
@@ -132,7 +132,7 @@ def _date_kernels(record: ScriptRecord, kernels: Iterable[str]) -> datetime | No
     return date_newer_kernel(int(times[name]) for name in kernels if name in times)
 
 
-def _parse_flavour(kernel: str) -> str:
+def parse_flavour(kernel: str) -> str:
     """Return the flavour of a kernel: "amd64" of 6.1.0-28-amd64, "cloud-amd64", "generic"."""
     found = _FLAVOUR_PATTERN.match(kernel)
     return (found[2] or "") if found else kernel

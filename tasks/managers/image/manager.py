@@ -19,7 +19,7 @@ from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.managers.script_output import ScriptSection, parse_sections, require_integer, require_text
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 
 ASSESS_SCRIPT: Final = "image_assess"
@@ -167,6 +167,15 @@ class ImageManager:
         return {
             update.id: update.available if self._tool.is_installed(state, update) else state.next for update in known
         }
+
+    def read_kernels(
+        self,
+        transport: Transport,  # noqa: ARG002  not asked
+        *,
+        deadline: Deadline,  # noqa: ARG002  not asked
+    ) -> InstalledKernels:
+        """The image has the kernel, so no package can be removed alone."""
+        return InstalledKernels(obstacle="its kernels belong to its images")
 
     def build_job_script(
         self,

@@ -12,6 +12,7 @@ from tasks.managers.job_parameters import (
     build_package_parameters,
     build_refresh_parameters,
 )
+from tasks.managers.rpm.kernels import parse_kernels
 from tasks.managers.rpm.packages import NAME_PATTERN, build_package_spec, parse_installed_packages
 from tasks.managers.rpm.system_state import parse_duplicates
 from tasks.managers.rpm.versions import RpmVersion
@@ -19,7 +20,7 @@ from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
@@ -44,6 +45,7 @@ class RpmTool:
         parse_simulation: turns the records of rpm_simulate.sh into the answer for that set of updates.
         updater_units: masks of the services that update packages by themselves.
         lock_files: more files that the tool locks (fcntl) while it works, before rpm's own.
+        kernel_rule: the tool's own command that tells which kernels it would remove; "": it has none.
         updaters_script: pauses and restores the system's own updaters; None when there is none.
     """
 
@@ -54,6 +56,7 @@ class RpmTool:
     parse_simulation: Callable[[ScriptResult, Sequence[Update]], SimulationResult]
     updater_units: tuple[str, ...] = ()
     lock_files: tuple[str, ...] = ()
+    kernel_rule: str = ""
     updaters_script: Script | None = None
 
 
@@ -140,6 +143,11 @@ class RpmManager:
             for update in updates
             if versions.get(update.id) and update.id not in unfinished
         }
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """Read rpm's kernel packages, and where the tool has a rule for them, which ones it would remove."""
+        script = self._build_script("rpm_kernels", {"rule": self._tool.kernel_rule})
+        return parse_kernels(transport.run_script(script, deadline=deadline), has_rule=bool(self._tool.kernel_rule))
 
     def build_job_script(
         self,

@@ -143,7 +143,7 @@ def _describe_updates_since_boot(
 
 def _find_running_flavour(kernels: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
     """Return the installed kernels of the running one's flavour; [] when the running one is none of them."""
-    names = {package.name for package in kernels if _is_running(package, running)}
+    names = {package.name for package in kernels if is_running_kernel(package, running)}
     variant = running.partition("+")[2]  # RHEL's kernels of one version differ in what follows the "+"
     same = {name for name in names if _parse_flavour(name) == variant}
     return [package for package in kernels if package.name in (same or names)]
@@ -153,8 +153,11 @@ def _parse_flavour(name: str) -> str:
     return name.removeprefix("kernel").lstrip("0123456789.").removesuffix("-core").removesuffix("-base").strip("-")
 
 
-def _is_running(package: InstalledPackage, running: str) -> bool:
-    """RHEL's uname is VERSION-RELEASE.ARCH[+FLAVOUR]; SUSE's is a prefix of VERSION-RELEASE, and its flavour."""
+def is_running_kernel(package: InstalledPackage, running: str) -> bool:
+    """Return whether a kernel is the running one.
+
+    RHEL's uname is VERSION-RELEASE.ARCH[+FLAVOUR]; SUSE's is a prefix of VERSION-RELEASE, and its flavour.
+    """
     version = package.version.rpartition(":")[2]
     if running.partition("+")[0] == f"{version}.{package.arch}":
         return True
@@ -166,7 +169,7 @@ def _is_running(package: InstalledPackage, running: str) -> bool:
 def _find_newer_kernels(peers: Sequence[InstalledPackage], running: str) -> list[InstalledPackage]:
     if not peers:
         return []
-    current = max(RpmVersion(package.version) for package in peers if _is_running(package, running))
+    current = max(RpmVersion(package.version) for package in peers if is_running_kernel(package, running))
     return [package for package in peers if RpmVersion(package.version) > current]
 
 

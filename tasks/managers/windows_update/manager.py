@@ -17,7 +17,7 @@ from tasks.managers.windows_update.installed_versions import find_installed_vers
 from tasks.managers.windows_update.records import OfferedUpdate, parse_records
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Clock, Deadline, SystemClock
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord, ScriptResult, Transport
 
 PACKAGE: Final = "tasks.managers.windows_update"
@@ -117,6 +117,15 @@ class WindowsUpdateManager:
         result = self._read(transport, script, deadline)
         require_search(result, "what the agent has stored")
         return find_installed_versions(known, result)
+
+    def read_kernels(
+        self,
+        transport: Transport,  # noqa: ARG002  not asked
+        *,
+        deadline: Deadline,  # noqa: ARG002  not asked
+    ) -> InstalledKernels:
+        """Windows has no kernel packages."""
+        return InstalledKernels(obstacle="not supported on this machine")
 
     def build_job_script(
         self,

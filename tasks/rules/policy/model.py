@@ -21,6 +21,7 @@ class RiskyOption(StrEnum):
     """The options and acts that a rule can forbid. The words of policy.yaml."""
 
     ALLOW_REMOVALS = "allow_removals"
+    REMOVE_UNUSED_KERNELS = "remove_unused_kernels"
     ACCEPT_LICENCES = "accept_licences"
     REPAIR = "repair"
     HOOKS = "hooks"
@@ -39,6 +40,7 @@ class RiskyOption(StrEnum):
 
 OPTION_MEANINGS: Mapping[RiskyOption, str] = {
     RiskyOption.ALLOW_REMOVALS: "updates that remove other packages",
+    RiskyOption.REMOVE_UNUSED_KERNELS: "the removal of unused kernels",
     RiskyOption.ACCEPT_LICENCES: "the acceptance of licence terms",
     RiskyOption.REPAIR: "the repair of interrupted package transactions",
     RiskyOption.HOOKS: "hooks of the request",

@@ -25,6 +25,7 @@ _ACT_FIELDS = (
     "reboot_if_live_patched",
     "live_patched_reboot_days",
     "repair",
+    "remove_unused_kernels",
     "restart_services",
     "restart_services_exclude",
     "hooks",

@@ -2,9 +2,9 @@
 # Functions that the jobs of all package managers share: the loop over a job's transactions, and their records. A
 # manager's script defines a function that executes one transaction, and ends with "fp_each_transaction FUNCTION".
 # Nothing here ends a command that changes packages.
-# Parameters: work ("stage", "install", "repair"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
+# Parameters: work ("stage", "install", "repair", "remove"), numbers (list), tx_N_latest_start and tx_N_stop_at (epoch seconds;
 # when a download is ended, by default the latest start), lock_wait_seconds (how long to wait for another process's lock;
-# by default until nothing may begin any more; a repair waits 300 seconds: the other process may be repairing).
+# by default until nothing may begin any more; a repair or a removal waits 300 seconds).
 # The function finds: $work, $number, $latest, $stop_at, $log (the job's log) and $log_from (where this transaction
 # begins in it).
 # shellcheck disable=SC2034,SC2154  # used by the scripts that this is put before; set by the prelude
@@ -14,7 +14,7 @@ trap : HUP INT TERM # a handler, not "ignore": children must not inherit it
 log=$FP_JOB_DIR/log
 work=$(fp_param work)
 lock_wait=$(fp_param lock_wait_seconds)
-[ "$work" != repair ] || lock_wait=${lock_wait:-300}
+case $work in repair | remove) lock_wait=${lock_wait:-300} ;; esac
 fp_awaited=''
 
 fp_seconds_until() { fp_read_time; echo $(($1 - fp_time)); } # this time is never set back

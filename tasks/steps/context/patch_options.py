@@ -24,6 +24,7 @@ class PatchOptions:
         live_patched_reboot_days: the days that such a reboot may wait; None: no deadline.
         window: of the run; None: it has none. It decides which of those days are over.
         reboot_pending_first: do a reboot that was pending before the run before anything is installed.
+        remove_unused_kernels: after a validation without blocking findings, remove kernels that are in no use.
         repair: finish a package transaction that was interrupted before the run.
         native_updaters: "leave" the system's own updaters as they are, or "pause" them until the machine is done.
         patched_by_others: what to do with a machine that others patch: "warn", "fail" its pre-check, or "skip" it.
@@ -48,6 +49,7 @@ class PatchOptions:
     window: Window | None = None
     reboot_pending_first: bool = False
     allow_removals: bool = False
+    remove_unused_kernels: bool = False
     repair: bool = False
     native_updaters: Literal["leave", "pause"] = "leave"
     patched_by_others: OthersPolicy = "warn"

@@ -1,7 +1,8 @@
 """Starts jobs on a machine, and runs those of the package manager from their journal entry to their result."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tasks.errors import ConnectionLost, FleetpatchError, RecordsError, TransportError
 from tasks.model import JobOutput, Update
@@ -19,6 +20,13 @@ from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.machine.retry import retry_transient
 
 SUBMIT_TIMEOUT_SECONDS = 120.0  # one attempt to submit a job, including a reconnection
+
+_VERBS: Final[Mapping[Kind, str]] = {
+    Kind.STAGE: "downloading",
+    Kind.INSTALL: "installing",
+    Kind.REPAIR: "repairing",
+    Kind.REMOVE: "removing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ def run_job(
         }
         for t in transactions
     }
-    journal.record_start(context, Step.INSTALL, kind.value, job_id, {"transactions": plan})
+    journal.record_start(context, _get_step(kind), kind.value, job_id, {"transactions": plan})
     options = context.run_context.options
     script = context.manager.build_job_script(
         kind,
@@ -77,7 +85,7 @@ def run_job(
         raise
     except FleetpatchError as error:  # the machine answered, and refused
         del submitted_jobs[job_id]
-        journal.record_end(context, Step.INSTALL, kind.value, job_id, {"phase": "refused", "error": error.message})
+        journal.record_end(context, _get_step(kind), kind.value, job_id, {"phase": "refused", "error": error.message})
         raise
     reporter = JobProgressReporter(context, kind, transactions)
     ended_job = watch_job(context, job_id, reporter.report_record, deadline)
@@ -85,7 +93,7 @@ def run_job(
     now, skew = context.run_context.clock.now(), context.facts.clock_skew_seconds
     job_result = build_job_result(job_id, ended_job, transactions, skew, now)
     journal.record_end(
-        context, Step.INSTALL, kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
+        context, _get_step(kind), kind.value, job_id, {"phase": ended_job.phase.value, "error": job_result.error}
     )
     return job_result
 
@@ -121,12 +129,16 @@ def _start_job(context: MachineContext, job: Job) -> JobStatus:
     return context.transport.start_job(job, deadline=Deadline.after(context.run_context.clock, SUBMIT_TIMEOUT_SECONDS))
 
 
+def _get_step(kind: Kind) -> Step:
+    return Step.VALIDATE if kind is Kind.REMOVE else Step.INSTALL
+
+
 class JobProgressReporter:
     """Turns a job's records into progress."""
 
     def __init__(self, context: MachineContext, kind: Kind, transactions: Sequence[Transaction]) -> None:
         self._context = context
-        self._verb = {Kind.STAGE: "downloading", Kind.INSTALL: "installing", Kind.REPAIR: "repairing"}[kind]
+        self._step, self._verb = _get_step(kind), _VERBS[kind]
         self._is_downloading = False
         self._update_count = max(1, sum(len(t.updates) for t in transactions))
         self._updates_per_transaction = {t.number: len(t.updates) for t in transactions}
@@ -160,4 +172,4 @@ class JobProgressReporter:
         return f" (about {min(self._update_count, int(fraction * self._update_count) + 1)} of {self._update_count})"
 
     def _report(self, fraction: float, message: str) -> None:
-        self._context.run_context.listener.on_progress(self._context.name, Step.INSTALL, min(1.0, fraction), message)
+        self._context.run_context.listener.on_progress(self._context.name, self._step, min(1.0, fraction), message)

@@ -49,6 +49,28 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     return ()
 
 
+def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[str, ...]:
+    """Return the ids of the packages of a job that this run may have started before, or ().
+
+    They are as find_submitted_transactions finds them, without what is known of the packages now.
+
+    Args:
+        context: of the machine.
+        kind: what the job does.
+
+    Raises:
+        RecordsError, TransportError: see find_submitted_transactions.
+    """
+    if not find_submitted_transactions(context, kind, 0):
+        return ()
+    wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, 0)
+    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
+        parts = entry.detail.get("transactions")
+        if entry.mark is JournalMark.BEFORE and entry.key == wanted and isinstance(parts, Mapping):
+            return tuple(str(name) for part in parts.values() for name in part["updates"])
+    return ()
+
+
 def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
     """Return whether the machine does not know a job that was about to be submitted.
 

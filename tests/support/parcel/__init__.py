@@ -15,7 +15,7 @@ from tasks.errors import ProtocolViolation, RequestError
 from tasks.managers.script_output import require_text
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.states import Classification, YesNoUnknown
 
@@ -135,6 +135,10 @@ class ParcelManager:
         """See PackageManager."""
         installed = _parse_versions(_list_parcels(transport, deadline), "installed")
         return {update.id: installed[update.id] for update in updates if update.id in installed}
+
+    def read_kernels(self, transport: Transport, *, deadline: Deadline) -> InstalledKernels:
+        """See PackageManager."""
+        return InstalledKernels(obstacle="parcels have no kernel")
 
     def build_job_script(
         self,

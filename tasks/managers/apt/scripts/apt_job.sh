@@ -1,12 +1,12 @@
 # shellcheck shell=sh
-# A detached job: download, install or repair, one transaction after the other. Nothing here ends apt or dpkg while
+# A detached job: download, install, repair or remove, one transaction after the other. Nothing here ends apt or dpkg while
 # packages change. A download changes none, so it is ended when its time is over or a stop is requested.
 # Parameters: those of transactions.sh, tx_N_packages (list of name=version), tx_N_present (list: the names of them
 # that were installed when they were chosen), allowed (list: other packages that may change), excluded (list: masks of
 # packages that must not be installed), allow_removals ("yes").
 # Its files are beside the job's own: apt-status (apt's progress), apt-began (created again before each change of
 # packages), apt-done, and lists.
-# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions
+# Requires: manager_environment, apt_options, unmet_dependencies, dpkg_query, package_locks, transactions, apt_removal
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 status=$FP_JOB_DIR/apt-status began=$FP_JOB_DIR/apt-began finished=$FP_JOB_DIR/apt-done
@@ -277,8 +277,9 @@ look() { # checks before apt installs $wishes; returns 1 if that would do someth
   # triggers
   unfinished unpacked half-configured | awk 'FNR == NR { own[$0]; next } { short = $0; sub(/:[^:]*$/, "", short) } !($0 in own) && !(short in own)' "$FP_JOB_DIR/apt-names" - >"$FP_JOB_DIR/apt-stuck"
   # shellcheck disable=SC2086  # a list of words
-  unwanted=$(unwanted $wishes | head -n 1)
+  unwanted=$(if [ "$work" = remove ]; then also_removed $wishes; else unwanted $wishes; fi | head -n 1)
   [ -z "$unwanted" ] || return 1
+  [ "$work" != remove ] || return 0
   # if a package is named, apt marks it as manually installed: note which ones were automatic
   automatic=$(on_its_own)
   pending=
@@ -389,6 +390,7 @@ transaction() {
     stage) stage $(cat "$FP_JOB_DIR/apt-own") ;;
     install) install $(cat "$FP_JOB_DIR/apt-own") ;;
     repair) repair ;;
+    remove) remove $(cat "$FP_JOB_DIR/apt-names") ;;
   esac
   rm -f "$view"
 }

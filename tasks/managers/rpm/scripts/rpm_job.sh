@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# A detached job: download, install or repair, one transaction after the other. Nothing here ends the package manager
+# A detached job: download, install, repair or remove, one transaction after the other. Nothing here ends the package manager
 # while packages change. A download changes none, so it is ended when its time is over or a stop is requested.
 # Parameters: those of transactions.sh, tx_N_packages (list: packages as the tool takes them, "NAME-VERSION-RELEASE.ARCH"),
 # tx_N_names (list: their ids, in the same order), tx_N_present (list: the ids of them that were installed when they
@@ -126,7 +126,7 @@ complaint() { # CODE
     /^File .* not found on medium |^Timeout exceeded when accessing |^(Warning: )?Digest verification failed|^Package .* seems to be corrupted|Signature verification failed \[|^Permission to access / { say($0); next }
     /^\[MIRROR\] [^ ]*: |^  [^ ]+: (Cannot download|Download failed|Curl error)|^Download \(curl\) error|^Error (code|message): |^ - Can.t / { sub(/^\[MIRROR\] /, ""); say($0); next }
     /^Error: |^error: |^Problem: |^Failed |^RPM: |^No provider of |^No match for argument|^(RPMDB|metadata|cachedir) already locked|^Existing lock |^System management is locked|^rpm.s database is locked/ { say($0); before = $0; next }
-    /^ +(file .* conflicts|installing package .* needs |.* more space needed)/ { say($0); next }
+    /^[ \t]+(file .* conflicts|installing package .* needs |.* more space needed|.* is needed by )/ { say($0); next }
     /^[^ ]*: install failed$/ { say($0) }
     NF { before = $0 }
     END { if (kind == "lock" && text == "") text = held_by; print kind ": " (text == "" ? "see the job'"'"'s log" : text) }'
@@ -323,7 +323,7 @@ rebuild_database() { # of rpm, which can't be read; its files are kept beside th
   return 1
 }
 
-wait_for_rpm() { # until no process has the lock of its database; else with the record that says why nothing is repaired
+wait_for_rpm() { # until no process has the lock of its database; else with the record that says why nothing is done
   while rpm_is_locked && [ "$(fp_seconds_until "$until")" -ge 3 ]; do
     tell_waiting
     sleep 2
@@ -370,6 +370,19 @@ repair() {
   ended "$code"
 }
 
+# rpm removes exactly what it is told to, or refuses: it never removes what needs a package, as the tools do.
+remove() {
+  [ -s "$FP_JOB_DIR/rpm-own" ] || { ended 0; return; }
+  wait_for_rpm || return 0
+  if fp_is_over "$latest"; then fp_not_attempted window ''; return; fi
+  fp_transaction_started
+  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
+  set -- $(cat "$FP_JOB_DIR/rpm-own")
+  : >"$began"
+  rpm -e --test "$@" && { removed=yes; rpm -e "$@" 3>&-; }; code=$?
+  ended "$code"
+}
+
 transaction() {
   wishes='' held_by='' removed=''
   fp_limit_lock_wait
@@ -380,6 +393,7 @@ transaction() {
     stage) choose_wishes; stage ;;
     install) choose_wishes; install ;;
     repair) repair ;;
+    remove) remove ;;
   esac
 }
 

@@ -26,6 +26,7 @@ ZYPPER: Final = RpmTool(
     parse_assessment=parse_assessment,
     parse_simulation=parse_simulation,
     updater_units=UPDATER_UNITS,
+    kernel_rule="purge-kernels",
     updaters_script=build_rpm_updaters_script(_PACKAGE),
 )
 

@@ -1,0 +1,23 @@
+#!/bin/sh
+# How a job of apt removes packages: exactly those that it is told to, and nothing beside them. See apt_job.sh.
+# shellcheck disable=SC2034,SC2154  # variables of apt_job.sh, and for it
+
+also_removed() { # what a removal would do beside it: prints "unexpected detail", or nothing
+  fp_apt_get -s --purge remove "$@" >"$FP_JOB_DIR/apt-would" 2>/dev/null || { lines "unexpected apt refuses it"; return; }
+  awk 'FILENAME == ARGV[1] { own[$0]; next }
+    $1 == "Inst" || (($1 == "Remv" || $1 == "Purg") && !($2 in own)) { other = other (other == "" ? "" : ", ") $1 " " $2 }
+    END { if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-would"
+}
+
+remove() { # NAME…: exactly these, with their configuration
+  [ "$#" -gt 0 ] || { ended 0; return; }
+  wishes=$*
+  fp_limit_lock_wait
+  if ! look; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  fp_transaction_started
+  pending='-o DPkg::ConfigurePending=false' # what else waits to be configured is not touched
+  run_apt --purge remove "$@"; result=$?
+  if fp_not_begun; then return; fi
+  if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  ended "$result"
+}

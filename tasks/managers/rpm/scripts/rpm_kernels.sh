@@ -1,0 +1,11 @@
+# shellcheck shell=sh
+# Reads the installed kernel packages, and which ones the tool would remove. Changes nothing. Parameters: rule (zypper's
+# command that tells it; empty for tools without one).
+# Records: state {native, kernel}, sections "packages" (the lines of fp_rpm_query) and, with a rule, "unused".
+# Requires: manager_environment, rpm_query
+
+fp_emit state native="$(fp_rpm_arch)" kernel="$(uname -r)"
+fp_section packages fp_rpm_query -a 'kernel*'
+rule=$(fp_param rule)
+[ -z "$rule" ] || fp_section unused zypper --non-interactive "$rule" --dry-run
+exit 0

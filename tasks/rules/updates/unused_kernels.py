@@ -1,0 +1,66 @@
+"""Which kernels of a machine are in no use and may be removed. Pure.
+
+Of each flavour, the newest kernel stays, and the one before it, as the fallback of a boot that fails. The running
+kernel stays in any case. Nothing is removed unless the running kernel is the newest of its flavour: before, nobody
+knows that the newest one boots. A kernel is removed with all its packages, or not at all.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from tasks.protocols.package_manager import InstalledKernels, KernelPackage
+
+KEPT_KERNELS = 2
+"""Of each flavour: the newest, and one fallback."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelChoice:
+    """The packages to remove, the oldest kernel first, or why the kernels can't be judged."""
+
+    packages: tuple[KernelPackage, ...] = ()
+    obstacle: str = ""
+
+
+def choose_unused_kernels(
+    kernels: InstalledKernels, *, held: Collection[str] = (), excluded: Collection[str] = ()
+) -> KernelChoice:
+    """Return which packages of kernels may be removed.
+
+    Args:
+        kernels: as the package manager reports them.
+        held: names of packages that the machine's administrator holds.
+        excluded: masks of packages that the request excludes.
+    """
+    if kernels.obstacle:
+        return KernelChoice(obstacle=kernels.obstacle)
+    images = [package for package in kernels.packages if package.is_image]
+    running = [package for package in images if package.is_running]
+    if not running:
+        return KernelChoice(obstacle=f"the running kernel {kernels.running} is none of those installed")
+    ranks: dict[str, set[int]] = defaultdict(set)
+    for image in images:
+        ranks[image.flavour].add(image.rank)
+    for image in images:
+        if any(own.flavour == image.flavour and own.rank < image.rank for own in running):
+            return KernelChoice(obstacle=f"kernel {image.kernel} is installed, {kernels.running} is running")
+    kept = {(flavour, rank) for flavour, found in ranks.items() for rank in sorted(found)[-KEPT_KERNELS:]}
+    running_kernels = {package.kernel for package in kernels.packages if package.is_running}
+    unused = [
+        package
+        for package in kernels.packages
+        if package.rank in ranks[package.flavour]
+        and (package.flavour, package.rank) not in kept
+        and package.kernel not in running_kernels
+    ]
+    staying = {package.kernel for package in unused if not _may_be_removed(package, held, excluded)}
+    chosen = [package for package in unused if package.kernel not in staying]
+    return KernelChoice(tuple(sorted(chosen, key=lambda package: package.rank)))
+
+
+def _may_be_removed(package: KernelPackage, held: Collection[str], excluded: Collection[str]) -> bool:
+    name = package.package.name
+    is_excluded = any(fnmatchcase(name, mask) for mask in excluded)
+    return package.is_removable and not package.is_running and name not in held and not is_excluded
