@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks.managers.apt.reboot_need import _parse_flavour
+from tasks.managers.apt.reboot_need import parse_flavour
 from tasks.managers.live_patches import parse_live_patches
 from tasks.managers.repository_problems import MAX_LINE_LENGTH, build_repository_problem, drop_names, redact_text
 from tasks.managers.rpm.dnf.output_parsers import parse_advisories, parse_needed_by
@@ -41,8 +41,8 @@ READERS: dict[str, tuple[Callable[[str], object], str]] = {
     "lines of brackets": (find_repository_problems, (BRACKETS[: 2 * MAX_LINE_LENGTH] + "\n") * 50),
     "lines of blanks": (find_repository_problems, (SPACES[:MAX_LINE_LENGTH] + "\n") * 100),
     "empty lines": (find_repository_problems, "\n" * LONG),
-    "a kernel's name": (_parse_flavour, "1" + "~0" * 40 + "-"),
-    "a kernel's long name": (_parse_flavour, "1" + "+0" * LONG + "-"),
+    "a kernel's name": (parse_flavour, "1" + "~0" * 40 + "-"),
+    "a kernel's long name": (parse_flavour, "1" + "+0" * LONG + "-"),
     "ksplice": (lambda text: read_live_patches("ksplice", text), "\n" * LONG),
     "klp": (lambda text: read_live_patches("klp", text), "a\n" + " \n" * LONG + " x"),
     "what needs a new package": (lambda text: parse_needed_by(text, "x86_64"), "new.noarch\tneeds.noarch\n" * LONG),
