@@ -29,6 +29,7 @@ DANGEROUS = {
     "approval.required": "true",
     "approval.not_by_starter": "true",
     "allow_removals": "true",
+    "remove_unused_kernels": "true",
 }
 TITLES = {
     "window.minutes": "Window: minutes: 600",
@@ -44,6 +45,7 @@ TITLES = {
     "approval.required": "Approval: wait for approval: yes",
     "approval.not_by_starter": "Approval: not by the starter: yes",
     "allow_removals": "Allow removals: yes",
+    "remove_unused_kernels": "Remove unused kernels: yes",
 }
 MARK = "filled in by the link that led here"
 
