@@ -34,6 +34,11 @@ UNASKED_SOURCE: Final = RepositoryProblem(
 """Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
 
 
+_ENDED_SUPPORT_REMEDY: Final = (
+    "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
+)
+
+
 def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
     """Return a problem if the support of a system has ended: nobody tells what its packages lack any more.
 
@@ -45,8 +50,24 @@ def find_ended_support(system: str, support_end: str, today: date) -> tuple[Repo
     if not support_end or today.isoformat() < support_end:
         return ()
     message = f"the support of {system} has ended on {support_end} (SUPPORT_END in its os-release)"
-    remedy = "Move the machine to a release with support. If its support goes on, correct the day in its os-release."
-    return (RepositoryProblem("", message, remedy),)
+    return (RepositoryProblem("", message, _ENDED_SUPPORT_REMEDY),)
+
+
+def merge_problems(
+    now: Iterable[RepositoryProblem], earlier: Iterable[RepositoryProblem]
+) -> tuple[RepositoryProblem, ...]:
+    """Return the problems of a read without a refresh, with those that only the next refresh can take back.
+
+    Args:
+        now: of this read. Of a repository that stands in both, the refresh told the cause.
+        earlier: of the read before. What it had asked by then does not count as unasked. The end of the system's
+            support is judged anew by each read.
+    """
+    now, earlier = tuple(now), tuple(earlier)
+    told = {each.repository for each in earlier if each.repository}
+    lasting = [each for each in earlier if each != UNASKED_SOURCE and each.remedy != _ENDED_SUPPORT_REMEDY]
+    new = (each for each in now if each.repository not in told and (each != UNASKED_SOURCE or each in earlier))
+    return tuple(dict.fromkeys((*lasting, *new)))
 
 
 def judge_compliance(

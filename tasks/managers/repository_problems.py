@@ -135,10 +135,10 @@ def warn_of_unclassified(updates: Iterable[Update], sources: str) -> tuple[str, 
     """Return a warning about the origins of pending updates without a classification, or ().
 
     Args:
-        updates: all that are pending.
+        updates: all that are pending; a hold is a person's decision.
         sources: what such origins are, in words.
     """
-    unclear = (update for update in updates if update.classification is Classification.UNCLASSIFIED)
+    unclear = (u for u in updates if u.classification is Classification.UNCLASSIFIED and not u.held)
     if not (origins := sorted({origin for update in unclear for origin in update.origins})):
         return ()
     return (

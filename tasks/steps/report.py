@@ -10,7 +10,7 @@ from tasks.rules.machine_checks.packages import (
     check_concurrent_changes,
     check_known_faults,
     check_package_problems,
-    clear_lock_warnings,
+    clear_passed_warnings,
 )
 from tasks.rules.machine_checks.precheck import find_next_boot_warnings
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
@@ -34,7 +34,7 @@ def report(context: MachineContext) -> Outcome:
 
 def build_outcome(context: MachineContext) -> Outcome:
     """Return a machine's outcome."""
-    before = clear_lock_warnings(context.state.findings, context.state.packages_after)
+    before = clear_passed_warnings(context.state.findings, context.state.packages_after)
     machine_state = replace(context.state, findings=(*before, *_find_untouched_machine_findings(context)))
     updates = build_update_results(machine_state)
     of_hooks = tuple(to_finding(result) for result in machine_state.hooks)

@@ -199,7 +199,11 @@ def test_an_old_file_of_an_advisory_whose_epoch_is_not_told_is_left_out(machine:
         "      Files: bash-9.0-1.x86_64.rpm\n           : bash-2.0-1.x86_64.rpm\n           : new-1.0-1.noarch.rpm\n"
     )
     (machine.place / "advisories").write_text(ADVISORIES.rpartition("      Files")[0] + files)
-    (machine.place / "newer").write_text("RHSA-2026:1 Important/Sec. bash-3:2.0-1.x86_64\n")
+    (machine.place / "newer").write_text("AN ID WITH BLANKS Important/Sec. bash-3:2.0-1.x86_64\n")
+    (advisory,) = parse_advisories(text_of(machine.run("rpm_assess"), "advisories"))
+    assert advisory.packages == {("bash", "x86_64"): ("9.0-1", "2.0-1"), ("new", "noarch"): ("1.0-1",)}
+
+    machine.tool("rpm", RPM.format(place=machine.place).replace("bash\\t0", "bash\\t3"))
     (advisory,) = parse_advisories(text_of(machine.run("rpm_assess"), "advisories"))
     assert advisory.packages == {("bash", "x86_64"): ("2.0-1",), ("new", "noarch"): ("1.0-1",)}
 

@@ -137,10 +137,15 @@ def test_rpms_lock_between_two_packages_is_waited_for(tmp_path: Path) -> None:
     assert (ended["exit_code"], ended["error"]) == (0, "")
 
 
+def load_parts(folder: Path, *names: str) -> str:
+    """Return scripts that read a folder's file in place of zypper's own."""
+    scripts = (load_script(name, "tasks.managers.rpm.zypper") for name in ("limited", "tool_history", *names))
+    return "\n".join(scripts).replace("/var/log/zypp", str(folder))
+
+
 def test_zyppers_history_tells_which_old_version_could_not_be_removed(tmp_path: Path) -> None:
     (tmp_path / "history").write_text(HISTORY)
-    script = load_script("unfinished_packages", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
-    told = execute(tmp_path, script, "command() { return 1; }; fp_left_over")
+    told = execute(tmp_path, load_parts(tmp_path, "unfinished_packages"), "command() { return 1; }; fp_left_over")
     assert told == "a-1-1.noarch\t%preun(a-1-1.noarch) scriptlet failed, exit status 1: preun: service does not stop\n"
 
 
@@ -188,7 +193,7 @@ TRANS_FAILED = "a-trans-2.0-1.noarch\t%posttrans(a-trans-2.0-1.noarch) scriptlet
 )
 def test_zyppers_history_tells_whose_last_script_failed(tmp_path: Path, history: str, told: list[str]) -> None:
     (tmp_path / "history").write_text(history)
-    script = load_script("failed_scripts", "tasks.managers.rpm.zypper").replace("/var/log/zypp", str(tmp_path))
+    script = load_parts(tmp_path, "failed_scripts")
     assert sorted(execute(tmp_path, script, "fp_zypper_failed_scripts").splitlines()) == told
 
 
@@ -306,8 +311,7 @@ def test_what_one_transaction_leaves_out_is_told_with_its_packages(tmp_path: Pat
 
 def test_the_history_of_one_transaction_tells_whose_last_script_failed(tmp_path: Path) -> None:
     (tmp_path / "history").write_text(SINGLE_HISTORY)
-    scripts = (load_script(name, "tasks.managers.rpm.zypper") for name in ("failed_scripts", "unfinished_packages"))
-    script = "\n".join(scripts).replace("/var/log/zypp", str(tmp_path))
+    script = load_parts(tmp_path, "failed_scripts", "unfinished_packages")
     told = execute(tmp_path, script, "command() { return 1; }; { fp_zypper_failed_scripts; fp_left_over; } | sort")
     assert told.splitlines() == [
         "a-post-2.0-1.noarch\t%post(a-post-2.0-1.noarch) scriptlet failed: dracut: no space left",
@@ -315,3 +319,43 @@ def test_the_history_of_one_transaction_tells_whose_last_script_failed(tmp_path:
         "a-unin-1.0-1.noarch\t%preun(a-unin-1.0-1.noarch) scriptlet failed: stop fails",
         "b-lua-2.0-1.noarch\t%post(b-lua-2.0-1.noarch) scriptlet failed",
     ]
+
+
+YUM_HISTORY = """Transaction ID : 2
+Packages Altered:
+    Updated httpd-1:2-1.noarch @lab
+    Update          3-1.noarch @lab
+    Updated other-2-1.noarch   @lab
+    Update        3-1.noarch   @lab
+Scriptlet output:
+   1 broken
+   2 warning: %post(httpd-1:3-1.noarch) scriptlet failed, exit status 1
+   3 warning: %post(other-3-1.noarch) scriptlet failed, exit status 1
+"""
+LATER_YUM_HISTORY = """Transaction ID : 4
+Packages Altered:
+    Updated httpd-1:2-1.noarch @lab
+    Update          3-1.noarch @lab
+Transaction ID : 3
+Packages Altered:
+    Downgrade  httpd-1:2-1.noarch @lab
+    Downgraded       3-1.noarch   @lab
+"""
+
+
+def test_yums_history_tells_which_last_script_failed_until_it_succeeds(tmp_path: Path) -> None:
+    """yum (output.py, historyInfoCmd) leaves out the name of the version that replaces another one."""
+    (tmp_path / "yum").write_text(
+        f'#!/bin/sh\ncase $* in *exit_on_lock=True*" list all") echo 2 ;; *" info 2") cat {tmp_path}/info ;; esac\n'
+    )
+    (tmp_path / "yum").chmod(0o755)
+    own = '[ "$2" != dnf ] && /usr/bin/env which "$2" >/dev/null'
+    for history, told in (
+        (YUM_HISTORY, ["httpd-3-1.noarch", "other-3-1.noarch"]),
+        (LATER_YUM_HISTORY + YUM_HISTORY, ["other-3-1.noarch"]),
+    ):
+        (tmp_path / "info").write_text(history)
+        lines = execute(
+            tmp_path, load_parts(tmp_path, "failed_scripts"), f"command() {{ {own}; }}; fp_dnf_failed_scripts"
+        )
+        assert sorted(line.partition("\t")[0] for line in lines.splitlines()) == told

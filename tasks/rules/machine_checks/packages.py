@@ -16,6 +16,7 @@ FAILED_SCRIPT_REMEDY = (
     "Correct on the machine what makes it fail, and finish it there, or then run with --repair (repair: true)."
 )
 _OWN_REPAIR = "Repair it on the machine, as these words say."
+_FAILED_SCRIPTS_CHECK = "failed-scripts"
 PACKAGE_LOCK_CHECK = "package-lock"
 """The check of other processes that use the package manager."""
 PENDING_REBOOT_CHECK = "pending-reboot"
@@ -58,7 +59,7 @@ def check_known_faults(packages: PackageState) -> tuple[Finding, ...]:
     remedy = "Correct on the machine what makes the script fail, and install the same version of the package again."
     failed = join_first_names(packages.failed_scripts)
     return (
-        *((build_warning("failed-scripts", failed, remedy),) if failed else ()),
+        *((build_warning(_FAILED_SCRIPTS_CHECK, failed, remedy),) if failed else ()),
         *_check_repositories(packages),
     )
 
@@ -151,8 +152,8 @@ def _check_package_lock(packages: PackageState) -> Iterable[Finding]:
         )
 
 
-def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
-    """Return the pre-check findings with lock warnings changed to good, if the lock is free after the installation.
+def clear_passed_warnings(findings: Iterable[Finding], after: PackageState | None) -> tuple[Finding, ...]:
+    """Return the pre-check findings, with those of locks and of failed scripts good if these are over now.
 
     Args:
         findings: findings of the pre-check.
@@ -160,9 +161,10 @@ def clear_lock_warnings(findings: Iterable[Finding], after: PackageState | None)
     """
     if after is None or after.lock_holder or after.at_work:
         return tuple(findings)
+    passed = {PACKAGE_LOCK_CHECK, *(() if after.failed_scripts else (_FAILED_SCRIPTS_CHECK,))}
     return tuple(
-        build_good_finding(PACKAGE_LOCK_CHECK, f"before the installation: {each.message}")
-        if each.check == PACKAGE_LOCK_CHECK and each.level is FindingLevel.WARN
+        build_good_finding(each.check, f"before the installation: {each.message}")
+        if each.check in passed and each.level is FindingLevel.WARN
         else each
         for each in findings
     )

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from tasks.compliance import UNASKED_SOURCE, find_ended_support
+from tasks.compliance import find_ended_support, merge_problems
 from tasks.model import Assessment, Facts, PackageState, Update
 from tasks.protocols.clock import Clock, Deadline
 from tasks.protocols.package_manager import PackageManager, SimulationResult
@@ -79,15 +79,12 @@ def read_package_state(context: MachineContext) -> PackageState:
 def keep_repository_problems(packages: PackageState, earlier: PackageState | None) -> PackageState:
     """Return a package state that was read without a refresh, with the repositories that the last refresh left unread.
 
-    Only the next refresh can tell that they are read again. Of such a repository, the refresh told the cause. What was
-    asked by then does not count as unasked.
+    See merge_problems.
     """
     if earlier is None:
         return packages
-    told = {each.repository for each in earlier.repository_problems if each.repository}
-    more = (each for each in packages.repository_problems if each.repository not in told and each != UNASKED_SOURCE)
-    problems = dict.fromkeys((*earlier.repository_problems, *more))
-    return replace(packages, repository_problems=tuple(problems))
+    problems = merge_problems(packages.repository_problems, earlier.repository_problems)
+    return replace(packages, repository_problems=problems)
 
 
 def date_reboot(

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tasks.model import PackageState, RebootNeed, TransactionResult, UpdateResult
-from tasks.rules.machine_checks.packages import check_packages, clear_lock_warnings
+from tasks.rules.machine_checks.packages import check_packages, clear_passed_warnings
 from tasks.rules.updates.results import build_update_results
 from tasks.states import FindingLevel, UpdateState, YesNoUnknown
 from tests.support.builders import START, make_update
@@ -62,7 +62,7 @@ def test_who_has_just_ended_uses_nothing_any_more(holder: str) -> None:
     assert (found.check, found.level) == ("package-lock", FindingLevel.WARN)
     assert found.message == f"packages were changed by {gone} as they were read: whether they are whole was not checked"
     assert [each.message for each in others] == [f"the package manager is in use by {holder}"] * bool(holder)
-    assert clear_lock_warnings((found,), state) == (found,)
+    assert clear_passed_warnings((found,), state) == (found,)
 
 
 def test_who_had_the_package_manager_before_and_has_left_is_no_warning() -> None:
@@ -71,8 +71,17 @@ def test_who_had_the_package_manager_before_and_has_left_is_no_warning() -> None
     (before,) = check_packages(busy, repair_allowed=False)
     assert before.level is FindingLevel.WARN
 
-    (after,) = clear_lock_warnings((before,), free)
+    (after,) = clear_passed_warnings((before,), free)
 
     assert after.level is FindingLevel.GOOD
     assert after.message == "before the installation: the package manager is in use by apt-get (pid 7)"
-    assert clear_lock_warnings((before,), busy) == clear_lock_warnings((before,), None) == (before,)
+    assert clear_passed_warnings((before,), busy) == clear_passed_warnings((before,), None) == (before,)
+
+
+def test_a_failed_script_that_this_run_has_mended_is_no_warning() -> None:
+    failed = PackageState("dnf", (), RebootNeed(YesNoUnknown.NO), failed_scripts=("httpd 2-1 is not set up",))
+    (before,) = check_packages(failed, repair_allowed=False)
+    assert (before.check, before.level) == ("failed-scripts", FindingLevel.WARN)
+    (after,) = clear_passed_warnings((before,), replace(failed, failed_scripts=()))
+    assert (after.level, after.message) == (FindingLevel.GOOD, "before the installation: httpd 2-1 is not set up")
+    assert clear_passed_warnings((before,), failed) == (before,)

@@ -41,5 +41,10 @@ fp_set_apart() {
   fp_unmet=$(fp_apt_get -s check 2>&1)
   case $fp_unmet in *' unmet dependencies:'* | *'Unsatisfied dependencies:'*) ;; *) fp_unmet=''; return ;; esac
   printf '%s\n' "$fp_unmet" | awk "$fp_without_unmet" - RS='' ORS='\n\n' /var/lib/dpkg/status >"$1"
+  if [ "$(grep -c '^Package: ' "$1")" != "$(grep -c '^Package: ' /var/lib/dpkg/status)" ]; then # the disk is full
+    rm -f "$1"
+    fp_unmet=''
+    return
+  fi
   fp_apt_options="$fp_apt_options -o Dir::State::status=$1 -o Dir::Cache::pkgcache="
 }

@@ -198,7 +198,8 @@ def _find_unread_repositories(
     failed = {problem.repository for problem in problems}
     is_refused = update is not None and update.exit_code != 0 and not was_ended
     # a refresh that was ended did not come to all: earlier copies count, though the judgement stays open
-    is_nothing_known = bool(enabled) and failed.issuperset(enabled) and not (was_ended and copies)
+    has_copies = any(copies[name].read_at for name in enabled if name in copies)
+    is_nothing_known = bool(enabled) and failed.issuperset(enabled) and not (was_ended and has_copies)
     if update is not None and (is_refused or is_nothing_known):
         raise build_repository_error(problems, update.text)
     return problems

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Finds packages whose last scripts failed when they were installed. rpm forgets that: only the history of the tool that
 # installed them has it. A later installation of the same version whose scripts succeed ends it.
+# Requires: tool_history
 
 # fp_failed_scripts: "NAME-VERSION-RELEASE.ARCH<tab>WORDS" for each such package, which may be gone meanwhile. dnf 5 does
 # not tell it, nor does zypper tell the scripts that a job ran in its place.
@@ -33,14 +34,13 @@ fp_zypper_failed_scripts() { # of the newest two files; a comment about %post co
     END { for (package in words) print package "\t" words[package] }'
 }
 fp_dnf_failed_scripts() { # of the last 30 transactions
-  for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
-  [ -n "$fp_tool" ] || return 0
   # shellcheck disable=SC2016  # awk's $
-  "$fp_tool" -C history list 2>/dev/null | awk '$1 ~ /^[0-9]+$/ && count++ < 30 { print $1 }' \
-    | xargs "$fp_tool" -C history info 2>/dev/null | awk '
+  fp_history | awk '
       function begin(package) { if (number > last[package]) { last[package] = number; delete words[package] } }
       /^Transaction ID +: / { number = $4 + 0; said = ""; next }
       /^Scriptlet output:/ { said = ""; next }
+      / Updated +[^ ]+-[^ ]+-[^ ]+/ { updated = $1 == "**" ? $3 : $2; sub(/-[^-]*-[^-]*$/, "", updated) } # yum names it once
+      / Update +[^ -]+-[^ -]+ / && updated != "" { new = $1 == "**" ? $3 : $2; sub(/^[0-9]+:/, "", new); begin(updated "-" new); next }
       / (\*\* )?(Install|Dep-Install|Update|Upgrade|Reinstall|Downgrade|Obsoleting) +[^ ]+-[^ ]+-[^ ]+/ {
         package = $1 == "**" ? $3 : $2; sub(/-[0-9]+:/, "-", package); begin(package); next }
       /^ *[0-9]+ (warning|error): %post(trans)?\(.*\) scriptlet failed/ {

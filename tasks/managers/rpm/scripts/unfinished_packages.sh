@@ -1,6 +1,7 @@
 #!/bin/sh
 # Finds what an interrupted transaction leaves in rpm's database: a package of which two versions are installed. The old
 # version goes when the transaction ends. Kernels and other packages that may be installed side by side do not count.
+# Requires: tool_history
 # shellcheck disable=SC2034  # used by the scripts that this is put before
 
 # fp_rpm_duplicates: lines "NEW OLD" (NAME-VERSION-RELEASE.ARCH), one for each old version of such a package
@@ -30,11 +31,8 @@ fp_left_over() {
     !/^# rpm output:|^# .*[^ ]/ { single = "" }
     { said = /^# / && !/ install failed$|^# rpm output:/ ? substr($0, 3) : "" }
     END { for (old in words) print old "\t" words[old] }'
-  for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
-  [ -n "$fp_tool" ] || return 0
   # shellcheck disable=SC2016  # awk's $
-  "$fp_tool" -C history list 2>/dev/null | awk '$1 ~ /^[0-9]+$/ && count++ < 30 { print $1 }' \
-    | xargs "$fp_tool" -C history info 2>/dev/null | awk '
+  fp_history | awk '
       /^Transaction ID +: / { ended = closed = 0; split("", left) }
       /^End time +: / { closed = !/ 1970 / } # dnf shows this year, and a failure, where it was killed
       /^Return-Code +: / { ended = closed && !/Aborted/; if (!count++ && !ended) exit }

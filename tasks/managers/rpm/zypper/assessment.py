@@ -103,6 +103,7 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
     answers = {name: parse_answer(sections[name], f"its {name}") for name in ("patches", "updates", "upgrade")}
     said = f"{said}\n{answers['updates'].text}"  # only a query tells that a repository's data have expired
     repositories = _parse_repositories(sections["repositories"].text)
+    unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
     _require_repositories(repositories, said)
     upgrade = parse_install_summary(answers["upgrade"])
     locked = _find_locked_names(sections.get("locks"), system.installed)
@@ -128,7 +129,6 @@ def _read_report(result: ScriptResult, system: RpmSystem) -> _ZypperReport:
             is_rolling=is_rolling,
         )
     )
-    unread = _find_unread_repositories(result, said, repositories, None if not_refreshed else sections.get("update"))
     lost = _find_missing_patches(repositories, is_rolling=is_rolling)
     media = {name for each in repositories if each.is_medium for name in (each.name, each.alias)}
     return _ZypperReport(
@@ -226,7 +226,7 @@ def _find_unread_repositories(
     began = require_integer(state, "began") if update is not None and "began" in state else None
     times = RefreshTimes(began, require_integer(state, "at"), was_ended)
     found = find_unread_repositories(names, copies if began is not None or update is None else {}, times, said)
-    if was_ended and not any(each.is_read for each in repositories):
+    if was_ended and repositories and not any(each.is_read for each in repositories):
         raise build_repository_error(found)
     if update is not None and update.exit_code and not (found or was_ended):
         errors = parse_answer(update, "the refresh of its repositories").errors

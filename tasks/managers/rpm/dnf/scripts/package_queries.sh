@@ -29,7 +29,7 @@ hidden_versions() { # plugins hide packages, too: versionlock, Satellite's forem
 }
 
 # Of the descriptions of advisories, only these fields: the rest can be megabytes. A label ends in column 11. The files
-# have no epochs. So a file of an installed package counts only if dnf lists it ("+") as newer than that package ("=").
+# have no epochs. So a file of an installed package with an epoch ("=") counts only if dnf lists it ("+") as newer.
 # shellcheck disable=SC2016  # awk's $
 advisory_fields='
   /^[+]/ { sub(/-[0-9]+:/, "-"); newer[substr($0, 2)]; filters = 1; next }
@@ -47,7 +47,7 @@ advisories() {
   described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$? listed=''
   # shellcheck disable=SC2086  # options
   [ -z "$described" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
-  { said "$listed" | awk 'NF == 3 { print "+" $3 }'; fp_rpm_query -a | awk -F '\t' '{ print "=" $1 "." $5 }'; said "$described"; } | awk "$advisory_fields"
+  { said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }'; fp_rpm_query -a | awk -F '\t' '$2 != 0 { print "=" $1 "." $5 }'; said "$described"; } | awk "$advisory_fields"
   return "$code"
 }
 

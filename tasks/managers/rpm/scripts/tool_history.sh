@@ -1,0 +1,17 @@
+#!/bin/sh
+# Reads the history of dnf 4 or yum. dnf 5 has another one.
+# Requires: limited
+
+# fp_history: what the last 30 transactions did, the newest first; nothing where there is no such tool. Another process
+# that has the tool's lock is not waited for.
+fp_history() {
+  for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
+  [ -n "$fp_tool" ] || return 0
+  fp_all=''
+  [ "$fp_tool" = dnf ] || fp_all=all # of itself, yum lists 20
+  # shellcheck disable=SC2086  # a word, or nothing
+  fp_ids=$(fp_ask_history list $fp_all | awk '$1 ~ /^[0-9]+$/ && count++ < 30 { print $1 }')
+  # shellcheck disable=SC2086  # numbers
+  [ -z "$fp_ids" ] || fp_ask_history info $fp_ids
+}
+fp_ask_history() { fp_limited 60 "$fp_tool" -C --setopt=exit_on_lock=True history "$@" 2>/dev/null; }
