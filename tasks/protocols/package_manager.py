@@ -143,11 +143,13 @@ class InstalledKernels:
 
     Attributes:
         running: the release of the running kernel.
+        unfinished: ids of packages of kernels that are neither completely installed nor gone.
         obstacle: why the package manager can't tell which ones are unused, or "".
     """
 
     running: str = ""
     packages: tuple[KernelPackage, ...] = ()
+    unfinished: tuple[str, ...] = ()
     obstacle: str = ""
 
 

@@ -3,47 +3,65 @@
 import logging
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 
-from tasks.errors import FleetpatchError, RecordsError
-from tasks.model import Finding
+from tasks.errors import FleetpatchError, RecordsError, TransportError
+from tasks.model import Finding, ValidationResult
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import JobKind, Transaction
+from tasks.protocols.package_manager import InstalledKernels, JobKind, Transaction
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, get_repair_remedy
+from tasks.rules.machine_checks.precheck import check_next_boot
+from tasks.rules.timing.maintenance_window import compute_overrun_seconds
 from tasks.rules.timing.time_fit import check_time_fit
 from tasks.rules.updates.selection import get_exclude_name_masks
 from tasks.rules.updates.unused_kernels import KernelChoice, choose_unused_kernels
 from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
-from tasks.steps.hooks import run_before_hooks
 from tasks.steps.jobs.job_result import JobResult
-from tasks.steps.jobs.package_job import run_job
+from tasks.steps.jobs.package_job import SubmittedJob, run_job
 from tasks.steps.jobs.recovery import find_submitted_update_ids
+from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.package_state import build_retry_deadline, read_package_state_with_retry
 from tasks.steps.machine.retry import retry_transient
 from tasks.steps.start_checks import check_stop_requested
 
 UNUSED_KERNELS_CHECK = "unused-kernels"
+Groups = tuple[tuple[str, ...], ...]
+"""Ids of packages, by kernel: each kernel is removed in a transaction of its own, whose number is its place here."""
 _LOOK = "Look at its kernels on the machine; the next run tries again."
 
 logger = logging.getLogger(__name__)
 
 
 def resume_kernel_removal(context: MachineContext) -> bool:
-    """Return whether an earlier process of the run began a removal. It is watched to its end before the validation."""
+    """Return whether an earlier process of the run began a removal. It is watched to its end before the validation.
+
+    Raises:
+        FleetpatchError: see remove_unused_kernels.
+    """
     planned = find_submitted_update_ids(context, JobKind.REMOVE)
-    if planned:
-        _remove(context, planned)
-    return bool(planned)
+    if not planned:
+        return False
+    try:
+        choice = retry_transient(context, lambda: _choose_kernels(context), build_retry_deadline(context))
+    except TransportError:
+        raise
+    except FleetpatchError as error:  # the job may run all the same
+        choice = KernelChoice(obstacle=error.message)
+    _remove(context, planned, choice)
+    return True
 
 
 def remove_unused_kernels(context: MachineContext) -> None:
     """Remove the kernels that are in no use, within the window. A finding reports the result.
 
-    What prevents it before it began is no failure. As with an installation, the hooks before the machine run first, the
-    journal entry comes before the start, and the machine compares the order with its machine lock.
+    What prevents it before it began is no failure. As with an installation, the journal entry comes before the start,
+    and the machine compares the order with its machine lock. It runs no hooks: a machine that was not drained for this
+    run is left alone.
 
     Raises:
         RecordsError: the journal entry can't be written, or another process has the run: nothing began from here.
+        FleetpatchError: the removal may have begun, and its end was not seen, or the machine was lost after it.
     """
     validation, packages = context.state.validation, context.state.packages_after
     if not context.run_context.options.remove_unused_kernels or validation is None or not validation.is_healthy:
@@ -59,21 +77,23 @@ def remove_unused_kernels(context: MachineContext) -> None:
     except FleetpatchError as error:
         _add_finding(context, FindingLevel.GOOD, f"not looked for: {error.message}")
         return
-    planned = tuple(package.package.id for package in choice.packages)
+    planned = choice.group_by_kernel()
     if choice.obstacle:
         _add_finding(context, FindingLevel.GOOD, f"none removed: {choice.obstacle}")
-    elif planned and (obstacle := _check_removal_allowed(context, len(planned))):
-        _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(planned)}: {obstacle}")
+    elif planned and (obstacle := _check_removal_allowed(context, len(choice.packages))):
+        _add_finding(context, FindingLevel.GOOD, f"not removed: {_join(planned)}: {obstacle}")
     elif planned:
         _remove(context, planned, choice)
 
 
 def _choose_kernels(context: MachineContext) -> KernelChoice:
-    deadline = context.build_package_deadline()
-    kernels = context.manager.read_kernels(context.transport, deadline=deadline)
     packages = context.state.packages_after or context.packages
     masks = get_exclude_name_masks(context.run_context.options.selection)
-    return choose_unused_kernels(kernels, held=packages.held, excluded=masks)
+    return choose_unused_kernels(_read_kernels(context), held=packages.held, excluded=masks)
+
+
+def _read_kernels(context: MachineContext) -> InstalledKernels:
+    return context.manager.read_kernels(context.transport, deadline=context.build_package_deadline())
 
 
 def _check_removal_allowed(context: MachineContext, count: int) -> str:
@@ -87,64 +107,103 @@ def _check_removal_allowed(context: MachineContext, count: int) -> str:
         "the end of the window",
         zone=window.zone,
     )
-    obstacle = check_stop_requested(context) or ("" if check.fits else check.explanation)
-    if not obstacle and not run_before_hooks(context):
-        obstacle = context.state.halted
-    return obstacle
+    if context.has_hooks and not context.state.before_hooks_ran:
+        return "the hooks before the machine have not run"
+    return check_stop_requested(context) or ("" if check.fits else check.explanation)
 
 
-def _remove(context: MachineContext, planned: tuple[str, ...], choice: KernelChoice | None = None) -> None:
+def _remove(context: MachineContext, planned: Groups, choice: KernelChoice) -> None:
     """Run the job that removes these packages, or watch it if this run has begun it, and report what is gone."""
+    end, options = context.run_context.window.end, context.run_context.options
+    watch_until = max(end, context.run_context.clock.now()) + timedelta(seconds=options.max_unreachable_seconds)
+    parts = tuple(_build_transaction(context, number, ids, choice) for number, ids in enumerate(planned))
+    submitted: dict[str, SubmittedJob] = {}
     try:
-        choice = choice or _choose_kernels(context)
-        updates = tuple(each.package for each in choice.packages if each.package.id in planned)
-        seconds = context.rates.predict_install_seconds(len(planned))
-        end, options = context.run_context.window.end, context.run_context.options
-        latest = end.timestamp() - seconds + context.facts.clock_skew_seconds
-        watch_until = max(end, context.run_context.clock.now()) + timedelta(seconds=options.max_unreachable_seconds)
-        result = run_job(
-            context,
-            JobKind.REMOVE,
-            0,
-            (Transaction(0, updates, latest, seconds),),
-            Deadline(watch_until),
-            submitted_jobs={},
-        )
-        kernels = retry_transient(
-            context,
-            lambda: context.manager.read_kernels(context.transport, deadline=context.build_package_deadline()),
-            build_retry_deadline(context),
-        )
+        result = run_job(context, JobKind.REMOVE, 0, parts, Deadline(watch_until), submitted_jobs=submitted)
     except RecordsError:
         raise
     except FleetpatchError as error:
-        message = f"whether they were removed is not known: {', '.join(planned)}: {error.message}"
-        _add_finding(context, FindingLevel.WARN, message, _LOOK)
+        if submitted:  # it may have begun, and its end was not seen
+            raise
+        _report_unknown(context, planned, error.message)
         return
-    _report_result(context, planned, {each.package.id for each in kernels.packages}, result)
+    _count_overrun(context, result)
+    try:
+        kernels = retry_transient(context, lambda: _read_kernels(context), build_retry_deadline(context))
+    except TransportError:
+        raise
+    except FleetpatchError as error:
+        kernels = InstalledKernels(obstacle=error.message)
+    _report_result(context, planned, choice, kernels, result)
+    if context.state.validation is not None and (result.transactions or result.is_lost):
+        _check_boot_files(context, context.state.validation)
 
 
-def _report_result(context: MachineContext, planned: tuple[str, ...], installed: set[str], result: JobResult) -> None:
-    gone = [name for name in planned if name not in installed]
-    left = [name for name in planned if name in installed]
-    if gone:
-        _add_finding(context, FindingLevel.GOOD, f"removed: {', '.join(gone)}")
-    failures = [each.detail for each in result.transactions if each.exit_code != 0 or each.detail]
-    words = "; ".join(filter(None, (*failures, result.error)))
-    if words or (left and result.transactions):
-        what = f"could not be removed: {', '.join(left)}" if left else "the removal reported an error"
-        _add_finding(context, FindingLevel.WARN, f"{what}: {words or 'the job reported no error'}", _LOOK)
-    elif left:
-        _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(left)}: {'; '.join(result.refusals)}")
-    if words:
+def _build_transaction(context: MachineContext, number: int, ids: tuple[str, ...], choice: KernelChoice) -> Transaction:
+    """Return the removal of one kernel, as far as it may still be removed. It ends within the window."""
+    updates = tuple(each.package for each in choice.packages if each.package.id in ids)
+    seconds = context.rates.predict_install_seconds(len(ids))
+    latest = context.run_context.window.end.timestamp() - seconds + context.facts.clock_skew_seconds
+    return Transaction(number, updates, latest, seconds)
+
+
+def _count_overrun(context: MachineContext, result: JobResult) -> None:
+    """Add the end of the removal to the time by which the machine's transactions exceeded the window."""
+    ends = [each.ended_at for each in result.transactions if each.ended_at is not None]
+    passed = max((compute_overrun_seconds(context.run_context.window, end) for end in ends), default=0.0)
+    install = context.state.install
+    if install is not None and passed > install.overrun_seconds:
+        context.state = replace(context.state, install=replace(install, overrun_seconds=passed))
+
+
+def _report_result(
+    context: MachineContext, planned: Groups, choice: KernelChoice, kernels: InstalledKernels, result: JobResult
+) -> None:
+    errors = (*(each.detail for each in result.transactions), result.error)
+    words = "; ".join(dict.fromkeys(filter(None, errors)))
+    if kernels.obstacle:
+        _report_unknown(context, planned, "; ".join(filter(None, (words, kernels.obstacle))))
         _report_packages(context)
+        return
+    names = tuple(chain.from_iterable(planned))
+    there = {each.package.id for each in kernels.packages}.union(kernels.unfinished)
+    attempted = {name for each in result.transactions for name in planned[each.number]}
+    if gone := [name for name in names if name not in there]:
+        _add_finding(context, FindingLevel.GOOD, f"removed: {', '.join(gone)}")
+    stuck = [name for name in names if name in there and name in attempted]
+    if words or stuck:
+        what = f"could not be removed: {', '.join(stuck)}" if stuck else "the removal reported an error"
+        _add_finding(context, FindingLevel.WARN, f"{what}: {words or 'the job reported no error'}", _LOOK)
+    if left := [name for name in names if name in there and name not in attempted]:
+        refusals = "; ".join(dict.fromkeys(result.refusals))
+        why = refusals or result.error or choice.obstacle or "the machine does not count them as unused any more"
+        _add_finding(context, FindingLevel.GOOD, f"not removed: {', '.join(left)}: {why}")
+    if words or stuck:
+        _report_packages(context)
+
+
+def _report_unknown(context: MachineContext, planned: Groups, why: str) -> None:
+    message = f"whether they were removed is not known: {_join(planned)}: {why}"
+    _add_finding(context, FindingLevel.WARN, message, _LOOK)
+
+
+def _check_boot_files(context: MachineContext, validation: ValidationResult) -> None:
+    """Check again, after the validation, that the next boot has its files."""
+    clock = context.run_context.clock
+    facts = retry_transient(
+        context,
+        lambda: read_facts(context.transport, clock, context.build_read_deadline(), context.known_facts),
+        build_retry_deadline(context),
+    )
+    findings = (*validation.findings, *check_next_boot(context.state.baseline, facts))
+    context.state = replace(context.state, validation=replace(validation, findings=findings))
 
 
 def _report_packages(context: MachineContext) -> None:
     """Read the packages again after a removal that failed: it may have left some of them half removed."""
     try:
         packages = read_package_state_with_retry(context)
-    except RecordsError:
+    except (RecordsError, TransportError):
         raise
     except FleetpatchError as error:
         logger.info("%s: its packages after the removal are not known: %s", context.name, error.message)
@@ -157,3 +216,7 @@ def _report_packages(context: MachineContext) -> None:
 
 def _add_finding(context: MachineContext, level: FindingLevel, message: str, remedy: str = "") -> None:
     context.add_finding(Finding(UNUSED_KERNELS_CHECK, level, message, remedy))
+
+
+def _join(planned: Groups) -> str:
+    return ", ".join(chain.from_iterable(planned))

@@ -51,7 +51,7 @@ def run(
     script += f". {APT_SCRIPTS}/apt_options.sh; . {APT_SCRIPTS}/dpkg_query.sh; "
     script += f". {APT_SCRIPTS}/unmet_dependencies.sh; "
     script += f". {APT_SCRIPTS}/unfinished_packages.sh; . {POSIX_SCRIPTS}/package_locks.sh; "
-    script += f". {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_job.sh"
+    script += f". {POSIX_SCRIPTS}/transactions.sh; . {APT_SCRIPTS}/apt_removal.sh; . {APT_SCRIPTS}/apt_job.sh"
     script = f'echo "$$ 1 boot 0" >"{place}/meta"; {script}'
     environment = {"PATH": f"{folder}:{os.environ['PATH']}", "FP_JOB_DIR": str(place), "FP_TOKEN": token.decode()}
     environment["STAND_IN"] = str(place)
@@ -303,3 +303,20 @@ def test_a_package_that_somebody_chose_meanwhile_stays_theirs(tmp_path: Path) ->
     events, said = at_work(tmp_path, tx_0_packages=["a=1", "b=1"])
     assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
     assert said["marked"] == []
+
+
+def test_nothing_is_removed_after_its_time_when_the_simulation_took_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = APT_GET.replace("*) cat", f"*) {put_jumping_clock(tmp_path, monkeypatch)}; cat")
+    events = run(tmp_path, slow, 600, work="remove")
+    assert [event["why"] for event in events if event["kind"] == "not_attempted"] == ["window"]
+    assert not (tmp_path / "calls").exists()
+
+
+def test_a_removal_that_failed_is_the_last_one(tmp_path: Path) -> None:
+    (tmp_path / "at-apt").write_text("exit 100\n")
+    more = {"numbers": ["0", "1"], "tx_1_packages": ["b=1"], "tx_1_latest_start": str(int(time.time()) + 60)}
+    events, said = at_work(tmp_path, work="remove", **more)
+    assert kinds(events) == ["transaction_started", "transaction_ended", "not_attempted", "finished"]
+    assert [line.rpartition(" --purge remove ")[2] for line in said["calls"]] == ["a"]

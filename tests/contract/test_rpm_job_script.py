@@ -21,7 +21,9 @@ case "$*" in
   *%{_arch}*) echo x86_64 ;;
   *%{_dbpath}*) echo "$STAND_IN/rpmdb" ;;
   -qa*INSTALLTIME*' %{NAME} '*) cat "$STAND_IN/twice" 2>/dev/null ;;
+  "-q gone"*) exit 1 ;;
   -q*) cat "$STAND_IN/installed" ;;
+  "-e --test "*) [ ! -e "$STAND_IN/needed" ] || . "$STAND_IN/needed" ;;
   -e*) shift; echo "$*" >>"$STAND_IN/erased"; rm -f "$STAND_IN/twice"; [ ! -e "$STAND_IN/stuck" ] ;;
 esac
 exit 0

@@ -203,3 +203,14 @@ class TestRepair:
         assert (ended["kind"], ended["exit_code"]) == ("transaction_ended", 1)
         assert "another process" in str(ended["error"])
         assert not (tmp_path / "erased").exists()
+
+
+def test_a_removal_does_not_wait_without_an_end_for_a_lock_that_was_taken_during_its_test(
+    tmp_path: Path, hold_rpm_lock: str
+) -> None:
+    (tmp_path / "needed").write_text(hold_rpm_lock)
+    events = run(tmp_path, lock_wait_seconds="4", work="remove")
+    assert kinds(events) == ["transaction_started", "transaction_ended", "finished"]
+    assert events[-2]["cause"] == "lock"
+    assert "rpm's database is locked" in str(events[-2]["error"])
+    assert not (tmp_path / "erased").exists()

@@ -185,10 +185,16 @@ class JobRun:
 
     def _transaction(self, number: str) -> None:
         own, work = names_in(self.script, f"tx_{number}_updates"), self.work
+        if work is JobKind.REMOVE and not own:  # it was done before the run was resumed
+            return
         packages = [] if work is JobKind.REMOVE else [self.shelf[update_id] for update_id in self.shelf.closure(own)]
         begins = self.began + timedelta(seconds=self.past)
         self._tell("transaction_started", number)
         if not self._got_the_lock(number):
+            return
+        refused = [self.shelf.needed_kernels[name] for name in own if name in self.shelf.needed_kernels]
+        if work is JobKind.REMOVE and refused:
+            self._not_attempted(number, "rpm refuses it", "; ".join(refused))
             return
         waited = self.past - (begins - self.began).total_seconds()
         seconds = self.start_seconds + (sum(package.seconds for package in packages) if work is JobKind.INSTALL else 0)

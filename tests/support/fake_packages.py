@@ -102,6 +102,7 @@ class Shelf:
     configured: list[str] = field(default_factory=list)
     kernels: InstalledKernels = field(default_factory=InstalledKernels)
     stuck_kernels: str = ""  # why no kernel can be removed
+    needed_kernels: dict[str, str] = field(default_factory=dict)  # why their removal is refused, by id
     replaced: list[str] = field(default_factory=list)  # services whose files were replaced since somebody looked
 
     def __getitem__(self, update_id: str) -> FakePackage:

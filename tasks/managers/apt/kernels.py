@@ -36,7 +36,8 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
         words = (failed.stderr.strip() or failed.text.strip()).splitlines()
         return InstalledKernels(running, obstacle=f"apt can't tell which kernels are unused: {' '.join(words)[-300:]}")
     unused = set(_REMOVAL_PATTERN.findall(sections["unused"].text)) & set(sections["automatic"].text.split())
-    versions = _parse_installed(sections["packages"].text, native)
+    rows = _parse_present(sections["packages"].text, native)
+    versions = {name: version for name, is_whole, version in rows if is_whole}
     images = {name: found[1] for name in versions if (found := _IMAGE_PATTERN.fullmatch(name))}
     order = {kernel: rank for rank, kernel in enumerate(sorted(set(images.values()), key=DebianVersion))}
     packages = []
@@ -55,14 +56,17 @@ def parse_kernels(result: ScriptResult) -> InstalledKernels:
                     is_removable=name in unused,
                 )
             )
-    return InstalledKernels(running, tuple(packages))
+    return InstalledKernels(running, tuple(packages), tuple(name for name, is_whole, _ in rows if not is_whole))
 
 
-def _parse_installed(text: str, native: str) -> dict[str, str]:
-    """Return the whole packages of this architecture: name -> version. Those of another one are left alone."""
+def _parse_present(text: str, native: str) -> list[tuple[str, bool, str]]:
+    """Return the packages of this architecture that are not gone: name, whether it is whole, and version.
+
+    Those of another architecture are left alone.
+    """
     lines = (line.split("\t") for line in text.splitlines())
-    return {
-        fields[0]: fields[4]
+    return [
+        (fields[0], fields[2:4] == ["ok", "installed"], fields[4])
         for fields in lines
-        if len(fields) == 5 and fields[1] in {native, "all"} and fields[2:4] == ["ok", "installed"]
-    }
+        if len(fields) == 5 and fields[1] in {native, "all"} and fields[3] not in {"not-installed", "config-files"}
+    ]

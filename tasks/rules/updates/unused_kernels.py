@@ -23,6 +23,13 @@ class KernelChoice:
     packages: tuple[KernelPackage, ...] = ()
     obstacle: str = ""
 
+    def group_by_kernel(self) -> tuple[tuple[str, ...], ...]:
+        """Return the ids of the packages of each kernel, the oldest kernel first."""
+        groups: dict[str, list[str]] = defaultdict(list)
+        for package in self.packages:
+            groups[package.kernel].append(package.package.id)
+        return tuple(map(tuple, groups.values()))
+
 
 def choose_unused_kernels(
     kernels: InstalledKernels, *, held: Collection[str] = (), excluded: Collection[str] = ()

@@ -49,8 +49,8 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     return ()
 
 
-def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[str, ...]:
-    """Return the ids of the packages of a job that this run may have started before, or ().
+def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
+    """Return the ids of the packages in each transaction of a job that this run may have started before, or ().
 
     They are as find_submitted_transactions finds them, without what is known of the packages now.
 
@@ -67,7 +67,7 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[str,
     for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
         parts = entry.detail.get("transactions")
         if entry.mark is JournalMark.BEFORE and entry.key == wanted and isinstance(parts, Mapping):
-            return tuple(str(name) for part in parts.values() for name in part["updates"])
+            return tuple(tuple(map(str, parts[number]["updates"])) for number in sorted(parts, key=int))
     return ()
 
 

@@ -106,17 +106,36 @@ def test_old_kernels_go_and_what_is_needed_stays(hosts: BootHosts, tmp_path: Pat
     assert gone == (name_kernels(host, 1, 2) if flavour == "apt" else set())
 
 
-def test_rpm_refuses_to_remove_a_kernel_that_a_driver_needs(hosts: BootHosts, tmp_path: Path) -> None:
+def test_a_kernel_that_a_driver_needs_stays_and_the_others_go(hosts: BootHosts, tmp_path: Path) -> None:
     (host,) = hosts(1, "dnf")
     have_kernels(host, tmp_path / "kernels", running=4, dependent=True)
 
     outcome = patch(host, tmp_path)
 
-    level, message = find_told(outcome)
-    assert level is FindingLevel.WARN
+    assert outcome.state is OperationState.SUCCEEDED
+    (gone, kept) = [(f.level, f.message) for f in outcome.findings if f.check == UNUSED_KERNELS_CHECK]
+    assert {gone[0], kept[0]} == {FindingLevel.GOOD}
+    assert gone[1].startswith("removed: ")
+    assert kept[1].startswith("not removed: ")
+    assert "is needed by (installed) kmod-lab-1.0-1" in kept[1]
+    assert list_kernels(host) == name_kernels(host, 1, 3, 4) | {"kmod-lab-1.0-1"}
+
+
+def test_a_kernel_whose_removal_failed_half_way_does_not_count_as_removed(hosts: BootHosts, tmp_path: Path) -> None:
+    (host,) = hosts(1, "apt")
+    have_kernels(host, tmp_path / "kernels", running=4)
+    image = NAMES["apt"][0].format(1)
+    script = host.root / f"var/lib/dpkg/info/{image}.postrm"
+    script.write_text("#!/bin/sh\necho cannot update the boot loader\nexit 1\n")
+    script.chmod(0o755)
+
+    outcome = patch(host, tmp_path)
+
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert "is needed by (installed) kmod-lab-1.0-1" in message
-    assert list_kernels(host) == name_kernels(host, 1, 2, 3, 4) | {"kmod-lab-1.0-1"}
+    told = [(f.level, f.message) for f in outcome.findings if f.check == UNUSED_KERNELS_CHECK]
+    assert not any(message.startswith("removed: ") and image in message for _, message in told)
+    assert any(level is FindingLevel.WARN and image in message for level, message in told)
+    assert name_kernels(host, 2, 3, 4) <= list_kernels(host)
 
 
 def test_zypper_keeps_a_kernel_that_a_driver_needs(hosts: BootHosts, tmp_path: Path) -> None:

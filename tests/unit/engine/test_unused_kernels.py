@@ -98,12 +98,94 @@ def test_a_machine_with_two_kernels_says_nothing(fleet: SimFleet, web: SimMachin
 
 
 def test_a_removal_that_failed_is_a_warning_in_the_words_of_the_tool(fleet: SimFleet, web: SimMachine) -> None:
-    web.world.shelf.stuck_kernels = "linux-1 is needed by (installed) driver"
+    web.world.shelf.stuck_kernels = "%preun(linux-1) scriptlet failed"
     outcome = patch(fleet)
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     ((level, message),) = told(outcome)
     assert level is FindingLevel.WARN
-    assert message == "could not be removed: linux-1, linux-2: linux-1 is needed by (installed) driver"
+    assert message == "could not be removed: linux-1, linux-2: %preun(linux-1) scriptlet failed"
+    assert left(web) == OLD + NEW
+
+
+def test_a_kernel_that_is_needed_stays_and_the_others_go(fleet: SimFleet, web: SimMachine) -> None:
+    web.world.shelf.needed_kernels = {"linux-1": "linux-1 is needed by (installed) driver"}
+    outcome = patch(fleet)
+    assert outcome.state is OperationState.SUCCEEDED
+    assert told(outcome) == [
+        (FindingLevel.GOOD, "removed: linux-2"),
+        (FindingLevel.GOOD, "not removed: linux-1: rpm refuses it: linux-1 is needed by (installed) driver"),
+    ]
+    assert left(web) == ["linux-1", *NEW]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (
+            InstalledKernels("4.0", obstacle="apt can't tell"),
+            "whether they were removed is not known: {}: apt can't tell",
+        ),
+        (
+            replace(kernels(3, 4), unfinished=("linux-1", "linux-2")),
+            "could not be removed: {}: the job reported no error",
+        ),
+    ],
+)
+def test_what_is_not_seen_to_be_gone_does_not_count_as_removed(
+    fleet: SimFleet, web: SimMachine, after: InstalledKernels, words: str
+) -> None:
+    def is_removal_begun() -> bool:
+        return any(job.script.params["work"] == "remove" for job in web.jobs())
+
+    web.answer(
+        "fake_kernels", lambda _: {"kind": "answer", "answer": after if is_removal_begun() else kernels(1, 2, 3, 4)}
+    )
+    outcome = patch(fleet)
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert told(outcome) == [(FindingLevel.WARN, words.format("linux-1, linux-2"))]
+
+
+def test_a_machine_that_is_lost_during_the_removal_is_a_failure(fleet: SimFleet, web: SimMachine) -> None:
+    web.on_start("remove", 1, lambda: web.cut(86400))
+    outcome = patch(fleet)
+    assert outcome.state is OperationState.FAILED
+    assert "connection lost while job" in outcome.reason
+    assert not any(message.startswith("removed: ") for _, message in told(outcome))
+
+
+def test_a_machine_that_is_lost_after_the_removal_is_a_failure(fleet: SimFleet, web: SimMachine) -> None:
+    def answer(_: Script) -> Any:
+        if any(job.script.params["work"] == "remove" for job in web.jobs()):
+            raise ConnectionLost("the cable is out")
+        return {"kind": "answer", "answer": web.world.kernels()}
+
+    web.answer("fake_kernels", answer)
+    outcome = patch(fleet)
+    assert outcome.state is OperationState.FAILED
+    assert "the cable is out" in outcome.reason
+
+
+def test_a_removal_that_costs_the_next_boot_its_files_is_a_failure(fleet: SimFleet, web: SimMachine) -> None:
+    web.on_start("remove", 0, lambda: setattr(web.world, "unbootable", "/boot/vmlinuz-4.0 is missing"))
+    outcome = patch(fleet)
+    assert outcome.state is OperationState.FAILED
+    assert "validation next boot: /boot/vmlinuz-4.0 is missing" in outcome.reason
+    assert told(outcome) == [(FindingLevel.GOOD, "removed: linux-1, linux-2")]
+
+
+def test_a_removal_that_passes_the_end_of_the_window_is_told(fleet: SimFleet, web: SimMachine) -> None:
+    web.on_start("install", 0, lambda: setattr(web.world, "start_seconds", 7300))
+    outcome = patch(fleet)
+    assert outcome.window_exceeded_seconds > 0
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+
+
+def test_no_hooks_are_run_for_kernels_alone(fleet: SimFleet, web: SimMachine) -> None:
+    hook = {"name": "drain", "kind": "machine-command", "target": "drain"}
+    outcome = patch(fleet, hooks={"before_machine": [hook]}, minutes=16)
+    assert told(outcome) == [
+        (FindingLevel.GOOD, "not removed: linux-1, linux-2: the hooks before the machine have not run")
+    ]
     assert left(web) == OLD + NEW
 
 
@@ -144,6 +226,29 @@ def test_a_machine_that_does_not_answer_keeps_its_kernels(fleet: SimFleet, web: 
 
 def test_what_the_request_excludes_stays(fleet: SimFleet, web: SimMachine) -> None:
     assert told(patch(fleet, updates={"exclude": ["linux-*"]})) == []
+    assert left(web) == OLD + NEW
+
+
+def test_a_removal_that_is_not_wanted_any_more_when_the_run_is_resumed_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fleet = one()
+    web, life = fleet.machines["web"], Life()
+
+    def die(_: Any) -> Any:
+        monkeypatch.undo()
+        raise Killed
+
+    monkeypatch.setattr(
+        web, "start_job", lambda job, **more: die(job) if "remove" in job.id else SimMachine.start_job(web, job, **more)
+    )
+    with contextlib.suppress(Killed):
+        begin(fleet, fleet.request(remove_unused_kernels=True), life)
+    web.world.shelf.kernels = kernels(1, 2, 3, 4, running=3)
+    outcome = outcome_of(resume(fleet), "web")
+    assert told(outcome) == [
+        (FindingLevel.GOOD, "not removed: linux-1, linux-2: kernel 4.0 is installed, 3.0 is running")
+    ]
     assert left(web) == OLD + NEW
 
 

@@ -73,6 +73,25 @@ def test_apt_that_cannot_tell_removes_nothing() -> None:
     assert "apt can't tell which kernels are unused" in choice.obstacle
 
 
+@pytest.mark.parametrize(
+    ("flag", "status", "is_gone"),
+    [
+        ("ok", "not-installed", True),
+        ("ok", "config-files", True),
+        ("ok", "half-installed", False),
+        ("reinstreq", "half-installed", False),
+        ("ok", "half-configured", False),
+        ("reinstreq", "installed", False),
+        ("ok", "triggers-pending", False),
+    ],
+)
+def test_of_debian_gone_is_only_what_dpkg_has_no_files_of(flag: str, status: str, is_gone: bool) -> None:
+    packages = dpkg("linux-image-6.1.0-28-amd64") + f"linux-image-6.1.0-25-amd64\tamd64\t{flag}\t{status}\t1\n"
+    kernels = parse_apt_kernels(answer("6.1.0-28-amd64", "amd64", packages=packages, automatic="", unused=""))
+    assert [each.package.id for each in kernels.packages] == ["linux-image-6.1.0-28-amd64"]
+    assert kernels.unfinished == (() if is_gone else ("linux-image-6.1.0-25-amd64",))
+
+
 def rpm(arch: str, *packages: tuple[str, str]) -> str:
     rows = [(name, "0", *version.split("-"), arch, "1", "vendor") for name, version in packages]
     return "".join("\t".join(row) + "\n" for row in rows)

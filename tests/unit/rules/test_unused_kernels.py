@@ -42,6 +42,13 @@ def test_the_newest_and_one_fallback_stay() -> None:
     assert chosen(kernels(1, 2, running=2)) == []
 
 
+def test_each_kernel_is_a_group_of_its_own() -> None:
+    assert choose_unused_kernels(kernels(3, 1, 4, 2, running=4)).group_by_kernel() == (
+        ("image-1-amd64", "modules-1-amd64"),
+        ("image-2-amd64", "modules-2-amd64"),
+    )
+
+
 def test_nothing_goes_while_a_newer_kernel_waits_for_its_boot() -> None:
     choice = choose_unused_kernels(kernels(1, 2, 3, 4, running=3))
     assert choice.packages == ()

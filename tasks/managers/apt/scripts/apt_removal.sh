@@ -9,15 +9,19 @@ also_removed() { # what a removal would do beside it: prints "unexpected detail"
     END { if (other != "") print "unexpected", other }' "$FP_JOB_DIR/apt-names" "$FP_JOB_DIR/apt-would"
 }
 
+failed=''
 remove() { # NAME…: exactly these, with their configuration
   [ "$#" -gt 0 ] || { ended 0; return; }
+  if [ -n "$failed" ]; then fp_not_attempted 'not begun' 'the removal before it did not succeed'; return; fi
   wishes=$*
   fp_limit_lock_wait
   if ! look; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
+  if fp_is_over "$latest"; then fp_not_attempted window ''; return; fi
   fp_transaction_started
   pending='-o DPkg::ConfigurePending=false' # what else waits to be configured is not touched
   run_apt --purge remove "$@"; result=$?
   if fp_not_begun; then return; fi
   if [ "$ended_for" = unwanted ]; then fp_not_attempted "${unwanted%% *}" "${unwanted#* }"; return; fi
   ended "$result"
+  failed=$error
 }

@@ -23,7 +23,7 @@
 #   tool_complaints, if it has words of its own for errors: awk rules that say them; tool_failure: a regular expression
 #     for those of them that the tool's code does not tell.
 #   read_progress: an awk program, from the log to lines "PERCENT NAME-VERSION-RELEASE.ARCH ACTION" or less of it.
-# Requires: manager_environment, rpm_query, package_locks, transactions, package_tool
+# Requires: manager_environment, rpm_query, package_locks, transactions, package_tool, rpm_removal
 # shellcheck disable=SC2034,SC2154  # variables of transactions.sh, and for it
 
 began=$FP_JOB_DIR/rpm-began finished=$FP_JOB_DIR/rpm-done
@@ -367,19 +367,6 @@ repair() {
   rpm -e $(awk '{ print $2 }' "$FP_JOB_DIR/rpm-twice") 3>&-; code=$? removed=yes
   if [ "$result:$code" = 0:0 ]; then run_tool tool_install_again "$@"; code=$?; fi
   note_conffiles
-  ended "$code"
-}
-
-# rpm removes exactly what it is told to, or refuses: it never removes what needs a package, as the tools do.
-remove() {
-  [ -s "$FP_JOB_DIR/rpm-own" ] || { ended 0; return; }
-  wait_for_rpm || return 0
-  if fp_is_over "$latest"; then fp_not_attempted window ''; return; fi
-  fp_transaction_started
-  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
-  set -- $(cat "$FP_JOB_DIR/rpm-own")
-  : >"$began"
-  rpm -e --test "$@" && { removed=yes; rpm -e "$@" 3>&-; }; code=$?
   ended "$code"
 }
 

@@ -1,0 +1,33 @@
+#!/bin/sh
+# How a job of rpm's families removes packages: rpm removes exactly what it is told to, or refuses. It never removes what
+# needs a package, as the tools do. See rpm_job.sh.
+# shellcheck disable=SC2034,SC2154  # variables of rpm_job.sh, and for it
+
+may_remove() { # else with the record that says why not
+  wait_for_rpm || return 1
+  if fp_stop_requested; then fp_not_attempted stop 'asked to stop'; return 1; fi
+  if fp_is_over "$latest"; then fp_not_attempted window ''; return 1; fi
+}
+
+still_installed() { while read -r package; do ! rpm -q "$package" >/dev/null 2>&1 || lines "$package"; done <"$FP_JOB_DIR/rpm-own"; }
+
+failed=''
+remove() {
+  [ -s "$FP_JOB_DIR/rpm-own" ] || { ended 0; return; }
+  if [ -n "$failed" ]; then fp_not_attempted 'not begun' 'the removal before it did not succeed'; return; fi
+  fp_transaction_started # a lock that is not free in time is told as its end
+  may_remove || return 0
+  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
+  set -- $(still_installed)
+  [ "$#" -gt 0 ] || { ended 0; return; } # another process has removed them
+  if ! said=$(rpm -e --test "$@" 2>&1); then
+    needed=$(lines "$said" | awk '/ is needed by / { sub(/^[ \t]+/, ""); print }' | list)
+    if [ -n "$needed" ]; then fp_not_attempted 'rpm refuses it' "$needed"; else lines "$said"; ended 1; failed=$error; fi
+    return
+  fi
+  may_remove || return 0 # the test may have taken long
+  : >"$began"
+  removed=yes
+  rpm -e "$@" 3>&-; ended "$?"
+  failed=$error
+}
