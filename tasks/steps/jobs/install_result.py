@@ -194,8 +194,8 @@ def _build_install_result(
         result.update.id
         for result in context.plan.skipped
         if result.update.installed is not None
-        and result.update.id.partition("=")[0]
-        not in versions.keys() | broken_before  # "PACKAGE=VERSION": a second offer
+        and "=" not in result.update.id  # "PACKAGE=VERSION": a version of which the machine does not tell
+        and result.update.id not in versions.keys() | broken_before
     }
     is_known = after is not None and not after.at_work and not unjudged
     skipped = mark_changed_dependencies(
