@@ -7,7 +7,7 @@ from tasks.model import Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import JobKind as Kind
 from tasks.protocols.package_manager import Transaction
-from tasks.protocols.records import JournalMark
+from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.protocols.transport import JobPhase
 from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
@@ -33,20 +33,18 @@ def find_submitted_transactions(context: MachineContext, kind: Kind, number: int
     if not context.state.was_started:
         return ()
     wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, number)
-    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
-        if entry.mark is JournalMark.BEFORE and entry.key == wanted:
-            try:
-                parts = _parse_transactions(entry.detail.get("transactions"), _index_updates(context))
-            except (ValueError, TypeError, KeyError, OverflowError) as error:
-                raise RecordsError(
-                    f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {error!r}",
-                    machine=context.name,
-                    hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
-                ) from error
-            return (
-                () if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
-            )
-    return ()
+    entry = _find_start(context, wanted)
+    if entry is None:
+        return ()
+    try:
+        parts = _parse_transactions(entry.detail.get("transactions"), _index_updates(context))
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise RecordsError(
+            f"the journal of run {entry.run_id} can't be understood at job {entry.key}: {error!r}",
+            machine=context.name,
+            hint="It was written by another version, or changed by hand: assess the machine, and look at it.",
+        ) from error
+    return () if context.run_context.stop_token.is_stopping and _is_unknown_to_machine(context, wanted) else parts
 
 
 def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tuple[str, ...], ...]:
@@ -64,11 +62,17 @@ def find_submitted_update_ids(context: MachineContext, kind: Kind) -> tuple[tupl
     if not find_submitted_transactions(context, kind, 0):
         return ()
     wanted = journal.build_job_id(context.run_context.run.id, context.name, kind.value, 0)
-    for entry in context.run_context.records.read_entries(context.run_context.run.id, context.name):
-        parts = entry.detail.get("transactions")
-        if entry.mark is JournalMark.BEFORE and entry.key == wanted and isinstance(parts, Mapping):
-            return tuple(tuple(map(str, parts[number]["updates"])) for number in sorted(parts, key=int))
-    return ()
+    entry = _find_start(context, wanted)
+    parts = entry.detail.get("transactions") if entry else None
+    if not isinstance(parts, Mapping):
+        return ()
+    return tuple(tuple(map(str, parts[number]["updates"])) for number in sorted(parts, key=int))
+
+
+def _find_start(context: MachineContext, job_id: str) -> JournalEntry | None:
+    """Return the journal entry that was written before a job was submitted, or None."""
+    entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
+    return next((entry for entry in entries if entry.mark is JournalMark.BEFORE and entry.key == job_id), None)
 
 
 def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:

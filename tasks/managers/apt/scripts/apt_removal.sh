@@ -1,5 +1,5 @@
 #!/bin/sh
-# How a job of apt removes packages: exactly those that it is told to, and nothing beside them. See apt_job.sh.
+# How a job of apt removes packages: only the named packages. See apt_job.sh.
 # shellcheck disable=SC2034,SC2154  # variables of apt_job.sh, and for it
 
 also_removed() { # what a removal would do beside it: prints "unexpected detail", or nothing

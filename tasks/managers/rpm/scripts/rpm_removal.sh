@@ -1,5 +1,5 @@
 #!/bin/sh
-# How a job of rpm's families removes packages: rpm removes exactly what it is told to, or refuses. It never removes what
+# How a job of rpm's families removes packages: rpm removes the named packages, or refuses. It never removes what
 # needs a package, as the tools do. See rpm_job.sh.
 # shellcheck disable=SC2034,SC2154  # variables of rpm_job.sh, and for it
 
@@ -15,7 +15,7 @@ failed=''
 remove() {
   [ -s "$FP_JOB_DIR/rpm-own" ] || { ended 0; return; }
   if [ -n "$failed" ]; then fp_not_attempted 'not begun' 'the removal before it did not succeed'; return; fi
-  fp_transaction_started # a lock that is not free in time is told as its end
+  fp_transaction_started # first, so that its end can name who holds the lock
   may_remove || return 0
   # shellcheck disable=SC2046  # packages have no blanks and no wildcards
   set -- $(still_installed)
