@@ -170,9 +170,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items.sort(key=lambda item: keys[_find_scope(item.nodeid)])
 
 
-def pytest_collection_finish() -> None:
-    """Keep the collector from looking again and again through all that was imported: that is there to stay."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Keep the collector from looking again and again through all that is collected: that is there to stay."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(scope="session")
