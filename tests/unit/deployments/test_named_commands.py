@@ -15,12 +15,13 @@ _TOLD = re.compile(r"(?:`|<code>|^    |\()(?:sudo )?fleetpatch ([a-z][a-z-]*)(?:
 _UNIT = re.compile(r"systemctl [a-z]+ (?:--now )?(fleetpatch-[a-z]+@?)")
 _UNITS = {path.name.partition(".")[0] for path in (tree.TOP / "deployments/units").glob("*.service")}
 
+_COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]  # a group: typer says a command
+
 
 def _find_unknown(text: str) -> Iterator[str]:
-    commands: Any = get_command(app)
     for found in _TOLD.finditer(text):
         name, below = found.groups()
-        command = commands.commands.get(name)
+        command = _COMMANDS.get(name)
         if command is None or (below and getattr(command, "commands", None) and below not in command.commands):
             yield f"fleetpatch {name} {below or ''}".strip()
     yield from (unit for unit in _UNIT.findall(text) if unit not in _UNITS)
