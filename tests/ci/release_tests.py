@@ -26,7 +26,13 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/flows/test_web_killed.py; each page in a browser: tests/contract/web/test_browser_pages.py."
     ),
     "tests/lab/test_mixed_fleet.py::": (
-        "Machines of all Linux families in one run: tests/lab/test_demo.py; of Windows alone: tests/lab/windows."
+        "Machines of all Linux families in one run: tests/lab/test_repository_secrets.py; of Windows alone: "
+        "tests/lab/windows."
+    ),
+    "tests/lab/test_demo.py::": (
+        "The command with all Linux families and Prefect: tests/lab/test_repository_secrets.py; the security "
+        "updates of each family: tests/lab/test_patch.py, tests/lab/test_dnf.py and tests/lab/test_zypper.py; a run "
+        "that is followed in its pages: tests/flows/test_web_acts.py."
     ),
     "tests/lab/test_clusters_disturbed.py::test_controllers_killed_in_a_reboot_and_in_a_switchover_cost": (
         "A killed switchover: tests/lab/test_cluster_examples.py; a controller killed in a reboot: "
@@ -54,11 +60,43 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     ),
     "tests/lab/windows/test_patching_windows.py::": (
         "Whole runs on Windows machines of the tests: tests/lab/windows/test_patching.py and "
-        "tests/contract/windows/test_patch.py; the end of a window there: tests/faults/test_on_machines.py."
+        "tests/contract/windows/test_patch.py; the end of a window there: tests/contract/windows/test_update_job.py."
     ),
     "tests/lab/test_resume.py::test_killed_at_a_random_moment_it_ends_as_undisturbed": (
         "`make soak` has twenty random kills (tests/lab/kill_and_resume.py). Kills at chosen moments: the other tests "
         "of the file and tests/faults/test_on_machines.py; between any two calls: tests/faults/test_killed_anywhere.py."
+    ),
+    "tests/lab/test_units.py::test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told[dnf]": (
+        "The same with apt: tests/lab/test_units.py. One script asks systemd on all machines (unit_states.sh)."
+    ),
+    "tests/lab/test_units.py::test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told[zypper]": (
+        "As above: tests/lab/test_units.py."
+    ),
+    "tests/lab/test_culprits.py::test_only_culprits_and_what_needs_them_are_left_out[dnf]": (
+        "The search among 90 updates with apt, and a smaller one with dnf and zypper: tests/lab/test_culprits.py. How "
+        "many questions it asks: tests/unit/rules/test_culprit_search.py; what each package manager answers: "
+        "tests/contract/manager_contract.py."
+    ),
+    "tests/lab/test_culprits.py::test_only_culprits_and_what_needs_them_are_left_out[zypper]": (
+        "As above: tests/lab/test_culprits.py."
+    ),
+    "tests/lab/test_culprits.py::test_what_needs_a_culprit_that_nobody_selected_is_left_out[apt]": (
+        "The same with dnf and zypper, and a larger search with apt: tests/lab/test_culprits.py."
+    ),
+    "tests/lab/test_lock_patience.py::test_a_lock_is_waited_for_and_the_wait_is_told[apt]": (
+        "The same with dnf: tests/lab/test_lock_patience.py; a lock of apt that outlasts the window: "
+        "tests/faults/test_on_machines.py; how long a job tries: tests/contract/test_apt_job_script.py."
+    ),
+    "tests/lab/test_lock_patience.py::test_a_lock_is_waited_for_and_the_wait_is_told[zypper]": (
+        "The same with dnf: tests/lab/test_lock_patience.py; zypper waits for an administrator: "
+        "tests/lab/test_zypper.py."
+    ),
+    "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[dnf-in_the_login]": (
+        "Both places with apt, and one of them with dnf and with zypper: tests/lab/test_proxies.py. One script reads "
+        "them on all machines (environment.sh)."
+    ),
+    "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[zypper-in_the_machines_file]": (
+        "As above: tests/lab/test_proxies.py."
     ),
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),

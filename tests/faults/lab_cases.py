@@ -265,7 +265,8 @@ def asks_again(stage: Stage) -> None:
 
 def service_gone(stage: Stage) -> None:
     """A service that listened before does not come back."""
-    stage.patch(*BOOTS, at="reboot", then=lambda: stage.host.sh("systemctl disable -q nginx", root=True))
+    disable = "systemctl disable -q nginx"
+    stage.patch(*BOOTS, at="reboot", then=lambda: stage.host.sh(disable, root=True), settle_seconds=3)
     expect(stage, *BAD)
     if "tcp/80" not in stage.outcome().reason:
         raise Broken(stage.outcome().reason)
