@@ -10,11 +10,18 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     "tests/lab/test_automatic.py::": (
         "The same phases, frozen versions and stops with a real Prefect server and simulated machines: "
         "tests/flows/test_automatic.py; a year of them: tests/unit/rules/automatic/test_simulated_year.py. On a "
-        "machine it is a run as any other: tests/lab/test_windows_kept.py."
+        "machine it is a run as any other: tests/lab/test_patch.py."
     ),
     "tests/lab/test_scheduled.py::": (
-        "A worker that was down, and what is left of its window, with simulated machines: tests/flows/test_missed.py. "
-        "Windows on real machines, with all that comes between: tests/lab/test_windows_kept.py."
+        "A worker that was down, and what is left of its window, with simulated machines: tests/flows/test_missed.py "
+        "and tests/flows/test_windowed.py. The end of a window on real machines: tests/faults/test_on_machines.py."
+    ),
+    "tests/lab/test_windows_kept.py::": (
+        "With simulated machines and a Prefect server: windows that were claimed or missed, frozen ones, those that "
+        "Prefect cancels (tests/flows/test_windowed.py, tests/flows/test_missed.py, "
+        "tests/flows/test_freezes_declared_later.py), a quick run (tests/flows/test_person_runs.py), an approval "
+        "(tests/flows/test_approval.py). A download that meets a run: tests/faults/test_preempted_downloads.py, and "
+        "with the machine's script tests/contract/test_preempted_downloads.py."
     ),
     "tests/lab/test_losing_parts.py::": (
         "Prefect's server away, killed, or without its database: tests/flows/test_prefect_away.py and "
@@ -97,6 +104,21 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     ),
     "tests/lab/test_proxies.py::test_questions_and_jobs_use_the_same_proxy[zypper-in_the_machines_file]": (
         "As above: tests/lab/test_proxies.py."
+    ),
+    "tests/lab/test_first_boot.py::test_a_first_boot_that_does_not_end_in_the_window_leaves_the_machine_alone": (
+        "A first boot that is waited for: tests/lab/test_first_boot.py; one that does not end: "
+        "tests/unit/engine/test_first_boot.py."
+    ),
+    "tests/lab/test_services.py::test_packages_that_somebody_changes_after_the_boot_are_waited_for_or_told": (
+        "Simulated: tests/unit/engine/test_unjudged.py, tests/unit/engine/test_others_transactions.py. An "
+        "administrator's transaction at the reboot of a real machine: tests/faults/test_on_machines.py."
+    ),
+    "tests/lab/test_resume.py::test_a_killed_download_whose_time_is_over_holds_nobody_up_and_is_settled": (
+        "A killed download that is found, keeps others out until then and is resumed: tests/lab/test_resume.py; one "
+        "whose time is over, simulated: tests/faults/test_simulated.py, with a mutant: tests/faults/test_mutations.py."
+    ),
+    "tests/lab/test_two_names.py::test_a_clone_is_another_machine": (
+        "Which are the same: tests/unit/engine/test_two_names.py; two names: tests/lab/test_two_names.py."
     ),
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),

@@ -60,6 +60,7 @@ BEFORE_RELEASE = frozenset(
         "inhibitor lock held / reboot",
         "job begins late / install",
         "job begins late, without systemd-run / install",
+        "job's directory deleted / installing",
         "machine's clock jumps back / install",
         "machine's clock set back / installing",
         "name can't be resolved / installing",
@@ -71,6 +72,7 @@ BEFORE_RELEASE = frozenset(
         "power cut / reboot",
         "power cut / validate",
         "rebooted by a person / stage",
+        "services gone after boot / validate",
         "slow mirror / install",
         "slow mirror / stage",
         "sshd killed / installing",
@@ -111,12 +113,7 @@ ONLY_APT = frozenset(
 """Cases that use what only Debian has: /run/reboot-required, packages of openssh and libc that can be packed anew."""
 
 
-ON_WINDOWS = frozenset(
-    {
-        "controller killed / installing, reboot",
-        "power cut / installing",
-    }
-)
+ON_WINDOWS = frozenset({"controller killed / installing, reboot"})
 """Cases that all tests play on Windows machines. `make soak` and `make faults` play all of them."""
 
 

@@ -17,7 +17,7 @@ from tests.lab.fleet import LabError, LabHost
 from tests.lab.test_ssh import CLOCK, machine_of
 
 logger = logging.getLogger(__name__)
-SCRIPTS = 20
+SCRIPTS = 3
 
 
 def open_session(host: LabHost, method: PrivilegeMethod) -> Session:
