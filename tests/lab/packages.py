@@ -1,5 +1,6 @@
 """Packages and repositories that a test makes, and how a lab host gets them. They are on the host's own disk."""
 
+import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,9 @@ DEBIAN_SECURITY: Final[Mapping[str, str]] = {
     "Codename": "bookworm-security",
 }
 DEBIAN: Final[Mapping[str, str]] = {"Origin": "Debian", "Label": "Debian", "Suite": "stable", "Codename": "bookworm"}
+
+_NOTHING_TO_CHECK: Final = dict.fromkeys(("__os_install_post", "__check_files", "debug_package"), "%{nil}")
+"""Macros of rpmbuild: the made packages have no programs. Without them, each takes three times as long."""
 
 
 @dataclass
@@ -160,9 +164,10 @@ class RpmRepository:
         with TemporaryDirectory() as place:
             path = Path(place) / "made.spec"
             path.write_text("\n".join([*lines, spec, body]))
-            defines = ("--define", f"_topdir {place}", "--define", f"_rpmdir {self.folder}")
+            macros = {"_topdir": place, "_rpmdir": str(self.folder), **_NOTHING_TO_CHECK}
+            defines = [word for name, value in macros.items() for word in ("--define", f"{name} {value}")]
             words = ["rpmbuild", "--quiet", "-bb", "--target", arch, *defines, str(path)]
-            subprocess.run(words, check=True, capture_output=True)
+            subprocess.run(words, check=True, capture_output=True, env={**os.environ, "RPM_BUILD_NCPUS": "1"})
         if advisory:
             self.advisories.append(Advisory(name, version, advisory, severity, arch))
 

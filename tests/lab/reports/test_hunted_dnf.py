@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flows.request.patch_request import UpdatesRequest
 from tasks.model import Outcome, RunReport, UpdateResult
 from tasks.states import Classification, Compliance, FindingLevel, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of
@@ -53,7 +55,7 @@ def host(lab: Lab) -> Iterator[LabHost]:
 
 @pytest.fixture(scope="module")
 def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
-    """The end of a default run, which takes critical and security updates, where all the situations are at once."""
+    """The end of a run where all the situations are at once: it takes critical and security updates, and two others."""
     place = tmp_path_factory.mktemp("hunted")
     own, other = RpmRepository(place / "own"), RpmRepository(place / "other")
     for name in (
@@ -69,6 +71,8 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
         "epoch",
         "hidden",
         "silent",
+        "behind",
+        "newer",
     ):
         own.add(f"made-{name}", "1.0")
     own.add("made-noarch", "2.0", arch="x86_64", advisory="security")
@@ -86,6 +90,19 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     own.add("made-epoch", "1.5", spec="Epoch: 1", advisory="bugfix")
     own.add("made-hidden", "2.0", advisory="security")
     own.add("made-silent", "2.0")
+    own.add("made-behind", "1.5", advisory="bugfix")
+    own.add("made-behind", "2.0", spec="Requires: nowhere-to-be-found", advisory="security", severity="Critical")
+    own.add("made-newer", "2.0", spec="Requires: made-fix", advisory="security")
+    own.add("made-newer", "3.0", spec="Requires: made-feature", advisory="bugfix")
+    own.add("made-fix", "1.1")
+    own.add("made-feature", "1.1")
+    vendor, theirs = RpmRepository(place / "vendor"), RpmRepository(place / "theirs")
+    vendor.add("made-db", "1.0", spec="Vendor: Their")
+    vendor.add("made-db", "1.5", spec="Vendor: Their", advisory="bugfix")
+    theirs.add("made-db", "2.0", spec="Vendor: Ours", advisory="security", severity="Critical")
+    vendor.publish(host, options="priority=10")
+    theirs.publish(host)
+    vendor.install(host, "made-db", "1.0")
     host.sh(f"mkdir {DISTRIBUTION}; mv /etc/yum.repos.d/lab.repo {DISTRIBUTION}", root=True)
     own.publish(host, options="exclude=made-excluded")
     other.publish(host)
@@ -94,11 +111,11 @@ def patched(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
     host.sh("sed -i 's,^locklist.*,locklist = /etc/locks,' /etc/dnf/plugins/versionlock.conf", root=True)
     host.sh("printf 'made-range-0:1.*\\nmade-elsewhere-0:1.0-1.*\\n' > /etc/locks", root=True)
     (host.root / "usr/lib/python3/dist-packages/dnf-plugins/protector.py").write_text(PROTECTOR)
-    return play(host, place)
+    return play(host, place, updates=UpdatesRequest(include=["made-behind", "made-db"]))
 
 
-def play(host: LabHost, place: Path) -> Ending:
-    report: RunReport = Fleet([host], place).patch()
+def play(host: LabHost, place: Path, **fields: Any) -> Ending:
+    report: RunReport = Fleet([host], place).patch(**fields)
     return Ending(outcome_of(report, host), report.assessments[-1].compliance, host.package_versions())
 
 
@@ -114,6 +131,30 @@ def test_a_fix_that_has_a_new_name_is_pending(patched: Ending) -> None:
     result = patched.of("made-new", "2.0-1")
     assert (result.state, result.update.classification) == (UpdateState.BLOCKED, Classification.CRITICAL)
     assert "made-old" in result.reason
+
+
+@pytest.mark.public_report("https://github.com/rpm-software-management/dnf5/issues/734")
+def test_a_critical_fix_behind_an_installable_bug_fix_is_not_forgotten(patched: Ending) -> None:
+    fix = patched.of("made-behind", "2.0-1")
+    assert patched.of("made-behind", "1.5-1").state is UpdateState.INSTALLED
+    assert (fix.state, fix.update.classification) == (UpdateState.BLOCKED, Classification.CRITICAL)
+    assert "nothing provides nowhere-to-be-found" in fix.reason
+    assert patched.versions["made-behind"] == "1.5-1"
+
+
+@pytest.mark.public_report("https://github.com/manatools/dnfdaemon/issues/37")
+def test_a_fix_of_a_repository_behind_another_one_is_not_forced(patched: Ending) -> None:
+    fix = patched.of("made-db", "2.0-1")
+    assert (patched.of("made-db", "1.5-1").state, fix.state) == (UpdateState.INSTALLED, UpdateState.BLOCKED)
+    assert "lower priority than vendor" in fix.reason
+    assert patched.versions["made-db"] == "1.5-1"
+
+
+def test_new_packages_are_those_of_the_version_that_is_installed(patched: Ending) -> None:
+    assert patched.versions["made-newer"] == "2.0-1"
+    came, left = patched.of("made-fix", "1.1-1"), patched.of("made-feature", "1.1-1")
+    assert (came.state, came.version_after, left.state) == (UpdateState.INSTALLED, "1.1-1", UpdateState.NOT_SELECTED)
+    assert patched.versions.keys() & {"made-fix", "made-feature"} == {"made-fix"}
 
 
 @pytest.mark.public_report("https://github.com/pulp/pulp_rpm/pull/611")
@@ -188,7 +229,7 @@ def test_repositories_of_others_alone_leave_the_judgement_open(host: LabHost, tm
     (third.folder / "noarch/bash-1.0-1.noarch.rpm").unlink()
     third.add("made-third", "1.0", advisory="bugfix")
     third.publish(host)
-    host.sh(f"cd /etc/yum.repos.d; mv own.repo other.repo {DISTRIBUTION}", root=True)
+    host.sh(f"cd /etc/yum.repos.d; mv own.repo other.repo vendor.repo theirs.repo {DISTRIBUTION}", root=True)
 
     ending = play(host, tmp_path)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from tasks.model import Outcome, RunReport
-from tasks.states import Compliance, OperationState, UpdateState
+from tasks.states import Classification, Compliance, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Lab, LabHost
 from tests.lab.packages import RpmRepository
 
 REPOSITORIES = "etc/zypp/repos.d"
+OFFERED = ("a-between", "a-low", "a-mixed", "a-conflict", "a-other")
 EXPIRE = '<suseinfo xmlns="http://linux.duke.edu/metadata/repo"><expire>1</expire></suseinfo>'
 
 
@@ -73,39 +74,6 @@ def test_only_repositories_that_may_hide_fixes_leave_the_judgement_open(hosts: B
     assert "these repositories have no patches" not in outcome_of(report, host).reason, "one cause, one finding"
 
 
-@pytest.mark.public_report("https://github.com/openSUSE/os-update/issues/15")
-@pytest.mark.public_report("https://github.com/Azure/LinuxPatchExtension/pull/111")
-def test_a_repository_that_was_never_read_keeps_no_update_from_being_installed(
-    hosts: BootHosts, tmp_path: Path
-) -> None:
-    (host,) = hosts(1, "zypper")
-    made = RpmRepository(tmp_path / "made")
-    for name in ("a-good", "a-range", "a-newest", "a-older"):
-        made.add(name, "1.0")
-        made.add(name, "2.0", advisory="security")
-    made.add("a-older", "3.0", advisory="security")
-    made.publish(host)
-    for name in ("a-good", "a-range", "a-newest", "a-older"):
-        made.install(host, name, "1.0")
-    host.sh(
-        "zypper -n refresh; zypper -n addlock 'a-range > 1.5';"
-        " zypper -n addlock --type patch LAB-a-newest-2.0 LAB-a-older-2.0",
-        root=True,
-    )
-    add_repository(host, "dead", "http://127.0.0.1:9/x")
-
-    outcome = outcome_of(Fleet([host], tmp_path).patch("a-*", reboot="Never"), host)
-
-    states = {each.update.name: each.state for each in outcome.updates if each.update.name.startswith("a-")}
-    assert states == {
-        "a-good": UpdateState.INSTALLED,
-        "a-range": UpdateState.EXCLUDED,
-        "a-newest": UpdateState.EXCLUDED,
-        "a-older": UpdateState.INSTALLED,  # a newer patch than the locked one
-    }
-    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS  # the dead repository
-
-
 @pytest.fixture(scope="module")
 def mixed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[LabHost, Outcome]]:
     """A machine after a run of security updates, each in another difficulty."""
@@ -125,12 +93,39 @@ def mixed(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[
     made.add(
         "a-self", "2.0", spec="Vendor: SUSE\nObsoletes: a-self < 2.0\nConflicts: a-self < 2.0", advisory="security"
     )
+    for name in OFFERED:
+        made.add(name, "1.0")
+    made.add("a-between", "1.5", advisory="bugfix")
+    made.add("a-between", "2.0", spec="Requires: not-there", advisory="security", severity="Critical")
+    made.add("a-conflict", "2.0", spec="Conflicts: a-other", advisory="security", severity="Important")
+    made.add("a-mixed", "2.1", advisory="bugfix")
+    low = RpmRepository(place / "low")
+    low.add("a-low", "2.0", advisory="security", severity="Critical")
+    low.add("a-mixed", "2.0", advisory="security", severity="Critical")
     host.sh(f"rm /{REPOSITORIES}/*", root=True)
     made.publish(host)
-    for name in ("a-ptf", "ptf-1", "a-over", "a-vendor", "libodd++6", "0ad", "a-self"):
-        made.install(host, name, "1.0")
+    low.publish(host, options="priority=120")
+    host.sh("rpm -U /srv/made/noarch/*-1.0-1.noarch.rpm", root=True)
     yield host, outcome_of(Fleet([host], place).patch(reboot="Never"), host)
     host.drop()
+
+
+@pytest.mark.public_report("https://github.com/openSUSE/zypper/issues/430")
+def test_offers_that_zypper_does_not_take_are_blocked_with_why(mixed: tuple[LabHost, Outcome]) -> None:
+    host, outcome = mixed
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    blocked = {each.update.name: each.reason for each in outcome.updates if each.state is UpdateState.BLOCKED}
+    assert "nothing provides not-there needed by a-between-2.0-1.noarch" in blocked["LAB-a-between-2.0"]
+    assert "a-conflict-2.0-1.noarch conflicts with a-other" in blocked["a-conflict"]
+    assert "a repository with a lower priority" in blocked["LAB-a-low-2.0"]
+    assert host.package_versions(*OFFERED) == {
+        "a-between": "1.0-1",  # a bug fix
+        "a-low": "1.0-1",
+        "a-mixed": "2.1-1",  # what zypper itself takes, and not the fix in the repository of lower priority
+        "a-conflict": "1.0-1",
+        "a-other": "1.0-1",
+    }
+    assert result_of(outcome, "LAB-a-between-2.0").update.classification is Classification.CRITICAL
 
 
 @pytest.mark.public_report("https://www.uyuni-project.org/uyuni-docs/en/uyuni/administration/ptfs.html")
