@@ -356,6 +356,8 @@ def test_yums_history_tells_which_last_script_failed_until_it_succeeds(tmp_path:
     ):
         (tmp_path / "info").write_text(history)
         lines = execute(
-            tmp_path, load_parts(tmp_path, "failed_scripts"), f"command() {{ {own}; }}; fp_dnf_failed_scripts"
+            tmp_path,
+            load_parts(tmp_path, "failed_scripts"),
+            f"command() {{ {own}; }}; fp_note_history; fp_dnf_failed_scripts",
         )
         assert sorted(line.partition("\t")[0] for line in lines.splitlines()) == told

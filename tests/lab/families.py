@@ -17,6 +17,7 @@ from tests.contract.manager_subjects import patiently
 from tests.lab.engine import Fleet, Telling, outcome_of, result_of
 from tests.lab.fleet import BootHosts, Flavour, LabHost
 from tests.lab.killing import hold, is_held, let_go
+from tests.lab.tool_starts import count_starts
 
 GOOD = (OperationState.SUCCEEDED, OperationState.COMPLETED_WITH_WARNINGS)
 NOBODY = "http://127.0.0.1:9/"
@@ -33,6 +34,7 @@ class Family:
         administrate: installs lab-slow by hand, in the background.
         repositories: directory of its repositories' files.
         refresh: reads the repositories again.
+        starts: how often a run with two transactions may start the package manager.
     """
 
     flavour: Flavour
@@ -42,6 +44,7 @@ class Family:
     administrate: str
     repositories: str
     refresh: str
+    starts: int
 
 
 DNF = Family(
@@ -52,6 +55,7 @@ DNF = Family(
     "systemd-run --quiet --unit=somebody dnf -q -y upgrade lab-slow",
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
+    1,
 )
 ZYPPER = Family(
     "zypper",
@@ -61,6 +65,7 @@ ZYPPER = Family(
     "systemd-run --quiet --unit=somebody zypper -q -n update lab-slow",
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
+    1,
 )
 
 
@@ -105,8 +110,11 @@ class FamilyStories:
     def test_a_failing_package_fails_alone_and_an_edited_file_is_kept(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
 
-        outcome = outcome_of(fleet.patch("lab-failing", "lab-plain", "lab-conffile", "lab-dep-a"), host)
+        with count_starts(host, fleet.place) as starts:
+            outcome = outcome_of(fleet.patch("lab-failing", "lab-plain", "lab-conffile", "lab-dep-a"), host)
 
+        assert set(starts) == {self.family.flavour}
+        assert starts.total() <= self.family.starts, starts
         assert outcome.state is OperationState.FAILED, outcome.reason
         failed = result_of(outcome, "lab-failing")
         assert failed.state is UpdateState.FAILED

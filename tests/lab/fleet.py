@@ -107,6 +107,12 @@ class LabHost:
     user: str = "patch"
 
     @property
+    def first_pid(self) -> int:
+        """The pid, here, of the host's first process."""
+        nspawn = (self.root.parent / "nspawn.pid").read_text().split()[0]
+        return int(Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()[0])
+
+    @property
     def key(self) -> Path:
         return self.root.parents[2] / "id_ed25519"
 

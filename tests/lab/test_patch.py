@@ -11,6 +11,7 @@ from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
 from tests.lab.engine import Fleet, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
+from tests.lab.tool_starts import count_starts
 
 Boot = Callable[[int], list[LabHost]]
 
@@ -28,8 +29,10 @@ def test_every_security_update_is_installed_and_nothing_else(fleet: Fleet) -> No
     boot = host.boot_id()
     assert host.pending_security() > 10
 
-    outcome = outcome_of(fleet.patch(), host)
+    with count_starts(host, fleet.place) as starts:
+        outcome = outcome_of(fleet.patch(), host)
 
+    assert 0 < starts.total() <= 1, starts
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
     (warning,) = [each for each in outcome.findings if each.level is FindingLevel.WARN]
     assert warning.check == SERVICE_RESTART_CHECK  # the host was not rebooted: what runs still has the old libc

@@ -186,11 +186,5 @@ def test_the_watch_sees_what_is_planted_in_arguments(spill: Spill, planted: tupl
 
 def _enter(host: LabHost, *words: str, given: str = "") -> None:
     """Run a command on a host without SSH."""
-    words = ("nsenter", "--mount", "--pid", "--ipc", "--uts", "--target", str(_init(host)), *words)
+    words = ("nsenter", "--mount", "--pid", "--ipc", "--uts", "--target", str(host.first_pid), *words)
     subprocess.run(words, input=given, text=True, check=True)
-
-
-def _init(host: LabHost) -> int:
-    """The pid, here, of the host's first process."""
-    nspawn = (host.root.parent / "nspawn.pid").read_text().split()[0]
-    return int(Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text().split()[0])

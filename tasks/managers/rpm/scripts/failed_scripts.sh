@@ -4,11 +4,13 @@
 # Requires: tool_history
 
 # fp_failed_scripts: "NAME-VERSION-RELEASE.ARCH<tab>WORDS" for each such package, which may be gone meanwhile. dnf 5 does
-# not tell it, nor does zypper tell the scripts that a job ran in its place.
+# not tell it, nor does zypper tell the scripts that a job ran in its place. Of dnf and yum, after fp_note_history.
 fp_failed_scripts() {
   fp_zypper_failed_scripts
-  ! grep -qa 'scriptlet failed' /var/lib/dnf/history.sqlite* /var/lib/yum/history/*.sqlite* 2>/dev/null || fp_dnf_failed_scripts
+  fp_dnf_failed_scripts
 }
+# whether the files of the history of dnf 4 or yum tell of one
+fp_has_failed_scripts() { grep -qa 'scriptlet failed' /var/lib/dnf/history.sqlite* /var/lib/yum/history/*.sqlite* 2>/dev/null; }
 fp_zypper_failed_scripts() { # of the newest two files; a comment about %post comes before the line of its package
   fp_archive=''
   for fp_file in /var/log/zypp/history-*.xz; do fp_archive=$fp_file; done
@@ -34,8 +36,8 @@ fp_zypper_failed_scripts() { # of the newest two files; a comment about %post co
     END { for (package in words) print package "\t" words[package] }'
 }
 fp_dnf_failed_scripts() { # of the last 30 transactions
-  # shellcheck disable=SC2016  # awk's $
-  fp_history | awk '
+  # shellcheck disable=SC2016,SC2154  # awk's $; set by fp_note_history
+  printf '%s\n' "$fp_history" | awk '
       function begin(package) { if (number > last[package]) { last[package] = number; delete words[package] } }
       /^Transaction ID +: / { number = $4 + 0; said = ""; next }
       /^Scriptlet output:/ { said = ""; next }

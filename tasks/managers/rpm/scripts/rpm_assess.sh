@@ -37,6 +37,7 @@ before=$(fp_rpm_stamp "$rpm_home")
 fp_section installed fp_rpm_query -a
 twice=$(fp_rpm_duplicates)
 fp_section duplicates printf '%s\n' "$twice"
+if [ -n "$twice" ] || fp_has_failed_scripts; then fp_note_history; fi # once for both
 [ -z "$twice" ] || fp_section left_over fp_left_over
 fp_section failed_scripts fp_failed_scripts
 assess_tool

@@ -1,10 +1,13 @@
 #!/bin/sh
 # Reads the history of dnf 4 or yum. dnf 5 has another one.
 # Requires: limited
+# shellcheck disable=SC2034  # used by the scripts that this is put before
 
-# fp_history: what the last 30 transactions did, the newest first; nothing where there is no such tool. Another process
-# that has the tool's lock is not waited for.
-fp_history() {
+# fp_note_history: sets fp_history to what the last 30 transactions did, the newest first; nothing where there is no such
+# tool. Another process that has the tool's lock is not waited for.
+fp_history=''
+fp_note_history() { fp_history=$(fp_read_history); }
+fp_read_history() {
   for fp_tool in dnf yum ''; do ! command -v "$fp_tool" >/dev/null || break; done
   [ -n "$fp_tool" ] || return 0
   fp_all=''

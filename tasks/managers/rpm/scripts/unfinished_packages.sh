@@ -21,7 +21,8 @@ fp_rpm_duplicates() {
 
 # fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
 # history of zypper, dnf or yum says of its scripts; nothing if the last transaction of dnf or yum was aborted. dnf 5 does
-# not tell it. With zypper, each package is a transaction of rpm.
+# not tell it. With zypper, each package is a transaction of rpm. Of dnf and yum, after
+# fp_note_history.
 fp_left_over() {
   { xz -dc /var/log/zypp/history-*.xz; cat /var/log/zypp/history; } 2>/dev/null | awk '
     /^# (error|warning): %preun\(.*\) scriptlet failed/ {
@@ -31,8 +32,8 @@ fp_left_over() {
     !/^# rpm output:|^# .*[^ ]/ { single = "" }
     { said = /^# / && !/ install failed$|^# rpm output:/ ? substr($0, 3) : "" }
     END { for (old in words) print old "\t" words[old] }'
-  # shellcheck disable=SC2016  # awk's $
-  fp_history | awk '
+  # shellcheck disable=SC2016,SC2154  # awk's $; set by fp_note_history
+  printf '%s\n' "$fp_history" | awk '
       /^Transaction ID +: / { ended = closed = 0; split("", left) }
       /^End time +: / { closed = !/ 1970 / } # dnf shows this year, and a failure, where it was killed
       /^Return-Code +: / { ended = closed && !/Aborted/; if (!count++ && !ended) exit }

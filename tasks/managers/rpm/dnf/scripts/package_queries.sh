@@ -1,9 +1,8 @@
 #!/bin/sh
 # What an assessment and a simulation ask dnf 4. It works from its copy of the repositories' data (-C), and gives up at
-# once if another process has its lock (exit code 200). dnf is started six times; once more if there are advisories, twice
-# more if updates need new packages.
+# once if another process has its lock (exit code 200). One process answers all questions (see dnf_process.sh).
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
-# Requires: dnf_family, tool_settings
+# Requires: dnf_family, tool_settings, dnf_process
 
 lock_files=''
 pid_files='/var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid'
@@ -12,7 +11,7 @@ busy_code=200
 # one repository that does not answer, or was never read, must not keep the others from being used
 dnf_words="--setopt=exit_on_lock=True --setopt=*.skip_if_unavailable=True --assumeno"
 # shellcheck disable=SC2086  # options
-dnf_query() { fp_until_unlocked dnf -C $dnf_words $tool_settings "$@"; }
+dnf_query() { fp_until_unlocked fp_ask_dnf 0 -C $dnf_words $tool_settings "$@"; }
 all_versions='--disableexcludes=all --disableplugin=versionlock,foreman-protector' # also those that the machine's owner holds back
 cache_folder=/var/cache/dnf
 line_end=''
@@ -45,9 +44,10 @@ advisory_fields='
 advisories() {
   # shellcheck disable=SC2086  # options
   described=$(dnf_query -q -v $all_versions updateinfo info --available); code=$? listed=''
+  with_epochs=$(fp_rpm_query -a | awk -F '\t' '$2 != 0 { print "=" $1 "." $5 }')
   # shellcheck disable=SC2086  # options
-  [ -z "$described" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
-  { said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }'; fp_rpm_query -a | awk -F '\t' '$2 != 0 { print "=" $1 "." $5 }'; said "$described"; } | awk "$advisory_fields"
+  [ -z "$described" ] || [ -z "$with_epochs" ] || listed=$(dnf_query -q $all_versions updateinfo list --available) || code=$?
+  { said "$listed" | awk '$NF ~ /-[^-]*-[^-]*\./ { print "+" $NF }'; said "$with_epochs"; said "$described"; } | awk "$advisory_fields"
   return "$code"
 }
 
