@@ -64,7 +64,7 @@ def run(place: Path, tool: str = "dnf", seconds: int = 60, **more: object) -> li
     """Run a job of one transaction with the package "a", which may begin for so many seconds; return its records."""
     folder = place / "tools"
     folder.mkdir()
-    (place / "rpmdb").mkdir()
+    (place / "rpmdb").mkdir(exist_ok=True)
     for name, text in {"rpm": RPM, tool: TOOLS[tool]}.items():
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
@@ -105,6 +105,18 @@ REFUSED = ["download_started", "not_attempted", "finished"]
 
 
 class TestWhatIsInstalled:
+    @pytest.mark.parametrize(
+        ("meanwhile", "simulations"), [("", 1), ('echo another >>"$STAND_IN/rpmdb/rpmdb.sqlite"', 2)]
+    )
+    def test_a_simulation_is_repeated_if_packages_were_changed(
+        self, tmp_path: Path, meanwhile: str, simulations: int
+    ) -> None:
+        says(tmp_path, "download", "", meanwhile)
+        (tmp_path / "rpmdb").mkdir()
+        (tmp_path / "rpmdb" / "rpmdb.sqlite").write_text("packages\n")
+        assert kinds(run(tmp_path)) == INSTALLED
+        assert len(calls(tmp_path, "--assumeno")) == simulations
+
     def test_exact_versions_are_downloaded_and_then_installed_without_the_network(self, tmp_path: Path) -> None:
         events = run(tmp_path)
         assert kinds(events) == INSTALLED

@@ -80,8 +80,9 @@ def _read_final_versions(
     while any(update.id not in versions for update in there_before):
         after = wait_for_idle_packages(context, Step.INSTALL, until, read_package_state_with_retry)
         versions = read_current_versions(context, install_log)
-        if after.at_work or all(update.id in versions for update in there_before):
-            break
+        missing = {update.id for update in there_before}.difference(versions)
+        if after.at_work or missing.issubset(package.id for package in after.unfinished):
+            break  # else nothing tells why they are missing
         # the other process's next transaction may have begun between the two reads
         after = read_package_state_with_retry(context)
         if not after.at_work or until.has_passed(context.run_context.clock):

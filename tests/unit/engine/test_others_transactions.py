@@ -285,3 +285,24 @@ def test_what_others_installed_since_the_assessment_is_not_told_as_this_runs(
     assert told["p1"] == (UpdateState.INSTALLED, others if "p1" in by_others else "")
     asked = [name for job in web.installs() for name in job.script.params["tx_0_updates"]]
     assert asked == [name for name in ("p0", "p1") if name not in by_others]
+
+
+def test_a_package_that_the_run_itself_left_half_done_is_read_once_more_at_each_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nobody is at work, and what was read tells why the version is missing: nothing is asked twice for that."""
+    reads: list[bool] = []
+    really = FakeManager.assess
+
+    def assess(self: FakeManager, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
+        reads.append(refresh)
+        return really(self, transport, refresh=refresh, deadline=deadline)
+
+    monkeypatch.setattr(FakeManager, "assess", assess)
+    fleet = SimFleet()
+    fleet.add("web", [FakePackage("a", fails="no")])
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert result_of(outcome, "a").state in (UpdateState.FAILED, UpdateState.SETUP_FAILED)
+    assert reads == [True, False, False], "the assessment, the result, and the validation"

@@ -11,6 +11,7 @@
 #   tool_simulate, tool_changes: the first prints what the tool would do now, without the network, and fails if it refuses
 #     (with 200 if another process's lock kept it from that); the second reads that and prints lines "ACTION NAME ARCH VERSION": in (this version comes), out
 #     (it goes, because "in" or "down" replaces it), down ("in", but it is older than what it replaces), gone (removed).
+#   tool_inputs: prints a digest of the settings and of the copies of repositories on which that depends; nothing if it can't tell.
 #   tool_explain: after a tool_simulate that failed, prints why in words.
 #   tool_download: executes (exec) a download. tool_renew: executes a new read of the repositories.
 #   tool_test: with everything downloaded, prints why an installation would fail; it changes nothing.
@@ -145,9 +146,11 @@ ended() { # CODE [UNDO]
 
 is_locked_out() { [ "$code" -eq 7 ] || [ "$code" -eq 200 ]; } # whether the lock of zypper, or of yum or dnf, kept the last check from its work
 
-simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"; sets code. Waits for a lock until $until
+simulate() { # $wishes: notes the changes as lines "ACTION ID VERSION PACKAGE NAME"; sets code. Waits for a lock until $until
+  simulated=$(describe_inputs)
+  # shellcheck disable=SC2086  # a list of words
   while :; do
-    tool_simulate "$@" >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
+    tool_simulate $wishes >"$FP_JOB_DIR/rpm-said" 2>&1; tool_code "$?"; code=$?
     is_locked_out || break
     if [ "$(fp_seconds_until "$until")" -lt 3 ] || fp_stop_requested; then break; fi
     fp_tell_waiting "$(grep -i -e lock -e process "$FP_JOB_DIR/rpm-said" | tail -n 1)"
@@ -155,6 +158,7 @@ simulate() { # PACKAGES: notes the changes as lines "ACTION ID VERSION PACKAGE N
   done
   tool_changes <"$FP_JOB_DIR/rpm-said" | awk -v native="$native" '
     { print $1, $2 ($3 == "noarch" || $3 == native ? "" : "." $3), $4, $2 "-" $4 "." $3, $2 }' >"$FP_JOB_DIR/rpm-would"
+  [ "$code" -eq 0 ] || simulated=''
   return "$code"
 }
 
@@ -199,11 +203,16 @@ unwanted() { # prints "why detail", or nothing
 }
 
 read_stamp() { fp_rpm_stamp "${rpm_lock%/*}"; }
+describe_inputs() { # what the answer of a simulation depends on; nothing where that is not known
+  packages=$(read_stamp) others=$(tool_inputs)
+  [ -z "$packages" ] || [ -z "$others" ] || lines "$packages $others $wishes"
+}
+is_simulated() { [ -n "$simulated" ] && [ "$simulated" = "$(describe_inputs)" ]; } # whether another simulation would say the same
 
 look() { # checks before the tool installs $wishes; returns 1 if that would do something that is not allowed, or nothing at all
   looked_at=$(read_stamp)
   # shellcheck disable=SC2086  # a list of words
-  simulate $wishes || { # the reason is now another one than a lock that was waited for before
+  is_simulated || simulate || { # the reason is now another one than a lock that was waited for before
     unwanted='' held_by=''
     fp_mark_log
     tool_explain $wishes
@@ -223,8 +232,7 @@ note_old() { awk '$1 == "out" || $1 == "gone" { print $4 }' "$FP_JOB_DIR/rpm-wou
 
 choose_wishes() { # new packages that come by themselves are not named: the tool would note them as chosen by a person
   wishes=$(paste -d ' ' "$FP_JOB_DIR/rpm-names" "$FP_JOB_DIR/rpm-own" | awk 'FILENAME == ARGV[1] { here[$0]; next } $1 in here { print $2 }' "$FP_JOB_DIR/rpm-present" - | tr '\n' ' ')
-  # shellcheck disable=SC2086  # a list of words
-  if [ -n "$wishes" ] && simulate $wishes \
+  if [ -n "$wishes" ] && simulate \
     && awk 'FILENAME == ARGV[1] { here[$2]; next } FILENAME == ARGV[2] { here[$0]; next } !($0 in here) { exit 1 }' \
       "$FP_JOB_DIR/rpm-would" "$FP_JOB_DIR/rpm-present" "$FP_JOB_DIR/rpm-names"; then return; fi
   wishes=$(tr '\n' ' ' <"$FP_JOB_DIR/rpm-own")
@@ -371,7 +379,7 @@ repair() {
 }
 
 transaction() {
-  wishes='' held_by='' removed=''
+  wishes='' held_by='' removed='' simulated=''
   fp_limit_lock_wait
   fp_param "tx_${number}_packages" | grep . >"$FP_JOB_DIR/rpm-own"
   fp_param "tx_${number}_names" | grep . >"$FP_JOB_DIR/rpm-names"

@@ -56,6 +56,7 @@ tool_changes() { # "---> Package NAME.ARCH VERSION will be …"
     if (action != "") print action, name, arch, $4 }'
 }
 
+tool_inputs() { :; }
 tool_explain() { cat "$FP_JOB_DIR/rpm-said"; }
 tool_code() { return "$1"; } # CODE
 tool_locked() { [ "$1" -eq 200 ]; } # CODE

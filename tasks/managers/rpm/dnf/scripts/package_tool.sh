@@ -37,4 +37,9 @@ dnf_words="-y --setopt=assumeno=False $common"
   tool_install_again() { dnf $dnf_words -C --comment="$comment/$number" reinstall "$@"; }
 }
 
+tool_inputs() { # "-C" and the options let nothing change the copies but a new read
+  folder=$(sed -n 's/^cachedir *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)
+  find -L /etc/dnf /etc/yum.repos.d /etc/distro.repos.d /etc/yum "${folder:-/var/cache/dnf}"/*/repodata -type f \
+    -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
+}
 tool_undo() { find_undo dnf; }

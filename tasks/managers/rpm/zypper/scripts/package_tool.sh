@@ -19,6 +19,10 @@ tool_explain() ( # the same in words
   zypper_of_readable $install --dry-run "$@"
 )
 
+tool_inputs() {
+  find -L /etc/zypp /usr/etc/zypp "$(setting reposdir /etc/zypp/repos.d)" "$raw" "$solv" -type f -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
+}
+
 tool_code() { # CODE: a reboot is needed, zypper itself was updated, some repositories were left out
   case $1 in 102 | 103 | 106) return 0 ;; *) return "$1" ;; esac
 }
