@@ -10,7 +10,7 @@
 fp_dnf_program='
 import sys
 sys.path[:] = filter(None, sys.path)  # never from the working directory
-import os, runpy, select, signal, stat
+import gc, os, runpy, select, signal, stat
 import dnf.cli.main
 
 program, script = sys.argv[1], os.getppid()
@@ -67,6 +67,7 @@ def answer(pid, limit, words):
 
 with open("/proc/self/comm", "w") as name:
     name.write("dnf")  # so that who waits for a lock of a fork sees what has it
+getattr(gc, "freeze", int)()  # forks have no need to look through what was loaded before them; Python 3.6 lacks it
 os.write(1, b"ready\n")
 while True:
     pid, limit, *words = read_question()
