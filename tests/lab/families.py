@@ -55,7 +55,7 @@ DNF = Family(
     "systemd-run --quiet --unit=somebody dnf -q -y upgrade lab-slow",
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
-    1,
+    20,
 )
 ZYPPER = Family(
     "zypper",
@@ -65,7 +65,7 @@ ZYPPER = Family(
     "systemd-run --quiet --unit=somebody zypper -q -n update lab-slow",
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
-    1,
+    30,
 )
 
 
