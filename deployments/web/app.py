@@ -21,7 +21,7 @@ def build_app(context: WebContext) -> FastAPI:
     app.mount("/static", StaticFiles(directory=str(files("deployments.web") / "static")), name="static")
     app.mount(API_PATH, build_api(context))
     for router in ROUTERS:
-        app.include_router(router)
+        app.router.routes.extend(router.routes)  # they are built; include_router builds each of them again
     install_error_pages(app)
     install_access(app, context)
     install_head_requests(app)
