@@ -8,12 +8,15 @@
 The present moment of the sample is fixed, so that pages do not change.
 """
 
+import functools
+import shutil
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from inventory.loader import load_inventory
 from tasks.model import Assessment, JobOutput, RunReport
@@ -56,6 +59,19 @@ def fill_site(place: Path, now: datetime = NOW, *, hostile: bool = True) -> Samp
         now: the present moment of the sample.
         hostile: whether texts attack the pages; pictures are without them.
     """
+    folder, fleet = _fill_once(now, hostile)
+    shutil.copytree(folder.name, place, dirs_exist_ok=True)
+    return fleet
+
+
+@functools.cache
+def _fill_once(now: datetime, hostile: bool) -> tuple[TemporaryDirectory[str], SampleFleet]:
+    """Return a folder to copy: to save each run and assessment takes 6 s. It is removed with this process."""
+    folder = TemporaryDirectory(prefix="fleetpatch-sample-")
+    return folder, _fill(Path(folder.name), now, hostile=hostile)
+
+
+def _fill(place: Path, now: datetime, *, hostile: bool) -> SampleFleet:
     write_files(place, hostile=hostile)
     machines = load_inventory(place / "fleet.yaml").machines
     with open_records(f"sqlite:///{place / 'records.db'}") as records:

@@ -230,7 +230,7 @@ def save_waiting_run(records: SqlRecords, now: datetime) -> str:
     records.append_entry(JournalEntry(run_id, "", Step.ASSESS, JournalMark.AFTER, APPROVAL_ACT, digest, at, shown))
     patience = _later(now, hours=5) - at
     SqlApprovals(records.database, FakeClock(at)).request_approval(run_id, digest, patience.total_seconds())
-    _lease(records, run_id, _later(now, hours=5), 4242)
+    _lease(records, run_id, _later(now, hours=12), 4242)
     _progress(records, run_id, now, {"": (Step.ASSESS, OperationState.IN_PROGRESS, None, "waits for approval")})
     return run_id
 
@@ -254,7 +254,7 @@ def save_live_run(records: SqlRecords, now: datetime) -> str:
         configuration="",
     )
     records.save(RunReport(run, tuple(done), waves, _plan_machines(names)))
-    _lease(records, run_id, _later(now, hours=1), 31337)
+    _lease(records, run_id, _later(now, hours=12), 31337)
     going, waits = OperationState.IN_PROGRESS, OperationState.NOT_STARTED
     _progress(
         records,

@@ -1,5 +1,7 @@
 """The pages for tests: the real server on a loopback port, over records in a folder."""
 
+import functools
+import shutil
 import ssl
 import threading
 import time
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -76,7 +79,10 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
         clock: the present time of the pages.
         settings: fields of WebSettings.
     """
-    url = f"sqlite:///{place / 'records.db'}"
+    file = place / "records.db"
+    if not file.exists():
+        shutil.copy(f"{_make_empty_records().name}/records.db", file)
+    url = f"sqlite:///{file}"
     inventory, configurations = place / "fleet.yaml", place / "configurations"
     found = WebSettings(
         port=0,
@@ -107,7 +113,15 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
 
 def trust_own_certificate(url: str) -> ssl.SSLContext | bool:
     """Return what a browser trusts at an address: with TLS, the certificate that the pages have made."""
-    return ssl.create_default_context(cafile=find_key_path("web-tls")) if url.startswith("https:") else True
+    return ssl.create_default_context(cafile=find_key_path("web-tls")) if url.startswith("https:") else False
+
+
+@functools.cache
+def _make_empty_records() -> TemporaryDirectory[str]:
+    """Return a folder with a file of empty records: to migrate one for each site takes longer than most tests."""
+    folder = TemporaryDirectory(prefix="fleetpatch-records-")
+    open_records(f"sqlite:///{folder.name}/records.db").close()
+    return folder
 
 
 def _wait_until_started(server: Any) -> None:
