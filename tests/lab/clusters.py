@@ -163,14 +163,14 @@ class WebCluster:
 
 
 class Customers(Repeated):
-    """Send requests without a pause: one connection for each, no second try."""
+    """Send some thirty requests a second: one connection for each, no second try."""
 
     def __init__(self, balancer: LabHost, threads: int = 3) -> None:
         self._address = balancer.address
         self._lock = threading.Lock()
         self.sent = 0
         self.failures: list[str] = []
-        super().__init__(*[self._ask] * threads, pause=0.02)
+        super().__init__(*[self._ask] * threads, pause=0.1)
 
     def _ask(self) -> None:
         connection = http.client.HTTPConnection(self._address, 8080, timeout=ANSWER_SECONDS)
@@ -285,7 +285,7 @@ class Writer(Repeated):
         self._line: psycopg.Connection[tuple[Any, ...]] | None = None
         self.tried = 0
         self.confirmed: set[int] = set()
-        super().__init__(self._write, pause=0.02)
+        super().__init__(self._write, pause=0.05)
 
     def __exit__(self, *how: Any) -> None:
         super().__exit__(*how)

@@ -75,18 +75,21 @@ def wrap(host: LabHost, program: str, body: str) -> None:
     place.chmod(0o755)
 
 
+ESCAPES = "escapes in uname and beside apt-get"
 LIES = {
     # what its programs do -> whether it can be patched all the same
-    "escapes in uname and beside apt-get": (
+    ESCAPES: (
         {
             "uname": f"printf '{NASTY}'",
             "apt-get": f"printf '{NASTY}'; printf '{NASTY}' >&2; exec $real \"$@\"",
         },
         True,
     ),
-    "a flood from df": ({"df": "head -c 3000000 /dev/zero | tr '\\0' x; exec $real \"$@\""}, None),
-    "more in one line of dpkg-query than is read": (
-        {"dpkg-query": "head -c 1500000 /dev/zero | tr '\\0' '<'; echo; exec $real \"$@\""},
+    "a flood from df, and more in one line of dpkg-query than is read": (
+        {
+            "df": "head -c 3000000 /dev/zero | tr '\\0' x; exec $real \"$@\"",
+            "dpkg-query": "head -c 1500000 /dev/zero | tr '\\0' '<'; echo; exec $real \"$@\"",
+        },
         None,
     ),
     "nonsense from dpkg-query": ({"dpkg-query": "echo '{\"kind\": [1e999]}'"}, None),
@@ -115,9 +118,12 @@ PATH_TRAP = (
     "printf '#!/bin/sh\\ntouch /tmp/trapped\\nexit 0\\n' > ~/bin/$p; chmod +x ~/bin/$p; done; "
     "sed -i '1i export PATH=$HOME/bin:$PATH LD_PRELOAD=/nowhere.so BASH_ENV=/nowhere ENV=/nowhere' ~/.bashrc"
 )
-SAYS_MUCH = "prints and floods"
-LOGINS = {SAYS_MUCH: f"{PRINTS}; {FLOODS}", "leads into a trap": PATH_TRAP}
-"""What a login does before anybody can ask it for something; our own eye would stumble over it as well."""
+SAYS_MUCH, LEADS_ASTRAY = "prints and floods", "leads into a trap"
+LOGINS = {SAYS_MUCH: f"{PRINTS}; {FLOODS}", LEADS_ASTRAY: PATH_TRAP}
+"""What a login does before anybody can ask it for something; our own eye would stumble over it as well.
+
+The login that says much is that of the machine with ESCAPES.
+"""
 
 OFF, OTHER_KEY, NO_SUDO, HEALTHY = "is off", "has another host key", "has no sudo", "is healthy"
 
@@ -146,10 +152,11 @@ class Story:
 @pytest.fixture(scope="module")
 def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     """All of them, patched once; what would mislead us as well is taken away afterwards."""
-    names = (*LIES, TRAPPED, *LOGINS, OFF, OTHER_KEY, NO_SUDO, HEALTHY)
+    names = (*LIES, TRAPPED, LEADS_ASTRAY, OFF, OTHER_KEY, NO_SUDO, HEALTHY)
     booted = lab.up(len(names))
     try:
         hosts = dict(zip(names, booted, strict=True))
+        hosts[SAYS_MUCH] = hosts[ESCAPES]
         fleet = Fleet(booted, tmp_path_factory.mktemp("hostile"))
         _lay_traps(hosts)
         fleet.describe(**{hosts[NO_SUDO].name.replace("-", "_"): {"user": "nosudo"}})
@@ -157,12 +164,12 @@ def story(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]
 
         report, seconds = patched(fleet)
 
-        for name in LIES:
-            hosts[name].sh("rm -f /usr/local/sbin/*", root=True)
         for name in LOGINS:
             bashrc = hosts[name].root / "home/patch/.bashrc"
             lines = bashrc.read_text().splitlines(keepends=True)
             bashrc.write_text("".join(lines[2 if name == SAYS_MUCH else 1 :]))
+        for name in LIES:
+            hosts[name].sh("rm -f /usr/local/sbin/*", root=True)
         installed = {name: host.package_versions("lab-plain") for name, host in hosts.items() if name != OFF}
         versions = {name: found["lab-plain"] for name, found in installed.items()}
         yield Story(hosts, report, seconds, fleet.place, versions)
@@ -224,9 +231,8 @@ def test_a_login_that_says_much_does_no_harm(story: Story) -> None:
 
 
 def test_a_path_that_leads_into_a_trap_is_not_followed(story: Story) -> None:
-    name = "leads into a trap"
-    assert story.outcome(name).state is OperationState.FAILED  # its sudo is none, so nothing could be asked as root
-    assert story.versions[name] == "1.0"
+    assert story.outcome(LEADS_ASTRAY).state is OperationState.FAILED  # its sudo is none: nothing was asked as root
+    assert story.versions[LEADS_ASTRAY] == "1.0"
 
 
 def test_jobs_are_never_kept_where_others_may_write(story: Story) -> None:
