@@ -106,6 +106,6 @@ fp_is_unsendable() { # WORDS…: whether one of them is empty or has several lin
   return 1
 }
 
-fp_ask_history() { fp_ask_dnf 60 -C --setopt=exit_on_lock=True history "$@" 2>/dev/null; }
+fp_ask_history() { fp_ask_dnf 60 -C --setopt=exit_on_lock=True --setopt=color=never history "$@" 2>/dev/null; }
 
 fp_start_dnf
