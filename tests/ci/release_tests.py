@@ -122,6 +122,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     ),
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),
+    "tests/lab/reports/test_made_packages.py::": (
+        "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
+        "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."
+    ),
     "tests/flows/test_cancel_served.py::test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself": (
         "A transaction that outlasts Prefect's patience is the harder case: tests/flows/test_cancel_served.py; one "
         " that ends in time, with simulated machines: tests/flows/test_cancel.py."

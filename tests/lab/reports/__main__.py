@@ -10,7 +10,7 @@ import pytest
 
 
 class ReportTable:
-    """Collects the verdict of each situation."""
+    """Collects the verdict of each situation, and of each report about it."""
 
     def __init__(self) -> None:
         self.verdicts: list[tuple[str, str, str]] = []
@@ -21,9 +21,9 @@ class ReportTable:
         made = (yield).get_result()
         if made.when != "call" and made.passed:
             return
-        marker = item.get_closest_marker("public_report")
-        source = str(marker.args[0]) if marker else ""
-        self.verdicts.append(("holds" if made.passed else made.outcome, item.nodeid.rpartition("/")[2], source))
+        verdict, situation = "holds" if made.passed else made.outcome, item.nodeid.rpartition("/")[2]
+        sources = [str(marker.args[0]) for marker in item.iter_markers("public_report")]
+        self.verdicts += [(verdict, situation, source) for source in sources or [""]]
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Print the table."""
@@ -34,4 +34,4 @@ class ReportTable:
 
 if __name__ == "__main__":
     here = str(Path(__file__).parent)
-    sys.exit(pytest.main([here, "-q", "-p", "no:xdist", *sys.argv[1:]], plugins=[ReportTable()]))
+    sys.exit(pytest.main([here, "-q", "-p", "no:xdist", "--release=also", *sys.argv[1:]], plugins=[ReportTable()]))
