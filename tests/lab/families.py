@@ -31,6 +31,7 @@ class Family:
         kernel: name of its kernel package.
         lock: keeps lab-sec as it is.
         locks: prints what is locked.
+        unlock: ends it.
         administrate: installs lab-slow by hand, in the background.
         repositories: directory of its repositories' files.
         refresh: reads the repositories again.
@@ -41,6 +42,7 @@ class Family:
     kernel: str
     lock: str
     locks: str
+    unlock: str
     administrate: str
     repositories: str
     refresh: str
@@ -52,6 +54,7 @@ DNF = Family(
     "kernel-core",
     "sed -i '$aexclude=lab-sec' /etc/dnf/dnf.conf",
     "grep exclude= /etc/dnf/dnf.conf",
+    "sed -i /^exclude=/d /etc/dnf/dnf.conf",
     "systemd-run --quiet --unit=somebody dnf -q -y upgrade lab-slow",
     "/etc/yum.repos.d",
     "dnf -q makecache --refresh",
@@ -62,6 +65,7 @@ ZYPPER = Family(
     "kernel-default",
     "zypper -q -n addlock lab-sec",
     "zypper -q -n locks",
+    "zypper -q -n removelock lab-sec",
     "systemd-run --quiet --unit=somebody zypper -q -n update lab-slow",
     "/etc/zypp/repos.d",
     "zypper -q -n refresh",
@@ -83,7 +87,14 @@ class FamilyStories:
     def fleet(self, hosts: BootHosts, tmp_path: Path) -> Fleet:
         return Fleet(hosts(1, self.family.flavour), tmp_path)
 
-    def test_security_updates_by_advisory_and_the_reboot_that_one_asks_for(self, fleet: Fleet) -> None:
+    def test_a_machine_is_patched_again_and_again(self, fleet: Fleet) -> None:
+        self._install_security_updates_by_advisory_and_reboot_as_one_asks(fleet)
+        self._install_what_is_neither_locked_nor_removes_others(fleet)
+        self._let_a_failing_package_fail_alone_and_keep_an_edited_file(fleet)
+        self._reboot_as_the_policy_says_though_nothing_is_pending(fleet)
+        self._tell_that_no_repository_answers(fleet)
+
+    def _install_security_updates_by_advisory_and_reboot_as_one_asks(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
         host.sh("cd /var/cache/lab; rpm -U lab-reboot-sec-1.0*.rpm", root=True)
         before, boot = host.package_versions(), host.boot_id()
@@ -104,14 +115,39 @@ class FamilyStories:
         assert all(result.reason for result in outcome.updates if result.state is not UpdateState.INSTALLED)
         whole(host)
 
-        again = outcome_of(fleet.patch(), host)
-        assert (again.state in GOOD, again.count_updates(UpdateState.INSTALLED)) == (True, 0), again.reason
+    def _install_what_is_neither_locked_nor_removes_others(self, fleet: Fleet) -> None:
+        """Kernels are installed beside, the reboot waits, and a repository that is down keeps nothing back."""
+        (host,) = fleet.hosts
+        kernel, boot = self.family.kernel, host.boot_id()
+        host.sh(f"cd /var/cache/lab; rpm -U {kernel}-1.0*.rpm; {self.family.lock}", root=True)
+        other = f"[other]\nname=other\nbaseurl={NOBODY}\nenabled=1\ngpgcheck=0\nskip_if_unavailable=1\n"
+        (host.root / f"{self.family.repositories}/other.repo".lstrip("/")).write_text(other)
 
-    def test_a_failing_package_fails_alone_and_an_edited_file_is_kept(self, fleet: Fleet) -> None:
+        outcome = outcome_of(
+            fleet.patch(kernel, "lab-reboot", "lab-sec", "lab-removes", "lab-plain", reboot="Never"), host
+        )
+
+        assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS, outcome.reason
+        assert (outcome.reboot, host.boot_id()) == (RebootState.REQUIRED, boot), outcome.reason
+        assert result_of(outcome, kernel).state is UpdateState.INSTALLED, result_of(outcome, kernel)
+        assert host.sh(f"rpm -q --qf '%{{version}} ' {kernel}").split() == ["1.0", "2.0"]
+        locked, removes = result_of(outcome, "lab-sec"), result_of(outcome, "lab-removes")
+        assert (locked.state, removes.state) == (UpdateState.EXCLUDED, UpdateState.BLOCKED)
+        assert "hold" in locked.reason
+        assert "lab-plain" in removes.reason
+        names = ("lab-sec", "lab-removes", "lab-plain", "lab-reboot")
+        assert host.package_versions(*names) == dict(zip(names, ("2.0-1", "1.0-1", "2.0-1", "2.0-1"), strict=True))
+        assert "lab-sec" in host.sh(self.family.locks, root=True)
+        warnings = (finding for finding in outcome.findings if finding.level is FindingLevel.WARN)
+        problems = [finding for finding in warnings if finding.check == "repositories"]
+        assert problems
+        assert all("other" in each.message and each.remedy for each in problems), problems
+
+    def _let_a_failing_package_fail_alone_and_keep_an_edited_file(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
 
         with count_starts(host, fleet.place) as starts:
-            outcome = outcome_of(fleet.patch("lab-failing", "lab-plain", "lab-conffile", "lab-dep-a"), host)
+            outcome = outcome_of(fleet.patch("lab-failing", "lab-conffile", "lab-dep-a", reboot="Never"), host)
 
         assert set(starts) == {self.family.flavour}
         assert starts.total() <= self.family.starts, starts
@@ -119,7 +155,7 @@ class FamilyStories:
         failed = result_of(outcome, "lab-failing")
         assert failed.state is UpdateState.FAILED
         assert "lab-failing" in failed.reason
-        names = ("lab-plain", "lab-conffile", "lab-dep-a", "lab-dep-b")
+        names = ("lab-conffile", "lab-dep-a", "lab-dep-b")
         assert {name: result_of(outcome, name).state for name in names} == dict.fromkeys(names, UpdateState.INSTALLED)
         assert host.package_versions("lab-failing", *names) == {"lab-failing": "1.0-1", **dict.fromkeys(names, "2.0-1")}
         assert "dependency" in result_of(outcome, "lab-dep-b").reason
@@ -129,36 +165,28 @@ class FamilyStories:
         assert "/etc/lab.conf (the update's version: /etc/lab.conf.rpmnew)" in _finding(outcome, "configuration-files")
         whole(host)
 
-    def test_what_is_locked_or_removes_others_stays(self, fleet: Fleet) -> None:
+    def _reboot_as_the_policy_says_though_nothing_is_pending(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
-        host.sh(self.family.lock, root=True)
-
-        outcome = outcome_of(fleet.patch("lab-sec", "lab-removes", "lab-plain"), host)
-
-        assert outcome.state in GOOD, outcome.reason
-        locked, removes = result_of(outcome, "lab-sec"), result_of(outcome, "lab-removes")
-        assert (locked.state, removes.state) == (UpdateState.EXCLUDED, UpdateState.BLOCKED)
-        assert "hold" in locked.reason
-        assert "lab-plain" in removes.reason
-        names = ("lab-sec", "lab-removes", "lab-plain")
-        assert host.package_versions(*names) == dict(zip(names, ("1.0-1", "1.0-1", "2.0-1"), strict=True))
-        assert "lab-sec" in host.sh(self.family.locks, root=True)
-
-    def test_kernels_are_installed_beside_and_reboots_follow_the_policy(self, fleet: Fleet) -> None:
-        (host,) = fleet.hosts
-        kernel = self.family.kernel
-        host.sh(f"cd /var/cache/lab; rpm -U {kernel}-1.0*.rpm", root=True)
         boot = host.boot_id()
 
-        outcome = outcome_of(fleet.patch(kernel, "lab-reboot", reboot="Never"), host)
-        assert (outcome.reboot, host.boot_id()) == (RebootState.REQUIRED, boot), outcome.reason
-        assert result_of(outcome, kernel).state is UpdateState.INSTALLED, result_of(outcome, kernel)
-        assert host.sh(f"rpm -q --qf '%{{version}} ' {kernel}").split() == ["1.0", "2.0"]
+        outcome = outcome_of(fleet.patch(reboot="Always"), host)
 
-        outcome = outcome_of(fleet.patch("lab-plain", reboot="Always"), host)
+        assert (outcome.state in GOOD, outcome.count_updates(UpdateState.INSTALLED)) == (True, 0), outcome.reason
         assert outcome.reboot is RebootState.COMPLETED, outcome.reason
         assert host.boot_id() != boot
-        assert host.package_versions("lab-reboot", "lab-plain") == {"lab-reboot": "2.0-1", "lab-plain": "2.0-1"}
+        whole(host)
+
+    def _tell_that_no_repository_answers(self, fleet: Fleet) -> None:
+        (host,) = fleet.hosts
+        file = f"{self.family.repositories}/lab.repo"
+        host.sh(f"sed -i 's,^baseurl=.*,baseurl={NOBODY},' {file}; {self.family.unlock}", root=True)
+
+        outcome = outcome_of(fleet.patch("lab-sec"), host)
+
+        assert outcome.state in {OperationState.FAILED, OperationState.NOT_STARTED}
+        assert outcome.error is not None
+        assert (outcome.error.kind, bool(outcome.error.hint)) == ("RepositoryError", True), outcome.error
+        assert host.package_versions("lab-sec") == {"lab-sec": "2.0-1"}
 
     def test_the_transaction_of_an_administrator_is_waited_for(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
@@ -178,27 +206,6 @@ class FamilyStories:
         assert self.family.flavour in watch.messages[0], "it says for whom it waits"
         assert host.package_versions("lab-plain", "lab-slow") == {"lab-plain": "2.0-1", "lab-slow": "2.0-1"}
         whole(host)
-
-    def test_a_repository_that_is_down_is_told_with_its_remedy(self, fleet: Fleet) -> None:
-        (host,) = fleet.hosts
-        file = f"{self.family.repositories}/lab.repo"
-        other = f"[other]\nname=other\nbaseurl={NOBODY}\nenabled=1\ngpgcheck=0\nskip_if_unavailable=1\n"
-        (host.root / f"{self.family.repositories}/other.repo".lstrip("/")).write_text(other)
-
-        outcome = outcome_of(fleet.patch("lab-plain"), host)
-        assert host.package_versions("lab-plain") == {"lab-plain": "2.0-1"}, outcome.reason
-        assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-        warnings = (finding for finding in outcome.findings if finding.level is FindingLevel.WARN)
-        problems = [finding for finding in warnings if finding.check == "repositories"]
-        assert problems
-        assert all("other" in each.message and each.remedy for each in problems), problems
-
-        host.sh(f"sed -i 's,^baseurl=.*,baseurl={NOBODY},' {file}", root=True)
-        outcome = outcome_of(fleet.patch("lab-sec"), host)
-        assert outcome.state in {OperationState.FAILED, OperationState.NOT_STARTED}
-        assert outcome.error is not None
-        assert (outcome.error.kind, bool(outcome.error.hint)) == ("RepositoryError", True), outcome.error
-        assert host.package_versions("lab-sec") == {"lab-sec": "1.0-1"}
 
     def test_a_power_cut_in_a_transaction_is_reported_and_repaired(self, fleet: Fleet) -> None:
         (host,) = fleet.hosts
