@@ -1,4 +1,4 @@
-"""Paths: expands ``~``, and finds the user's folders and the files that a command reads by default."""
+"""Paths: expands ``~``, finds the user's folders and the files that a command reads by default, makes private ones."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -104,3 +104,17 @@ def find_named_or_default_path(
         if place.exists():
             return place
     raise build_missing_error(folders)
+
+
+def make_private_directory(path: Path) -> None:
+    """Make a directory, and those above it that are missing, for their owner alone, whatever the umask is.
+
+    ``Path.mkdir`` gives its mode to the last one only.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    for directory in reversed(path.parents):
+        if not directory.exists():
+            directory.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)

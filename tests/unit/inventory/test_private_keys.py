@@ -104,3 +104,14 @@ def test_a_credential_of_kubernetes_is_a_link_inside_its_folder(
 def test_a_name_is_no_path(name: str) -> None:
     with pytest.raises(ValueError, match="no name of a key"):
         find_key_path(name)
+
+
+def test_folders_above_it_are_made_for_their_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "share/fleetpatch"
+    monkeypatch.setenv("FLEETPATCH_KEYS", str(place / "keys"))
+    umask = os.umask(0)
+    try:
+        ensure_key("seal")
+    finally:
+        os.umask(umask)
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (place / "keys", place, place.parent)] == [0o700] * 3
