@@ -32,7 +32,7 @@ from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.other_user import needs_another_user, run_as_nobody
 from tests.support.prefect_server import use_server
-from tests.support.prefect_tables import put_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 __all__ = ["browser_of_all_names"]
 
@@ -106,7 +106,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "deployments.command", "server", "--port", str(port)],
-            env={**without_ours(), "XDG_DATA_HOME": str(folder / "data"), "PYTHONPATH": PYTHONPATH},
+            env={**without_ours(), **TABLES_ARE_THERE, "XDG_DATA_HOME": str(folder / "data"), "PYTHONPATH": PYTHONPATH},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -144,7 +144,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     """The server of a process that reads a `prefect:` credential, where none is configured."""
     home = tmp_path_factory.mktemp("own")
     put_tables(home)
-    environment = {**without_ours(), "PREFECT_HOME": str(home), "PYTHONPATH": PYTHONPATH}
+    environment = {**without_ours(), **TABLES_ARE_THERE, "PREFECT_HOME": str(home), "PYTHONPATH": PYTHONPATH}
     environment["PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS"] = "*"  # which another server of the owner has
     process = subprocess.Popen(
         [sys.executable, "-c", OWN_SERVER], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

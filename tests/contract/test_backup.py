@@ -21,7 +21,7 @@ from tests.support.backup import BackupCommands
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
 from tests.support.prefect_server import use_server
-from tests.support.prefect_tables import make_postgres_database, put_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, make_postgres_database, put_tables
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +50,7 @@ class Controller:
     def environment(self) -> dict[str, str]:
         return {
             **without_ours(),
+            **TABLES_ARE_THERE,
             "PYTHONPATH": PYTHONPATH,
             "XDG_DATA_HOME": str(self.folder / "data"),
             "FLEETPATCH_KEYS": str(self.data / "keys"),

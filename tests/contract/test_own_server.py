@@ -23,7 +23,7 @@ from flows.prefect_api.server_health import find_server_fault
 from flows.prefect_api.server_settings import BATCH_SETTINGS, SettingTarget
 from inventory.files.private_keys import ensure_key
 from tests.support.environment import PYTHONPATH, without_ours
-from tests.support.prefect_tables import put_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 OPEN = {
     "PREFECT_SERVER_API_CORS_ALLOWED_ORIGINS": "*",
@@ -97,6 +97,7 @@ def test_it_ends_with_its_run_however_that_ends_and_encrypts_with_the_key_of_the
     key = ensure_key(KEY_NAME, Fernet.generate_key)
     put_tables(tmp_path)
     environment = {**without_ours(), "PREFECT_HOME": str(tmp_path), "FLEETPATCH_KEYS": str(tmp_path / "keys")}
+    environment |= TABLES_ARE_THERE
     with subprocess.Popen(
         [sys.executable, "-c", RUN],
         env={**environment, "PYTHONPATH": PYTHONPATH}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,

@@ -28,11 +28,12 @@ from flows.prefect_api.server_settings import BATCH_SETTINGS
 from tests.flows.served import Served
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
-from tests.support.prefect_tables import copy_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, copy_tables
 
 STARTUP_SECONDS = 300  # on cores that others use, a start has taken more than a minute
 SERVER_SETTINGS = {
     **{each.name: each.value for each in BATCH_SETTINGS},
+    **TABLES_ARE_THERE,
     # No test of this server looks at events that are past, or has an automation.
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",

@@ -17,7 +17,7 @@ from tests.lab.killing import began, wait_for
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import start_forked
-from tests.support.prefect_tables import put_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 ON_FAKES = "tests.flows.cli_on_fakes"
 MOST_MODULES = 300  # typer and rich alone are 188; each is a part of the time that --help takes
@@ -29,6 +29,7 @@ def surroundings(tmp_path: Path) -> dict[str, str]:
     kept = without_ours()
     return {
         **kept,
+        **TABLES_ARE_THERE,
         "PYTHONPATH": PYTHONPATH,
         "FLEETPATCH_RECORDS_URL": f"sqlite:///{tmp_path / 'records.db'}",
         "XDG_DATA_HOME": str(tmp_path / "data"),

@@ -27,7 +27,7 @@ from prefect.settings import (
 
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.free_port import free_port
-from tests.support.prefect_tables import put_tables
+from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 START_SECONDS = 300.0  # on cores that others use, a start has taken more than two minutes
 _ANSWER_SECONDS = 5.0
@@ -60,7 +60,7 @@ class PrefectServer:
     Attributes:
         home: PREFECT_HOME of the server and of whoever talks to it.
         port: on 127.0.0.1; the same at every start.
-        database: connection URL (``postgresql+asyncpg://…``); "": an SQLite file in ``home``.
+        database: connection URL (``postgresql+asyncpg://…``) of a database with tables; "": an SQLite file in ``home``.
         ui: whether it has its pages for people.
         process: the server, while it runs.
     """
@@ -110,7 +110,7 @@ class PrefectServer:
         self.process = self._begun(
             ("-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(self.port), *no_ui),
             self.log,
-            more,
+            {**TABLES_ARE_THERE, **more},
         )
         if wait:
             self.wait_until_up()
