@@ -15,7 +15,6 @@ from typing import Final
 from urllib.parse import urlsplit
 
 import uvicorn
-from prefect.server.api.server import create_app
 from prefect.settings import get_current_settings
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -42,6 +41,8 @@ def build_application() -> TrustedHostMiddleware:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
+    from prefect.server.api.server import create_app  # noqa: PLC0415 - it takes seconds to load
+
     application = create_app(final=True)
     remove_foreign_pages(application)
     return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)
