@@ -8,8 +8,9 @@
   };
   const onPaper = matchMedia("print").matches;
   // Texts for screen readers only.
-  const forReaders = [...document.body.querySelectorAll("*")].filter((e) => getComputedStyle(e).clipPath === "inset(50%)");
-  const seen = (element) => !forReaders.some((hidden) => hidden.contains(element))
+  const forReaders = new Set([...document.body.querySelectorAll("*")]
+    .filter((e) => getComputedStyle(e).clipPath === "inset(50%)").flatMap((e) => [e, ...e.querySelectorAll("*")]));
+  const seen = (element) => !forReaders.has(element)
     && element.checkVisibility({ contentVisibilityAuto: true, opacityProperty: true, visibilityProperty: true });
   const scroller = (element) => {
     for (let e = element; e && e !== document.body; e = e.parentElement) {
