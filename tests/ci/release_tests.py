@@ -130,9 +130,25 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A transaction that outlasts Prefect's patience is the harder case: tests/flows/test_cancel_served.py; one "
         " that ends in time, with simulated machines: tests/flows/test_cancel.py."
     ),
-    "tests/flows/test_buttons.py::test_custom_run_retry_pause_and_delete_beside_a_run_that_works": (
-        "The first test of the file presses the same kinds of buttons in the browser. What a button sends at other "
-        "stages: tests/flows/test_suspended.py and tests/flows/test_cancel.py."
+    "tests/flows/test_buttons.py::": (
+        "Prefect's pages change only with the locked version of Prefect. What their buttons send: Suspend, Resume, and "
+        "Retry of a run that is over, tests/flows/test_suspended.py; Cancel, tests/flows/test_cancel_served.py; a run "
+        "that is started again, tests/flows/test_cancel.py. A form of Prefect that a person sends in a browser: "
+        "tests/attacks/test_prefect_server.py."
+    ),
+    "tests/flows/test_readme.py::test_the_example_patches_a_machine": (
+        "The example, run as it stands, with simulated machines: the same file. The command with a Prefect server of "
+        "its own: tests/flows/test_cli_process.py; with real machines: tests/lab/test_repository_secrets.py."
+    ),
+    "tests/flows/test_cli_process.py::test_this_machine_is_planned_for_and_nothing_is_changed": (
+        "This machine is assessed in tests/contract/test_production_lock.py. Its transport: "
+        "tests/contract/test_transport_contract.py. An assessment changes nothing: "
+        "tests/contract/test_manager_contract_apt.py."
+    ),
+    "tests/contract/test_backup.py::test_secrets_and_history_are_there_again_and_the_backup_alone_opens_no_secret"
+    "[postgres": (
+        "The same with SQLite: the same file. A server on PostgreSQL, whose tables Prefect makes: "
+        "tests/contract/test_server.py."
     ),
     "tests/flows/test_cancel_served.py::test_a_process_that_dies_without_a_word_is_followed_by_another_that_goes_on": (
         "A killed process and its successor on real machines: tests/lab/test_resume.py and "
