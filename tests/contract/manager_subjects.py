@@ -4,7 +4,7 @@ import os
 import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from math import inf
 
@@ -13,6 +13,7 @@ import pytest
 from inventory.machine import PrivilegeMethod
 from tasks.managers.apt.manager import AptManager
 from tasks.managers.registry import MANAGER_TYPES
+from tasks.model import Update
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, Transport
@@ -42,6 +43,8 @@ class Subject:
         leaves_half_done: whether a package whose script fails is left half done, and not as it was.
         reboot_reason: part of the reason for a reboot after lab-reboot was installed.
         remover: an update that takes the package ``removed`` away.
+        past_stop: the record after which no stop keeps a transaction that has started from its work any more.
+        offered: what was pending before anything was changed, once a test has asked.
     """
 
     manager: PackageManager
@@ -58,6 +61,8 @@ class Subject:
     reboot_reason: str = "lab-reboot"
     remover: str = "lab-removes"
     removed: str = "lab-plain"
+    past_stop: str = "progress"
+    offered: dict[str, Update] = field(default_factory=dict)
 
     def v(self, version: str) -> str:
         """Return a version of a lab's package as this family writes it."""
@@ -112,7 +117,8 @@ def fake_subject() -> Subject:
     def throttle(rate: int) -> None:
         world.bytes_per_second = 50.0 * rate or inf  # its packages are small
 
-    return Subject(FakeManager(), machine, clock, quicken, fix, hold, remove, throttle)
+    functions = (quicken, fix, hold, remove, throttle)
+    return Subject(FakeManager(), machine, clock, *functions, past_stop="transaction_started")
 
 
 class OpenSshLine(LocalShellChannel):
