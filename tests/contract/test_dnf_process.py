@@ -52,7 +52,7 @@ def execute(place: Path, commands: str, *, shell: str = "sh") -> str:
     (place / "dnf").mkdir(exist_ok=True)
     (place / "dnf" / "__init__.py").write_text("raise SystemExit('from the working directory')")
     parts = [load_script(name, "tasks.managers.rpm.dnf") for name in ("limited", "tool_history", "dnf_process")]
-    text = "\n".join(["fp_newline='\n'", *parts, commands])
+    text = "\n".join(["fp_newline='\n'", *parts, "fp_start_dnf", commands])
     done = subprocess.run([shell, "-c", text], cwd=place, capture_output=True, text=True, timeout=30, check=False)
     return done.stdout + done.stderr
 

@@ -72,13 +72,15 @@ discard() { # FOLDER: remove what was installed; the tool itself would remove wh
 
 comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number of the transaction
 
-find_undo() { # TOOL: how to undo the last transaction of the tool's history, if it is ours
-  "$1" history info last 2>/dev/null >"$FP_JOB_DIR/rpm-history"
+find_undo() { # TOOL [COMMAND…]: how to undo the last transaction of the tool's history, if it is ours; the command asks the tool
+  tool=$1; [ "$#" -eq 1 ] || shift
+  "$@" history info last 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
   grep -qE "^ *Comment *: $comment/$number *\$" "$FP_JOB_DIR/rpm-history" || return 0
   id=$(sed -n 's/^ *Transaction ID *: *\([0-9][0-9]*\).*/\1/p' "$FP_JOB_DIR/rpm-history")
   [ -n "$id" ] || return 0
-  xargs "$1" -q -C repoquery <"$FP_JOB_DIR/rpm-old" >"$FP_JOB_DIR/rpm-offered" 2>/dev/null
-  tell_undo "$1 history undo $id"
+  # shellcheck disable=SC2046  # packages have no blanks and no wildcards
+  "$@" -q -C repoquery $(cat "$FP_JOB_DIR/rpm-old") 2>/dev/null | cat >"$FP_JOB_DIR/rpm-offered"
+  tell_undo "$tool history undo $id"
 }
 
 tell_undo() { # COMMAND: as long as the packages in the file rpm-old can be had: those in the file rpm-offered

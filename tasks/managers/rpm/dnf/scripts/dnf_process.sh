@@ -2,7 +2,7 @@
 # Asks dnf 4 in one process: to start Python and to load dnf takes longer than most answers. The process loads dnf once,
 # and forks for each question. The fork runs dnf's own program with the question's words, as its interpreter would do
 # at its start, and ends as dnf ends. Only for questions: what changes packages is a process of its own.
-# Where anything for that is missing, dnf is started for each question.
+# Before fp_start_dnf, and where anything for that is missing, dnf is started for each question.
 # Requires: tool_history
 # shellcheck disable=SC2154  # set by the prelude
 
@@ -74,9 +74,9 @@ while True:
     os.write(1, answer(pid, limit, words) + b"\n")
 '
 
+fp_dnf=''
 # fp_start_dnf: starts the process; it ends with this script. Questions go to fd 5, exit codes come from fd 7.
 fp_start_dnf() {
-  fp_dnf=''
   fp_program=$(command -v dnf) && { IFS= read -r fp_first <"$fp_program"; } 2>/dev/null || return 0
   case $fp_first in '#!/'*python*) ;; *) return 0 ;; esac
   fp_pipes=$(mktemp -d) || return 0
@@ -107,5 +107,3 @@ fp_is_unsendable() { # WORDS…: whether one of them is empty or has several lin
 }
 
 fp_ask_history() { fp_ask_dnf 60 -C --setopt=exit_on_lock=True --setopt=color=never history "$@" 2>/dev/null; }
-
-fp_start_dnf

@@ -4,6 +4,8 @@
 # shellcheck disable=SC2034,SC2154  # used by, or set by, the scripts that this is put before
 # Requires: dnf_family, tool_settings, dnf_process
 
+fp_start_dnf
+
 lock_files=''
 pid_files='/var/cache/dnf/metadata_lock.pid /var/cache/dnf/download_lock.pid /var/lib/dnf/rpmdb_lock.pid'
 busy_code=200

@@ -2,7 +2,7 @@
 # What a job does with dnf 4. See rpm_job.sh for the functions.
 # Exact versions are installed with "install": of an installed package, it keeps the note whether a person chose it.
 # Without --allowerasing, dnf removes nothing but what a chosen version replaces.
-# Requires: yum_family, tool_settings
+# Requires: yum_family, tool_settings, dnf_process
 # shellcheck disable=SC2154  # variables of rpm_job.sh
 
 # Whatever dnf.conf says, dnf writes what it does and why it fails.
@@ -42,4 +42,4 @@ tool_inputs() { # "-C" and the options let nothing change the copies but a new r
   find -L /etc/dnf /etc/yum.repos.d /etc/distro.repos.d /etc/yum "${folder:-/var/cache/dnf}"/*/repodata -type f \
     -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
 }
-tool_undo() { find_undo dnf; }
+tool_undo() { fp_start_dnf; find_undo dnf fp_ask_dnf 0; } # started anew: dnf itself may be another version now
