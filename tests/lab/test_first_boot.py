@@ -29,11 +29,16 @@ def begin_first_boot(host: LabHost, unit: str, seconds: int) -> None:
     assert host.sh(f"systemctl is-active {unit} || true").strip() == "activating"
 
 
-def test_a_first_boot_is_not_cut(host: LabHost, tmp_path: Path) -> None:
+def test_a_first_boot_is_not_cut_and_a_perl_that_does_not_work_prevents_no_reboot(
+    host: LabHost, tmp_path: Path
+) -> None:
+    host.sh("printf '#!/bin/sh\\nexit 2\\n' > /usr/local/bin/perl; chmod 755 /usr/local/bin/perl", root=True)
     begin_first_boot(host, "cloud-final.service", 45)
+    boot = host.boot_id()
     outcome = outcome_of(Fleet([host], tmp_path).patch("lab-plain", reboot="Always"), host)
     assert outcome.state is OperationState.SUCCEEDED, outcome.reason
-    assert outcome.reboot is RebootState.COMPLETED
+    assert outcome.reboot is RebootState.COMPLETED, outcome.reason
+    assert host.boot_id() != boot
     assert host.sh("test -e /var/lib/lab-set-up && echo done").strip() == "done"
     precheck = next(each for each in outcome.steps if each.step.value == "precheck")
     assert (precheck.ended_at - precheck.started_at).total_seconds() > 20
@@ -49,11 +54,3 @@ def test_a_first_boot_that_does_not_end_in_the_window_leaves_the_machine_alone(h
     assert {each.state for each in outcome.updates if each.update.name == "lab-plain"} == {UpdateState.NOT_ATTEMPTED}
     assert host.boot_id() == boot
     assert host.package_versions("lab-plain") == {"lab-plain": "1.0"}
-
-
-def test_a_perl_that_does_not_work_prevents_no_reboot(host: LabHost, tmp_path: Path) -> None:
-    host.sh("printf '#!/bin/sh\\nexit 2\\n' > /usr/local/bin/perl; chmod 755 /usr/local/bin/perl", root=True)
-    boot = host.boot_id()
-    outcome = outcome_of(Fleet([host], tmp_path).patch("lab-none", reboot="Always"), host)
-    assert outcome.reboot is RebootState.COMPLETED, outcome.reason
-    assert host.boot_id() != boot
