@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import BestAvailableEncryption
 
 from tests.lab.canaries import FakeAgent, ProcessWatch, Search, new_canary
 from tests.lab.fleet import Lab, LabHost
+from tests.support.forked import start_forked
 from tests.support.postgres import fresh_database, server
 from tests.support.prefect_tables import copy_tables
 
@@ -28,18 +29,24 @@ KINDS: Final = (
 BLOCK: Final = "fleet-login"
 COMMAND: Final = Path(sys.executable).with_name("fleetpatch")
 MAKE_BLOCK: Final = """
-import os, shutil
+import asyncio, os, shutil
 from prefect.blocks.system import Secret  # which makes PREFECT_HOME
+from prefect.client.orchestration import PrefectClient
+from prefect.server.api.server import create_app
 shutil.copyfile(os.environ["TABLES"], os.path.join(os.environ["PREFECT_HOME"], "prefect.db"))
-Secret(value=os.environ["VALUE"]).save(os.environ["BLOCK"])
+async def save():
+    async with PrefectClient(create_app(ephemeral=True)) as client:  # a server of its own would be another process
+        await Secret(value=os.environ["VALUE"]).asave(os.environ["BLOCK"], client=client)
+asyncio.run(save())
 """
 PATCH: Final = (
-    *("patch", "*", "--debug", "--yes", "--only-included", "--minutes", "30", "--reboot", "Never"),
+    *("--debug", "--yes", "--only-included", "--minutes", "30", "--reboot", "Never"),
     *("--failure-budget", "100%", "--wave-percent", "100"),
 )
 # Every log record of every logger at every level, whatever the program sets: each process writes a file of its own.
 SPY: Final = """
-import logging, os
+import gc, logging, os
+gc.set_threshold(50_000, 20, 50)  # as tests/support/python does
 _file = open(os.path.join(os.environ["LOG_SPY"], f"{os.getpid()}.log"), "a", buffering=1, errors="surrogateescape")
 _format = logging.Formatter("%(name)s %(levelname)s %(message)s")
 _handle = logging.Logger.handle
@@ -84,9 +91,17 @@ class Spill:
         return Search({kind: canary for kind, canary in self.canaries.items() if kind not in without})
 
     def run(self, name: str, *words: str, umask: int = 0o022, agent: Path | None = None, **more: str) -> int:
-        """Run the command; its words hold no secret, its environment does."""
+        """Run a program; its words hold no secret, its environment does."""
+        done = subprocess.run(
+            words, cwd=self.kept, env=self._environment(agent, more), umask=umask, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, errors="surrogateescape", timeout=400, check=False,
+        )  # fmt: skip
+        self.runs[name] = done
+        return done.returncode
+
+    def _environment(self, agent: Path | None, more: Mapping[str, str]) -> dict[str, str]:
         environment = {key: os.environ[key] for key in ("PATH", "LANG", "LC_ALL") if key in os.environ}
-        environment |= {
+        return environment | {
             "HOME": str(self.home),
             "XDG_DATA_HOME": str(self.home / "data"),
             "TMPDIR": str(self.temporary),
@@ -101,16 +116,20 @@ class Spill:
             **({"SSH_AUTH_SOCK": str(agent)} if agent else {}),
             **more,
         }
-        done = subprocess.run(
-            words, cwd=self.kept, env=environment, umask=umask, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, errors="surrogateescape", timeout=400, check=False,
-        )  # fmt: skip
-        self.runs[name] = done
-        return done.returncode
 
     def fleetpatch(self, name: str, *words: str, **more: Any) -> int:
         """Run the command with the inventory."""
         return self.run(name, str(COMMAND), *words, "--inventory", str(self.given / "fleet.yaml"), **more)
+
+    def ask(self, name: str, *words: str, agent: Path | None = None, **more: str) -> int:
+        """Run the command with the inventory, in a process that starts at once."""
+        out, err = self.given / f"{len(self.runs)}.out", self.given / f"{len(self.runs)}.err"
+        surroundings = self._environment(agent, {"FLEETPATCH_INVENTORY": str(self.given / "fleet.yaml"), **more})
+        command = "tests.lab.spied_command"
+        process = start_forked(command, words, place=self.kept, environment=surroundings, out=out, err=err)
+        code = process.wait(400)
+        self.runs[name] = subprocess.CompletedProcess(words, code, *process.communicate())
+        return code
 
 
 @contextmanager
@@ -228,35 +247,30 @@ def _carry_out(spill: Spill) -> None:
     with _agent() as agent, spill.watch:
         spill.run("block", sys.executable, "-c", MAKE_BLOCK, agent=agent.path, **value)
         spill.fleetpatch(
-            "flow",
-            *PATCH,
-            "--include",
-            "lab-plain",
-            "--include",
-            "lab-failing",
-            *reports,
-            umask=0o077,
-            agent=agent.path,
-        )
-        spill.fleetpatch(
-            "plain", *PATCH, "--no-prefect", "--json", "--include", "lab-conffile", *reports,
+            "plain", "patch", "name=all", *PATCH, "--no-prefect", "--json", "--include", "lab-conffile", *reports,
             umask=0, agent=agent.path, FLEETPATCH_RECORDS_URL=with_password,
         )  # fmt: skip
+        spill.fleetpatch(
+            "flow", "patch", "*", *PATCH, "--include", "lab-plain", "--include", "lab-failing", *reports,
+            umask=0o077, agent=agent.path,
+        )  # fmt: skip
         for name, url in (("unreachable records", unreachable), ("garbled records", garbled)):
-            spill.fleetpatch(name, "assess", "all", "--debug", agent=agent.path, FLEETPATCH_RECORDS_URL=url)
+            spill.ask(name, "assess", "all", "--debug", agent=agent.path, FLEETPATCH_RECORDS_URL=url)
+        fleet = (spill.given / "fleet.yaml").read_text()
+        data = yaml.safe_load(fleet)
+        others = [machine for machine in data["machines"] if machine["name"] != "login"]  # whose secret Prefect has
+        _private(spill.given / "fleet.yaml", yaml.safe_dump(data | {"machines": others}))
         spill.fleetpatch("doctor", "doctor", agent=agent.path)
         spill.agent_visits["never asked for"] = agent.visits
-    fleet = (spill.given / "fleet.yaml").read_text()
     with _agent() as agent:
-        data = yaml.safe_load(fleet)
         data["machines"] = [{**data["machines"][0], "credential": "agent"}]
         _private(spill.given / "fleet.yaml", yaml.safe_dump(data))
-        spill.fleetpatch("agent", "assess", "all", agent=agent.path)
+        spill.ask("agent", "assess", "all", agent=agent.path)
         spill.agent_visits["asked for"] = agent.visits
         refused = {"name": "garbled", "kind": "http", "target": f"http://ann:{spill.canaries['check-login']}@h/é"}
         data["machines"] = [{**data["machines"][0], "probes": [refused]}]
         _private(spill.given / "fleet.yaml", yaml.safe_dump(data))
-        spill.fleetpatch("garbled check", "assess", "all", agent=agent.path)
+        spill.ask("garbled check", "assess", "all", agent=agent.path)
     _private(spill.given / "fleet.yaml", fleet)
 
 

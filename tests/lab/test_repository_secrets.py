@@ -9,7 +9,7 @@ import yaml
 from tests.lab.canaries import MARK, Search
 from tests.lab.fleet import Flavour, Lab, LabHost
 from tests.lab.proxy import REPOSITORY, Proxy, point_to
-from tests.lab.spill import COMMAND, PATCH, SPY, Spill, search_host
+from tests.lab.spill import PATCH, SPY, Spill, search_host
 from tests.support.prefect_tables import copy_tables
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -18,6 +18,7 @@ PLANTED = ("check-login", "check-token", "records")
 PLAIN = f"{MARK}-plain"
 """The password of the repositories that work: apt can't use one with a slash, though it is encoded."""
 FLAVOURS: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
+DENIED = ("lab-conffile_2.0_all.deb", "lab-conffile-2.0-1.noarch.rpm")
 BROKEN = {
     "apt": ("/etc/apt/sources.list.d/broken.list", "deb [trusted=yes] {url} bookworm main"),
     "dnf": (
@@ -69,7 +70,7 @@ def spill(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Spill]
 
 
 def carry_out(spill: Spill, proxy: Proxy) -> None:
-    """Let the repositories be unreadable, then the packages, then nothing."""
+    """Let a repository be unreadable, then one of two packages."""
     login, token, secret = (quote(spill.canaries[kind], safe="") for kind in PLANTED)
     for flavour, host in spill.hosts.items():
         point_to(host, REPOSITORY)
@@ -80,19 +81,17 @@ def carry_out(spill: Spill, proxy: Proxy) -> None:
         write(host, place, text.format(proxy=secret, address=proxy.address))
         place, text = BROKEN[flavour]
         write(host, place, text.format(url=f"http://me:{login}@{REPOSITORY}/nowhere", token=token))
-    report = ("--report", str(spill.home / "reports"))
-    patch = (*PATCH, "--include", "lab-plain", *report)
-    spill.fleetpatch("unreadable", "assess", "*", "--debug")
-    spill.fleetpatch("doctor", "doctor")
+    spill.ask("unreadable", "assess", "*", "--debug")
+    spill.ask("doctor", "doctor")
     for flavour, host in spill.hosts.items():
         (host.root / BROKEN[flavour][0].lstrip("/")).unlink()
-    proxy.denied = (".deb", ".rpm")
-    spill.fleetpatch("denied", *patch)
-    proxy.denied = ()
-    spill.fleetpatch("good", *patch, "--no-prefect", "--json")
-    spill.fleetpatch("machines", "machines", "--json")
+    proxy.denied = DENIED
+    chosen = ("--include", "lab-plain", "--include", "lab-conffile", "--report", str(spill.home / "reports"))
+    spill.fleetpatch("denied", "patch", "*", *PATCH, *chosen)
+    assert any(path.endswith(DENIED) for path in proxy.asked)
+    spill.ask("machines", "machines", "--json")
     for flavour, host in spill.hosts.items():
-        spill.run(f"why {flavour}", str(COMMAND), "why", host.name)
+        spill.ask(f"why {flavour}", "why", host.name)
 
 
 def search(spill: Spill) -> Search:

@@ -1,0 +1,10 @@
+"""The command, with all that its loggers are given in a file: python -m tests.lab.spied_command WORDS…"""
+
+import sys
+
+from flows.cli.main import main
+from tests.lab.spill import SPY
+
+if __name__ == "__main__":
+    exec(SPY)
+    sys.exit(main())
