@@ -122,6 +122,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
     ),
     "tests/lab/test_lab.py::": ("Each test in tests/lab stands on what these look at, and fails without it."),
     "tests/lab/test_lab_rpm.py::": ("As above: tests/lab/test_dnf.py and tests/lab/test_zypper.py."),
+    "tests/lab/reports/test_boot.py::test_a_newest_kernel_without_initramfs_is_not_booted[dnf]": (
+        "The same with apt, by Red Hat's name of an initramfs too, and with zypper: tests/lab/reports/test_boot.py. "
+        "One script looks into /boot on all machines (boot_files.sh)."
+    ),
     "tests/lab/reports/test_made_packages.py::": (
         "Updates of made packages that are installed, and their class: tests/lab/reports/test_hunted_dnf.py, "
         "tests/lab/reports/test_hunted_zypper.py and tests/lab/reports/test_apt_policy.py."
