@@ -51,35 +51,46 @@ def require_open_judgement(report: RunReport, host: LabHost) -> None:
     assert outcome_of(report, host).state is OperationState.COMPLETED_WITH_WARNINGS
 
 
+def end_support(host: LabHost) -> None:
+    host.sh("cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release", root=True)
+    host.sh("echo 'SUPPORT_END=2024-06-30' >> /etc/os-release", root=True)
+
+
+def require_end_of_support(finding: Finding) -> None:
+    assert finding.message.startswith("fixes are not seen: the support of ")
+    assert "has ended on 2024-06-30" in finding.message
+
+
 @pytest.mark.public_report("https://github.com/Azure/LinuxPatchExtension: a dead repository, and nothing is told")
+@pytest.mark.public_report("https://github.com/systemd/systemd/issues/21764")
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_a_repository_that_refuses_is_a_warning_though_nothing_is_to_be_done(
     hosts: BootHosts, flavour: Flavour, tmp_path: Path
 ) -> None:
+    """With dnf and zypper, the end of the system's support is told beside it."""
     (host,) = hosts(1, flavour)
     add_source(host, tmp_path, "http://127.0.0.1:9/x")
+    if flavour != "apt":
+        end_support(host)
     report = patch_nothing(host, tmp_path)
-    (finding,) = find_unread(report, host)
-    assert "unread" in finding.message
-    assert "(route, firewall, proxy)" in finding.remedy
     require_open_judgement(report, host)
+    unread, *ended = sorted(find_unread(report, host), key=lambda finding: "the support of" in finding.message)
+    assert "unread" in unread.message
+    assert "(route, firewall, proxy)" in unread.remedy
+    assert len(ended) == (0 if flavour == "apt" else 1)
+    for finding in ended:
+        require_end_of_support(finding)
 
 
 @pytest.mark.public_report("https://github.com/systemd/systemd/issues/21764")
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_system_whose_support_has_ended_leaves_the_judgement_open(
-    hosts: BootHosts, flavour: Flavour, tmp_path: Path
-) -> None:
-    (host,) = hosts(1, flavour)
-    if flavour == "apt":
-        add_source(host, tmp_path, "http://127.0.0.1:9/x")
-        host.sh("rm /etc/apt/sources.list.d/unread.list", root=True)
-    host.sh("cp --remove-destination $(readlink -f /etc/os-release) /etc/os-release", root=True)
-    host.sh("echo 'SUPPORT_END=2024-06-30' >> /etc/os-release", root=True)
+def test_a_system_whose_support_has_ended_leaves_the_judgement_open(hosts: BootHosts, tmp_path: Path) -> None:
+    (host,) = hosts(1)
+    add_source(host, tmp_path, "http://127.0.0.1:9/x")
+    host.sh("rm /etc/apt/sources.list.d/unread.list", root=True)
+    end_support(host)
     report = patch_nothing(host, tmp_path)
     (finding,) = find_unread(report, host)
-    assert finding.message.startswith("fixes are not seen: the support of ")
-    assert "has ended on 2024-06-30" in finding.message
+    require_end_of_support(finding)
     require_open_judgement(report, host)
 
 
@@ -107,39 +118,33 @@ def trickle() -> Iterator[int]:
 
 
 @pytest.mark.public_report("https://github.com/GoogleCloudPlatform/osconfig/issues/726")
-@pytest.mark.parametrize("flavour", FLAVOURS)
-def test_a_mirror_that_trickles_is_named_and_nothing_of_ours_stays(
-    hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tasks.managers.job_parameters, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
-    (host,) = hosts(1, flavour)
-    add_source(host, tmp_path, f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x")
-    report = patch_nothing(host, tmp_path)
-    assert any("unread" in each.message and "too slow" in each.message for each in find_unread(report, host))
-    require_open_judgement(report, host)
-    assert not host.sh("pgrep -lx 'apt-get|dnf|zypper|http' || true").strip()
-
-
 @pytest.mark.public_report("https://github.com/googleapis/google-cloud-cpp/issues/2780")
-@pytest.mark.parametrize("flavour", ["dnf", "zypper"])
-def test_mirrors_that_trickle_hold_no_installation(
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_mirror_that_trickles_is_named_holds_no_installation_and_nothing_of_ours_stays(
     hosts: BootHosts, flavour: Flavour, trickle: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks.managers.job_parameters, "REFRESH_TIMEOUT_SECONDS", REFRESH_SECONDS)
     (host,) = hosts(1, flavour)
     slow = f"http://{host.address.rpartition('.')[0]}.1:{trickle}/x"
-    known = RpmRepository(tmp_path / "known")
-    known.add("a-known", "1.0")
-    known.publish(host, options="autorefresh=1")
-    host.sh({"dnf": "dnf -q makecache", "zypper": "zypper -n refresh"}[flavour], root=True)
-    host.sh(f"sed -i 's|^baseurl=.*|baseurl={slow}|' /{FOLDERS[flavour]}/known.repo", root=True)
-    if flavour == "zypper":
-        host.sh("find /var/cache/zypp/raw/known -exec touch -d '2 days ago' {} +", root=True)  # so it would read it
-    add_source(host, tmp_path, slow)  # and one that was never read
-    outcome = outcome_of(Fleet([host], tmp_path).patch("lab-plain", reboot="Never", minutes=6), host)
-    assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
-    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert not host.sh("pgrep -lx 'dnf|zypper' || true").strip()
+    if flavour == "apt":
+        add_source(host, tmp_path, slow)
+        report = patch_nothing(host, tmp_path)
+    else:
+        known = RpmRepository(tmp_path / "known")
+        known.add("a-known", "1.0")
+        known.publish(host, options="autorefresh=1")
+        host.sh({"dnf": "dnf -q makecache", "zypper": "zypper -n refresh"}[flavour], root=True)
+        host.sh(f"sed -i 's|^baseurl=.*|baseurl={slow}|' /{FOLDERS[flavour]}/known.repo", root=True)
+        if flavour == "zypper":
+            host.sh("find /var/cache/zypp/raw/known -exec touch -d '2 days ago' {} +", root=True)  # so it would read it
+        add_source(host, tmp_path, slow)  # and one that was never read
+        report = Fleet([host], tmp_path).patch("lab-plain", reboot="Never", minutes=6)
+        assert result_of(outcome_of(report, host), "lab-plain").state is UpdateState.INSTALLED
+    messages = [each.message for each in find_unread(report, host)]
+    assert any(f"{name}: it is too slow" in message for name in ("known", "unread") for message in messages), messages
+    assert any("unread" in message for message in messages), messages
+    require_open_judgement(report, host)
+    assert not host.sh("pgrep -lx 'apt-get|dnf|zypper|http' || true").strip()
 
 
 @pytest.mark.public_report("Debian's security archive after its Valid-Until, and apt's harmless warnings")
