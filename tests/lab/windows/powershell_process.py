@@ -107,7 +107,7 @@ class _Kind:
 
 
 class Engine:
-    """A process of PowerShell: the power of one machine, and of another one when that is switched off for good.
+    """A process of PowerShell: the power of one machine, and of another one or its next boot when that is off.
 
     A first call in a new process costs more than most tests do.
     """
@@ -150,6 +150,7 @@ class Engine:
             self.process = subprocess.Popen(
                 [
                     *(self._kind.program, "-NoProfile", "-NonInteractive"),
+                    *("-SettingsFile", str(SOURCES / "settings.json")),
                     *("-File", str(SOURCES / "host.ps1")),
                     *("-Folder", str(folder), "-Assembly", str(self._kind.assembly)),
                     *("-Requests", str(request_read), "-Answers", str(answer_write)),
@@ -175,12 +176,15 @@ class Engine:
             while data:
                 data = data[self._requests.write(data) :]
 
-    def retire(self) -> None:
-        """Serve this machine no longer: another may have the process, unless something still runs in it."""
-        self.send({"retire": True})
+    def retire(self, seconds: float) -> None:
+        """Serve this machine no longer: another may have the process, unless something still runs in it so long."""
+        self.send({"retire": int(seconds * 1000)})
         with self._event:
             self._event.wait_for(lambda: self._said, 30)
             is_quiet, self._said = self._said == "quiet", ""
+        self._leave(is_quiet=is_quiet)
+
+    def _leave(self, *, is_quiet: bool) -> None:
         self._owner = None
         with self._sparing:
             is_spare = is_quiet and len(self._spare) < MOST_SPARE and self._machines < MOST_MACHINES
@@ -208,8 +212,12 @@ class Engine:
                 answer = json.loads(line)
                 if answer.get("event") in ("quiet", "busy"):
                     self._say(str(answer["event"]))
-                elif self._owner is not None:
-                    self._owner.take(answer)
+                elif (owner := self._owner) is not None:
+                    owner.take(answer)
+                    # Windows has shut down; else somebody cuts its power at this moment
+                    if answer.get("is_quiet") and owner.release()[0] is self:
+                        self._leave(is_quiet=True)
+                        owner.lose()
         self.process.wait()
         with self._lock:
             self._requests.close()
@@ -228,12 +236,13 @@ class Engine:
 class PowerShellProcess:
     """A warm PowerShell. Its calls may come from any thread; what they print comes from a thread of its own."""
 
+    _ids: ClassVar = itertools.count(1)
+
     def __init__(self, folder: Path, on_end: Callable[[str], None] = lambda _: None) -> None:
         """Take a machine's folder; ``on_end`` hears why the process ended: "restarting", or "" if it was killed."""
         self._folder = folder
         self._on_end = on_end
         self._calls: dict[str, Call] = {}
-        self._ids = itertools.count(1)
         self._lock = threading.Lock()
         self._ready = threading.Event()
         self._engine: Engine | None = None
@@ -280,6 +289,9 @@ class PowerShellProcess:
             "POWERSHELL_UPDATECHECK": "Off",
             "DOTNET_gcServer": "0",
             "DOTNET_TieredPGO": "0",
+            "DOTNET_TC_CallCounting": "0",  # most processes end before it pays to compile a method again
+            "DOTNET_EnableDiagnostics": "0",
+            "DOTNET_EnableWriteXorExecute": "0",  # it makes each compilation dearer
             "SystemRoot": str(windows),
             "windir": str(windows),
             "SystemDrive": "C:",
@@ -311,7 +323,7 @@ class PowerShellProcess:
             if self._over or engine is None:
                 raise ConnectionError("the machine has no power")
             self._calls[call.id] = call
-        engine.send(message)
+            engine.send(message)
         return call
 
     def run(
@@ -366,17 +378,24 @@ class PowerShellProcess:
             call.ended.set()
         self._on_end(self._reason)
 
-    def kill(self) -> None:
-        """Cut the power: everything that runs ends at once."""
-        if self._engine is not None:
-            self._engine.kill()
+    def release(self) -> tuple[Engine | None, bool]:
+        """Have the process no longer. Returns it, and whether no call runs in it."""
+        with self._lock:
+            engine, self._engine = self._engine, None
+            return engine, self.is_alive and not self._calls and not self._reason
 
-    def switch_off(self) -> None:
-        """End it for good, as ``kill`` does. Another machine may have its process."""
-        if self._engine is None or not self.is_alive or self._calls or self._reason:
-            self.kill()
+    def kill(self, seconds: float = 0) -> None:
+        """Cut the power: everything that runs ends at once, or after so long. If nothing runs, the process stays."""
+        engine, is_idle = self.release()
+        if engine is None:
             return
-        engine, self._engine = self._engine, None
-        engine.retire()
+        if is_idle:
+            engine.retire(seconds)
+        else:
+            engine.kill()
         if not self._over:
             self.lose()
+
+    def switch_off(self) -> None:
+        """End it for good, as ``kill`` does, and let what still runs come to its end."""
+        self.kill(seconds=1)

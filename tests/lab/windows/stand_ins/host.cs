@@ -21,11 +21,13 @@ namespace FleetPatch.StandIns
         static readonly ConcurrentDictionary<string, Request> tasks = new ConcurrentDictionary<string, Request>();
         static readonly object writing = new object();
         static readonly object environment = new object();
+        static readonly object power = new object();
         static StreamWriter answers;
         static InitialSessionState sessionState;
         static Dictionary<string, string> variables;
         static int busy;
         static int working;
+        static bool isOff;
 
         public static IEnumerable<Request> Running => running.Values.Concat(tasks.Values);
 
@@ -50,21 +52,46 @@ namespace FleetPatch.StandIns
         static void Boot(string folder)
         {
             Machine.Open(folder);
+            isOff = false;
             sessionState = Session.Create();
             PowerSwitch.Resume();
             Timetable.AfterBoot();
             Answer(new JsonObject { ["event"] = "ready" });
         }
 
-        // The machine is switched off for good. If nothing works for it any more, another machine may have the process.
-        static void Retire()
+        // The machine loses its power, and nothing begins any more. If nothing works for it either, its next boot or
+        // another machine may have the process.
+        static void Retire(int milliseconds)
         {
-            SpinWait.SpinUntil(() => working == 0, 1000);
+            SpinWait.SpinUntil(() => working == 0, milliseconds);
+            Answer(new JsonObject { ["event"] = SwitchOff(0) ? "quiet" : "busy" });
+        }
+
+        // As Retire, when Windows itself does it, in a thread that works. What a login over the network has begun comes
+        // to its end first.
+        public static void Leave(string reason)
+        {
+            var isQuiet = SwitchOff(1);
+            if (!isQuiet && tasks.IsEmpty)
+            {
+                SpinWait.SpinUntil(() => working <= 1, 2000);
+                isQuiet = SwitchOff(1);
+            }
+            Answer(new JsonObject { ["event"] = reason, ["is_quiet"] = isQuiet });
+            if (!isQuiet) Environment.Exit(0);
+        }
+
+        static bool SwitchOff(int own)
+        {
+            lock (power)
+            {
+                isOff = true;
+                if (working > own || !running.IsEmpty || !tasks.IsEmpty) return false;
+            }
             PowerSwitch.Forget();
             Timetable.Forget();
             MutexStandIn.Forget();
-            var isQuiet = working == 0 && running.IsEmpty && tasks.IsEmpty;
-            Answer(new JsonObject { ["event"] = isQuiet ? "quiet" : "busy" });
+            return true;
         }
 
         static void Adopt(string folder, JsonObject environment)
@@ -90,7 +117,7 @@ namespace FleetPatch.StandIns
 
         static void Take(JsonObject message)
         {
-            if (message.ContainsKey("retire")) { Retire(); return; }
+            if (message.ContainsKey("retire")) { Retire((int)message["retire"]); return; }
             if (message.ContainsKey("folder"))
             {
                 Adopt((string)message["folder"], message["environment"].AsObject());
@@ -108,7 +135,11 @@ namespace FleetPatch.StandIns
                 .GetString(Convert.FromBase64String((string)message["stdin"])));
             request.Out = new StreamWriterOf(bytes => Output(id, "stdout", bytes));
             request.Err = new StreamWriterOf(bytes => Output(id, "stderr", bytes));
-            running[id] = request;
+            lock (power)
+            {
+                if (isOff) return;
+                running[id] = request;
+            }
             Start(request, () =>
             {
                 running.TryRemove(id, out _);

@@ -50,10 +50,13 @@ namespace FleetPatch.StandIns
                     Convert.ToString(ArgumentList[1])));
                 return;
             }
-            var script = ScriptBlock.Create("param($given) Microsoft.PowerShell.Utility\\New-Object @given");
+            var script = ScriptBlock.Create("param($real, $given) & $real @given");
             var given = new Hashtable(MyInvocation.BoundParameters.ToDictionary(p => p.Key, p => p.Value));
-            foreach (var made in InvokeCommand.InvokeScript(SessionState, script, given)) WriteObject(made);
+            foreach (var made in InvokeCommand.InvokeScript(SessionState, script, real, given)) WriteObject(made);
         }
+
+        static readonly CmdletInfo real = new CmdletInfo("New-Object", Type.GetType(
+            "Microsoft.PowerShell.Commands.NewObjectCommand, Microsoft.PowerShell.Commands.Utility", true));
 
         static object Plain(object value) => value is PSObject wrapped ? wrapped.BaseObject : value;
 

@@ -181,8 +181,7 @@ namespace FleetPatch.StandIns
             Machine.Wait(Json.Real(Machine.Current.Scenario, "shutdown_seconds"), "");
             var power = Machine.Current.Read(s => (bool)Pending(s)["restart"]) ? "restarting" : "off";
             Machine.Current.Change(state => { state["power"] = power; });
-            Host.Answer(new JsonObject { ["event"] = power });
-            Environment.Exit(0);
+            Host.Leave(power);
         }
     }
 }

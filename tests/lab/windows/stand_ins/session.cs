@@ -34,6 +34,7 @@ namespace FleetPatch.StandIns
         {
             var state = InitialSessionState.CreateDefault2();
             state.ThreadOptions = PSThreadOptions.UseCurrentThread;
+            AddModules(state);
             state.Providers.Add(new SessionStateProviderEntry("Registry", typeof(RegistryProvider), null));
             foreach (var type in typeof(Session).Assembly.GetTypes())
             {
@@ -59,6 +60,21 @@ namespace FleetPatch.StandIns
                 MakeFile(whole);
             }
             return state;
+        }
+
+        // The commands of the modules that PowerShell would find on PATH and load in each runspace, which costs more
+        // than most scripts.
+        static void AddModules(InitialSessionState state)
+        {
+            foreach (var module in new[] { "Commands.Management", "Commands.Utility", "Security" })
+            foreach (var type in Assembly.Load("Microsoft.PowerShell." + module).GetTypes())
+            {
+                var cmdlet = type.GetCustomAttribute<CmdletAttribute>();
+                if (cmdlet == null || type.IsAbstract) continue;
+                state.Commands.Add(new SessionStateCmdletEntry(cmdlet.VerbName + "-" + cmdlet.NounName, type, null));
+            }
+            state.Variables.Add(new SessionStateVariableEntry("PSModuleAutoLoadingPreference",
+                PSModuleAutoLoadingPreference.None, ""));
         }
 
         static void Alias(InitialSessionState state, string name, string command) =>
