@@ -12,6 +12,7 @@ from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Script
 from tasks.transport.powershell_host import PowerShellHost
 from tasks.transport.script_library import load_windows_script
+from tests.contract.windows.warm_machine import WarmChannel, WarmMachine
 from tests.support.local_powershell import LocalPowerShell, require_pwsh
 
 CLOCK = SystemClock()
@@ -23,9 +24,18 @@ def _pwsh():
     require_pwsh()
 
 
-def run(text, params=None, environment=None):
+@pytest.fixture(scope="module")
+def warm():
+    with WarmMachine.opened() as machine:
+        yield machine
+
+
+def run(text, params=None, environment=None, channel=None):
     host = PowerShellHost(
-        LocalPowerShell(CLOCK, environment), machine="here", clock=CLOCK, script_loader=lambda name, package="": text
+        channel or LocalPowerShell(CLOCK, environment),
+        machine="here",
+        clock=CLOCK,
+        script_loader=lambda name, package="": text,
     )
     return host.run_script(Script("it", params or {}), deadline=Deadline.after(CLOCK, 120))
 
@@ -175,10 +185,13 @@ ENDS = {
 }
 
 
+IN_A_PROCESS = ("an exit code", "an error of COM", "half a script")  # of its own, which costs more
+
+
 @pytest.mark.parametrize("how", ENDS)
-def test_every_end_of_a_script_is_reported(how):
+def test_every_end_of_a_script_is_reported(how, warm):
     text, code, error = ENDS[how]
-    result = run(text)
+    result = run(text, channel=None if how in IN_A_PROCESS else WarmChannel(warm.windows))
     assert result.exit_code == code
     found = result.find_records("error")
     if error is None:

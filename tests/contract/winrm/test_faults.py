@@ -14,6 +14,7 @@ from tasks.errors import (
     TransportError,
     Unreachable,
 )
+from tasks.transport import output_decoder
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.winrm import login as winrm_login
 from tasks.transport.winrm.login import LoginBroken
@@ -304,9 +305,10 @@ def test_a_passed_deadline_asks_nothing(host):
     assert host.connected == 0
 
 
-def test_output_without_end_is_refused_in_bounded_memory(host):
+def test_output_without_end_is_refused_in_bounded_memory(host, monkeypatch):
+    monkeypatch.setattr(output_decoder, "MAX_UNFRAMED_BYTES", 4 * 1024 * 1024)
     with pytest.raises(ProtocolViolation, match="that are no answer"), session(machine(host), host.password) as it:
-        it.run_script(ask("pour 70", read_only=False), deadline=soon(120))
+        it.run_script(ask("pour 6", read_only=False), deadline=soon(120))
 
 
 def test_noise_beside_an_answer_is_kept_short(host):
