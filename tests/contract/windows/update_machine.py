@@ -10,6 +10,7 @@ from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.package_manager import JobKind, SimulationResult, Transaction
 from tasks.protocols.transport import Job, JobPhase, JobStatus, Script, ScriptRecord
+from tests.contract.windows.job_places import read_events, wait_for_exit_code
 from tests.contract.windows.warm_machine import WarmMachine
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.scenario import Update as Offered
@@ -38,7 +39,8 @@ class UpdateMachine:
     def __init__(self, warm: WarmMachine, manager: WindowsUpdateManager) -> None:
         self.warm = warm
         self.manager = manager
-        self.host = warm.open_host(warm.make_place())
+        self.place = warm.make_place()
+        self.host = warm.open_host(self.place)
 
     @classmethod
     @contextmanager
@@ -82,9 +84,10 @@ class UpdateMachine:
     def follow(self, job_id: str, seconds: float = 180) -> JobStatus:
         """Wait for a job's end; it has all its records."""
         end = time.monotonic() + seconds
+        wait_for_exit_code(self.place / "jobs" / job_id)
         while (status := self.look(job_id)).phase is JobPhase.RUNNING:
             assert time.monotonic() < end, f"{job_id} does not end: {status}"
-            time.sleep(0.2)
+            wait_for_exit_code(self.place / "jobs" / job_id)
         return status
 
     def look(self, job_id: str) -> JobStatus:
@@ -94,9 +97,9 @@ class UpdateMachine:
     def wait_for(self, job_id: str, kind: str, seconds: float = 60) -> None:
         """Wait until a job has written a record of that kind."""
         end = time.monotonic() + seconds
-        while not of_kind(self.look(job_id), kind):
+        while f'"kind":"{kind}"' not in read_events(self.place / "jobs" / job_id):
             assert time.monotonic() < end, f"no {kind}: {self.look(job_id)}"
-            time.sleep(0.1)
+            time.sleep(0.02)
 
     def stop(self, job_id: str) -> None:
         """Ask a job to stop."""
