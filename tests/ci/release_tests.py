@@ -65,6 +65,10 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "A switchover of PostgreSQL, killed in the middle: tests/lab/test_cluster_examples.py; a set that is patched "
         "and rebooted behind HAProxy: tests/lab/test_clusters.py."
     ),
+    "tests/contract/windows/test_patch.py::test_one_update_that_fails_does_not_keep_the_others_back": (
+        "The same over WinRM, with the cause by its name: tests/lab/windows/test_patching.py; the job's own words: "
+        "tests/contract/windows/test_update_job.py."
+    ),
     "tests/lab/windows/test_patching_windows.py::": (
         "Whole runs on Windows machines of the tests: tests/lab/windows/test_patching.py and "
         "tests/contract/windows/test_patch.py; the end of a window there: tests/contract/windows/test_update_job.py."
