@@ -145,8 +145,9 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "tests/attacks/test_prefect_server.py."
     ),
     "tests/flows/test_readme.py::test_the_example_patches_a_machine": (
-        "The example, run as it stands, with simulated machines: the same file. The command with a Prefect server of "
-        "its own: tests/flows/test_cli_process.py; with real machines: tests/lab/test_repository_secrets.py."
+        "The example, run as it stands, with simulated machines: tests/flows/test_fleet_flows.py. The command with a "
+        "Prefect server of its own: tests/flows/test_cli_process.py; with real machines: "
+        "tests/lab/test_repository_secrets.py."
     ),
     "tests/flows/test_cli_process.py::test_this_machine_is_planned_for_and_nothing_is_changed": (
         "This machine is assessed in tests/contract/test_production_lock.py. Its transport: "

@@ -16,12 +16,13 @@ from flows.prefect_runtime import runner
 from flows.request.assess_request import AssessRequest
 from tasks.errors import ConnectionLost, FleetpatchError, FleetPatchFailed, ManagerBusy, ProtocolViolation, Unreachable
 from tasks.model import RunReport
-from tasks.states import OperationState, RebootState, Step, UpdateState
+from tasks.states import Classification, OperationState, RebootState, Step, UpdateState
 from tasks.steps import pipeline
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.progress_listener import LoggingListener
 from tests.flows.prefect_view import artifacts, look
+from tests.flows.test_readme import example
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
 from tests.support.sim_machine import SimMachine
@@ -267,3 +268,16 @@ def test_a_dry_run_is_a_flow_run_without_waves(fleet: SimFleet) -> None:
     seen = look(state.state_details.flow_run_id, tasks=2)
     assert seen.waves == {}
     assert [name for name in seen.tasks if not name.startswith("report")] == ["assess web"]
+
+
+@pytest.mark.usefixtures("url")
+def test_the_example_of_the_readme_says_what_became_of_each_machine(
+    fleet: SimFleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fleet.add("good", [FakePackage("a", classification=Classification.SECURITY)])
+    fleet.add("bad", [FakePackage("a", fails="no", classification=Classification.SECURITY)])
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example(), "example.py", "exec"), {})
+
+    said = capsys.readouterr().out.splitlines()
+    assert sorted(line.split(maxsplit=2)[:2] for line in said) == [["bad", "Failed"], ["good", "Succeeded"]], said

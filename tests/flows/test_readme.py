@@ -9,13 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tasks.states import Classification
 from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.fleet import LabHost
 from tests.support.environment import PYTHONPATH, without_ours
-from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet
 from tests.support.prefect_tables import put_tables
 
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -31,19 +28,6 @@ def example() -> str:
 def test_the_example_names_its_inventory_and_handles_failure() -> None:
     assert 'Path("fleet.yaml")' in example()
     assert "FleetPatchFailed" in example()
-
-
-@pytest.mark.usefixtures("prefect_server")
-def test_the_example_says_what_became_of_each_machine(
-    fleet: SimFleet, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    fleet.add("good", [FakePackage("a", classification=Classification.SECURITY)])
-    fleet.add("bad", [FakePackage("a", fails="no", classification=Classification.SECURITY)])
-    monkeypatch.chdir(tmp_path)
-    exec(compile(example(), "example.py", "exec"), {})
-
-    said = capsys.readouterr().out.splitlines()
-    assert sorted(line.split(maxsplit=2)[:2] for line in said) == [["bad", "Failed"], ["good", "Succeeded"]], said
 
 
 @pytest.mark.lab
