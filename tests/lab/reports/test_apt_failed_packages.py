@@ -40,32 +40,37 @@ def warnings_about_packages(outcome: Outcome) -> list[tuple[str, str]]:
     ]
 
 
-def break_package(host: LabHost, place: Path) -> tuple[Fleet, DebRepository]:
-    """Let an update of x-broken fail; x-needs depends on it, and x-free on nothing."""
-    repository, fleet = DebRepository(place / "own"), Fleet([host], place)
-    relations = {"x-broken": "", "x-needs": "Depends: x-broken", "x-above": "Depends: x-needs", "x-free": ""}
+@pytest.mark.public_report("https://github.com/freedomofpress/securedrop/issues/4003: one package stops all updates")
+def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp_path: Path) -> None:
+    """Until a repair sets it up, or a new version of it: x-needs depends on x-broken, and x-free on nothing."""
+    repository, fleet = DebRepository(tmp_path / "own"), Fleet([host], tmp_path)
+    relations = {
+        "x-broken": "",
+        "x-needs": "Depends: x-broken",
+        "x-above": "Depends: x-needs",
+        "x-free": "",
+        "y-bad": "",
+    }
     for name, control in relations.items():
         repository.add(name, "1.0", control=control)
     repository.publish(host)
-    for name in relations:
-        repository.install(host, name, "1.0")
+    host.sh("dpkg -i /srv/own/*.deb", root=True)
     repository.add("x-broken", "2.0", scripts={"postinst": FAILS})
+    repository.add("y-bad", "2.0", scripts={"postinst": "exit 1"})
     repository.publish(host)
-    outcome = outcome_of(fleet.patch("x-broken"), host)
+    outcome = outcome_of(fleet.patch("x-broken", "y-bad"), host)
     assert outcome.state is OperationState.FAILED
     assert WORDS in outcome.reason
-    assert state_of(host, "x-broken") == "half-configured 2.0"
+    assert (state_of(host, "x-broken"), state_of(host, "y-bad")) == ("half-configured 2.0", "half-configured 2.0")
+
     for name in ("x-needs", "x-above", "x-free"):
         repository.add(name, "2.0", control=relations[name])
+    repository.add("y-bad", "3.0")
     repository.publish(host)
-    return fleet, repository
-
-
-@pytest.mark.public_report("https://github.com/freedomofpress/securedrop/issues/4003: one package stops all updates")
-def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp_path: Path) -> None:
-    fleet, _ = break_package(host, tmp_path)
-    report = fleet.patch("x-*", "lab-plain")
+    report = fleet.patch("x-*", "y-bad", "lab-plain")
     outcome = outcome_of(report, host)
+    assert result_of(outcome, "y-bad").state is UpdateState.INSTALLED  # its new version mends it
+    assert state_of(host, "y-bad") == "installed 3.0"
     assert result_of(outcome, "lab-plain").state is UpdateState.INSTALLED
     assert result_of(outcome, "x-free").state is UpdateState.INSTALLED
     assert result_of(outcome, "x-above").state is UpdateState.INSTALLED  # what it needs is set up, in its old version
@@ -75,7 +80,6 @@ def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp
     assert state_of(host, "x-needs") == "installed 1.0"
     assert state_of(host, "x-broken") == "half-configured 2.0"
     assert count_tries(host) == 1
-
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     ((message, remedy),) = warnings_about_packages(outcome)
     assert re.search(
@@ -86,10 +90,9 @@ def test_a_failed_package_costs_itself_and_what_depends_on_it(host: LabHost, tmp
     (after,) = [each for each in report.assessments if each.machine == host.name]
     assert after.compliance is Compliance.NON_COMPLIANT
 
-
-def test_a_repair_tries_it_once_and_the_others_are_installed(host: LabHost, tmp_path: Path) -> None:
-    fleet, _ = break_package(host, tmp_path)
-    outcome = outcome_of(fleet.patch("x-free", repair=True), host)
+    repository.add("x-free", "3.0")
+    repository.publish(host)
+    outcome = outcome_of(fleet.patch("x-free", repair=True), host)  # a repair tries it once
     assert result_of(outcome, "x-free").state is UpdateState.INSTALLED
     assert count_tries(host) == 2
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
@@ -99,16 +102,6 @@ def test_a_repair_tries_it_once_and_the_others_are_installed(host: LabHost, tmp_
     assert result_of(outcome, "x-broken").state is UpdateState.REPAIRED
     assert state_of(host, "x-broken") == "installed 2.0"
     assert not warnings_about_packages(outcome)
-
-
-@pytest.mark.public_report("https://github.com/freedomofpress/securedrop/issues/4003: one package stops all updates")
-def test_an_update_of_the_failed_package_itself_mends_it(host: LabHost, tmp_path: Path) -> None:
-    fleet, repository = break_package(host, tmp_path)
-    repository.add("x-broken", "3.0")
-    repository.publish(host)
-    outcome = outcome_of(fleet.patch("x-broken", "x-free"), host)
-    assert result_of(outcome, "x-broken").state is UpdateState.INSTALLED
-    assert state_of(host, "x-broken") == "installed 3.0"
 
 
 def test_what_fails_in_a_job_costs_no_package_of_the_jobs_next_transaction(host: LabHost, tmp_path: Path) -> None:
