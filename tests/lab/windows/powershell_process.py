@@ -387,13 +387,11 @@ class PowerShellProcess:
     def kill(self, seconds: float = 0) -> None:
         """Cut the power: everything that runs ends at once, or after so long. If nothing runs, the process stays."""
         engine, is_idle = self.release()
-        if engine is None:
-            return
-        if is_idle:
+        if engine is not None and is_idle:
             engine.retire(seconds)
-        else:
+        elif engine is not None:
             engine.kill()
-        if not self._over:
+        if engine is not None and not self._over:
             self.lose()
 
     def switch_off(self) -> None:
