@@ -1,5 +1,7 @@
 """apt takes the versions that its own policy allows: pins, vendors, phases, and the kernels that a version needs."""
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,7 @@ from flows.request.patch_request import UpdatesRequest
 from tasks.model import Outcome, UpdateResult
 from tasks.states import Classification, OperationState, UpdateState
 from tests.lab.engine import Fleet, outcome_of, result_of
-from tests.lab.fleet import LabHost
+from tests.lab.fleet import Lab, LabHost
 from tests.lab.packages import DEBIAN, DEBIAN_SECURITY, DebRepository
 
 VENDOR = {"Origin": "LowOrg", "Label": "LowOrg", "Suite": "stable", "Codename": "stable"}
@@ -43,126 +45,158 @@ def versions_of(outcome: Outcome, name: str) -> dict[str, UpdateResult]:
     return {result.update.available: result for result in outcome.updates if result.update.name == name}
 
 
+PINS = """Package: made-apart
+Pin: release o=LowOrg
+Pin-Priority: 900
+
+Package: made-never
+Pin: release l=Debian-Security
+Pin-Priority: -1
+
+Package: made-pinned
+Pin: version 15.4*
+Pin-Priority: 1001
+"""
+STOPPED = "Phased-Update-Percentage: 0"
+SOURCES: dict[str, dict[str, object]] = {
+    "base": {
+        "release": DEBIAN,
+        "packages": [
+            ("made-pinned", "15.4-1", ""),
+            ("linux-image-made", "1", "Depends: made-kernel-1"),
+            ("made-kernel-1", "1", ""),
+            ("made-staged", "1.0", ""),
+            ("made-stopped", "1.0", ""),
+        ],
+    },
+    "vendor": {
+        "release": VENDOR,
+        "packages": [
+            *(("made-apart", version, "") for version in ("1.0", "2.0")),
+            *(("made-never", version, "") for version in ("1.0", "2.0")),
+            *(("made-vendors", version, "") for version in ("1.0", "3.0")),
+        ],
+    },
+    "security": {
+        "release": DEBIAN_SECURITY,
+        "packages": [
+            ("made-apart", "3.0", ""),
+            ("made-never", "3.0", ""),
+            ("made-vendors", "2.0", ""),
+            ("made-pinned", "15.6-1", ""),
+            ("linux-image-made", "2", "Depends: made-kernel-2"),
+            ("made-kernel-2", "2", ""),
+            ("made-staged", "2.0", ""),
+        ],
+    },
+    "updates": {
+        "release": UPDATES,
+        "packages": [
+            ("linux-image-made", "3", "Depends: made-kernel-3"),
+            ("made-kernel-3", "3", ""),
+            ("made-staged", "3.0", STOPPED),
+            ("made-stopped", "3.0", STOPPED),
+        ],
+    },
+}
+FIRST = "linux-image-made=1 made-apart=1.0 made-never=1.0 made-vendors=1.0 made-pinned=15.4-1 made-staged=1.0"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a run ended: its outcome, and the versions of all packages after it."""
+
+    outcome: Outcome
+    versions: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def machine(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabHost]:
+    """A host with the first versions of the packages of all these sources."""
+    (booted,) = lab.up(1)
+    publish(booted, tmp_path_factory.mktemp("sources"), **SOURCES)
+    install(booted, FIRST, "made-stopped=1.0")
+    pin(booted, PINS)
+    (booted.root / "etc/apt/apt.conf.d/99never").write_text('APT::Get::Never-Include-Phased-Updates "true";\n')
+    yield booted
+    booted.drop()
+
+
+@pytest.fixture(scope="module")
+def fixed(machine: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    """The end of a run of security updates."""
+    return Ending(patch(machine, tmp_path_factory.mktemp("fixed")), machine.package_versions())
+
+
+@pytest.fixture(scope="module")
+def updated(machine: LabHost, fixed: Ending, tmp_path_factory: pytest.TempPathFactory) -> Ending:
+    """The end of a run of all updates after it."""
+    assert fixed.outcome.install is not None
+    outcome = patch(machine, tmp_path_factory.mktemp("updated"), updates=EVERYTHING)
+    return Ending(outcome, machine.package_versions())
+
+
 @pytest.mark.public_report("https://github.com/MariaDB/server, https://deb.sury.org: vendors say to pin their archive")
 @pytest.mark.parametrize(
-    ("pins", "words"),
-    [
-        ("Package: made\nPin: release o=LowOrg\nPin-Priority: 900\n", "apt prefers 2.0 (priority 900"),
-        ("Package: made\nPin: release l=Debian-Security\nPin-Priority: -1\n", "apt never takes 3.0 (priority -1"),
-    ],
+    ("name", "words"),
+    [("made-apart", "apt prefers 2.0 (priority 900"), ("made-never", "apt never takes 3.0 (priority -1")],
 )
-def test_a_pin_is_kept_and_the_fix_behind_it_is_seen(host: LabHost, tmp_path: Path, pins: str, words: str) -> None:
-    publish(
-        host,
-        tmp_path,
-        vendor={"release": VENDOR, "packages": [("made", "1.0", ""), ("made", "2.0", "")]},
-        security={"release": DEBIAN_SECURITY, "packages": [("made", "3.0", "")]},
-    )
-    pin(host, pins)
-    install(host, "made=1.0")
-
-    outcome = patch(host, tmp_path)
-    fix = versions_of(outcome, "made")["3.0"]
+def test_a_pin_is_kept_and_the_fix_behind_it_is_seen(fixed: Ending, updated: Ending, name: str, words: str) -> None:
+    fix = versions_of(fixed.outcome, name)["3.0"]
     assert fix.state is UpdateState.BLOCKED
     assert words in fix.reason
     assert fix.update.classification is Classification.SECURITY
-    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
-    assert host.package_versions("made") == {"made": "1.0"}
+    assert fixed.outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert fixed.versions[name] == "1.0"
 
-    every = patch(host, tmp_path, updates=EVERYTHING)
-    assert versions_of(every, "made")["2.0"].state is UpdateState.INSTALLED
-    assert versions_of(every, "made")["3.0"].state is UpdateState.BLOCKED
-    assert host.package_versions("made") == {"made": "2.0"}  # what apt itself installs
+    assert versions_of(updated.outcome, name)["2.0"].state is UpdateState.INSTALLED
+    assert versions_of(updated.outcome, name)["3.0"].state is UpdateState.BLOCKED
+    assert updated.versions[name] == "2.0"  # what apt itself installs
 
 
 @pytest.mark.public_report("https://wiki.postgresql.org/wiki/Apt/FAQ: postgresql-15 kept at 15.4* with priority 1001")
-def test_a_pinned_version_stays(host: LabHost, tmp_path: Path) -> None:
-    publish(
-        host,
-        tmp_path,
-        base={"release": DEBIAN, "packages": [("made", "15.4-1", "")]},
-        security={"release": DEBIAN_SECURITY, "packages": [("made", "15.6-1", "")]},
-    )
-    pin(host, "Package: made\nPin: version 15.4*\nPin-Priority: 1001\n")
-    install(host, "made")
-
-    result = result_of(patch(host, tmp_path, updates=EVERYTHING), "made")
+def test_a_pinned_version_stays(updated: Ending) -> None:
+    result = result_of(updated.outcome, "made-pinned")
     assert result.state is UpdateState.BLOCKED
     assert "apt prefers 15.4-1 (priority 1001" in result.reason
-    assert host.package_versions("made") == {"made": "15.4-1"}
+    assert updated.versions["made-pinned"] == "15.4-1"
 
 
 @pytest.mark.public_report("https://mariadb.org: Debian's security archive has an older version than the vendor")
-def test_a_vendors_package_stays_the_vendors(host: LabHost, tmp_path: Path) -> None:
-    publish(
-        host,
-        tmp_path,
-        vendor={"release": VENDOR, "packages": [("made", "1.0", ""), ("made", "3.0", "")]},
-        security={"release": DEBIAN_SECURITY, "packages": [("made", "2.0", "")]},
-    )
-    install(host, "made=1.0")
-
-    outcome = patch(host, tmp_path)
-    assert result_of(outcome, "made").state is UpdateState.INSTALLED
-    assert result_of(outcome, "made").update.vendor_change == ""
-    assert host.package_versions("made") == {"made": "3.0"}
+def test_a_vendors_package_stays_the_vendors(fixed: Ending) -> None:
+    result = result_of(fixed.outcome, "made-vendors")
+    assert result.state is UpdateState.INSTALLED
+    assert result.update.vendor_change == ""
+    assert fixed.versions["made-vendors"] == "3.0"
 
 
 @pytest.mark.public_report("https://bugs.debian.org: linux-image-amd64 of bookworm-updates beside bookworm-security")
-def test_a_security_run_brings_the_kernel_that_the_fix_needs_and_no_other(host: LabHost, tmp_path: Path) -> None:
-    publish(
-        host,
-        tmp_path,
-        base={
-            "release": DEBIAN,
-            "packages": [("linux-image-made", "1", "Depends: made-kernel-1"), ("made-kernel-1", "1", "")],
-        },
-        security={
-            "release": DEBIAN_SECURITY,
-            "packages": [("linux-image-made", "2", "Depends: made-kernel-2"), ("made-kernel-2", "2", "")],
-        },
-        updates={
-            "release": UPDATES,
-            "packages": [("linux-image-made", "3", "Depends: made-kernel-3"), ("made-kernel-3", "3", "")],
-        },
-    )
-    install(host, "linux-image-made=1")
-
-    outcome = patch(host, tmp_path)
-    assert host.package_versions("linux-image-made") == {"linux-image-made": "2"}
-    assert set(host.package_versions()) >= {"made-kernel-1", "made-kernel-2"}
-    assert "made-kernel-3" not in host.package_versions()
-    assert result_of(outcome, "linux-image-made").state is UpdateState.INSTALLED
-    came, other = result_of(outcome, "made-kernel-2"), result_of(outcome, "made-kernel-3")
+def test_a_security_run_brings_the_kernel_that_the_fix_needs_and_no_other(
+    machine: LabHost, fixed: Ending, updated: Ending
+) -> None:
+    assert fixed.versions["linux-image-made"] == "2"
+    assert fixed.versions.keys() & {"made-kernel-1", "made-kernel-2", "made-kernel-3"} == {
+        "made-kernel-1",
+        "made-kernel-2",
+    }
+    assert result_of(fixed.outcome, "linux-image-made").state is UpdateState.INSTALLED
+    came, other = result_of(fixed.outcome, "made-kernel-2"), result_of(fixed.outcome, "made-kernel-3")
     assert (came.state, came.version_after) == (UpdateState.INSTALLED, "2")
     assert other.state is UpdateState.NOT_SELECTED
-    assert "made-kernel-2" in host.sh("apt-mark showauto").split()
+    assert "made-kernel-2" in machine.sh("apt-mark showauto").split()
 
-    newest = patch(host, tmp_path, updates=EVERYTHING)
-    assert result_of(newest, "made-kernel-3").state is UpdateState.INSTALLED
-    assert host.package_versions("linux-image-made", "made-kernel-3") == {"linux-image-made": "3", "made-kernel-3": "3"}
+    assert result_of(updated.outcome, "made-kernel-3").state is UpdateState.INSTALLED
+    assert (updated.versions["linux-image-made"], updated.versions["made-kernel-3"]) == ("3", "3")
 
 
 @pytest.mark.public_report("https://bugs.launchpad.net/bugs/1988819 and ubuntuforums.org: gjs stopped at 0 % for weeks")
-def test_a_stopped_version_is_not_installed_and_a_fix_below_it_is(host: LabHost, tmp_path: Path) -> None:
-    stopped = "Phased-Update-Percentage: 0"
-    publish(
-        host,
-        tmp_path,
-        updates={"release": UPDATES, "packages": [("made", "3.0", stopped), ("other", "3.0", stopped)]},
-        security={"release": DEBIAN_SECURITY, "packages": [("made", "2.0", "")]},
-        base={"release": DEBIAN, "packages": [("made", "1.0", ""), ("other", "1.0", "")]},
-    )
-    (host.root / "etc/apt/apt.conf.d/99never").write_text('APT::Get::Never-Include-Phased-Updates "true";\n')
-    install(host, "made=1.0", "other=1.0")
-
-    outcome = patch(host, tmp_path, updates=EVERYTHING)
-    other = result_of(outcome, "other")
-    assert other.state is UpdateState.BLOCKED
-    assert "PHASED" in other.reason
-    assert "(0 % of the machines now)" in other.reason
-    assert host.package_versions("other") == {"other": "1.0"}
-    assert host.package_versions("made")["made"] in {"2.0", "3.0"}  # apt itself takes 3.0, as it has the fix of 2.0
+def test_a_stopped_version_is_not_installed_and_a_fix_below_it_is(updated: Ending) -> None:
+    stopped = result_of(updated.outcome, "made-stopped")
+    assert stopped.state is UpdateState.BLOCKED
+    assert "PHASED" in stopped.reason
+    assert "(0 % of the machines now)" in stopped.reason
+    assert updated.versions["made-stopped"] == "1.0"
+    assert updated.versions["made-staged"] in {"2.0", "3.0"}  # apt itself takes 3.0, as it has the fix of 2.0
 
 
 @pytest.mark.public_report(
