@@ -384,8 +384,8 @@ class PowerShellProcess:
             engine, self._engine = self._engine, None
             return engine, self.is_alive and not self._calls and not self._reason
 
-    def kill(self, seconds: float = 0) -> None:
-        """Cut the power: everything that runs ends at once, or after so long. If nothing runs, the process stays."""
+    def kill(self, seconds: float = 0.05) -> None:
+        """Cut the power: what runs ends at once. If nothing runs, or only for so long, the process stays."""
         engine, is_idle = self.release()
         if engine is not None and is_idle:
             engine.retire(seconds)
