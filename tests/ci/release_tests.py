@@ -36,11 +36,6 @@ RELEASE_TESTS: Final[Mapping[str, str]] = {
         "Machines of all Linux families in one run: tests/lab/test_repository_secrets.py; of Windows alone: "
         "tests/lab/windows."
     ),
-    "tests/lab/test_demo.py::": (
-        "The command with all Linux families and Prefect: tests/lab/test_repository_secrets.py; the security "
-        "updates of each family: tests/lab/test_patch.py, tests/lab/test_dnf.py and tests/lab/test_zypper.py; a run "
-        "that is followed in its pages: tests/flows/test_web_acts.py."
-    ),
     "tests/lab/test_clusters_disturbed.py::test_controllers_killed_in_a_reboot_and_in_a_switchover_cost": (
         "A killed switchover: tests/lab/test_cluster_examples.py; a controller killed in a reboot: "
         "tests/faults/test_on_machines.py; the slots of a set under kills: tests/contract/test_set_slots_contract.py."
