@@ -74,7 +74,7 @@ comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number 
 
 find_undo() { # TOOL [COMMAND…]: how to undo the last transaction of the tool's history, if it is ours; the command asks the tool
   tool=$1; [ "$#" -eq 1 ] || shift
-  "$@" history info last 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
+  "$@" history info last --setopt=color=never 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
   grep -qE "^ *Comment *: $comment/$number *\$" "$FP_JOB_DIR/rpm-history" || return 0
   id=$(sed -n 's/^ *Transaction ID *: *\([0-9][0-9]*\).*/\1/p' "$FP_JOB_DIR/rpm-history")
   [ -n "$id" ] || return 0
