@@ -38,6 +38,7 @@ dnf_words="-y --setopt=assumeno=False $common"
 }
 
 tool_inputs() { # "-C" and the options let nothing change the copies but a new read
+  ! grep -q '^reposdir' /etc/dnf/dnf.conf 2>/dev/null || return 0 # the repositories' settings are elsewhere
   folder=$(sed -n 's/^cachedir *= *//p' /etc/dnf/dnf.conf 2>/dev/null | tail -n 1)
   find -L /etc/dnf /etc/yum.repos.d /etc/distro.repos.d /etc/yum "${folder:-/var/cache/dnf}"/*/repodata -type f \
     -exec stat -Lc '%n %i %z %s' {} + 2>/dev/null | sort | cksum
