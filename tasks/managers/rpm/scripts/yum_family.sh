@@ -72,9 +72,9 @@ discard() { # FOLDER: remove what was installed; the tool itself would remove wh
 
 comment="fleetpatch ${FP_JOB_DIR##*/}" # of the tool's history; with the number of the transaction
 
-find_undo() { # TOOL [COMMAND…]: how to undo the last transaction of the tool's history, if it is ours; the command asks the tool
-  tool=$1; [ "$#" -eq 1 ] || shift
-  "$@" history info last --setopt=color=never 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
+find_undo() { # TOOL COMMAND…: how to undo the last transaction of the tool's history, if it is ours; the command asks the tool
+  tool=$1; shift
+  "$@" history info last 2>/dev/null | cat >"$FP_JOB_DIR/rpm-history"
   grep -qE "^ *Comment *: $comment/$number *\$" "$FP_JOB_DIR/rpm-history" || return 0
   id=$(sed -n 's/^ *Transaction ID *: *\([0-9][0-9]*\).*/\1/p' "$FP_JOB_DIR/rpm-history")
   [ -n "$id" ] || return 0

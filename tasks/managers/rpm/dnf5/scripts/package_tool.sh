@@ -47,7 +47,7 @@ locked_out() { fp_last_words | grep -qiE 'failed to obtain rpm transaction lock|
 tool_locked() { locked_out; } # CODE
 tool_began() { fp_said '^Running transaction' && ! locked_out; }
 
-tool_undo() { find_undo dnf5; }
+tool_undo() { find_undo dnf5 dnf5; }
 
 # "[3/9] Upgrading NAME-EPOCH:VERSION-RELEASE.ARCH    100% | …"; of a download, the names have no action before them
 # shellcheck disable=SC2016  # awk's $
