@@ -28,7 +28,7 @@ from types import MappingProxyType
 
 from inventory.errors import HostKeyConflict, InventoryError
 from inventory.files.file_trust import UntrustedFile, require_trusted
-from inventory.files.paths import expand_home, make_private_directory
+from inventory.files.paths import ensure_private_directory, expand_home
 from inventory.known_hosts_index import (
     CERT_AUTHORITY_MARKER,
     REVOKED_MARKER,
@@ -288,7 +288,7 @@ def _read_known_hosts(path: Path) -> tuple[str, _FileVersion]:
 def _lock_known_hosts(path: Path) -> Iterator[None]:
     """Hold a lock file beside the file. The file itself can't be the lock, because programs replace it."""
     try:
-        make_private_directory(path.parent)
+        ensure_private_directory(path.parent)
         handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise _build_write_error(path, error) from error

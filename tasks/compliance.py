@@ -40,7 +40,7 @@ _ENDED_SUPPORT_REMEDY: Final = (
 
 
 def find_ended_support(system: str, support_end: str, today: date) -> tuple[RepositoryProblem, ...]:
-    """Return a problem if the support of a system has ended: nobody publishes fixes for its packages any more.
+    """Return a problem if the support of a system has ended. Its publisher makes no more fixes.
 
     Args:
         system: its name and version.

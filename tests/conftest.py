@@ -182,14 +182,11 @@ def pytest_collection() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def empty_records(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of empty records to copy, since migrating one takes longer than most tests."""
-    from tasks.records.setup import open_records
+def empty_records() -> Path:
+    """A file of empty records to copy."""
+    from tests.support.empty_records import make_empty_records
 
-    path = tmp_path_factory.mktemp("records") / "records.db"
-    open_records(f"sqlite:///{path}").close()
-    assert [file.name for file in path.parent.iterdir()] == [path.name]  # nothing is left in a journal beside it
-    return path
+    return make_empty_records()
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from flows.prefect_api.server_process import HOSTS_VARIABLE, LOOPBACK_HOSTS, bui
 from flows.prefect_api.server_settings import ALLOWED_ORIGINS_VARIABLE, GUARD_SETTINGS, SettingTarget, names_all_origins
 from flows.prefect_api.settings_files import require_trusted_settings
 from inventory.credentials import resolve_own_secret
-from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 from inventory.files.private_keys import find_key_path
 from tasks.errors import CannotRun, RequestError
 
@@ -184,7 +184,7 @@ def _create_home_directory(plan: LaunchPlan) -> None:
         CannotRun: the directory can't be created or written.
     """
     try:
-        plan.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+        ensure_private_directory(plan.home)
     except OSError as error:
         raise CannotRun(
             f"{plan.home} can't be made: {error.strerror}", hint="Name another folder with --home."

@@ -25,7 +25,7 @@ from flows.notify.events import Event, build_audit_event
 from flows.notify.syslog import send_syslog
 from flows.notify.webhook import send_webhook
 from inventory.credentials import Secret
-from inventory.files.paths import make_private_directory
+from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError
 from tasks.errors import CredentialError, FleetpatchError
 from tasks.records.audit.entry import CUT_ACT, AuditEntry, is_sealed_by
@@ -222,7 +222,7 @@ def _find_cursor(database: Database, kind: str) -> Path:
 def _hold_lock(path: Path) -> Iterator[bool]:
     """Give whether no other process sends to this receiver now."""
     try:
-        make_private_directory(path.parent)
+        ensure_private_directory(path.parent)
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         descriptor = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
     except OSError as error:

@@ -26,7 +26,7 @@ from flows.ports.audit import Actor, build_entry
 from flows.ports.caller import Caller
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
-from inventory.files.paths import make_private_directory
+from inventory.files.paths import ensure_private_directory
 from tasks.errors import FleetpatchError, LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
 from tasks.protocols.clock import SystemClock
@@ -84,7 +84,7 @@ def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> 
         The path of its log.
     """
     place = platformdirs.user_data_path("fleetpatch") / "logs"
-    make_private_directory(place)
+    ensure_private_directory(place)
     log = place / f"settle-{re.sub(r'[^A-Za-z0-9._-]', '_', run_name)[:100]}.log"
     words = [sys.executable, "-P", "-m", "flows.recovery.finalizer", *(["--stop", stop] if stop else [])]
     words += [*(["--flow-run", flow_run_id] if flow_run_id else []), "--", run_name]

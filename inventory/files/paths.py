@@ -106,15 +106,14 @@ def find_named_or_default_path(
     raise build_missing_error(folders)
 
 
-def make_private_directory(path: Path) -> None:
-    """Make a directory, and those above it that are missing, for their owner alone, whatever the umask is.
+def ensure_private_directory(directory: Path) -> None:
+    """Create a directory and its missing parents with mode 0700, whatever the umask is.
 
     ``Path.mkdir`` gives its mode to the last one only.
 
     Raises:
-        OSError: it can't be made.
+        OSError: one of them can't be made.
     """
-    for directory in reversed(path.parents):
-        if not directory.exists():
-            directory.mkdir(mode=0o700, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
+    for part in reversed((directory, *directory.parents)):
+        if not part.is_dir():
+            part.mkdir(mode=0o700, exist_ok=True)

@@ -15,7 +15,7 @@ from typing import Final
 import platformdirs
 
 from inventory.errors import FleetpatchError
-from inventory.files.paths import expand_home, find_user_directory, make_private_directory
+from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 """The folder of credentials that systemd makes for a service: systemd.exec(5)."""
@@ -135,7 +135,7 @@ def _create_file(path: Path, content: bytes) -> None:
     """Make a private file, complete or not at all. A file that is there stays."""
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
-        make_private_directory(path.parent)
+        ensure_private_directory(path.parent)
         folder = path.parent.stat()
         if folder.st_uid not in {0, os.geteuid()} or folder.st_mode & 0o022:
             raise KeyFileError(f"others can write to {path.parent}", hint="Make it a folder of mode 0700 of this user.")

@@ -7,7 +7,7 @@ from typing import Final
 
 import platformdirs
 
-from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
 from tasks.errors import ReportError
 
 _DEFAULT_HINT: Final = "Choose another directory."
@@ -48,13 +48,6 @@ def require_writable_directory(directory: Path) -> None:
             pass
     except OSError as error:
         raise build_report_error(error, place) from error
-
-
-def ensure_private_directory(directory: Path) -> None:
-    """Create a directory and its missing parents with mode 0700."""
-    for part in reversed((directory, *directory.parents)):
-        if not part.is_dir():
-            part.mkdir(mode=0o700, exist_ok=True)
 
 
 def build_report_error(error: OSError, directory: Path) -> ReportError:

@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from inventory.files.paths import expand_home
+from inventory.files.paths import ensure_private_directory, expand_home
 from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.data.rows import Tables
@@ -21,7 +21,7 @@ from tasks.reporting.export.data_frames import build_frames_from_tables, render_
 from tasks.reporting.export.json_document import render_json_lines
 from tasks.reporting.html.renderer import render_html
 from tasks.reporting.log_files import LOG_DIRECTORY_NAME, build_log_file_name, sanitize_log, to_safe_file_name
-from tasks.reporting.report_directory import build_report_error, ensure_private_directory
+from tasks.reporting.report_directory import build_report_error
 from tasks.rules.automatic.progress import RolloutProgress
 
 FORMATS: Final = ("html", "csv", "parquet", "json")

@@ -1,6 +1,5 @@
 """The pages for tests: the real server on a loopback port, over records in a folder."""
 
-import functools
 import shutil
 import ssl
 import threading
@@ -9,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx
@@ -22,6 +20,7 @@ from inventory.files.private_keys import find_key_path
 from tasks.protocols.clock import Clock
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tests.support.empty_records import make_empty_records
 
 START_SECONDS = 120.0
 PATIENCE = 300.0
@@ -81,7 +80,7 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
     """
     file = place / "records.db"
     if not file.exists():
-        shutil.copy(f"{_make_empty_records().name}/records.db", file)
+        shutil.copy(make_empty_records(), file)
     url = f"sqlite:///{file}"
     inventory, configurations = place / "fleet.yaml", place / "configurations"
     found = WebSettings(
@@ -114,14 +113,6 @@ def serve_site(place: Path, *, clock: Clock | None = None, **settings: Any) -> I
 def trust_own_certificate(url: str) -> ssl.SSLContext | bool:
     """Return what a browser trusts at an address: with TLS, the certificate that the pages have made."""
     return ssl.create_default_context(cafile=find_key_path("web-tls")) if url.startswith("https:") else False
-
-
-@functools.cache
-def _make_empty_records() -> TemporaryDirectory[str]:
-    """Return a folder with a file of empty records: to migrate one for each site takes longer than most tests."""
-    folder = TemporaryDirectory(prefix="fleetpatch-records-")
-    open_records(f"sqlite:///{folder.name}/records.db").close()
-    return folder
 
 
 def _wait_until_started(server: Any) -> None:

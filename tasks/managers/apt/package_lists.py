@@ -244,7 +244,7 @@ def find_stale_lists(
 
 
 def find_frozen_archives(sources: str, lists: str, now: int) -> tuple[RepositoryProblem, ...]:
-    """Return the security archives of distributions that are out of date: nobody has renewed them.
+    """Return the security archives of distributions that are out of date: their publisher did not renew them.
 
     They are of a mirror that no longer follows its publisher, of a snapshot, or of an ended release. apt accepts them,
     if it does not look at Valid-Until.

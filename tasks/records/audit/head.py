@@ -17,7 +17,7 @@ from typing import Final
 
 from sqlalchemy.engine import URL
 
-from inventory.files.paths import make_private_directory
+from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError, find_key_folder
 from tasks.errors import RequestError
 
@@ -88,7 +88,7 @@ def advance_head(path: Path, head: AuditHead) -> None:
         KeyFileError: the file can't be written, is damaged, or belongs to another user.
     """
     try:
-        make_private_directory(path.parent)
+        ensure_private_directory(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise KeyFileError(f"{path} can't be written: {error.strerror}", hint=_HINT) from error

@@ -7,7 +7,7 @@ import stat
 from contextlib import closing, suppress
 from pathlib import Path
 
-from inventory.files.paths import make_private_directory
+from inventory.files.paths import ensure_private_directory
 from tasks.errors import RecordsError
 
 _FILE_KINDS = {
@@ -33,7 +33,7 @@ def ensure_sqlite_file(path: Path) -> None:
         RecordsError: the file cannot be used.
     """
     try:
-        make_private_directory(path.parent)
+        ensure_private_directory(path.parent)
         if path.exists():
             _require_usable_file(path)
         else:

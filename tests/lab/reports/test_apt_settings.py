@@ -106,7 +106,7 @@ def updated(host: LabHost, tmp_path_factory: pytest.TempPathFactory) -> Outcome:
 @pytest.mark.public_report("https://github.com/canonical/ubuntu-pro-client/issues/131: ucf has options of its own")
 @pytest.mark.parametrize("number", range(len(UCF)), ids=[" ".join(case[:2]) for case in UCF])
 def test_ucf_does_as_it_does_by_hand(host: LabHost, updated: Outcome, number: int) -> None:
-    """An edited file is kept, as nobody can be asked; the owner's, or the package's, own order counts."""
+    """A run can't ask a person, so an edited file is kept. An order of the owner or of the package comes first."""
     name, file = f"lab-ucf-{number}", UCF[number][2]
     assert result_of(updated, name).state is UpdateState.INSTALLED, result_of(updated, name).reason
     assert host.package_versions(name) == {name: "2.0"}

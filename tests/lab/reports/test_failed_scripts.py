@@ -1,4 +1,4 @@
-"""A package whose script failed is told, and again, until it is installed well."""
+"""Each assessment names a package whose script failed, until the package is installed well."""
 
 from pathlib import Path
 

@@ -67,7 +67,7 @@ def require_end_of_support(finding: Finding) -> None:
 def test_a_repository_that_refuses_is_a_warning_though_nothing_is_to_be_done(
     hosts: BootHosts, flavour: Flavour, tmp_path: Path
 ) -> None:
-    """With dnf and zypper, the end of the system's support is told beside it."""
+    """On dnf and zypper, the assessment also warns that the support of the system has ended."""
     (host,) = hosts(1, flavour)
     add_source(host, tmp_path, "http://127.0.0.1:9/x")
     if flavour != "apt":

@@ -290,7 +290,7 @@ def test_what_others_installed_since_the_assessment_is_not_told_as_this_runs(
 def test_a_package_that_the_run_itself_left_half_done_is_read_once_more_at_each_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nobody is at work, and what was read tells why the version is missing: nothing is asked twice for that."""
+    """If the first read explains why a version is missing, and no other process works, packages are not read again."""
     reads: list[bool] = []
     really = FakeManager.assess
 

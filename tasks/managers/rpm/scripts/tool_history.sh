@@ -17,4 +17,5 @@ fp_read_history() {
   # shellcheck disable=SC2086  # numbers
   [ -z "$fp_ids" ] || fp_ask_history info $fp_ids
 }
-fp_ask_history() { fp_limited 60 "$fp_tool" -C --setopt=exit_on_lock=True --setopt=color=never history "$@" 2>/dev/null; }
+fp_ask_tool() { fp_limited 60 "$fp_tool" "$@"; }
+fp_ask_history() { fp_ask_tool -C --setopt=exit_on_lock=True --setopt=color=never history "$@" 2>/dev/null; }

@@ -21,8 +21,7 @@ fp_rpm_duplicates() {
 
 # fp_left_over: "OLD<tab>WORDS" for each old version that a transaction which has ended could not remove, with what the
 # history of zypper, dnf or yum says of its scripts; nothing if the last transaction of dnf or yum was aborted. dnf 5 does
-# not tell it. With zypper, each package is a transaction of rpm. Of dnf and yum, after
-# fp_note_history.
+# not tell it. With zypper, each package is a transaction of rpm. Of dnf and yum, after fp_note_history.
 fp_left_over() {
   { xz -dc /var/log/zypp/history-*.xz; cat /var/log/zypp/history; } 2>/dev/null | awk '
     /^# (error|warning): %preun\(.*\) scriptlet failed/ {

@@ -66,7 +66,7 @@ def answer(pid, limit, words):
 
 
 with open("/proc/self/comm", "w") as name:
-    name.write("dnf")  # so that who waits for a lock of a fork sees what has it
+    name.write("dnf")  # so that a process that waits for a lock of a fork shows this name
 getattr(gc, "freeze", int)()  # forks have no need to look through what was loaded before them; Python 3.6 lacks it
 os.write(1, b"ready\n")
 while True:
@@ -106,4 +106,4 @@ fp_is_unsendable() { # WORDS…: whether one of them is empty or has several lin
   return 1
 }
 
-fp_ask_history() { fp_ask_dnf 60 -C --setopt=exit_on_lock=True --setopt=color=never history "$@" 2>/dev/null; }
+fp_ask_tool() { fp_ask_dnf 60 "$@"; } # in place of the one of tool_history
