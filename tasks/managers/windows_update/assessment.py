@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Final
 
 from tasks.errors import ManagerBusy, ManagerError, RepositoryError
-from tasks.managers.windows_update.classifications import classify, explain_optional
 from tasks.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
 from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
 from tasks.managers.windows_update.hotpatch_enrolment import find_enrolment
@@ -30,6 +29,7 @@ from tasks.managers.windows_update.records import (
     parse_records,
     parse_values,
 )
+from tasks.managers.windows_update.superseded_updates import drop_superseded
 from tasks.managers.windows_update.transaction_order import (
     is_servicing_stack,
     order_updates,
@@ -41,7 +41,6 @@ from tasks.protocols.transport import ScriptResult
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3
 
-_DRIVER_TYPE: Final = 2
 _CBS_AT_WORK: Final = 2
 _MAX_WARNINGS: Final = 20
 _INPUT_REASON: Final = "it may ask a person something while it is installed"
@@ -85,7 +84,8 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     require_search(result, source)
     system = parse_first(SystemRecord, result, "system") or SystemRecord(at=1)
     known = parse_records(OfferedUpdate, result.find_records("update"))
-    offered = order_updates(each for each in known if not each.installed and not each.reboot_required)
+    missing = drop_superseded(each for each in known if not each.installed)
+    offered = order_updates(each for each in missing if not each.reboot_required)
     waiting = tuple(each for each in known if each.reboot_required)
     history = parse_records(HistoryEntry, result.find_records("history"))
     hotpatch = parse_first(HotpatchRecord, result, "hotpatch")
@@ -160,7 +160,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         arch="",
         installed=None,
         available=offered.version,
-        classification=classify(offered.categories),
+        classification=offered.classification,
         severity=offered.severity,
         origins=(source,),
         cves=tuple(offered.cves) or None,
@@ -177,9 +177,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         advisories=tuple(offered.bulletins),
         updates_manager=is_servicing_stack(offered),
         title="" if offered.title == name else offered.title,
-        optional=explain_optional(
-            offered.categories, is_driver=offered.type == _DRIVER_TYPE, is_browse_only=offered.browse_only
-        ),
+        optional=offered.optional,
         needs_licence=not offered.eula_accepted,
         reboot_reason=reboot.reason,
     )

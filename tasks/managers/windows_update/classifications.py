@@ -34,6 +34,12 @@ def classify(categories: Iterable[str]) -> Classification:
     return next((each for category, each in _CLASSIFICATIONS.items() if category in found), Classification.UNCLASSIFIED)
 
 
+def rank_classification(classification: Classification) -> int:
+    """Return the place of a classification among those of Windows, the most urgent first."""
+    order = tuple(dict.fromkeys(_CLASSIFICATIONS.values()))
+    return order.index(classification) if classification in order else len(order)
+
+
 def explain_optional(categories: Iterable[str], *, is_driver: bool, is_browse_only: bool) -> str:
     """Return why only an include mask selects an update, or "".
 

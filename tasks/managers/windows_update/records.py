@@ -7,6 +7,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from tasks.errors import ProtocolViolation
+from tasks.managers.windows_update.classifications import classify, explain_optional
 from tasks.protocols.transport import ScriptRecord, ScriptResult
 from tasks.rules.machine_checks.report_limits import (
     MAX_ITEMS,
@@ -15,11 +16,13 @@ from tasks.rules.machine_checks.report_limits import (
     require_count,
     require_length,
 )
+from tasks.states import Classification
 
 MAX_BELIEVED_BYTES: Final = 5 * 2**30
 """The largest download of an update that is believed."""
 _MAX_EPOCH_SECONDS: Final = 10**11
 _MAX_BYTES: Final = 2**50
+_DRIVER_TYPE: Final = 2
 
 
 def clean_text(text: str) -> str:
@@ -108,6 +111,16 @@ class OfferedUpdate(Record):
         """The numbers of its articles, or its title when it has none."""
         numbers = [number.upper().removeprefix("KB") for number in self.kbs[:5]]
         return "+".join(f"KB{number}" for number in numbers if number.isalnum()) or self.title or self.id
+
+    @property
+    def classification(self) -> Classification:
+        """The most urgent class of its categories; UNCLASSIFIED if none of them is a class."""
+        return classify(self.categories)
+
+    @property
+    def optional(self) -> str:
+        """Why only an include mask selects it: it is a driver, an upgrade or a preview. "" otherwise."""
+        return explain_optional(self.categories, is_driver=self.type == _DRIVER_TYPE, is_browse_only=self.browse_only)
 
     @property
     def download_bytes(self) -> int | None:

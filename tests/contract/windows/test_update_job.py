@@ -183,16 +183,29 @@ class TestNotBegun:
         assert machine.done("install") == []
         return str(record["why"]), str(record["detail"])
 
-    def test_what_was_withdrawn_or_superseded_since_is_not_installed(self) -> None:
-        newer = offer(2, LCU, supersedes=(guid(1),), appears_after=(guid(3),))
-        with UpdateMachine.opened(offer(1), newer, offer(3)) as machine:
+    def test_what_an_installed_update_has_superseded_since_is_not_installed(self) -> None:
+        with UpdateMachine.opened(
+            offer(1), offer(2, LCU, supersedes=(guid(1),), appears_after=(guid(3),)), offer(3)
+        ) as machine:
             old, first = machine.pending().values()
-            status = machine.install(first, old)
+            machine.install(first)
+            assert machine.simulate(old).refused == {}  # what is chosen stays chosen, whatever is newer
+            assert list(machine.pending()) == ["KB5000002"]
+            machine.install(*machine.pending().values(), job_id="job-2")
+            status = machine.install(old, job_id="job-3")
             (record,) = of_kind(status, "not_attempted")
-            assert (record["number"], record["why"]) == (1, "it is no longer offered")
-            assert str(record["detail"]).startswith(f"KB5000001: superseded by {LCU}")
+            assert record["why"] == "it is no longer offered"
             assert machine.installed(old, first) == {"KB5000003": "rev 200"}
             assert OFFERED_NO_MORE in machine.simulate(old).refused[old.id]
+
+    def test_what_a_preview_supersedes_is_missing_until_it_is_installed(self) -> None:
+        preview = offer(2, "2026-11 Cumulative Update Preview", browse_only=True, supersedes=(guid(1),))
+        with UpdateMachine.opened(offer(1, LCU, needs_reboot=True, rolled_back=True), preview) as machine:
+            assert set(machine.pending()) == {"KB5000001", "KB5000002"}
+            fix = machine.pending()["KB5000001"]
+            machine.install(fix)
+            machine.warm.windows.power_cut()
+            assert machine.installed(fix) == {}  # the boot has undone it: the history alone would say otherwise
 
     def test_another_revision_is_not_installed(self) -> None:
         with UpdateMachine.opened(offer(1, revision=201)) as machine:

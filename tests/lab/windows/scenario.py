@@ -216,8 +216,6 @@ class Scenario:
     listener_certificate_days: tuple[int, ...] = (365,)
     """How many days the certificates of the listeners are still valid."""
     time_source: str = "time.windows.com,0x9"
-    offers_superseded: bool = False
-    """Superseded updates are offered as well, as a scan with a file (wsusscn2.cab) does."""
     reboot_before_installation: bool = False
     """The agent installs nothing before the next boot."""
     reboot_pending: bool = False

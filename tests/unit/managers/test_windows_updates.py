@@ -20,6 +20,7 @@ from tasks.managers.windows_update.hresults import (
 )
 from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.managers.windows_update.records import OfferedUpdate, parse_record
+from tasks.managers.windows_update.superseded_updates import drop_superseded
 from tasks.managers.windows_update.transaction_order import order_updates
 from tasks.model import PackageState, Selection, Update
 from tasks.protocols.clock import Deadline
@@ -35,6 +36,7 @@ from tests.unit.managers.windows_records import (
     PRODUCT,
     SECURITY,
     UPDATES,
+    UPGRADE,
     assessment,
     guid,
     history_record,
@@ -137,12 +139,53 @@ class TestUpdate:
         assert "licence terms" in skipped.reason
         assert select_updates(state, Selection(accept_licences=True)) == (state.updates, ())
 
-    def test_what_another_offered_update_replaces_is_not_chosen(self) -> None:
-        state = state_of(update_record(1), update_record(2, superseded=[guid(1).upper(), guid(99)]))
-        assert state.updates[1].replaces == (guid(1),)
-        chosen, (skipped,) = select_updates(state, Selection())
+    def test_what_a_usual_update_has_in_it_is_left_out(self) -> None:
+        newest = update_record(3, superseded=[guid(2).upper(), guid(99)])
+        state = state_of(update_record(1), update_record(2, superseded=[guid(1)]), newest)
+        assert [update.name for update in state.updates] == ["KB5000003"]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"browse_only": True},
+            {"hidden": True},
+            {"type": 2},
+            {"user_input": True},
+            {"categories": [UPGRADE]},
+            {"categories": [UPDATES]},
+        ],
+    )
+    def test_what_only_an_unusual_update_has_in_it_is_missing(self, changes: dict[str, Any]) -> None:
+        state = state_of(update_record(1), update_record(2, superseded=[guid(1)], **changes))
+        chosen, _ = select_updates(state, Selection())
+        assert [update.name for update in chosen] == ["KB5000001"]
+
+    def test_a_preview_that_is_asked_for_takes_the_place_of_what_it_has_in_it(self) -> None:
+        state = state_of(update_record(1), update_record(2, superseded=[guid(1)], browse_only=True))
+        chosen, (skipped,) = select_updates(state, Selection(include=("KB5000002",)))
         assert [update.name for update in chosen] == ["KB5000002"]
         assert skipped.reason == "superseded by KB5000002, which includes it"
+
+    def test_what_waits_for_a_reboot_has_the_earlier_ones_in_it_and_is_not_left_out_itself(self) -> None:
+        waiting = update_record(2, superseded=[guid(1)], reboot_required=True, browse_only=True)
+        state = state_of(update_record(1), waiting, update_record(3, superseded=[guid(2)]))
+        assert [update.name for update in state.updates] == ["KB5000003"]
+        assert "KB5000002" in state.reboot.reasons[0]
+
+    @given(st.data())
+    def test_something_missing_never_looks_like_nothing(self, data: st.DataObject) -> None:
+        numbers = range(1, data.draw(st.integers(1, 6)) + 1)
+        records = [
+            update_record(
+                number,
+                superseded=[guid(older) for older in data.draw(st.sets(st.sampled_from(numbers)))],
+                browse_only=data.draw(st.booleans()),
+            )
+            for number in numbers
+        ]
+        usual = {record["id"] for record in records if not record["browse_only"]}
+        left = {update.id for update in drop_superseded(map(offered, records))}
+        assert bool(left & usual) == bool(usual)
 
     @pytest.mark.parametrize(("behavior", "expected"), [(0, False), (1, True), (2, None), (None, None)])
     def test_what_the_agent_says_of_reboots(self, behavior: int | None, expected: bool | None) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from tasks.protocols.transport import ScriptResult
 
 SECURITY = "0fa1201d-4330-4fa8-8ae9-b877473b6441"
+UPGRADE = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5"
 UPDATES = "cd5ffd1e-e932-4e3a-bf74-18bf0b1bbd83"
 DEFINITION = "e0789628-ce08-4437-be74-2495b842f43b"
 DRIVER = "ebfc1fc5-71a4-4f7b-9aca-3b9a503104a0"

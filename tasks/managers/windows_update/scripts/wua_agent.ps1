@@ -39,6 +39,19 @@ function ConvertTo-FpUnsigned {
     return $number
 }
 
+function New-FpSearcher {
+    # A searcher that finds all updates. By default it leaves out what another update supersedes that is found, also a
+    # preview or a hidden one: then a security update is missing, and nothing says so.
+    param(
+        [Parameter(Mandatory = $true)][object] $Session,
+        [bool] $Online = $false
+    )
+    $searcher = $Session.CreateUpdateSearcher()
+    $searcher.Online = $Online
+    $searcher.IncludePotentiallySupersededUpdates = $true
+    return $searcher
+}
+
 function Find-FpUpdates {
     # Searches, writes the records "search" {criteria, online, result_code, hresult, message, count, seconds, denied}
     # and "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers with what
@@ -57,9 +70,7 @@ function Find-FpUpdates {
     $result = $null
     for ($try = 0; $try -lt 5 -and $null -eq $result; $try++) {
         try {
-            $searcher = $Session.CreateUpdateSearcher()
-            $searcher.Online = $Online
-            $result = $searcher.Search($Criteria)
+            $result = (New-FpSearcher -Session $Session -Online $Online).Search($Criteria)
         } catch {
             $fields.hresult = Get-FpHResult $_
             $fields.message = Get-FpErrorMessage $_

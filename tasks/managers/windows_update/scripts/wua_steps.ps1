@@ -22,9 +22,7 @@ function Update-FpOffer {
     $FpAgent.Searches++
     try {
         $session = New-FpUpdateSession
-        $searcher = $session.CreateUpdateSearcher()
-        $searcher.Online = $Online
-        $result = $searcher.Search('IsInstalled=0')
+        $result = (New-FpSearcher -Session $session -Online $Online).Search('IsInstalled=0')
         $FpAgent.Offered = Get-FpNewest $result.Updates
         $FpAgent.Session = $session
     } catch {

@@ -76,8 +76,8 @@ namespace FleetPatch.StandIns
             var there = all.Where(u => u.Installed).Select(u => u.Id).ToHashSet(StringComparer.OrdinalIgnoreCase);
             var offered = all.Where(u => u.Installed || (u.Texts("appears_after").All(there.Contains)
                 && (online || !Json.Flag(u.Offered, "fresh") || Json.Flag(state, "scanned")))).ToList();
-            if (superseded || Json.Flag(Machine.Current.Scenario, "offers_superseded")) return offered;
-            var old = offered.SelectMany(u => u.Texts("supersedes")).ToHashSet(StringComparer.OrdinalIgnoreCase);
+            var newer = superseded ? offered.Where(u => u.Installed) : offered; // an old one does not apply any more
+            var old = newer.SelectMany(u => u.Texts("supersedes")).ToHashSet(StringComparer.OrdinalIgnoreCase);
             return offered.Where(u => u.Installed || u.Pending || !old.Contains(u.Id)).ToList();
         });
     }
