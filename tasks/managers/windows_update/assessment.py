@@ -12,9 +12,11 @@ from tasks.managers.windows_update.hresults import RetryClass, explain_code
 from tasks.managers.windows_update.other_managers import (
     UPDATER_SERVICES,
     AgentsRecord,
+    ProductsRecord,
     ServiceRecord,
     describe_source,
     find_other_managers,
+    find_products_without_updates,
 )
 from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
 from tasks.managers.windows_update.reboot_outlook import HotpatchMonth, find_hotpatch_month, predict_reboot
@@ -101,6 +103,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         parse_records(ServiceRecord, result.find_records("service")),
         system,
     )
+    unserved = find_products_without_updates(policy, parse_first(ProductsRecord, result, "products"))
     busy = parse_first(BusyRecord, result, "busy") or BusyRecord()
     problems = _find_search_problems(result, source)
     return PackageState(
@@ -113,7 +116,7 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         auto_updaters=others.updaters,
         unpausable_updaters=others.unpausable,
         updater_units=UPDATER_SERVICES,
-        warnings=(*others.warnings, *find_repeated_updates(offered, history)),
+        warnings=(*others.warnings, *unserved, *find_repeated_updates(offered, history)),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_enrolment(hotpatch, system, history),
         repository_problems=problems,

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from tasks.managers.windows_update.records import Record, SystemRecord, Text
+from pydantic import Field
+
+from tasks.managers.windows_update.records import Record, SystemRecord, Text, Texts
 from tasks.rules.url_redaction import redact_url
 
 AUTOMATIC_UPDATES: Final = "Automatic Updates"
@@ -22,6 +24,7 @@ _ON_SCHEDULE: Final = "4"
 _AS_SET_LOCALLY: Final = "5"
 _WINDOWS_UPDATE: Final = "Windows Update"
 _SOURCES: Final[Mapping[str, str]] = {"0": _WINDOWS_UPDATE, "1": "WSUS"}
+_MAX_PRODUCTS: Final = 5
 _CO_MANAGED_UPDATES: Final = 16  # the bit of CoManagementFlags for policies of Windows Update
 
 
@@ -53,6 +56,18 @@ class ServiceRecord(Record):
     name: Text
     status: Text = ""
     start: Text = ""
+
+
+class ProductsRecord(Record):
+    """Products whose updates come from Microsoft Update or WSUS, not from Windows Update alone: record "products".
+
+    Attributes:
+        services: the names of their services.
+        microsoft_update: whether Microsoft Update is switched on; None when unknown.
+    """
+
+    services: Texts = Field(default=[])
+    microsoft_update: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +111,23 @@ def find_other_managers(
     if agents.aws and not agents.aws_patches:  # many images have the agent, for other purposes
         warnings.append("the agent of AWS Systems Manager runs: its Patch Manager may install updates too")
     return OtherManagers((*own, *((name, None) for name in others)), tuple(others), tuple(warnings))
+
+
+def find_products_without_updates(policy: Mapping[str, str], products: ProductsRecord | None) -> tuple[str, ...]:
+    """Return a warning about products whose updates the machine's source does not offer, or may not offer.
+
+    Args:
+        policy: the policies of Windows Update.
+        products: None if the machine has none of them.
+    """
+    if products is None or products.microsoft_update or describe_source(policy) != _WINDOWS_UPDATE:
+        return ()
+    names = ", ".join(sorted(products.services)[:_MAX_PRODUCTS])
+    state = "which is off" if products.microsoft_update is False else "and whether that is on could not be read"
+    return (
+        f"updates of {names} come from Microsoft Update, {state} here: what Windows Update alone offers says nothing "
+        "about them (Settings, Windows Update, Advanced options, Receive updates for other Microsoft products)",
+    )
 
 
 def describe_source(policy: Mapping[str, str]) -> str:

@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 
+import pytest
+
 from tasks.managers.windows_update.manager import PACKAGE
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Script, ScriptResult
-from tests.contract.windows.update_machine import guid
+from tests.contract.windows.update_machine import UpdateMachine, guid
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine_facts import COMPONENTS, CURRENT_VERSION, WINDOWS_UPDATE
-from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry
+from tests.lab.windows.scenario import SERVICES, Scenario, Service, history_entry, update_service
 
 CONTROL = r"SYSTEM\CurrentControlSet\Control"
 CLIENT = "root/ccm/ClientSDK:CCM_ClientUtilities"
@@ -88,6 +90,16 @@ def test_what_does_not_answer_is_unknown_and_the_rest_is_told() -> None:
     assert one(result, "reboot")["known"] is True
     assert one(result, "hotpatch")["vbs_status"] is None
     assert one(result, "search")["result_code"] == 2
+
+
+@pytest.mark.parametrize("is_on", [False, True])
+def test_products_whose_updates_nobody_offers_are_told(*, is_on: bool) -> None:
+    service = update_service("Microsoft Update", "7971F918-A847-4430-9279-4A52D1EFE18D", managed=False, default=True)
+    registered = [service] if is_on else []
+    with UpdateMachine.opened(services=(*SERVICES, Service("MSSQL$PROD")), services_registered=registered) as machine:
+        warnings = machine.assess().warnings
+    expected = "updates of MSSQL$PROD come from Microsoft Update"
+    assert [each[: len(expected)] for each in warnings] == ([] if is_on else [expected])
 
 
 def test_warnings_of_a_search_and_earlier_installations_are_told() -> None:

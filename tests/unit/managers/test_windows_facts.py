@@ -13,7 +13,15 @@ from tasks.managers.windows_update.records import parse_record
 from tasks.model import LivePatching, PackageState, RebootNeed
 from tasks.rules.hotpatch.baselines import BASELINE_MONTHS, find_next_baseline, find_second_tuesday
 from tasks.states import YesNoUnknown
-from tests.unit.managers.windows_records import ENROLLED, NOW, assessment, history_record, policy_record, system_record
+from tests.unit.managers.windows_records import (
+    ENROLLED,
+    NOW,
+    assessment,
+    history_record,
+    policy_record,
+    search_record,
+    system_record,
+)
 
 HARD = ("update_agent", "servicing", "servicing_continues", "config_manager", "renamed", "joining")
 MARKS = ["PackagesPending", "PostRebootReporting", "DVDRebootSignal", "UpdateExeVolatile", "CurrentRebootAttempts"]
@@ -122,6 +130,24 @@ class TestOtherManagers:
     def test_what_its_owner_should_know(self, record: dict[str, Any], word: str) -> None:
         (warning,) = state_of(record).warnings
         assert word in warning
+
+    @pytest.mark.parametrize(
+        ("is_on", "policy", "word"),
+        [
+            (False, {}, "which is off here"),
+            (None, {}, "could not be read"),
+            (True, {}, ""),
+            (False, {"WUServer": "http://wsus:8530", "UseWUServer": "1"}, ""),
+        ],
+    )
+    def test_what_windows_update_alone_does_not_offer_is_not_taken_for_current(
+        self, *, is_on: bool | None, policy: dict[str, str], word: str
+    ) -> None:
+        products = {"kind": "products", "services": ["MSSQLSERVER"], "microsoft_update": is_on}
+        warnings = parse_assessment(
+            assessment(policy_record(**policy), products, bare=[system_record(), search_record(), {"kind": "reboot"}])
+        ).warnings
+        assert [word in warning for warning in warnings] == ([True] if word else [])
 
     def test_an_idle_machine_has_nobody_at_work(self) -> None:
         state = state_of({"kind": "busy", "servicing": 1, "worker": False})

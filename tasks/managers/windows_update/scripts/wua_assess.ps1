@@ -12,6 +12,7 @@ foreach ($update in @(Find-FpUpdates -Session $session -Criteria 'IsInstalled=0'
 }
 Write-FpHistory -Session $session
 Write-FpAgents
+Write-FpProducts
 Write-FpReboot
 Write-FpHotpatch
 Write-FpBusy # last: what has begun meanwhile

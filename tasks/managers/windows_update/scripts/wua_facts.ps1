@@ -1,6 +1,6 @@
 # Functions that write what an assessment needs beside the updates: records "system", "policy", "agents", "service",
-# "busy", "reboot" and "hotpatch". They read the registry, services and processes.
-# Requires: registry_values
+# "products", "busy", "reboot" and "hotpatch". They read the registry, services and processes.
+# Requires: registry_values, wua_agent
 
 $FpCurrentVersion = 'HKLM:\SOFTWARE\Microsoft\Windows\CurrentVersion'
 $FpPolicies = 'HKLM:\SOFTWARE\Policies\Microsoft\Windows\WindowsUpdate'
@@ -90,6 +90,28 @@ function Write-FpAgents {
         if ($null -ne $start) { $fields.start = [string]$words[[int]$start] }
         Write-FpRecord 'service' $fields
     }
+}
+
+function Write-FpProducts {
+    # The record "products", if there are products whose updates come only from Microsoft Update or WSUS: the names of
+    # their services, and whether Microsoft Update is switched on; null if that can't be read.
+    $names = @('MSSQLSERVER', 'MSSQL$*', 'MSExchangeServiceHost', 'SPTimerV4')
+    $found = @(Get-Service -Name $names -ErrorAction SilentlyContinue | ForEach-Object -Process { [string]$_.Name })
+    if ($found.Count -eq 0) { return }
+    $record = [ordered]@{ services = $found; microsoft_update = $null }
+    try {
+        $manager = New-Object -ComObject 'Microsoft.Update.ServiceManager'
+        $record.microsoft_update = $false
+        foreach ($service in @(Get-FpItems $manager.Services)) {
+            if ($service.ServiceID -eq '7971f918-a847-4430-9279-4a52d1efe18d' -and $service.IsRegisteredWithAU) {
+                $record.microsoft_update = $true
+            }
+        }
+    } catch {
+        Write-Verbose -Message "update services: $_"
+        $record.microsoft_update = $null
+    }
+    Write-FpRecord 'products' $record
 }
 
 function Write-FpBusy {
