@@ -9,6 +9,7 @@ from tasks.rules.machine_checks.disk import check_mounts_writable
 from tasks.rules.machine_checks.packages import PACKAGES_CHECK, check_concurrent_changes, get_repair_remedy
 from tasks.rules.machine_checks.precheck import check_next_boot
 from tasks.rules.machine_checks.service_restarts import check_outdated_services
+from tasks.rules.machine_checks.service_starts import find_missing_services
 from tasks.rules.machine_checks.services import check_services, find_late_services
 from tasks.rules.machine_checks.units import find_missing_units, find_starting_units
 from tasks.rules.machine_checks.versions import (
@@ -20,6 +21,7 @@ from tasks.rules.machine_checks.versions import (
 from tasks.states import INSTALLED_UPDATE_STATES, FindingLevel, RebootState, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
+from tasks.steps.machine.auto_updaters import list_paused_units
 from tasks.steps.machine.custom_checks import run_check
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.health import check_health_since
@@ -29,6 +31,7 @@ from tasks.steps.machine.package_state import (
     read_package_state,
     wait_for_idle_packages,
 )
+from tasks.steps.machine.service_states import read_service_states
 from tasks.steps.machine.unit_states import read_unit_states
 
 POLL_SECONDS = 2.0
@@ -134,9 +137,11 @@ def _wait_for_services(context: MachineContext, seconds: float) -> tuple[Facts, 
         if before is None:
             return facts, []
         rebooted = facts.boot_id != before.boot_id or any(result.count for result in context.state.reboots)
-        units = read_unit_states(context, find_missing_units(before.services, facts.services))
+        paused = list_paused_units(context)
+        units = read_unit_states(context, find_missing_units(before.services, facts.services, paused))
+        services = read_service_states(context, find_missing_services(before.services, facts.services))
         findings = [
-            *check_services(before.services, facts.services, rebooted=rebooted, units=units),
+            *check_services(before.services, facts.services, rebooted=rebooted, units=units, services=services),
             *check_mounts_writable(before.disks, facts.disks),
         ]
         starting = find_starting_units(units, before.services, facts.services, rebooted=rebooted)

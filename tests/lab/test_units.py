@@ -65,12 +65,19 @@ def test_a_mount_that_failed_at_the_boot_and_the_service_behind_it_are_told(
     assert "not started at the boot: lab-app.service (Dependency failed for lab-app.service" in blocked
 
 
-def test_a_unit_that_somebody_stops_while_the_run_patches_is_told(host: LabHost, tmp_path: Path) -> None:
+MASK = (
+    "mv /etc/systemd/system/lab-hand.service /usr/lib/systemd/system; systemctl daemon-reload;"
+    "systemctl mask -q --now lab-hand.service"
+)
+
+
+def test_a_unit_that_somebody_stops_or_masks_while_the_run_patches_is_told(host: LabHost, tmp_path: Path) -> None:
     fleet = Fleet([host], tmp_path)
     add_units(host)
-    watch = Telling(on_install=lambda: host.sh("systemctl stop lab-app.service lab-tick.timer", root=True))
+    watch = Telling(on_install=lambda: host.sh(f"systemctl stop lab-app.service lab-tick.timer; {MASK}", root=True))
     outcome = outcome_of(fleet.patch("lab-plain", watch=watch, reboot="Never", settle_seconds=2), host)
-    blocked = told(outcome, FindingLevel.BLOCK)
-    assert blocked.startswith("stopped since patching, and not started again: lab-app.service")
-    assert "lab-tick.timer" in blocked
+    stopped, masked = told(outcome, FindingLevel.BLOCK).splitlines()
+    assert stopped.startswith("stopped since patching, and not started again: lab-app.service")
+    assert "lab-tick.timer" in stopped
+    assert masked.startswith("active before patching, and masked since: lab-hand.service")
     assert outcome.state is OperationState.FAILED

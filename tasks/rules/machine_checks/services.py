@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from inventory.name_lists import join_first_names
 from tasks.model import Finding, Listener, Services
 from tasks.rules.machine_checks.findings import build_blocker, build_good_finding, build_warning
+from tasks.rules.machine_checks.service_starts import ServiceStatus, check_service_starts
 from tasks.rules.machine_checks.units import UnitStatus, check_units, find_failed_service_units, has_ended_by_itself
 
 _DEFAULT_EPHEMERAL_PORTS = (32768, 60999)
@@ -151,7 +152,12 @@ def _parse_port_ranges(text: str) -> Iterator[tuple[int, int]]:
 
 
 def check_services(
-    before: Services, after: Services, *, rebooted: bool = False, units: Sequence[UnitStatus] = ()
+    before: Services,
+    after: Services,
+    *,
+    rebooted: bool = False,
+    units: Sequence[UnitStatus] = (),
+    services: Sequence[ServiceStatus] = (),
 ) -> tuple[Finding, ...]:
     """Return findings about services after patching. A newly failed unit or a missing listener blocks.
 
@@ -164,11 +170,14 @@ def check_services(
         after: services now.
         rebooted: whether the machine was rebooted between the two.
         units: what systemd says of the units that find_missing_units names.
+        services: what Windows says of the services that find_missing_services names.
     """
-    if not before.known or not after.known or (before.active_units and not after.active_units):
+    unread = (before.active_units and not after.active_units) or (before.running and not after.running)
+    if not before.known or not after.known or unread:
         remedy = "Give this machine probes of its own, so that its health can be checked."
         return (build_warning("services", "the machine can't show which services run", remedy),)
     found: list[Finding] = list(check_units(units, before, after, rebooted=rebooted))
+    found += check_service_starts(services, rebooted=rebooted)
     told = {unit.name for unit in units} | set(after.late)
     failed = find_failed_service_units(sorted(_find_new_failures(before, after) - told))
     if failed:
@@ -186,16 +195,17 @@ def check_services(
     if gone:
         remedy = "Read the logs of the service that listened there, and start it."
         found.append(build_blocker("ports", f"nothing listens any more on {join_first_names(gone)}", remedy))
-    return tuple(found) or (_build_all_good(before, ended, units, rebooted=rebooted),)
+    over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
+    over += [service.name for service in services if not service.runs]
+    return tuple(found) or (_build_all_good(before, over),)
 
 
-def _build_all_good(before: Services, ended: Sequence[str], units: Sequence[UnitStatus], *, rebooted: bool) -> Finding:
+def _build_all_good(before: Services, over: Sequence[str]) -> Finding:
     """Return the finding without any fault. It says no more than was compared."""
     if not before.running and not before.active_units:
         return build_good_finding(
             "services", "no service has failed since, and services listen on every port as before"
         )
-    over = [*ended, *(unit.name for unit in units if has_ended_by_itself(unit, rebooted=rebooted))]
     by_themselves = f", or has ended by itself: {join_first_names(over)}" if over else ""
     return build_good_finding("services", f"everything that ran before runs now{by_themselves}")
 

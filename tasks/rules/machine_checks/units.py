@@ -1,7 +1,7 @@
 """Compares the units of systemd before and after patching: what was active must be active again. Pure.
 
-What somebody else starts when it is needed (a socket, a timer, D-Bus), what has ended by itself, what is masked, and
-what has done its work once are no faults: see systemd.unit(5) and systemd.service(5).
+What somebody else starts when it is needed (a socket, a timer, D-Bus), what has ended by itself, and what has done its
+work once are no faults: see systemd.unit(5) and systemd.service(5).
 """
 
 import re
@@ -82,6 +82,7 @@ class UnitFault(Enum):
     NOT_STARTED = "active before patching, and not started at the boot"
     STOPPED = "stopped since patching, and not started again"
     NOT_STARTED_BY_ITSELF = "active before patching, and not started since: nothing starts it at the boot"
+    MASKED = "active before patching, and masked since"
     SKIPPED = "active before patching, and not started, because a condition of its unit is not met"
     GONE = "active before patching, and its unit does not exist any more"
 
@@ -93,6 +94,7 @@ _REMEDIES: Final[Mapping[UnitFault, str]] = {
     UnitFault.NOT_STARTED: _READ_LOGS,
     UnitFault.STOPPED: "Find out who stopped them, and start them.",
     UnitFault.NOT_STARTED_BY_ITSELF: "Start them if they are needed, and enable them if the system is to start them.",
+    UnitFault.MASKED: "Unmask and start them, or look whether an update has removed their package.",
     UnitFault.SKIPPED: "Look at the conditions of their unit files.",
     UnitFault.GONE: "Look whether an update has removed or renamed them.",
 }
@@ -104,11 +106,18 @@ def find_failed_service_units(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in names if not _LOGIN_UNITS.fullmatch(name))
 
 
-def find_missing_units(before: Services, after: Services) -> tuple[str, ...]:
-    """Return the units to ask for: those that were active before and are not now, and those that have failed since."""
+def find_missing_units(before: Services, after: Services, paused: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the units to ask for: those that were active before and are not now, and those that have failed since.
+
+    Args:
+        before: services before patching.
+        after: services now.
+        paused: the units that this run itself has stopped and masked until its end.
+    """
     if not after.active_units:
         return ()
-    gone = {name for name in set(before.active_units) - set(after.active_units) if not _NUMBERED_UNITS.fullmatch(name)}
+    missing = set(before.active_units) - set(after.active_units) - set(paused)
+    gone = {name for name in missing if not _NUMBERED_UNITS.fullmatch(name)}
     return tuple(sorted(find_failed_service_units(gone | (set(after.failed) - set(before.failed)))))
 
 
@@ -133,8 +142,10 @@ def judge_unit(status: UnitStatus, before: Services, after: Services, *, reboote
 
 
 def _judge(status: UnitStatus, active_units: Collection[str], *, rebooted: bool) -> UnitFault | None:
-    if status.active in _ACTIVE_STATES or status.load == "masked":
+    if status.active in _ACTIVE_STATES:
         return None
+    if status.load == "masked":
+        return UnitFault.MASKED
     if status.sub == "auto-restart":
         return UnitFault.CRASHES
     if status.has_job or status.active in {"activating", "deactivating"}:

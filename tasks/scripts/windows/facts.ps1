@@ -3,7 +3,7 @@
 # services, runtime, finding (see settings.ps1); or refused (why, remedy), if this system can't be driven. It changes
 # nothing; but the first script of a boot gives it an id. A part of Windows that does not answer leaves its own records
 # out.
-# Requires: privilege_level, listeners, settings
+# Requires: privilege_level, listeners, services, settings
 
 function Read-FpValue { # a value of the registry, or ''
     param([string] $Path, [string] $Name)
@@ -63,32 +63,10 @@ function Write-FpDisks {
     }
 }
 
-# The services that Windows starts by itself, as the registry says: .NET before 4.6.1 does not know how a service is
-# started, and later ones fail for a service that may not be opened. Not those that it starts on an event, because these
-# end when they have nothing to do, and not those of a logged in user, which have another name at each login.
-function Get-FpAutomaticService { # @{ Name; Status; IsLate }
-    $top = 'HKLM:\SYSTEM\CurrentControlSet\Services'
-    foreach ($service in Get-Service -ErrorAction SilentlyContinue) {
-        $path = Join-Path -Path $top -ChildPath $service.Name
-        $key = Get-Item -LiteralPath $path -ErrorAction SilentlyContinue
-        if ($null -eq $key -or $key.GetValue('Start', 0) -ne 2) { continue }
-        if (Test-Path -LiteralPath (Join-Path -Path $path -ChildPath TriggerInfo)) { continue }
-        $type = $key.GetValue('Type', 0)
-        if ($type -isnot [string] -and ($type -band 0x40)) { continue }
-        @{ Name = $service.Name; Status = "$($service.Status)"; IsLate = $key.GetValue('DelayedAutostart', 0) -eq 1 }
-    }
-}
-
-function Read-FpExitCodes { # of services that have ended: name -> exit code; empty if WMI does not answer
-    $codes = @{}
-    try {
-        foreach ($service in @(Read-FpClass -Name Win32_Service -Filter "StartMode='Auto' AND State='Stopped'")) {
-            $codes[[string] $service.Name] = [long] $service.ExitCode
-        }
-    } catch {
-        Write-Verbose -Message "no exit codes of services: $_"
-    }
-    $codes
+# The services that Windows starts by itself. Not those that it starts on an event, because these end when they have
+# nothing to do, and not those of a logged in user, which have another name at each login.
+function Get-FpAutomaticService {
+    Get-FpService | Where-Object { $_.Start -eq 'automatic' -and -not $_.IsOfUser }
 }
 
 # Adds to the record "services" which services run, which have ended without an error (exit code 0), and which are still

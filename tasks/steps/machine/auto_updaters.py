@@ -40,6 +40,14 @@ def is_pause_wanted(context: MachineContext) -> bool:
     return options.pauses_updaters and not options.download_only
 
 
+def list_paused_units(context: MachineContext) -> tuple[str, ...]:
+    """Return the units that this run may have stopped and masked until its end."""
+    script = context.manager.updaters_script
+    if script is None or not context.state.may_have_paused_updaters:
+        return ()
+    return tuple(str(unit) for key in ("units", "activated") for unit in script.params.get(key, ()))
+
+
 def pause_updaters(context: MachineContext) -> None:
     """Pause the system's own updaters, just before the first package transaction.
 

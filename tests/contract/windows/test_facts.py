@@ -4,20 +4,24 @@ import dataclasses
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import pytest
 
-from tasks.errors import HostKeyMismatch, UnsupportedSystem
+from tasks.errors import HostKeyMismatch, ProtocolViolation, UnsupportedSystem
 from tasks.managers.registry import MANAGER_COMMANDS
 from tasks.model import Facts
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
 from tasks.rules.machine_checks.disk import check_disk_space
+from tasks.rules.machine_checks.service_starts import ServiceFault, find_missing_services, judge_service
 from tasks.states import FindingLevel
 from tasks.steps.machine.facts import read_facts
+from tasks.steps.machine.service_states import build_states_script, parse_service_states
 from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.scenario import SERVICES, Scenario, Service
+from tests.lab.windows.state import change_state
 from tests.support.builders import make_update
 from tests.support.fake_clock import FakeClock
 from tests.support.fake_transport import FakeTransport
@@ -195,6 +199,53 @@ def test_without_exit_codes_a_delayed_start_excuses_a_service_and_nothing_else_d
         assert services.known
         assert services.failed == ("MSSQL", "Done", "CDPUserSvc_1a2b3")
         assert (services.ended, services.late) == ((), ())
+
+
+CHANGES: tuple[Literal["", "Manual", "Disabled", "Triggered", "Gone"], ...] = (
+    "", "Manual", "Disabled", "Triggered", "Gone",
+)  # fmt: skip
+
+
+def test_what_an_update_makes_of_a_service_that_ran_is_told_and_of_another_is_not() -> None:
+    swept = [
+        Service(f"{becomes or 'Automatic'}{before}", before, becomes=becomes, exit_code=0)
+        for becomes in CHANGES
+        for before in ("Running", "Stopped")
+    ]  # each is stopped for the comparison, except for what a boot starts
+    with WarmMachine.opened(Scenario(services=(*SERVICES, *swept))) as warm:
+        before = read_on(warm).services
+        warm.windows.power_cut()
+        after = read_on(warm).services
+        missing = find_missing_services(before, after)
+        assert missing == ("DisabledRunning", "GoneRunning", "ManualRunning", "TriggeredRunning")
+        script = build_states_script(missing)
+        statuses = parse_service_states(script, warm.open_host().run_script(script, deadline=soon()))
+        assert [(status.start, status.status, status.exit_code) for status in statuses] == [
+            ("disabled", "Stopped", None),
+            ("", "", None),
+            ("manual", "Stopped", None),
+            ("trigger", "Stopped", 1077),
+        ]
+        assert {name: judge_service(each, rebooted=True) for name, each in zip(missing, statuses, strict=True)} == {
+            "DisabledRunning": ServiceFault.DISABLED,
+            "GoneRunning": ServiceFault.GONE,
+            "ManualRunning": ServiceFault.MANUAL,
+            "TriggeredRunning": ServiceFault.TRIGGERED,
+        }
+        # in another spelling, and with a start that is delayed
+        script = build_states_script(["winrm", "AutomaticRunning"])
+        with change_state(warm.windows.folder) as state:
+            (service,) = [each for each in state["services"] if each["name"] == "AutomaticRunning"]
+            service["status"] = "Stopped"
+            values = state["registry"][rf"{CONTROL}\AutomaticRunning"]["values"]
+            values["DelayedAutostart"] = {"kind": "DWord", "data": 1}
+        winrm, late = parse_service_states(script, warm.open_host().run_script(script, deadline=soon()))
+        assert (winrm.start, winrm.status) == ("automatic", "Running")
+        assert (late.is_late, late.exit_code, judge_service(late, rebooted=True)) == (True, 0, None)
+        with pytest.raises(ProtocolViolation, match="did not tell the states"):
+            parse_service_states(build_states_script(["WinRM"]), ScriptResult((), 0))
+        with pytest.raises(ProtocolViolation, match="can't be understood"):
+            parse_service_states(script, ScriptResult(({"kind": "service_state", "name": 1},), 0))
 
 
 @pytest.mark.parametrize(("told", "seconds"), [(7, 7), (99999, 120)])

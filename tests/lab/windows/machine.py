@@ -35,6 +35,7 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
         state["registry"] = {
             path: key for path, key in state["registry"].items() if not key["volatile"] or path in lingers
         }
+        state["services"] = [each for each in state["services"] if not _change_service(state, each)]
         for service in state["services"]:
             _boot_service(state, service, late=now + float(scenario["late_start_seconds"]))
         for task in state["tasks"].values():
@@ -48,6 +49,21 @@ def boot_state(folder: Path, scenario: dict[str, Any], *, clean: bool) -> None:
             add_event(state, "EventLog", 6008, "The previous system shutdown at 1:02:03 was unexpected.")
         add_event(state, "EventLog", 6005, "The Event log service was started.")
         state["journal"].append({"time": now, "what": "boot", "clean": clean})
+
+
+def _change_service(state: dict[str, Any], service: dict[str, Any]) -> bool:
+    """Make of a service what an update makes of it. Return whether that removes it."""
+    becomes = service["becomes"]
+    key = rf"SYSTEM\CurrentControlSet\Services\{service['name']}"
+    if becomes == "Gone":
+        del state["registry"][key]
+    elif becomes == "Triggered":
+        service["is_triggered"] = True
+        state["registry"][rf"{key}\TriggerInfo"] = {"volatile": False, "values": {}}
+    elif becomes:
+        service["start_type"] = becomes
+        state["registry"][key]["values"]["Start"]["data"] = {"Manual": 3, "Disabled": 4}[becomes]
+    return bool(becomes == "Gone")
 
 
 def _boot_service(state: dict[str, Any], service: dict[str, Any], *, late: float) -> None:

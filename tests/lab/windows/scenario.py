@@ -117,6 +117,8 @@ class Service:
     """What it has to do at a boot is done at once: it ends without an error."""
     exit_code: int = 0
     """Of a stopped one: 0 without an error, 1067 if its process was ended, 1077 if this boot has not started it."""
+    becomes: Literal["", "Manual", "Disabled", "Triggered", "Gone"] = ""
+    """What the first boot makes of it, as an update does: how it is started then, or that it is removed."""
 
 
 SERVICES = (

@@ -67,6 +67,10 @@ MACHINES = (
             Service("Late", is_delayed=True),
             Service("Done", ends_after_start=True),
             Service("OnEvent", is_triggered=True),
+            Service("ByHand", becomes="Manual"),
+            Service("OnEventNow", becomes="Triggered"),
+            Service("SwitchedOff", becomes="Disabled"),
+            Service("Removed", becomes="Gone"),
         ),
         late_start_seconds=8,
     ),
@@ -179,8 +183,19 @@ def test_a_machine_whose_component_store_can_not_be_repaired_is_left(fleet: Wind
 def test_services_that_ran_must_run_after_the_reboot(fleet: WindowsFleet) -> None:
     outcome = fleet.outcome(name="ROLLED-BACK")
 
-    told = {(each.check, each.level): each.message for each in outcome.findings if each.level is not FindingLevel.GOOD}
-    assert told.pop(("services", FindingLevel.BLOCK)) == "failed since patching: Broken"
+    services = {(each.level, each.message) for each in outcome.findings if each.check == "services"}
+    assert services == {
+        (FindingLevel.BLOCK, "failed since patching: Broken"),
+        (FindingLevel.BLOCK, "ran before patching, and disabled since: SwitchedOff"),
+        (FindingLevel.BLOCK, "ran before patching, and Windows does not have it any more: Removed"),
+        (FindingLevel.WARN, "ran before patching, and not started since: only somebody starts it now: ByHand"),
+        (FindingLevel.WARN, "ran before patching, and not started since: only an event starts it now: OnEventNow"),
+    }
+    told = {
+        (each.check, each.level): each.message
+        for each in outcome.findings
+        if each.level is not FindingLevel.GOOD and each.check != "services"
+    }
     assert told.pop(("event log", FindingLevel.WARN))
     (event,) = [message for message in _log_findings(outcome) if message.startswith("a service")]
     assert event.startswith("a service did not start: Kaputter Dienst (")

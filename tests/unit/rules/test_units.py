@@ -83,7 +83,8 @@ def judge(status: UnitStatus, *, rebooted: bool = True, now: Services = NOW) -> 
         (UnitStatus("cups.service", triggered_by=("cups.socket",)), None),
         (UnitStatus("bluetooth.target"), None),
         (UnitStatus("by-another.service", kind="oneshot", wanted_by=("not-active.target",)), None),
-        (UnitStatus("paused.timer", load="masked", wanted_by=TARGET), None),
+        (UnitStatus("a.service", load="masked", wanted_by=TARGET), UnitFault.MASKED),
+        (UnitStatus("by-hand.timer", load="masked"), UnitFault.MASKED),
         (UnitStatus("renamed.service", active="active"), None),  # an alias of the unit that runs now
     ],
 )
@@ -109,6 +110,7 @@ def test_units_of_logins_of_devices_and_of_snaps_are_not_asked_for() -> None:
     before = Services(active_units=(*volatile, "snap-core20-2105.mount", "a.service"))
     after = Services(failed=("b.mount", "user@1001.service"), active_units=TARGET)
     assert find_missing_units(before, after) == ("a.service", "b.mount")
+    assert find_missing_units(before, after, paused=("a.service",)) == ("b.mount",)
     assert find_missing_units(before, Services(failed=("b.mount",))) == ()
 
 
@@ -158,7 +160,9 @@ def test_what_the_system_starts_and_is_not_there_is_never_health(status: UnitSta
         assert fault is None
     elif is_failed:
         assert fault is UnitFault.FAILED
-    elif status.wanted_by == TARGET and status.load != "masked" and fault is None:
+    elif status.load == "masked":
+        assert fault is UnitFault.MASKED
+    elif status.wanted_by == TARGET and fault is None:
         ended = status.was_active and status.name == "a.service"
         assert ended or status.lacks_condition or (status.starts_on_demand and not rebooted)
     elif status.load == "not-found":
