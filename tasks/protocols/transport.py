@@ -75,10 +75,16 @@ class JobPhase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A script to run detached. The same work always has the same id."""
+    """A script to run detached. The same work always has the same id.
+
+    Attributes:
+        reads: it only asks the machine something. On Windows, such a job runs beside one that changes the machine, and
+            nothing waits for it. Elsewhere it is a job as any other.
+    """
 
     id: str
     script: Script
+    reads: bool = False
 
 
 @dataclass(frozen=True, slots=True)

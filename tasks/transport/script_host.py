@@ -118,13 +118,14 @@ class ScriptHost(ABC):
         """Start a job, or attach to it if a job with this id exists.
 
         Raises:
-            ManagerBusy: another job runs on the machine.
+            ManagerBusy: another job runs on the machine; or, for one that only reads, several of that kind.
             ScriptFailed: the machine could not start it.
         """
         params: dict[str, ScriptParameter] = {
             "id": require_valid_job_id(job.id),
             "label": job.script.name,
             **self._build_job_params(job.script),
+            **({"reads": "yes"} if job.reads else {}),
         }
         answer = self._execute_script(Script("job_start", params=params, read_only=False), deadline)
         with self._add_machine_to_errors():

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
-from tasks.errors import DeadlineExceeded, ManagerError, RequestError, ScriptFailed
+from tasks.errors import DeadlineExceeded, ManagerBusy, ManagerError, RequestError, ScriptFailed
 from tasks.managers.job_parameters import accepts_licences, build_job_parameters
 from tasks.managers.windows_update.assessment import MANAGER_NAME, parse_assessment, require_search
 from tasks.managers.windows_update.hresults import build_job_table, explain_code
@@ -18,7 +18,15 @@ from tasks.managers.windows_update.records import OfferedUpdate, parse_records
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
-from tasks.protocols.transport import Job, JobPhase, Script, ScriptParameter, ScriptRecord, ScriptResult, Transport
+from tasks.protocols.transport import (
+    Job,
+    JobPhase,
+    Script,
+    ScriptParameter,
+    ScriptRecord,
+    ScriptResult,
+    Transport,
+)
 
 PACKAGE: Final = "tasks.managers.windows_update"
 
@@ -37,10 +45,16 @@ prediction for several of them must have no fixed part. A search of a machine th
 Server 2016, takes many minutes."""
 
 POLL_SECONDS: Final = 2.0
+BUSY_SECONDS: Final = 10.0
+"""The pause until a job that reads is started again, while several others of that kind run."""
 
 _SLOW_HINT: Final = (
     "Try again: the agent continues its first search of a machine that was not patched for long. If it stays so, look "
     "at WSUS, and on the machine at the services wuauserv and bits, and at Get-WindowsUpdateLog."
+)
+_READERS_HINT: Final = (
+    "Four searches by jobs run there, and none ended in time. The machine ends each after two hours. Look there at the "
+    "services wuauserv and bits, and at Get-ScheduledTask FleetPatch-wua-read-*."
 )
 _ID_PATTERN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _VERSION_PATTERN: Final = re.compile(r"rev ([0-9]{1,9})")
@@ -165,8 +179,9 @@ class WindowsUpdateManager:
         return result
 
     def _run_as_job(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
-        job = Job(f"wua-read-{uuid4().hex[:12]}", script)
-        status = transport.start_job(job, deadline=deadline)
+        job = Job(f"wua-read-{uuid4().hex[:12]}", script, reads=True)
+        self._start_job(transport, job, deadline)
+        status = transport.poll_job(job.id, deadline=deadline)  # it may have ended before its start was answered
         events: list[ScriptRecord] = list(status.events)
         while status.phase is JobPhase.RUNNING:
             if deadline.has_passed(self._clock):
@@ -177,6 +192,19 @@ class WindowsUpdateManager:
         if status.phase is not JobPhase.FINISHED:
             raise ManagerError(f"the job {job.id}, which was to ask the Windows Update Agent, is {status.phase}")
         return ScriptResult(tuple(events), status.exit_code or 0, status.log)
+
+    def _start_job(self, transport: Transport, job: Job, deadline: Deadline) -> None:
+        """Start a job that reads, when there is a place for it."""
+        while True:
+            try:
+                transport.start_job(job, deadline=deadline)
+            except ManagerBusy as error:
+                if deadline.remaining_seconds(self._clock) <= BUSY_SECONDS:
+                    error.hint = _READERS_HINT
+                    raise
+                self._clock.sleep(BUSY_SECONDS)
+            else:
+                return
 
 
 def _find_refusal(update: Update, offered: OfferedUpdate | None) -> str:

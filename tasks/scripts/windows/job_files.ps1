@@ -1,9 +1,11 @@
 # Functions that read and write the files of jobs and of the claim. The variable $FpJobs is the folder of all jobs, and
 # the claim is beside it. They need nothing of prelude.ps1: job_run.ps1 uses them before it runs a job's script.
 #
-# A job is a folder: run.ps1 script.ps1 params.json label alive launching begun meta.json events log rc stop. The job
-# creates its meta.json atomically, and keeps the file "alive" open, so that nobody else can open it. Windows closes it
-# when the process ends, however it ends. The job creates its rc, the exit code, atomically at its end.
+# A job is a folder: run.ps1 script.ps1 params.json label alive launching begun meta.json events log rc stop. That of a
+# job that only asks the machine something has the file "reads": such jobs have a lock and places of their own, and no
+# other job waits for them. The job creates its meta.json atomically, and keeps the file "alive" open, so that nobody
+# else can open it. Windows closes it when the process ends, however it ends. The job creates its rc, the exit code,
+# atomically at its end.
 # If a start waits in vain for the job, it creates the meta.json atomically as "withdrawn". Then the job never begins:
 # it is absent.
 
@@ -134,10 +136,20 @@ function Test-FpHeld { # whether a process keeps a file open. It never disturbs 
     }
 }
 
+function Test-FpReads { # whether a job only asks the machine something
+    param([string] $Folder)
+    [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath 'reads'))
+}
+
+function Get-FpLockPath { # of the lock for starts of jobs that only read, or of the others
+    param([bool] $Reads)
+    Join-Path -Path $FpJobs -ChildPath $(if ($Reads) { '.lock-reads' } else { '.lock' })
+}
+
 # Takes the lock that separates all scripts that start jobs or change the claim. Returns its stream.
 function Enter-FpLock {
-    param([int] $Seconds = 20)
-    $path = Join-Path -Path $FpJobs -ChildPath '.lock'
+    param([int] $Seconds = 20, [bool] $Reads = $false)
+    $path = Get-FpLockPath -Reads $Reads
     $lock = Enter-FpFile -Path $path -Seconds $Seconds
     if ($null -eq $lock) {
         Deny-FpOrder -Why "another process has kept $path locked for $Seconds seconds" -About unsure
@@ -224,12 +236,17 @@ function Get-FpJob {
     $job
 }
 
-function Find-FpRunningJob { # the id of a job that runs now, or ''
-    param([string] $Except = '')
-    if (-not [System.IO.Directory]::Exists($FpJobs)) { return '' }
+function Get-FpRunningJob { # the ids of the jobs that run now, of those that only read or of the others
+    param([string] $Except = '', [bool] $Reads = $false)
+    if (-not [System.IO.Directory]::Exists($FpJobs)) { return }
     foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
         $id = Split-Path -Leaf -Path $folder
-        if ($id -ne $Except -and (Get-FpJob -Folder $folder).Phase -eq 'running') { return $id }
+        if ($id -eq $Except -or (Test-FpReads -Folder $folder) -ne $Reads) { continue }
+        if ((Get-FpJob -Folder $folder).Phase -eq 'running') { $id }
     }
-    ''
+}
+
+function Find-FpRunningJob { # the id of a job that runs now and may change something, or ''
+    param([string] $Except = '')
+    "$(Get-FpRunningJob -Except $Except | Select-Object -First 1)"
 }

@@ -5,8 +5,9 @@
 Set-StrictMode -Version Latest
 $ErrorActionPreference = 'Stop'
 $ProgressPreference = 'SilentlyContinue'
-$FpJobs = Split-Path -Parent -Path $FpJobDirectory
+Set-Variable -Name FpJobs -Value (Split-Path -Parent -Path $FpJobDirectory) # read by the functions of job_files
 $FpId = Split-Path -Leaf -Path $FpJobDirectory
+$FpReads = Test-FpReads -Folder $FpJobDirectory
 
 function Get-FpJobFile {
     param([string] $Name)
@@ -30,6 +31,7 @@ function Add-FpOwnMeta {
 # Without a start that waits for the job (its connection was lost, or the machine was slow): whether it may begin still.
 # An attempt that has taken the run over since then would not know of it, and neither would another run.
 function Test-FpLateStart {
+    if ($FpReads) { return '' }
     $params = Read-FpJson -Path (Get-FpJobFile -Name 'params.json')
     $run = Get-FpField -Object $params -Name claim_run
     if ($run) {
@@ -52,7 +54,7 @@ function Confirm-FpBegin {
         }
         # its start will see, or has seen, that the job has begun; else it may have ended before the job's meta.json
         if ($isMade -and ((Test-FpHeld -Path $launching) -or [System.IO.File]::Exists($begun))) { return $true }
-        $lock = Enter-FpFile -Path (Join-Path -Path $FpJobs -ChildPath '.lock') -Seconds 0
+        $lock = Enter-FpFile -Path (Get-FpLockPath -Reads $FpReads) -Seconds 0
         if ($null -eq $lock) {
             Start-Sleep -Milliseconds 50
             continue

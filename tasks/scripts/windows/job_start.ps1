@@ -1,5 +1,6 @@
 # Starts a job, or attaches to it. Parameters: id, label, wrapper (job_run.ps1), program (what it runs), token (its
-# parameters, as JSON).
+# parameters, as JSON), reads ("yes": it only asks the machine something).
+# One job runs at a time. Those that only read are not counted: up to four of them run beside it, and it beside them.
 # A job with claim_run and claim_attempt in its own parameters begins only while that run has the machine's claim and
 # no later attempt is known: the order may have been delayed while another attempt took the run over. Its claim_until
 # (epoch seconds) extends that claim.
@@ -9,6 +10,8 @@
 # Brings: wrapper=job_run
 
 $patience = 40
+$reads = Test-FpParam -Name reads
+$maxReaders = 4 # else those that hang would use up the machine's memory
 
 # Refuses an order of a run or attempt that does not have the machine's claim; a later attempt replaces an earlier one.
 function Confirm-FpClaim {
@@ -25,10 +28,13 @@ function Confirm-FpClaim {
     }
 }
 
-function Clear-FpOldJobs { # keeps the last 20 jobs that have ended
+# Keeps the last 20 jobs that have ended, of those that only read and of the others: many assessments must not remove
+# what an installation has written.
+function Clear-FpOldJobs {
     Clear-FpLostTasks
     $ended = @(Get-ChildItem -LiteralPath $FpJobs -Directory |
             Where-Object -FilterScript { Test-Path -LiteralPath (Join-Path -Path $_.FullName -ChildPath 'meta.json') } |
+            Where-Object -FilterScript { (Test-FpReads -Folder $_.FullName) -eq $reads } |
             Sort-Object -Property LastWriteTimeUtc -Descending | Select-Object -Skip 19)
     foreach ($old in $ended) {
         try {
@@ -46,9 +52,10 @@ function Save-FpJob {
     param([string] $Folder)
     try {
         $null = [System.IO.Directory]::CreateDirectory($Folder)
-        foreach ($name in 'stop', 'note', 'begun') {
+        foreach ($name in 'stop', 'note', 'begun', 'reads') {
             [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath $name))
         }
+        if ($reads) { Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'reads') -Text "yes`n" }
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'run.ps1') -Text (Get-FpParam -Name wrapper)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'script.ps1') -Text (Get-FpParam -Name program)
         Save-FpText -Path (Join-Path -Path $Folder -ChildPath 'label') -Text "$(Get-FpParam -Name label)`n"
@@ -68,7 +75,7 @@ function Invoke-FpLaunch {
     $meta = Join-Path -Path $Folder -ChildPath 'meta.json'
     try {
         try {
-            $task = Register-FpTask -Id $Id -Folder $Folder
+            $task = Register-FpTask -Id $Id -Folder $Folder -Limit $(if ($reads) { 'PT2H' } else { 'PT0S' })
         } catch {
             [System.IO.File]::Delete((Join-Path -Path $Folder -ChildPath 'run.ps1'))
             Deny-FpOrder -Why "the task scheduler can't run it: $(Get-FpCause $_)"
@@ -94,6 +101,12 @@ function Invoke-FpLaunch {
     } finally {
         $launching.Dispose()
     }
+}
+
+function Find-FpOccupant { # the id of a job that must end before this one may begin, or ''
+    if (-not $reads) { return (Find-FpRunningJob) }
+    $readers = @(Get-FpRunningJob -Reads $true)
+    if ($readers.Count -ge $maxReaders) { $readers[0] } else { '' }
 }
 
 function Add-FpWithdrawal { # creates the job's meta.json, so that it never begins; it may have begun just before
@@ -122,7 +135,7 @@ function Invoke-FpStart {
     Confirm-FpClaim -Token $token -IsAttached $attached
     if ($job.Withdrawn) { Deny-FpOrder -Why $never }
     if (-not $attached) {
-        $busy = Find-FpRunningJob
+        $busy = Find-FpOccupant
         if ($busy) {
             $other = Get-FpJobFolder -Id $busy
             Write-FpRecord -Kind busy -Fields ([ordered]@{
@@ -146,6 +159,6 @@ function Invoke-FpStart {
 $id = Get-FpParam -Name id
 Invoke-FpOrder -More ([ordered]@{ id = $id; holder = '' }) -Order {
     Initialize-FpJobs
-    $lock = Enter-FpLock
+    $lock = Enter-FpLock -Reads $reads
     try { Invoke-FpStart -Id $id } finally { $lock.Dispose() }
 }

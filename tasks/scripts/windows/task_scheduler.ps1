@@ -23,8 +23,10 @@ function Get-FpTaskArguments {
     "-NoProfile -NonInteractive -MTA -ExecutionPolicy Bypass -EncodedCommand $encoded"
 }
 
-function Register-FpTask { # registers a job's task, or replaces it; returns it
-    param([string] $Id, [string] $Folder)
+# Registers a job's task, or replaces it; returns it. The limit is how long it may run (PT0S: for ever). It would end
+# the job in the middle, so only a job that changes nothing may have one.
+function Register-FpTask {
+    param([string] $Id, [string] $Folder, [string] $Limit = 'PT0S')
     $tasks = Connect-FpTaskFolder
     $definition = $tasks.Service.NewTask(0)
     $definition.RegistrationInfo.Description = "A job of fleetpatch. It is removed at its end. Its files: $Folder"
@@ -32,7 +34,7 @@ function Register-FpTask { # registers a job's task, or replaces it; returns it
     $definition.Principal.LogonType = 5 # a service account
     $definition.Principal.RunLevel = 1 # with all its rights
     $settings = $definition.Settings
-    $settings.ExecutionTimeLimit = 'PT0S' # none: it would end the job in the middle
+    $settings.ExecutionTimeLimit = $Limit
     $settings.DisallowStartIfOnBatteries = $false
     $settings.StopIfGoingOnBatteries = $false
     $settings.IdleSettings.StopOnIdleEnd = $false

@@ -179,7 +179,9 @@ class Scenario:
     broken_cim_classes: list[str] = field(default_factory=list)
     updates: tuple[Update, ...] = ()
     search_seconds: float = 0.0
-    search_gate: str = ""
+    refused: dict[str, Literal["network", "everyone"]] = field(default_factory=dict)
+    """What Windows refuses (0x80070005), and to whom: COM classes ("Microsoft.Update.Session") and members of
+    interfaces ("IUpdateSearcher.Search"). Tests may change it in the state."""
     search_hresults: list[int] = field(default_factory=list)
     """What searches fail with, one after the other; 0 is a search that succeeds. The last one stays."""
     search_result: int = 2
@@ -272,6 +274,8 @@ class Scenario:
             ],
             "updates": {update.id: _begin(update) for update in self.updates},
             "searches": 0,
+            "search_gate": "",  # where the next search waits
+            "refused": dict(self.refused),
             "scanned": False,
             "last_search": None,
             "last_installation": None,

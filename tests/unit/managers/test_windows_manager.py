@@ -7,7 +7,15 @@ from typing import Any
 
 import pytest
 
-from tasks.errors import DeadlineExceeded, ManagerError, RepositoryError, RequestError, ScriptFailed, UnsupportedSystem
+from tasks.errors import (
+    DeadlineExceeded,
+    ManagerBusy,
+    ManagerError,
+    RepositoryError,
+    RequestError,
+    ScriptFailed,
+    UnsupportedSystem,
+)
 from tasks.managers.registry import find_manager
 from tasks.managers.windows_update.assessment import parse_assessment
 from tasks.managers.windows_update.manager import DEFAULT_RATES, WindowsUpdateManager
@@ -37,6 +45,7 @@ class Replay:
     scripts: list[Script] = field(default_factory=list)
     jobs: list[Job] = field(default_factory=list)
     phases: list[JobPhase] = field(default_factory=lambda: [JobPhase.RUNNING, JobPhase.FINISHED])
+    busy: int = 0
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         self.scripts.append(script)
@@ -44,6 +53,8 @@ class Replay:
 
     def start_job(self, job: Job, *, deadline: Deadline) -> JobStatus:
         self.jobs.append(job)
+        if len(self.jobs) <= self.busy:
+            raise ManagerBusy("another job of fleetpatch still runs on the machine")
         return JobStatus(job.id, JobPhase.RUNNING)
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
@@ -113,7 +124,19 @@ class TestAssess:
         state = manager().assess(transport, refresh=True, deadline=soon())
         assert [update.id for update in state.updates] == [guid(1), guid(2)]
         (job,) = transport.jobs
-        assert (job.script.name, job.script.params) == ("wua_assess", {"refresh": "yes"})
+        assert (job.script.name, job.script.params, job.reads) == ("wua_assess", {"refresh": "yes"}, True)
+
+    def test_a_job_that_has_ended_before_its_start_was_answered_is_read(self) -> None:
+        quick = replay(DENIED, job_answer=assessment(update_record(1)), phases=[JobPhase.FINISHED])
+        assert len(manager().assess(quick, refresh=True, deadline=soon()).updates) == 1
+
+    def test_a_job_waits_for_its_place_until_the_deadline(self) -> None:
+        transport = replay(DENIED, job_answer=assessment(update_record(1)), busy=3)
+        assert len(manager().assess(transport, refresh=True, deadline=soon()).updates) == 1
+        assert len({job.id for job in transport.jobs}) == 1
+        with pytest.raises(ManagerBusy) as caught:
+            manager().assess(replay(DENIED, busy=100), refresh=True, deadline=soon())
+        assert "wuauserv" in caught.value.hint
 
     def test_a_job_that_is_lost_or_late_is_an_error(self) -> None:
         lost = replay(DENIED, job_answer=assessment(), phases=[JobPhase.LOST])

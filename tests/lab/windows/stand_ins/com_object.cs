@@ -46,6 +46,16 @@ namespace FleetPatch.StandIns
         }
     }
 
+    // What this machine refuses beside that: COM classes and members of interfaces, by the state's "refused".
+    public static class Refusals
+    {
+        public static bool Refuses(string entry)
+        {
+            var whom = Machine.Current.Read(s => (string)s["refused"][entry]);
+            return whom == "everyone" || (whom == "network" && Request.Current.IsNetworkLogon);
+        }
+    }
+
     public abstract class ComObject : IDynamicMetaObjectProvider
     {
         // A script may use an object in a thread of its own (a second PowerShell), which no request began.
@@ -69,10 +79,14 @@ namespace FleetPatch.StandIns
 
         void Allow(MemberInfo member)
         {
+            foreach (var entry in Interfaces(GetType()))
+                if (Refusals.Refuses(entry + "." + member.Name)) throw ComError.Denied();
             var denied = member.IsDefined(typeof(LocalOnlyAttribute), true) || GetType()
                 .IsDefined(typeof(LocalOnlyAttribute), true);
             if (denied && Request.Current.IsNetworkLogon) throw ComError.Denied();
         }
+
+        static string[] Interfaces(Type type) => type.GetCustomAttribute<ComAttribute>()?.Interfaces ?? new string[0];
 
         object Guarded(string name, Func<object> action)
         {

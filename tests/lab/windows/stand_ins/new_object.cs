@@ -64,8 +64,16 @@ namespace FleetPatch.StandIns
         {
             if (Property != null) throw new StandInException("New-Object -ComObject with -Property");
             if (!known.TryGetValue(ComObject, out var make)) throw new StandInException("no such ProgID: " + ComObject);
-            try { return make(); }
-            catch (System.Runtime.InteropServices.COMException error)
+            try
+            {
+                if (Refusals.Refuses(ComObject))
+                    throw new UnauthorizedAccessException("Retrieving the COM class factory for component with CLSID "
+                        + "{00000000-0000-0000-0000-000000000000} failed due to the following error: 80070005 Access "
+                        + "is denied. (Exception from HRESULT: 0x80070005 (E_ACCESSDENIED)).");
+                return make();
+            }
+            catch (Exception error) when (error is System.Runtime.InteropServices.COMException
+                || error is UnauthorizedAccessException)
             {
                 var record = new ErrorRecord(error, "NoCOMClassIdentified", ErrorCategory.ResourceUnavailable,
                     ComObject);

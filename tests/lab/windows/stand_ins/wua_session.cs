@@ -52,8 +52,7 @@ namespace FleetPatch.StandIns
             Agent.ThrowIfOff();
             var parsed = new Criteria(criteria);
             CheckServer();
-            Machine.Wait(Json.Real(Machine.Current.Scenario, "search_seconds"),
-                Json.Text(Machine.Current.Scenario, "search_gate"));
+            Machine.Wait(Json.Real(Machine.Current.Scenario, "search_seconds"), TakeGate());
             if (Online) ThrowIfServerFails();
             var found = Catalogue.Applicable(Online, IncludePotentiallySupersededUpdates).Where(parsed.Fits)
                 .Select(u => new AgentUpdate(u, session));
@@ -61,6 +60,17 @@ namespace FleetPatch.StandIns
             var code = (uint)Json.Number(Machine.Current.Scenario, "search_warning");
             var warnings = result == 3 ? new[] { new UpdateException(code, 4) } : new UpdateException[0];
             return new SearchResult(new UpdateCollection(found), result, warnings);
+        }
+
+        static string TakeGate()
+        {
+            if (Machine.Current.Read(s => Json.Text(s, "search_gate")) == "") return "";
+            return Machine.Current.Change(s =>
+            {
+                var gate = Json.Text(s, "search_gate");
+                s["search_gate"] = "";
+                return gate;
+            });
         }
 
         void CheckServer()
