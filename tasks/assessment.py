@@ -179,13 +179,12 @@ class Update:
         vendor_change: vendor of the installed version and vendor of ``available``, when they differ: "A -> B".
         advisories: the ids of the publisher's notices about the newer versions ("RHSA-2024:1234"), newest first.
         updates_manager: whether it replaces the package manager itself, so that it is installed before the others.
+        needed_by_classes: it is selected with any of these classifications: their updates may need it first.
         title: the publisher's title, if the name is not one; masks match it too.
         optional: why its classification does not select it but only an include mask ("a preview", "a driver"), or "".
         reboot_reason: why it needs a reboot, may need one or needs none, in words; "" when there is nothing to explain.
-        given_up: how its last tries failed, one after the other, so that only its own name in an include selects it
-            again; or "".
-        older_versions: versions between the installed one and ``available`` that are still offered, newest first. A
-            run that installs only tested versions takes one of them. Empty where a manager does not know them.
+        given_up: how its last tries failed, so that only its own name in an include selects it again; or "".
+        older_versions: the versions in between that are still offered, newest first; () where they are not known.
         needed_by: the id of the update whose version ``available`` installs this new package as a dependency; or "".
     """
 
@@ -218,6 +217,7 @@ class Update:
     given_up: str = ""
     older_versions: tuple[str, ...] = ()
     needed_by: str = ""
+    needed_by_classes: tuple[Classification, ...] = ()
 
     @property
     def remark(self) -> str:

@@ -189,6 +189,8 @@ class PackageManager(Protocol):
             refuses to reboot while a process holds one of them. Then it holds them itself until it is down.
         change_lock_files: those of ``lock_files`` that are locked only while packages change. No service is restarted
             while a process holds one of them.
+        offers_more_later: whether what it offers depends on what is installed: some updates are offered only when
+            others are there. It is then asked again, with a refresh, after an installation and after a reboot.
     """
 
     name: str
@@ -198,6 +200,7 @@ class PackageManager(Protocol):
     health_script: Script | None
     lock_files: tuple[str, ...]
     change_lock_files: tuple[str, ...]
+    offers_more_later: bool
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""

@@ -50,6 +50,9 @@ class Checkpoint:
     packages_after: PackageState | None = None
     early_reboot: RebootResult | None = None
     reboot: RebootResult | None = None
+    follow_up: MachinePlan | None = None
+    follow_up_count: int = 0
+    earlier_reboots: tuple[RebootResult, ...] = ()
     restarts: RestartResult | None = None
     validation: ValidationResult | None = None
     steps: tuple[StepRecord, ...] = ()

@@ -20,6 +20,7 @@ from tasks.rules.machine_checks.packages import (
 )
 from tasks.rules.timing.maintenance_window import describe_cut_off
 from tasks.rules.timing.time_fit import check_time_fit
+from tasks.rules.updates.follow_up import join_installs, join_plans
 from tasks.rules.updates.transaction_planning import plan_transactions as divide
 from tasks.states import FindingLevel, Step, UpdateState
 from tasks.steps.assess import replan_updates
@@ -57,9 +58,30 @@ PREDICTED_REPAIR_SECONDS = 60.0  # expected duration of finishing an interrupted
 def install(context: MachineContext) -> MachineState:
     """Install the plan's updates, and report the state of each update in the package database.
 
-    If the installation breaks off, ``context.state`` has what is known of it.
+    If the installation breaks off, ``context.state`` has what is known of it. A later round adds its results.
     """
-    install_log = InstallLog()
+    follow_up, first_plan, first = context.state.follow_up, context.state.plan, context.state.install
+    if follow_up is None or first_plan is None or first is None:
+        return _install_plan(context, InstallLog())
+    last_number = max((each.number for each in first.transactions), default=-1)
+    context.state = replace(context.state, plan=follow_up, install=None)
+    try:
+        context.state = _install_plan(context, InstallLog(first_number=last_number + 1))
+    finally:
+        done = context.state.reboot
+        context.state = replace(
+            context.state,
+            plan=join_plans(first_plan, follow_up),
+            install=join_installs(first, context.state.install),
+            follow_up=None,
+            earlier_reboots=(*context.state.earlier_reboots, *((done,) if done is not None else ())),
+            reboot=None,
+            validation=None,
+        )
+    return context.state
+
+
+def _install_plan(context: MachineContext, install_log: InstallLog) -> MachineState:
     try:
         options = context.run_context.options
         may_repair = options.repair and context.packages.repairable
@@ -158,7 +180,8 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     """
     run_context, chosen = context.run_context, context.plan.chosen
     seconds, rates = context.plan.prediction.stage, context.rates
-    parts = find_submitted_transactions(context, Kind.STAGE, 0)
+    job_number = context.state.follow_up_count
+    parts = find_submitted_transactions(context, Kind.STAGE, job_number)
     check = check_time_fit(
         run_context.clock.now(),
         seconds + rates.transaction_seconds,
@@ -183,7 +206,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
     )
     try:
         job_result = run_job(
-            context, Kind.STAGE, 0, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs
+            context, Kind.STAGE, job_number, parts, _build_watch_deadline(context), submitted_jobs=install_log.jobs
         )
     except LockLost as error:
         if not (run_context.options.download_only and error.holder):
@@ -243,7 +266,8 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
     for number in range(INSTALL_ROUNDS):
         if not pending or install_log.is_job_lost:
             return
-        parts = find_submitted_transactions(context, Kind.INSTALL, number)
+        job_number = context.state.follow_up_count * INSTALL_ROUNDS + number
+        parts = find_submitted_transactions(context, Kind.INSTALL, job_number)
         parts = parts or _prepare_round(context, install_log, pending, number)
         if not parts:
             return
@@ -251,7 +275,7 @@ def _run_install_rounds(context: MachineContext, install_log: InstallLog) -> Non
             run_job(
                 context,
                 Kind.INSTALL,
-                number,
+                job_number,
                 parts,
                 _build_watch_deadline(context),
                 submitted_jobs=install_log.jobs,

@@ -15,6 +15,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.patch_options import PatchOptions
+from tasks.steps.follow_up import plan_follow_up
 from tasks.steps.hooks import run_after_hooks
 from tasks.steps.install import install
 from tasks.steps.machine.auto_updaters import restore_updaters
@@ -46,10 +47,11 @@ def assess_and_plan(context: MachineContext) -> MachineState:
 
 
 def validate_and_clean_up(context: MachineContext) -> MachineState:
-    """Validate a machine. Then remove its unused kernels, if the request says so and nothing blocks."""
+    """Validate a machine. Then plan another round, or remove its unused kernels if the request says so."""
     is_resumed = resume_kernel_removal(context)
     context.state = validate(context)
-    if not is_resumed:
+    context.state = plan_follow_up(context)
+    if not is_resumed and context.state.follow_up is None:
         remove_unused_kernels(context)
     return context.state
 
@@ -221,6 +223,8 @@ def _find_step_before_install(machine_state: MachineState, options: PatchOptions
 def _find_step_after_install(machine_state: MachineState, options: PatchOptions) -> Step:
     if options.download_only:
         return Step.REPORT
+    if machine_state.follow_up is not None:
+        return Step.INSTALL
     if machine_state.reboot is None:
         return Step.REBOOT
     over = machine_state.reboot.state is RebootState.FAILED or machine_state.validation is not None

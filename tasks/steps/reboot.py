@@ -241,7 +241,8 @@ def _order_and_watch(
         read_only=False,
     )
     order = with_lock_token(context, order)
-    journal.record_start(context, Step.REBOOT, "reboot", before, {"reason": reason, "early": early})
+    detail = {"reason": reason, "early": early, "round": context.state.follow_up_count}
+    journal.record_start(context, Step.REBOOT, "reboot", before, detail)
     # decide again: the journal entry may have taken long, if the records were away or this process was suspended
     by_now = _decide_reboot(context)
     obstacle = _check_reboot_allowed(context)

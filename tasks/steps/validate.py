@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from tasks.errors import DeadlineExceeded, ManagerError, ScriptFailed
 from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.disk import check_mounts_writable
@@ -18,7 +19,8 @@ from tasks.rules.machine_checks.versions import (
     find_rolled_back_updates,
     mark_lost,
 )
-from tasks.states import INSTALLED_UPDATE_STATES, FindingLevel, RebootState, Step, YesNoUnknown
+from tasks.rules.updates.follow_up import FOLLOW_UP_CHECK
+from tasks.states import INSTALLED_UPDATE_STATES, PRESENT_UPDATE_STATES, FindingLevel, RebootState, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.auto_updaters import list_paused_units
@@ -46,6 +48,8 @@ def validate(context: MachineContext) -> MachineState:
     began = clock.now()
     rebooted = any(result.state is RebootState.COMPLETED for result in machine_state.reboots)
     packages = machine_state.packages_after
+    unread: Sequence[Finding] = ()
+    is_asked_again = context.manager.offers_more_later and (rebooted or _has_installed(machine_state))
     blocks = any(finding.level is FindingLevel.BLOCK for finding in findings)
     if (
         blocks
@@ -53,9 +57,11 @@ def validate(context: MachineContext) -> MachineState:
         or packages.at_work
         or packages.problems
         or rebooted
+        or is_asked_again
         or machine_state.restarts is not None
     ):
-        packages, changed_by_others = read_package_state(context), False
+        packages, unread = _read_packages(context, refresh=is_asked_again)
+        changed_by_others = False
         if packages.at_work:
             packages, changed_by_others = _wait_for_unchanging_packages(context), True
         if blocks:  # perhaps another process upgraded these services, and ended while packages were read
@@ -74,7 +80,7 @@ def validate(context: MachineContext) -> MachineState:
     )
     context.run_context.records.save(assessment)
     installed, lost = _check_versions(context, packages)
-    findings += installed
+    findings += [*installed, *unread]
     findings += _check_boot(context, facts)
     findings += check_next_boot(context.state.baseline, facts)
     findings += check_concurrent_changes(packages)
@@ -104,6 +110,22 @@ def validate(context: MachineContext) -> MachineState:
         install=mark_lost(machine_state.install, lost),
         validation=ValidationResult(tuple(findings), assessment),
     )
+
+
+def _has_installed(machine_state: MachineState) -> bool:
+    results = machine_state.install.results if machine_state.install else ()
+    return any(result.state in PRESENT_UPDATE_STATES for result in results)
+
+
+def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageState, Sequence[Finding]]:
+    """Read the package state. If the refresh fails, read what is known without it, and return a warning."""
+    if not refresh:
+        return read_package_state(context), ()
+    try:
+        return read_package_state(context, refresh=True), ()
+    except (ManagerError, ScriptFailed, DeadlineExceeded) as error:
+        message = f"whether more is offered since the installation is not known: {error.message}"
+        return read_package_state(context), (Finding(FOLLOW_UP_CHECK, FindingLevel.WARN, message, error.hint),)
 
 
 def _check_package_problems(packages: PackageState, before: PackageState) -> Sequence[Finding]:

@@ -70,6 +70,7 @@ class PackageWorld:
 
     def __post_init__(self) -> None:
         self.shelf = Shelf(self.packages)
+        self.told: set[str] = set()  # updates that need others before they are offered, and are offered now
         self._coming: list[Coming] = []
         self.half_done: list[FakePackage] = []  # by other people, now
         self.was_judged = True  # whether the last assessment could tell what is broken
@@ -100,6 +101,13 @@ class PackageWorld:
         self.is_unread = self.is_unread and not script.params["refresh"]
         if self.is_unread:
             raise ListsUnread("the package lists were never read", hint="Read them.")
+        if script.params["refresh"]:
+            done = self.whole()
+            self.told |= {
+                each.id
+                for each in self.packages
+                if each.appears_after and done.get(each.appears_after) == self.shelf[each.appears_after].available
+            }
         return {"kind": "answer", "answer": self.state()}
 
     def state(self) -> PackageState:
@@ -115,7 +123,7 @@ class PackageWorld:
         answer = self.reboot_answer or (YesNoUnknown.YES if reasons else YesNoUnknown.NO)
         return PackageState(
             manager=FakeManager.name,
-            updates=tuple(package.update() for package in self.packages if package.pending and not package.broken),
+            updates=tuple(package.update() for package in self.packages if self._is_offered(package)),
             reboot=RebootNeed(answer, reasons, self.mitigated_by if reasons else ""),
             live_patching=self.live_patching,
             held=tuple(package.id for package in self.packages if package.held),
@@ -132,6 +140,10 @@ class PackageWorld:
             services_to_restart=tuple(self.services.outdated),
             unfinished=() if at_work else self.shelf.unfinished(),
         )
+
+    def _is_offered(self, package: FakePackage) -> bool:
+        is_known = not package.appears_after or package.id in self.told
+        return is_known and package.pending and not package.broken
 
     def whole(self) -> dict[str, str]:
         """What the database has: id -> version, of what is whole and configured."""
@@ -295,6 +307,7 @@ class FakeManager:
     health_script: Script | None = None
     lock_files: tuple[str, ...] = ("/fake/lock",)
     change_lock_files: tuple[str, ...] = lock_files
+    offers_more_later = False
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

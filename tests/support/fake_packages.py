@@ -26,6 +26,7 @@ class FakePackage:
         refused: why the package manager would not install it, or "".
         broken: whether it is half-configured now.
         staged: whether it is downloaded.
+        appears_after: id of the package that must be up to date before this update is offered, at the next refresh.
     """
 
     id: str
@@ -49,6 +50,7 @@ class FakePackage:
     blocked: str = ""
     broken: bool = False
     staged: bool = False
+    appears_after: str = ""
 
     @property
     def pending(self) -> bool:

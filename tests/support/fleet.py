@@ -47,6 +47,7 @@ class SimFleet:
     refused: dict[str, FleetpatchError] = field(default_factory=dict)
     watch: ProgressListener = field(default_factory=LoggingListener)
     control: StopToken = field(default_factory=StopToken)
+    manager: FakeManager = field(default_factory=FakeManager)
 
     def add(
         self, name: str, packages: Sequence[FakePackage], *, skew_seconds: float = 0.0, **described: Any
@@ -71,7 +72,7 @@ class SimFleet:
             records=self.records,
             leases=self.leases,
             connect=self._connect,
-            find_manager=lambda facts: FakeManager(),
+            find_manager=lambda facts: self.manager,
             listener=self.watch,
             stop_token=self.control,
             **UNUSED_PORTS,

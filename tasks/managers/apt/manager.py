@@ -56,6 +56,7 @@ class AptManager:
     health_script: Script | None = None
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
+    offers_more_later = False
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Read the package state in one call, and again if packages were changed meanwhile.

@@ -87,6 +87,7 @@ class ImageManager:
 
     health_script: Script | None = None
     change_lock_files: tuple[str, ...] = ()
+    offers_more_later = False
 
     def __init__(self, tool: ImageTool) -> None:
         self._tool = tool

@@ -71,6 +71,7 @@ class RpmManager:
         self.default_rates = tool.rates
         self.script_package = tool.package
         self.updaters_script: Script | None = tool.updaters_script
+        self.offers_more_later = False
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
         self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
 

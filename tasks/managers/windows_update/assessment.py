@@ -39,12 +39,15 @@ from tasks.managers.windows_update.transaction_order import (
 from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.package_manager import FailureCause
 from tasks.protocols.transport import ScriptResult
+from tasks.states import Classification
 
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3
 
 _CBS_AT_WORK: Final = 2
 _MAX_WARNINGS: Final = 20
+CUMULATIVE_CLASSES: Final = (Classification.SECURITY, Classification.UPDATE_ROLLUP, Classification.UPDATES)
+"""The classifications of cumulative updates. They need the servicing stack, or are not even offered without it."""
 _INPUT_REASON: Final = "it may ask a person something while it is installed"
 
 
@@ -156,7 +159,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         month: what hotpatches can do today.
     """
     reboot = predict_reboot(offered, month)
-    name = offered.name
+    name, is_stack = offered.name, is_servicing_stack(offered)
     return Update(
         id=offered.id,
         name=name,
@@ -178,7 +181,8 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         ),
         changes_boot=reboot.expected,
         advisories=tuple(offered.bulletins),
-        updates_manager=is_servicing_stack(offered),
+        updates_manager=is_stack,
+        needed_by_classes=CUMULATIVE_CLASSES if is_stack else (),
         title="" if offered.title == name else offered.title,
         optional=offered.optional,
         needs_licence=not offered.eula_accepted,

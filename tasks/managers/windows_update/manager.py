@@ -74,6 +74,7 @@ class WindowsUpdateManager:
     health_script: Script | None = Script("health", package=PACKAGE)
     lock_files: tuple[str, ...] = ()
     change_lock_files: tuple[str, ...] = ()
+    offers_more_later = True
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()

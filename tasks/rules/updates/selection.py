@@ -25,6 +25,9 @@ def select_updates(packages: PackageState, selection: Selection) -> SelectionRes
     newer than ``published_before``, or when it needs a reboot and the request excludes such updates. If the date or the
     reboot need is unknown, the update stays chosen (see ``describe_unapplied_limits``).
 
+    An update of what installs updates goes with the classifications that may need it (``needed_by_classes``), whatever
+    its own classification and severity.
+
     If only security fixes of a package are selected, the version is the newest one from an origin of security fixes,
     unless the selection has ``newest``. A new package that only another version of an update needs is not chosen.
 
@@ -167,7 +170,7 @@ def _check_classification(update: Update, selection: Selection) -> str:
     wanted = selection.classifications
     if Classification.SECURITY in wanted:  # Security includes the fixes of extended support
         wanted |= {Classification.SECURITY_ESM}
-    is_wanted = update.classification in wanted and not update.optional
+    is_wanted = (update.classification in wanted and not update.optional) or _is_needed(update, selection)
     if is_wanted or any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""
     near = next((mask for mask in selection.include if has_matching_name(mask, update)), None)
@@ -180,9 +183,14 @@ def _check_classification(update: Update, selection: Selection) -> str:
     return f"classification {update.classification} is not selected (selected: {asked}){masks}"
 
 
+def _is_needed(update: Update, selection: Selection) -> bool:
+    """Return whether updates that the selection includes by their classification may need an update first."""
+    return not update.optional and not selection.classifications.isdisjoint(update.needed_by_classes)
+
+
 def _check_severity(update: Update, selection: Selection) -> str:
     wanted = selection.severities
-    if not wanted or Severity.rate(update.severity) in wanted:
+    if not wanted or Severity.rate(update.severity) in wanted or _is_needed(update, selection):
         return ""
     if any(_is_included_by_mask(mask, update) for mask in selection.include):
         return ""

@@ -31,6 +31,9 @@ class MachineState:
         packages_after: the package state after the last change.
         early_reboot: the reboot that was pending before the run, if it was done first.
         reboot: the reboot after the installation, done or decided against.
+        follow_up: the plan of another round: what is offered only since the last round. None: there is none.
+        follow_up_count: how many such rounds were planned.
+        earlier_reboots: those of the rounds before this one.
         restarts: services that were restarted after that. None: it did not begin, or its end was not seen.
         was_started: an earlier process of this run may have changed the machine.
         hooks: results of the hooks around the machine, in their order.
@@ -53,6 +56,9 @@ class MachineState:
     packages_after: PackageState | None = None
     early_reboot: RebootResult | None = None
     reboot: RebootResult | None = None
+    follow_up: MachinePlan | None = None
+    follow_up_count: int = 0
+    earlier_reboots: tuple[RebootResult, ...] = ()
     restarts: RestartResult | None = None
     validation: ValidationResult | None = None
     steps: tuple[StepRecord, ...] = ()
@@ -69,7 +75,8 @@ class MachineState:
     @property
     def reboots(self) -> tuple[RebootResult, ...]:
         """The reboots that were done or decided against, oldest first."""
-        return tuple(result for result in (self.early_reboot, self.reboot) if result is not None)
+        done = (self.early_reboot, *self.earlier_reboots, self.reboot)
+        return tuple(result for result in done if result is not None)
 
     @property
     def last_assessment(self) -> Assessment | None:

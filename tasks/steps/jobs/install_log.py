@@ -16,6 +16,7 @@ class InstallLog:
     """The results of an installation so far, over all jobs.
 
     Attributes:
+        first_number: the number of the first transaction: an earlier round of the run has the numbers before it.
         jobs: by id, all that may have been started.
         ended_job_ids: ids of jobs whose end was seen.
         is_job_lost: a job's process ended without a result. Nothing more begins on such a machine.
@@ -24,6 +25,7 @@ class InstallLog:
         staging_failure: why the download ahead failed, or "" if there was none.
     """
 
+    first_number: int = 0
     jobs: dict[str, SubmittedJob] = field(default_factory=dict)
     ended_job_ids: set[str] = field(default_factory=set)
     transactions: list[TransactionResult] = field(default_factory=list)
@@ -56,7 +58,7 @@ class InstallLog:
     def next_transaction_number(self) -> int:
         """The number of the next transaction that changes the machine. Numbers are unique in a run."""
         changing = [asked for asked in self.jobs.values() if asked.kind is not Kind.STAGE]
-        return max((part.number + 1 for asked in changing for part in asked.transactions), default=0)
+        return max((part.number + 1 for asked in changing for part in asked.transactions), default=self.first_number)
 
     @property
     def may_have_installed(self) -> bool:

@@ -92,12 +92,17 @@ def _is_unknown_to_machine(context: MachineContext, job_id: str) -> bool:
 
 
 def find_ordered_reboot(context: MachineContext, *, early: bool) -> str:
-    """Return the boot id at which this run may have ordered a reboot before, or ""."""
+    """Return the boot id at which this run may have ordered a reboot of this round before, or ""."""
     if not context.state.was_started:
         return ""
     entries = context.run_context.records.read_entries(context.run_context.run.id, context.name)
     ordered = [
-        e.key for e in entries if e.mark is JournalMark.BEFORE and e.act == "reboot" and e.detail.get("early") is early
+        each.key
+        for each in entries
+        if each.mark is JournalMark.BEFORE
+        and each.act == "reboot"
+        and each.detail.get("early") is early
+        and each.detail.get("round", 0) == context.state.follow_up_count
     ]
     return ordered[-1] if ordered else ""
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from tasks.compliance import find_ended_support, merge_problems
 from tasks.model import Assessment, Facts, PackageState, Update
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import PackageManager, SimulationResult
+from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS, PackageManager, SimulationResult
 from tasks.protocols.transport import Transport
 from tasks.rules.machine_checks.report_limits import drop_impossible_dates, require_within_limits
 from tasks.rules.runs.reboot_decision import date_reboot_need
@@ -61,18 +61,20 @@ def simulate(context: MachineContext, updates: Sequence[Update], *, keep: Collec
     return result
 
 
-def read_package_state(context: MachineContext) -> PackageState:
-    """Read the package state once, without a refresh of the package lists."""
+def read_package_state(context: MachineContext, *, refresh: bool = False) -> PackageState:
+    """Read the package state once; with ``refresh``, the package manager reads its repositories first."""
     clock, assessment = context.run_context.clock, context.state.assessment
+    seconds = context.manager.default_rates.read_timeout_seconds + (REFRESH_TIMEOUT_SECONDS if refresh else 0)
     packages = query_packages(
         context.manager,
         context.transport,
         clock,
         context.known_facts,
-        refresh=False,
-        deadline=context.build_package_deadline(),
+        refresh=refresh,
+        deadline=Deadline.after(clock, seconds),
     )
-    packages = keep_repository_problems(packages, assessment.packages if assessment else None)
+    if not refresh:
+        packages = keep_repository_problems(packages, assessment.packages if assessment else None)
     return date_reboot(packages, context.known_facts, context.state.assessment, clock.now())
 
 

@@ -95,7 +95,7 @@ class Update:
     fresh: bool = False
     """Released since the machine's last search: only an online search finds it."""
     appears_after: tuple[str, ...] = ()
-    """Ids of updates without which it is not offered."""
+    """Ids of updates without which it is not offered: the next online search after their installation finds it."""
     needs: tuple[str, ...] = ()
     """Ids of updates (servicing stacks) without which installing it fails with 0x800F0823."""
 
@@ -276,7 +276,7 @@ class Scenario:
             "searches": 0,
             "search_gate": "",  # where the next search waits
             "refused": dict(self.refused),
-            "scanned": False,
+            "found": [],
             "last_search": None,
             "last_installation": None,
             "reboot_before_installation": self.reboot_before_installation,

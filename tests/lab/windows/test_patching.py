@@ -14,6 +14,7 @@ from tests.lab.windows.scenario import SERVICES, Scenario, Service
 from tests.support.local_powershell import require_pwsh
 
 FAILED = 0x800F0922
+STACK = "Servicing Stack Update 10.0.20348.1 for Windows Server"
 MACHINES = (
     Scenario(
         name="SOME-FAIL",
@@ -32,7 +33,7 @@ MACHINES = (
         updates=(
             cumulative(1, needs=(guid(3),)),
             offer(2, impact=2),
-            offer(3, "Servicing Stack Update 10.0.20348.1 for Windows Server"),
+            offer(3, STACK),
             offer(4),
         ),
         installer_busy_seconds=20,
@@ -55,6 +56,15 @@ MACHINES = (
         updates=(offer(1),),
         policies={"WUServer": "http://wsus.example.com:8530", r"AU\UseWUServer": 1},
         search_hresults=[0x80244022],
+    ),
+    Scenario(
+        name="CHAIN",
+        updates=(
+            offer(1, STACK, classification="update"),
+            cumulative(2, appears_after=(guid(1),)),
+            offer(3, "2026-03 Cumulative Update for .NET Framework 4.8", appears_after=(guid(2),)),
+            offer(4, classification="definition", appears_after=(guid(1),)),
+        ),
     ),
     Scenario(name="DAMAGED", updates=(offer(1),), component_store="NonRepairable"),
     Scenario(
@@ -114,6 +124,21 @@ def test_the_servicing_stack_comes_first_the_cumulative_update_last_and_the_excl
     assert all(len(transaction.updates) == 1 for transaction in outcome.install.transactions)
     state = fleet.find("IN-ORDER").machine.read_state()  # the installation of somebody else was waited for
     assert min(entry["time"] for entry in journal if entry["what"] == "install") >= state["busy_until"]
+
+
+def test_what_is_offered_only_after_the_servicing_stack_is_installed_in_the_same_run(fleet: WindowsFleet) -> None:
+    outcome = fleet.outcome(name="CHAIN")
+
+    journal = fleet.find("CHAIN").machine.read_state()["journal"]
+    assert [entry["id"] for entry in journal if entry["what"] == "install"] == [guid(1), guid(2)]
+    assert states(outcome)[kb(1)] is states(outcome)[kb(2)] is UpdateState.INSTALLED
+    assert (outcome.reboot, outcome.kernel_change) == (RebootState.COMPLETED, "20348.2700 -> 20348.2800")
+    assert outcome.install is not None
+    assert [transaction.number for transaction in outcome.install.transactions] == [0, 1]
+    # one more round, and no other one: what the reboot has uncovered is told
+    assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert f"offered only now, and not installed: {kb(3)}" in outcome.reason
+    assert kb(4) not in outcome.reason  # definitions are not asked for
 
 
 def test_only_what_is_asked_for_and_allowed_is_installed(fleet: WindowsFleet) -> None:

@@ -88,6 +88,7 @@ class ParcelManager:
 
     def __init__(self, home: ParcelHome) -> None:
         self.lock_files: tuple[str, ...] = (home.lock_file,)
+        self.offers_more_later = False
         self.change_lock_files: tuple[str, ...] = self.lock_files
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

@@ -152,6 +152,14 @@ def test_security_includes_extended_support_and_names_what_it_needs():
     assert "UA_ESM_REQUIRED" in reason
 
 
+def test_a_servicing_stack_goes_with_the_classes_that_may_need_it():
+    stack = an_update("stack", classification=Classification.UPDATES, severity="Low", needed_by_classes=("Security",))
+    assert outcome(stack, severities=frozenset({Severity.CRITICAL})) == ("chosen", "")
+    assert outcome(stack, classifications=frozenset({Classification.DEFINITION}))[0] is UpdateState.NOT_SELECTED
+    assert outcome(stack, exclude=("stack",))[0] is UpdateState.EXCLUDED
+    assert outcome(replace(stack, optional="a preview"))[0] is UpdateState.NOT_SELECTED
+
+
 def test_the_reason_names_what_was_selected():
     both = frozenset({Classification.SECURITY, Classification.CRITICAL})
     vim = an_update("vim", classification=Classification.OTHER)

@@ -74,8 +74,11 @@ namespace FleetPatch.StandIns
             var all = Json.List(Machine.Current.Scenario, "updates")
                 .Select(u => new UpdateFacts(u, StateOf(state, Json.Text(u, "id")))).ToList();
             var there = all.Where(u => u.Installed).Select(u => u.Id).ToHashSet(StringComparer.OrdinalIgnoreCase);
+            // The server tells the agent of an update only once what must be there before is installed.
+            var told = Json.List(state, "found").Select(id => (string)id).ToHashSet();
             var offered = all.Where(u => u.Installed || (u.Texts("appears_after").All(there.Contains)
-                && (online || !Json.Flag(u.Offered, "fresh") || Json.Flag(state, "scanned")))).ToList();
+                && (online || told.Contains(u.Id)
+                    || (!Json.Flag(u.Offered, "fresh") && u.Texts("appears_after").Count == 0)))).ToList();
             var newer = superseded ? offered.Where(u => u.Installed) : offered; // an old one does not apply any more
             var old = newer.SelectMany(u => u.Texts("supersedes")).ToHashSet(StringComparer.OrdinalIgnoreCase);
             return offered.Where(u => u.Installed || u.Pending || !old.Contains(u.Id)).ToList();

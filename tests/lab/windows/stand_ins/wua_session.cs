@@ -93,7 +93,8 @@ namespace FleetPatch.StandIns
                 var failure = codes.Count == 0 ? 0 : (long)codes[Math.Min(count, codes.Count - 1)];
                 if (failure == 0)
                 {
-                    state["scanned"] = true;
+                    state["found"] = new JsonArray(Catalogue.Applicable(true, true)
+                        .Select(u => (JsonNode)JsonValue.Create(u.Id)).ToArray());
                     state["last_search"] = Machine.Now;
                 }
                 return failure;
