@@ -54,7 +54,7 @@ function Invoke-FpRebootOrder {
     if ($job) { Deny-FpOrder -Why "the job $job is still running" }
     $note = Read-FpRebootNote -BootId $BootId
     $run = Get-FpParam -Name claim_run
-    $isAborted = [bool] (Find-FpAbort -Note $note)
+    $isAborted = $null -ne (Find-FpAbort -Note $note)
     if ($null -ne $note -and $note.Said -eq 'taken' -and -not $isAborted) {
         Write-FpOrdered -BootId $BootId -Again $true
         return
@@ -78,7 +78,7 @@ function Invoke-FpRebootOrder {
     }
     # 1190: a shutdown is scheduled; 1115: it is in progress
     $last = Get-FpShutdownEvent
-    $words = if ($null -ne $last) { $last.Message } else { 'its log does not say by whom' }
+    $words = if ($null -ne $last) { $last.Words } else { 'its log does not say by whom' }
     if ($words.Contains($BootId)) { # by an earlier order of ours, whose connection was lost
         Save-FpRebootNote -BootId $BootId -Run $run -Said taken
         Write-FpOrdered -BootId $BootId -Again $true

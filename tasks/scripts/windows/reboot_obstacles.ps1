@@ -7,7 +7,9 @@ $boot = Get-FpBootId
 Write-FpRecord -Kind boot -Fields @{ boot_id = $boot }
 $note = Read-FpRebootNote -BootId $boot
 $abort = Find-FpAbort -Note $note
-if ($abort) { Write-FpRecord -Kind given_up -Fields ([ordered]@{ about = 'inhibitor'; why = $abort }) }
+if ($null -ne $abort) {
+    Write-FpRecord -Kind given_up -Fields ([ordered]@{ about = $abort.About; why = $abort.Why })
+}
 $obstacle = Find-FpObstacle -Note $note -Run (Get-FpClaim).Run
 if ($null -ne $obstacle) {
     Write-FpRecord -Kind obstacle -Fields ([ordered]@{ about = $obstacle.About; why = $obstacle.Why })

@@ -22,13 +22,13 @@ function Save-FpRebootNote {
     Save-FpText -Path (Get-FpNotePath) -Text (ConvertTo-FpJson -Value $note)
 }
 
-# Whether an order that was accepted was aborted by somebody: why, or ''.
+# Whether an order that was accepted was aborted by somebody: @{ About; Why }, or nothing.
 function Find-FpAbort {
     param($Note)
-    if ($null -eq $Note -or $Note.Said -ne 'taken') { return '' }
+    if ($null -eq $Note -or $Note.Said -ne 'taken') { return }
     $last = Get-FpShutdownEvent -Since $Note.At
-    if ($null -eq $last -or $last.Id -ne 1075) { return '' }
-    "somebody has aborted the reboot: $($last.Message)"
+    if ($null -eq $last -or $last.Id -ne 1075) { return }
+    @{ About = 'inhibitor'; Why = "somebody has aborted the reboot: $($last.Words)" }
 }
 
 function Get-FpCpuTime { # seconds, of all processes of a program; nothing if that can't be read
@@ -90,7 +90,7 @@ function Get-FpServicingState { # what Windows' component servicing says of itse
 function Find-FpObstacle {
     param($Note, [string] $Run)
     $abort = Find-FpAbort -Note $Note
-    if ($abort -and $Note.Run -ceq $Run) { return @{ About = 'inhibitor'; Why = $abort } }
+    if ($null -ne $abort -and $Note.Run -ceq $Run) { return $abort }
     if ((Get-FpServicingState) -eq 2) {
         return @{ About = 'lock'; Why = 'Windows is installing or removing updates (component servicing works)' }
     }

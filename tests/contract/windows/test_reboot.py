@@ -220,9 +220,11 @@ def test_who_aborts_the_reboot_of_a_run_does_not_get_it_again_from_that_run(plac
     place.order()
     time.sleep(1.1)
     place.by_a_person("/a")
+    with change_state(place.warm.windows.folder) as state:
+        for event in state["events"]:
+            event["message"] = None  # Windows lacks the texts, or those of the login's language
     given_up, obstacle = place.obstacles()
-    assert given_up[0] == "given_up"
-    assert "somebody has aborted the reboot: " in str(given_up[1])
+    assert given_up == ("given_up", r"inhibitor: somebody has aborted the reboot: WINHOST, WINHOST\anne")
     assert obstacle == ("obstacle", given_up[1])
     assert "aborted" in place.refused("inhibitor")
     place.claimed("next")

@@ -9,6 +9,7 @@ from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
 from tasks.transport.script_library import load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
+from tests.lab.windows.machine import add_event
 from tests.lab.windows.scenario import Scenario
 from tests.lab.windows.state import change_state
 
@@ -226,3 +227,15 @@ def test_a_registry_that_can_not_be_read_has_no_value(warm: WarmMachine) -> None
     host = warm.open_host(script_loader=load)
     result = host.run_script(Script("ask", package=PACKAGE), deadline=Deadline.after(CLOCK, 60))
     assert value(result) == [2700, None]
+
+
+def test_an_event_without_values_is_an_order_all_the_same(warm: WarmMachine) -> None:
+    with change_state(warm.windows.folder) as state:
+        add_event(state, "User32", 1074)
+        state["events"][-1]["message"] = None
+    text = "Write-FpRecord 'it' @{ value = (Find-FpShutdown).Words }"
+    try:
+        assert value(ask(warm, "shutdown_events", text)) == "Windows does not say by whom"
+    finally:
+        with change_state(warm.windows.folder) as state:
+            state["events"] = []

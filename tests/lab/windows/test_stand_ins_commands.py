@@ -226,9 +226,10 @@ def test_events_have_their_values_by_name_in_xml(make_machine: MakeMachine) -> N
     $xml.Event.EventData.Data.Name -join ' '
     $xml.SelectNodes("//*[local-name()='Data']")[0].InnerText
     $xml.Event.System.Provider.Name
-    $xml.Event.xmlns"""
+    $xml.Event.xmlns
+    (Get-WinEvent -FilterHashtable @{ LogName = 'System'; Id = 7031 }).Properties.Value -join ' '"""
     space = "http://schemas.microsoft.com/win/2004/08/events/event"
-    assert run(machine, script) == ["param1 param2", "a<b", "Service Control Manager", space]
+    assert run(machine, script) == ["param1 param2", "a<b", "Service Control Manager", space, "a<b 1"]
 
 
 @pytest.mark.parametrize("state", ["Healthy", "Repairable", "NonRepairable"])

@@ -96,8 +96,8 @@ function Test-FpHindered {
         return $true
     }
     $order = Find-FpShutdown
-    if ($order -eq '') { return $false }
-    Write-FpNotAttempted $Part -Why 'a shutdown of Windows was ordered' -Detail $order
+    if ($null -eq $order) { return $false }
+    Write-FpNotAttempted $Part -Why 'a shutdown of Windows was ordered' -Detail $order.Words
     return $true
 }
 

@@ -108,7 +108,11 @@ function Install-FpChoices {
     param([hashtable] $Part, [object] $Installer, [object[]] $Ready)
     for ($index = 0; $index -lt $Ready.Count; $index++) {
         $one = $Ready[$index]
-        $why = if ($index -eq 0) { '' } elseif (Test-FpStopRequested) { 'asked to stop' } else { Find-FpShutdown }
+        $why = ''
+        if ($index -gt 0) {
+            $order = Find-FpShutdown
+            if (Test-FpStopRequested) { $why = 'asked to stop' } elseif ($null -ne $order) { $why = $order.Words }
+        }
         if ($why -ne '') {
             $Part.Refused += @{ Name = $one.Name; Why = 'it was not begun'; Detail = $why }
             continue

@@ -189,7 +189,7 @@ function Wait-FpTurn {
     param([object] $Installer, [int64] $Latest)
     $until = [System.Math]::Min((Get-FpNow) + [int64](Get-FpParam 'lock_wait_seconds' '86400'), $Latest)
     while ($true) {
-        if ((Test-FpStopRequested) -or (Find-FpShutdown) -ne '') { return '' }
+        if ((Test-FpStopRequested) -or $null -ne (Find-FpShutdown)) { return '' }
         $who = Get-FpWorker -Installer $Installer
         if ($who -eq '' -or (Get-FpNow) -ge $until) { return $who }
         Start-Sleep -Seconds ([System.Math]::Max(1, [System.Math]::Min($FpPause, $until - (Get-FpNow))))

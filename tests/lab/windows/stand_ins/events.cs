@@ -22,6 +22,11 @@ namespace FleetPatch.StandIns
         }
     }
 
+    public sealed class EventPropertyStandIn
+    {
+        public object Value { get; set; }
+    }
+
     public sealed class EventRecordStandIn
     {
         public string LogName { get; set; }
@@ -33,6 +38,9 @@ namespace FleetPatch.StandIns
         public string LevelDisplayName { get; set; }
         public long? RecordId { get; set; }
         internal JsonNode Data { get; set; }
+        // The values in the order of the template: they are there also where no message can be rendered.
+        public IList<EventPropertyStandIn> Properties => Data.AsObject()
+            .Select(d => new EventPropertyStandIn { Value = (string)d.Value }).ToList();
 
         // As Windows renders it: without line breaks, in the namespace of events, each value by the name of its template.
         public string ToXml()

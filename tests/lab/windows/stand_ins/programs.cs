@@ -132,7 +132,13 @@ namespace FleetPatch.StandIns
                 };
                 Events.Add(state, "System", "User32", 1074,
                     "The process shutdown.exe has initiated the " + (restart ? "restart" : "power off")
-                        + " of computer: " + comment);
+                        + " of computer: " + comment, new JsonObject
+                        {
+                            ["param1"] = @"C:\Windows\system32\shutdown.exe (WINHOST)", ["param2"] = "WINHOST",
+                            ["param3"] = "No title for this reason could be found", ["param4"] = "0x80020011",
+                            ["param5"] = restart ? "restart" : "power off", ["param6"] = comment,
+                            ["param7"] = @"WINHOST\anne",
+                        });
                 return 0;
             });
             if (code == 1115) printed.Error("A system shutdown is in progress.(1115)");
@@ -149,7 +155,8 @@ namespace FleetPatch.StandIns
                 if ((bool)Pending(state)["in_progress"]) return 1115;
                 state["shutdown"] = null;
                 Events.Add(state, "System", "User32", 1075,
-                    "The last attempt to shutdown the computer was aborted by WINHOST\\anne");
+                    "The last restart/shutdown request of computer WINHOST was aborted by user WINHOST\\anne",
+                    new JsonObject { ["param1"] = "WINHOST", ["param2"] = @"WINHOST\anne" });
                 return 0;
             });
             if (code == 1116)
