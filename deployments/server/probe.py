@@ -9,6 +9,7 @@ from typing import Any, Final, Literal, TypeVar
 
 import prefect
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.server.schemas.schedules import SCHEDULE_TYPES
 from pydantic import BaseModel, TypeAdapter
@@ -26,6 +27,7 @@ from deployments.server.snapshot import (
     WorkerInfo,
     WorkPoolInfo,
 )
+from flows.prefect_api.pagination import read_all_pages
 from tasks.errors import RecordsError
 from tasks.model import Finding
 from tasks.records.queries.history import History
@@ -36,11 +38,10 @@ from tasks.states import FindingLevel
 
 logger = logging.getLogger(__name__)
 
-PAGE_SIZE: Final = 200  # the server's maximum
-MAX_PAGES: Final = 50
 LOOKBACK_PERIOD: Final = timedelta(days=7)
 HEARTBEAT_PERIOD: Final = timedelta(minutes=10)
 _FOREIGN_NAME: Final = "rebound.invalid"  # no server can have this name: RFC 2606
+_IN_ORDER = {"sort": DeploymentSort.CREATED_DESC.value}  # by default the server sorts by names, which are not unique
 _TOP_LEVEL_FILTER = {"parent_task_run_id": {"is_null_": True}}
 _SCHEDULE_ADAPTER: TypeAdapter[SCHEDULE_TYPES] = TypeAdapter(SCHEDULE_TYPES)
 _InfoType = TypeVar("_InfoType", bound=BaseModel)
@@ -81,7 +82,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
     with open_server_client() as client:
         skew, version = _read_clock_and_version(client)
         now = now or datetime.now(UTC)
-        deployments = tuple(_read_objects(client, "/deployments/filter", {}, DeploymentInfo))
+        deployments = tuple(_read_objects(client, "/deployments/filter", _IN_ORDER, DeploymentInfo))
         names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
         pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
         workers_path: _FilterPath = "/work_pools/{work_pool_name}/workers/filter"
@@ -148,14 +149,14 @@ def _is_answered(
 def _read_rows(
     client: SyncPrefectClient, path: _FilterPath, body: Mapping[str, Any], **path_params: str
 ) -> Iterator[dict[str, Any]]:
-    """Yield all objects that match a filter, page by page."""
-    for page in range(MAX_PAGES):
-        rows = client.request(
-            "POST", path, path_params=path_params, json={**body, "limit": PAGE_SIZE, "offset": page * PAGE_SIZE}
-        ).json()
-        yield from rows
-        if len(rows) < PAGE_SIZE:
-            return
+    """Return all objects that match a filter."""
+
+    def read_page(limit: int, offset: int) -> list[dict[str, Any]]:
+        page = {**body, "limit": limit, "offset": offset}
+        rows: list[dict[str, Any]] = client.request("POST", path, path_params=path_params, json=page).json()
+        return rows
+
+    return read_all_pages(read_page)
 
 
 def _read_objects(

@@ -15,6 +15,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 
 from deployments.sync.next_windows import SCHEDULER_DELAY, NextWindows
+from flows.prefect_api.pagination import read_all_pages
 
 POLL_SECONDS = 1.0
 
@@ -75,9 +76,15 @@ def _find_run_status(client: SyncPrefectClient, next_windows: NextWindows) -> Ru
     span = FlowRunFilterExpectedStartTime.model_validate(
         {"after_": _compute_run_start(next_windows) - timedelta(seconds=1), "before_": last}
     )
-    runs = client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
-        flow_run_filter=FlowRunFilter(expected_start_time=span),
+    runs = list(
+        read_all_pages(
+            lambda limit, offset: client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id])),
+                flow_run_filter=FlowRunFilter(expected_start_time=span),
+                limit=limit,
+                offset=offset,
+            )
+        )
     )
     # The start time proves nothing: Prefect also sets it when a run ends without a start.
     if any(run.run_count or run.state_type not in _NOT_STARTED_STATES for run in runs):

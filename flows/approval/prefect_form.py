@@ -46,6 +46,7 @@ from flows.approval.plan_rendering import build_machine_table, describe_plan, re
 from flows.approval.wording import describe_approval, format_moment
 from flows.ports.web_links import build_approval_url, read_web_url
 from flows.prefect_api.api_client import open_fail_fast_client
+from flows.prefect_api.pagination import read_all_pages
 from tasks.records.approvals import Approval, ApprovalDecision
 from tasks.reporting.export.markdown import escape_markdown, limit_table
 from tasks.steps.context.stop_token import StopToken
@@ -329,7 +330,10 @@ class PrefectForm:
         """Collect answers that no process has read yet, and close forms that are no longer needed."""
         run_id = self._pending.planned.run.id
         same = FlowRunFilter(name=FlowRunFilterName(any_=[f"approval of {run_id}"]))
-        for each in client.read_flow_runs(flow_run_filter=same):
+        forms = read_all_pages(
+            lambda limit, offset: client.read_flow_runs(flow_run_filter=same, limit=limit, offset=offset)
+        )
+        for each in forms:
             self._collect_earlier_answers(client, each.id)
             if each.id != self._form_flow_run_id and (each.state is None or not each.state.is_final()):
                 client.set_flow_run_state(each.id, Cancelled(message="asked again in another flow run"), force=True)

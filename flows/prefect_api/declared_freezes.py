@@ -5,10 +5,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
+from prefect.client.schemas.sorting import DeploymentSort
 from prefect.settings import get_current_settings
 from pydantic import ValidationError
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
 from flows.request.policies import FreezeRequest
 from tasks.errors import RequestError
@@ -17,7 +19,6 @@ from tasks.rules.calendar.freezes import Freeze
 
 RETRY_INTERVAL = timedelta(minutes=1)
 """How long a server that did not answer is not asked again."""
-_MAX_DEPLOYMENTS = 200  # deployments of one configuration: one for each zone
 
 
 class DeclaredFreezes:
@@ -55,10 +56,19 @@ class DeclaredFreezes:
     def _read_from_prefect(self) -> tuple[Freeze, ...]:
         tags = DeploymentFilterTags(all_=[MANAGED_TAG, build_configuration_tag(self._configuration)])
         with open_fail_fast_client() as client:
-            found = client.read_deployments(deployment_filter=DeploymentFilter(tags=tags), limit=_MAX_DEPLOYMENTS)
-        return tuple(
-            each.to_freeze(self._zone) for deployment in found for each in _parse_freezes(deployment.parameters)
-        )
+            deployments = read_all_pages(
+                lambda limit, offset: client.read_deployments(
+                    deployment_filter=DeploymentFilter(tags=tags),
+                    sort=DeploymentSort.CREATED_DESC,  # names are not unique: a configuration has several flows
+                    limit=limit,
+                    offset=offset,
+                )
+            )
+            return tuple(
+                each.to_freeze(self._zone)
+                for deployment in deployments
+                for each in _parse_freezes(deployment.parameters)
+            )
 
 
 def _parse_freezes(parameters: Mapping[str, Any]) -> Iterator[FreezeRequest]:

@@ -13,16 +13,17 @@ from prefect.client.schemas.filters import (
     FlowRunFilterParentFlowRunId,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType, TaskRun
+from prefect.client.schemas.sorting import FlowRunSort, TaskRunSort
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Completed, Crashed, Failed
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
+from flows.prefect_api.pagination import read_all_pages
 from tasks.model import RunInfo
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
 
 logger = logging.getLogger(__name__)
 
-_PAGE_SIZE = 200  # the page size of Prefect's API
 _POLL_SECONDS = 0.5
 _CANCELLED_STATES = frozenset({StateType.CANCELLED, StateType.CANCELLING})
 
@@ -100,7 +101,12 @@ def _mark_crashed(client: SyncPrefectClient, waves: Sequence[FlowRun], message: 
     """Mark waves as crashed, and open steps of these waves and of other flow runs."""
     crashed: State[None] = Crashed(message=message)
     mine = FlowRunFilter(id=FlowRunFilterId(any_=[*others, *(wave.id for wave in waves)]))
-    for task in client.read_task_runs(flow_run_filter=mine, limit=_PAGE_SIZE):
+    tasks = read_all_pages(
+        lambda limit, offset: client.read_task_runs(
+            flow_run_filter=mine, sort=TaskRunSort.ID_DESC, limit=limit, offset=offset
+        )
+    )
+    for task in tasks:
         if not _has_ended(task):
             client.set_task_run_state(task.id, crashed, force=True)
     for wave in waves:
@@ -157,5 +163,11 @@ def _has_ended(run: FlowRun | TaskRun) -> bool:
 
 def read_wave_flow_runs(client: SyncPrefectClient, flow_run_id: UUID) -> list[FlowRun]:
     """Return the flow runs of waves under a flow run."""
-    parent = FlowRunFilterParentFlowRunId(any_=[flow_run_id])
-    return client.read_flow_runs(flow_run_filter=FlowRunFilter(parent_flow_run_id=parent), limit=_PAGE_SIZE)
+    under = FlowRunFilter(parent_flow_run_id=FlowRunFilterParentFlowRunId(any_=[flow_run_id]))
+    return list(
+        read_all_pages(
+            lambda limit, offset: client.read_flow_runs(
+                flow_run_filter=under, sort=FlowRunSort.ID_DESC, limit=limit, offset=offset
+            )
+        )
+    )

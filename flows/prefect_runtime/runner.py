@@ -12,14 +12,12 @@ import functools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
-from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
 from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.runtime import flow_run
@@ -28,11 +26,11 @@ from prefect.tasks import Task
 
 from flows.ports.ports import Ports
 from flows.ports.web_links import read_web_url
-from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
 from flows.prefect_runtime.api_health import ApiMonitor
 from flows.prefect_runtime.flow_run_names import build_wave_name, describe_subject
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run, close_stale_waves
 from flows.prefect_runtime.run_artifacts import RunArtifacts, render_link
+from flows.prefect_runtime.step_delivery import StepDelivery
 from flows.prefect_runtime.wave_subflow import WaveSubflow
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -67,8 +65,6 @@ If Prefect is that slow, the next wave does not wait at all: a run of many waves
 DELIVERY_TIMEOUT_SECONDS = 90.0
 """How long to wait for an unavailable Prefect after the machines are done."""
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
-MAX_NAMED_STEPS = 10
-_PAGE_SIZE = 200  # the page size of Prefect's API
 
 
 StepTask = Task[[MachineContext], MachineState | State[OpaqueMachineState]]
@@ -155,8 +151,7 @@ class PrefectRunner:
         self._artifacts = RunArtifacts(UUID(self._flow_run_id), BackgroundCall, self._web_url)
         self._background_calls: list[BackgroundCall] = []
         self._wave_subflows: list[WaveSubflow] = []
-        self._shown_task_runs: dict[UUID, str] = {}  # names of steps by task run id
-        self._unshown_steps: list[str] = []  # steps without a task run, or with a wrong end in Prefect
+        self._step_delivery = StepDelivery()
         self.written_files: dict[str, Path] = {}
 
     def run_step(self, context: MachineContext, step: Step) -> MachineState:
@@ -176,12 +171,12 @@ class PrefectRunner:
                 )
                 state = task(context, return_state=True)
             if state.state_details.task_run_id is not None and state.is_completed() is attempt.well:
-                self._shown_task_runs[state.state_details.task_run_id] = name
+                self._step_delivery.add_shown(state.state_details.task_run_id, name)
             else:
-                self._unshown_steps.append(name)
+                self._step_delivery.add_unshown(name)
         except Exception:  # an error of Prefect: an error of the step is inside the state
             logger.warning("Prefect can't show %s; the run continues", name, exc_info=True)
-            self._unshown_steps.append(name)
+            self._step_delivery.add_unshown(name)
         finally:
             CURRENT_ATTEMPT.reset(token)
         return attempt.get_result(context) if attempt.begun else execute_step(context, step)
@@ -253,7 +248,7 @@ class PrefectRunner:
             undelivered = [each.description for each in self._background_calls if not each.wait_until_delivered(0.0)]
             return [
                 *undelivered,
-                f"the ends of up to {len(self._shown_task_runs)} steps",
+                f"the ends of up to {self._step_delivery.shown_count} steps",
                 "the artifacts",
                 "how the flow run ended",
             ]
@@ -261,12 +256,9 @@ class PrefectRunner:
         undelivered = [
             each.description for each in (*self._background_calls, artifacts) if not each.wait_until_delivered(until)
         ]
-        steps = list(self._unshown_steps)
-        if undelivered or self._api_monitor.unreachable_seconds:
-            steps += find_unreported_tasks(self._shown_task_runs, until)
-        if steps:
-            more = ", …" if len(steps) > MAX_NAMED_STEPS else ""
-            undelivered.append(f"{len(steps)} steps ({', '.join(steps[:MAX_NAMED_STEPS])}{more})")
+        is_doubtful = bool(undelivered or self._api_monitor.unreachable_seconds)
+        if steps := self._step_delivery.describe_missing(until, is_doubtful=is_doubtful):
+            undelivered.append(steps)
         if self._api_monitor.unreachable_seconds >= LOG_RETRY_SECONDS:
             undelivered.append(f"some log lines (it was unavailable for {self._api_monitor.unreachable_seconds:.0f} s)")
         return undelivered
@@ -328,32 +320,3 @@ class BackgroundCall:
     def wait_until_delivered(self, until: float) -> bool:
         """Wait for the call until this ``time.monotonic()``. Return whether it succeeded."""
         return self._finished.wait(max(0.0, until - time.monotonic())) and self._error is None
-
-
-def find_unreported_tasks(task_runs: Mapping[UUID, str], until: float) -> Sequence[str]:
-    """Return the names of the task runs whose end Prefect does not have.
-
-    Their states reach Prefect as events, later and in any order. So the function waits for them.
-
-    Args:
-        task_runs: the names of the task runs, by id.
-        until: the latest ``time.monotonic()``.
-    """
-    unreported = dict(task_runs)
-    with open_fail_fast_client() as client:
-        while True:
-            for ended in _find_ended_task_runs(client, list(unreported)):
-                unreported.pop(ended, None)
-            if not unreported or time.monotonic() + RETRY_SECONDS > until:
-                return list(unreported.values())
-            time.sleep(RETRY_SECONDS)
-
-
-def _find_ended_task_runs(client: SyncPrefectClient, ids: Sequence[UUID]) -> Iterator[UUID]:
-    for begin in range(0, len(ids), _PAGE_SIZE):
-        some = TaskRunFilter(id=TaskRunFilterId(any_=list(ids[begin : begin + _PAGE_SIZE])))
-        try:
-            found = client.read_task_runs(task_run_filter=some, limit=_PAGE_SIZE)
-        except NO_ANSWER_ERRORS:
-            return
-        yield from (each.id for each in found if each.state is not None and each.state.is_final())

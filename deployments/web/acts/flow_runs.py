@@ -17,6 +17,7 @@ from prefect.states import Cancelling
 from pydantic import ValidationError
 
 from deployments.server.client import open_server_client
+from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, build_deployment_name
 from tasks.errors import CannotRun
 
@@ -171,14 +172,15 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
         with suppress(ObjectNotFound):
             return client.read_deployment_by_name(name)
         raise CannotRun(f"Prefect has no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
-    found = [
-        each
-        for each in client.read_deployments(
+    deployments = read_all_pages(
+        lambda limit, offset: client.read_deployments(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
             deployment_filter=DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])),
+            limit=limit,
+            offset=offset,
         )
-        if each.name.partition("@")[0] == ON_DEMAND
-    ]
+    )
+    found = [each for each in deployments if each.name.partition("@")[0] == ON_DEMAND]
     if not found:
         raise CannotRun(
             f"Prefect has no deployment '{flow}/{ON_DEMAND}'",

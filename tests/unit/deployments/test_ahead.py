@@ -120,11 +120,11 @@ class Server:
         assert name == "patch-fleet/web"
         return SimpleNamespace(id="01a1f928-be79-7744-8285-3c084ab63817")
 
-    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any) -> list[Any]:
+    def read_flow_runs(self, *, deployment_filter: Any, flow_run_filter: Any, limit: int, offset: int) -> list[Any]:
         assert deployment_filter.id.any_
         span = flow_run_filter.expected_start_time
         made = SimpleNamespace(state_type=self.state, run_count=self.run_count)
-        return [made for run in self.runs if span.after_ <= run <= span.before_]
+        return [made for run in self.runs if span.after_ <= run <= span.before_][offset : offset + limit]
 
     def standing(self, found: tuple[NextWindows, ...]) -> RunStatus:
         (known,) = find_run_statuses(cast("Any", self), found, self.clock, self.sleep).values()

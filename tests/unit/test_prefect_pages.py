@@ -1,0 +1,176 @@
+"""Prefect's API returns at most 200 objects at a time: nothing is counted or decided by the first page."""
+
+import ast
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from prefect.states import Completed, Running
+
+from deployments.web.acts import flow_runs
+from flows.prefect_api import declared_freezes
+from flows.prefect_runtime import flow_run_states, step_delivery
+from flows.prefect_runtime.step_delivery import MANY_STEPS, StepDelivery
+from tests.support.fake_clock import FakeClock
+
+ROOT = Path(__file__).parents[2]
+PAGE = 200
+
+
+class PagedServer:
+    """Answers as Prefect's client does: never more than one page.
+
+    Args:
+        objects: all objects of every kind.
+    """
+
+    def __init__(self, objects: Sequence[Any]) -> None:
+        self.objects = objects
+        self.ended: list[UUID] = []
+        self.is_silent_after: int | None = None
+        self.questions = 0
+
+    @contextmanager
+    def open(self) -> Iterator[Any]:
+        yield self
+
+    def read_deployments(self, *, limit: int = PAGE, offset: int = 0, **_: Any) -> list[Any]:
+        return list(self.objects[offset : offset + min(limit, PAGE)])
+
+    read_flow_runs = read_deployments
+
+    def read_task_runs(self, *, task_run_filter: Any = None, limit: int = PAGE, offset: int = 0, **_: Any) -> list[Any]:
+        self.questions += 1
+        if self.is_silent_after is not None and self.questions > self.is_silent_after:
+            raise httpx.ConnectError("gone")
+        ids = None if task_run_filter is None else set(task_run_filter.id.any_)
+        found = [each for each in self.objects if ids is None or each.id in ids]
+        return found[offset : offset + min(limit, PAGE)]
+
+    def set_task_run_state(self, task_run_id: UUID, *_: Any, **__: Any) -> None:
+        self.ended.append(task_run_id)
+
+
+def make_task_runs(ended: int, running: int) -> list[Any]:
+    return [
+        SimpleNamespace(id=uuid4(), state=Completed() if number < ended else Running())
+        for number in range(ended + running)
+    ]
+
+
+def deliver(server: PagedServer, shown: int, unshown: int) -> StepDelivery:
+    """Return the delivery of steps; the server has all task runs that it has, and lacks the rest of those shown."""
+    ids = [each.id for each in server.objects]
+    ids += [uuid4() for _ in range(shown - len(ids))]
+    delivery = StepDelivery()
+    for number, each in enumerate(ids):
+        delivery.add_shown(each, f"install machine-{number}")
+    for number in range(unshown):
+        delivery.add_unshown(f"validate machine-{number}")
+    return delivery
+
+
+@pytest.mark.parametrize(
+    ("there", "shown", "unshown", "told"),
+    [
+        (2_500, 11_549, 2_451, "11500 steps ("),  # the client noticed 2,451 of them; the server dropped the others
+        (300, 1_200, 0, "900 steps ("),  # nobody noticed any
+        (1_200, 1_200, 0, ""),
+        (1_200, 1_200, 3, "3 steps (validate machine-0, validate machine-1, validate machine-2)"),
+    ],
+)
+def test_steps_that_only_the_server_lost_are_counted(
+    monkeypatch: pytest.MonkeyPatch, there: int, shown: int, unshown: int, told: str
+) -> None:
+    server = PagedServer(make_task_runs(there, 0))
+    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+
+    said = deliver(server, shown, unshown).describe_missing(time.monotonic(), is_doubtful=False)
+
+    assert said.startswith(told)
+    assert bool(said) is bool(told)
+
+
+def test_steps_that_have_no_end_in_prefect_count_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = PagedServer(make_task_runs(ended=700, running=500))
+    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+
+    assert deliver(server, 1_200, 0).describe_missing(time.monotonic(), is_doubtful=False).startswith("500 steps (")
+
+
+def test_an_unanswered_question_makes_the_number_an_upper_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = PagedServer(make_task_runs(ended=600, running=0))
+    server.is_silent_after = 1
+    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+
+    said = deliver(server, 600, 2).describe_missing(time.monotonic(), is_doubtful=True)
+
+    assert said.startswith("up to 402 steps (")
+
+
+def test_a_small_run_without_trouble_does_not_wait_for_prefect(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = PagedServer([])
+    monkeypatch.setattr(step_delivery, "open_fail_fast_client", server.open)
+
+    assert deliver(server, MANY_STEPS - 1, 0).describe_missing(time.monotonic() + 60, is_doubtful=False) == ""
+    assert server.questions == 0
+
+
+def test_all_open_steps_of_a_dead_process_are_marked() -> None:
+    server = PagedServer(make_task_runs(ended=150, running=450))
+
+    flow_run_states._mark_crashed(cast("Any", server), [], "its process ended", uuid4())
+
+    assert len(server.ended) == 450
+
+
+def test_all_waves_of_a_run_are_found() -> None:
+    server = PagedServer(list(range(450)))
+
+    assert flow_run_states.read_wave_flow_runs(cast("Any", server), uuid4()) == list(range(450))
+
+
+def test_a_freeze_in_the_last_of_many_zones_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    without = SimpleNamespace(parameters={"request": {}})
+    freeze = {"reason": "late", "start": "2026-12-20T00:00:00+00:00", "end": "2026-12-27T00:00:00+00:00"}
+    server = PagedServer([without] * 250 + [SimpleNamespace(parameters={"request": {"freezes": [freeze]}})])
+    monkeypatch.setattr(declared_freezes, "open_fail_fast_client", server.open)
+    settings = SimpleNamespace(api=SimpleNamespace(url="http://127.0.0.1:1"))
+    monkeypatch.setattr(declared_freezes, "get_current_settings", lambda: settings)
+
+    found = declared_freezes.DeclaredFreezes("web", "UTC", pytest.fail, FakeClock())()
+
+    assert [each.reason for each in found] == ["late"]
+
+
+def test_the_form_is_found_behind_many_configurations() -> None:
+    many = [SimpleNamespace(name=f"configuration-{number:03}", tags=[]) for number in range(250)]
+    server = PagedServer([*many, SimpleNamespace(name="on-demand", tags=[])])
+
+    assert flow_runs._find_deployment(cast("Any", server), "patch-fleet", "").name == "on-demand"
+
+
+LISTS = {"read_automations", "read_deployments", "read_flow_runs", "read_flows", "read_task_runs", "read_work_pools"}
+LISTS |= {"read_work_queues", "read_workers_for_work_pool", "read_logs", "read_artifacts"}
+
+
+def test_no_list_of_prefect_is_read_without_its_further_pages() -> None:
+    """A call without an offset reads one page. It may, if it asks for one object or for the ids of one page."""
+    files = [path for folder in ("deployments", "flows") for path in sorted((ROOT / folder).rglob("*.py"))]
+    single_pages = [
+        f"{path.relative_to(ROOT)}: {call.func.attr}"
+        for path in files
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in LISTS
+        if isinstance(call.func.value, ast.Name) and call.func.value.id == "client"
+        if (options := {each.arg: ast.unparse(each.value) for each in call.keywords}).get("limit") != "1"
+        if "offset" not in options
+    ]
+
+    assert single_pages == ["flows/prefect_runtime/step_delivery.py: read_task_runs"]
