@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
+from math import ceil
 
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
-from flows.request.automatic_request import AutomaticRequest
+from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
 from flows.request.patch_request import PatchRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
@@ -90,7 +91,19 @@ def _check_machines(request: AutomaticRequest, inventory: Inventory) -> Iterator
         message = f"none of its {len(machines)} machines has the owner `managed`: nothing is patched automatically"
         yield _build_warning("scope", message, "Write `owner: managed` in the inventory, for machines or as a default.")
         return
+    yield from _check_assessments(request, len(managed))
     yield from _check_locations(request, managed)
+
+
+def _check_assessments(request: AutomaticRequest, machines: int) -> Iterator[ConfigurationFinding]:
+    ticks = request.max_assessment_age_hours * 3600 / AUTOMATIC_INTERVAL_SECONDS
+    if machines > request.max_assessments * ticks:
+        age = format_duration(request.max_assessment_age_hours * 3600)
+        message = (
+            f"{machines} machines are too many to be assessed every {age}: at most {request.max_assessments} "
+            "begin every 15 minutes"
+        )
+        yield _build_warning("max_assessments", message, f"Make it at least {ceil(machines / ticks)}.")
 
 
 def _check_locations(request: AutomaticRequest, managed: list[Machine]) -> Iterator[ConfigurationFinding]:

@@ -33,13 +33,12 @@ from flows.prefect_api.tags import (
     build_shown_tag,
 )
 from flows.reconcile import reconcile_fleet
-from flows.request.automatic_request import AutomaticRequest
+from flows.request.automatic_request import AUTOMATIC_INTERVAL_SECONDS, AutomaticRequest
 
 AnyFlow = Flow[..., Any]
 
 RECONCILE_INTERVAL_SECONDS = 5 * 60
 REFRESH_INTERVAL_SECONDS = 24 * 3600
-AUTOMATIC_INTERVAL_SECONDS = 15 * 60
 ASSESS_INTERVAL_SECONDS = 3 * 3600
 """Azure's interval for Linux machines: three hours in its older Automation Update Management."""
 

@@ -21,7 +21,7 @@ from inventory.machine import Inventory
 from inventory.name_lists import join_first_names
 from tasks.errors import PatchError, RequestError
 from tasks.records.automatic.announcements import SqlAnnouncements
-from tasks.records.automatic.automatic_runs import AutomaticRun, SqlAutomaticRuns
+from tasks.records.automatic.automatic_runs import AutomaticRun, AutomaticRunStatus, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.opt_outs import SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
@@ -84,7 +84,7 @@ class ActionRunner:
         now = self._world.now
         for each in self._runs.read_since(now - LOOK_BACK):
             run = each.run
-            if each.state is not None or run.never_began:
+            if run.never_began or not self._may_need_help(each):
                 continue
             self._require_lease()
             if now >= run.window_end:
@@ -92,9 +92,15 @@ class ActionRunner:
             elif not run.flow_run_id:
                 self._start_left_run(run)
             elif end := self._world.starter.describe_end(run.flow_run_id):
-                self._world.print_message(f"{run.key} has not begun: {end}")
+                self._world.print_message(
+                    f"{run.key} {'has not begun' if each.state is None else 'was not ended'}: {end}"
+                )
                 self._runs.set_never_began(run.key, end)
         self._tell_of_runs_that_never_began()
+
+    def _may_need_help(self, status: AutomaticRunStatus) -> bool:
+        """Return whether a run has not begun, or is an assessment: nothing else ends one whose process was killed."""
+        return status.state is None or (status.run.plan is None and status.is_open(self._world.now))
 
     def carry_out(self, decision: Decision) -> None:
         """Carry a decision out. A repeated call changes nothing.
@@ -143,13 +149,9 @@ class ActionRunner:
                 self._start_each(run)
 
     def _assess(self, actions: Sequence[AssessMachines]) -> None:
-        """Start assessments, without machines whose assessment waits for a worker or is under way."""
         now = self._world.now
-        asked = {name for each in self._runs.read_open(now) if each.run.plan is None for name in each.run.machines}
         for action in actions:
-            names = tuple(name for name in action.machines if name not in asked)
-            if names:
-                self._start_each(AutomaticRun(action.key, names, now, now + ASSESSMENT_WAIT, now))
+            self._start_each(AutomaticRun(action.key, action.machines, now, now + ASSESSMENT_WAIT, now))
 
     def _start_each(self, run: AutomaticRun) -> None:
         self._require_lease()
@@ -204,7 +206,7 @@ class ActionRunner:
 
     def _tell_of_runs_that_never_began(self) -> None:
         """Tell people in one message: without a worker nothing is patched at all. What is not sent is sent later."""
-        runs = [each.run for each in self._runs.read_since(self._world.now - LOOK_BACK)]
+        runs = [each.run for each in self._runs.read_since(self._world.now - LOOK_BACK) if each.state is None]
         # What was not started because people paused it or cancelled its rollout is no news.
         lost = [each for each in runs if each.never_began and (each.flow_run_id or _NO_WORKER in each.never_began)]
         told = SqlAnnouncements(self._world.database).read_keys() if lost else frozenset()

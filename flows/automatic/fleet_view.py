@@ -14,7 +14,7 @@ from inventory.errors import EmptyScopeError, InventoryError
 from inventory.machine import Inventory, Machine, PatchOwner
 from inventory.scope import Scope
 from tasks.records.automatic.announcements import SqlAnnouncements
-from tasks.records.automatic.automatic_runs import SqlAutomaticRuns
+from tasks.records.automatic.automatic_runs import AutomaticRunStatus, SqlAutomaticRuns
 from tasks.records.automatic.held_updates import SqlHeldUpdates
 from tasks.records.automatic.newest_assessments import (
     NewestAssessments,
@@ -128,11 +128,13 @@ def build_fleet_view(
     earlier = [each for each in rollouts if each not in current]
     failures = drop_later_results(read_rollout_results(records.database, earlier, only_failed=True), limit)
     lost = tuple(_list_lost_turns(records, current, found, now))
+    open_runs = SqlAutomaticRuns(records.database).read_open(now)
     return FleetView(
         machines=_build_machine_views(snapshot, inventory, SqlOptOuts(records.database).read_active(now), results),
         rollouts=rollouts,
         tries=(*failures.tries, *results.tries, *(each for each in lost if each.ended_at <= limit)),
-        active_runs=_read_active_runs(records, inventory, now),
+        active_runs=_read_active_runs(records, inventory, open_runs),
+        assessing=frozenset(name for each in open_runs if each.run.plan is None for name in each.run.machines),
         held_updates=SqlHeldUpdates(records.database).read_held(),
         freezes=convert_freezes(freezes, {machine.zone for machine in snapshot.machines}),
         announced=SqlAnnouncements(records.database).read_keys(),
@@ -247,10 +249,15 @@ def _find_sets(inventory: Inventory) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _read_active_runs(records: SqlRecords, inventory: Inventory, now: datetime) -> tuple[ActiveRun, ...]:
+def _read_active_runs(
+    records: SqlRecords, inventory: Inventory, open_runs: Sequence[AutomaticRunStatus]
+) -> tuple[ActiveRun, ...]:
     """Return runs of automatic patching that are under way or may still begin, and all other unfinished runs."""
-    open_runs = [each for each in SqlAutomaticRuns(records.database).read_open(now) if each.run.plan is not None]
-    mine = [ActiveRun(each.run_id or each.run.key, each.run.machines, each.run.plan) for each in open_runs]
+    mine = [
+        ActiveRun(each.run_id or each.run.key, each.run.machines, each.run.plan)
+        for each in open_runs
+        if each.run.plan is not None
+    ]
     known = {each.run_id for each in mine}
     others = [
         ActiveRun(run.id, _find_machines(run.scope, run.request, inventory))

@@ -31,6 +31,8 @@ def describe_decision(decision: Decision) -> tuple[str, ...]:
     lines = [describe_action(action) for action in decision.actions]
     if not lines:
         lines.append("nothing to do now")
+    if decision.later_assessments:
+        lines.append(f"{format_count(decision.later_assessments, 'machine')} will be assessed after these")
     return (*lines, *_describe_waiting(decision.waiting))
 
 

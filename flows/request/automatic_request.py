@@ -15,6 +15,8 @@ from tasks.states import Classification
 AUTOMATIC_CONFIGURATION = "automatic"
 """Stands for automatic patching where other runs have the name of their configuration. No configuration has this name.
 """
+AUTOMATIC_INTERVAL_SECONDS = 15 * 60
+"""How often a tick decides what is to be done."""
 LocationName = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 Mask = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True)]
 
@@ -111,6 +113,12 @@ class AutomaticRequest(ScopeRequest):
     max_assessment_age_hours: float = Field(
         default=24, gt=0, le=7 * 24, description="A machine is assessed again when its assessment is older."
     )
+    max_assessments: int = Field(
+        default=600,
+        ge=1,
+        le=100_000,
+        description="Machines in assessments that wait or run at the same time. Each 200 are a process on the worker.",
+    )
     new_rollout_hours: float = Field(default=24, gt=0, le=31 * 24, description="Shortest time between two rollouts.")
     waves_percent: float = Field(default=20, gt=0, le=100, description="Share of a run's machines that make a wave.")
     failure_budget_percent: float = Field(
@@ -141,6 +149,7 @@ class AutomaticRequest(ScopeRequest):
             max_tries=self.max_tries,
             max_unhealthy_percent=self.max_unhealthy_percent,
             max_assessment_age_hours=self.max_assessment_age_hours,
+            max_assessments=self.max_assessments,
             new_rollout_hours=self.new_rollout_hours,
             risk_rules=tuple(
                 RiskRule(each.due_days, each.known_exploited, each.epss, each.cvss) for each in self.risk_rules

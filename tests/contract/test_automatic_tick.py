@@ -320,6 +320,29 @@ def test_machines_are_asked_once_while_their_assessment_waits_for_a_worker(fleet
     assert len(fleet.starter.started) == 1
 
 
+def test_assessments_are_bounded_and_one_whose_process_was_killed_is_made_again(
+    fleet: AutomaticFleet, sent: list[Message]
+) -> None:
+    """The records know its begin, and nothing else ends it: its machines were never assessed again."""
+    request = fleet.request(max_assessments=2, notify=[TARGET])
+    fleet.tick(request)
+    ((first, (_, asked)),) = fleet.starter.started.items()
+    assert asked.only_machines == ["ber-1", "ber-2"]
+    assert "1 machine will be assessed after these" in fleet.listener.lines
+    fleet.records.save(
+        make_run(id="killed", kind="assess", flow_run_id=f"flow of {first}", state=OperationState.IN_PROGRESS)
+    )
+    fleet.clock.advance(900)
+    fleet.tick(request)
+    assert len(fleet.starter.started) == 1
+    fleet.starter.ends[f"flow of {first}"] = "its flow run ended Crashed"
+    fleet.assess(names=("ber-1",))
+    fleet.clock.advance(3600)
+    fleet.tick(request)
+    assert fleet.started("assess-fleet/on-demand")[1].only_machines == ["ber-2", "muc-1"]
+    assert not any("never began" in each.body for each in sent)
+
+
 def test_a_machine_in_another_run_is_left_alone(fleet: AutomaticFleet) -> None:
     fleet.assess(CURL)
     other = make_run(

@@ -30,6 +30,7 @@ class AutomaticRun:
         plan: None: it only assesses machines.
         flow_run_id: "": Prefect may not have it yet.
         never_began: why it has not begun and never will, e.g. "its flow run was cancelled"; "": nothing is known of it.
+            Of an assessment also how its process ended, if it did not end itself.
     """
 
     key: str
@@ -61,10 +62,14 @@ class AutomaticRunStatus:
     state: OperationState | None = None
 
     def is_open(self, now: datetime) -> bool:
-        """Return whether it is under way, or may still begin."""
-        if self.state is not None:
-            return self.state in UNFINISHED_RUN_STATES
-        return not self.run.never_began and now < self.run.window_end
+        """Return whether it is under way, or may still begin.
+
+        Nothing records the end of an assessment whose process was killed: what Prefect said of it counts.
+        """
+        may_count = not self.run.never_began and now < self.run.window_end
+        if self.state is None:
+            return may_count
+        return self.state in UNFINISHED_RUN_STATES and (may_count or self.run.plan is not None)
 
 
 class SqlAutomaticRuns:

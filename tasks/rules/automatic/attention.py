@@ -1,7 +1,7 @@
 """Decides which machines are assessed now, and what people are told. Pure."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
@@ -24,25 +24,34 @@ TELL_LATER = timedelta(days=7)
 
 BATCH_SIZE = 200
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+
 MAX_NAMES = 8
 
 WARN_BEFORE = timedelta(days=7)
 """People are told so long before a deadline, or when half of its time is over, whichever is later."""
 
 
-def find_assessments(index: FleetIndex) -> tuple[AssessMachines, ...]:
-    """Return the machines that are asked for an assessment now, in batches.
+def find_assessments(index: FleetIndex) -> tuple[tuple[AssessMachines, ...], int]:
+    """Return the machines that are asked for an assessment now, in batches, and how many are asked later.
+
+    Each batch is a process: a large fleet that was never assessed would need gigabytes at once. Canaries that a rollout
+    waits for come first, then the machines that were asked the longest time ago. Machines that do not answer do not
+    come again before all others.
 
     A key names its machines and the hour, so a tick that runs twice asks once.
     """
     first = _list_first_machines(index)
-    asked = sorted(
-        machine.name
+    due = sorted(
+        (machine.name not in first, machine.asked_at or _NEVER, machine.name)
         for machine in index.view.machines
         if _is_assessment_due(index, machine) or (machine.name in first and _may_be_asked(index, machine))
     )
+    room = max(0, index.policy.max_assessments - len(index.view.assessing))
+    asked = [name for *_, name in due[:room]]
     batches = (asked[start : start + BATCH_SIZE] for start in range(0, len(asked), BATCH_SIZE))
-    return tuple(AssessMachines(_build_key(index.now, batch), tuple(batch)) for batch in batches)
+    actions = tuple(AssessMachines(_build_key(index.now, batch), tuple(batch)) for batch in batches)
+    return actions, len(due) - len(asked)
 
 
 def _build_key(now: datetime, names: Iterable[str]) -> str:
@@ -61,7 +70,7 @@ def _list_first_machines(index: FleetIndex) -> frozenset[str]:
 
 
 def _may_be_asked(index: FleetIndex, machine: MachineView) -> bool:
-    if machine.name in index.run_of:  # its run assesses it
+    if machine.name in index.run_of or machine.name in index.view.assessing:  # its run assesses it
         return False
     return machine.asked_at is None or index.now - machine.asked_at >= ASK_AGAIN
 

@@ -48,9 +48,10 @@ def decide(policy: AutomaticPolicy, view: FleetView, now: datetime) -> Decision:
     found, held = steps.found, steps.found.held if steps.found else ()
     actions: list[Action] = [*steps.rollouts, *(HoldUpdate(update) for update in held)]
     actions += [StartRun(plan) for plan in steps.starts.plans]
-    actions += find_assessments(index)
+    assessments, later_assessments = find_assessments(index)
+    actions += assessments
     actions += find_news(index, found.rollout if found else None, held)
-    return Decision(tuple(actions), steps.starts.waiting)
+    return Decision(tuple(actions), steps.starts.waiting, later_assessments)
 
 
 @dataclass(frozen=True, slots=True)

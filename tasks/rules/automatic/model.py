@@ -64,6 +64,7 @@ class AutomaticPolicy:
         max_tries: windows in which a machine is tried in one rollout. Then people are told.
         max_unhealthy_percent: a set with more unhealthy members is left alone; a phase with more stops.
         max_assessment_age_hours: a machine is assessed again when its assessment is older.
+        max_assessments: so many machines are in assessments at the same time, those included that wait for a worker.
         new_rollout_hours: at the earliest so long after the last rollout was created, a new one is.
         risk_rules: earlier deadlines.
         waves_percent: share of a run's machines that make a wave.
@@ -87,6 +88,7 @@ class AutomaticPolicy:
     max_tries: int = 3
     max_unhealthy_percent: float = 20.0
     max_assessment_age_hours: float = 24.0
+    max_assessments: int = 600
     new_rollout_hours: float = 24.0
     risk_rules: tuple[RiskRule, ...] = ()
     waves_percent: float = 20.0
@@ -265,6 +267,7 @@ class FleetView:
         Try, ...
     ] = ()  # of the rollout that is under way, the newest completed one, and all of the last 2 days
     active_runs: tuple[ActiveRun, ...] = ()
+    assessing: frozenset[str] = frozenset()  # machines whose assessment waits for a worker or is under way
     held_updates: tuple[HeldUpdate, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     announced: frozenset[str] = frozenset()  # keys of Tell actions that were carried out
@@ -333,7 +336,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What automatic patching does now, and who waits for what. Carrying it out twice changes nothing."""
+    """What automatic patching does now, and who waits for what. Carrying it out twice changes nothing.
+
+    Attributes:
+        later_assessments: how many machines are due for an assessment that a later tick starts.
+    """
 
     actions: tuple[Action, ...] = ()
     waiting: tuple[Waiting, ...] = ()
+    later_assessments: int = 0

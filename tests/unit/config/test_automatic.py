@@ -141,6 +141,12 @@ def test_a_good_one_gives_nothing(folder: Folder) -> None:
         ("{off_peak: {start: '22:00', end: '00:30'}}", FindingSeverity.WARNS, "off_peak", "(22:00 to 00:30) have 2 h"),
         ("{off_peak: {window_minutes: 15}}", FindingSeverity.BLOCKS, "off_peak", "a window has at most 15 min"),
         ("{notify: [{to: 'env:X', on: [missed]}]}", FindingSeverity.WARNS, "notify", "nobody is told"),
+        (
+            "{max_assessments: 1, max_assessment_age_hours: 0.25}",
+            FindingSeverity.WARNS,
+            "max_assessments",
+            "2 machines are too many to be assessed every 15 min",
+        ),
     ],
 )
 def test_what_can_not_work_is_told(folder: Folder, text: str, severity: FindingSeverity, key: str, words: str) -> None:
