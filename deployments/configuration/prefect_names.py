@@ -12,6 +12,11 @@ ON_DEMAND_NAME = "on-demand"
 """Name of deployments that people start by hand."""
 SCHEDULED_NAME = "scheduled"
 """Name of scheduled deployments that need no configuration."""
+ASSESSMENT_QUEUE = "assessments"
+"""Queue of a work pool for runs that neither keep a window nor change a machine. All others are in the default queue.
+
+Workers take the runs of the default queue first.
+"""
 RECONCILE_SLUG = "reconcile"
 ASSESS_SLUG = "assess"
 REFRESH_SLUG = "refresh"

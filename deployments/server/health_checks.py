@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from deployments.server.connection_urls import is_loopback
 from deployments.server.job_template import find_open_variables
+from deployments.server.queue_checks import check_queues
 from deployments.server.settings_checks import check_settings
 from deployments.server.snapshot import (
     FlowRunInfo,
@@ -202,6 +203,7 @@ SERVER_CHECKS: tuple[ServerCheck, ...] = (
     check_settings,
     check_scheduler,
     check_workers,
+    check_queues,
     check_zombie_runs,
     check_waiting_runs,
     check_missed_windows,

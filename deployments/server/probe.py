@@ -26,6 +26,7 @@ from deployments.server.snapshot import (
     ServerSnapshot,
     WorkerInfo,
     WorkPoolInfo,
+    WorkQueueInfo,
 )
 from flows.prefect_api.pagination import read_all_pages
 from tasks.errors import RecordsError
@@ -50,6 +51,7 @@ _FilterPath = Literal[
     "/flow_runs/filter",
     "/flows/filter",
     "/work_pools/filter",
+    "/work_pools/{work_pool_name}/queues/filter",
     "/work_pools/{work_pool_name}/workers/filter",
 ]
 
@@ -86,6 +88,7 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
         names = {each["id"]: str(each["name"]) for each in _read_rows(client, "/flows/filter", {})}
         pools = tuple(_read_objects(client, "/work_pools/filter", {}, WorkPoolInfo))
         workers_path: _FilterPath = "/work_pools/{work_pool_name}/workers/filter"
+        queues_path: _FilterPath = "/work_pools/{work_pool_name}/queues/filter"
         managed_ids = {each.id for each in deployments if each.is_managed}
         return ServerSnapshot(
             now=now,
@@ -101,6 +104,10 @@ def probe_server(records_url: str | None = None, *, now: datetime | None = None)
             pools=pools,
             workers={
                 pool.name: tuple(_read_objects(client, workers_path, {}, WorkerInfo, work_pool_name=pool.name))
+                for pool in pools
+            },
+            queues={
+                pool.name: tuple(_read_objects(client, queues_path, {}, WorkQueueInfo, work_pool_name=pool.name))
                 for pool in pools
             },
             running_runs=_read_running_runs(client, managed_ids, now, records_url),

@@ -37,6 +37,7 @@ class DeploymentInfo(_PrefectInfo):
     paused: bool = False
     tags: tuple[str, ...] = ()
     work_pool_name: str | None = None
+    work_queue_name: str | None = None
     last_polled: AwareDatetime | None = None
     updated: AwareDatetime | None = None
     schedules: tuple[ScheduleInfo, ...] = ()
@@ -84,6 +85,15 @@ class WorkPoolInfo(_PrefectInfo):
     is_paused: bool = False
     concurrency_limit: int | None = None
     base_job_template: Mapping[str, Any] = {}
+
+
+class WorkQueueInfo(_PrefectInfo):
+    """A queue of a work pool. Workers take the runs of the queue with the lowest priority number first."""
+
+    name: str
+    is_paused: bool = False
+    concurrency_limit: int | None = None
+    priority: int = 1
 
 
 class WorkerInfo(_PrefectInfo):
@@ -147,6 +157,7 @@ class ServerSnapshot:
         settings: the settings that the server reports; None if it reports none.
         answers_anyone: whether it answers without a password.
         answers_any_name: whether it answers under a name that is not its own.
+        queues: the queues of each work pool.
         runs_over_limit: recent runs that Prefect cancelled because of their deployment's limit.
         missed_windows: recent windows without a run, from the records.
         flow_names: names of flows by id.
@@ -164,6 +175,7 @@ class ServerSnapshot:
     schedule_statuses: tuple[ScheduleStatus, ...] = ()
     pools: tuple[WorkPoolInfo, ...] = ()
     workers: Mapping[str, tuple[WorkerInfo, ...]] = field(default_factory=dict)
+    queues: Mapping[str, tuple[WorkQueueInfo, ...]] = field(default_factory=dict)
     running_runs: tuple[RunningFlowRun, ...] = ()
     pending_runs: tuple[FlowRunInfo, ...] = ()
     late_runs: tuple[FlowRunInfo, ...] = ()

@@ -1,16 +1,19 @@
 """The actual state: the objects in Prefect, converted into the types of model.py."""
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.objects import WorkQueue
 from prefect.client.schemas.sorting import AutomationSort, DeploymentSort, FlowRunSort
 from prefect.events.schemas.automations import Automation as TheirAutomation
 from prefect.exceptions import ObjectNotFound
 
+from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.sync.model import (
     Automation,
     Deployment,
@@ -125,6 +128,7 @@ def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ..
         queue = client.read_work_queue(answer.default_queue_id)
     except ObjectNotFound:
         return (), None
+    second = find_assessment_queue(client, name)
     pool = WorkPool(
         name=answer.name,
         kind=answer.type,
@@ -132,9 +136,20 @@ def _read_pool(client: SyncPrefectClient, name: str) -> tuple[tuple[WorkPool, ..
         closed=answer.concurrency_limit == 0,
         queue_paused=queue.is_paused,
         queue_closed=queue.concurrency_limit == 0,
+        has_assessment_queue=second is not None,
+        assessments_paused=second is not None and second.is_paused,
+        assessments_closed=second is not None and second.concurrency_limit == 0,
+        windows_first=second is None or queue.priority < second.priority,
         template=answer.base_job_template,
     )
     return (pool,), str(queue.id)
+
+
+def find_assessment_queue(client: SyncPrefectClient, pool: str) -> WorkQueue | None:
+    """Return the second queue of a work pool, or None."""
+    with suppress(ObjectNotFound):
+        return client.read_work_queue_by_name(ASSESSMENT_QUEUE, work_pool_name=pool)
+    return None
 
 
 def build_automation_prefix(fleet: str) -> str:

@@ -12,6 +12,7 @@ from prefect.utilities.callables import parameter_schema
 
 from deployments.configuration.prefect_names import (
     ASSESS_SLUG,
+    ASSESSMENT_QUEUE,
     AUTOMATIC_NAME,
     ON_DEMAND_NAME,
     RECONCILE_SLUG,
@@ -56,14 +57,15 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
         build_deployment_name(SCHEDULED_NAME, fleet),
     )
     deployments = [
-        build_deployment(assess_fleet, on_demand_name, fleet, pool),
-        build_deployment(plan_fleet, on_demand_name, fleet, pool),
+        build_deployment(assess_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
+        build_deployment(plan_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
         build_deployment(patch_fleet, on_demand_name, fleet, pool),
         build_deployment(resume_fleet, on_demand_name, fleet, pool),
         build_deployment(stage_fleet, on_demand_name, fleet, pool),
-        build_deployment(report_fleet, on_demand_name, fleet, pool),
-        build_deployment(report_compliance, on_demand_name, fleet, pool),  # its owner adds a monthly schedule
-        build_deployment(prune_records, on_demand_name, fleet, pool),  # has a schedule only if its owner adds one
+        build_deployment(report_fleet, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
+        # Their owner adds schedules: a compliance document each month, old records every night.
+        build_deployment(report_compliance, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
+        build_deployment(prune_records, on_demand_name, fleet, pool, queue=ASSESSMENT_QUEUE),
         build_deployment(
             reconcile_fleet,
             scheduled_name,
@@ -85,6 +87,7 @@ def build_builtin_deployments(fleet: str, pool: str, inventory: Path | None) -> 
                 parameters=assess_parameters,
                 schedules=deployment_schedules,
                 at_once=1,
+                queue=ASSESSMENT_QUEUE,
             )
         )
     return tuple(deployments)
@@ -177,8 +180,12 @@ def build_deployment(
     tags: Sequence[str] = (),
     at_once: int | None = None,
     paused: bool = False,
+    queue: str = "",
 ) -> Deployment:
-    """Return a deployment of a flow in a fleet. Its form shows the flow's parameters."""
+    """Return a deployment of a flow in a fleet. Its form shows the flow's parameters.
+
+    Its runs wait in the default queue of the pool by default, with the windows.
+    """
     return Deployment(
         flow=flow.name,
         name=name,
@@ -191,5 +198,6 @@ def build_deployment(
         at_once=at_once,
         paused=paused,
         pool=pool,
+        queue=queue if pool else "",
         limit=CANCEL_NEW_LIMIT if at_once else {},
     )

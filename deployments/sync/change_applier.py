@@ -13,13 +13,14 @@ from prefect.client.schemas.actions import (
     WorkPoolCreate,
     WorkPoolUpdate,
 )
-from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType
+from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType, WorkQueue
 from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import AutomationCore
 from prefect.exceptions import Abort, ObjectNotFound
 from prefect.states import Cancelled
 
-from deployments.sync.actual_state import build_limit_name
+from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
+from deployments.sync.actual_state import build_limit_name, find_assessment_queue
 from deployments.sync.model import (
     INTERVAL_ANCHOR,
     Automation,
@@ -167,6 +168,7 @@ def put_deployment(client: SyncPrefectClient, flow_id: UUID, deployment: Deploym
         else None,
         paused=deployment.paused,
         work_pool_name=deployment.pool or None,
+        work_queue_name=deployment.queue or None,
         pull_steps=[],
         job_variables={},
     )
@@ -181,7 +183,7 @@ def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSche
 
 
 def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> None:
-    """Create a work pool, or allow the pool and its default queue to start runs again.
+    """Create a work pool with its queues, or allow them to start runs again.
 
     Raises:
         RequestError: a pool with this name has another type.
@@ -191,6 +193,7 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
         client.create_work_pool(
             WorkPoolCreate(name=pool.name, type=pool.kind, base_job_template=template), overwrite=False
         )
+        _put_queues(client, pool.name)
         return
     actual = client.read_work_pool(pool.name)
     if actual.type != pool.kind:
@@ -203,8 +206,25 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
     if actual.concurrency_limit == 0:
         changed_fields["concurrency_limit"] = None
     client.update_work_pool(pool.name, WorkPoolUpdate(**changed_fields))
-    queue = client.read_work_queue(actual.default_queue_id)
-    changed_fields = {"is_paused": False}
+    _put_queues(client, pool.name)
+
+
+def _put_queues(client: SyncPrefectClient, pool_name: str) -> None:
+    """Create the second queue of a pool, or allow both queues to start runs again, the default queue first."""
+    first = client.read_work_queue(client.read_work_pool(pool_name).default_queue_id)
+    _open_queue(client, first)
+    second = find_assessment_queue(client, pool_name)
+    behind = first.priority + 1
+    if second is None:
+        client.create_work_queue(ASSESSMENT_QUEUE, work_pool_name=pool_name, priority=behind)
+        return
+    _open_queue(client, second)
+    if second.priority < behind:
+        client.update_work_queue(second.id, priority=behind)
+
+
+def _open_queue(client: SyncPrefectClient, queue: WorkQueue) -> None:
+    changed_fields: dict[str, Any] = {"is_paused": False}
     if queue.concurrency_limit == 0:
         changed_fields["concurrency_limit"] = None
     client.update_work_queue(queue.id, **changed_fields)

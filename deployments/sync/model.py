@@ -124,8 +124,13 @@ class WorkPool:
 
     Attributes:
         closed: it has a limit of 0, so nothing starts. Any other limit is its owner's choice.
-        queue_paused: whether the queue of these runs is paused.
+        queue_paused: whether the default queue, which has the windows, is paused.
         queue_closed: whether that queue has a limit of 0.
+        has_assessment_queue: whether the pool has a second queue, for runs that neither keep a window nor change a
+            machine.
+        assessments_paused: whether that queue is paused.
+        assessments_closed: whether that queue has a limit of 0.
+        windows_first: whether workers take runs of the default queue before those of that queue.
         template: Prefect's base job template: what a run may choose of its process.
     """
 
@@ -135,6 +140,10 @@ class WorkPool:
     closed: bool = False
     queue_paused: bool = False
     queue_closed: bool = False
+    has_assessment_queue: bool = True
+    assessments_paused: bool = False
+    assessments_closed: bool = False
+    windows_first: bool = True
     template: Mapping[str, object] = field(default_factory=lambda: CLOSED_JOB_TEMPLATE)
 
 

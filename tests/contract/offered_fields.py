@@ -14,6 +14,8 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import BaseModel, SecretStr
 
+from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
+
 POOL, OTHER_POOL = "fields", "fields-other"
 NAME = "patch-fleet/web"
 
@@ -53,6 +55,10 @@ class Offered:
 
     def on_queue(self, value: Mapping[str, Any]) -> None:
         self.patch("/work_queues/{id}", value, id=self.client.read_work_pool(POOL).default_queue_id)
+
+    def on_assessments(self, value: Mapping[str, Any]) -> None:
+        queue = self.client.read_work_queue_by_name(ASSESSMENT_QUEUE, work_pool_name=POOL)
+        self.patch("/work_queues/{id}", value, id=queue.id)
 
     def on_limit(self, value: Mapping[str, Any]) -> None:
         self.patch("/v2/concurrency_limits/{id_or_name}", value, id_or_name=self.limit.id)
@@ -195,8 +201,18 @@ WORK_QUEUE: Mapping[str, tuple[Verdict, ...]] = {
     "filter": (Harmless("only queues without a pool have one", None),),
     "is_paused": (Seen("queue_paused: true → false", value=True),),
     "last_polled": (Harmless("a worker's sign of life", "2026-11-20T00:00:00Z"),),
-    "name": (Harmless("deployments are tied to the queue, and not to its name", "renamed"),),
-    "priority": (Harmless("the order among queues of a pool; ours has one", 7),),
+    "name": (Harmless("deployments are tied to the queue, and not to its name", "first"),),
+    "priority": (Seen("windows_first: false → true", 7),),
+}
+ASSESSMENTS: Mapping[str, tuple[Verdict, ...]] = {
+    **{name: verdicts for name, verdicts in WORK_QUEUE.items() if name in {"description", "filter", "last_polled"}},
+    "concurrency_limit": (
+        Seen("assessments_closed: true → false", 0),
+        Harmless("how many at a time is its owner's choice: what waits is no window", 3),
+    ),
+    "is_paused": (Seen("assessments_paused: true → false", value=True),),
+    "name": (Seen("has_assessment_queue: false → true", "renamed"),),
+    "priority": (Harmless("behind the default queue, whatever is between them", 9),),
 }
 LIMIT: Mapping[str, tuple[Verdict, ...]] = {
     "active": (Seen("limit active: false → true", value=False),),
@@ -241,7 +257,8 @@ _ASPECTS = {
     "deployment.global_concurrency_limit_id": "limit",
     "deployment.schedules": "schedule",
 }
-_KINDS = {"schedule": "deployment", "limit": "deployment", "work queue": "work pool", "flow": "deployment"}
+_KINDS = {"schedule": "deployment", "limit": "deployment", "flow": "deployment"}
+_KINDS |= {"work queue": "work pool", "assessment queue": "work pool"}
 
 
 @dataclass(frozen=True)
@@ -279,6 +296,7 @@ _AS_FIELD: Mapping[str, tuple[Mapping[str, tuple[Verdict, ...]], Put]] = {
     "schedule": (SCHEDULE, Offered.on_schedule),
     "work pool": (WORK_POOL, Offered.on_pool),
     "work queue": (WORK_QUEUE, Offered.on_queue),
+    "assessment queue": (ASSESSMENTS, Offered.on_assessments),
     "limit": (LIMIT, Offered.on_limit),
     "automation": (AUTOMATION, Offered.on_automation),
     "flow": (FLOW, Offered.on_flow),
@@ -325,6 +343,7 @@ def _find_models() -> Mapping[str, tuple[type[BaseModel], ...]]:
         "schedule": (actions.DeploymentScheduleUpdate, server_actions.DeploymentScheduleUpdate),
         "work pool": (actions.WorkPoolUpdate, server_actions.WorkPoolUpdate),
         "work queue": (actions.WorkQueueUpdate, server_actions.WorkQueueUpdate),
+        "assessment queue": (actions.WorkQueueUpdate, server_actions.WorkQueueUpdate),
         "limit": (actions.GlobalConcurrencyLimitUpdate, server_actions.ConcurrencyLimitV2Update),
         "automation": (AutomationCore, server_automations.AutomationUpdate, server_automations.AutomationPartialUpdate),
         "flow": (server_actions.FlowUpdate,),

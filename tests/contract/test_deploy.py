@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.client.schemas.filters import (
     DeploymentFilter,
     DeploymentFilterId,
@@ -23,6 +25,7 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Cancelled, Scheduled
 
 from deployments.configuration.loader import load_configurations
 from deployments.worker.worker_process import supervise_worker
@@ -37,6 +40,7 @@ from tests.unit.deployments.test_worker import POLITE, told_to_end_when_up
 pytestmark = pytest.mark.slow
 
 SCHEDULED_WITHIN = 60.0  # seconds; the scheduler looks for new deployments every five
+NO_LIMIT = {"concurrency_limit": None}
 MADE_AHEAD = 2  # it makes three, but looks no further than 100 days ahead
 FLEET = """
 machines:
@@ -179,6 +183,45 @@ def test_what_is_to_be_installed_is_downloaded_ahead(place: Place) -> None:
     runs, downloads = _scheduled(place, "weekend"), _scheduled(place, "weekend", "stage-fleet")
 
     assert downloads == [run - timedelta(minutes=90) for run in runs[: len(downloads)]]
+
+
+@pytest.fixture
+def one_place(place: Place) -> Iterator[None]:
+    """The pool has room for one run."""
+    place.client.update_work_pool("fleetpatch", WorkPoolUpdate(concurrency_limit=1))
+    yield
+    place.client.request("PATCH", "/work_pools/{name}", path_params={"name": "fleetpatch"}, json=NO_LIMIT)
+
+
+@pytest.mark.usefixtures("one_place")
+def test_workers_take_windows_and_resumes_before_assessments_that_wait_longer(place: Place) -> None:
+    """As Prefect's worker asks: for all queues of its pool."""
+    all_machines = {"request": {"scope": "*"}}
+    asked: dict[str, dict[str, Any]] = {"assess-fleet/on-demand": all_machines, "plan-fleet/on-demand": all_machines}
+    asked |= {"resume-fleet/on-demand": {"run_id": "20261124-220003-4456bd"}, "patch-fleet/night": {}}
+    now = datetime.now(UTC)
+    runs = {
+        name: place.client.create_flow_run_from_deployment(
+            place.client.read_deployment_by_name(name).id,
+            parameters=parameters,
+            state=Scheduled(scheduled_time=now - timedelta(hours=age)),
+        )
+        for age, (name, parameters) in zip(range(4, 0, -1), asked.items(), strict=True)
+    }
+    taken = []
+    for _ in runs:
+        (answer,) = place.client.request(
+            "POST",
+            "/work_pools/{name}/get_scheduled_flow_runs",
+            path_params={"name": "fleetpatch"},
+            json={"scheduled_before": now.isoformat(), "work_queue_names": []},
+        ).json()
+        run = UUID(answer["flow_run"]["id"])
+        taken.append(next(name for name, each in runs.items() if each.id == run))
+        place.client.set_flow_run_state(run, Cancelled(), force=True)
+
+    assess, plan, resume, window = asked
+    assert taken == [resume, window, assess, plan]
 
 
 def _scheduled(place: Place, name: str, flow: str = "patch-fleet") -> list[datetime]:

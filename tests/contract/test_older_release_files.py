@@ -9,6 +9,7 @@ from prefect.flows import load_flow_from_entrypoint
 
 from deployments.configuration.loader import load_configurations
 from deployments.configuration.model import Configurations
+from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.refresh_schedules import refresh_schedules
 from deployments.sync.desired_state import build_desired_state
 from deployments.sync.diff import find_changes
@@ -115,7 +116,9 @@ def test_requests_and_dates_of_windows_stay(plan: SyncPlan) -> None:
         if not each.startswith((*EXPECTED_DIFFERENCES, "tags: "))
     }
 
-    assert differences == {("stage-fleet/web", "parameters request.window.minutes: 235.0 → nothing")}
+    behind = ("assess-fleet/on-demand", "assess-fleet/scheduled", "prune-records/on-demand", "report-fleet/on-demand")
+    moved = {(name, f"queue:  → {ASSESSMENT_QUEUE}") for name in behind}
+    assert differences == {("stage-fleet/web", "parameters request.window.minutes: 235.0 → nothing"), *moved}
 
 
 def test_old_deployments_without_a_fleet_are_ours(plan: SyncPlan) -> None:

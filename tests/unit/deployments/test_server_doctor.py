@@ -19,6 +19,7 @@ from deployments.server.snapshot import (
     ServerSnapshot,
     WorkerInfo,
     WorkPoolInfo,
+    WorkQueueInfo,
 )
 from tasks.model import Finding
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
@@ -27,6 +28,7 @@ from tasks.states import FindingLevel
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 OLD = NOW - timedelta(days=3)
 GOOD, WARN, BLOCK = FindingLevel.GOOD, FindingLevel.WARN, FindingLevel.BLOCK
+WINDOWS, ASSESSMENTS = WorkQueueInfo(name="default", priority=1), WorkQueueInfo(name="assessments", priority=2)
 NIGHTLY = ScheduleInfo(id="s1", schedule={"cron": "0 22 * * *", "timezone": "Europe/Berlin"})
 
 
@@ -41,6 +43,7 @@ def deployed(**told: Any) -> DeploymentInfo:
         "flow_id": "f1",
         "tags": ["fleetpatch"],
         "work_pool_name": "dc1",
+        "work_queue_name": "default",
         "updated": OLD,
     }
     return DeploymentInfo.model_validate({**given, "schedules": [NIGHTLY], **told})
@@ -77,6 +80,7 @@ def view(**told: Any) -> ServerSnapshot:
         schedule_statuses=(ScheduleStatus(deployed(), NIGHTLY, run_count=3),),
         pools=(WorkPoolInfo(name="dc1", base_job_template=CLOSED_JOB_TEMPLATE),),
         workers={"dc1": (WorkerInfo(name="w1", last_heartbeat_time=ago(seconds=20)),)},
+        queues={"dc1": (WINDOWS, ASSESSMENTS)},
         flow_names={"f1": "patch-fleet"},
     )
     return replace(healthy, **told)
@@ -323,3 +327,33 @@ def test_windows_that_no_run_had_are_told_with_the_last_one() -> None:
     assert finding.level is WARN
     assert "2 windows of the last days had no run; the last one of web: no run used the window" in finding.message
     assert "fleetpatch show run-1" in finding.remedy
+
+
+PAUSED, CLOSED, BEFORE = {"is_paused": True}, {"concurrency_limit": 0}, {"priority": 1}
+
+
+@pytest.mark.parametrize(
+    ("queues", "level", "words"),
+    [
+        ((WINDOWS, ASSESSMENTS), GOOD, "in order: default, assessments"),
+        ((WINDOWS, ASSESSMENTS.model_copy(update=PAUSED)), BLOCK, "assessments is paused"),
+        ((WINDOWS.model_copy(update=PAUSED), ASSESSMENTS), BLOCK, "default is paused"),
+        ((WINDOWS, ASSESSMENTS.model_copy(update=CLOSED)), BLOCK, "assessments has a limit of 0"),
+        ((WINDOWS,), BLOCK, "so no run of them starts: patch-fleet/asks"),
+        ((WINDOWS.model_copy(update={"priority": 3}), ASSESSMENTS), WARN, "assessments before those of default"),
+        ((WINDOWS, ASSESSMENTS, WorkQueueInfo(name="theirs", is_paused=True)), GOOD, "in order"),
+    ],
+)
+def test_queues_that_are_missing_paused_or_in_another_order_are_told(
+    queues: tuple[WorkQueueInfo, ...], level: FindingLevel, words: str
+) -> None:
+    asks = deployed(id="d2", name="asks", work_queue_name="assessments")
+    finding = found("queues dc1", queues={"dc1": queues}, deployments=(deployed(), asks))
+    assert (finding.level, words in finding.message) == (level, True), finding
+    assert bool(finding.remedy) is (level is not GOOD)
+
+
+def test_windows_and_assessments_in_one_queue_are_told() -> None:
+    """So an earlier release has deployed them."""
+    finding = found("queues dc1", queues={"dc1": (WINDOWS,)})
+    assert (finding.level, "may start late" in finding.message) == (WARN, True)
