@@ -1,10 +1,12 @@
 """Turns what wua_assess.ps1 reports into the package state. Pure."""
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from typing import Final
 
+from inventory.name_lists import join_first_names
 from tasks.errors import ManagerBusy, ManagerError, RepositoryError
+from tasks.managers.windows_update.classifications import UPGRADE_REASON, is_upgrade
 from tasks.managers.windows_update.failing_updates import explain_failing_updates, find_repeated_updates
 from tasks.managers.windows_update.hotpatch import HotpatchRecord, find_hotpatching
 from tasks.managers.windows_update.hotpatch_enrolment import find_enrolment
@@ -119,7 +121,12 @@ def parse_assessment(result: ScriptResult) -> PackageState:
         auto_updaters=others.updaters,
         unpausable_updaters=others.unpausable,
         updater_units=UPDATER_SERVICES,
-        warnings=(*others.warnings, *unserved, *find_repeated_updates(offered, history)),
+        warnings=(
+            *others.warnings,
+            *unserved,
+            *_find_waiting_upgrades(waiting),
+            *find_repeated_updates(offered, history),
+        ),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_enrolment(hotpatch, system, history),
         repository_problems=problems,
@@ -172,7 +179,7 @@ def build_update(offered: OfferedUpdate, source: str, candidates: Set[str], mont
         cves=tuple(offered.cves) or None,
         size_bytes=offered.download_bytes,
         held=offered.hidden,
-        blocked=_INPUT_REASON if offered.user_input else "",
+        blocked=UPGRADE_REASON if is_upgrade(offered.categories) else _INPUT_REASON if offered.user_input else "",
         requires_reboot=reboot.required,
         kb=name if offered.kbs else "",
         published=offered.published_at,
@@ -194,6 +201,17 @@ def _find_lock_holder(busy: BusyRecord) -> str:
     if busy.servicing == _CBS_AT_WORK or busy.worker:
         return "Windows servicing (TiWorker.exe)"
     return "Windows Installer" if busy.installer else ""
+
+
+def _find_waiting_upgrades(waiting: Sequence[OfferedUpdate]) -> tuple[str, ...]:
+    """Return a warning about upgrades that others have prepared: a reboot by fleetpatch does not complete them."""
+    names = [update.name for update in waiting if is_upgrade(update.categories)]
+    if not names:
+        return ()
+    return (
+        f"{join_first_names(names)} waits for a reboot as an upgrade to another version of Windows: only a reboot from "
+        "Settings, Windows Update, or by what has installed it completes it; any other reboot may undo it",
+    )
 
 
 def _find_search_problems(result: ScriptResult, source: str) -> tuple[RepositoryProblem, ...]:

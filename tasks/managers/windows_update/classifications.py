@@ -11,6 +11,12 @@ from tasks.states import Classification
 DEFINITION_CATEGORY: Final = "e0789628-ce08-4437-be74-2495b842f43b"
 DRIVER_CATEGORY: Final = "ebfc1fc5-71a4-4f7b-9aca-3b9a503104a0"
 UPGRADE_CATEGORY: Final = "3689bdc8-b205-4af4-8d4a-a63924c5e9d5"
+UPGRADE_REASON: Final = (
+    "fleetpatch does not install upgrades to another version of Windows: the reboot would undo them without "
+    "IUpdateInstaller4.Commit, which scripts can't call on every Windows"
+)
+"""Why an upgrade is not installed. Microsoft requires that call just before the reboot, once. PowerShell reaches COM
+objects by name, and whether the agent offers that name differs."""
 
 _CLASSIFICATIONS: Final[Mapping[str, Classification]] = {
     "e6cf1350-c01b-414d-a61f-263d14d133b4": Classification.CRITICAL,
@@ -51,6 +57,11 @@ def explain_optional(categories: Iterable[str], *, is_driver: bool, is_browse_on
     found = {category.strip("{}").lower() for category in categories}
     if is_driver or DRIVER_CATEGORY in found:
         return "a driver"
-    if UPGRADE_CATEGORY in found:
+    if is_upgrade(categories):
         return "an upgrade to another version of Windows"
     return "an optional update or a preview" if is_browse_only else ""
+
+
+def is_upgrade(categories: Iterable[str]) -> bool:
+    """Return whether an update installs another version of Windows, by the ids of its categories."""
+    return UPGRADE_CATEGORY in {category.strip("{}").lower() for category in categories}

@@ -48,7 +48,7 @@ def explain_assessment(assessment: Assessment) -> Iterator[Explanation]:
         if update.held or update.name in packages.held:
             reason = "a hold on the machine excludes it"
         elif update.blocked:
-            reason = f"the machine can't install it in its present state: {update.blocked}"
+            reason = f"it can't be installed on this machine: {update.blocked}"
         elif update.needs_licence or update.given_up:
             reason = update.remark
         yield Explanation(

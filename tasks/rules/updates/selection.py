@@ -177,7 +177,7 @@ def _check_classification(update: Update, selection: Selection) -> str:
     if near is not None:
         return f'include mask "{near}" asks for another version than {update.available}, which is offered'
     if update.optional:
-        return f"it is {update.optional}, which only an include mask selects"
+        return f"it is {update.optional}, {update.blocked or 'which only an include mask selects'}"
     asked = ", ".join(sorted(selection.classifications)) or "none"
     masks = " and no include mask names it" if selection.include else ""
     return f"classification {update.classification} is not selected (selected: {asked}){masks}"
@@ -210,7 +210,7 @@ def _check_pinned_version(update: Update, frozen: PinnedUpdates | None) -> str:
 
 def _check_installable(update: Update, selection: Selection) -> str:
     if update.blocked:
-        return f"the machine can't install it in its present state: {update.blocked}"
+        return f"it can't be installed on this machine: {update.blocked}"
     if update.given_up and not _is_named(update, selection):
         return f"{update.given_up}; {TRY_AGAIN}"
     return ""

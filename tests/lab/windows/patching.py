@@ -14,7 +14,7 @@ from flows.local_run import LocalRunner
 from flows.ports.caller import Caller
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest, UpdatesRequest, WavesRequest, WindowRequest
-from tasks.model import Outcome, RunReport, UpdateResult
+from tasks.model import MachinePlan, Outcome, RunReport, UpdateResult
 from tasks.protocols.package_manager import Rates
 from tasks.protocols.records import JournalMark
 from tasks.records.queries.history import History
@@ -245,6 +245,11 @@ class WindowsFleet:
             report = History(records).read_report(run)
         (found,) = [each for each in report.outcomes if each.machine == (name or self.one.host.name)]
         return found
+
+    def plans(self, run: str = RUN) -> Sequence[MachinePlan]:
+        """Return the plans of a run by the records."""
+        with open_records(self.records_url) as records:
+            return History(records).read_report(run).plans
 
     def judge(self, run: str = RUN) -> None:
         """Hold what was reported against what the machines are like."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from flows.request.patch_request import UpdatesRequest
 from tasks.model import Outcome
 from tasks.states import FindingLevel, OperationState, RebootState, UpdateState
 from tests.lab.windows.patching import WindowsFleet, count, cumulative, guid, kb, offer, result_of, states
@@ -49,6 +50,7 @@ MACHINES = (
             offer(6, browse_only=True, supersedes=(guid(2),)),
             offer(7, classification="definition"),
             offer(8, hidden=True),
+            offer(9, "Windows Server 2025", classification="upgrade", needs_reboot=True, rolled_back=True),
         ),
     ),
     Scenario(
@@ -92,7 +94,7 @@ def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsFleet]:
     """The machines, after one run."""
     require_pwsh()
     with WindowsFleet.opened(tmp_path_factory.mktemp("fleet"), *MACHINES) as it:
-        it.patch(minutes=240)
+        it.patch(minutes=240, updates=UpdatesRequest(include=[kb(9)]))
         yield it
 
 
@@ -158,6 +160,17 @@ def test_only_what_is_asked_for_and_allowed_is_installed(fleet: WindowsFleet) ->
     assert states(outcome)[kb(8)] in (UpdateState.EXCLUDED, UpdateState.NOT_SELECTED)
     there = fleet.find("NOT-ALL").machine.read_state()["updates"]
     assert [update for update, its in there.items() if its["installed"]] == [guid(2)]
+
+
+def test_an_upgrade_is_not_installed_and_the_plan_and_the_report_say_why(fleet: WindowsFleet) -> None:
+    why = "fleetpatch does not install upgrades to another version of Windows: the reboot would undo them"
+    (plan,) = [plan for plan in fleet.plans() if plan.machine == "NOT-ALL"]
+    (planned,) = [result for result in plan.skipped if result.update.name == kb(9)]
+    reported = result_of(fleet.outcome(name="NOT-ALL"), 9)
+    for result in (planned, reported):
+        assert result.state is UpdateState.BLOCKED
+        assert why in result.reason
+    assert fleet.outcome(name="NOT-ALL").reboot is RebootState.NOT_NEEDED
 
 
 def test_an_update_that_a_boot_undoes_has_failed(fleet: WindowsFleet) -> None:

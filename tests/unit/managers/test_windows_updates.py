@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tasks.errors import DeadlineExceeded, FleetpatchError, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.windows_update.assessment import parse_assessment
-from tasks.managers.windows_update.classifications import classify
+from tasks.managers.windows_update.classifications import UPGRADE_CATEGORY, classify
 from tasks.managers.windows_update.hresults import (
     ERROR_CODES,
     RetryClass,
@@ -80,6 +80,21 @@ class TestUpdate:
         update = only(update_record(title="Intel - net - 1.2.3", kbs=[], categories=[DRIVER], type=2))
         assert (update.name, update.kb, update.title) == ("Intel - net - 1.2.3", "", "")
 
+    def test_an_upgrade_is_never_selected_and_one_that_waits_for_a_reboot_is_told(self) -> None:
+        upgrade = update_record(9, categories=[UPGRADE_CATEGORY.upper()], title="Windows Server 2025", user_input=True)
+        everything = Selection(classifications=frozenset(Classification))
+        for selection, state in (
+            (everything, UpdateState.NOT_SELECTED),
+            (replace(everything, include=("KB5000009",)), UpdateState.BLOCKED),
+        ):
+            chosen, (skipped,) = select_updates(state_of(upgrade), selection)
+            assert (chosen, skipped.state) == ((), state)
+            assert "does not install upgrades to another version of Windows" in skipped.reason
+        waiting = state_of({**upgrade, "reboot_required": True}, update_record(8, reboot_required=True))
+        assert waiting.updates == ()
+        (warning,) = [warning for warning in waiting.warnings if "as an upgrade" in warning]
+        assert warning.startswith("KB5000009 waits for a reboot")
+
     def test_several_numbers_are_one_name(self) -> None:
         assert only(update_record(kbs=["5044030", "KB5044284"])).name == "KB5044030+KB5044284"
 
@@ -106,10 +121,9 @@ class TestUpdate:
             ({"browse_only": True}, "preview"),
             ({"type": 2}, "driver"),
             ({"categories": [DRIVER]}, "driver"),
-            ({"categories": ["3689bdc8-b205-4af4-8d4a-a63924c5e9d5"]}, "upgrade"),
         ],
     )
-    def test_previews_drivers_and_upgrades_are_listed_and_only_a_mask_selects_them(
+    def test_previews_and_drivers_are_listed_and_only_a_mask_selects_them(
         self, changes: dict[str, Any], word: str
     ) -> None:
         state = state_of(update_record(7, **changes))
