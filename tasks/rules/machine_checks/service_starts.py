@@ -82,7 +82,7 @@ def find_missing_services(before: Services, after: Services) -> tuple[str, ...]:
     """
     if not after.running:
         return ()
-    return tuple(sorted(set(before.running) - {*after.running, *after.ended, *after.failed}))
+    return tuple(sorted(set(before.running) - {*after.running, *after.ended, *after.failed, *after.late}))
 
 
 def judge_service(status: ServiceStatus, *, rebooted: bool) -> ServiceFault | None:

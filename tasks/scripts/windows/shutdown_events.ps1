@@ -31,9 +31,9 @@ function Get-FpShutdownEvent {
     @{ Id = $last[0].Id; At = ConvertTo-FpEpoch -Time $last[0].TimeCreated; Words = $words }
 }
 
-# The event of who has ordered a shutdown in this boot that may be at work or still to come, or nothing. Windows tells no
-# program whether one has begun, or when a scheduled one will. An hour later, an order that has led to nothing does not
-# count.
+# The event of who has ordered a shutdown in this boot that may be at work or still to come, or nothing. Windows tells
+# no program whether one has begun, or when a scheduled one will. An hour later, an order that has led to nothing does
+# not count.
 function Find-FpShutdown {
     $last = Get-FpShutdownEvent -Kinds 1073, 1074, 1075, 6005
     if ($null -eq $last -or $last.Id -ne 1074) { return }
