@@ -23,6 +23,7 @@ from tasks.managers.windows_update.other_managers import (
 from tasks.managers.windows_update.reboot_need import RebootRecord, find_reboot_need
 from tasks.managers.windows_update.reboot_outlook import HotpatchMonth, find_hotpatch_month, predict_reboot
 from tasks.managers.windows_update.records import (
+    CallRecord,
     HistoryEntry,
     OfferedUpdate,
     Record,
@@ -45,6 +46,7 @@ from tasks.states import Classification
 
 MANAGER_NAME: Final = "windows-update"
 SUCCEEDED_WITH_ERRORS: Final = 3
+ACCESS_DENIED: Final = 0x80070005
 
 _CBS_AT_WORK: Final = 2
 _MAX_WARNINGS: Final = 20
@@ -58,6 +60,13 @@ class SearchWarning(Record):
 
     hresult: int = 0
     message: Text = ""
+
+
+class ErrorRecord(Record):
+    """An error that a script did not expect: record "error", with the line of the script."""
+
+    hresult: int = 0
+    statement: Text = ""
 
 
 class BusyRecord(Record):
@@ -125,12 +134,26 @@ def parse_assessment(result: ScriptResult) -> PackageState:
             *others.warnings,
             *unserved,
             *_find_waiting_upgrades(waiting),
+            *_find_history_warnings(result),
             *find_repeated_updates(offered, history),
         ),
         live_patching=find_hotpatching(hotpatch, system, history),
         hotpatch=find_enrolment(hotpatch, system, history),
         repository_problems=problems,
     )
+
+
+def find_denied_call(result: ScriptResult) -> str:
+    """Return which call of the agent Windows has refused to the script, in words; "" if none.
+
+    Raises:
+        ProtocolViolation: a record is malformed.
+    """
+    calls = parse_records(CallRecord, (*result.find_records("search"), *result.find_records("history_error")))
+    entry = next((call.entry or "the search" for call in calls if call.denied), "")
+    errors = parse_records(ErrorRecord, result.find_records("error"))
+    entry = entry or next((error.statement for error in errors if error.hresult == ACCESS_DENIED), "")
+    return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
 
 
 def require_search(result: ScriptResult, source: str) -> None:
@@ -222,3 +245,12 @@ def _find_search_problems(result: ScriptResult, source: str) -> tuple[Repository
         said = f": {warning.message}" if warning.message else ""
         found.append(RepositoryProblem(source, f"part of the search failed: {known.text}{said}", known.remedy))
     return tuple(dict.fromkeys(found))
+
+
+def _find_history_warnings(result: ScriptResult) -> tuple[str, ...]:
+    errors = parse_records(CallRecord, result.find_records("history_error"))
+    return tuple(
+        f"the history of Windows Update can't be read ({each.entry}: {explain_code(each.hresult).text}): what failed "
+        "again and again, and what a boot undid, is not known"
+        for each in errors
+    )

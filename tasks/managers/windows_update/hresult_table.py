@@ -112,8 +112,7 @@ _SYSTEM: Final = (
     "80010108 | RPC_E_DISCONNECTED | interrupted | transient | the agent ended during the call",
     "80070002 | ERROR_FILE_NOT_FOUND | failed | permanent | a file is missing | " + _DISM,
     "80070003 | ERROR_PATH_NOT_FOUND | failed | permanent | a folder is missing | " + _DATA_STORE,
-    "80070005 | E_ACCESSDENIED | refused | configuration | access denied: the agent does not do this for a login over"
-    " the network",
+    "80070005 | E_ACCESSDENIED | refused | configuration | access denied",
     "80070008 | ERROR_NOT_ENOUGH_MEMORY | failed | transient | not enough memory",
     "8007000D | ERROR_INVALID_DATA | failed | permanent | data is damaged | " + _DISM,
     "8007000E | E_OUTOFMEMORY | failed | transient | not enough memory",

@@ -1,6 +1,7 @@
 """The PackageManager of Windows: the Windows Update Agent. Scripts: scripts/.
 
-A login over the network may ask the agent, and nothing else. What changes something is a job, which runs as SYSTEM.
+On most builds of Windows, a login over the network may ask the agent, and nothing else. What changes something, or what
+that login is refused, is a job, which runs as SYSTEM.
 The agent installs one update at a time, so each update is a transaction of its own.
 """
 
@@ -11,7 +12,12 @@ from uuid import uuid4
 
 from tasks.errors import DeadlineExceeded, ManagerBusy, ManagerError, RequestError, ScriptFailed
 from tasks.managers.job_parameters import accepts_licences, build_job_parameters
-from tasks.managers.windows_update.assessment import MANAGER_NAME, parse_assessment, require_search
+from tasks.managers.windows_update.assessment import (
+    MANAGER_NAME,
+    find_denied_call,
+    parse_assessment,
+    require_search,
+)
 from tasks.managers.windows_update.hresults import build_job_table, explain_code
 from tasks.managers.windows_update.installed_versions import find_installed_versions
 from tasks.managers.windows_update.records import OfferedUpdate, parse_records
@@ -51,6 +57,10 @@ BUSY_SECONDS: Final = 10.0
 _SLOW_HINT: Final = (
     "Try again: the agent continues its first search of a machine that was not patched for long. If it stays so, look "
     "at WSUS, and on the machine at the services wuauserv and bits, and at Get-WindowsUpdateLog."
+)
+_DENIED_HINT: Final = (
+    "Look there, with dcomcnfg, at what SYSTEM may start and use (My Computer, COM Security; a policy may set it), at "
+    "what the virus scanner blocks, and whether an administrator can search in Settings, Windows Update."
 )
 _READERS_HINT: Final = (
     "Four searches by jobs run there, and none ended in time. The machine ends each after two hours. Look there at the "
@@ -167,14 +177,24 @@ class WindowsUpdateManager:
         return Script("wua_job", params, read_only=False, package=PACKAGE)
 
     def _read(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
-        """Run a script that reads. Some builds of Windows refuse even that to a login over the network; a job may."""
+        """Run a script that reads, and as a job of SYSTEM if Windows refuses something to the login.
+
+        Raises:
+            ManagerError: Windows refuses it to SYSTEM as well, or the job was lost.
+        """
         try:
             result = transport.run_script(script, deadline=deadline)
         except DeadlineExceeded as error:
             error.hint = error.hint or _SLOW_HINT
             raise
-        if any(record.get("denied") is True for record in result.find_records("search")):
-            result = self._run_as_job(transport, script, deadline)
+        if denied := find_denied_call(result):
+            try:
+                result = self._run_as_job(transport, script, deadline)
+            except ScriptFailed as error:
+                error.message = f"{denied} to this login, and no job of SYSTEM could ask instead: {error.message}"
+                raise
+            if denied := find_denied_call(result):
+                raise ManagerError(f"{denied} to SYSTEM too", hint=_DENIED_HINT)
         if result.exit_code != 0:
             raise _build_script_error(script, result)
         return result

@@ -164,12 +164,24 @@ class HistoryEntry(Record):
         return self.operation == 2 and self.result_code in {2, 3}
 
 
-class SearchRecord(Record):
+class CallRecord(Record):
+    """How a call of the agent ended.
+
+    Attributes:
+        entry: what was called: "CreateUpdateSearcher".
+        denied: whether Windows refused it (0x80070005).
+    """
+
+    hresult: int = 0
+    message: Text = ""
+    entry: Text = ""
+    denied: bool = False
+
+
+class SearchRecord(CallRecord):
     """How a search ended: record "search". ``result_code``: 2 done, 3 done with errors; None: see ``hresult``."""
 
     result_code: int | None = None
-    hresult: int = 0
-    message: Text = ""
 
 
 class SystemRecord(Record):

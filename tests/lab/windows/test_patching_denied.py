@@ -1,11 +1,16 @@
 """Runs of the real engine where Windows refuses to a login over the network what it refuses to no other login."""
 
 import threading
-from pathlib import Path
+import time
+from collections.abc import Iterator
 
-from tasks.states import OperationState, RebootPolicy, UpdateState
-from tests.lab.windows.patching import WindowsFleet, count, kb, offer, result_of, states
-from tests.lab.windows.scenario import Scenario
+import pytest
+
+from tasks.reporting.data.machine_reports import compute_compliance
+from tasks.rules.updates.counts import UpdateCounts
+from tasks.states import Compliance, OperationState, RebootPolicy, UpdateState
+from tests.lab.windows.patching import WindowsFleet, count, guid, kb, offer, result_of, states
+from tests.lab.windows.scenario import Scenario, history_entry
 from tests.lab.windows.state import change_state
 from tests.support.local_powershell import require_pwsh
 
@@ -15,35 +20,88 @@ $service = New-Object -ComObject Schedule.Service
 $null = $service.Connect()
 foreach ($task in $service.GetRunningTasks(0)) { if ($task.Name -like "*wua-read*") { $task.Stop() } }
 """
+SEARCH = "IUpdateSearcher.Search"
+ENTRIES = ("Microsoft.Update.Session", "IUpdateSession.CreateUpdateSearcher", SEARCH, "IUpdateSearcher.QueryHistory")
 
 
-def test_an_assessment_and_a_patch_run_that_both_search_as_jobs_do_not_disturb_each_other(tmp_path: Path) -> None:
-    """Server 2025 refuses the search. Also an assessment whose job hangs, or is ended, keeps no patch run waiting."""
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WindowsFleet]:
+    """One machine; each test says what it refuses."""
     require_pwsh()
-    scenario = Scenario(updates=(offer(1, install_gate="go"), offer(2)), refused={"IUpdateSearcher.Search": "network"})
-    with WindowsFleet.opened(tmp_path, scenario) as fleet:
-        machine = fleet.one.machine
-        with change_state(machine.folder) as state:
-            state["search_gate"] = "never"
-        assessment = threading.Thread(target=fleet.assess, args=(ASSESSED,))
-        assessment.start()
-        machine.wait_until(lambda state: state["tasks"] and not state["search_gate"])
+    now = time.time()
+    history = [history_entry("", guid(3), at=now - days * 86_400, result=4, hresult=0x800F0922) for days in (3, 2, 1)]
+    scenario = Scenario(updates=(offer(1, install_gate="go"), offer(2), offer(3)), history=history)
+    with WindowsFleet.opened(tmp_path_factory.mktemp("denied"), scenario) as it:
+        yield it
 
-        def end_one_and_assess_again() -> None:
-            assert assessment.is_alive()  # so the run has searched, simulated and begun beside it
-            assert machine.powershell.run_script(END_READERS, logon="system").exit_code == 0
-            assessment.join(60)
-            fleet.assess(BESIDE)
-            machine.open_gate("go")
 
-        fleet.patch(kb(1), at="installing", then=end_one_and_assess_again, reboot=RebootPolicy.NEVER)
+def refuse(fleet: WindowsFleet, whom: str, *entries: str) -> None:
+    with change_state(fleet.one.machine.folder) as state:
+        state["refused"] = dict.fromkeys(entries, whom)
 
-        assert fleet.outcome().state is OperationState.SUCCEEDED, fleet.outcome().reason
-        ended = fleet.outcome(ASSESSED)
-        assert (ended.state, ended.updates) == (OperationState.FAILED, ()), ended.reason
-        beside = fleet.outcome(BESIDE)
-        assert beside.state is OperationState.SUCCEEDED, beside.reason
-        assert set(states(beside)) == {kb(1), kb(2)}
-        fleet.patch(kb(2), run=AGAIN, reboot=RebootPolicy.NEVER)
-        assert result_of(fleet.outcome(AGAIN), 2).state is UpdateState.INSTALLED
-        assert count(fleet.one, "install") == 2
+
+@pytest.mark.parametrize("number", range(len(ENTRIES)))
+def test_what_windows_refuses_to_the_login_system_is_asked_for(fleet: WindowsFleet, number: int) -> None:
+    refuse(fleet, "network", ENTRIES[number])
+    run = f"20260310-01000{number}-bbbbbb"
+    report, outcome = fleet.assess(run), fleet.outcome(run)
+    assert outcome.state is OperationState.SUCCEEDED, outcome.reason
+    (assessment,) = report.assessments
+    assert assessment.packages is not None
+    given_up = {update.name: update.given_up != "" for update in assessment.packages.updates}
+    assert given_up == {kb(1): False, kb(2): False, kb(3): True}
+
+
+@pytest.mark.parametrize("number", range(len(ENTRIES)))
+def test_what_windows_refuses_to_system_too_is_never_healthy(fleet: WindowsFleet, number: int) -> None:
+    refuse(fleet, "everyone", ENTRIES[number])
+    run = f"20260310-02000{number}-bbbbbb"
+    report, outcome = fleet.assess(run), fleet.outcome(run)
+    assert (outcome.state, outcome.updates) == (OperationState.FAILED, ()), outcome.reason
+    assert "0x80070005 E_ACCESSDENIED" in outcome.reason
+    assert ENTRIES[number].rpartition(".")[2] in outcome.reason
+    assert outcome.error is not None
+    assert "dcomcnfg" in outcome.error.hint
+    newest = next(iter(report.assessments[::-1]), None)
+    assert compute_compliance(outcome, newest, UpdateCounts({})) is Compliance.NOT_ASSESSED
+
+
+def test_a_task_scheduler_that_is_refused_as_well_is_told(fleet: WindowsFleet) -> None:
+    refuse(fleet, "network", SEARCH, "Schedule.Service")
+    fleet.assess("20260310-030000-bbbbbb")
+    outcome = fleet.outcome("20260310-030000-bbbbbb")
+    assert outcome.state is OperationState.FAILED
+    assert outcome.reason.startswith(
+        "Windows refuses Search (0x80070005 E_ACCESSDENIED: access denied) to this login, "
+    )
+    assert "the task scheduler can't run it" in outcome.reason
+
+
+def test_an_assessment_and_a_patch_run_that_both_search_as_jobs_do_not_disturb_each_other(fleet: WindowsFleet) -> None:
+    """Server 2025 refuses the search. Also an assessment whose job hangs, or is ended, keeps no patch run waiting."""
+    refuse(fleet, "network", *ENTRIES)
+    machine = fleet.one.machine
+    with change_state(machine.folder) as state:
+        state["search_gate"] = "never"
+    assessment = threading.Thread(target=fleet.assess, args=(ASSESSED,))
+    assessment.start()
+    machine.wait_until(lambda state: state["tasks"] and not state["search_gate"])
+
+    def end_one_and_assess_again() -> None:
+        assert assessment.is_alive()  # so the run has searched, simulated and begun beside it
+        assert machine.powershell.run_script(END_READERS, logon="system").exit_code == 0
+        assessment.join(60)
+        fleet.assess(BESIDE)
+        machine.open_gate("go")
+
+    fleet.patch(kb(1), at="installing", then=end_one_and_assess_again, reboot=RebootPolicy.NEVER)
+
+    assert result_of(fleet.outcome(), 1).state is UpdateState.INSTALLED, fleet.outcome().reason
+    ended = fleet.outcome(ASSESSED)
+    assert (ended.state, ended.updates) == (OperationState.FAILED, ()), ended.reason
+    beside = fleet.outcome(BESIDE)
+    assert beside.state is OperationState.SUCCEEDED, beside.reason
+    assert set(states(beside)) == {kb(1), kb(2), kb(3)}
+    fleet.patch(kb(2), run=AGAIN, reboot=RebootPolicy.NEVER)
+    assert result_of(fleet.outcome(AGAIN), 2).state is UpdateState.INSTALLED
+    assert count(fleet.one, "install") == 2

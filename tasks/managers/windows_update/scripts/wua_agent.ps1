@@ -1,13 +1,31 @@
 # Functions that ask the Windows Update Agent (WUA). They decide nothing: all codes and ids are sent as they are.
-# A login over the network may search, and read the history. Everything else needs a job, which runs as SYSTEM.
+# Most builds of Windows let a login over the network search, and read the history. Some refuse it a search, or even the
+# session (0x80070005). Everything else needs a job, which runs as SYSTEM.
+# Records of failed calls have entry: what was called last, and denied: whether it was refused.
 
 $FpAccessDenied = 2147942405 # 0x80070005
+$FpCall = @{ Entry = ''; Session = $null }
 
 function New-FpUpdateSession {
+    $FpCall.Entry = 'New-Object -ComObject Microsoft.Update.Session'
     $session = New-Object -ComObject 'Microsoft.Update.Session'
     $session.ClientApplicationID = 'fleetpatch'
     try { $session.UserLocale = 1033 } catch { Write-Verbose -Message "titles stay in the system's language: $_" }
     return $session
+}
+
+function Get-FpUpdateSession { # one for all questions of a script
+    if ($null -eq $FpCall.Session) { $FpCall.Session = New-FpUpdateSession }
+    return $FpCall.Session
+}
+
+function Get-FpCallError { # of the call that has failed: what records say of it
+    param([Parameter(Mandatory = $true, Position = 0)][System.Management.Automation.ErrorRecord] $Failure)
+    $code = Get-FpHResult $Failure
+    return [ordered]@{
+        hresult = $code; message = (Get-FpErrorMessage $Failure); entry = $FpCall.Entry
+        denied = ($code -eq $FpAccessDenied)
+    }
 }
 
 function Get-FpItems {
@@ -46,35 +64,41 @@ function New-FpSearcher {
         [Parameter(Mandatory = $true)][object] $Session,
         [bool] $Online = $false
     )
+    $FpCall.Entry = 'CreateUpdateSearcher'
     $searcher = $Session.CreateUpdateSearcher()
     $searcher.Online = $Online
     $searcher.IncludePotentiallySupersededUpdates = $true
     return $searcher
 }
 
-function Find-FpUpdates {
-    # Searches, writes the records "search" {criteria, online, result_code, hresult, message, count, seconds, denied}
-    # and "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers with what
-    # its last online search has stored, and checks again what is installed. The agent gives up an exchange with a large
-    # WSUS after some trips (0x80244010) and continues at the next search, so that is repeated.
+function Invoke-FpSearch {
     param(
-        [Parameter(Mandatory = $true)][object] $Session,
-        [Parameter(Mandatory = $true)][string] $Criteria,
-        [bool] $Online = $false
+        [Parameter(Mandatory = $true)][object] $Searcher,
+        [Parameter(Mandatory = $true)][string] $Criteria
     )
+    $FpCall.Entry = 'Search'
+    return $Searcher.Search($Criteria)
+}
+
+function Find-FpUpdates {
+    # Searches, writes the records "search" {criteria, online, result_code, hresult, message, entry, denied, count,
+    # seconds} and "search_warning" {hresult, message}, and returns the updates one by one. Offline, the agent answers
+    # with what its last online search has stored, and checks again what is installed. The agent gives up an exchange
+    # with a large WSUS after some trips (0x80244010) and continues at the next search, so that is repeated.
+    param([Parameter(Mandatory = $true)][string] $Criteria, [bool] $Online = $false)
     $watch = [System.Diagnostics.Stopwatch]::StartNew()
     $fields = [ordered]@{
-        criteria = $Criteria; online = $Online; result_code = $null; hresult = 0; message = ''; count = 0; seconds = 0
-        denied = $false
+        criteria = $Criteria; online = $Online; result_code = $null; hresult = 0; message = ''; entry = ''
+        denied = $false; count = 0; seconds = 0
     }
     $result = $null
     for ($try = 0; $try -lt 5 -and $null -eq $result; $try++) {
         try {
-            $result = (New-FpSearcher -Session $Session -Online $Online).Search($Criteria)
+            $searcher = New-FpSearcher -Session (Get-FpUpdateSession) -Online $Online
+            $result = Invoke-FpSearch -Searcher $searcher -Criteria $Criteria
         } catch {
-            $fields.hresult = Get-FpHResult $_
-            $fields.message = Get-FpErrorMessage $_
-            $fields.denied = ($fields.hresult -eq $FpAccessDenied)
+            $failed = Get-FpCallError $_
+            foreach ($name in $failed.Keys) { $fields[$name] = $failed[$name] }
             if ($fields.hresult -ne 2149859344) { break } # 0x80244010
         }
     }
@@ -87,6 +111,7 @@ function Find-FpUpdates {
     $fields.result_code = [int]$result.ResultCode
     $fields.hresult = 0
     $fields.message = ''
+    $fields.entry = ''
     $fields.count = $updates.Count
     foreach ($warning in @(Get-FpItems $result.Warnings)) {
         Write-FpRecord 'search_warning' ([ordered]@{
@@ -140,20 +165,20 @@ function Write-FpUpdate {
 }
 
 function Write-FpHistory {
-    # Records "history" of the newest entries, of these updates only if ids are given. The history is lost when somebody
-    # clears the agent's data; an error here is no reason to know nothing.
-    param(
-        [Parameter(Mandatory = $true)][object] $Session,
-        [AllowEmptyCollection()][string[]] $Ids = @(),
-        [int] $Newest = 500
-    )
+    # Records "history" of the newest entries, of these updates only if ids are given; or "history_error" {hresult,
+    # message, entry, denied}. The history is lost when somebody clears the agent's data.
+    param([AllowEmptyCollection()][string[]] $Ids = @(), [int] $Newest = 500)
     try {
-        $searcher = $Session.CreateUpdateSearcher()
+        $session = Get-FpUpdateSession
+        $FpCall.Entry = 'CreateUpdateSearcher'
+        $searcher = $session.CreateUpdateSearcher()
+        $FpCall.Entry = 'GetTotalHistoryCount'
         $count = [int]$searcher.GetTotalHistoryCount()
         if ($count -eq 0) { return }
+        $FpCall.Entry = 'QueryHistory'
         $entries = @(Get-FpItems $searcher.QueryHistory(0, [System.Math]::Min($count, $Newest)))
     } catch {
-        Write-FpRecord 'history_error' ([ordered]@{ hresult = (Get-FpHResult $_); message = (Get-FpErrorMessage $_) })
+        Write-FpRecord 'history_error' (Get-FpCallError $_)
         return
     }
     foreach ($entry in $entries) {

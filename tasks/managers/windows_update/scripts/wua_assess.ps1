@@ -1,16 +1,16 @@
 # Asks the Windows Update Agent which updates are pending, and the system what an assessment needs. Changes nothing.
 # Parameters: refresh ("yes": ask the update server; else the agent answers with what its last such search has stored).
 # Records: search, search_warning, update (also updates that wait for a reboot), history, and those of wua_facts.
-# If "search" has denied = true, a login over the network may not search here: the same script as a job may.
+# If "search" or "history_error" has denied = true, a login over the network may not ask here: the same script as a job
+# may.
 # Requires: wua_agent, wua_facts
 
 Write-FpSystem
 Write-FpPolicy
-$session = New-FpUpdateSession
-foreach ($update in @(Find-FpUpdates -Session $session -Criteria 'IsInstalled=0' -Online (Test-FpParam 'refresh'))) {
+foreach ($update in @(Find-FpUpdates -Criteria 'IsInstalled=0' -Online (Test-FpParam 'refresh'))) {
     Write-FpUpdate $update
 }
-Write-FpHistory -Session $session
+Write-FpHistory
 Write-FpAgents
 Write-FpProducts
 Write-FpReboot

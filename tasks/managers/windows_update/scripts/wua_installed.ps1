@@ -3,10 +3,9 @@
 # Requires: wua_agent
 
 $wanted = @(Get-FpListParam 'ids')
-$session = New-FpUpdateSession
 foreach ($criteria in @('IsInstalled=1', 'IsInstalled=0')) {
-    foreach ($update in @(Find-FpUpdates -Session $session -Criteria $criteria)) {
+    foreach ($update in @(Find-FpUpdates -Criteria $criteria)) {
         if ($wanted -contains ([string]$update.Identity.UpdateID).ToLowerInvariant()) { Write-FpUpdate $update }
     }
 }
-Write-FpHistory -Session $session -Ids $wanted
+Write-FpHistory -Ids $wanted

@@ -4,6 +4,6 @@
 # Requires: wua_agent
 
 $wanted = @(Get-FpListParam 'ids')
-foreach ($update in @(Find-FpUpdates -Session (New-FpUpdateSession) -Criteria 'IsInstalled=0')) {
+foreach ($update in @(Find-FpUpdates -Criteria 'IsInstalled=0')) {
     if ($wanted -contains ([string]$update.Identity.UpdateID).ToLowerInvariant()) { Write-FpUpdate $update }
 }

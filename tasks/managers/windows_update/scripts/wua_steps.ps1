@@ -22,11 +22,13 @@ function Update-FpOffer {
     $FpAgent.Searches++
     try {
         $session = New-FpUpdateSession
-        $result = (New-FpSearcher -Session $session -Online $Online).Search('IsInstalled=0')
+        $searcher = New-FpSearcher -Session $session -Online $Online
+        $result = Invoke-FpSearch -Searcher $searcher -Criteria 'IsInstalled=0'
         $FpAgent.Offered = Get-FpNewest $result.Updates
         $FpAgent.Session = $session
     } catch {
         $FpAgent.Failure = Get-FpCode (Get-FpHResult $_)
+        $FpAgent.Failure.Text += " ($($FpCall.Entry))"
         if ($null -eq $FpAgent.Offered) { $FpAgent.Offered = @{} } # else what was found before is still good
     }
 }
@@ -133,11 +135,11 @@ function Wait-FpDownload {
     param([object] $Update, [int64] $StopAt)
     try {
         if (-not $Update.EulaAccepted) { $null = $Update.AcceptEula() }
+        $downloader = $FpAgent.Session.CreateUpdateDownloader()
+        $downloader.Updates = New-FpCollection $Update
     } catch {
         return @{ Ok = $false; Code = (Get-FpCode (Get-FpHResult $_)); Reboot = $false; Ended = '' }
     }
-    $downloader = $FpAgent.Session.CreateUpdateDownloader()
-    $downloader.Updates = New-FpCollection $Update
     $worker = [System.Management.Automation.PowerShell]::Create()
     $null = $worker.AddScript('param($Downloader) $Downloader.Download()').AddArgument($downloader)
     $call = $worker.BeginInvoke()
