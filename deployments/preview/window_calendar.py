@@ -1,19 +1,22 @@
 """The data of `fleetpatch calendar`: the next windows, long gaps, and machines without windows."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
+from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules
 from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import PatchOwner
+from tasks.records.queries.fleet.learned_durations import LearnedDurations
 
+NOTHING_LEARNED = LearnedDurations()
 LONG_GAP = timedelta(days=35)
 """A machine without a window for this time gets updates too late: vendors publish them each month."""
 
@@ -46,6 +49,7 @@ class WindowCalendar:
         disabled_configurations: names of configurations whose windows do not open.
         unresolved_configurations: names of configurations with unknown windows, because their machines are unknown.
         inventory_errors: why inventories could not be read.
+        fits: whether machines fit into their windows, by configuration and zone.
     """
 
     now: datetime
@@ -56,10 +60,21 @@ class WindowCalendar:
     disabled_configurations: tuple[str, ...]
     unresolved_configurations: tuple[str, ...]
     inventory_errors: tuple[str, ...]
+    fits: Mapping[tuple[str, str], WindowFit] = field(default_factory=dict)
+
+    def find_fit(self, upcoming: UpcomingWindow) -> WindowFit | None:
+        """Return whether the machines of a window fit into it; None if they are unknown."""
+        schedule = upcoming.zone_schedule
+        return self.fits.get((schedule.configuration.name, schedule.schedule.zone))
 
 
 def build_calendar(
-    configurations: Configurations, inventories: Inventories, now: datetime, count: int, machine: str | None = None
+    configurations: Configurations,
+    inventories: Inventories,
+    now: datetime,
+    count: int,
+    machine: str | None = None,
+    learned: LearnedDurations = NOTHING_LEARNED,
 ) -> WindowCalendar:
     """Build the calendar.
 
@@ -69,6 +84,7 @@ def build_calendar(
         now: the present time, aware.
         count: maximum number of windows.
         machine: show only windows of this machine.
+        learned: what past runs tell of the speed of machines.
 
     Raises:
         InventoryError: there is no such machine, or no inventory that could contain it.
@@ -91,6 +107,7 @@ def build_calendar(
             if one.zone == MACHINE_ZONE and one.name not in resolved_names and not machine
         ),
         inventory_errors=tuple(error.message for error in inventories.errors.values()),
+        fits={(fit.configuration, fit.zone): fit for fit in estimate_fits(zone_schedules, learned)},
     )
 
 

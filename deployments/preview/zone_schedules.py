@@ -1,13 +1,14 @@
 """Zone schedules: the windows of a configuration in one zone, with its machines in that zone."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
+from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 
@@ -21,12 +22,14 @@ class ZoneSchedule:
         schedule: the windows.
         freezes: freezes that cancel windows.
         machines: names of the machines; empty if they are unknown.
+        inventory: the inventory of the machines; None if it can't be read.
     """
 
     configuration: Configuration
     schedule: Schedule
     freezes: tuple[Freeze, ...]
     machines: tuple[str, ...]
+    inventory: Inventory | None = field(default=None, compare=False, repr=False)
 
     def find_windows(self, since: datetime, until: datetime) -> list[Occurrence]:
         """Return the windows between two moments, without those that a freeze cancels."""
@@ -63,5 +66,9 @@ def _build_configuration_schedules(configuration: Configuration, inventories: In
         )
     for zone, names in sorted(by_zone.items()):
         yield ZoneSchedule(
-            configuration, configuration.build_schedule(zone), configuration.build_freezes(zone), tuple(names)
+            configuration,
+            configuration.build_schedule(zone),
+            configuration.build_freezes(zone),
+            tuple(names),
+            inventories.get_inventory(configuration),
         )

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
+from inventory.machine import OsFamily
 from tasks.errors import UnsupportedSystem
 from tasks.managers.apt.manager import AptManager
 from tasks.managers.image.bootc.tool import BOOTC
@@ -16,7 +17,7 @@ from tasks.managers.rpm.yum.manager import YumManager
 from tasks.managers.rpm.zypper.manager import ZypperManager
 from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.model import Facts
-from tasks.protocols.package_manager import PackageManager
+from tasks.protocols.package_manager import PackageManager, Rates
 
 MANAGER_TYPES: Final[Mapping[str, Callable[[], PackageManager]]] = {
     BOOTC.name: partial(ImageManager, BOOTC),
@@ -97,6 +98,16 @@ def find_manager(facts: Facts) -> PackageManager:
         f"{facts.os_name or 'the system'} has no package manager that can be driven (found: {found})",
         hint=f"Known ones: {', '.join(MANAGER_TYPES)}. Remove it from the scope, or set its owner to 'manual'.",
     )
+
+
+def find_typical_work(family: OsFamily) -> tuple[Rates, int]:
+    """Return the speed of a machine of which nothing is known but its family, and its usual number of updates.
+
+    Linux systems with monthly windows get about 20 packages, Windows a cumulative update and two more.
+    """
+    if family is OsFamily.WINDOWS:
+        return WindowsUpdateManager.default_rates, 3
+    return AptManager.default_rates, 20
 
 
 _KERNEL_REMOVALS: Final[Mapping[str, str]] = {

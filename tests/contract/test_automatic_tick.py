@@ -326,7 +326,8 @@ def test_assessments_are_bounded_and_one_whose_process_was_killed_is_made_again(
     """The records know its begin, and nothing else ends it: its machines were never assessed again."""
     request = fleet.request(max_assessments=2, notify=[TARGET])
     fleet.tick(request)
-    ((first, (_, asked)),) = fleet.starter.started.items()
+    (first,) = fleet.starter.started
+    (asked,) = fleet.started("assess-fleet/on-demand")
     assert asked.only_machines == ["ber-1", "ber-2"]
     assert "1 machine will be assessed after these" in fleet.listener.lines
     fleet.records.save(

@@ -9,6 +9,7 @@ import pytest
 from tasks.records.approvals import ApprovalDecision, SqlApprovals
 from tasks.records.queries.fleet import updates, windows
 from tasks.records.queries.fleet.decided_approvals import read_decided_approvals
+from tasks.records.queries.fleet.learned_durations import SAMPLES, read_learned_durations
 from tasks.records.sql_records import SqlRecords
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
@@ -112,3 +113,20 @@ def test_decisions_and_what_expired_newest_first(records: SqlRecords) -> None:
         ("run-2", ApprovalDecision.EXPIRED, True),
     ]
     assert len(read_decided_approvals(records.database, clock.now(), limit=1)) == 1
+
+
+def test_what_is_learned_of_all_machines_is_what_each_run_reads_of_one(records: SqlRecords) -> None:
+    assert read_learned_durations(records.database).measures == {}
+    for number in range(SAMPLES):
+        for machine, factor in (("web", 1.0), ("db", 3.0)):
+            reboot = make.make_reboot_result(down_seconds=0.0, up_seconds=factor * (60.0 + number))
+            ended = START + number * LATER
+            records.save(
+                make.make_outcome(run_id=f"run-{number}", machine=machine, reboot_result=reboot, ended_at=ended)
+            )
+    learned = read_learned_durations(records.database)
+    assert set(learned.measures) == {"web", "db"}
+    for machine, measures in learned.measures.items():
+        assert "reboot_seconds" in measures
+        assert measures == {name: pytest.approx(records.read_measure(machine, name)) for name in measures}
+        assert learned.updates[machine] == 2  # of three, one was not selected

@@ -37,13 +37,18 @@ def show_calendar(
     from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import find_configurations, load_configurations
     from deployments.preview.automatic_summary import describe_off_peak
+    from deployments.preview.learned_durations import read_learned
     from deployments.preview.window_calendar import build_calendar
-    from flows.cli.runtime.output import print_json, print_to_stdout
+    from flows.cli.runtime.output import print_json, print_to_stderr, print_to_stdout, to_safe_text
     from tasks.protocols.clock import SystemClock
 
     now = SystemClock().now()
     configurations = load_configurations(find_configurations(config), now.date())
-    window_calendar = build_calendar(configurations, load_inventories(configurations, inventory), now, count, machine)
+    inventories = load_inventories(configurations, inventory)
+    learned, remark = read_learned(records)
+    if remark:
+        print_to_stderr(to_safe_text(remark))
+    window_calendar = build_calendar(configurations, inventories, now, count, machine, learned)
     forecast = _read_forecast(window_calendar, records)
     if as_json:
         print_json(build_calendar_json(window_calendar, forecast))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, app, parse_path
+from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
 
 if TYPE_CHECKING:
     from deployments.azure.import_result import AzureImport
@@ -30,8 +30,14 @@ OutputOption = Annotated[
 
 
 @config_app.command("check")
-def check_config(path: PathArgument = None, inventory: InventoryOption = None, as_json: JsonOption = False) -> None:
+def check_config(
+    path: PathArgument = None,
+    inventory: InventoryOption = None,
+    records: RecordsOption = None,
+    as_json: JsonOption = False,
+) -> None:
     """Show all faults and warnings of configurations. Changes nothing."""
+    from deployments.checks.capacity_checks import check_capacity
     from deployments.checks.configuration_checks import check_configurations
     from deployments.checks.controller_checks import check_controller
     from deployments.checks.policy_checks import check_policy
@@ -43,8 +49,9 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
     )
     from deployments.configuration.inventories import load_inventories
     from deployments.configuration.loader import InvalidConfigurations, find_configurations, load_configurations
+    from deployments.preview.learned_durations import read_learned
     from flows.cli.runtime.exit_codes import ExitCode
-    from flows.cli.runtime.output import print_json
+    from flows.cli.runtime.output import print_json, print_to_stderr, to_safe_text
     from flows.cli.views.inventory import print_problems
     from tasks.protocols.clock import SystemClock
 
@@ -59,8 +66,12 @@ def check_config(path: PathArgument = None, inventory: InventoryOption = None, a
             print_problems(place, faulty.problems)
         raise typer.Exit(int(ExitCode.BAD_INPUT)) from faulty
     inventories = load_inventories(configurations, inventory)
+    learned, remark = read_learned(records)
+    if remark:
+        print_to_stderr(to_safe_text(remark))
     findings = (
         *check_configurations(configurations, inventories, now),
+        *check_capacity(configurations, inventories, learned),
         *check_policy(configurations, inventories, now),
         *check_controller(configurations),
     )

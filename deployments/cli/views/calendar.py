@@ -9,6 +9,7 @@ from rich.text import Text
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
+from deployments.preview.window_fit import WindowFit
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_to_stdout, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.freezes.time_zones import MACHINE_ZONE
@@ -28,7 +29,8 @@ def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForec
         "at": format_iso_utc(window_calendar.now),
         "machine": window_calendar.machine or None,
         "windows": [
-            _build_window_json(each, baseline) for each, baseline in _with_baselines(window_calendar, forecast)
+            _build_window_json(each, baseline, window_calendar.find_fit(each))
+            for each, baseline in _with_baselines(window_calendar, forecast)
         ],
         "gaps": [
             {"name": each.name, "start": format_iso_utc(each.start), "end": format_iso_utc(each.end)}
@@ -56,7 +58,9 @@ def _with_baselines(
     return zip_longest(window_calendar.windows, forecast.windows)
 
 
-def _build_window_json(upcoming: UpcomingWindow, expected: WindowBaseline | None) -> dict[str, object]:
+def _build_window_json(
+    upcoming: UpcomingWindow, expected: WindowBaseline | None, fit: WindowFit | None
+) -> dict[str, object]:
     freeze = upcoming.freeze
     return {
         "configuration": upcoming.zone_schedule.configuration.name,
@@ -73,9 +77,22 @@ def _build_window_json(upcoming: UpcomingWindow, expected: WindowBaseline | None
         "overlaps": list(upcoming.overlapping_configurations),
         "openNow": upcoming.is_open,
         "note": upcoming.window.note,
+        "fit": _build_fit_json(fit) if fit is not None else None,
         "baseline": {"date": expected.baseline.day.isoformat(), "machineNames": list(expected.machines)}
         if expected
         else None,
+    }
+
+
+def _build_fit_json(fit: WindowFit) -> dict[str, object]:
+    return {
+        "machineCount": fit.capacity.machines,
+        "fittingCount": fit.capacity.fitting,
+        "atOnce": fit.at_once,
+        "turnSeconds": round(fit.turn_seconds),
+        "learnedCount": fit.learned,
+        "neededAtOnce": fit.capacity.needed_at_once,
+        "neededMinutes": fit.capacity.needed_minutes,
     }
 
 
@@ -88,6 +105,10 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         _print_hotpatch_days(forecast)
     else:
         print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
+    for fit in window_calendar.fits.values():
+        if fit.message:
+            words = f"{fit.configuration}: {fit.message}. {fit.remedy}"
+            print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(words)))
     for gap in window_calendar.gaps:
         print_to_stdout(Text.assemble(("! ", "yellow"), _render_gap(gap)))
     if window_calendar.unassigned_machines:
@@ -143,7 +164,9 @@ def _print_windows(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         if any(zone_differs):
             cells.append(Text(_format_local_start(each.window.start.astimezone(), each, is_wide), style=style))
         run = NO_FIGURE if each.freeze else _format_run_start(each)
-        grid.add_row(*cells, Text(run, style=style), _render_configuration(each, baseline, style))
+        grid.add_row(
+            *cells, Text(run, style=style), _render_configuration(each, baseline, style, window_calendar.find_fit(each))
+        )
     print_to_stdout(grid, "")
     frozen = sum(each.freeze is not None for each in window_calendar.windows)
     overlapping = sum(bool(each.overlapping_configurations) for each in window_calendar.windows)
@@ -183,7 +206,9 @@ def _format_run_start(upcoming: UpcomingWindow) -> str:
     return f"{run:%H:%M}" if run.date() == start.date() else f"{run:%a %H:%M}"
 
 
-def _render_configuration(upcoming: UpcomingWindow, expected: WindowBaseline | None, style: str) -> Text:
+def _render_configuration(
+    upcoming: UpcomingWindow, expected: WindowBaseline | None, style: str, fit: WindowFit | None
+) -> Text:
     configuration = upcoming.zone_schedule.configuration
     name = configuration.name
     # A style of the whole text would also apply to the text after it.
@@ -192,9 +217,14 @@ def _render_configuration(upcoming: UpcomingWindow, expected: WindowBaseline | N
         text.append_text(Text.assemble(" ", to_safe_text(f"({upcoming.zone_schedule.schedule.zone})", style="dim")))
     if upcoming.zone_schedule.machines:
         text.append_text(Text(f", {format_count(len(upcoming.zone_schedule.machines), 'machine')}", style="dim"))
-    for line, colour in (*_iterate_remarks(upcoming), *_describe_baseline(expected)):
+    for line, colour in (*_iterate_remarks(upcoming), *_describe_fit(upcoming, fit), *_describe_baseline(expected)):
         text.append_text(Text.assemble("\n", to_safe_text(line, style=colour)))
     return text
+
+
+def _describe_fit(upcoming: UpcomingWindow, fit: WindowFit | None) -> Iterator[tuple[str, str]]:
+    if fit is not None and not fit.capacity.fits and not upcoming.freeze:
+        yield f"about {fit.capacity.fitting} of {format_count(fit.capacity.machines, 'machine')} fit into it", "yellow"
 
 
 def _describe_baseline(expected: WindowBaseline | None) -> Iterator[tuple[str, str]]:

@@ -10,6 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import zip_longest
 from typing import Final
 
+from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.web.fleet.costly_value import CostlyValue
 from deployments.web.fleet.snapshot import FleetSnapshot, FleetWindows, build_snapshot, find_windows
 from deployments.web.fleet.sources import SourceReader
@@ -17,6 +18,7 @@ from deployments.web.fleet.trends import TrendsReader
 from deployments.web.settings import WebSettings
 from tasks.errors import FleetpatchError
 from tasks.protocols.clock import Clock
+from tasks.records.queries.fleet.learned_durations import read_learned_durations
 from tasks.records.queries.fleet.machine_states import (
     ChangeMarker,
     LastRun,
@@ -69,6 +71,7 @@ class FleetReader:
         self._sources = SourceReader(settings)
         self._trends = TrendsReader(database)
         self._oldest: CostlyValue[OldUpdate | None] = CostlyValue()
+        self._fits: CostlyValue[tuple[WindowFit, ...]] = CostlyValue()
         self._building = threading.Lock()
         self._starting = threading.Lock()
         self._done: threading.Event | None = None
@@ -187,7 +190,11 @@ class FleetReader:
             oldest = self._oldest.read(
                 (self._readings, sources), lambda: find_oldest_update(self._database, names.__contains__)
             )
-            self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now)
+            fits = self._fits.read(
+                (self._readings, sources),
+                lambda: tuple(estimate_fits(sources.zone_schedules, read_learned_durations(self._database))),
+            )
+            self._snapshot = build_snapshot(sources, windows, self._states, self._last_runs, oldest, now, fits)
         # Last, and all at once: what fails half-way is done again.
         self._parts, self._windows = parts, windows
         self._marker, self._looked_at, self._true_at, self._failure = kept, looked_at, now, ""

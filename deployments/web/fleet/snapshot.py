@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import UpcomingWindow, find_upcoming_windows
+from deployments.preview.window_fit import WindowFit
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.fleet.sources import FleetSources
 from inventory.machine import Inventory, Machine, PatchOwner
@@ -68,6 +69,7 @@ class FleetSnapshot:
         problems: what could not be read, for the pages.
         upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
+        fits: whether the machines of enabled configurations fit into their windows.
     """
 
     at: datetime
@@ -80,6 +82,7 @@ class FleetSnapshot:
     oldest: OldUpdate | None = None
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
     managed: int | None = None
+    fits: tuple[WindowFit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +127,7 @@ def build_snapshot(
     last_runs: Mapping[str, LastRun],
     oldest: OldUpdate | None,
     now: datetime,
+    fits: tuple[WindowFit, ...] = (),
 ) -> FleetSnapshot:
     """Join what the files say with the states of machines."""
     inventory, names = sources.inventory, sources.configurations_by_machine
@@ -150,6 +154,7 @@ def build_snapshot(
         oldest=oldest,
         disabled_schedules=sources.disabled_schedules,
         managed=sources.managed,
+        fits=fits,
     )
 
 

@@ -64,6 +64,7 @@ def show_calendar(
         # Kept: a configuration has the same machines in all of its windows, and to compare them takes time.
         find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
         disabled=_list_disabled(fleet),
+        tight={(each.configuration, each.zone): each for each in fleet.fits if each.message},
         overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
         total=sum(len(each.entries) for each in days),
         today=today,

@@ -67,6 +67,27 @@ def predict_durations(
     )
 
 
+def predict_typical_durations(
+    count: int, rates: Rates, policy: RebootPolicy, *, is_downloaded: bool
+) -> DurationPrediction:
+    """Return the predicted seconds for a machine whose updates are not known yet, as for updates of unknown size.
+
+    Args:
+        count: the number of updates.
+        rates: the speed of the machine.
+        policy: the request's reboot policy. Whether a reboot is needed is unknown, and counts as yes.
+        is_downloaded: whether the updates are downloaded before the window.
+    """
+    reboots = policy is not RebootPolicy.NEVER
+    return DurationPrediction(
+        stage=0.0 if is_downloaded else count * _DEFAULT_UPDATE_BYTES / rates.download_bytes_per_second,
+        install=rates.predict_install_seconds(count),
+        reboot=rates.reboot_seconds if reboots else 0.0,
+        validate=rates.validate_seconds,
+        basis=rates.basis,
+    )
+
+
 def estimate_download_bytes(updates: Sequence[Update]) -> float:
     """Return the bytes to download. An unknown size counts as the mean of the known sizes."""
     known = [update.size_bytes for update in updates if update.size_bytes is not None]

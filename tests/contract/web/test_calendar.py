@@ -147,6 +147,16 @@ class TestTheMonth:
         assert day_of(page, 7) == saturday
         assert "branches 2 zones no run recorded overlaps often" in day_of(page, 8)
 
+    def test_a_window_that_is_too_short_for_its_machines_is_told(self, tmp_path: Path) -> None:
+        window = {"start": "2026-11-24 23:00", "length": "22m", "zone": "UTC", "recurrence": "Day"}
+        short = {"name": "short", "scope": "env=prod", "window": window}
+        write_fleet(tmp_path, [short, {**short, "name": "long", "window": {**window, "length": "2h"}}])
+        with serve_site(tmp_path, clock=FakeClock(NOW), zone="UTC") as served:
+            page = served.get("/calendar?month=2026-11").text
+        assert "about 1 of 2 machines fit" in page
+        assert "More machines at once are not enough." in page  # the two are in two waves
+        assert page.count("2 machines fit</summary>") == page.count("fit into its window of 22 min")
+
     def test_windows_of_machines_own_zones_are_one_entry_for_each_day(self, site: Site) -> None:
         text = day_of(site.get("/calendar?month=2026-11").text, 8)
         assert text == "03:30-11:30 2 branches 2 zones no run recorded"  # that in Tokyo is on Saturday in Berlin

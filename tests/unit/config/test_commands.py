@@ -260,3 +260,24 @@ def test_a_check_of_automatic_patching_ends_with_its_worst_finding(run: Run, tmp
     assert "automatic: scope: none of its 3 machines has the owner `managed`" in said.out
     (tmp_path / "configurations.yaml").write_text("automatic: {off_peak: {window_minutes: 12}}\n")
     assert run("config", "check").code == 2
+
+
+def test_a_window_that_is_too_short_is_told_with_what_would_do(run: Run, tmp_path: Path) -> None:
+    window = "{start: 2027-02-01, length: 20m, zone: UTC, recurrence: Day}"
+    (tmp_path / "short.yaml").write_text(f"name: short\nscope: '*'\nwindow: {window}\nwaves: {{percent: 100}}\n")
+    checked = run("config", "check", "short.yaml")
+    assert (checked.code, "fit into its window" in checked.out) == (0, False)
+    (tmp_path / "short.yaml").write_text(
+        f"name: short\nscope: '*'\nwindow: {window}\nwaves: {{percent: 100, at_once: 1}}\n"
+    )
+    checked = run("config", "check", "short.yaml")
+    said = " ".join(checked.out.split())
+    assert checked.code == 3
+    assert "short: window: about 1 of its" in said
+    assert "by defaults, nothing was learned yet" in said
+    assert "for `at_once` under `waves`, or give it a window of" in said
+    listed = run("calendar", "--config", "short.yaml", "--next", "1")
+    assert "about 1 of" in " ".join(listed.out.split())
+    fit = run("calendar", "--config", "short.yaml", "--next", "1", "--json").json["windows"][0]["fit"]
+    assert (fit["fittingCount"], fit["atOnce"], fit["learnedCount"]) == (1, 1, 0)
+    assert fit["neededAtOnce"] == fit["machineCount"] > 1

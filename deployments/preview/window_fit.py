@@ -1,0 +1,138 @@
+"""Whether the machines of a configuration fit into its window, from what past runs tell of their speed."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from deployments.preview.zone_schedules import ZoneSchedule
+from flows.request.patch_request import PatchRequest
+from inventory.machine import Inventory, Machine, PatchOwner
+from tasks.errors import RequestError
+from tasks.managers.registry import find_typical_work
+from tasks.records.queries.fleet.learned_durations import LearnedDurations
+from tasks.rules.calendar.time_format import format_duration
+from tasks.rules.runs.reboot_decision import compute_reboot_reserve
+from tasks.rules.runs.waves import build_waves
+from tasks.rules.timing.window_capacity import PatchWork, SetLimit, Turn, WindowCapacity, estimate_capacity
+from tasks.rules.updates.duration_prediction import learn_rates, predict_typical_durations
+from tasks.states import RebootPolicy
+
+_REBOOT_MEASURE = "reboot_seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class WindowFit:
+    """Whether the machines of a configuration fit into its window in one zone.
+
+    Attributes:
+        zone: the zone of the windows.
+        minutes: the length of a window.
+        at_once: the configuration's number of machines at once.
+        waves: number of waves.
+        turn_seconds: how long a machine takes on average.
+        learned: of how many machines anything was learned.
+    """
+
+    configuration: str
+    zone: str
+    capacity: WindowCapacity
+    minutes: float
+    at_once: int
+    waves: int
+    turn_seconds: float
+    learned: int
+
+    @property
+    def message(self) -> str:
+        """What does not fit, with the numbers that were used; "" if all fits."""
+        capacity = self.capacity
+        if capacity.fits:
+            return ""
+        known = {0: "by defaults, nothing was learned yet", capacity.machines: "as learned from past runs"}.get(
+            self.learned, f"learned of {self.learned}, defaults for the others"
+        )
+        waves = "one wave" if self.waves == 1 else f"{self.waves} waves"
+        return (
+            f"about {capacity.fitting} of its {capacity.machines} machines fit into its window of "
+            f"{format_duration(self.minutes * 60)}, if all have updates: {self.at_once} at once in {waves}, "
+            f"{format_duration(self.turn_seconds)} each ({known})"
+        )
+
+    @property
+    def remedy(self) -> str:
+        """Which numbers would do."""
+        capacity = self.capacity
+        length = f"a window of {format_duration(capacity.needed_minutes * 60)}"
+        if capacity.needed_at_once is None:
+            return f"Give it {length}, or larger waves. More machines at once are not enough."
+        return f"Write {capacity.needed_at_once} for `at_once` under `waves`, or give it {length}."
+
+
+def estimate_fits(zone_schedules: Iterable[ZoneSchedule], learned: LearnedDurations) -> Iterator[WindowFit]:
+    """Yield for each zone schedule with known machines whether they fit. Machines of other owners are left out."""
+    for schedule in zone_schedules:
+        machines = _list_patched(schedule)
+        if machines and schedule.inventory is not None:
+            request = schedule.configuration.build_request(schedule.schedule.zone)
+            fit = _estimate_fit(schedule, machines, schedule.inventory, request, learned)
+            if fit is not None:
+                yield fit
+
+
+def _list_patched(schedule: ZoneSchedule) -> list[Machine]:
+    names = frozenset(schedule.machines)
+    machines = schedule.inventory.machines if schedule.inventory is not None else ()
+    return [each for each in machines if each.name in names and each.owner is PatchOwner.FLEETPATCH]
+
+
+def _estimate_fit(
+    schedule: ZoneSchedule,
+    machines: Sequence[Machine],
+    inventory: Inventory,
+    request: PatchRequest,
+    learned: LearnedDurations,
+) -> WindowFit | None:
+    policy = request.waves.to_wave_policy()
+    try:
+        waves = build_waves(machines, policy, inventory.sets)
+    except RequestError:  # no run can begin; another check says why
+        return None
+    is_downloaded = schedule.configuration.stage_ahead_minutes is not None
+    turns = {each.name: _predict_turn(each, request, learned, is_downloaded=is_downloaded) for each in machines}
+    work = PatchWork(
+        tuple(wave.machines for wave in waves),
+        turns,
+        tuple(
+            SetLimit(members, each.allowed_unavailable)
+            for each in inventory.sets
+            if (members := tuple(name for name in each.members if name in turns))
+        ),
+        policy.pause_seconds,
+    )
+    return WindowFit(
+        schedule.configuration.name,
+        schedule.schedule.zone,
+        estimate_capacity(work, schedule.schedule.minutes * 60, policy.at_once),
+        schedule.schedule.minutes,
+        policy.at_once,
+        len(waves),
+        fmean(turn.total_seconds for turn in turns.values()),
+        sum(each.name in learned.measures for each in machines),
+    )
+
+
+def _predict_turn(machine: Machine, request: PatchRequest, learned: LearnedDurations, *, is_downloaded: bool) -> Turn:
+    """Return the turn of a machine, as the engine predicts it: see ``MachineContext``."""
+    default_rates, typical = find_typical_work(machine.os)
+    measures = learned.measures.get(machine.name, {})
+    rates = learn_rates(default_rates, measures.get)
+    count = round(learned.updates.get(machine.name, typical)) or 1
+    prediction = predict_typical_durations(count, rates, request.reboot, is_downloaded=is_downloaded)
+    minutes = machine.limits.reboot_reserve_minutes
+    reserve = 60 * (request.reboot_reserve_minutes if minutes is None else minutes)
+    reserve = max(reserve, compute_reboot_reserve(reserve, measures.get(_REBOOT_MEASURE)))
+    return Turn(
+        prediction.stage + prediction.install,
+        prediction.total_seconds,
+        0.0 if request.reboot is RebootPolicy.NEVER else reserve,
+    )

@@ -1,0 +1,144 @@
+"""Estimates whether all machines of a run fit into its window. Pure.
+
+The estimate follows the engine: waves come one after the other, so many machines at once; in a set so many members;
+nothing is installed past the machine's cut-off. It assumes that each machine has updates and that none fails.
+"""
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+MAX_AT_ONCE = 500
+"""The largest number of machines at once that a request may have."""
+_ROUNDING_MINUTES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How long the turn of a machine takes, in seconds.
+
+    Attributes:
+        install_seconds: until its last transaction ends: download and installation.
+        total_seconds: with its reboot and validation. So long it occupies one of the places.
+        reserve_seconds: how long before the window's end its installation must have ended.
+    """
+
+    install_seconds: float
+    total_seconds: float
+    reserve_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SetLimit:
+    """A machine set: so many of these members have their turn at the same time."""
+
+    members: tuple[str, ...]
+    at_once: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatchWork:
+    """The work of a run.
+
+    Attributes:
+        waves: names of machines, in the order of their turns.
+        turns: the turn of each machine.
+        limits: the machine sets among them.
+        pause_seconds: the pause between two waves.
+    """
+
+    waves: tuple[tuple[str, ...], ...]
+    turns: Mapping[str, Turn]
+    limits: tuple[SetLimit, ...] = ()
+    pause_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowCapacity:
+    """Whether a run fits into its window, and what would do.
+
+    Attributes:
+        machines: number of its machines.
+        fitting: how many of them are installed in time.
+        needed_at_once: the smallest number of machines at once that is enough in the same window; None: no number is,
+            because waves, pauses, sets or single machines take longer.
+        needed_minutes: the length of the window that is enough with the present number at once; at most 4 more minutes
+            than needed.
+    """
+
+    machines: int
+    fitting: int
+    needed_at_once: int | None
+    needed_minutes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether all machines are installed in time."""
+        return self.fitting == self.machines
+
+
+def estimate_capacity(work: PatchWork, window_seconds: float, at_once: int) -> WindowCapacity:
+    """Return whether a run fits into its window, and which number at once or which length would do.
+
+    Args:
+        work: what is to be done.
+        window_seconds: the length of the window.
+        at_once: machines of a wave that are patched at the same time.
+    """
+    in_time, needed_seconds = _count_in_time(work, window_seconds, at_once)
+    machines = len(work.turns)
+    return WindowCapacity(
+        machines,
+        in_time,
+        at_once if in_time == machines else _find_enough(work, window_seconds),
+        ceil(needed_seconds / 60 / _ROUNDING_MINUTES) * _ROUNDING_MINUTES,
+    )
+
+
+def _find_enough(work: PatchWork, window_seconds: float) -> int | None:
+    """Return the smallest number at once that is enough. More at once never take longer."""
+    too_few, enough = 0, MAX_AT_ONCE
+    if _count_in_time(work, window_seconds, enough)[0] < len(work.turns):
+        return None
+    while enough - too_few > 1:
+        middle = (too_few + enough) // 2
+        if _count_in_time(work, window_seconds, middle)[0] == len(work.turns):
+            enough = middle
+        else:
+            too_few = middle
+    return enough
+
+
+def _count_in_time(work: PatchWork, window_seconds: float, at_once: int) -> tuple[int, float]:
+    """Return how many machines are installed in time, and the window in which all would be."""
+    starts = _find_wave_starts(work, at_once)
+    for limit in work.limits:
+        for name, start in _find_starts(limit.members, work.turns, limit.at_once, 0.0)[0].items():
+            starts[name] = max(starts[name], start)
+    ends = [starts[name] + turn.install_seconds + turn.reserve_seconds for name, turn in work.turns.items()]
+    return sum(end <= window_seconds for end in ends), max(ends, default=0.0)
+
+
+def _find_wave_starts(work: PatchWork, at_once: int) -> dict[str, float]:
+    starts: dict[str, float] = {}
+    begin = 0.0
+    for wave in work.waves:
+        of_wave, end = _find_starts(wave, work.turns, at_once, begin)
+        starts |= of_wave
+        begin = end + work.pause_seconds
+    return starts
+
+
+def _find_starts(
+    names: Sequence[str], turns: Mapping[str, Turn], places: int, begin: float
+) -> tuple[dict[str, float], float]:
+    """Return when each machine begins, if the next one takes the first place that is free, and when the last ends."""
+    free = [begin] * min(places, len(names))
+    starts: dict[str, float] = {}
+    end = begin
+    for name in names:
+        starts[name] = heapq.heappop(free)
+        end = max(end, starts[name] + turns[name].total_seconds)
+        heapq.heappush(free, starts[name] + turns[name].total_seconds)
+    return starts, end
