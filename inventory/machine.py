@@ -120,7 +120,7 @@ class Limits:
 
     Attributes:
         reboot_reserve_minutes: the reboot reserve at the end of the window.
-        reboot_timeout_minutes: how long the machine may take to shut down and start again.
+        reboot_timeout_minutes: how long the machine may take to shut down, and then to start again.
         max_reboots: maximum number of reboots in one run.
     """
 

@@ -54,7 +54,8 @@ def _convert_request(request: StrictModel, kind: type[DomainType], **given: Any)
 def _read_field(request: StrictModel, name: str) -> object:
     minutes = f"{name.removesuffix('_seconds')}_minutes"
     if name.endswith("_seconds") and minutes in type(request).model_fields:
-        return getattr(request, minutes) * 60
+        told = getattr(request, minutes)
+        return None if told is None else told * 60
     value = getattr(request, name)
     return tuple(value) if isinstance(value, list) else value
 
@@ -236,11 +237,18 @@ class PatchRequest(ScopeRequest):
         description="Minutes of the window that are reserved for a reboot. Nothing is installed in them.",
     )
     max_reboots: int = Field(default=2, ge=0, le=10, description="Maximum reboots of a machine in this run.")
-    going_down_minutes: float = Field(
-        default=10, gt=0, le=120, description="Minutes that a machine may take to shut down."
+    going_down_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=120,
+        description="Minutes that a machine may take to shut down, and twice as many while it is still at work on "
+        "updates. Empty: 10, and 60 for Windows.",
     )
-    coming_up_minutes: float = Field(
-        default=30, gt=0, le=240, description="Minutes that it may then take until a login works."
+    coming_up_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        le=240,
+        description="Minutes that it may then take until a login works. Empty: 30, and 60 for Windows.",
     )
     allow_removals: bool = Field(default=False, description="Allow updates that remove other packages.")
     remove_unused_kernels: bool = Field(

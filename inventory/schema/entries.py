@@ -94,7 +94,7 @@ class LimitsEntry(StrictModel):
     reboot_reserve_minutes: Minutes | None = None
     """Part of the window that is kept for a reboot."""
     reboot_timeout_minutes: Annotated[float, Field(gt=0, le=24 * 60, allow_inf_nan=False)] | None = None
-    """How long the machine may take to go down and come back."""
+    """How long the machine may take to go down, and then to come back."""
     max_reboots: Annotated[int, Field(ge=0, le=10)] | None = None
     """Reboots in one run."""
 

@@ -39,6 +39,12 @@ class FailureCause(StrEnum):
     FAILED = "failed"  # any other cause
 
 
+GOING_DOWN_SECONDS = 600.0
+"""How long a system may usually take to go down for a reboot."""
+COMING_UP_SECONDS = 1800.0
+"""How long it may then usually take until a login works."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rates:
     """The speed of a machine, in seconds and in bytes per second, and the size of its transactions.
@@ -48,6 +54,8 @@ class Rates:
         basis: source of the figures, in words.
         max_transaction_updates: how many updates a transaction may have. A larger group is still one transaction.
         read_timeout_seconds: how long a question about packages may take, without a refresh.
+        going_down_seconds: how long its system may take to go down for a reboot, if nobody says otherwise.
+        coming_up_seconds: how long it may then take until a login works.
     """
 
     transaction_seconds: float
@@ -58,6 +66,8 @@ class Rates:
     basis: str = "defaults"
     max_transaction_updates: int = MAX_TRANSACTION_UPDATES
     read_timeout_seconds: float = 300.0
+    going_down_seconds: float = GOING_DOWN_SECONDS
+    coming_up_seconds: float = COMING_UP_SECONDS
 
     @property
     def overhead_updates(self) -> float:

@@ -91,7 +91,7 @@ def _order_and_watch(context: MachineContext, wake: WakeSettings) -> tuple[str, 
         return f"it could not be powered off: {error.message}", True
     if refusal:
         return f"it stays on: {refusal}", not is_wanted
-    waited = Deadline.after(context.run_context.clock, context.run_context.options.going_down_seconds).expires_at
+    waited = Deadline.after(context.run_context.clock, context.going_down_seconds).expires_at
     if _wait_for_silence(context, waited):
         seconds = (context.run_context.clock.now() - began).total_seconds()
         return f"powered off again in {seconds:.0f} s", False

@@ -31,10 +31,10 @@ from tasks.steps.machine.machine_lock import announce_attempt, with_lock_token
 from tasks.steps.machine.reboot_obstacles import OBSTACLE_KINDS, RebootWait
 from tasks.steps.machine.reboot_watch import (
     is_still_booting,
-    poll_boot_id,
     read_boot_id,
     report_reboot_progress,
     send_reboot_order,
+    wait_for_boot_id,
     watch_reboot,
 )
 from tasks.steps.service_restarts import restart_services, resume_service_restarts
@@ -106,11 +106,9 @@ def _finish_earlier_reboot(context: MachineContext, before: str, early: bool) ->
     def is_answer_current(boot: str | None) -> bool:
         return boot is not None and (boot != before or _try_announce_attempt(context))
 
-    answered = poll_boot_id(context, context.run_context.options.coming_up_seconds, is_answer_current, "coming up")
-    after = read_boot_id(context) if answered else None
+    after = read_boot_id(context) if wait_for_boot_id(context, is_answer_current) else None
     if after is None:
-        waited = context.run_context.options.coming_up_seconds
-        reason = f"ordered before this run was resumed; it did not come back in {waited:.0f} s"
+        reason = f"ordered before this run was resumed; it did not come back in {context.coming_up_seconds:.0f} s"
         _store_result(context, RebootResult(RebootState.FAILED, reason, boot_id_before=before, count=1), early)
         return True
     if after == before:

@@ -37,7 +37,7 @@ REBOOT_MUTANTS: dict[str, tuple[str, Break]] = {
     ),
     "the run waits for an order that the machine gave up": (
         "the report is correct",
-        replace_attribute(reboot_watch, "_read_given_up_order", lambda work: ()),
+        replace_attribute(reboot_watch, "_find_given_up_order", lambda readiness: None),
     ),
     "the run waits for others without a limit": (
         "one outcome per machine",

@@ -44,11 +44,13 @@ DEFAULT_RATES: Final = Rates(
     validate_seconds=120.0,
     max_transaction_updates=1,
     read_timeout_seconds=900.0,
+    going_down_seconds=3600.0,
+    coming_up_seconds=3600.0,
 )
 """A cumulative update takes 5 to 40 minutes, others take less. Azure's agent expects 15 minutes for an update and
 10 for a reboot; a cumulative update also works during the boot. Each update is a transaction of its own, so the
 prediction for several of them must have no fixed part. A search of a machine that was not patched for months, or on
-Server 2016, takes many minutes."""
+Server 2016, takes many minutes. So may the work before the shutdown and during the boot on Server 2016 and 2019."""
 
 POLL_SECONDS: Final = 2.0
 BUSY_SECONDS: Final = 10.0

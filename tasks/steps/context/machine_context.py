@@ -11,13 +11,15 @@ from tasks.model import (
     PackageState,
 )
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import PackageManager, Rates
+from tasks.protocols.package_manager import COMING_UP_SECONDS, GOING_DOWN_SECONDS, PackageManager, Rates
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptParameter, Transport
 from tasks.rules.runs.reboot_decision import REBOOT_MEASURE, compute_reboot_reserve
 from tasks.rules.updates.duration_prediction import learn_rates
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.context.run_context import RunContext
 
+MAX_GOING_DOWN_FACTOR = 2
+"""So many times the usual time may a machine take to go down while it is at work: Windows installs updates then."""
 READ_TIMEOUT_SECONDS = 300.0
 """The timeout of a read-only call, but for questions to the package manager."""
 
@@ -140,6 +142,29 @@ class MachineContext:
     def reboot_seconds(self) -> float:
         """The seconds of the window that a reboot of this machine needs: learned, or the configured reserve."""
         return compute_reboot_reserve(self._configured_reserve_seconds, self._read_learned(REBOOT_MEASURE))
+
+    @property
+    def going_down_seconds(self) -> float:
+        """The seconds that the machine may take to go down: its owner's limit, the run's, or what its system needs."""
+        usual = GOING_DOWN_SECONDS if self.known_facts is None else self.manager.default_rates.going_down_seconds
+        return self._find_patience(self.run_context.options.going_down_seconds, usual)
+
+    @property
+    def coming_up_seconds(self) -> float:
+        """The seconds that it may then take to come back, likewise."""
+        usual = COMING_UP_SECONDS if self.known_facts is None else self.manager.default_rates.coming_up_seconds
+        return self._find_patience(self.run_context.options.coming_up_seconds, usual)
+
+    @property
+    def longest_reboot_seconds(self) -> float:
+        """The seconds after which a reboot has ended, or is not waited for any longer."""
+        return MAX_GOING_DOWN_FACTOR * self.going_down_seconds + self.coming_up_seconds
+
+    def _find_patience(self, of_run: float | None, usual: float) -> float:
+        minutes = self.state.machine.limits.reboot_timeout_minutes
+        if minutes is not None:
+            return minutes * 60
+        return usual if of_run is None else of_run
 
     def _read_learned(self, measure: str) -> float | None:
         if measure not in self._learned_measures:

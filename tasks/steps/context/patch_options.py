@@ -17,8 +17,9 @@ class PatchOptions:
 
     Attributes:
         reboot_reserve_seconds: the part of the window that is kept for a reboot.
-        going_down_seconds: the maximum time from the reboot order until the machine stops answering.
-        coming_up_seconds: the maximum time from then until a login works.
+        going_down_seconds: the maximum time from the reboot order until the machine stops answering; None: what its
+            package manager's rates say.
+        coming_up_seconds: the maximum time from then until a login works; None: the same.
         max_reboots: in one run. A machine that requires more is not rebooted, and is reported.
         reboot_if_live_patched: reboot also if live patches mitigate the pending reboot. False: such a reboot waits.
         live_patched_reboot_days: the days that such a reboot may wait; None: no deadline.
@@ -41,8 +42,8 @@ class PatchOptions:
     selection: Selection = field(default_factory=Selection)
     reboot: RebootPolicy = RebootPolicy.IF_REQUIRED
     reboot_reserve_seconds: float = 900.0
-    going_down_seconds: float = 600.0
-    coming_up_seconds: float = 1800.0
+    going_down_seconds: float | None = None
+    coming_up_seconds: float | None = None
     max_reboots: int = 2
     reboot_if_live_patched: bool = True
     live_patched_reboot_days: float | None = None

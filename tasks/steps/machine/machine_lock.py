@@ -41,7 +41,8 @@ IDLE_LOCK_DURATION = timedelta(minutes=15)
 """How long a lock lasts for a run that has begun nothing. It is enough for the pre-check without custom checks.
 The first order extends it."""
 LOCK_TIME_AFTER_WINDOW = timedelta(hours=1)
-"""How long after the window's end a lock expires that was not released: enough for a last reboot and its validation.
+"""How long after the window's end a lock expires that was not released: enough for a last reboot and its validation. It
+is longer for a machine whose reboot may take longer.
 
 A run that only downloads has neither: its lock expires with its window, before the window of the next run."""
 
@@ -279,7 +280,9 @@ def _request_lock(context: MachineContext, preempts: str = "") -> ScriptRecord:
 def _find_lock_end(context: MachineContext) -> datetime:
     """Return when a lock expires under which something was ordered."""
     window = context.run_context.window
-    return window.end if context.run_context.options.download_only else window.end + LOCK_TIME_AFTER_WINDOW
+    if context.run_context.options.download_only:
+        return window.end
+    return window.end + max(LOCK_TIME_AFTER_WINDOW, timedelta(seconds=context.longest_reboot_seconds))
 
 
 def _to_machine_clock(context: MachineContext, moment: datetime) -> str:

@@ -47,17 +47,19 @@ class RebootReadiness:
     given_up_kind: str = ""
 
 
-def read_reboot_readiness(context: MachineContext) -> RebootReadiness:
+def read_reboot_readiness(context: MachineContext, seconds: float = SCRIPT_TIMEOUT_SECONDS) -> RebootReadiness:
     """Ask a machine what prevents a reboot now. Changes nothing.
+
+    Args:
+        context: of the machine.
+        seconds: how long it may take to answer.
 
     Raises:
         TransportError: no answer.
         ProtocolViolation: the answer is not valid.
     """
     script = context.build_shared_script("reboot_obstacles", {"locks": context.manager.lock_files})
-    answer = context.transport.run_script(
-        script, deadline=Deadline.after(context.run_context.clock, SCRIPT_TIMEOUT_SECONDS)
-    )
+    answer = context.transport.run_script(script, deadline=Deadline.after(context.run_context.clock, seconds))
     boots = answer.find_records("boot")
     if answer.exit_code or len(boots) != 1:
         raise ProtocolViolation(

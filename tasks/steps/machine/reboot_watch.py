@@ -1,9 +1,9 @@
 """Sends the reboot order to a machine, and watches the machine go down and come back."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import NamedTuple
+from typing import TypeVar
 
 from tasks.errors import (
     AuthenticationFailed,
@@ -18,9 +18,9 @@ from tasks.model import RebootResult
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import RebootState, Step
-from tasks.steps.context.machine_context import MachineContext
+from tasks.steps.context.machine_context import MAX_GOING_DOWN_FACTOR, MachineContext
 from tasks.steps.machine.facts import read_facts
-from tasks.steps.machine.reboot_obstacles import read_reboot_readiness
+from tasks.steps.machine.reboot_obstacles import SCRIPT_TIMEOUT_SECONDS, RebootReadiness, read_reboot_readiness
 from tasks.steps.machine.retry import is_transient
 
 ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
@@ -29,7 +29,10 @@ ORDER_TIMEOUT_SECONDS = 60.0  # sending the order, including a reconnection
 LOGIN_TIMEOUT_SECONDS = 20.0  # one login attempt
 
 
-POLL_SECONDS = 1.0
+MIN_POLL_SECONDS, MAX_POLL_SECONDS = 1.0, 15.0
+_POLL_SHARE = 0.1  # of the wait so far: a long wait is measured to a tenth, and costs few questions
+_WORK_SECONDS = 300.0
+"""So long after a machine was last seen at work, the end of its work still counts as near: work has pauses."""
 
 
 _BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, ProtocolViolation, ScriptFailed)
@@ -37,6 +40,8 @@ _BOOTING_ERRORS = (AuthenticationFailed, DeadlineExceeded, PrivilegeError, Proto
 
 # after a refused login: a booting machine refuses all logins, and accounts could be locked
 LOGIN_REFUSED_PAUSE_SECONDS = 10.0
+
+_Answer = TypeVar("_Answer")
 
 
 def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | None:
@@ -61,83 +66,137 @@ def send_reboot_order(context: MachineContext, order: Script) -> ScriptRecord | 
     return refusals[0] if refusals else None
 
 
+@dataclass(slots=True)
+class _RebootWatch:
+    """What a machine has answered since its order.
+
+    Attributes:
+        ordered_at: when the order was sent.
+        silent_since: since when it does not answer; None while it answers.
+        was_silent: it has answered in the old boot after a silence.
+        work: what it was at work on when it last was, in words.
+        worked_at: when that was.
+    """
+
+    context: MachineContext
+    ordered_at: datetime
+    silent_since: datetime | None = None
+    was_silent: bool = False
+    work: str = ""
+    worked_at: datetime | None = None
+
+    def read_readiness(self) -> RebootReadiness | None:
+        """Ask which boot it is in, and what it does: a small question. Return None if it does not answer."""
+        seconds = SCRIPT_TIMEOUT_SECONDS if self.silent_since is None else LOGIN_TIMEOUT_SECONDS
+        return _ask_while_booting(self.context, lambda: read_reboot_readiness(self.context, seconds))
+
+    def note_silence(self, asked_at: datetime) -> None:
+        """Note that it did not answer a question: it may be down."""
+        self.silent_since = self.silent_since or asked_at
+
+    def note_old_boot(self, readiness: RebootReadiness) -> None:
+        """Note that it answers in the boot in which the order came: a silence before was none of a reboot."""
+        self.was_silent = self.was_silent or self.silent_since is not None
+        self.silent_since = None
+        if readiness.obstacle_kind == "lock":
+            self.work, self.worked_at = readiness.obstacle, self.context.run_context.clock.now()
+
+    @property
+    def waited_seconds(self) -> float:
+        """How long the machine has taken so far to go down, or to come back since then."""
+        return (self.context.run_context.clock.now() - (self.silent_since or self.ordered_at)).total_seconds()
+
+    @property
+    def allowed_seconds(self) -> float:
+        """How long it may take. One that is at work, and that has not abandoned the order, has longer to go down."""
+        if self.silent_since is not None:
+            return self.context.coming_up_seconds
+        now = self.context.run_context.clock.now()
+        works = self.worked_at is not None and (now - self.worked_at).total_seconds() <= _WORK_SECONDS
+        return self.context.going_down_seconds * (MAX_GOING_DOWN_FACTOR if works else 1)
+
+    @property
+    def failure(self) -> str:
+        """Why it is not waited for any longer."""
+        seconds = max(self.allowed_seconds, self.waited_seconds // 60 * 60)
+        if self.silent_since is not None:
+            return f"it did not come back after {seconds:.0f} s"
+        if self.was_silent:
+            return f"it answers, and is still in the boot that it was in after {seconds:.0f} s"
+        return f"it did not go down in {seconds:.0f} s{f'; {self.work}' if self.work else ''}"
+
+    def report(self) -> None:
+        """Report the progress."""
+        doing = "going down" if self.silent_since is None else "coming up"
+        work = f"; {self.work}" if self.work and self.silent_since is None else ""
+        left = max(0.0, self.allowed_seconds - self.waited_seconds)
+        report_reboot_progress(self.context, f"{doing}: {left:.0f} s left{work}")
+
+
 def watch_reboot(
     context: MachineContext, result: RebootResult, ordered_at: datetime
 ) -> tuple[RebootResult, ScriptRecord | None]:
     """Watch the machine go down and come back. Return the result, and why it abandoned the order, if it did."""
-    seconds = context.run_context.options.going_down_seconds
-    given_up: list[ScriptRecord] = []
-
-    def has_gone_down(boot_id: str | None) -> bool:
-        given_up.extend(_read_given_up_order(context) if boot_id == result.boot_id_before else ())
-        return boot_id != result.boot_id_before or bool(given_up)
-
-    last_poll = poll_boot_id(context, seconds, has_gone_down, "going down")
-    if given_up:
-        return result, given_up[0]
-    if last_poll is None:
-        reason = f"{result.reason}; it did not go down in {seconds:.0f} s"
-        return replace(result, state=RebootState.FAILED, reason=reason), None
-    down_at = last_poll.began_at  # it may take a long time until it is known that there is no answer
-    return _wait_until_back(
-        context, replace(result, down_seconds=(down_at - ordered_at).total_seconds()), down_at
-    ), None
-
-
-def _read_given_up_order(context: MachineContext) -> tuple[ScriptRecord, ...]:
-    """Return why a machine that is still up abandoned its order, or nothing if it may be going down."""
-    try:
-        readiness = read_reboot_readiness(context)
-    except FleetpatchError as error:
-        context.transport.close()
-        if is_still_booting(error):
-            return ()
-        raise
-    return ({"why": readiness.given_up_reason, "about": readiness.given_up_kind},) if readiness.given_up_reason else ()
-
-
-def _wait_until_back(context: MachineContext, result: RebootResult, down_at: datetime) -> RebootResult:
-    limit = context.state.machine.limits.reboot_timeout_minutes
-    seconds = context.run_context.options.coming_up_seconds if limit is None else limit * 60
-    seen: list[str] = []
-
-    def is_back(boot_id: str | None) -> bool:
-        seen.extend([boot_id] if boot_id is not None else [])
-        return boot_id not in {None, result.boot_id_before}
-
-    last_poll = poll_boot_id(context, seconds, is_back, "coming up")
-    if last_poll is None:
-        how = "it answers, and is still in the boot that it was in" if seen else "it did not come back"
-        return replace(result, state=RebootState.FAILED, reason=f"{result.reason}; {how} after {seconds:.0f} s")
-    return replace(
-        result,
-        state=RebootState.COMPLETED,
-        boot_id_after=seen[-1],
-        up_seconds=(last_poll.ended_at - down_at).total_seconds(),
-    )
-
-
-class Poll(NamedTuple):
-    """When the boot id was asked for, and when there was an answer, or none was awaited any longer."""
-
-    began_at: datetime
-    ended_at: datetime
-
-
-def poll_boot_id(
-    context: MachineContext, seconds: float, condition: Callable[[str | None], bool], doing: str
-) -> Poll | None:
-    """Poll the boot id (None: no answer) until the condition is true. Return the last poll, or None at the deadline."""
-    clock = context.run_context.clock
-    deadline = Deadline.after(clock, seconds)
+    clock, watch = context.run_context.clock, _RebootWatch(context, ordered_at)
     while True:
-        began_at = clock.now()
-        if condition(read_boot_id(context)):
-            return Poll(began_at, clock.now())
-        if deadline.has_passed(clock):
-            return None
-        report_reboot_progress(context, f"{doing}: {max(0.0, deadline.remaining_seconds(clock)):.0f} s left")
-        clock.sleep(POLL_SECONDS)
+        asked_at = clock.now()
+        readiness = watch.read_readiness()
+        if readiness is not None and readiness.boot_id == result.boot_id_before:
+            if given_up := _find_given_up_order(readiness):
+                return result, given_up
+            watch.note_old_boot(readiness)
+        elif readiness is not None and (boot_id := read_boot_id(context)) not in {None, result.boot_id_before}:
+            return _complete(result, str(boot_id), watch, asked_at), None
+        else:
+            watch.note_silence(asked_at)
+        if watch.waited_seconds >= watch.allowed_seconds:
+            reason = f"{result.reason}; {watch.failure}"
+            return replace(_note_down(result, watch), state=RebootState.FAILED, reason=reason), None
+        watch.report()
+        _pause(context, watch.waited_seconds, watch.allowed_seconds)
+
+
+def _complete(result: RebootResult, boot_id: str, watch: _RebootWatch, asked_at: datetime) -> RebootResult:
+    watch.note_silence(asked_at)  # it was never seen silent: it was down and back between two questions
+    up_seconds = watch.waited_seconds
+    return replace(_note_down(result, watch), state=RebootState.COMPLETED, boot_id_after=boot_id, up_seconds=up_seconds)
+
+
+def _note_down(result: RebootResult, watch: _RebootWatch) -> RebootResult:
+    """Return the result with how long the machine took to go down: until the question that it did not answer."""
+    if watch.silent_since is None:
+        return result
+    return replace(result, down_seconds=(watch.silent_since - watch.ordered_at).total_seconds())
+
+
+def _find_given_up_order(readiness: RebootReadiness) -> ScriptRecord | None:
+    """Return why a machine that is still up abandoned its order, or None if it may be going down."""
+    if not readiness.given_up_reason:
+        return None
+    return {"why": readiness.given_up_reason, "about": readiness.given_up_kind}
+
+
+def _pause(context: MachineContext, waited: float, allowed: float) -> None:
+    pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
+    context.run_context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
+
+
+def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], bool]) -> bool:
+    """Ask for the boot id (None: no answer) until the condition is true. Return False if the machine is away too long.
+
+    Args:
+        context: of the machine, which may take its time to come up.
+        condition: of the boot id.
+    """
+    clock = context.run_context.clock
+    began, allowed = clock.now(), context.coming_up_seconds
+    while not condition(read_boot_id(context)):
+        waited = (clock.now() - began).total_seconds()
+        if waited >= allowed:
+            return False
+        report_reboot_progress(context, f"coming up: {allowed - waited:.0f} s left")
+        _pause(context, waited, allowed)
+    return True
 
 
 def read_boot_id(context: MachineContext) -> str | None:
@@ -146,14 +205,23 @@ def read_boot_id(context: MachineContext) -> str | None:
     A wrong host key, or another machine that answers, is raised: it does not prove a boot.
     """
     clock = context.run_context.clock
-    try:
+
+    def read() -> str:
         deadline = Deadline.after(clock, LOGIN_TIMEOUT_SECONDS)
         return read_facts(context.transport, clock, deadline, context.known_facts).boot_id
+
+    return _ask_while_booting(context, read)
+
+
+def _ask_while_booting(context: MachineContext, ask: Callable[[], _Answer]) -> _Answer | None:
+    """Return the answer of a machine, or None for an error that may come from its shutdown or its boot."""
+    try:
+        return ask()
     except FleetpatchError as error:
         context.transport.close()
         if is_still_booting(error):
             if isinstance(error, AuthenticationFailed):
-                clock.sleep(LOGIN_REFUSED_PAUSE_SECONDS)
+                context.run_context.clock.sleep(LOGIN_REFUSED_PAUSE_SECONDS)
             return None
         raise
 

@@ -201,7 +201,7 @@ class Scenario:
     configuring_seconds: float = 0.0
     """How long the machine is away between power off and on, beside what updates need."""
     shutdown_seconds: float = 0.0
-    """How long it still answers after a shutdown has begun ("Preparing to configure Windows")."""
+    """How long it still answers after a shutdown has begun, and servicing works ("Working on updates")."""
     shutdown_exit_code: int = 0
     """What shutdown.exe /r fails with."""
     hangs_at_boot: bool = False

@@ -41,14 +41,15 @@ def test_winrm_that_restarts_in_an_installation_is_no_fault(open_fleet: OpenFlee
 
 
 def test_a_machine_that_answers_while_it_goes_down_and_is_long_away_is_waited_for(open_fleet: OpenFleet) -> None:
-    fleet = open_fleet(cumulative(1), shutdown_seconds=3.0, configuring_seconds=5.0, servicing_seconds_after_boot=2.0)
+    fleet = open_fleet(cumulative(1), shutdown_seconds=8.0, configuring_seconds=5.0, servicing_seconds_after_boot=2.0)
 
-    fleet.patch()
+    fleet.patch(going_down_minutes=1 / 6)  # it takes longer, and servicing works meanwhile
 
     outcome = fleet.outcome()
     assert (outcome.state, outcome.reboot) == (OperationState.SUCCEEDED, RebootState.COMPLETED), outcome.reason
     assert outcome.reboot_result is not None
-    assert (outcome.reboot_result.down_seconds or 0) + (outcome.reboot_result.up_seconds or 0) >= 8
+    assert (outcome.reboot_result.down_seconds or 0) + (outcome.reboot_result.up_seconds or 0) >= 15
+    assert any("left; Windows is installing or removing updates" in message for message in fleet.watch.messages)
     assert fleet.state["ubr"] == 2800
 
 

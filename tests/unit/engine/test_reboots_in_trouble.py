@@ -1,19 +1,24 @@
 """Machines that get into trouble while they reboot: what became of them is told, and no reboot is ordered twice."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from inventory.machine import Limits
 from tasks.errors import (
     ConnectionLost,
     DeadlineExceeded,
     FleetpatchError,
     HostKeyMismatch,
 )
+from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.protocols.transport import Script, ScriptRecord
 from tasks.states import OperationState, RebootState, Step, UpdateState
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
+from tests.support.reboot_guard import HOLDER
 from tests.support.sim_machine import KNOCK_SECONDS, SimMachine
 
 
@@ -26,6 +31,83 @@ def test_a_machine_that_never_goes_down(fleet: SimFleet) -> None:
     assert outcome.reboot is RebootState.FAILED
     assert "did not go down in 600 s" in outcome.reason
     assert result_of(outcome, "a").state is UpdateState.INSTALLED
+
+
+def at_work(machine: SimMachine, until: float) -> None:
+    """Let the machine be at work on packages from the reboot's order on, for so many seconds."""
+
+    def order(script: Script) -> ScriptRecord:
+        answer, now = machine._reboot(script), machine.fake_clock.now()
+        machine.world.locks = ((now, now + timedelta(seconds=until)),)
+        return answer
+
+    machine.answer("reboot", order)
+
+
+@pytest.mark.parametrize(("work", "down", "seconds"), [(690, 700, None), (200, None, 600), (5000, None, 1200)])
+def test_a_machine_that_works_before_it_goes_down_has_longer_and_not_for_ever(
+    fleet: SimFleet, work: float, down: float | None, seconds: float | None
+) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.boots.down_after = down
+    at_work(web, work)
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.reboot is (RebootState.FAILED if seconds else RebootState.COMPLETED)
+    if seconds:
+        assert f"did not go down in {seconds:.0f} s" in outcome.reason
+        assert f" s; {HOLDER}" in outcome.reason
+
+
+def test_a_machine_that_goes_down_slowly_is_asked_little(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.boots.down_after = 590
+
+    outcome = outcome_of(fleet.patch(), "web")
+
+    assert outcome.reboot is RebootState.COMPLETED
+    names = [call.name for call in web.calls if call.name in {"facts", "reboot_obstacles", "reboot"}]
+    asked = names[names.index("reboot") + 1 :]
+    assert asked.count("facts") == 2  # its first login after the boot, and validation
+    assert asked.count("reboot_obstacles") < 80
+
+
+def test_one_late_answer_is_no_machine_that_is_down(fleet: SimFleet) -> None:
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)])
+    web.boots.down_after = 300
+    web.fail(DeadlineExceeded("late"), on="reboot_obstacles", call=3)
+
+    outcome = outcome_of(fleet.patch(coming_up_minutes=2), "web")
+
+    assert outcome.reboot is RebootState.COMPLETED
+    assert outcome.reboot_result is not None
+    assert 300 <= (outcome.reboot_result.down_seconds or 0) < 320
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "seconds"), [(None, None, 900), (None, 20, 1200), (5, 20, 300)], ids=["family", "run", "machine"]
+)
+def test_how_long_a_machine_may_go_down_is_its_own_the_runs_or_that_of_its_family(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch, own: float | None, asked: float | None, seconds: float
+) -> None:
+    monkeypatch.setattr(FakeManager, "default_rates", replace(FakeManager.default_rates, going_down_seconds=900.0))
+    web = fleet.add("web", [FakePackage("a", asks_reboot=True)], limits=Limits(reboot_timeout_minutes=own))
+    web.boots.down_after = None
+
+    report = fleet.patch(going_down_minutes=asked)
+
+    assert f"did not go down in {seconds} s" in outcome_of(report, "web").reason
+    (order,) = [call.script for call in web.calls if call.name == "reboot" and call.script]
+    assert report.run.window is not None
+    locked = float(str(order.params["claim_until"])) - report.run.window.end.timestamp()
+    assert locked >= max(3600, 2 * seconds + (300 if own else 1800))  # until the reboot is not waited for any longer
+
+
+def test_a_machine_of_windows_has_an_hour_to_go_down_and_one_to_come_back() -> None:
+    rates = WindowsUpdateManager.default_rates
+    assert (rates.going_down_seconds, rates.coming_up_seconds) == (3600, 3600)
+    assert (FakeManager.default_rates.going_down_seconds, FakeManager.default_rates.coming_up_seconds) == (600, 1800)
 
 
 def test_a_machine_that_never_comes_back(fleet: SimFleet) -> None:

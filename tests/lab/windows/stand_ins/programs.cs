@@ -181,6 +181,8 @@ namespace FleetPatch.StandIns
                 var pending = Pending(state);
                 if (pending == null || (double)pending["at"] > Machine.Now) return false;
                 pending["in_progress"] = true;
+                var seconds = Json.Real(Machine.Current.Scenario, "shutdown_seconds");
+                if (seconds > 0) state["servicing_until"] = Machine.Now + seconds;
                 return true;
             });
             if (!due) { Resume(); return; } // aborted; or the timer's clock is ahead of the machine's
