@@ -25,6 +25,8 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, AuditVerification, verify_log
 from tasks.records.decisions import SqlDecisions
 from tasks.records.pages_role import PAGES_ROLE, find_excess_privileges, has_pages_role
+from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.rules.policy.deployed import describe_difference
 from tasks.states import FindingLevel
@@ -197,9 +199,14 @@ def _check_pages_role(records_url: str | None) -> tuple[Finding, ...]:
 def _check_records(records_url: str | None) -> tuple[Finding, ...]:
     try:
         abandoned_runs = [each for each in find_abandoned_runs(records_url) if not each.wait_reason]
+        with open_records(records_url) as records:
+            history = History(records)
+            others = "" if history.read_runs(1) else describe_other_fleets(history.database)
     except RecordsError as error:
         return (Finding("records", FindingLevel.BLOCK, error.message, error.hint),)
     good = Finding("records", FindingLevel.GOOD, "they can be read and written")
+    if others:
+        return good, Finding("runs", FindingLevel.WARN, "this fleet has none", others)
     if not abandoned_runs:
         return good, Finding("runs", FindingLevel.GOOD, "none is abandoned")
     names = join_first_names([each.run.id for each in abandoned_runs])

@@ -16,7 +16,7 @@ def is_policy_recorded(fleet: str, policy: Policy) -> bool:
     """
     if not policy.files:
         return True
-    with open_records() as records:
+    with open_records(fleet=fleet) as records:
         return is_deployed(SqlAuditLog(records.database), fleet, policy.files)
 
 
@@ -28,5 +28,5 @@ def record_policy(fleet: str, policy: Policy) -> bool:
     """
     actor = read_os_actor()
     who = (actor.who, actor.source, actor.claimed, actor.address)
-    with open_records() as records:
+    with open_records(fleet=fleet) as records:
         return record_deployed_policy(SqlAuditLog(records.database), fleet, policy.files, who, SystemClock().now())

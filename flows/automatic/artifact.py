@@ -1,11 +1,13 @@
 """The page of a tick in Prefect's UI: phases, who is next, who waits for what and why, and a progress bar."""
 
 import logging
+import re
 from datetime import datetime
 
 from prefect.artifacts import create_markdown_artifact, create_progress_artifact
 
 from flows.request.automatic_request import AutomaticRequest
+from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 from tasks.reporting.export.rollout_markdown import compute_done_percent, render_rollout
 from tasks.rules.automatic.model import Decision, FleetView
 from tasks.rules.automatic.next_runs import find_next_runs
@@ -23,17 +25,22 @@ def publish_decision(request: AutomaticRequest, view: FleetView, decision: Decis
         progress = measure_shown_rollout(request, view, now)
         create_markdown_artifact(
             render_decision(request, view, decision, progress, now),
-            key=ARTIFACT_KEY,
+            key=build_artifact_key(ARTIFACT_KEY, find_fleet()),
             description="What automatic patching does and why",
         )
         if progress is not None:
             create_progress_artifact(
                 round(compute_done_percent(progress), 1),
-                key=PROGRESS_KEY,
+                key=build_artifact_key(PROGRESS_KEY, find_fleet()),
                 description=f"Machines of {progress.rollout.id} that are done, in percent",
             )
     except Exception as error:  # noqa: BLE001 - a page that is missing must not keep machines from their updates
         logger.warning("Prefect did not get the page of automatic patching: %s", type(error).__name__)
+
+
+def build_artifact_key(key: str, fleet: str) -> str:
+    """Return the key of a fleet's artifact: Prefect shows the newest of each key. It allows a-z, 0-9 and "-"."""
+    return key if fleet == DEFAULT_FLEET else f"{key}-{re.sub('[^a-z0-9]+', '-', fleet.lower())}"
 
 
 def measure_shown_rollout(request: AutomaticRequest, view: FleetView, now: datetime) -> RolloutProgress | None:

@@ -34,8 +34,9 @@ def leave_alone(decision: Decision, view: FleetView, rollout: Rollout) -> Decisi
     """Return the decision without anything that concerns rollouts; people are told once. Pure."""
     reason = f"{rollout.id} is under way, and its machines are not in this inventory"
     message = (
-        f"{reason}: does another controller patch its own fleet with the same records? Nothing is patched here until "
-        f"it is over. If its machines are gone for good: fleetpatch automatic cancel {rollout.id}"
+        f"{reason}: does another controller patch its own machines in the records of this fleet? Give it one of its "
+        f"own: fleetpatch deploy --fleet NAME. Nothing is patched here until the rollout is over. If its machines are "
+        f"gone for good: fleetpatch automatic cancel {rollout.id}"
     )
     tell = Tell(f"foreign/{rollout.id}", message)
     actions = tuple(each for each in decision.actions if isinstance(each, AssessMachines))

@@ -13,9 +13,11 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+from flows.prefect_api.tags import add_fleet_tag
 from flows.recovery.fleet_deployments import find_fleet_deployment
 from flows.request.base import StrictModel
 from tasks.errors import PatchError, RequestError
+from tasks.records.fleets import DEFAULT_FLEET, find_fleet
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"
 ASSESS_DEPLOYMENT = "assess-fleet/on-demand"
@@ -58,8 +60,8 @@ class PrefectRunStarter:
                     found.id,
                     name=name,
                     parameters=dict(parameters),
-                    tags=[*found.tags, AUTOMATIC_TAG],
-                    idempotency_key=f"fleetpatch/automatic/{key}",
+                    tags=[*add_fleet_tag(found.tags, find_fleet()), AUTOMATIC_TAG],
+                    idempotency_key=_build_key(key),
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
@@ -71,7 +73,7 @@ class PrefectRunStarter:
         Raises:
             PatchError: Prefect does not answer.
         """
-        keys = FlowRunFilterIdempotencyKey(any_=[f"fleetpatch/automatic/{key}"])
+        keys = FlowRunFilterIdempotencyKey(any_=[_build_key(key)])
         try:
             with open_fail_fast_client() as client:
                 found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
@@ -103,6 +105,12 @@ class PrefectRunStarter:
                 raise RequestError(f"there is no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
             self._deployments[name] = found
         return self._deployments[name]
+
+
+def _build_key(key: str) -> str:
+    """Return Prefect's idempotency key. Prefect keeps one flow for all fleets: theirs must not be the same."""
+    fleet = find_fleet()
+    return f"fleetpatch/automatic/{key}" if fleet == DEFAULT_FLEET else f"fleetpatch/automatic@{fleet}/{key}"
 
 
 def _build_error(action: str, error: Exception) -> PatchError:

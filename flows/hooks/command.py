@@ -14,6 +14,7 @@ from flows.hooks.event import HookEvent
 from flows.hooks.hook_deadline import HookDeadline
 from flows.hooks.trusted_code import find_program_problem
 from tasks.model import Hook
+from tasks.records.fleets import find_fleet
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import render_json_lines
 from tasks.rules.child_environment import build_hook_environment
@@ -61,6 +62,7 @@ def run_command_hook(hook: Hook, event: HookEvent, hook_deadline: HookDeadline) 
 
 def _build_environment(event: HookEvent, report: Path) -> dict[str, str]:
     named = {
+        "FLEET": find_fleet(),
         "RUN": event.run_id,
         "HOOK": event.hook,
         "PLACE": event.place.value,

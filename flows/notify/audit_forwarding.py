@@ -215,7 +215,7 @@ def _resolve(text: str, read_secret: SecretReader) -> str:
 
 
 def _find_cursor(database: Database, kind: str) -> Path:
-    return find_head_path(database.url, f"audit-{kind}")
+    return find_head_path(database, f"audit-{kind}")
 
 
 @contextmanager

@@ -5,12 +5,15 @@ a flow need a configured server.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Flow
+from prefect.context import FlowRunContext
 from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
+from flows.prefect_api.flow_run_fleet import use_tagged_fleet
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,9 +44,23 @@ class ConnectedFlow(Flow[P, R]):
 
 
 def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:  # noqa: ANN401 - Prefect's options
-    """Return a decorator like ``prefect.flow``, with the same options. Prefect finds it by this name in source text."""
+    """Return a decorator like ``prefect.flow``, with the same options. Prefect finds it by this name in source text.
+
+    The flow uses the records of the fleet to which its flow run belongs.
+    """
 
     def decorate(function: Callable[P, R]) -> Flow[P, R]:
-        return ConnectedFlow(function, **options)
+        return ConnectedFlow(_use_own_fleet(function), **options)
 
     return decorate
+
+
+def _use_own_fleet(function: Callable[P, R]) -> Callable[P, R]:
+    @wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        context = FlowRunContext.get()
+        run = context.flow_run if context is not None else None
+        with use_tagged_fleet(run.tags if run is not None else ()):
+            return function(*args, **kwargs)
+
+    return call

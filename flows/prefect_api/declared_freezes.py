@@ -11,10 +11,11 @@ from pydantic import ValidationError
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.pagination import read_all_pages
-from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
+from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, serves_fleet
 from flows.request.policies import FreezeRequest
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock
+from tasks.records.fleets import find_fleet
 from tasks.rules.calendar.freezes import Freeze
 
 RETRY_INTERVAL = timedelta(minutes=1)
@@ -22,7 +23,7 @@ RETRY_INTERVAL = timedelta(minutes=1)
 
 
 class DeclaredFreezes:
-    """The freezes in the present deployments of a configuration.
+    """The freezes in the present deployments of a configuration of this fleet.
 
     If the server does not answer, the run does not wait: it uses the known freezes and prints a message. It asks again
     only after an interval, because each call may take some seconds.
@@ -35,7 +36,8 @@ class DeclaredFreezes:
     """
 
     def __init__(self, configuration: str, zone: str, print_message: Callable[[str], None], clock: Clock) -> None:
-        self._configuration, self._zone, self._print_message, self._clock = configuration, zone, print_message, clock
+        self._tags, self._fleet = [MANAGED_TAG, build_configuration_tag(configuration)], find_fleet()
+        self._zone, self._print_message, self._clock = zone, print_message, clock
         self._known_freezes: tuple[Freeze, ...] = ()
         self._retry_at: datetime | None = None
 
@@ -54,7 +56,7 @@ class DeclaredFreezes:
         return self._known_freezes
 
     def _read_from_prefect(self) -> tuple[Freeze, ...]:
-        tags = DeploymentFilterTags(all_=[MANAGED_TAG, build_configuration_tag(self._configuration)])
+        tags = DeploymentFilterTags(all_=self._tags)
         with open_fail_fast_client() as client:
             deployments = read_all_pages(
                 lambda limit, offset: client.read_deployments(
@@ -67,6 +69,7 @@ class DeclaredFreezes:
             return tuple(
                 each.to_freeze(self._zone)
                 for deployment in deployments
+                if serves_fleet(deployment.tags, self._fleet)
                 for each in _parse_freezes(deployment.parameters)
             )
 

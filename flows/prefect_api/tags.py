@@ -1,5 +1,21 @@
 """Tags of fleetpatch's objects in Prefect: their fleet and their configuration."""
 
+from collections.abc import Sequence
+
+from tasks.records.fleets import DEFAULT_FLEET
+
+__all__ = [
+    "DEFAULT_FLEET",
+    "FLEET_TAG_PREFIX",
+    "MANAGED_TAG",
+    "add_fleet_tag",
+    "build_configuration_tag",
+    "build_deployment_name",
+    "build_fleet_tag",
+    "build_shown_tag",
+    "serves_fleet",
+]
+
 MANAGED_TAG = "fleetpatch"
 """The tag of every object that fleetpatch manages."""
 FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
@@ -9,6 +25,16 @@ FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
 def build_fleet_tag(fleet: str) -> str:
     """Return the tag of all objects of one fleet (one set of configurations). A fleet may delete only its own."""
     return f"{FLEET_TAG_PREFIX}{fleet}"
+
+
+def add_fleet_tag(tags: Sequence[str], fleet: str) -> list[str]:
+    """Return tags that name a fleet: a deployment without a fleet serves every fleet, and its flow run serves one."""
+    return [*tags] if any(tag.startswith(FLEET_TAG_PREFIX) for tag in tags) else [*tags, build_fleet_tag(fleet)]
+
+
+def serves_fleet(tags: Sequence[str], fleet: str) -> bool:
+    """Return whether a deployment with these tags is one of the fleet, or of every fleet."""
+    return build_fleet_tag(fleet) in add_fleet_tag(tags, fleet)
 
 
 def build_configuration_tag(name: str) -> str:
@@ -22,9 +48,6 @@ def build_shown_tag(name: str) -> str:
     Prefect's UI sorts tags by name and shows only the first ones of a run. This one comes before ``fleetpatch…``.
     """
     return f"configuration: {name}"
-
-
-DEFAULT_FLEET = "default"
 
 
 def build_deployment_name(name: str, fleet: str) -> str:

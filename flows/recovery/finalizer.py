@@ -24,6 +24,7 @@ import platformdirs
 
 from flows.ports.audit import Actor, build_entry
 from flows.ports.caller import Caller
+from flows.prefect_api.flow_run_fleet import use_tagged_fleet
 from flows.recovery.abandoned_runs import AbandonedRun, check_abandoned
 from flows.recovery.reconciliation import recover_run, wait_for_lease_expiry
 from inventory.files.paths import ensure_private_directory
@@ -51,8 +52,9 @@ CANCEL_REASON = "cancelled in Prefect"
 
 def finalize_cancelled_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run was cancelled. A Prefect hook, in the flow's process or in its runner."""
-    _record_cancellation(flow_run)
-    start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
+    with use_tagged_fleet(flow_run.tags):
+        _record_cancellation(flow_run)
+        start_finalizer(_find_run_name(flow_run), stop=CANCEL_REASON, flow_run_id=str(flow_run.id))
 
 
 def _record_cancellation(flow_run: "FlowRun") -> None:
@@ -69,11 +71,12 @@ def _record_cancellation(flow_run: "FlowRun") -> None:
 
 def finalize_crashed_flow_run(flow: Any, flow_run: "FlowRun", state: Any) -> None:  # noqa: ARG001, ANN401 - Prefect's names
     """Start the finalizer after a flow run's process ended without a result. A Prefect hook."""
-    start_finalizer(_find_run_name(flow_run), flow_run_id=str(flow_run.id))
+    with use_tagged_fleet(flow_run.tags):
+        start_finalizer(_find_run_name(flow_run), flow_run_id=str(flow_run.id))
 
 
 def start_finalizer(run_name: str, *, stop: str = "", flow_run_id: str = "") -> Path:
-    """Start this program as a separate process that outlives its parent.
+    """Start this program as a separate process that outlives its parent. It has the environment of its parent.
 
     Args:
         run_name: the id of the run, or of its flow run.

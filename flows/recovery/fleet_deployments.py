@@ -6,8 +6,8 @@ from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.responses import DeploymentResponse
 from prefect.exceptions import ObjectNotFound
 
-from flows.prefect_api.tags import FLEET_TAG_PREFIX, build_deployment_name
-from flows.recovery.missed_windows import filter_fleet_tags, read_own_fleet_tags
+from flows.prefect_api.tags import build_deployment_name, serves_fleet
+from tasks.records.fleets import find_fleet
 
 
 def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> DeploymentResponse | None:
@@ -20,12 +20,10 @@ def find_fleet_deployment(client: SyncPrefectClient, full_name: str) -> Deployme
     Raises:
         httpx.HTTPError: the server does not answer.
     """
-    own_fleet_tags = read_own_fleet_tags()
-    names = [build_deployment_name(full_name, tag.removeprefix(FLEET_TAG_PREFIX)) for tag in sorted(own_fleet_tags)]
-    for name in dict.fromkeys((*names, full_name)):
+    fleet = find_fleet()
+    for name in dict.fromkeys((build_deployment_name(full_name, fleet), full_name)):
         with suppress(ObjectNotFound):
             found = client.read_deployment_by_name(name)
-            theirs = filter_fleet_tags(found.tags)
-            if not own_fleet_tags or not theirs or theirs & own_fleet_tags:
+            if serves_fleet(found.tags, fleet):
                 return found
     return None

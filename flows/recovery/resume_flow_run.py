@@ -17,8 +17,10 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound
 
 from flows.ports.caller import Caller
+from flows.prefect_api.tags import add_fleet_tag
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
+from tasks.records.fleets import find_fleet
 
 STARTUP_GRACE: Final = timedelta(minutes=10)
 """The maximum time from the start of a flow run's process to the lease of its run, on a busy machine."""
@@ -66,7 +68,7 @@ def start_resume_flow_run(
         resume.id,
         name=f"resume-{abandoned_run.run.id}",
         parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
-        tags=[*resume.tags, tag],
+        tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
         idempotency_key=f"{tag}:after:{before.id if before is not None else 'none'}",
     )
     return _build_resume_flow_run(made, is_new=True, now=now)

@@ -72,6 +72,7 @@ class SqlAccessTokens:
             RecordsError: the records can't be written, or this process can't sign tokens.
         """
         signature = sign_token(
+            fleet=self._database.fleet,
             name=token.name,
             digest=digest,
             roles=token.roles,
@@ -113,7 +114,8 @@ class SqlAccessTokens:
     def list_tokens(self) -> Sequence[AccessToken]:
         """Return all tokens by name."""
         with self._database.begin_read("read the access tokens") as connection:
-            return [_build(row) for row in connection.execute(select(access_tokens).order_by(access_tokens.c.name))]
+            rows = connection.execute(select(access_tokens).order_by(access_tokens.c.name)).all()
+        return [_build(row, self._database.fleet) for row in rows]
 
     def find_by_token(self, digest: str, now: datetime) -> AccessToken | None:
         """Return the token with this digest, if its signature fits, it has not expired, and nobody has removed it.
@@ -126,7 +128,7 @@ class SqlAccessTokens:
     def _find(self, query: Select[Any], now: datetime) -> AccessToken | None:
         with self._database.begin_read("read an access token") as connection:
             row = connection.execute(query).first()
-        token = _build(row) if row is not None else None
+        token = _build(row, self._database.fleet) if row is not None else None
         if token is not None and not token.is_signed:
             logger.warning("the access token %s has no signature that fits: it opens nothing", token.name)
             return None
@@ -149,10 +151,11 @@ class SqlAccessTokens:
             connection.execute(update(access_tokens).where(access_tokens.c.name == name).values(used_at=at))
 
 
-def _build(row: Any) -> AccessToken:  # noqa: ANN401 - SQLAlchemy's row
+def _build(row: Any, fleet: str) -> AccessToken:  # noqa: ANN401 - SQLAlchemy's row
     roles = tuple(each for each in row.roles.split(",") if each)
     fits = is_signed(
         row.signature,
+        fleet=fleet,
         name=row.name,
         digest=row.digest,
         roles=roles,

@@ -66,7 +66,7 @@ class SqlApprovals:
     def __init__(self, database: Database, clock: Clock | None = None) -> None:
         self._database = database
         self._clock = clock
-        self._seals = Seals(DECISION_KEY)
+        self._seals = Seals(DECISION_KEY, database.fleet)
         self._decisions = SqlDecisions(database)
 
     def request_approval(self, run_id: str, digest: str, seconds: float) -> Approval:

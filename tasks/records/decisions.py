@@ -82,7 +82,7 @@ class SqlDecisions:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seals = Seals(DECISION_KEY)
+        self._seals = Seals(DECISION_KEY, database.fleet)
         with _CHAINS_LOCK:
             self._chains = _CHAINS.setdefault(database, _Chains())
 
@@ -221,7 +221,7 @@ class SqlDecisions:
                     self._chains.is_head_lost = True
 
     def _find_head_path(self, key_id: str) -> Path:
-        return find_head_path(self._database.url, f"decisions-head-{key_id}")
+        return find_head_path(self._database, f"decisions-head-{key_id}")
 
     def _build_error(self, fault: str, key_id: str) -> SealBroken:
         return SealBroken(

@@ -44,17 +44,22 @@ def has_pages_role(database: Database) -> bool:
 def grant_pages_role(connection: Connection) -> bool:
     """Give the role of the pages its privileges, and take all others from it. Return False if there is no such role.
 
+    That is for the schema of the connection: each fleet has one.
+
     The user of the connection must own the tables. In one transaction: the pages never have too few.
     """
     if not _exists(connection):
         return False
-    connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {PAGES_ROLE}"))
-    connection.execute(text(f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM {PAGES_ROLE}"))
-    connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {PAGES_ROLE}"))
+    schema = connection.execute(text("SELECT quote_ident(current_schema())")).scalar_one()
+    connection.execute(text(f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {PAGES_ROLE}"))
+    connection.execute(text(f"REVOKE ALL ON ALL SEQUENCES IN SCHEMA {schema} FROM {PAGES_ROLE}"))
+    if schema != "public":  # which everybody may use
+        connection.execute(text(f"GRANT USAGE ON SCHEMA {schema} TO {PAGES_ROLE}"))
+    connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {PAGES_ROLE}"))
     for table, privileges in PAGES_PRIVILEGES.items():
-        connection.execute(text(f"GRANT {', '.join(privileges)} ON public.{table.name} TO {PAGES_ROLE}"))
+        connection.execute(text(f"GRANT {', '.join(privileges)} ON {schema}.{table.name} TO {PAGES_ROLE}"))
     for name in _SEQUENCES:
-        connection.execute(text(f"GRANT USAGE ON SEQUENCE public.{name} TO {PAGES_ROLE}"))
+        connection.execute(text(f"GRANT USAGE ON SEQUENCE {schema}.{name} TO {PAGES_ROLE}"))
     return True
 
 
@@ -88,13 +93,13 @@ _PRIVILEGES_QUERY: Final = text(
     """
     SELECT c.relname AS "table", p.privilege, '' AS "column"
       FROM pg_class c CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'TRIGGER']) AS p(privilege)
-      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+      WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
         AND has_table_privilege(:role, c.oid, p.privilege)
     UNION ALL
     SELECT c.relname, p.privilege, a.attname
       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
       CROSS JOIN unnest(ARRAY['INSERT', 'UPDATE']) AS p(privilege)
-      WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+      WHERE c.relnamespace = quote_ident(current_schema())::regnamespace AND c.relkind IN ('r', 'p')
         AND NOT has_table_privilege(:role, c.oid, p.privilege)
         AND has_column_privilege(:role, c.oid, a.attnum, p.privilege)
     """

@@ -53,7 +53,7 @@ class SqlRequestedRuns:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seals = Seals(DECISION_KEY)
+        self._seals = Seals(DECISION_KEY, database.fleet)
         self._decisions = SqlDecisions(database)
 
     def save(self, run: RequestedRun) -> RequestedRun:

@@ -19,6 +19,7 @@ from sqlalchemy import Column, RowMapping, Table
 from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.errors import RecordsError, SealBroken, SealKeyMissing
 from tasks.records import page_tables, schema
+from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.column_types import KeyType, TextType, replace_unstorable, to_index_key
 
 RUN_KEY: Final = "records-seal"
@@ -46,10 +47,12 @@ class Seals:
 
     Args:
         key_name: the name of the key.
+        fleet: the fleet whose rows they are: a row of another one, which may have the same key, doesn't fit.
     """
 
-    def __init__(self, key_name: str) -> None:
+    def __init__(self, key_name: str, fleet: str = DEFAULT_FLEET) -> None:
         self._key_name = key_name
+        self._place = () if fleet == DEFAULT_FLEET else (f"fleet {fleet}".encode(),)
 
     def seal(self, table: Table, row: Mapping[str, Any]) -> dict[str, Any]:
         """Return a row with its seal. The first call makes the key.
@@ -58,7 +61,7 @@ class Seals:
             RecordsError: the key can't be read or made.
         """
         key_id, key = next(iter(self._sealing_keys.items()))
-        return {**row, "seal": f"{key_id}:{_compute_code(key, table, row)}"}
+        return {**row, "seal": f"{key_id}:{self._compute_code(key, table, row)}"}
 
     def get_key_id(self) -> str:
         """Return the id of the key that seals. The first call makes the key.
@@ -108,8 +111,17 @@ class Seals:
                 f"{subject} was sealed with the key {key_id}, and {find_key_path(self._key_name)} doesn't have it",
                 hint=_MISSING_HINT + (_LOST_HINT if self._key_name == RUN_KEY else ""),
             )
-        if not hmac.compare_digest(code, _compute_code(key, table, row)):
+        if not hmac.compare_digest(code, self._compute_code(key, table, row)):
             raise SealBroken(f"{subject} doesn't fit its seal: it was changed in the database", hint=_BROKEN_HINT)
+
+    def _compute_code(self, key: bytes, table: Table, row: Mapping[str, Any] | RowMapping) -> str:
+        """Return the code over fleet, table's name and values of its sealed columns, each with its length before it."""
+        code = hmac.new(key, digestmod=hashlib.sha256)
+        values = (_to_bytes(table.c[name], row[name]) for name in SEALED_COLUMNS[table])
+        for part in (*self._place, table.name.encode(), *values):
+            code.update(len(part).to_bytes(8))
+            code.update(part)
+        return code.hexdigest()
 
     @cached_property
     def _sealing_keys(self) -> Mapping[str, bytes]:
@@ -148,15 +160,6 @@ _LOST_HINT: Final = (
 def _parse_keys(content: bytes) -> Mapping[str, bytes]:
     keys = (line.strip() for line in content.splitlines())
     return {hashlib.sha256(b"fleetpatch key id\0" + key).hexdigest()[:_ID_LENGTH]: key for key in keys if key}
-
-
-def _compute_code(key: bytes, table: Table, row: Mapping[str, Any] | RowMapping) -> str:
-    """Return the code over a table's name and the values of its sealed columns, each with its length before it."""
-    code = hmac.new(key, digestmod=hashlib.sha256)
-    for part in (table.name.encode(), *(_to_bytes(table.c[name], row[name]) for name in SEALED_COLUMNS[table])):
-        code.update(len(part).to_bytes(8))
-        code.update(part)
-    return code.hexdigest()
 
 
 def _to_bytes(column: Column[Any], value: object) -> bytes:

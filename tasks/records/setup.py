@@ -6,8 +6,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, String, column, inspect, select, table, text
+from sqlalchemy.engine import URL
 
 from tasks.errors import RecordsError
+from tasks.records.fleets import DEFAULT_FLEET, find_fleet
+from tasks.records.new_fleet import (
+    InheritedRows,
+    ensure_schema,
+    read_inherited_rows,
+    require_own_stamp,
+    stamp_tables,
+    write_inherited_rows,
+)
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import VERSION_TABLE
@@ -37,8 +47,8 @@ class _SchemaStatus(Enum):
     CURRENT = "current"
 
 
-def open_records(url: str | None = None) -> SqlRecords:
-    """Open the records. Create or migrate the database if that is necessary.
+def open_records(url: str | None = None, *, fleet: str | None = None) -> SqlRecords:
+    """Open the records of a fleet. Create or migrate the database if that is necessary.
 
     Several processes may call this at the same time: one migrates, the others wait. Before a migration, an SQLite file
     is copied to ``<name>.<revision>.bak`` in the same directory.
@@ -46,11 +56,17 @@ def open_records(url: str | None = None) -> SqlRecords:
     Args:
         url: ``sqlite:///path`` or ``postgresql://…``. None: FLEETPATCH_RECORDS_URL, or ``records.db`` in the user's
             data directory if that variable is not set.
+        fleet: the fleet. None: that of this process, see ``find_fleet``.
 
     Raises:
-        RecordsError: the database cannot be reached, belongs to another program, or was written by a newer fleetpatch.
+        RecordsError: the database cannot be reached, belongs to another program or fleet, or was written by a newer
+            fleetpatch; FLEETPATCH_FLEET is no usable name.
     """
-    database = Database(find_records_url(url))
+    return SqlRecords(_open_database(find_records_url(url), find_fleet() if fleet is None else fleet))
+
+
+def _open_database(url: URL, fleet: str) -> Database:
+    database = Database(url, fleet)
     try:
         if database.is_sqlite:
             ensure_sqlite_file(Path(str(database.url.database)))
@@ -59,11 +75,31 @@ def open_records(url: str | None = None) -> SqlRecords:
         if database.is_sqlite:
             enable_wal(database)
         if status is not _SchemaStatus.CURRENT:
-            _migrate_to_newest(database)
+            _migrate_to_newest(database, _read_shared_rows(database) if status is _SchemaStatus.EMPTY else {})
     except BaseException:
         database.close()
         raise
-    return SqlRecords(database)
+    return database
+
+
+def _read_shared_rows(database: Database) -> InheritedRows:
+    """Return the rows with which a new fleet begins. The tables that all fleets shared are migrated first."""
+    url = database.shared_url
+    if database.fleet == DEFAULT_FLEET or (database.is_sqlite and not Path(str(url.database)).exists()):
+        return {}
+    shared = Database(url)
+    try:
+        with shared.begin_read("open the records") as connection:
+            is_new = _find_schema_status(connection, shared) is _SchemaStatus.EMPTY
+    finally:
+        shared.close()
+    if is_new:
+        return {}
+    shared = _open_database(url, DEFAULT_FLEET)
+    try:
+        return read_inherited_rows(shared)
+    finally:
+        shared.close()
 
 
 def _build_alembic_config() -> "Config":
@@ -101,6 +137,7 @@ def _find_schema_status(connection: Connection, database: Database) -> _SchemaSt
         _require_utf8(connection, database)
         return _SchemaStatus.EMPTY
     if revision == find_newest_revision():
+        require_own_stamp(connection, database)
         return _SchemaStatus.CURRENT
     from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
 
@@ -126,7 +163,7 @@ def _require_utf8(connection: Connection, database: Database) -> None:
         )
 
 
-def _migrate_to_newest(database: Database) -> None:
+def _migrate_to_newest(database: Database, inherited: InheritedRows) -> None:
     """Migrate the tables to the newest revision in one transaction: completely or not at all.
 
     The transaction also holds the lock against other processes.
@@ -135,6 +172,7 @@ def _migrate_to_newest(database: Database) -> None:
         if not database.is_sqlite:
             connection.execute(text("SET LOCAL lock_timeout = 0"))  # another process's migration may be slow
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK_ID})
+            ensure_schema(connection, database)
         status = _find_schema_status(connection, database)  # check again: another process may have migrated
         if status is _SchemaStatus.CURRENT:
             return
@@ -142,10 +180,13 @@ def _migrate_to_newest(database: Database) -> None:
         if status is _SchemaStatus.OLDER and database.is_sqlite:
             back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
         run_migrations(connection)
+        stamp_tables(connection, database, was_shared=status is _SchemaStatus.OLDER)
         if not database.is_sqlite:
             grant_pages_role(connection)
         # Only a new history gets the default retention: the owner of an existing one expects that it is kept forever.
-        if status is _SchemaStatus.EMPTY:
+        if inherited:
+            write_inherited_rows(connection, database, inherited)
+        elif status is _SchemaStatus.EMPTY:
             replace_retention_rows(connection, DEFAULT_RETENTION)
 
 

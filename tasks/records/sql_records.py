@@ -68,7 +68,7 @@ class SqlRecords:
         seals: Seals | None = None,
     ) -> None:
         self.database = database
-        self.seals = seals or Seals(RUN_KEY)
+        self.seals = seals or Seals(RUN_KEY, database.fleet)
         self._lease_holder = lease_holder
         self._saved_parts: dict[_CacheKey, _CachedPart] = {}
         self._updates_with_cves: SavedUpdates = set()

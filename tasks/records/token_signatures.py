@@ -16,15 +16,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from inventory.files.private_keys import KeyFileError, ensure_key, find_key_path, read_key
 from tasks.errors import RecordsError
+from tasks.records.fleets import DEFAULT_FLEET
 
 SIGNING_KEY: Final = "token-signing"
 VERIFICATION_KEY: Final = "token-verification"
 
 
 def sign_token(
-    *, name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
+    *, fleet: str, name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
 ) -> str:
-    """Return the signature of an access token. The first call makes both keys.
+    """Return the signature of an access token of a fleet. The first call makes both keys.
 
     Raises:
         RecordsError: a key can't be read or made, or the public key is another one's.
@@ -40,12 +41,13 @@ def sign_token(
             f"{find_key_path(VERIFICATION_KEY)} lacks the public key of {find_key_path(SIGNING_KEY)}",
             hint=f"No pages would accept the token. Add the line {public.decode()} to it.",
         )
-    return base64.b64encode(key.sign(_build_message(name, digest, roles, created_at, expires_at))).decode()
+    return base64.b64encode(key.sign(_build_message(fleet, name, digest, roles, created_at, expires_at))).decode()
 
 
 def is_signed(
     signature: str | None,
     *,
+    fleet: str,
     name: str,
     digest: str,
     roles: Sequence[str],
@@ -59,7 +61,7 @@ def is_signed(
     """
     if not signature:
         return False
-    message = _build_message(name, digest, roles, created_at, expires_at)
+    message = _build_message(fleet, name, digest, roles, created_at, expires_at)
     for key in _read_public_keys():
         try:
             key.verify(base64.b64decode(signature, validate=True), message)
@@ -70,10 +72,12 @@ def is_signed(
 
 
 def _build_message(
-    name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
+    fleet: str, name: str, digest: str, roles: Sequence[str], created_at: datetime, expires_at: datetime | None
 ) -> bytes:
+    """Return what is signed. The token of one fleet opens nothing of another one with the same keys."""
     moments = (moment.astimezone(UTC).isoformat() if moment else "" for moment in (created_at, expires_at))
-    return json.dumps(["fleetpatch access token", name, digest, list(roles), *moments]).encode()
+    place = [] if fleet == DEFAULT_FLEET else [fleet]
+    return json.dumps(["fleetpatch access token", name, digest, list(roles), *moments, *place]).encode()
 
 
 def _create_private_key() -> bytes:

@@ -12,10 +12,10 @@ from flows.cli.main import main
 from flows.installation_checks import check_installation
 from flows.policy.policy_file import load_policy
 from tasks.records.audit.cutting import cut_log
-from tasks.records.audit.deployed_policies import DEPLOY_POLICY_ACT, read_deployed_policies
+from tasks.records.audit.deployed_policies import DEPLOY_POLICY_ACT, read_deployed_policies, record_deployed_policy
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.setup import open_records
-from tasks.rules.policy.model import Policy
+from tasks.rules.policy.model import Policy, PolicyFile
 from tasks.states import FindingLevel
 from tests.contract.policy_doors import RULES, Stage, begin_flow, build_stage, call_local_engine, enter_by_resume
 
@@ -117,28 +117,33 @@ def test_a_run_that_is_resumed_without_the_policy_begins_nothing_more(stage: Sta
 def test_a_cut_of_the_audit_log_takes_no_policy_away(stage: Stage) -> None:
     """Attacker: whoever waits until old entries are cut. Must hold: what was deployed holds, and the log is intact."""
     deploy(stage)
-    deploy(stage, LAX, fleet="other")
     with open_records(stage.url) as records:
-        log = SqlAuditLog(records.database)
+        log, who = SqlAuditLog(records.database), ("root", "os", "", "")
+        # As a version before did, in which fleets shared their records.
+        record_deployed_policy(log, "other", [PolicyFile("/other.yaml", "ab" * 32)], who, stage.fleet.clock.now())
         before = read_deployed_policies(log)
         last = log.read(1)[0].number
-        cut_log(records.database, last, stage.fleet.clock.now(), ("root", "os", "", ""), "old")
+        cut_log(records.database, last, stage.fleet.clock.now(), who, "old")
         after = read_deployed_policies(log)
         assert [(each.fleet, each.files) for each in after] == [(each.fleet, each.files) for each in before]
         assert len(log.read(10, act=DEPLOY_POLICY_ACT)) == 2
     assert "which `fleetpatch deploy` recorded" in patch(stage)
 
 
-def test_of_several_fleets_one_policy_is_enough_and_none_is_not(
+def test_what_is_deployed_for_another_fleet_lifts_no_requirement(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Attacker: who deploys a fleet without a policy beside one that has one. Must hold: that lifts no requirement."""
+    """Attacker: who deploys a fleet without a policy, or with another, beside one that has one. Nothing may begin."""
     deploy(stage)
     record_policy("empty", Policy())
     assert "recorded" in patch(stage)
     own = tmp_path / "own.yaml"
     own.write_text(LAX)
     record_policy("other", load_policy(stage.fleet.clock.now().date(), own))
+    with monkeypatch.context() as patched:
+        patched.setenv("FLEETPATCH_POLICY", str(own))
+        assert "recorded" in patch(stage)
+    assert not stage.begun
     monkeypatch.setenv("FLEETPATCH_CONFIGURATIONS", str(stage.folder / "site"))
     patch(stage)
     assert stage.begun

@@ -78,7 +78,7 @@ def test_a_run_id_is_no_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("subprocess.Popen", lambda words, **_options: started.append(words))
     monkeypatch.setattr("platformdirs.user_data_path", lambda _name: tmp_path)
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
-    flow_run: Any = SimpleNamespace(id=uuid4(), name="theirs", parameters={"run_id": "--flow-run=theirs"})
+    flow_run: Any = SimpleNamespace(id=uuid4(), name="theirs", parameters={"run_id": "--flow-run=theirs"}, tags=[])
 
     finalizer.finalize_cancelled_flow_run(None, flow_run, None)
 

@@ -152,3 +152,19 @@ def test_the_pages_do_not_migrate_and_say_who_does(workers: SqlRecords, workers_
     finally:
         with psycopg.connect(workers_url, autocommit=True) as connection:
             connection.execute(b"UPDATE fleetpatch_version SET version_num = %s", [find_newest_revision()])
+
+
+def test_in_the_tables_of_a_fleet_the_pages_have_the_same_rights(
+    workers: SqlRecords, workers_url: str, pages_url: str
+) -> None:
+    """Attacker: who has the pages' password. Way: a fleet's schema, or one that is not there. It must be refused."""
+    with pytest.raises(RecordsError, match="has no tables yet, and its user may make none") as refused:
+        open_records(pages_url, fleet="site-b")
+    assert 'CREATE SCHEMA "fleet_site-b"' in refused.value.hint
+    with open_records(workers_url, fleet="site-a") as made, open_records(pages_url, fleet="site-a") as pages:
+        assert find_excess_privileges(pages.database) == []
+        assert "runs" in find_excess_privileges(made.database)
+        SqlRequestedRuns(pages.database).save(RequestedRun("fleetpatch/web/2", "patch-fleet", "d", "anna", NOW))
+        with pytest.raises(RecordsError, match="permission denied"):
+            pages.save(builders.make_run())
+    assert find_excess_privileges(workers.database, PAGES_ROLE) == []

@@ -45,10 +45,6 @@ KEY = b"machines of a test"
 HERE = "tests.flows.served_on_fakes"
 
 
-class Machines(BaseManager):
-    """Has the machines, in the test's process."""
-
-
 class MachinesElsewhere(BaseManager):
     """Reaches them from another process."""
 
@@ -67,6 +63,10 @@ def fleet(seconds: float, second: int = 2) -> SimFleet:
 @contextmanager
 def machines_at(place: Path, made: SimFleet) -> Iterator[None]:
     """Let other processes reach a fleet's machines at a socket, for as long as the block lasts."""
+
+    class Machines(BaseManager):  # of its own: what is registered is the class's
+        """Has the machines, in the test's process."""
+
     Machines.register(
         "machine", callable=lambda name: made.machines[name], exposed=("run_script", "start_job", "poll_job", "close")
     )

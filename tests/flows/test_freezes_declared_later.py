@@ -1,6 +1,7 @@
 """Freezes that are deployed while a run goes on: read from the configuration's deployments on a real server."""
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -14,7 +15,7 @@ from flows.composition import open_ports
 from flows.patch import patch_fleet
 from flows.ports.caller import Caller
 from flows.prefect_api.declared_freezes import RETRY_INTERVAL, DeclaredFreezes
-from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag
+from flows.prefect_api.tags import MANAGED_TAG, build_configuration_tag, build_fleet_tag
 from flows.request.patch_request import PatchRequest
 from flows.request.policies import FreezeRequest
 from tasks.protocols.clock import SystemClock
@@ -33,15 +34,16 @@ def name() -> str:
     return f"web-{uuid4()}"
 
 
-def deployed(served: Served, name: str, *freezes: dict[str, Any], extra: str = "") -> UUID:
+def deployed(served: Served, name: str, *freezes: dict[str, Any], extra: str = "", tags: Sequence[str] = ()) -> UUID:
     asked = {"scope": "*", "configuration": name, "freezes": list(freezes)}
-    return asyncio.run(served.deployed(asked, tags=[MANAGED_TAG, build_configuration_tag(f"{name}{extra}")]))
+    return asyncio.run(served.deployed(asked, tags=[MANAGED_TAG, build_configuration_tag(f"{name}{extra}"), *tags]))
 
 
 def test_those_of_all_zones_of_a_configuration_are_read(served: Served, name: str) -> None:
     said: list[str] = []
     deployed(served, name, {"start": "2026-12-24T00:00:00", "end": "2026-12-25T00:00:00", "reason": "eve"})
     deployed(served, name, {"start": NOON.isoformat(), "end": (NOON + timedelta(hours=1)).isoformat()})
+    deployed(served, name, {"start": "2021-01-01", "end": "2021-01-02"}, tags=[build_fleet_tag("another")])
     deployed(served, name, {"start": "2020-01-01", "end": "2020-01-02"}, extra="-other")
     found = DeclaredFreezes(name, "Europe/Berlin", said.append, SystemClock())()
     eve = Freeze(datetime(2026, 12, 23, 23, tzinfo=UTC), datetime(2026, 12, 24, 23, tzinfo=UTC), "eve")

@@ -20,6 +20,7 @@ from flows.recovery.resume_flow_run import STARTUP_GRACE, start_resume_flow_run
 from tasks.errors import PatchError
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.leases import LeaseHolder
+from tasks.records.fleets import use_fleet
 from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.support.builders import make_run
@@ -201,20 +202,18 @@ def test_a_flow_run_that_comes_when_the_run_is_over_has_nothing_to_do(url: str) 
 
 
 def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
-    client: SyncPrefectClient, deployed: DeploymentResponse, monkeypatch: pytest.MonkeyPatch
+    client: SyncPrefectClient, deployed: DeploymentResponse
 ) -> None:
-    def takes_up(*fleets: str) -> str | None:
-        monkeypatch.setattr(
-            "flows.recovery.fleet_deployments.read_own_fleet_tags", lambda: frozenset(map(build_fleet_tag, fleets))
-        )
-        found = _find_resume_deployment()
+    def takes_up(fleet: str) -> str | None:
+        with use_fleet(fleet):
+            found = _find_resume_deployment()
         return found.name if found is not None else None
 
     flow = client.create_flow(resume_fleet)
     client.create_deployment(flow_id=flow, name="on-demand@north", tags=["fleetpatch", build_fleet_tag("north")])
 
     assert takes_up("north") == "on-demand@north"
-    assert takes_up() == takes_up("south") == "on-demand"  # it says no fleet: it is everybody's
+    assert takes_up("default") == takes_up("south") == "on-demand"  # it says no fleet: it is everybody's
     client.create_deployment(flow_id=flow, name="on-demand", tags=["fleetpatch", build_fleet_tag("default")])
     assert takes_up("default") == "on-demand"
     assert takes_up("south") is None

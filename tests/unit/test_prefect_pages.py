@@ -11,12 +11,15 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Running
 
 from deployments.web.acts import flow_runs
 from flows.prefect_api import declared_freezes
+from flows.prefect_api.tags import build_fleet_tag
 from flows.prefect_runtime import flow_run_states, step_delivery
 from flows.prefect_runtime.step_delivery import MANY_STEPS, StepDelivery
+from tasks.errors import CannotRun
 from tests.support.fake_clock import FakeClock
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +47,9 @@ class PagedServer:
         return list(self.objects[offset : offset + min(limit, PAGE)])
 
     read_flow_runs = read_deployments
+
+    def read_deployment_by_name(self, name: str) -> Any:
+        raise ObjectNotFound(KeyError(name))
 
     def read_task_runs(self, *, task_run_filter: Any = None, limit: int = PAGE, offset: int = 0, **_: Any) -> list[Any]:
         self.questions += 1
@@ -137,9 +143,9 @@ def test_all_waves_of_a_run_are_found() -> None:
 
 
 def test_a_freeze_in_the_last_of_many_zones_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = SimpleNamespace(parameters={"request": {}})
+    without = SimpleNamespace(parameters={"request": {}}, tags=[])
     freeze = {"reason": "late", "start": "2026-12-20T00:00:00+00:00", "end": "2026-12-27T00:00:00+00:00"}
-    server = PagedServer([without] * 250 + [SimpleNamespace(parameters={"request": {"freezes": [freeze]}})])
+    server = PagedServer([without] * 250 + [SimpleNamespace(parameters={"request": {"freezes": [freeze]}}, tags=[])])
     monkeypatch.setattr(declared_freezes, "open_fail_fast_client", server.open)
     settings = SimpleNamespace(api=SimpleNamespace(url="http://127.0.0.1:1"))
     monkeypatch.setattr(declared_freezes, "get_current_settings", lambda: settings)
@@ -149,11 +155,13 @@ def test_a_freeze_in_the_last_of_many_zones_is_found(monkeypatch: pytest.MonkeyP
     assert [each.reason for each in found] == ["late"]
 
 
-def test_the_form_is_found_behind_many_configurations() -> None:
+def test_a_fleet_behind_many_configurations_is_named() -> None:
     many = [SimpleNamespace(name=f"configuration-{number:03}", tags=[]) for number in range(250)]
-    server = PagedServer([*many, SimpleNamespace(name="on-demand", tags=[])])
+    server = PagedServer([*many, SimpleNamespace(name="on-demand@north", tags=[build_fleet_tag("north")])])
 
-    assert flow_runs._find_deployment(cast("Any", server), "patch-fleet", "").name == "on-demand"
+    with pytest.raises(CannotRun, match="no deployment 'patch-fleet/on-demand@south'") as refused:
+        flow_runs._find_deployment(cast("Any", server), "patch-fleet", "south")
+    assert "fleet south (FLEETPATCH_FLEET). Prefect has: north." in refused.value.hint
 
 
 LISTS = {"read_automations", "read_deployments", "read_flow_runs", "read_flows", "read_task_runs", "read_work_pools"}

@@ -28,7 +28,13 @@ def deploy(
     path: ConfigurationsArgument = None,
     inventory: InventoryOption = None,
     fleet: Annotated[
-        str, typer.Option("--fleet", metavar="NAME", help="Names this set of configurations on its Prefect server.")
+        str,
+        typer.Option(
+            "--fleet",
+            metavar="NAME",
+            envvar="FLEETPATCH_FLEET",
+            help="Names this set of configurations on its Prefect server, and its records.",
+        ),
     ] = "default",
     pool: Annotated[
         str, typer.Option("--pool", metavar="NAME", help="Work pool whose workers execute the runs.")

@@ -29,7 +29,8 @@ def serve_pages(
     inventory: InventoryOption = None,
     records: RecordsOption = None,
     fleet: Annotated[
-        str, typer.Option("--fleet", envvar="FLEETPATCH_WEB_FLEET", help="Fleet whose deployments in Prefect are used.")
+        str,
+        typer.Option("--fleet", envvar="FLEETPATCH_WEB_FLEET", help="Fleet of the pages. Default: $FLEETPATCH_FLEET."),
     ] = "",
     zone: Annotated[
         str, typer.Option("--zone", envvar="FLEETPATCH_WEB_ZONE", help="Time zone of times that belong to no window.")
@@ -173,6 +174,7 @@ def serve_pages(
     from deployments.web.settings import WebSettings
     from flows.cli.runtime.output import print_to_stderr
     from flows.ports.web_links import parse_web_url
+    from tasks.records.fleets import find_fleet, use_fleet
 
     settings = WebSettings(
         host=host,
@@ -197,7 +199,8 @@ def serve_pages(
         proxy_roles=tuple(proxy_role or ("view",)),
         allowed_hosts=tuple(allow_host or ()),
     )
-    serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}", wraps=False))
+    with use_fleet(fleet or find_fleet()):
+        serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}", wraps=False))
 
 
 def _refuse_options(context: typer.Context) -> None:

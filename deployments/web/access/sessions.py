@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from deployments.web.access.token_secrets import create_secret, digest_secret
 from tasks.protocols.clock import Clock
+from tasks.records.fleets import DEFAULT_FLEET
 from tasks.records.storage.database import Database
 from tasks.records.use_times import UseTimes
 from tasks.records.web_sessions import LoginLink, SqlWebSessions, WebSession
@@ -54,7 +55,9 @@ class Sessions:
 
     def __init__(self, database: Database, key: bytes, limits: SessionLimits, clock: Clock) -> None:
         self._stored = SqlWebSessions(database)
-        self._key = key
+        # A session of one fleet's pages opens nothing of another fleet.
+        place = f"fleet {database.fleet}".encode()
+        self._key = key if database.fleet == DEFAULT_FLEET else hmac.digest(key, place, "sha256")
         self._limits = limits
         self._clock = clock
         self.uses = UseTimes(self._stored.store_use, "sessions")

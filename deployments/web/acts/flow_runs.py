@@ -18,8 +18,9 @@ from pydantic import ValidationError
 
 from deployments.server.client import open_server_client
 from flows.prefect_api.pagination import read_all_pages
-from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, build_deployment_name
+from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG, add_fleet_tag, build_deployment_name
 from tasks.errors import CannotRun
+from tasks.records.fleets import find_fleet
 
 PAGES_TAG: Final = f"{MANAGED_TAG}:pages"
 """The tag of every flow run that the pages or the API start."""
@@ -65,7 +66,7 @@ def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, k
 
     Args:
         flow: the flow's name.
-        fleet: the fleet's name; "" for the only one of the server.
+        fleet: the fleet's name; "" for that of this process.
         parameters: the flow's parameters, as JSON data.
         key: the idempotency key.
         name: the name of the flow run.
@@ -78,13 +79,14 @@ def start_flow_run(flow: str, fleet: str, parameters: Mapping[str, object], *, k
         CannotRun: Prefect does not answer, or the fleet has no such deployment. Nothing was started.
     """
     with open_server_client(retries=2) as client:
+        fleet = fleet or find_fleet()
         deployment = _find_deployment(client, flow, fleet)
         with _report_lost_answer():
             made = client.create_flow_run_from_deployment(
                 deployment.id,
                 name=name,
                 parameters=dict(parameters),
-                tags=[*deployment.tags, PAGES_TAG],
+                tags=[*add_fleet_tag(deployment.tags, fleet), PAGES_TAG],
                 idempotency_key=key,
             )
     return str(made.id), made.state is not None and made.state.is_final()
@@ -167,11 +169,9 @@ def _find_own_flow_run(client: SyncPrefectClient, flow_run_id: str) -> FlowRun |
 
 
 def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> DeploymentResponse:
-    if fleet:
-        name = f"{flow}/{build_deployment_name(ON_DEMAND, fleet)}"
-        with suppress(ObjectNotFound):
-            return client.read_deployment_by_name(name)
-        raise CannotRun(f"Prefect has no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
+    name = f"{flow}/{build_deployment_name(ON_DEMAND, fleet)}"
+    with suppress(ObjectNotFound):
+        return client.read_deployment_by_name(name)
     deployments = read_all_pages(
         lambda limit, offset: client.read_deployments(
             flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])),
@@ -181,15 +181,10 @@ def _find_deployment(client: SyncPrefectClient, flow: str, fleet: str) -> Deploy
         )
     )
     found = [each for each in deployments if each.name.partition("@")[0] == ON_DEMAND]
-    if not found:
-        raise CannotRun(
-            f"Prefect has no deployment '{flow}/{ON_DEMAND}'",
-            hint="`fleetpatch deploy` creates it, and a worker executes its runs.",
-        )
-    if len(found) > 1:
-        tags = sorted(tag for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX))
-        fleets = [tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags]
-        raise CannotRun(
-            f"Prefect has several fleets: {', '.join(fleets)}", hint="Start fleetpatch web with the name of its fleet."
-        )
-    return found[0]
+    tags = sorted(tag for each in found for tag in each.tags if tag.startswith(FLEET_TAG_PREFIX))
+    others = f" Prefect has: {', '.join(tag.removeprefix(FLEET_TAG_PREFIX) for tag in tags)}." if tags else ""
+    raise CannotRun(
+        f"Prefect has no deployment {name!r}",
+        hint=f"`fleetpatch deploy` creates it, and a worker executes its runs. These pages are those of the fleet "
+        f"{fleet} (FLEETPATCH_FLEET).{others}",
+    )

@@ -115,6 +115,7 @@ def reconcile(
     from flows.cli.views.recovery import (
         build_abandoned_run_json,
         print_abandoned_runs,
+        print_missing_history,
         print_recovery_result,
         to_recovery_exit_code,
     )
@@ -123,6 +124,8 @@ def reconcile(
     abandoned_runs = find_abandoned_runs(records)
     if not as_json:
         print_abandoned_runs(abandoned_runs)
+        if not abandoned_runs:
+            print_missing_history(open_history(records))
     due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
     if dry_run or not due:
         if as_json:

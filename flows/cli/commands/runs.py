@@ -31,16 +31,20 @@ def list_runs(
     from flows.cli.runtime.run_lookup import open_history, read_open_run_leases
     from flows.cli.views.recovery import build_lease_holder_json, print_lease_holders
     from flows.cli.views.runs import build_run_json, print_runs
+    from tasks.records.queries.other_fleets import describe_other_fleets
 
     if kind not in {None, "patch", "stage", "plan", "assess"}:
         raise typer.BadParameter("--kind is one of patch, stage, plan, assess")
-    found = open_history(records).read_runs(limit, kind=kind)
+    history = open_history(records)
+    found = history.read_runs(limit, kind=kind)
+    other_fleets = "" if found else describe_other_fleets(history.database)
     leases = read_open_run_leases(found, records)
     if as_json:
         more = {run_id: build_lease_holder_json(lease) for run_id, lease in leases.items()}
-        print_json({"runs": [build_run_json(run) | more.get(run.id, {}) for run in found]})
+        runs = [build_run_json(run) | more.get(run.id, {}) for run in found]
+        print_json({"runs": runs} | ({"otherFleets": other_fleets} if other_fleets else {}))
     else:
-        print_runs(found)
+        print_runs(found, other_fleets)
         print_lease_holders(leases, records)
 
 

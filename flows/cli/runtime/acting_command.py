@@ -63,7 +63,8 @@ def _invoke_recorded(context: typer.Context, invoke: Callable[[], Any]) -> Any: 
     act = context.command_path.partition(" ")[2]
     subject, claimed, detail = _describe(context)
     left: typer.Exit | None = None
-    with open_records(context.params.get("records")) as records, forward_audit_log(records.database, read_own_secret):
+    own = open_records(context.params.get("records"), fleet=context.params.get("fleet"))
+    with own as records, forward_audit_log(records.database, read_own_secret):
         append = SqlAuditLog(records.database).append
         actor, clock = read_os_actor(claimed), SystemClock()
         with record_act(append, actor, clock, act, subject, detail) as ended, collect_answers() as answers:

@@ -8,6 +8,7 @@ from tasks.model import Assessment, Outcome, RunInfo, RunReport, UpdateResult
 from tasks.protocols.leases import LeaseStatus
 from tasks.protocols.records import JournalEntry, JournalMark
 from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.queries.run_summary import RunSummary
 from tasks.records.setup import open_records
 from tasks.rules.updates.counts import UpdateCounts
@@ -34,7 +35,9 @@ def find_run(history: History, run: str) -> RunInfo:
     """
     newest = history.read_runs(1)
     if not newest:
-        raise RequestError("there is no run yet", hint="Start with: fleetpatch assess")
+        raise RequestError(
+            "there is no run yet", hint=describe_other_fleets(history.database) or "Start with: fleetpatch assess"
+        )
     if run == LAST_RUN:
         return newest[0]
     if not run.isascii():  # no run has such an id, and some databases refuse such text
@@ -42,7 +45,7 @@ def find_run(history: History, run: str) -> RunInfo:
     try:
         return history.find_run(run)
     except RecordsError as error:  # the records were readable a moment ago, so the id is wrong
-        raise RequestError(error.message, hint="`fleetpatch runs` lists them.") from error
+        raise RequestError(error.message, hint=error.hint) from error
 
 
 def read_full_report(history: History, run_id: str, machine: str | None = None) -> RunReport:

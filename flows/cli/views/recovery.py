@@ -22,6 +22,8 @@ from flows.recovery.cancellation import CancelRequest
 from inventory.errors import FleetpatchError
 from tasks.errors import LeaseHeld
 from tasks.protocols.leases import LeaseStatus
+from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import describe_other_fleets
 from tasks.records.setup import open_records
 from tasks.reporting.formatting import format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -59,6 +61,12 @@ def build_lease_holder_json(lease: LeaseStatus | None) -> dict[str, object]:
         "executedBy": str(lease.holder) if lease is not None and lease.is_held else None,
         "lastExecutedBy": str(lease.holder) if lease is not None and lease.holder is not None else None,
     }
+
+
+def print_missing_history(history: History) -> None:
+    """Print which other fleets are in the same database, if this one has no run at all."""
+    if not history.read_runs(1) and (others := describe_other_fleets(history.database)):
+        print_to_stdout(others)
 
 
 def print_abandoned_runs(abandoned_runs: Sequence[AbandonedRun]) -> None:

@@ -52,10 +52,10 @@ def build_run_json(run: RunInfo) -> dict[str, object]:
     }
 
 
-def print_runs(runs: Sequence[RunInfo]) -> None:
-    """Print runs as a table."""
+def print_runs(runs: Sequence[RunInfo], other_fleets: str) -> None:
+    """Print runs as a table; without one, a sentence about other fleets in the same database."""
     if not runs:
-        print_to_stdout("There is no run yet. Start with: fleetpatch assess")
+        print_to_stdout(f"There is no run yet. {other_fleets or 'Start with: fleetpatch assess'}")
         return
     grid = build_table(
         build_unwrapped_column("run"),

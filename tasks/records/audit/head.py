@@ -15,11 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy.engine import URL
-
 from inventory.files.paths import ensure_private_directory
 from inventory.files.private_keys import KeyFileError, find_key_folder
 from tasks.errors import RequestError
+from tasks.records.storage.database import Database
 
 NUMBER_LIMIT: Final = 2**53
 """No log gets so long. Rows with such a number were added in the database, and no entry is added behind them."""
@@ -47,19 +46,21 @@ def parse_head(text: str) -> AuditHead:
     return AuditHead(int(number), seal)
 
 
-def find_head_path(url: URL, name: str = "audit-head") -> Path:
-    """Return the file of a database's head. The name does not depend on the database user.
+def find_head_path(database: Database, name: str = "audit-head") -> Path:
+    """Return the file of the head of a fleet's records. The name does not depend on the database user.
 
     Args:
-        url: the database.
+        database: the database of the records.
         name: the beginning of the file's name.
 
     Raises:
         KeyFileError: the folder of keys is not known.
     """
+    url = database.url
     host = str(url.host or url.query.get("host", "")).lower()
-    place = json.dumps([url.get_backend_name(), host, str(url.port or url.query.get("port", "")), url.database])
-    return find_key_folder() / f"{name}-{hashlib.sha256(place.encode()).hexdigest()[:16]}"
+    place = [url.get_backend_name(), host, str(url.port or url.query.get("port", "")), url.database]
+    text = json.dumps([*place, database.schema] if database.schema else place)
+    return find_key_folder() / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def read_head(path: Path) -> AuditHead | None:

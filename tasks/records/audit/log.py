@@ -38,7 +38,7 @@ class SqlAuditLog:
     """The audit log in the database of the records. All threads of a process may share an object."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def append(self, entry: AuditEntry) -> AuditEntry:
         """Store an entry at the end of the chain, and return it with its number and seal.
@@ -46,7 +46,7 @@ class SqlAuditLog:
         Raises:
             RecordsError: the records can't be written, or the key of the audit log can't be read or made.
         """
-        with self._database.begin_write("write the audit log") as connection:
+        with self.database.begin_write("write the audit log") as connection:
             stored = self._append(connection, lambda _last: entry)
         self._advance_head(stored)
         return stored
@@ -81,7 +81,7 @@ class SqlAuditLog:
                 seal = last.seal
             return build_entry(json.dumps({"through": through, "seal": seal}))
 
-        with self._database.begin_write("cut the audit log") as connection:
+        with self.database.begin_write("cut the audit log") as connection:
             stored = self._append(connection, build)
             added = table.c.number > stored.number  # with numbers that no entry gets
             removed = connection.execute(delete(table).where((table.c.number <= through) | added)).rowcount
@@ -93,7 +93,7 @@ class SqlAuditLog:
             key = ensure_key(KEY_NAME)
         except KeyFileError as error:
             raise RecordsError(f"the audit log can't be sealed: {error.message}", hint=error.hint) from error
-        if not self._database.is_sqlite:
+        if not self.database.is_sqlite:
             connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": _WAIT})
             connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
         last, missed = self._find_last(connection, key)
@@ -115,7 +115,7 @@ class SqlAuditLog:
                 break
             last, limit = _find_newest(connection, limit - 1), limit - 1  # behind this one no number is free
         try:
-            head = read_head(find_head_path(self._database.url))
+            head = read_head(find_head_path(self.database))
         except KeyFileError as error:
             logger.warning("the head of the audit log: %s", error)
             return last, None
@@ -131,7 +131,7 @@ class SqlAuditLog:
     def _advance_head(self, entry: AuditEntry) -> None:
         """Note the newest entry outside of the database. The entry is stored, whatever becomes of the note."""
         try:
-            advance_head(find_head_path(self._database.url), AuditHead(entry.number, entry.seal))
+            advance_head(find_head_path(self.database), AuditHead(entry.number, entry.seal))
         except KeyFileError as error:
             logger.warning("the head of the audit log: %s", error)
 
@@ -154,7 +154,7 @@ class SqlAuditLog:
             query = query.where(audit_log.c.who == who)
         if act:
             query = query.where(audit_log.c.act == act)
-        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(0):
+        with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [_to_entry(row) for row in connection.execute(query)]
 
     def read_of_subject(self, act: str, subject: str, result: AuditResult) -> Sequence[AuditEntry]:
@@ -165,7 +165,7 @@ class SqlAuditLog:
         """
         columns = audit_log.c
         wanted = (columns.act == act, columns.subject == subject, columns.result == result.value)
-        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(0):
+        with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [
                 _to_entry(row) for row in connection.execute(select(audit_log).where(*wanted).order_by(columns.number))
             ]
@@ -178,7 +178,7 @@ class SqlAuditLog:
         """
         columns = audit_log.c
         query = select(func.count(), func.min(columns.at)).where(columns.number > number)
-        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(number):
+        with self.database.begin_read("read the audit log") as connection, _translate_time_errors(number):
             count, oldest_at = connection.execute(query).tuples().one()
             return count, oldest_at
 
@@ -189,7 +189,7 @@ class SqlAuditLog:
             RecordsError: the records can't be read.
         """
         query = select(audit_log).where(audit_log.c.number > number).order_by(audit_log.c.number).limit(limit)
-        with self._database.begin_read("read the audit log") as connection, _translate_time_errors(number):
+        with self.database.begin_read("read the audit log") as connection, _translate_time_errors(number):
             return [_to_entry(row) for row in connection.execute(query)]
 
     def read_seal(self, number: int) -> str | None:
@@ -198,7 +198,7 @@ class SqlAuditLog:
         Raises:
             RecordsError: the records can't be read.
         """
-        with self._database.begin_read("read the audit log") as connection:
+        with self.database.begin_read("read the audit log") as connection:
             return _find_seal(connection, number)
 
     def iterate(self, after: int | None = None) -> Iterator[AuditEntry]:
@@ -210,7 +210,7 @@ class SqlAuditLog:
         Raises:
             RecordsError: the records can't be read.
         """
-        with self._database.begin_read("read the audit log") as connection:
+        with self.database.begin_read("read the audit log") as connection:
             while True:
                 query = select(audit_log).order_by(audit_log.c.number).limit(_BATCH)
                 if after is not None:
@@ -228,7 +228,7 @@ class SqlAuditLog:
         Raises:
             KeyFileError: the file can't be read, or is damaged.
         """
-        return read_head(find_head_path(self._database.url))
+        return read_head(find_head_path(self.database))
 
 
 def _find_newest(connection: Connection, limit: int) -> AuditHead:

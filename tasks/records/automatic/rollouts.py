@@ -37,7 +37,7 @@ class SqlRollouts:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seals = Seals(RUN_KEY)
+        self._seals = Seals(RUN_KEY, database.fleet)
         self._decisions = SqlDecisions(database)
 
     def save(self, rollout: Rollout) -> bool:

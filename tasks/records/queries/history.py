@@ -13,6 +13,7 @@ from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
 from tasks.records.queries.explanations import Explanation, explain_assessment, explain_outcome, matches_update
+from tasks.records.queries.other_fleets import build_run_not_found
 from tasks.records.queries.run_summary import RunSummary, build_waves, read_recorded_machines, read_run_summary
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
@@ -137,7 +138,7 @@ class History:
                 self._seals.check(table, found[0]._mapping, f"run {found[0].id}")  # noqa: SLF001 - SQLAlchemy's name
             return decode(RunInfo, found[0].document)
         if not found:
-            raise RunNotFound(f"there is no run {id_or_prefix!r}", hint="List the runs to see their ids.")
+            raise build_run_not_found(self._database, id_or_prefix)
         names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise RunNotFound(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 

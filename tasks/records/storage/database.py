@@ -4,6 +4,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
@@ -12,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.protocols.clock import Deadline, SystemClock
+from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
 from tasks.retry import retry
@@ -34,20 +36,31 @@ _POOL_OPTIONS: dict[str, Any] = {"pool_size": 5, "max_overflow": 10, "pool_timeo
 
 
 class Database:
-    """An SQLAlchemy engine with read and write transactions.
+    """An SQLAlchemy engine with read and write transactions in the tables of one fleet.
 
     All threads of one process may share an object. A forked child must open its own.
 
+    Args:
+        url: the database that the fleets share; on SQLite, the file of the fleet "default".
+        fleet: the fleet whose tables are used.
+
     Attributes:
+        shared_url: the database that the fleets share.
+        url: the database of this fleet: on SQLite, each has a file.
+        schema: the fleet's schema in PostgreSQL; "" for the one that the user and the URL choose, and on SQLite.
         display_name: the database's name for messages, without a password.
     """
 
-    def __init__(self, url: URL) -> None:
-        self.url = url
-        self.display_name = redact_url(url)
+    def __init__(self, url: URL, fleet: str = DEFAULT_FLEET) -> None:
+        self.fleet, self.shared_url = fleet, url
         self.is_sqlite = url.get_backend_name() == "sqlite"
+        self.schema = "" if self.is_sqlite else build_schema_name(fleet)
+        self.url = url.set(database=str(build_file_path(Path(str(url.database)), fleet))) if self.is_sqlite else url
+        self.display_name = redact_url(self.url) + (f" (fleet {fleet})" if self.schema else "")
         with translate_errors("use the records", self.display_name):
-            self.engine = _build_sqlite_engine(url) if self.is_sqlite else _build_postgresql_engine(url)
+            self.engine = (
+                _build_sqlite_engine(self.url) if self.is_sqlite else _build_postgresql_engine(url, self.schema)
+            )
         # Both isolation levels are explicit, because the defaults of the server or the role may differ. A writer sees
         # what others committed while it waited, and needs no retry. A reader sees the state at its first query.
         writing: dict[str, Any] = {"isolation_level": "READ COMMITTED"}
@@ -124,9 +137,9 @@ def _build_sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _build_postgresql_engine(url: URL) -> Engine:
+def _build_postgresql_engine(url: URL, schema: str) -> Engine:
     arguments = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url,
         hide_parameters=True,
         pool_pre_ping=True,
@@ -134,6 +147,15 @@ def _build_postgresql_engine(url: URL) -> Engine:
         connect_args=arguments,
         **_POOL_OPTIONS,
     )
+    if schema:
+
+        @event.listens_for(engine, "begin")
+        def _choose_schema(connection: Connection) -> None:
+            # In each transaction: behind a pooler, the next one may be in another session. No table of another schema
+            # is found: without its own, a statement fails.
+            connection.exec_driver_sql(f'SET LOCAL search_path = "{schema}"')
+
+    return engine
 
 
 def _set_transaction_options(connection: Connection) -> None:

@@ -114,7 +114,7 @@ def test_a_command_gets_a_small_environment_and_what_its_owner_names(monkeypatch
     assert not [line for line in told if "hunter2" in line]
     assert {"LC_TIME=C.UTF-8", f"PATH={os.environ['PATH']}"} <= set(told)
     assert {line.split("=")[0] for line in told if line.startswith("FLEETPATCH_")} == {
-        f"FLEETPATCH_{name}" for name in ("RUN", "HOOK", "PLACE", "SUBJECT", "MACHINE", "STATE", "REPORT")
+        f"FLEETPATCH_{name}" for name in ("FLEET", "RUN", "HOOK", "PLACE", "SUBJECT", "MACHINE", "STATE", "REPORT")
     }
 
     monkeypatch.setenv("FLEETPATCH_HOOK_ENVIRONMENT", "WEB_PASSWORD  GONE")

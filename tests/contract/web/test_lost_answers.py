@@ -44,8 +44,9 @@ class LossyPrefect:
             raise self.away
         yield self
 
-    def read_deployments(self, **_: Any) -> list[SimpleNamespace]:
-        return [SimpleNamespace(id=UUID(int=1), name=f"{ON_DEMAND}@fleet", tags=[])]
+    def read_deployment_by_name(self, name: str) -> SimpleNamespace:
+        assert name.endswith(f"/{ON_DEMAND}")
+        return SimpleNamespace(id=UUID(int=1), name=ON_DEMAND, tags=[])
 
     def create_flow_run_from_deployment(self, _: UUID, *, idempotency_key: str, **__: Any) -> SimpleNamespace:
         made = self.started.setdefault(idempotency_key, uuid4())

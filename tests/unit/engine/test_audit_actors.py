@@ -59,7 +59,7 @@ def test_a_name_from_the_pages_is_theirs() -> None:
 def test_a_flow_run_that_is_cancelled_in_prefect_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLEETPATCH_RECORDS_URL", f"sqlite:///{tmp_path / 'records.db'}")
     monkeypatch.setattr(finalizer, "start_finalizer", lambda *_words, **_options: tmp_path)
-    cancelled: Any = SimpleNamespace(id=uuid4(), name="weekly 2026-11-25", parameters={})
+    cancelled: Any = SimpleNamespace(id=uuid4(), name="weekly 2026-11-25", parameters={}, tags=[])
     finalizer.finalize_cancelled_flow_run(None, cancelled, None)
     with open_records() as records:
         (entry,) = SqlAuditLog(records.database).read(9)

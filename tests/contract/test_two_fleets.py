@@ -1,0 +1,195 @@
+"""Two fleets with equal paths and names in one database: neither sees, takes or stops what is the other's."""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, text
+
+from flows.recovery.abandoned_runs import find_abandoned_runs
+from tasks.errors import RecordsError, RunNotFound, SealBroken
+from tasks.protocols.leases import LeaseHolder
+from tasks.protocols.set_slots import SetSlot
+from tasks.records import schema
+from tasks.records.audit.deployed_policies import read_deployed_policies, record_deployed_policy
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.audit.verification import AuditState, verify_log
+from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
+from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.fleets import build_file_path, use_fleet
+from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import find_other_fleets
+from tasks.records.retention import read_retention
+from tasks.records.set_slots import SqlSetSlots
+from tasks.records.setup import open_records, run_migrations
+from tasks.records.sql_records import SqlRecords
+from tasks.records.storage.database import Database, enable_wal
+from tasks.records.storage.url import find_records_url
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.policy.model import PolicyFile
+from tasks.states import OperationState
+from tests.contract.records_subjects import BOTH, empty_database, new_database
+from tests.support import builders as make
+from tests.support.automatic_fleet import AutomaticFleet
+from tests.support.fake_clock import FakeClock
+
+SOUTH, NORTH = "south", "Nørth site's"
+NOW = datetime(2026, 11, 24, 22, tzinfo=UTC)
+ANNE = ("anne", "os", "", "")
+POLICY = (PolicyFile("/etc/fleetpatch/configurations/policy.yaml", "ab" * 32),)
+
+
+@pytest.fixture(params=BOTH)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    with new_database(request.param, tmp_path) as made:
+        yield made
+
+
+@dataclass
+class Pair:
+    """The records of two fleets in one database."""
+
+    url: str
+    south: SqlRecords
+    north: SqlRecords
+
+    @property
+    def both(self) -> tuple[SqlRecords, SqlRecords]:
+        return self.south, self.north
+
+
+@pytest.fixture
+def pair(url: str) -> Iterator[Pair]:
+    with open_records(url, fleet=SOUTH) as south, open_records(url, fleet=NORTH) as north:
+        yield Pair(url, south, north)
+
+
+def test_a_fleet_leaves_the_abandoned_run_of_the_other_one_to_it(pair: Pair) -> None:
+    run = make.make_run(state=OperationState.IN_PROGRESS, ended_at=None)
+    pair.south.save(run)
+    pair.south.leases.acquire(run.id, LeaseHolder("token", "ctl", 1, "anne"), 0.001)
+    for fleet, expected in ((NORTH, []), ("default", []), (SOUTH, [run.id])):
+        with use_fleet(fleet):
+            assert [left.run.id for left in find_abandoned_runs(pair.url)] == expected, fleet
+    with open_records(pair.url) as shared:
+        for others in (pair.north, shared):
+            with pytest.raises(RunNotFound, match=f"run {run.id} belongs to the fleet south, and this is the fleet"):
+                History(others).find_run(run.id)
+            assert find_other_fleets(others.database) == (SOUTH,)
+            with pytest.raises(RunNotFound, match="there is no run") as unknown:
+                History(others).find_run("other")
+            assert "this database also has: south. Set FLEETPATCH_FLEET." in unknown.value.hint
+    assert find_other_fleets(pair.south.database) == ()
+
+
+def test_windows_slots_and_machines_of_one_name_are_each_fleets_own(pair: Pair) -> None:
+    for name, records in zip((SOUTH, NORTH), pair.both, strict=True):
+        claim = SqlWindowClaims(records.database).claim_window("web", NOW, name, name, NOW)
+        assert claim.run_id == name
+        records.save(make.make_run(id=name, state=OperationState.IN_PROGRESS, ended_at=None))
+        slot = SetSlot("web", make.MACHINE, name, NOW)
+        assert SqlSetSlots(records.database).take([slot], lambda _: lambda taken: "full" if taken else "") == ""
+        assert [each.run_id for each in SqlSetSlots(records.database).find()] == [name]
+        records.save(make.make_assessment(run_id=name))
+        latest = History(records).read_latest_assessments([make.MACHINE], answered=False)
+        assert [each.run_id for each in latest.values()] == [name]
+
+
+def test_a_rollout_of_one_fleet_does_not_stop_the_other_ones(pair: Pair, tmp_path: Path) -> None:
+    for name, records in zip((SOUTH, NORTH), pair.both, strict=True):
+        with use_fleet(name):
+            fleet = AutomaticFleet(pair.url, records, tmp_path, FakeClock())
+            fleet.assess(make.make_update(name="curl", available="8"))
+            fleet.begin()
+            (rollout,) = SqlRollouts(records.database).read_newest()
+            (request,) = fleet.started("patch-fleet/on-demand")
+            assert request.updates.as_in_run == f"rollout:{rollout.id}"
+
+
+def test_each_audit_log_is_whole_and_its_end_is_known(pair: Pair) -> None:
+    logs = [SqlAuditLog(records.database) for records in pair.both]
+    for number in range(3):
+        for log in logs[number % 2 :]:
+            log.append(AuditEntry(NOW, "anne", "", "assess", str(number), "", AuditResult.DONE))
+    found = [verify_log(log) for log in logs]
+    assert [(each.state, each.entries) for each in found] == [(AuditState.INTACT, 2), (AuditState.INTACT, 3)]
+    with pair.north.database.begin_write("cut off the end") as connection:
+        connection.execute(text("DELETE FROM audit_log WHERE number = 3"))
+    assert [verify_log(log).state is AuditState.INTACT for log in logs] == [True, False]
+
+
+def test_a_run_that_is_copied_from_one_fleet_to_the_other_is_not_executed(pair: Pair) -> None:
+    """Attacker: who can write the database. Way: a sealed run of another fleet. It must be refused."""
+    pair.south.save(make.make_run(state=OperationState.IN_PROGRESS, ended_at=None))
+    _copy_runs(pair.south.database, pair.north.database)
+    assert History(pair.south, require_seals=True).find_run(make.RUN_ID).id == make.RUN_ID
+    with pytest.raises(SealBroken, match="doesn't fit its seal"):
+        History(pair.north, require_seals=True).find_run(make.RUN_ID)
+
+
+def _copy_runs(source: Database, target: Database) -> None:
+    with source.begin_read("copy") as reading, target.begin_write("copy") as writing:
+        for row in reading.execute(select(schema.runs)).mappings():
+            writing.execute(insert(schema.runs), dict(row))
+
+
+def test_the_records_of_one_fleet_are_not_taken_for_those_of_another(url: str, tmp_path: Path) -> None:
+    open_records(url, fleet=SOUTH).close()
+    if url.startswith("sqlite"):
+        shutil.copy(tmp_path / "records@south.db", build_file_path(tmp_path / "records.db", NORTH))
+    else:
+        with open_records(url, fleet=NORTH) as north, north.database.begin_write("become another's") as connection:
+            connection.execute(text("UPDATE fleet_stamp SET fleet = 'south'"))
+    with pytest.raises(RecordsError, match=f"has the records of the fleet south, and not those of {NORTH}"):
+        open_records(url, fleet=NORTH)
+
+
+@pytest.mark.parametrize("kind", BOTH)
+def test_a_fleet_that_gets_its_own_tables_keeps_what_people_had_decided(
+    kind: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A database of the version before, in which all fleets had the same tables."""
+    with empty_database(kind, tmp_path) as url:
+        _fill_as_before(url)
+        with caplog.at_level(logging.WARNING), open_records(url, fleet=SOUTH) as south:
+            assert [each.scope for each in SqlOptOuts(south.database).read_active(NOW)] == ["location=ber"]
+            assert read_retention(south).is_forever  # kept for good, as before
+            log = SqlAuditLog(south.database)
+            assert [policy.files for policy in read_deployed_policies(log)] == [POLICY]
+            assert record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
+            assert not record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
+            assert History(south).read_runs(1) == ()
+            assert find_other_fleets(south.database) == ("default",)
+        assert "the fleet south has tables of its own from now on" in caplog.text
+        with open_records(url) as shared:
+            assert History(shared).find_run(make.RUN_ID).id == make.RUN_ID
+
+
+def _fill_as_before(url: str) -> None:
+    database = Database(find_records_url(url))
+    if database.is_sqlite:
+        enable_wal(database)
+    with database.begin_write("prepare") as connection:
+        run_migrations(connection, "0011")
+    SqlRecords(database).save(make.make_run())
+    SqlOptOuts(database).add(OptOut("location=ber", "anne", "an audit", NOW))
+    record_deployed_policy(SqlAuditLog(database), SOUTH, POLICY, ANNE, NOW)
+    record_deployed_policy(SqlAuditLog(database), NORTH, (), ANNE, NOW)
+    database.close()
+
+
+@pytest.mark.postgres
+def test_a_pooler_may_give_each_transaction_another_session(tmp_path: Path) -> None:
+    """No setting of a session is needed: after a transaction, its session is as it was."""
+    with new_database("postgres", tmp_path) as url, open_records(url, fleet=SOUTH) as records:
+        with records.database.begin_write("look") as connection:
+            assert connection.execute(text("SELECT current_schemas(false)")).scalar_one() == ["fleet_south"]
+        with closing(records.database.engine.raw_connection()) as session, closing(session.cursor()) as cursor:
+            cursor.execute("SELECT current_schemas(false)")
+            assert cursor.fetchall() == [(["public"],)]
