@@ -21,10 +21,18 @@ from tasks.transport.powershell_framing import (
     encode_params,
 )
 from tasks.transport.script_host import ScriptHost
-from tasks.transport.script_library import ScriptLoader, load_windows_script
+from tasks.transport.script_library import ScriptLoader, find_required_scripts, load_windows_script
 
 _NOT_FOUND_EXIT_CODES: Final = frozenset({9009, 2, 3})  # of cmd.exe, when there is no powershell.exe
 _NOT_READ_EXIT_CODE: Final = 122  # of the bootstrap; Windows PowerShell 2 has no ConvertFrom-Json
+_PARAMETERS_OF_SCRIPTS: Final[Mapping[str, Mapping[str, str]]] = {
+    "commands": {"policy": "Bypass"},
+    "task_scheduler": {"policy": "Bypass"},
+    "updaters": {"policy": "Bypass"},
+    "facts": {"machine_id_key": r"HKLM:\SOFTWARE\Microsoft\Cryptography"},
+}
+"""By the script that reads them. PowerShell logs each script with such a word as a warning (event 4104), so no script
+has them in its text."""
 _ANSWER_HINT: Final = (
     "Look at what Windows PowerShell does for this login there: powershell.exe -NoProfile must start, "
     "and a virus scanner may stop it."
@@ -67,6 +75,12 @@ class PowerShellHost(ScriptHost):
             "program": build_job_script(self._compose(script)),
             "token": encode_params(script.params),
         }
+
+    def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
+        params = super()._build_params(script, text)
+        for name in (*find_required_scripts(text), script.name):
+            params |= _PARAMETERS_OF_SCRIPTS.get(name, {})
+        return params
 
     def _execute_script(self, script: Script, deadline: Deadline) -> ScriptOutput:
         with self._add_machine_to_errors():

@@ -1,4 +1,4 @@
-# A function that runs a command of the operator.
+# A function that runs a command of the operator. The parameter "policy" is the execution policy for it.
 
 # What runs the command: PowerShell, so that a command can be any of its commands, or a program with arguments. An error
 # fails the command; a program's exit code is the command's; and so does $false as its last output.
@@ -11,6 +11,7 @@ try {
 }
 $text = $env:FLEETPATCH_COMMAND
 $env:FLEETPATCH_COMMAND = $null
+$env:FLEETPATCH_RUNNER = $null
 $state = @{ Failed = $false; Last = $null }
 $global:LASTEXITCODE = 0
 try {
@@ -91,14 +92,15 @@ function Read-FpProcess {
 function Invoke-FpCommand {
     param([string] $Command, [int] $Seconds, [System.Collections.IDictionary] $Environment = @{})
     $start = [System.Diagnostics.ProcessStartInfo]::new((Get-FpPowerShellPath))
-    $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes($FpCommandRunner))
-    $start.Arguments = "-NoProfile -NonInteractive -OutputFormat Text -ExecutionPolicy Bypass -EncodedCommand $encoded"
+    $start.Arguments = "-NoProfile -NonInteractive -OutputFormat Text -ExecutionPolicy $(Get-FpParam -Name policy) " +
+        '-Command "& ([ScriptBlock]::Create($env:FLEETPATCH_RUNNER))"'
     $start.UseShellExecute = $false
     $start.CreateNoWindow = $true
     $start.RedirectStandardInput = $start.RedirectStandardOutput = $start.RedirectStandardError = $true
     $start.StandardOutputEncoding = $start.StandardErrorEncoding = [System.Text.UTF8Encoding]::new($false)
     $start.WorkingDirectory = $env:SystemRoot
     foreach ($name in $Environment.Keys) { $start.EnvironmentVariables[$name] = [string] $Environment[$name] }
+    $start.EnvironmentVariables['FLEETPATCH_RUNNER'] = $FpCommandRunner
     $start.EnvironmentVariables['FLEETPATCH_COMMAND'] = $Command
     $process = [System.Diagnostics.Process]::Start($start)
     try {

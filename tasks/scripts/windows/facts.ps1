@@ -50,7 +50,7 @@ function Write-FpDisk {
 function Write-FpDisks {
     $drive = Find-FpDrive
     foreach ($disk in @(Read-FpClass -Name Win32_LogicalDisk -Filter "DeviceID='$drive'")) {
-        $access = $disk.PSObject.Properties['Access']
+        $access = $disk.PSObject.Members['Access']
         $isReadOnly = $null -ne $access -and $access.Value -eq 1
         $room = @{ Total = $disk.Size; Free = $disk.FreeSpace }
         Write-FpDisk -Roles system, packages -Mount $drive @room -IsReadOnly $isReadOnly
@@ -122,7 +122,7 @@ function Write-FpBasics {
     if (-not $kind) { $kind = if ([System.Environment]::Is64BitOperatingSystem) { 'AMD64' } else { 'x86' } }
     $record = [ordered]@{ release = $system.Version; arch = $kind; boot_id = $boot; uptime = Get-FpUptime }
     # nothing in a login with NTLM proves which machine answers
-    $record.machine_id = "$(Read-FpValue -Path 'HKLM:\SOFTWARE\Microsoft\Cryptography' -Name MachineGuid)"
+    $record.machine_id = "$(Read-FpValue -Path (Get-FpParam -Name machine_id_key) -Name MachineGuid)"
     $record.boot_time = $null
     try {
         $record.boot_time = (Read-FpClass -Name Win32_OperatingSystem).LastBootUpTime

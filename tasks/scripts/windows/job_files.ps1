@@ -93,8 +93,8 @@ function Add-FpMeta { # creates a job's meta.json, unless it is there; returns w
 
 function Get-FpField { # a text of an object that was JSON, without the "=" before it; '' if it has none
     param($Object, [string] $Name)
-    if ($null -eq $Object -or $null -eq $Object.PSObject.Properties[$Name]) { return '' }
-    ([string] $Object.PSObject.Properties[$Name].Value) -replace '^=', ''
+    if ($null -eq $Object -or $null -eq $Object.PSObject.Members[$Name]) { return '' }
+    ([string] $Object.PSObject.Members[$Name].Value) -replace '^=', ''
 }
 
 function ConvertTo-FpNumber { # a whole number, or 0 for every other text

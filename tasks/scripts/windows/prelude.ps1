@@ -42,7 +42,7 @@ function Get-FpParam {
 function Get-FpListParam {
     # The items of a parameter, one by one: write @(Get-FpListParam NAME). A missing list is empty.
     param([Parameter(Mandatory = $true, Position = 0)][string] $Name, [object] $From = $FpParams)
-    $property = $From.PSObject.Properties[$Name]
+    $property = $From.PSObject.Members[$Name]
     if ($null -eq $property -or $null -eq $property.Value) { return }
     foreach ($item in $property.Value) { ([string]$item).Substring(1) }
 }

@@ -4,7 +4,13 @@
 # the login's language. Those of 1074: program, computer, reason, code, kind of shutdown, comment, user.
 function Get-FpEventWords {
     param([object] $Entry)
-    $values = @(foreach ($property in $Entry.Properties) { ("$($property.Value)" -replace '\s+', ' ').Trim() })
+    $values = @()
+    try {
+        $data = ([xml] $Entry.ToXml()).SelectNodes("//*[local-name()='Data']")
+        $values = @(foreach ($value in $data) { ("$($value.InnerText)" -replace '\s+', ' ').Trim() })
+    } catch {
+        Write-Verbose -Message "values of event $($Entry.Id): $_"
+    }
     if ($Entry.Id -eq 1074 -and $values.Count -ge 7) {
         return "$($values[6]) has ordered it ($($values[4])) with $($values[0]): $($values[5])".TrimEnd(': ')
     }

@@ -13,14 +13,14 @@ function Connect-FpTaskFolder { # the service and its top folder
 }
 
 # The arguments for powershell.exe. Not -File: a group policy may allow only signed files. -MTA: a job may call the
-# Update Agent from two threads. The folder's name is the only text in it that is not always the same.
+# Update Agent from two threads. The folder's name is the only text in it that is not always the same. The parameter
+# "policy" is the execution policy.
 function Get-FpTaskArguments {
     param([string] $Folder)
     $quoted = $Folder.Replace("'", "''")
     $text = "`$ErrorActionPreference = 'Stop'; `$FpJobDirectory = '$quoted'; " +
         '. ([ScriptBlock]::Create([System.IO.File]::ReadAllText((Join-Path -Path $FpJobDirectory -ChildPath run.ps1))))'
-    $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes($text))
-    "-NoProfile -NonInteractive -MTA -ExecutionPolicy Bypass -EncodedCommand $encoded"
+    "-NoProfile -NonInteractive -MTA -ExecutionPolicy $(Get-FpParam -Name policy) -Command `"$text`""
 }
 
 # Registers a job's task, or replaces it; returns it. The limit is how long it may run (PT0S: for ever). It would end

@@ -147,7 +147,8 @@ def test_the_machine_itself_restores_it_when_the_claim_expires(machine: Machine)
     machine.updaters("pause")
     (name,) = machine.tasks
     task = machine.warm.windows.read_state()["tasks"][name]
-    words = str(task["arguments"]).split()
+    options, _, text = str(task["arguments"]).partition(" -Command ")
+    words = [*options.split(), "-Command", text.strip('"')]
     assert machine.warm.windows.powershell.run(words, b"", logon="system").exit_code == 0
     assert machine.policy == {"AUOptions": 4}
     assert machine.tasks == []

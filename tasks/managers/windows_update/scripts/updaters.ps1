@@ -2,7 +2,7 @@
 # has changed. The request asks for that (native_updaters: pause). A task of the machine restores it when the claim
 # expires, whatever happens to the run. Policies of a domain come back with the next refresh of group policies.
 # Parameters: work (pause or restore); claim_run, claim_attempt, claim_until (the run and the attempt that sent this);
-# undo (updaters_back.ps1's text).
+# undo (updaters_back.ps1's text); policy (the execution policy of the task).
 # Records: paused (unit), back (unit, how), failed (unit, why), left (unit, why), running (unit), untimed (why: it is
 # back only at the end of the run), nothing (why), refused (why).
 # Requires: job_common, registry_values, unfinished_packages, updaters_back
@@ -65,8 +65,8 @@ function Register-FpPauseTask {
         $action = $definition.Actions.Create(0)
         $shell = Join-Path -Path (Join-Path -Path $env:SystemRoot -ChildPath 'System32') -ChildPath 'WindowsPowerShell'
         $action.Path = Join-Path -Path (Join-Path -Path $shell -ChildPath 'v1.0') -ChildPath 'powershell.exe'
-        $encoded = [System.Convert]::ToBase64String([System.Text.Encoding]::Unicode.GetBytes($text))
-        $action.Arguments = "-NoProfile -NonInteractive -ExecutionPolicy Bypass -EncodedCommand $encoded"
+        $policy = Get-FpParam 'policy'
+        $action.Arguments = "-NoProfile -NonInteractive -ExecutionPolicy $policy -Command `"$text`""
         $null = $service.GetFolder('\').RegisterTaskDefinition($taskName, $definition, 6, $null, $null, 5)
         return ''
     } catch {

@@ -130,7 +130,11 @@ function Get-FpBehavior {
     $behavior = $null
     try { $behavior = $Update.InstallationBehavior } catch { Write-Verbose -Message "$_" }
     if ($null -eq $behavior) { return $null }
-    return $behavior.$Name
+    switch ($Name) { # not $behavior.$Name, which PowerShell logs as suspicious
+        'Impact' { return $behavior.Impact }
+        'RebootBehavior' { return $behavior.RebootBehavior }
+        'CanRequestUserInput' { return $behavior.CanRequestUserInput }
+    }
 }
 
 function Write-FpUpdate {
