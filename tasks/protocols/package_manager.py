@@ -12,6 +12,8 @@ from tasks.protocols.transport import Script, Transport
 MAX_TRANSACTION_UPDATES: Final = 300
 """Maximum updates in one transaction, as in Azure's Linux agent."""
 REFRESH_TIMEOUT_SECONDS: Final = 300
+LONGEST_POLL_SECONDS: Final = 10.0
+"""The longest pause between two looks at a job, where nothing is against that many."""
 """How long a package manager may read its repositories. Then the machine ends that, and uses what it has."""
 
 
@@ -201,6 +203,7 @@ class PackageManager(Protocol):
             while a process holds one of them.
         offers_more_later: whether what it offers depends on what is installed: some updates are offered only when
             others are there. It is then asked again, with a refresh, after an installation and after a reboot.
+        longest_poll_seconds: the longest pause between two looks at its jobs.
     """
 
     name: str
@@ -211,6 +214,7 @@ class PackageManager(Protocol):
     lock_files: tuple[str, ...]
     change_lock_files: tuple[str, ...]
     offers_more_later: bool
+    longest_poll_seconds: float
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Return all pending updates. With ``refresh``, read the repositories again first."""

@@ -20,7 +20,14 @@ from typing import Any, cast
 from tasks.errors import FleetpatchError, ListsUnread
 from tasks.model import LivePatching, PackageState, RebootNeed, RepositoryProblem, Update
 from tasks.protocols.clock import Clock, Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
 from tasks.protocols.transport import SHARED_SCRIPTS, Job, JobPhase, Script, ScriptRecord, ScriptResult, Transport
 from tasks.states import YesNoUnknown
 from tests.support.fake_jobs import Coming, JobRun, names_in
@@ -308,6 +315,7 @@ class FakeManager:
     lock_files: tuple[str, ...] = ("/fake/lock",)
     change_lock_files: tuple[str, ...] = lock_files
     offers_more_later = False
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """See PackageManager."""

@@ -16,7 +16,14 @@ from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
 from tasks.protocols.transport import Script, Transport
 
 _PACKAGE: Final = "tasks.managers.apt"
@@ -57,6 +64,7 @@ class AptManager:
     lock_files: tuple[str, ...] = LOCK_FILES
     change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
     offers_more_later = False
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:
         """Read the package state in one call, and again if packages were changed meanwhile.

@@ -19,7 +19,14 @@ from tasks.managers.rpm.repository_problems import find_repository_problems
 from tasks.managers.script_output import ScriptSection, parse_sections, require_integer, require_text
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 
 ASSESS_SCRIPT: Final = "image_assess"
@@ -88,6 +95,7 @@ class ImageManager:
     health_script: Script | None = None
     change_lock_files: tuple[str, ...] = ()
     offers_more_later = False
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
     def __init__(self, tool: ImageTool) -> None:
         self._tool = tool

@@ -20,7 +20,14 @@ from tasks.managers.script_output import parse_sections, require_text
 from tasks.managers.settled_state import read_settled_state
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 
 CHANGE_LOCK_FILES: Final = ("/var/lib/rpm/.rpm.lock",)
@@ -72,6 +79,7 @@ class RpmManager:
         self.script_package = tool.package
         self.updaters_script: Script | None = tool.updaters_script
         self.offers_more_later = False
+        self.longest_poll_seconds = LONGEST_POLL_SECONDS
         self.change_lock_files: tuple[str, ...] = CHANGE_LOCK_FILES
         self.lock_files: tuple[str, ...] = (*tool.lock_files, *CHANGE_LOCK_FILES)
 

@@ -52,7 +52,9 @@ DEFAULT_RATES: Final = Rates(
 prediction for several of them must have no fixed part. A search of a machine that was not patched for months, or on
 Server 2016, takes many minutes. So may the work before the shutdown and during the boot on Server 2016 and 2019."""
 
-POLL_SECONDS: Final = 2.0
+FIRST_POLL_SECONDS, LONGEST_POLL_SECONDS = 0.5, 30.0
+"""Pauses between two looks at a job. Each is a new PowerShell, and an update takes minutes; where a machine logs what
+PowerShell runs, each look is in its log."""
 BUSY_SECONDS: Final = 10.0
 """The pause until a job that reads is started again, while several others of that kind run."""
 
@@ -87,6 +89,7 @@ class WindowsUpdateManager:
     lock_files: tuple[str, ...] = ()
     change_lock_files: tuple[str, ...] = ()
     offers_more_later = True
+    longest_poll_seconds: float = LONGEST_POLL_SECONDS
 
     def __init__(self, *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
@@ -206,10 +209,12 @@ class WindowsUpdateManager:
         self._start_job(transport, job, deadline)
         status = transport.poll_job(job.id, deadline=deadline)  # it may have ended before its start was answered
         events: list[ScriptRecord] = list(status.events)
+        pause = FIRST_POLL_SECONDS
         while status.phase is JobPhase.RUNNING:
             if deadline.has_passed(self._clock):
                 raise DeadlineExceeded(f"the job {job.id}, which asks the Windows Update Agent, has not ended in time")
-            self._clock.sleep(POLL_SECONDS)
+            self._clock.sleep(min(pause, max(FIRST_POLL_SECONDS, deadline.remaining_seconds(self._clock))))
+            pause = min(LONGEST_POLL_SECONDS, pause * 1.3)
             status = transport.poll_job(job.id, deadline=deadline, events_from=status.events_offset)
             events += status.events
         if status.phase is not JobPhase.FINISHED:

@@ -102,7 +102,8 @@ def watch_job(
     """
     clock = context.run_context.clock
     reader = _JobReader(on_event)
-    poll_interval, unexpected_errors, stop_sent = _PollInterval(clock.now()), 0, False
+    poll_interval = _PollInterval(clock.now(), context.manager.longest_poll_seconds)
+    unexpected_errors, stop_sent = 0, False
     while True:
         if context.run_context.stop_token.is_stopping and not stop_sent:
             stop_sent = forward_stop(context, job_id)
@@ -132,6 +133,7 @@ def watch_job(
         if deadline.has_passed(clock):
             raise _build_still_running_error(context, job_id)
         pause = poll_interval.find_next_seconds(view.events, clock.now())
+        pause = min(pause, max(STOP_CHECK_SECONDS, deadline.remaining_seconds(clock)))
         if context.run_context.stop_token.is_stopping:
             pause = min(STOPPING_PAUSE_SECONDS, pause)
         # a new connection costs less than hundreds of idle ones
@@ -147,16 +149,18 @@ class _PollInterval:
     Attributes:
         transaction_started_at: when the job last wrote a record other than progress, for example the start of a
             transaction.
+        longest_seconds: the longest pause.
         seconds: the last pause.
     """
 
     transaction_started_at: datetime
+    longest_seconds: float
     seconds: float = FIRST_PAUSE_SECONDS
 
     def find_next_seconds(self, events: Sequence[ScriptRecord], now: datetime) -> float:
         """Return the next pause, after a poll that returned these records."""
         if not events:
-            self.seconds = min(LONGEST_PAUSE_SECONDS, self.seconds * 1.3)
+            self.seconds = min(self.longest_seconds, self.seconds * 1.3)
         elif events[-1].get("kind") != "progress":
             self.transaction_started_at, self.seconds = now, FIRST_PAUSE_SECONDS
         else:  # a third of the time that the transaction still needs at its present speed

@@ -15,7 +15,14 @@ from tasks.errors import ProtocolViolation, RequestError
 from tasks.managers.script_output import require_text
 from tasks.model import PackageState, RebootNeed, Update
 from tasks.protocols.clock import Deadline
-from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
+from tasks.protocols.package_manager import (
+    LONGEST_POLL_SECONDS,
+    InstalledKernels,
+    JobKind,
+    Rates,
+    SimulationResult,
+    Transaction,
+)
 from tasks.protocols.transport import Script, ScriptParameter, ScriptResult, Transport
 from tasks.states import Classification, YesNoUnknown
 
@@ -89,6 +96,7 @@ class ParcelManager:
     def __init__(self, home: ParcelHome) -> None:
         self.lock_files: tuple[str, ...] = (home.lock_file,)
         self.offers_more_later = False
+        self.longest_poll_seconds = LONGEST_POLL_SECONDS
         self.change_lock_files: tuple[str, ...] = self.lock_files
 
     def assess(self, transport: Transport, *, refresh: bool, deadline: Deadline) -> PackageState:

@@ -2,6 +2,8 @@
 
 import pytest
 
+from tasks.managers.windows_update.manager import WindowsUpdateManager
+from tests.support.fake_manager import FakeManager
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet
 
@@ -30,3 +32,12 @@ def test_an_install_is_looked_at_seldom_and_its_end_is_seen_soon(
     number, late = looks(fleet, *(FakePackage(f"p{index}", seconds=each) for index in range(count)))
     assert number <= most
     assert late < max(1.0, each / 2)
+
+
+def test_what_takes_minutes_for_each_update_is_looked_at_twice_a_minute(
+    fleet: SimFleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeManager, "longest_poll_seconds", WindowsUpdateManager.longest_poll_seconds)
+    number, late = looks(fleet, FakePackage("kb", seconds=2400.0))
+    assert number <= 100
+    assert late <= 30.0
