@@ -10,14 +10,15 @@ Parameters are never script text: each text has "=" before it, because ConvertFr
 
 import base64
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
 from tasks.errors import RequestError
-from tasks.protocols.transport import ScriptParameter
+from tasks.protocols.transport import Script, ScriptParameter
 from tasks.transport.framing import build_frame_mark, require_valid_param
-from tasks.transport.script_library import load_windows_script
+from tasks.transport.script_library import compose_script, load_windows_script
 
 MAX_COMMAND_LINE_CHARACTERS: Final = 8191
 """The longest command line that cmd.exe accepts."""
@@ -44,6 +45,7 @@ exit 122
 & $s $p
 """
 
+_PRELUDE_PATTERN: Final = re.compile(r"^# Prelude: (\w+)$", re.MULTILINE)
 _HEAD: Final = (
     "param($FpRequest)\n$FpParams = $FpRequest.params\n$FpMark = [string]$FpRequest.mark\n$FpJobDirectory = ''"
 )
@@ -74,8 +76,12 @@ def encode_params(params: Mapping[str, ScriptParameter]) -> str:
 
 
 def wrap_script(script: str) -> str:
-    """Return prelude and script: its end is always reported, and errors that it does not catch are records."""
-    prelude = load_windows_script("prelude")
+    """Return prelude and script: its end is always reported, and errors that it does not catch are records.
+
+    A script whose comment says ``# Prelude: answers`` needs only that part of the prelude.
+    """
+    name = next(iter(_PRELUDE_PATTERN.findall(script)), "prelude")
+    prelude = compose_script(Script(name), load_windows_script, required_loader=load_windows_script)
     tail = "} catch {\n$FpState.ExitCode = 1\nWrite-FpError $_\n} finally { Write-FpEnd }"
     return f"{prelude}\ntry {{\n{script}\n{tail}\n"
 

@@ -32,7 +32,7 @@ from tasks.transport.script_library import (
 )
 
 JOB_ID_PATTERN: Final = re.compile(r"[A-Za-z0-9_-]{1,80}")
-_SCRIPT_OF_JOBS: Final = "job_common"  # scripts that require it get the directory of the jobs
+_SCRIPTS_OF_JOBS: Final = {"job_common", "job_folder"}  # scripts that require one get the directory of the jobs
 
 
 def require_valid_job_id(job_id: str) -> str:
@@ -98,7 +98,7 @@ class ScriptHost(ABC):
     def _build_params(self, script: Script, text: str) -> dict[str, ScriptParameter]:
         """Return all parameters of a script: its own, the directory of the jobs, and the texts of other scripts."""
         params: dict[str, ScriptParameter] = {**script.params}
-        if _SCRIPT_OF_JOBS in find_required_scripts(text):
+        if not _SCRIPTS_OF_JOBS.isdisjoint(find_required_scripts(text)):
             params = {"root": self._job_root, **params}
         params |= load_script_parameters(script, self._script_loader, required_loader=self._required_loader)
         return params

@@ -11,11 +11,12 @@ from tasks.errors import ProtocolViolation
 from tasks.protocols.clock import Deadline, SystemClock
 from tasks.protocols.transport import Script
 from tasks.transport.powershell_host import PowerShellHost
-from tasks.transport.script_library import load_windows_script
+from tasks.transport.script_library import compose_script, load_windows_script
 from tests.contract.windows.warm_machine import WarmChannel, WarmMachine
 from tests.support.local_powershell import LocalPowerShell, require_pwsh
 
 CLOCK = SystemClock()
+PRELUDE = compose_script(Script("prelude"), load_windows_script, required_loader=load_windows_script)
 ODD = 'it\'s "odd" $(id) `n %PATH% \\u0041 ünï €\U0001f600 \x01\x7f\u2028 <&>\nsecond line\n'
 
 
@@ -214,7 +215,7 @@ def test_a_job_writes_its_records_to_its_events_file(tmp_path):
     folder = tmp_path / "jobs" / "job-1"
     folder.mkdir(parents=True)
     (folder / "events").write_bytes(b'{"kind":"old"}\n')
-    program = load_windows_script("prelude") + "\n" + JOB
+    program = f"{PRELUDE}\n{JOB}"
     outer = "$inner = [ScriptBlock]::Create((Get-FpParam program)); $FpJobDirectory = (Get-FpParam folder); . $inner"
     (root,) = run(outer, {"program": program, "folder": str(folder)}, {"SystemRoot": "/x"}).records
     events = (folder / "events").read_bytes().splitlines()
@@ -245,7 +246,7 @@ Write-FpRecord 'changed'
 $FpJobDirectory = ''
 """
     outer = "$inner = [ScriptBlock]::Create((Get-FpParam program)); $FpJobDirectory = (Get-FpParam folder); . $inner"
-    params = {"program": f"{load_windows_script('prelude')}\n{program}", "folder": str(tmp_path)}
+    params = {"program": f"{PRELUDE}\n{program}", "folder": str(tmp_path)}
     assert run(outer, params, {"SystemRoot": "/x"}).exit_code == 0
     assert (tmp_path / "events").read_bytes() == b'{"kind":"changed"}\n'
 

@@ -1,13 +1,5 @@
 # Functions that the job scripts and the claim share.
-# Requires: job_files, folders
-
-$FpJobs = Join-Path -Path (Get-FpRoot) -ChildPath 'jobs'
-
-function Get-FpJobFolder { # of a job with an id that can be the name of a folder
-    param([string] $Id)
-    if ($Id -notmatch '^[A-Za-z0-9_-]{1,80}$') { throw "no id of a job: $Id" }
-    Join-Path -Path $FpJobs -ChildPath $Id
-}
+# Requires: job_folder, job_files, folders
 
 # Makes the folder of jobs, or refuses the order.
 function Initialize-FpJobs {
@@ -61,12 +53,4 @@ function Request-FpStop {
 function Get-FpLabel {
     param([string] $Folder)
     "$(Read-FpText -Path (Join-Path -Path $Folder -ChildPath 'label'))".Trim()
-}
-
-function Write-FpJob { # one record with the state of a job
-    param([string] $Id, [System.Collections.IDictionary] $Job, [System.Collections.IDictionary] $More = @{})
-    $record = [ordered]@{ id = $Id; phase = $Job.Phase; exit_code = $Job.ExitCode }
-    $record.began, $record.ended = $Job.Began, $Job.Ended
-    foreach ($name in $More.Keys) { $record[$name] = $More[$name] }
-    Write-FpRecord -Kind job -Fields $record
 }

@@ -1,7 +1,8 @@
 # Reads the state of a job. Parameters: id, events_from, log_from, events_limit, log_limit (bytes). Records: job, then
 # sections events and log.
 # The phase is read first: the file of a finished job has all its events.
-# Requires: job_common
+# Requires: job_folder
+# Prelude: answers
 
 function Read-FpPiece { # bytes of a file
     param([string] $Path, [long] $From, [int] $Limit)

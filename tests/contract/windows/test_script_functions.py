@@ -7,7 +7,7 @@ import pytest
 from tasks.managers.windows_update.manager import PACKAGE
 from tasks.protocols.clock import Deadline
 from tasks.protocols.transport import SHARED_SCRIPTS, Script, ScriptResult
-from tasks.transport.script_library import load_windows_script
+from tasks.transport.script_library import compose_script, load_windows_script
 from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.machine import add_event
 from tests.lab.windows.scenario import Scenario
@@ -132,7 +132,8 @@ def test_a_worker_whose_work_cannot_be_measured_prevents_a_reboot() -> None:
 def test_the_prelude_alone_has_defaults(warm: WarmMachine) -> None:
     """Whoever runs it by hand, to look for a fault, gets records without a mark, and the time."""
     tail = "Write-FpRecord 'it' @{ value = (Get-FpParam none 'other') }\nWrite-FpEnd\nTest-FpStopRequested"
-    done = warm.windows.powershell.run_script(f"{load_windows_script('prelude')}\n{tail}", logon="system")
+    prelude = compose_script(Script("prelude"), load_windows_script, required_loader=load_windows_script)
+    done = warm.windows.powershell.run_script(f"{prelude}\n{tail}", logon="system")
     assert done.stdout.decode().split() == ["=", '{"kind":"it","value":"other"}', "False"]
     assert (done.exit_code, done.stderr) == (0, b"")
 

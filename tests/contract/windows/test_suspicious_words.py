@@ -90,6 +90,14 @@ def test_no_text_has_a_word_of_the_list() -> None:
     assert {name: found for name, text in list_texts().items() if (found := find_words(text))} == {}
 
 
+def test_what_is_sent_again_and_again_is_short() -> None:
+    """Where a policy has each script logged, each look at a job is in the log."""
+    look, order = list_texts()["job_look"], list_texts()["job_stop"]
+    assert "function Get-FpBootId" in order
+    assert "function Get-FpBootId" not in look
+    assert len(look) < 20_000
+
+
 def test_powershell_itself_finds_no_text_suspicious() -> None:
     require_pwsh()
     texts = {"suspicious": "$a = 'Add-Type'", **list_texts()}

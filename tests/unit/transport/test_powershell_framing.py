@@ -85,7 +85,7 @@ def test_a_parameter_that_no_script_can_hold_is_refused(params, what):
 
 def test_a_job_has_the_prelude_and_no_word_of_its_parameters():
     text = build_job_script("Write-FpRecord 'x'")
-    assert text.startswith(load_windows_script("prelude"))
+    assert text.startswith(load_windows_script("answers"))
     assert "Write-FpRecord 'x'\n} catch {" in text
 
 
