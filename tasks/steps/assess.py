@@ -20,6 +20,7 @@ from tasks.rules.runs.figures import explain_reboot, predict_reboot
 from tasks.rules.updates.duration_prediction import predict_durations, predict_reboot_need
 from tasks.rules.updates.new_packages import describe_new_packages, find_new_packages
 from tasks.rules.updates.selection import describe_unapplied_limits, select_updates
+from tasks.rules.updates.server_products import describe_server_products
 from tasks.rules.updates.simulation import filter_by_simulation
 from tasks.states import FindingLevel, OperationState, RebootPolicy, Step, YesNoUnknown
 from tasks.steps.context.machine_context import MachineContext
@@ -115,6 +116,7 @@ def plan_updates(context: MachineContext) -> MachineState:
             *_describe_service_restarts(packages, options),
             *describe_unapplied_limits(chosen, options.selection),
             *describe_new_packages(new_packages),
+            *describe_server_products(chosen),
             *(finding.message for finding in check_vendor_changes(chosen)),
         ),
         download_bytes=download,

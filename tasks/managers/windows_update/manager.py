@@ -21,6 +21,7 @@ from tasks.managers.windows_update.assessment import (
 from tasks.managers.windows_update.hresults import build_job_table, explain_code
 from tasks.managers.windows_update.installed_versions import find_installed_versions
 from tasks.managers.windows_update.records import OfferedUpdate, parse_records
+from tasks.managers.windows_update.transaction_order import is_cumulative_title
 from tasks.model import PackageState, Update
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, SimulationResult, Transaction
@@ -177,6 +178,8 @@ class WindowsUpdateManager:
         params: dict[str, ScriptParameter] = build_job_parameters(kind, transactions)
         params["accept_licences"] = accepts_licences(update for t in transactions for update in t.updates)
         params["codes"] = build_job_table()
+        titles = {update.id: update.title or update.name for each in transactions for update in each.updates}
+        params["cumulative"] = tuple(name for name, title in titles.items() if is_cumulative_title(title))
         for transaction in transactions:
             params[f"tx_{transaction.number}_updates"] = tuple(map(_build_choice, transaction.updates))
         return Script("wua_job", params, read_only=False, package=PACKAGE)

@@ -16,6 +16,9 @@ from tasks.managers.windows_update.records import OfferedUpdate
 EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
 _CUMULATIVE_PATTERN: Final = re.compile(r"\bcumulative update (?:preview )?for (?!.*\.net)", re.IGNORECASE)
+_BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{5}\.\d{1,6}\)\s*$", re.IGNORECASE)
+"""Since late 2025, its title ends with the build that it leads to: "2025-11 Security Update (KB5068861) (26200.7171)"."""
+_OTHERS_WITH_BUILD_PATTERN: Final = re.compile(r"\.net\b|\bdynamic update\b|\bdriver\b|\bcomponent\b", re.IGNORECASE)
 _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
 
 
@@ -41,7 +44,10 @@ def is_cumulative(update: OfferedUpdate) -> bool:
 
 def is_cumulative_title(title: str) -> bool:
     """Return whether a title is that of the cumulative update of the system."""
-    return bool(_CUMULATIVE_PATTERN.search(title)) and not is_hotpatch(title)
+    leads_to_build = _BUILD_PATTERN.search(title) and not (
+        _STACK_PATTERN.search(title) or _OTHERS_WITH_BUILD_PATTERN.search(title)
+    )
+    return bool(_CUMULATIVE_PATTERN.search(title) or leads_to_build) and not is_hotpatch(title)
 
 
 def is_hotpatch(title: str) -> bool:

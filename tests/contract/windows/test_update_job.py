@@ -81,7 +81,9 @@ class TestAssess:
 
 class TestInstall:
     def test_each_update_is_downloaded_and_then_installed_in_order(self) -> None:
-        lcu = offer(3, LCU, reboot_behavior=2, needs_reboot=True)
+        lcu = replace(
+            offer(3, reboot_behavior=2, needs_reboot=True), title="2026-11 Security Update (KB5000003) (20348.2800)"
+        )
         with UpdateMachine.opened(lcu, offer(2), offer(1, STACK)) as machine:
             updates = list(machine.pending().values())
             before = machine.simulate(*updates)

@@ -22,7 +22,7 @@ MACHINES = (
         updates=(
             offer(1),
             offer(2, install_hresult=FAILED),
-            offer(3),
+            offer(3, "Security Update for SQL Server 2022"),
             cumulative(4),
             offer(5, lies=True),
             offer(6, download_hresult=0x80072EE2, download_failures=1),
@@ -110,6 +110,13 @@ def test_what_fails_does_not_keep_the_rest_from_being_installed(fleet: WindowsFl
     there = [update["installed"] for update in state["updates"].values()]
     assert there == [True, False, True, True, False, True, False]
     assert (state["boot"]["number"], state["ubr"]) == (2, 2800)
+
+
+def test_the_plan_names_updates_of_sql_server(fleet: WindowsFleet) -> None:
+    notes = {plan.machine: plan.notes for plan in fleet.plans()}
+
+    assert any(note.startswith(f"updates of SQL Server: {kb(3)};") for note in notes["SOME-FAIL"])
+    assert not any("SQL Server" in note for note in notes["IN-ORDER"])
 
 
 def test_the_servicing_stack_comes_first_the_cumulative_update_last_and_the_exclusive_one_alone(

@@ -228,7 +228,7 @@ class TestJob:
         return manager().build_job_script(kind, [Transaction(3, updates, 1_000.7, 10.0, 900.2)])
 
     def test_it_gets_ids_revisions_times_and_the_meaning_of_codes(self) -> None:
-        script = self.build(JobKind.INSTALL, chosen(1))
+        script = self.build(JobKind.INSTALL, chosen(1, title="2025-11 Security Update (KB5000001) (26200.7171)"))
         assert (script.name, script.read_only) == ("wua_job", False)
         params = dict(script.params)
         assert len(params.pop("codes")) > 100
@@ -236,6 +236,7 @@ class TestJob:
             "work": "install",
             "numbers": ("3",),
             "accept_licences": "",
+            "cumulative": (guid(1),),
             "tx_3_latest_start": "1000",
             "tx_3_stop_at": "900",
             "tx_3_updates": (f"{guid(1)}|200|KB5000001",),

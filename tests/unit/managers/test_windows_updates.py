@@ -21,7 +21,7 @@ from tasks.managers.windows_update.hresults import (
 from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.managers.windows_update.records import OfferedUpdate, parse_record
 from tasks.managers.windows_update.superseded_updates import drop_superseded
-from tasks.managers.windows_update.transaction_order import order_updates
+from tasks.managers.windows_update.transaction_order import is_cumulative_title, order_updates
 from tasks.model import PackageState, Selection, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import FailureCause
@@ -230,6 +230,25 @@ class TestOrder:
         names = [update.name for update in state_of(*records).updates]
         assert names == ["KB5000001", "KB5000002", "KB5000003", "KB5000004", "KB5000005"]
         assert [update.updates_manager for update in state_of(*records).updates] == [True, False, False, False, False]
+
+    @pytest.mark.parametrize(
+        ("title", "expected"),
+        [
+            ("2026-11 Cumulative Update for Windows Server 2022 (KB5000005)", True),
+            ("2025-11 Security Update (KB5068861) (26200.7171)", True),
+            ("Security Update (KB5079473) (26200.8037)", True),
+            ("2025-11 Preview Update (KB5070311) (26200.7309)", True),
+            ("2025-11 Sicherheitsupdate (KB5068861) (26200.7171)", True),
+            ("2025-11 .NET Framework Security Update (KB5066128) (26200.7171)", False),
+            ("2025-11 Hotpatch Security Update (KB5068966) (26100.7092)", False),
+            ("2025-11 Servicing Stack Update (KB5068780) (26100.7019)", False),
+            ("2025-11 Setup Dynamic Update (KB5068516) (26100.7171)", False),
+            ("Phi Silica AI component update (KB5064650) (1.2507.793.0)", False),
+            ("2025-11 Security Update for SQL Server 2022 (KB5068406)", False),
+        ],
+    )
+    def test_a_cumulative_update_is_known_by_its_title_or_the_build_in_it(self, title: str, expected: bool) -> None:
+        assert is_cumulative_title(title) is expected
 
     def test_in_another_language_the_largest_of_those_that_may_reboot_is_last(self) -> None:
         german = update_record(1, title="Kumulatives Update (KB5000001)", reboot_behavior=2, max_bytes=700_000_000)

@@ -1,5 +1,6 @@
 # A job: downloads or installs exactly the chosen updates with the Windows Update Agent, one after the other. It never
-# reboots. Parameters: those of transactions, wua_steps and error_codes; tx_N_updates (list of "ID|REVISION|NAME").
+# reboots. Parameters: those of transactions, wua_steps and error_codes; tx_N_updates (list of "ID|REVISION|NAME");
+# cumulative (ids of those that are cumulative updates of Windows).
 # Records: see PackageManager; transaction_ended also has reboot_required. Its exit_code is the code of the first error
 # (0x80240022 is 2149842978).
 # Requires: wua_steps
@@ -130,7 +131,7 @@ function Install-FpChoices {
 function Get-FpUndo {
     # How to remove an update. wusa.exe can't remove a cumulative update of Windows: it has the servicing stack in it.
     param([hashtable] $One)
-    if ([string]$One.Update.Title -match '\bCumulative Update (Preview )?for (?!.*\.NET)') {
+    if ((Get-FpListParam 'cumulative') -contains [string]$One.Update.Identity.UpdateID) {
         return 'Dism.exe /Online /Remove-Package /PackageName:NAME /NoRestart (NAME: Package_for_RollupFix with this ' +
             'build, in Dism.exe /Online /Get-Packages /Format:Table)'
     }
