@@ -5,8 +5,10 @@ that login is refused, is a job, which runs as SYSTEM.
 The agent installs one update at a time, so each update is a transaction of its own.
 """
 
+import logging
 import re
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 from uuid import uuid4
 
@@ -28,12 +30,15 @@ from tasks.protocols.package_manager import InstalledKernels, JobKind, Rates, Si
 from tasks.protocols.transport import (
     Job,
     JobPhase,
+    JobStatus,
     Script,
     ScriptParameter,
     ScriptRecord,
     ScriptResult,
     Transport,
 )
+
+logger = logging.getLogger(__name__)
 
 PACKAGE: Final = "tasks.managers.windows_update"
 
@@ -208,7 +213,22 @@ class WindowsUpdateManager:
         return result
 
     def _run_as_job(self, transport: Transport, script: Script, deadline: Deadline) -> ScriptResult:
-        job = Job(f"wua-read-{uuid4().hex[:12]}", script, reads=True)
+        """Run a script that reads as a job, once more if it did not begin or was lost: it changes nothing."""
+        for is_last in (False, True):
+            job = Job(f"wua-read-{uuid4().hex[:12]}", script, reads=True)
+            try:
+                status = self._follow_job(transport, job, deadline)
+            except ScriptFailed as error:
+                if is_last:
+                    raise
+                logger.info("%s is asked as a job once more: %s", script.name, error.message)
+                continue
+            if status.phase is JobPhase.FINISHED:
+                return ScriptResult(status.events, status.exit_code or 0, status.log)
+        raise ManagerError(f"the job {job.id}, which was to ask the Windows Update Agent, is {status.phase}")
+
+    def _follow_job(self, transport: Transport, job: Job, deadline: Deadline) -> JobStatus:
+        """Start a job, and return its status at its end, with all its events."""
         self._start_job(transport, job, deadline)
         status = transport.poll_job(job.id, deadline=deadline)  # it may have ended before its start was answered
         events: list[ScriptRecord] = list(status.events)
@@ -220,9 +240,7 @@ class WindowsUpdateManager:
             pause = min(LONGEST_POLL_SECONDS, pause * 1.3)
             status = transport.poll_job(job.id, deadline=deadline, events_from=status.events_offset)
             events += status.events
-        if status.phase is not JobPhase.FINISHED:
-            raise ManagerError(f"the job {job.id}, which was to ask the Windows Update Agent, is {status.phase}")
-        return ScriptResult(tuple(events), status.exit_code or 0, status.log)
+        return replace(status, events=tuple(events))
 
     def _start_job(self, transport: Transport, job: Job, deadline: Deadline) -> None:
         """Start a job that reads, when there is a place for it."""

@@ -17,7 +17,7 @@ EXCLUSIVE_IMPACT: Final = 2
 _STACK_PATTERN: Final = re.compile(r"\bservicing stack update\b", re.IGNORECASE)
 _CUMULATIVE_PATTERN: Final = re.compile(r"\bcumulative update (?:preview )?for (?!.*\.net)", re.IGNORECASE)
 _BUILD_PATTERN: Final = re.compile(r"\(KB\d+\)\s*\(\d{5}\.\d{1,6}\)\s*$", re.IGNORECASE)
-"""Since late 2025, its title ends with the build that it leads to: "2025-11 Security Update (KB5068861) (26200.7171)"."""
+"""Since late 2025, titles end with the build that results: "2025-11 Security Update (KB5068861) (26200.7171)"."""
 _OTHERS_WITH_BUILD_PATTERN: Final = re.compile(r"\.net\b|\bdynamic update\b|\bdriver\b|\bcomponent\b", re.IGNORECASE)
 _HOTPATCH_PATTERN: Final = re.compile(r"\bhotpatch\b", re.IGNORECASE)
 

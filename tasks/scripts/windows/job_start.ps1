@@ -9,7 +9,7 @@
 # Requires: job_common, task_scheduler
 # Brings: wrapper=job_run
 
-$patience = 40
+$patience = 180 # PowerShell starts slowly after an update of .NET: its assemblies are compiled anew
 $reads = Test-FpParam -Name reads
 $maxReaders = 4 # else those that hang would use up the machine's memory
 

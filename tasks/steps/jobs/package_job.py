@@ -19,7 +19,8 @@ from tasks.steps.jobs.watch import watch_job
 from tasks.steps.machine.machine_lock import with_lock_token
 from tasks.steps.machine.retry import retry_transient
 
-SUBMIT_TIMEOUT_SECONDS = 120.0  # one attempt to submit a job, including a reconnection
+SUBMIT_TIMEOUT_SECONDS = 300.0
+"""One attempt to submit a job, with a reconnection. A machine of Windows waits up to 180 s until its job begins."""
 
 _VERBS: Final[Mapping[Kind, str]] = {
     Kind.STAGE: "downloading",

@@ -30,6 +30,7 @@ EXTRA = {
         while (-not (Test-Path -LiteralPath (Get-FpParam gate))) { Start-Sleep -Milliseconds 20 }
         Write-FpRecord ended""",
 }
+PATIENCE_SECONDS = 180
 PATIENCE = """
 function Start-FpShortSleep {{ (Get-Variable -Name patience).Value = {}; [System.Threading.Thread]::Sleep(50) }}
 Set-Alias -Name Start-Sleep -Value Start-FpShortSleep
@@ -54,7 +55,7 @@ class Place:
         self.warm = warm
         self.folder = warm.make_place()
         self.is_held_up = False
-        self.patience = 40
+        self.patience = PATIENCE_SECONDS
         self.before: dict[str, str] = {}
         self.host = self.open()
 
@@ -67,7 +68,7 @@ class Place:
         before = self.before.get(name, "")
         if name == "job_start":
             before += (HELD_UP if self.is_held_up else "") + (
-                PATIENCE.format(self.patience) if self.patience != 40 else ""
+                PATIENCE.format(self.patience) if self.patience != PATIENCE_SECONDS else ""
             )
         return f"{before}\n{load_test_script(name, package)}"
 

@@ -46,6 +46,7 @@ class Replay:
     jobs: list[Job] = field(default_factory=list)
     phases: list[JobPhase] = field(default_factory=lambda: [JobPhase.RUNNING, JobPhase.FINISHED])
     busy: int = 0
+    refused: int = 0
 
     def run_script(self, script: Script, *, deadline: Deadline) -> ScriptResult:
         self.scripts.append(script)
@@ -55,6 +56,8 @@ class Replay:
         self.jobs.append(job)
         if len(self.jobs) <= self.busy:
             raise ManagerBusy("another job of fleetpatch still runs on the machine")
+        if len(self.jobs) <= self.refused:
+            raise ScriptFailed("the machine could not start the job: it did not begin within 180 seconds", exit_code=0)
         return JobStatus(job.id, JobPhase.RUNNING)
 
     def poll_job(self, job_id: str, *, deadline: Deadline, events_from: int = 0, log_from: int = 0) -> JobStatus:
@@ -138,8 +141,19 @@ class TestAssess:
             manager().assess(replay(DENIED, busy=100), refresh=True, deadline=soon())
         assert "wuauserv" in caught.value.hint
 
+    def test_a_job_that_reads_is_repeated_once_if_it_did_not_begin_or_was_lost(self) -> None:
+        answer, ended = assessment(update_record(1)), [JobPhase.LOST, JobPhase.FINISHED]
+        for transport in (
+            replay(DENIED, job_answer=answer, refused=1),
+            replay(DENIED, job_answer=answer, phases=ended),
+        ):
+            assert len(manager().assess(transport, refresh=True, deadline=soon()).updates) == 1
+            assert len({job.id for job in transport.jobs}) == 2
+        with pytest.raises(ScriptFailed, match="did not begin"):
+            manager().assess(replay(DENIED, refused=2), refresh=True, deadline=soon())
+
     def test_a_job_that_is_lost_or_late_is_an_error(self) -> None:
-        lost = replay(DENIED, job_answer=assessment(), phases=[JobPhase.LOST])
+        lost = replay(DENIED, job_answer=assessment(), phases=[JobPhase.LOST, JobPhase.LOST])
         with pytest.raises(ManagerError, match="lost"):
             manager().assess(lost, refresh=True, deadline=soon())
         late = replay(DENIED, job_answer=assessment(), phases=[JobPhase.RUNNING] * 100)
