@@ -31,28 +31,38 @@ function Find-FpAbort {
     @{ About = 'inhibitor'; Why = "somebody has aborted the reboot: $($last.Words)" }
 }
 
-function Get-FpCpuTime { # seconds, of all processes of a program; nothing if that can't be read
-    param([string] $Program)
-    $sum = 0.0
+# What the programs of Windows' servicing have used so far: seconds of processor time, and bytes read and written;
+# nothing if that can't be read.
+function Get-FpWorkerUse {
+    $use = @{ Seconds = 0.0; Bytes = 0.0 }
     try {
-        $question = @{ ClassName = 'Win32_Process'; Filter = "Name='$Program'"; OperationTimeoutSec = 8 }
-        foreach ($process in @(Get-CimInstance @question -ErrorAction Stop)) {
-            $sum += ([double] $process.KernelModeTime + [double] $process.UserModeTime) / 10000000
+        foreach ($program in 'TiWorker.exe', 'TrustedInstaller.exe') {
+            $question = @{ ClassName = 'Win32_Process'; Filter = "Name='$program'"; OperationTimeoutSec = 8 }
+            foreach ($process in @(Get-CimInstance @question -ErrorAction Stop)) {
+                $use.Seconds += ([double] $process.KernelModeTime + [double] $process.UserModeTime) / 10000000
+                $use.Bytes += [double] $process.ReadTransferCount + [double] $process.WriteTransferCount
+            }
         }
     } catch {
         return
     }
-    $sum
+    $use
 }
 
-# The worker of Windows' servicing remains for some minutes after its work: only one that works prevents a reboot.
+# The worker of Windows' servicing remains for some minutes after its work: only one that works prevents a reboot. It
+# often waits for the disk, or pauses: so it is looked at for six seconds.
 function Test-FpWorkerBusy {
-    if (-not (Get-Process -Name TiWorker -ErrorAction SilentlyContinue)) { return $false }
-    $before = Get-FpCpuTime -Program TiWorker.exe
-    if ($null -eq $before) { return $true }
-    Start-Sleep -Milliseconds 1500
-    $after = Get-FpCpuTime -Program TiWorker.exe
-    ($null -eq $after) -or ($after - $before -gt 0.1)
+    if (-not (Get-Process -Name TiWorker, TrustedInstaller -ErrorAction SilentlyContinue)) { return $false }
+    $before = Get-FpWorkerUse
+    for ($look = 0; $look -lt 4; $look++) {
+        if ($null -eq $before) { return $true }
+        Start-Sleep -Milliseconds 1500
+        $after = Get-FpWorkerUse
+        if ($null -eq $after) { return $true }
+        if ($after.Seconds - $before.Seconds -gt 0.1 -or $after.Bytes - $before.Bytes -gt 65536) { return $true }
+        $before = $after
+    }
+    $false
 }
 
 function Open-FpInstallerMutex { # an error if there is none

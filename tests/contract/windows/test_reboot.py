@@ -78,7 +78,9 @@ def place(warm: WarmMachine) -> Iterator[Place]:
     with change_state(warm.windows.folder) as state:
         state["shutdown"] = None
         state["events"] = []
-        state["processes"] = [each for each in state["processes"] if each["name"] != "TiWorker"]
+        state["processes"] = [
+            each for each in state["processes"] if each["name"] not in ("TiWorker", "TrustedInstaller")
+        ]
         state["registry"].pop(SERVICING, None)
 
 
@@ -189,15 +191,16 @@ def test_it_is_refused_while_windows_changes_its_components(place: Place) -> Non
     assert place.order()["kind"] == "ordered"
 
 
-def test_it_is_refused_while_the_worker_of_updates_works(place: Place) -> None:
+@pytest.mark.parametrize(("name", "work"), [("TiWorker", ""), ("TiWorker", "turns"), ("TrustedInstaller", "disk")])
+def test_it_is_refused_while_the_worker_of_updates_works(place: Place, name: str, work: str) -> None:
     with change_state(place.warm.windows.folder) as state:
-        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time()})
+        state["processes"].append({"pid": 8888, "name": name, "start": time.time(), "work": work})
     assert place.refused("lock") == "TiWorker.exe is installing or removing updates"
 
 
 def test_a_worker_that_has_nothing_to_do_prevents_no_reboot(place: Place) -> None:
     with change_state(place.warm.windows.folder) as state:
-        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time(), "idle": True})
+        state["processes"].append({"pid": 8888, "name": "TiWorker", "start": time.time(), "work": "nothing"})
     assert place.obstacles() == []
     assert place.order()["kind"] == "ordered"
 

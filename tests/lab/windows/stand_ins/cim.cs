@@ -60,7 +60,8 @@ namespace FleetPatch.StandIns
             new Dictionary<string, object>(StringComparer.OrdinalIgnoreCase)
         {
             ["ProcessId"] = (uint)process.Id, ["Name"] = process.Name + ".exe", ["CreationDate"] = process.StartTime,
-            ["KernelModeTime"] = 0ul, ["UserModeTime"] = process.IsIdle ? 0ul : (ulong)(Machine.Now * 1e7),  // in 100 ns
+            ["KernelModeTime"] = 0ul, ["UserModeTime"] = process.ProcessorTime,
+            ["ReadTransferCount"] = process.TransferredBytes, ["WriteTransferCount"] = 0ul,
         };
 
         static List<Dictionary<string, object>> HotFixes() =>

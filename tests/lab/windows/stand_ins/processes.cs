@@ -21,8 +21,12 @@ namespace FleetPatch.StandIns
             StartTime = Machine.FromEpoch(started).ToLocalTime();
         }
 
-        // Whether it uses no processor: all others always do.
-        public bool IsIdle { get; set; }
+        // What it does: "" (it computes), "nothing", "disk" (it reads, and computes nothing) or "turns" (it computes
+        // once in four seconds).
+        public string Work { get; set; } = "";
+        public ulong ProcessorTime => (ulong)(1e7 * (Work == "" ? Machine.Now  // in 100 ns
+            : Work == "turns" ? Math.Floor(Machine.Now / 4) : 0));
+        public ulong TransferredBytes => Work == "disk" ? (ulong)(Machine.Now * 1e6) : 0;
         public int Id { get; }
         public string ProcessName { get; }
         public string Name => ProcessName;
@@ -60,7 +64,7 @@ namespace FleetPatch.StandIns
             var result = Host.Running.Select(r => new ProcessStandIn(r)).ToList();
             result.AddRange(Machine.Current.Read(s => s["processes"].AsArray().Select(p =>
                 new ProcessStandIn((int)p["pid"], Json.Text(p, "name"), Json.Real(p, "start"))
-                { IsIdle = p["idle"] != null }).ToList()));
+                { Work = (string)p["work"] ?? "" }).ToList()));
             if (Machine.Current.Read(s => Servicing.IsBusy(s)))
                 result.Add(new ProcessStandIn(1096, "TiWorker", Machine.Current.BootTime));
             return result;
