@@ -42,6 +42,7 @@ from tasks.managers.windows_update.transaction_order import (
 from tasks.model import PackageState, RepositoryProblem, Update
 from tasks.protocols.package_manager import FailureCause
 from tasks.protocols.transport import ScriptResult
+from tasks.rules.machine_checks.uptime import find_uptime
 from tasks.states import Classification
 
 MANAGER_NAME: Final = "windows-update"
@@ -123,7 +124,11 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     return PackageState(
         manager=MANAGER_NAME,
         updates=updates,
-        reboot=find_reboot_need(parse_first(RebootRecord, result, "reboot"), waiting, uptime=system.uptime),
+        reboot=find_reboot_need(
+            parse_first(RebootRecord, result, "reboot"),
+            waiting,
+            uptime=find_uptime(system.uptime, system.boot_time, system.at),
+        ),
         held=tuple(update.name for update in updates if update.held),
         lock_holder=_find_lock_holder(busy),
         at_work="Windows servicing" if busy.servicing == _CBS_AT_WORK else "",

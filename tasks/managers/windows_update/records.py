@@ -190,6 +190,7 @@ class SystemRecord(Record):
     at: int = Field(gt=0, lt=_MAX_EPOCH_SECONDS)
     offset_minutes: int = Field(default=0, ge=-1440, le=1440)
     uptime: int | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
+    boot_time: Epoch = None
     build: Text = ""
     ubr: int | None = None
     edition: Text = ""

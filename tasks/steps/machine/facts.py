@@ -16,6 +16,7 @@ from tasks.rules.machine_checks.findings import PRIVILEGE_CHECK
 from tasks.rules.machine_checks.report_limits import MAX_FINDINGS, require_count, require_within_limits
 from tasks.rules.machine_checks.same_machine import build_instance_id
 from tasks.rules.machine_checks.services import ListeningSocket, find_service_listeners
+from tasks.rules.machine_checks.uptime import find_uptime
 from tasks.states import FindingLevel
 from tasks.steps.context.machine_context import MachineContext
 
@@ -51,6 +52,7 @@ class _KernelRecord(_Record):
     first_process: str = ""
     boot_work: str = ""
     uptime: float | None = Field(default=None, ge=0, lt=_MAX_EPOCH_SECONDS)
+    boot_time: float | None = Field(default=None, gt=-_MAX_EPOCH_SECONDS, lt=_MAX_EPOCH_SECONDS)  # stopgaps are old
 
 
 class _ClockRecord(_Record):
@@ -160,6 +162,7 @@ def read_facts(
     # The machine reads its clock between call and answer. The middle is wrong by at most half the round trip.
     middle = (asked.timestamp() + answered.timestamp()) / 2
     epoch = _parse_single_record(answer, "clock", _ClockRecord).epoch
+    uptime = find_uptime(kernel.uptime, kernel.boot_time, epoch)
     rights = _parse_single_record(answer, "privilege", _PrivilegeRecord)
     _require_same_machine(known, kernel)
     facts = Facts(
@@ -169,7 +172,7 @@ def read_facts(
         kernel=kernel.release,
         arch=kernel.arch,
         boot_id=kernel.boot_id,
-        uptime_seconds=kernel.uptime or 0.0,
+        uptime_seconds=uptime or 0.0,
         clock_skew_seconds=epoch - middle,
         support_end=_read_day(system.support_end),
         clock_error_seconds=abs(answered.timestamp() - asked.timestamp()) / 2,
@@ -182,7 +185,7 @@ def read_facts(
         can_reboot=runner.can_reboot,
         disks=tuple(_to_disk(found) for found in _parse_records(answer, "disk", _DiskRecord)),
         services=_parse_services(answer),
-        boot_epoch=None if kernel.uptime is None else epoch - kernel.uptime,
+        boot_epoch=None if uptime is None else epoch - uptime,
         findings=(*_check_rights(rights), *parse_findings(answer)),
         machine_id=kernel.machine_id,
         boot_work=_limit(kernel.boot_work),

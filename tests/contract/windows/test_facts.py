@@ -182,7 +182,8 @@ SERVICES_OF_ALL_KINDS = (
 
 def test_what_windows_starts_by_itself_is_told_by_what_became_of_it() -> None:
     registry: dict[str, dict[str, int | str | list[str]]] = {rf"{CONTROL}\CDPUserSvc_1a2b3": {"Start": 2, "Type": 0xE0}}
-    with facts_of(Scenario(services=SERVICES_OF_ALL_KINDS, registry=registry)) as facts:
+    scenario = Scenario(services=SERVICES_OF_ALL_KINDS, registry=registry, counter_ahead=100 * 86_400)
+    with facts_of(scenario) as facts:
         services = facts.services
         assert services.failed == ("MSSQL", "Late", "LateAndBroken")
         assert services.ended == ("Done",)

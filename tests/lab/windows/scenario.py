@@ -164,6 +164,8 @@ class Scenario:
     processors: int = 2
     boot_time: float | None = None
     """Seconds since the epoch; by default an hour ago."""
+    counter_ahead: float = 0.0
+    """How many seconds more than since the boot the counter of performance says: it drifts, or does not begin at 0."""
     disks: tuple[Disk, ...] = (Disk(),)
     services: tuple[Service, ...] = SERVICES
     late_start_seconds: int = 120

@@ -14,10 +14,17 @@ function Test-FpServiceRuns {
 function Write-FpSystem {
     $version = 'HKLM:\SOFTWARE\Microsoft\Windows NT\CurrentVersion'
     $ubr = Get-FpRegistryNumber $version 'UBR'
+    $booted = $null
+    try {
+        $booted = (Get-CimInstance -ClassName 'Win32_OperatingSystem').LastBootUpTime
+    } catch {
+        Write-Verbose -Message "no time of the boot: $_"
+    }
     Write-FpRecord 'system' ([ordered]@{
             at = (Get-FpNow)
             offset_minutes = [int][System.TimeZoneInfo]::Local.GetUtcOffset([datetime]::UtcNow).TotalMinutes
             uptime = (Get-FpUptime)
+            boot_time = (ConvertTo-FpEpoch $booted)
             build = [string](Get-FpRegistryValue $version 'CurrentBuild')
             ubr = $ubr
             edition = [string](Get-FpRegistryValue $version 'EditionID')

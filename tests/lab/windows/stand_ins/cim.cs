@@ -35,7 +35,9 @@ namespace FleetPatch.StandIns
                 foreach (var field in instance.AsObject()) properties[field.Key] = Value(field.Value);
                 if (key.EndsWith(":Win32_OperatingSystem", StringComparison.OrdinalIgnoreCase))
                 {
-                    properties["LastBootUpTime"] = Machine.FromEpoch(Machine.Current.BootTime).ToLocalTime();
+                    // whoever sets the clock moves the time of the boot along
+                    properties["LastBootUpTime"] = Machine.FromEpoch(Machine.Current.BootTime
+                        + Machine.Current.Read(s => (double)s["clock_ahead"])).ToLocalTime();
                     properties["LocalDateTime"] = DateTime.Now;
                 }
                 result.Add(properties);

@@ -22,7 +22,8 @@ namespace FleetPatch.StandIns
     public sealed class GetUptimeCommand : PSCmdlet
     {
         protected override void ProcessRecord() =>
-            WriteObject((long)Math.Floor(Machine.Now - Machine.Current.BootTime));
+            WriteObject((long)Math.Floor(Machine.Now - Machine.Current.BootTime
+                + Json.Real(Machine.Current.Scenario, "counter_ahead")));
     }
 
     [Cmdlet(VerbsCommon.Get, "FpSecondStandIn")]
