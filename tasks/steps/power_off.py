@@ -18,6 +18,7 @@ from tasks.steps.context import journal
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.machine.facts import read_facts
 from tasks.steps.machine.power import PowerAnswer, check_power_off, order_power_off
+from tasks.steps.machine.reboot_watch import pause_between_polls
 from tasks.steps.machine.retry import is_transient
 from tasks.steps.report import build_outcome
 from tasks.steps.wake import run_power_command
@@ -132,7 +133,7 @@ def _ask(context: MachineContext, wake: WakeSettings) -> PowerAnswer:
 def _wait_for_silence(context: MachineContext, until: datetime) -> bool:
     """Return whether the machine answers nothing any more, for some seconds. Wait for that until the given time."""
     clock = context.run_context.clock
-    silent_since: datetime | None = None
+    began, silent_since = clock.now(), None
     while True:
         asked_at = clock.now()
         if _answers(context):
@@ -143,7 +144,8 @@ def _wait_for_silence(context: MachineContext, until: datetime) -> bool:
             silent_since = silent_since or asked_at
             if (clock.now() - silent_since).total_seconds() >= SILENT_SECONDS:
                 return True
-        clock.sleep(POLL_SECONDS)
+        since = silent_since or began
+        pause_between_polls(context, (clock.now() - since).total_seconds(), (until - since).total_seconds())
 
 
 def _answers(context: MachineContext) -> bool:

@@ -153,7 +153,7 @@ def watch_reboot(
             reason = f"{result.reason}; {watch.failure}"
             return replace(_note_down(result, watch), state=RebootState.FAILED, reason=reason), None
         watch.report()
-        _pause(context, watch.waited_seconds, watch.allowed_seconds)
+        pause_between_polls(context, watch.waited_seconds, watch.allowed_seconds)
 
 
 def _complete(result: RebootResult, boot_id: str, watch: _RebootWatch, asked_at: datetime) -> RebootResult:
@@ -176,7 +176,14 @@ def _find_given_up_order(readiness: RebootReadiness) -> ScriptRecord | None:
     return {"why": readiness.given_up_reason, "about": readiness.given_up_kind}
 
 
-def _pause(context: MachineContext, waited: float, allowed: float) -> None:
+def pause_between_polls(context: MachineContext, waited: float, allowed: float) -> None:
+    """Sleep before a machine is asked again: longer, the longer it was waited for.
+
+    Args:
+        context: of the machine.
+        waited: the seconds of the wait so far.
+        allowed: the seconds that it may last.
+    """
     pause = min(MAX_POLL_SECONDS, max(MIN_POLL_SECONDS, waited * _POLL_SHARE))
     context.run_context.clock.sleep(max(MIN_POLL_SECONDS, min(pause, allowed - waited)))
 
@@ -195,7 +202,7 @@ def wait_for_boot_id(context: MachineContext, condition: Callable[[str | None], 
         if waited >= allowed:
             return False
         report_reboot_progress(context, f"coming up: {allowed - waited:.0f} s left")
-        _pause(context, waited, allowed)
+        pause_between_polls(context, waited, allowed)
     return True
 
 

@@ -292,7 +292,9 @@ def test_a_machine_that_does_not_go_down_is_a_warning(fleet: SimFleet, desk: Pow
     assert outcome.state is OperationState.COMPLETED_WITH_WARNINGS
     (finding,) = [each for each in outcome.findings if each.check == POWER_CHECK]
     assert finding.level is FindingLevel.WARN
-    assert "still answers" in finding.message
+    assert "still answers 600 s later" in finding.message
+    off = next(n for n, call in enumerate(sleeper.calls) if call.script and call.script.params.get("work") == "off")
+    assert sum(call.name == "facts" for call in sleeper.calls[off:]) < 80
 
 
 def test_machines_that_can_be_powered_on_do_not_stop_the_run_as_unreachable(fleet: SimFleet, desk: PowerDesk) -> None:
