@@ -18,7 +18,7 @@ from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import PolicyRefused, SealBroken, SealKeyMissing
+from tasks.errors import PolicyRefused, RunBegun, SealBroken, SealKeyMissing
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.records.audit.entry import AuditResult
@@ -63,6 +63,7 @@ def execute(
         SealKeyMissing: another controller has sealed the run. With the caller's ``ends_without_key`` it ends in the
             same way instead.
         ReportError: the report directory of the request is not writable. Nothing has begun.
+        RunBegun: another process of the same flow run has begun this run already.
         RequestError: the run to resume is over, or it only assessed machines.
     """
     with ExitStack() as stack:
@@ -132,6 +133,7 @@ def _execute_with_lease(
             lease_renewer = LeaseRenewer(ports.leases, run_id, ports.stop_token, holder)
             still_holds_lease = stack.enter_context(lease_renewer).still_holds_lease
             ports = replace(ports, records=ports.records.with_lease(run_id, holder))
+            _require_not_begun(caller, run_id if read_resume_state is None else "", flow_run_id)
         stack.enter_context(ports.progress.record_run(run_id, holder))
         # Read the state with the lease held: no other process changes the run then.
         resume_state = read_resume_state() if read_resume_state is not None else None
@@ -173,6 +175,20 @@ def _execute_with_lease(
             if report.run.state is OperationState.FAILED:
                 act.result = AuditResult.FAILED
             return report
+
+
+def _require_not_begun(caller: Caller, new_run_id: str, flow_run_id: str) -> None:
+    """Check, with the lease held, that no other process of this flow run has begun the new run.
+
+    Raises:
+        RunBegun: one has. It may have ended the run since this process looked for it.
+    """
+    if not new_run_id or not flow_run_id:
+        return
+    with open_records(caller.records_url) as records:
+        begun = History(records).find_run_by_flow_run(flow_run_id)
+    if begun is not None and begun.id == new_run_id:
+        raise RunBegun(f"another process of this flow run has begun run {new_run_id}")
 
 
 def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_resumed: bool) -> str:

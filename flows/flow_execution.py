@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, cast
 
+from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
 
@@ -24,7 +25,7 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import FleetPatchFailed
+from tasks.errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.records.queries.history import History
@@ -40,9 +41,31 @@ _RENAME_SECONDS: Final = 5.0
 def begin_in_flow(request: PatchRequest, caller: Caller) -> RunReport:
     """Begin the requested run, or resume the run that this flow run has begun. Return the flow's result.
 
+    A flow run may have two processes: it was started again while the first one was slow. One of them executes the run.
+
     Raises:
-        LeaseHeld: the flow run was started again, and another process executes its run.
+        Abort: another process of this flow run executes its run. Prefect ends this process without another state: the
+            state of the flow run is the other one's.
         RequestError: the window is not valid.
+    """
+    try:
+        try:
+            return _begin_or_continue(request, caller)
+        except RunBegun:  # another process began the run since this one looked for it
+            return _begin_or_continue(request, caller)
+    except LeaseHeld as held:
+        message = f"{held.message}: this process ends and changes nothing"
+        caller.listener.on_message(message)
+        raise Abort(message) from held
+
+
+def _begin_or_continue(request: PatchRequest, caller: Caller) -> RunReport:
+    """Begin the requested run, or resume the run that this flow run has begun.
+
+    Raises:
+        LeaseHeld: another process of this flow run executes its run.
+        RequestError: the window is not valid.
+        RunBegun: another process of this flow run began the run meanwhile.
     """
     earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
     if earlier_run is not None:

@@ -42,7 +42,8 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     that starts late does what still fits, or ends as cancelled. A second run for the same window, and a run whose
     window touches a freeze, end as cancelled.
 
-    If Prefect starts the flow run again after its process died, it resumes the run that it had begun.
+    If Prefect starts the flow run again after its process died, it resumes the run that it had begun. If that process
+    lives, this one ends and changes nothing.
 
     Args:
         request: what to do, on which machines, and when.
@@ -53,7 +54,6 @@ def patch_fleet(request: PatchRequest) -> RunReport:
     Raises:
         FleetPatchFailed: a machine failed; ``report`` of the error is the complete report.
         InventoryError: the inventory or the scope is not usable.
-        LeaseHeld: the flow run was started again, and another process executes its run.
         RequestError: the flow run was started again and its run is over, or the window is not valid.
     """
     return begin_in_flow(request, name_starter(log_to_flow_run(current_caller())))

@@ -39,6 +39,7 @@ FleetpatchError                     inventory/errors.py
     │   ├── SealBroken              a record was changed in the database: nothing of it is done
     │   └── SealKeyMissing          a record was sealed with a key that this process doesn't have
     ├── LeaseHeld                   another process executes this run
+    ├── RunBegun                    another process of the flow run has begun this run already
     ├── ReportError                 a report can't be written; no partial file remains
     ├── FeedError                   a file of risk feeds that can't be used
     ├── InternalError               a fault in fleetpatch itself
@@ -97,6 +98,7 @@ __all__ = [
     "ReportTooLarge",
     "RepositoryError",
     "RequestError",
+    "RunBegun",
     "ScriptFailed",
     "SealBroken",
     "SealKeyMissing",
@@ -275,6 +277,10 @@ class LeaseHeld(PatchError):
         self.run_id = run_id
         self.holder = holder
         self.until = until
+
+
+class RunBegun(PatchError):
+    """Another process of the same flow run has begun this run already, and may have ended it."""
 
 
 class ReportError(PatchError):

@@ -29,7 +29,8 @@ SCHEDULER_HORIZON = timedelta(days=100)  # the server's default: PREFECT_SERVER_
 SCHEDULER_INTERVAL = timedelta(minutes=2)  # it runs every 60 s, and every 5 s for new deployments
 MAX_WORKER_SILENCE = timedelta(seconds=90)  # three heartbeats of 30 s, as on the server
 MAX_SERVE_SILENCE = timedelta(seconds=90)  # a serving process polls every 10 s
-MAX_PENDING_TIME = timedelta(minutes=5)  # a process worker needs 6 to 12 s on two cores
+USUAL_START_TIME = timedelta(minutes=1)  # a process worker needs 6 to 12 s on two cores
+MAX_PENDING_TIME = timedelta(minutes=5)  # the server starts a scheduled run again after two minutes
 MAX_RUN_SILENCE = timedelta(minutes=10)  # three heartbeats at Prefect's default of 180 s
 MAX_LATENESS = timedelta(minutes=1)
 
@@ -119,9 +120,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check that a worker or a serving process executes the runs."""
     managed = [each for each in snapshot.deployments if each.is_managed]
     if not managed:
-        remedy = (
-            "`fleetpatch deploy` makes deployments of configurations; python -P -m deployments.serve offers the forms."
-        )
+        remedy = "`fleetpatch deploy` makes them: the forms, and the deployments of configurations."
         return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
     pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
     found = [
@@ -134,7 +133,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
     ]
     if silent:
         names = join_first_names([snapshot.get_deployment_name(each) for each in silent])
-        remedy = "Start the process: python -P -m deployments.serve (fleetpatch-serve.service), or remove them."
+        remedy = "`fleetpatch deploy` takes over what fleetpatch-serve of an earlier release made; or remove them."
         found.append(
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
         )
@@ -164,6 +163,18 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         words = f"{len(stuck)} runs stay Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
+    starting = [
+        each
+        for each in snapshot.pending_runs
+        if USUAL_START_TIME < snapshot.now - each.state.timestamp <= MAX_PENDING_TIME
+    ]
+    if starting:
+        words = f"{len(starting)} runs wait for their process to begin: {_join_run_names(snapshot, starting)}"
+        remedy = (
+            "Wait: after two minutes, the server starts a run of a schedule again. If that repeats, the worker's log "
+            "says why its process does not begin."
+        )
+        found.append(Finding("starting", FindingLevel.WARN, words, remedy))
     late = [
         each
         for each in snapshot.late_runs

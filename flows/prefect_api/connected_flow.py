@@ -2,13 +2,20 @@
 
 Prefect's own would have no password. It is off wherever these flows are imported (flows/__init__.py). So other uses of
 a flow need a configured server.
+
+A run goes on if it loses its place in the limit of its deployment. Prefect 3.8.8 would end its process: when the server
+does not answer three times within seconds, and when a slow process begins after its flow run was scheduled again. The
+claim of the window, the run lease and machine locks keep runs apart, not Prefect's limit.
 """
 
+import logging
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
 
 from prefect import Flow
+from prefect.concurrency import _leases
 from prefect.context import FlowRunContext
 from prefect.events import worker
 
@@ -20,6 +27,16 @@ R = TypeVar("R")
 
 # For an event, Prefect 3.8.8 starts its server even where PREFECT_SERVER_EPHEMERAL_ENABLED is false.
 worker.should_emit_events_to_ephemeral_server = lambda: False
+
+logger = logging.getLogger(__name__)
+
+
+def _log_lost_place(exc: BaseException, lease_id: UUID, *_words: object) -> None:
+    """Say that a run has lost its place in the limit of its deployment, in the place of Prefect's function."""
+    logger.warning("Prefect no longer counts this run in the limit of its deployment (%s): %s", lease_id, exc)
+
+
+_leases._handle_lease_renewal_failure = _log_lost_place  # noqa: SLF001 - Prefect has no setting for it
 
 
 class ConnectedFlow(Flow[P, R]):

@@ -18,6 +18,8 @@ __all__ = [
 
 MANAGED_TAG = "fleetpatch"
 """The tag of every object that fleetpatch manages."""
+AUTO_SCHEDULED_TAG = "auto-scheduled"
+"""Prefect's own tag of a flow run that a schedule made."""
 FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="
 """The prefix of a fleet's tag."""
 

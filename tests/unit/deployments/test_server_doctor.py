@@ -275,7 +275,9 @@ def test_zombies(carried: RunLeaseState, minutes: int, heartbeat: bool | None, l
 
 
 def test_pending_for_long_is_red() -> None:
-    assert found("waiting", pending_runs=(run("fresh", "PENDING", ago(minutes=2)),)).level is GOOD
+    assert found("waiting", pending_runs=(run("fresh", "PENDING", ago(seconds=50)),)).level is GOOD
+    waits = found("starting", pending_runs=(run("slow", "PENDING", ago(minutes=2)),))
+    assert (waits.level, "starts a run of a schedule again" in waits.remedy) == (WARN, True)
     finding = found("pending", pending_runs=(run("stuck", "PENDING", ago(minutes=6)),))
     assert finding.level is BLOCK
     assert "stuck" in finding.message

@@ -1,0 +1,198 @@
+"""Runs whose worker dies while their process starts: a real server, real workers, real processes, and no machine."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prefect.client.orchestration import SyncPrefectClient
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+from prefect.client.schemas.objects import FlowRun, StateType
+
+from deployments.sync import automations
+from tasks.model import RunInfo
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
+from tasks.records.window_claims import SqlWindowClaims
+from tasks.rules.timing.admission import WindowStatus
+from tests.ci.tree import TOP
+from tests.support.command import run_command
+from tests.support.environment import PYTHONPATH
+from tests.support.free_port import free_port
+from tests.support.prefect_server import PrefectServer, prefect_server
+
+pytestmark = pytest.mark.slow
+
+PATIENCE = 240.0  # seconds, on cores that others use
+START_SECONDS = 12  # in place of two minutes
+ENDS = {StateType.CANCELLED, StateType.COMPLETED, StateType.CRASHED, StateType.FAILED}
+SLOW_START = """
+import os, sys, time
+from pathlib import Path
+if "prefect.engine" in sys.orig_argv:
+    here = Path(__file__).parent
+    output = os.open(here / f"{os.environ['PREFECT__FLOW_RUN_ID']}.{os.getpid()}", os.O_WRONLY | os.O_CREAT)
+    os.dup2(output, 1)  # the worker, which has the other end of the first output, may be dead
+    os.dup2(output, 2)
+    while not (here / f"go-{os.environ['PREFECT__FLOW_RUN_ID']}").exists():
+        time.sleep(0.05)
+"""
+
+
+def until(seen: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE
+    while not (found := seen()):
+        assert time.monotonic() < end, f"never seen: {what}"
+        time.sleep(0.2)
+    return found
+
+
+@dataclass
+class Site:
+    """A server with deployments, and workers whose runs start slowly: each process waits in ``slow``."""
+
+    server: PrefectServer
+    client: SyncPrefectClient
+    folder: Path
+
+    @property
+    def records_url(self) -> str:
+        return f"sqlite:///{self.folder / 'records.db'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return self.server.environment(
+            FLEETPATCH_RECORDS_URL=self.records_url,
+            FLEETPATCH_CONFIGURATIONS=str(self.folder / "configurations"),
+            PREFECT_WORKER_QUERY_SECONDS="1",
+            PYTHONPATH=os.pathsep.join((str(self.folder / "slow"), PYTHONPATH)),
+        )
+
+    def configure(self, name: str, opened: datetime) -> None:
+        document = {
+            "name": name,
+            "scope": "*",
+            "inventory": str(self.folder / "fleet.yaml"),
+            "window": {"start": f"{opened:%Y-%m-%d %H:%M}", "length": "2h", "zone": "UTC", "recurrence": "Day"},
+            "stage": False,
+        }
+        (self.folder / "configurations" / f"{name}.yaml").write_text(yaml.safe_dump(document))
+
+    def deploy(self) -> None:
+        done = run_command(["deploy", str(self.folder / "configurations"), "--yes"], self.environment, TOP)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def schedule(self, name: str, opened: datetime) -> FlowRun:
+        """Let Prefect make the run of a window that is open already, as if it had made it long ago.
+
+        The server takes a run's events in their order: one waits for that of the state before, unless five minutes are
+        between them. But its scheduler tells of no run that it makes. So this does.
+        """
+        deployment = self.client.read_deployment_by_name(f"patch-fleet/{name}")
+        span = {"start_time": (opened - timedelta(minutes=1)).isoformat(), "max_runs": 1}
+        self.client.request("POST", "/deployments/{id}/schedule", path_params={"id": deployment.id}, json=span)
+        runs = self.client.read_flow_runs(
+            deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[deployment.id]))
+        )
+        (run,) = [run for run in runs if run.expected_start_time == opened]
+        assert run.state_id is not None
+        made = {
+            "id": str(run.state_id),
+            "event": "prefect.flow-run.Scheduled",
+            "occurred": datetime.now(UTC).isoformat(),
+        }
+        event = {
+            **made,
+            "resource": {"prefect.resource.id": f"prefect.flow-run.{run.id}"},
+            "related": [],
+            "payload": {},
+        }
+        self.client.request("POST", "/events", json=[event])
+        return run
+
+    def work(self, log: str) -> "subprocess.Popen[bytes]":
+        words = ("-m", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process")
+        return self.server.run(*words, log=self.folder / log, **self.environment)
+
+    def processes(self, run: FlowRun) -> dict[int, str]:
+        """Return the processes that were started for a flow run, with what they printed."""
+        return {int(path.suffix[1:]): path.read_text() for path in (self.folder / "slow").glob(f"{run.id}.*")}
+
+    def let_go(self, run: FlowRun) -> None:
+        """Let the processes of a flow run come to life, all at the same moment."""
+        (self.folder / "slow" / f"go-{run.id}").touch()
+
+    def state(self, run: FlowRun) -> StateType | None:
+        return self.client.read_flow_run(run.id).state_type
+
+    def recorded(self, run: FlowRun) -> list[RunInfo]:
+        with open_records(self.records_url) as records:
+            return [each for each in History(records).read_runs(100) if each.flow_run_id == str(run.id)]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("starts")
+    for name in ("configurations", "slow"):
+        (folder / name).mkdir()
+    (folder / "slow" / "sitecustomize.py").write_text(SLOW_START)
+    machine = {"name": "gone", "address": "127.0.0.1", "port": free_port(), "user": "nobody"}
+    (folder / "fleet.yaml").write_text(yaml.safe_dump({"machines": [machine]}))
+    with prefect_server(folder / "prefect") as server, server.client() as client:
+        yield Site(server, client, folder)
+
+
+def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_run(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one run the process dies. Of two it lives: one begins while its run is scheduled, one beside a second."""
+    monkeypatch.setattr(automations, "MAX_START_SECONDS", START_SECONDS)
+    opened = (datetime.now(UTC) - timedelta(minutes=3)).replace(second=0, microsecond=0)
+    names = ("dies", "alone", "beside")
+    for name in names:
+        site.configure(name, opened)
+    site.deploy()
+    dies, alone, beside = runs = [site.schedule(name, opened) for name in names]
+    worker = site.work("worker-1.log")
+    until(lambda: all(site.processes(run) for run in runs), "the first processes")
+    assert {site.state(run) for run in runs} == {StateType.PENDING}
+
+    worker.kill()
+    worker.wait()
+    os.kill(next(iter(site.processes(dies))), signal.SIGKILL)
+    until(lambda: {site.state(run) for run in runs} == {StateType.SCHEDULED}, "that they are scheduled again")
+    for run in runs:
+        again = site.client.read_flow_run(run.id)
+        assert again.expected_start_time == opened  # the window is the same
+        assert again.state is not None
+        assert "its process did not start within two minutes" in (again.state.message or "")
+
+    site.let_go(alone)
+    until(lambda: site.state(alone) is StateType.RUNNING, "that the slow process begins")
+    site.work("worker-2.log")
+    until(lambda: all(len(site.processes(run)) >= 2 for run in (dies, beside)), "the second processes")
+    for run in (dies, beside):
+        site.let_go(run)
+    ended = "this process ends and changes nothing"
+    until(lambda: any(ended in text for text in site.processes(beside).values()), "that one of the two ends")
+    until(lambda: {site.state(run) for run in runs} == {StateType.FAILED}, "ends: the machine is not there")
+    assert len(site.processes(alone)) == 1
+    with open_records(site.records_url) as records:
+        claims = SqlWindowClaims(records.database).find_claims_between(opened, opened + timedelta(seconds=1))
+    for run, name in zip(runs, names, strict=True):
+        (recorded,) = site.recorded(run)
+        (claim,) = [each for each in claims if each.configuration == name]
+        assert (claim.status, claim.run_id) == (WindowStatus.CLAIMED, recorded.id)
+        assert recorded.window is not None
+        assert recorded.window.start == opened
+        begun = [text for text in site.processes(run).values() if f"run {recorded.id}: 1 machine in scope" in text]
+        states = [state.type for state in site.client.read_flow_run_states(run.id)]
+        assert len(begun) == 1
+        assert [state for state in states if state in ENDS] == [StateType.FAILED]  # and none by another one
