@@ -196,7 +196,7 @@ def require_fleet_name(fleet: str) -> str:
 def _adopt_deployments(
     client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet, fleet: str
 ) -> DeploymentSet:
-    """Return the actual state with the deployments of `python -P -m deployments.serve`. The fleet takes them over.
+    """Return the actual state with the deployments that fleetpatch-serve of an earlier release made. It takes them over.
 
     Raises:
         RequestError: see ``require_names_not_taken``.

@@ -119,7 +119,7 @@ def test_prefect_is_not_loaded_where_others_can_put_settings(shared: Path) -> No
     refused = start((COMMAND, "prefect", "version"), shared)
     assert (refused.returncode, "everybody can write" in refused.stderr) == (5, True), refused.stderr
     assert "chmod" not in refused.stderr
-    for program in (("-P", "-m", "deployments.serve"), ("-c", LOAD), ("-c", "import prefect, flows")):
+    for program in (("-c", LOAD), ("-c", "import prefect, flows")):
         refused = start((sys.executable, *program), shared)
         assert (refused.returncode, "everybody can write" in refused.stderr) == (1, True), refused.stderr
     assert start((COMMAND, "version"), shared).returncode == 0

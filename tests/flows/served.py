@@ -14,8 +14,19 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from prefect.flow_engine import run_flow
 
+from deployments.sync.builtin_deployments import build_builtin_deployments
+from deployments.sync.change_applier import put_deployment
 from flows.patch import patch_fleet
 from flows.request.patch_request import PatchRequest
+
+
+def put_forms(fleet: str) -> dict[str, UUID]:
+    """Put the forms of a fleet on the server, as `fleetpatch deploy` does, without a work pool. Return ids by flow."""
+    with get_client(sync_client=True) as client:
+        return {
+            each.flow: put_deployment(client, client.create_flow_from_name(each.flow), each)
+            for each in build_builtin_deployments(fleet, "", None)
+        }
 
 
 class Served:

@@ -1,6 +1,6 @@
 """``patch-fleet`` and its kind on a Prefect server, with simulated machines, in processes of their own.
 
-    python -m tests.flows.served_on_fakes             # offers, starts and ends processes, as deployments.serve does
+    python -m tests.flows.served_on_fakes             # offers, starts and ends processes, as a worker does
 
 The machines live in the process of the test (``machines_at``), on a real clock; each process of a run reaches them from
 there. So all is real but the machines: the server, its runner, signals, leases and records.

@@ -8,10 +8,10 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 
-from deployments.serve import build_served_deployments
 from flows.patch import patch_fleet
 from flows.request.patch_request import PatchRequest
 from tasks.errors import FleetpatchError, InventoryError, ReportError, RequestError
+from tests.flows.served import put_forms
 
 FORMS: list[Mapping[str, Any]] = [
     {},
@@ -77,8 +77,7 @@ FLOWS: list[tuple[Mapping[str, Any], type[FleetpatchError], str]] = [
 
 @pytest.fixture(scope="module")
 def deployments(prefect_server: None) -> Mapping[str, Any]:
-    served = build_served_deployments()
-    return {each.flow_name: each.apply() for each in served if each.flow_name in {"patch-fleet", "plan-fleet"}}
+    return put_forms("bad-forms")
 
 
 @pytest.mark.parametrize(

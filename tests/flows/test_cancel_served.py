@@ -1,4 +1,4 @@
-"""Cancelling from Prefect as its users do: a real server, `python -m deployments.serve`, and real machines."""
+"""Cancelling from Prefect as its users do: a real server, `fleetpatch deploy --serve`, and real machines."""
 
 import os
 import signal
@@ -26,6 +26,13 @@ from tests.support.prefect_server import prefect_server
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
 START_SECONDS = 240  # of patience, on cores that others use
+NO_WINDOW = """
+name: forms
+enabled: false
+scope: "*"
+inventory: {inventory}
+window: {{start: 2026-12-05 22:00, length: 2h, zone: UTC, recurrence: Day}}
+"""
 GRACE_SECONDS = 30  # that Prefect gives a cancelled flow
 
 
@@ -94,12 +101,16 @@ def until(seen: Callable[[], Any], what: str, seconds: float = START_SECONDS) ->
 
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, SyncPrefectClient]]:
-    """A server and a process that serves the deployments, for all tests: both take long to start. And their records."""
+    """A server and a worker of the deployments, for all tests: both take long to start. And their records."""
     place = tmp_path_factory.mktemp("cancel-served")
     records = f"sqlite:///{place / 'records.db'}"
     with prefect_server(place) as server, server.client() as client:
         ours = {"FLEETPATCH_RECORDS_URL": records, "XDG_DATA_HOME": str(place / "data")}
-        server.run("-m", "deployments.serve", log=place / "serve.log", **ours)
+        (place / "fleet.yaml").write_text("machines: [{name: other, address: 192.0.2.1}]\n")  # each run names its own
+        configuration = place / "configurations.yaml"
+        configuration.write_text(NO_WINDOW.format(inventory=place / "fleet.yaml"))
+        words = ("-m", "deployments.command", "deploy", str(configuration), "--yes", "--serve")
+        server.run(*words, log=place / "serve.log", **ours)
         yield records, client
 
 

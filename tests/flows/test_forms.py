@@ -7,7 +7,6 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import BaseModel
 
-from deployments.serve import build_served_deployments
 from deployments.sync.builtin_deployments import build_builtin_deployments
 from flows.assess import assess_fleet
 from flows.patch import patch_fleet
@@ -15,6 +14,7 @@ from flows.plan import plan_fleet
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
 from flows.request.plan_request import PlanRequest
+from tests.flows.served import put_forms
 
 FLOWS: dict[str, tuple[Any, type[BaseModel]]] = {
     "patch-fleet": (patch_fleet, PatchRequest),
@@ -64,7 +64,7 @@ def test_figures_have_bounds_and_choices_are_lists() -> None:
 
 @pytest.fixture(scope="module")
 def deployments(prefect_server: None) -> dict[str, Any]:
-    return {deployment.flow_name or "": deployment.apply() for deployment in build_served_deployments()}
+    return put_forms("forms")
 
 
 def ask(deployment_id: Any, parameters: dict[str, Any]) -> Any:

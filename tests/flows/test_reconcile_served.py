@@ -220,11 +220,9 @@ def test_each_fleet_has_its_runs_taken_up_by_its_own_deployment(
 
 
 def test_what_reconcile_needs_is_deployed_beside_it() -> None:
-    from deployments.serve import build_served_deployments
     from deployments.sync.builtin_deployments import build_builtin_deployments
 
     assert RESUME_DEPLOYMENT in {made.full_name for made in build_builtin_deployments(DEFAULT_FLEET, "pool", None)}
     assert build_deployment_name(RESUME_DEPLOYMENT, "north") in {
         made.full_name for made in build_builtin_deployments("north", "pool", None)
     }
-    assert RESUME_DEPLOYMENT in {f"{made.flow_name}/{made.name}" for made in build_served_deployments()}

@@ -289,7 +289,7 @@ def test_no_program_of_ours_searches_modules_in_the_current_folder() -> None:
 
 
 def test_module_starts_are_recognised() -> None:
-    bad = ('(sys.executable, "-m", "prefect")', "python -m deployments.serve", "[python, -m, deployments.serve]")
+    bad = ('(sys.executable, "-m", "prefect")', "python -m deployments.command", "[python, -m, deployments.command]")
     good = ('"-P", "-m", "prefect"', "python -P -m flows.x", "[python, -P, -m, flows.x]", "python -m venv x")
     assert [text for text in bad if not _MODULE_STARTS.search(text)] == []
     assert [text for text in good if _MODULE_STARTS.search(text)] == []

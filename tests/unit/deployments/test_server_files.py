@@ -41,7 +41,7 @@ class Unit:
 
 def test_there_are_units() -> None:
     assert [path.name for path in UNITS] == [
-        "fleetpatch-serve.service", "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
+        "fleetpatch-server.service", "fleetpatch-web.service", "fleetpatch-worker@.service",
     ]  # fmt: skip
 
 
@@ -136,7 +136,7 @@ def test_systemd_understands_the_units(tmp_path: Path) -> None:
     files = [str(path) for path in sorted(tmp_path.iterdir())]
     done = subprocess.run(["systemd-analyze", "verify", *files], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(files) == 4
+    assert len(files) == len(UNITS)
 
 
 def run_admin(folder: Path, *words: str) -> list[str]:
@@ -185,7 +185,7 @@ def test_no_password_has_a_default() -> None:
 
 
 def test_every_service_that_can_tell_is_asked_for_its_health() -> None:
-    assert {name for name, each in SERVICES.items() if "healthcheck" not in each} == {"serve"}
+    assert all("healthcheck" in each for each in SERVICES.values())
     assert set(SERVICES["server"]["depends_on"]) == {"postgres", "redis"}
     assert {each["condition"] for each in SERVICES["worker"]["depends_on"].values()} == {"service_healthy"}
 
@@ -201,19 +201,17 @@ def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None
     mounted = [each.split(":")[-2] for each in web["volumes"] if "/etc/fleetpatch" in each]
     assert mounted == ["/etc/fleetpatch/fleet.yaml", "/etc/fleetpatch/configurations"]
     assert build_environment(SettingTarget.BOTH).items() <= web["environment"].items()
-    keys = {name: [each["source"] for each in SERVICES[name]["secrets"]] for name in ("web", "worker", "serve")}
+    keys = {name: [each["source"] for each in SERVICES[name]["secrets"]] for name in ("web", "worker")}
     assert keys == {
         "web": [LOGIN_NAME, "decisions", "audit", "token-verification"],
         "worker": [LOGIN_NAME, "decisions", "audit"],
-        "serve": [LOGIN_NAME, "decisions", "audit"],
     }
 
 
-@pytest.mark.parametrize("name", ["worker", "serve"])
-def test_no_inventory_of_a_worker_in_compose_can_name_a_key_of_fleetpatch(name: str) -> None:
-    (configuration,) = [each for each in SERVICES[name]["volumes"] if "/etc/fleetpatch" in each]
+def test_no_inventory_of_a_worker_in_compose_can_name_a_key_of_fleetpatch() -> None:
+    (configuration,) = [each for each in SERVICES["worker"]["volumes"] if "/etc/fleetpatch" in each]
     assert configuration == "${FLEETPATCH_CONFIG:-/etc/fleetpatch}:/etc/fleetpatch:ro"
-    hidden = {each.partition(":")[0] for each in SERVICES[name]["tmpfs"]}
+    hidden = {each.partition(":")[0] for each in SERVICES["worker"]["tmpfs"]}
     secrets = yaml.safe_load(COMPOSE.read_text())["secrets"]
     folders = {str(Path(each["file"]).parent) for each in secrets.values()}
     assert folders == {"${FLEETPATCH_CONFIG:-/etc/fleetpatch}/keys"}
@@ -221,9 +219,8 @@ def test_no_inventory_of_a_worker_in_compose_can_name_a_key_of_fleetpatch(name: 
 
 
 def test_messages_of_workers_have_the_links_of_the_pages_and_of_prefect() -> None:
-    for name in ("worker", "serve"):
-        assert SERVICES[name]["environment"]["FLEETPATCH_WEB_URL"] == "${FLEETPATCH_WEB_URL:-}"
-        assert SERVICES[name]["environment"]["PREFECT_UI_URL"] == "${FLEETPATCH_PUBLIC_URL:-}"
+    assert SERVICES["worker"]["environment"]["FLEETPATCH_WEB_URL"] == "${FLEETPATCH_WEB_URL:-}"
+    assert SERVICES["worker"]["environment"]["PREFECT_UI_URL"] == "${FLEETPATCH_PUBLIC_URL:-}"
     assert "--public-url ${FLEETPATCH_WEB_URL:-" in SERVICES["web"]["command"]
     assert "--public-url ${FLEETPATCH_PUBLIC_URL:-" in SERVICES["server"]["command"]
 
@@ -233,13 +230,14 @@ def test_single_sign_on_is_set_from_the_env_file() -> None:
         assert SERVICES["web"]["environment"][f"FLEETPATCH_WEB_{name}"] == f"${{FLEETPATCH_WEB_{name}:-}}"
 
 
-@pytest.mark.parametrize("name", ["worker", "serve"])
-def test_workers_in_compose_have_the_tables_settings(name: str) -> None:
-    environment = SERVICES[name]["environment"]
+def test_workers_in_compose_have_the_tables_settings() -> None:
+    environment = SERVICES["worker"]["environment"]
     assert {key: environment.get(key) for key in build_environment(SettingTarget.WORKER)} == build_environment(
         SettingTarget.WORKER
     )
     assert environment["PREFECT_API_URL"] == "http://server:4200/api"
+    # workers and pages read the same configurations, and the policy beside them
+    assert environment["FLEETPATCH_CONFIGURATIONS"] == SERVICES["web"]["environment"]["FLEETPATCH_CONFIGURATIONS"]
 
 
 def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment() -> None:
@@ -247,7 +245,7 @@ def test_the_servers_password_reaches_each_program_as_a_file_and_no_environment(
     assert {path.name for path in UNITS if credential not in path.read_text().splitlines()} == set()
     document = yaml.safe_load(COMPOSE.read_text())
     assert document["secrets"][LOGIN_NAME]["file"].endswith(f"/{LOGIN_NAME}")
-    for name in ("server", "worker", "serve", "web"):
+    for name in ("server", "worker", "web"):
         assert SERVICES[name]["secrets"][0] == {"source": LOGIN_NAME, "target": CREDENTIAL_PREFIX + LOGIN_NAME}
         assert SERVICES[name]["environment"][CREDENTIALS_VARIABLE] == "/run/secrets"
         assert not [variable for variable in SERVICES[name]["environment"] if "AUTH" in variable]
@@ -292,7 +290,7 @@ def test_server_and_workers_have_a_role_each_and_none_is_the_superuser() -> None
     assert holders == {
         "POSTGRES_PASSWORD": {"postgres"},
         "PREFECT_DB_PASSWORD": {"postgres", "server"},
-        "RECORDS_DB_PASSWORD": {"postgres", "worker", "serve"},
+        "RECORDS_DB_PASSWORD": {"postgres", "worker"},
         "PAGES_DB_PASSWORD": {"postgres", "web"},
         "REDIS_PASSWORD": {"redis", "server"},
     }
