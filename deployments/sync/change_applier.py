@@ -183,7 +183,7 @@ def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSche
 
 
 def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> None:
-    """Create a work pool with its queues, or allow them to start runs again.
+    """Create a work pool with its queues, or write whether they start runs, and the job template.
 
     Raises:
         RequestError: a pool with this name has another type.
@@ -200,32 +200,32 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
         hint = "Name another pool with --pool; `deploy` creates it."
         raise RequestError(f"the work pool {pool.name} is of the kind {actual.type}, not {pool.kind}", hint=hint)
     changed_fields: dict[str, Any] = {
-        "is_paused": False,
+        "is_paused": pool.paused,
         "base_job_template": dict(pool.template),
     }
-    if actual.concurrency_limit == 0:
+    if actual.concurrency_limit == 0 and not pool.closed:
         changed_fields["concurrency_limit"] = None
     client.update_work_pool(pool.name, WorkPoolUpdate(**changed_fields))
-    _put_queues(client, pool.name)
+    _put_queues(client, pool)
 
 
-def _put_queues(client: SyncPrefectClient, pool_name: str) -> None:
-    """Create the second queue of a pool, or allow both queues to start runs again, the default queue first."""
-    first = client.read_work_queue(client.read_work_pool(pool_name).default_queue_id)
-    _open_queue(client, first)
-    second = find_assessment_queue(client, pool_name)
+def _put_queues(client: SyncPrefectClient, pool: WorkPool) -> None:
+    """Create the second queue of a pool, or write whether both queues start runs, the default queue first."""
+    first = client.read_work_queue(client.read_work_pool(pool.name).default_queue_id)
+    _put_queue(client, first, is_paused=pool.queue_paused, is_closed=pool.queue_closed)
+    second = find_assessment_queue(client, pool.name)
     behind = first.priority + 1
     if second is None:
-        client.create_work_queue(ASSESSMENT_QUEUE, work_pool_name=pool_name, priority=behind)
+        client.create_work_queue(ASSESSMENT_QUEUE, work_pool_name=pool.name, priority=behind)
         return
-    _open_queue(client, second)
+    _put_queue(client, second, is_paused=pool.assessments_paused, is_closed=pool.assessments_closed)
     if second.priority < behind:
         client.update_work_queue(second.id, priority=behind)
 
 
-def _open_queue(client: SyncPrefectClient, queue: WorkQueue) -> None:
-    changed_fields: dict[str, Any] = {"is_paused": False}
-    if queue.concurrency_limit == 0:
+def _put_queue(client: SyncPrefectClient, queue: WorkQueue, *, is_paused: bool, is_closed: bool) -> None:
+    changed_fields: dict[str, Any] = {"is_paused": is_paused}
+    if queue.concurrency_limit == 0 and not is_closed:
         changed_fields["concurrency_limit"] = None
     client.update_work_queue(queue.id, **changed_fields)
 

@@ -21,7 +21,7 @@ from deployments.sync.builtin_deployments import (
 from deployments.sync.model import Deployment, DeploymentSet, ScheduleSpec, WorkPool
 from flows.maintenance import stage_fleet
 from flows.patch import patch_fleet
-from flows.prefect_api.tags import build_configuration_tag, build_shown_tag
+from flows.prefect_api.tags import DISABLED_TAG, build_configuration_tag, build_shown_tag
 from flows.request.patch_request import PatchRequest
 from inventory.machine import Inventory
 from tasks.errors import RequestError
@@ -157,6 +157,7 @@ def _build_window_deployments(
                 build_shown_tag(configuration.name),
                 build_configuration_tag(configuration.name),
                 *configuration.tags,
+                *([] if configuration.is_enabled else [DISABLED_TAG]),
             ],
             at_once=MAX_CONCURRENT_RUNS,
             paused=not configuration.is_enabled,

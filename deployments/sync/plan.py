@@ -29,6 +29,7 @@ from deployments.sync.model import (
     ScheduleSpec,
 )
 from deployments.sync.next_windows import NextWindows, find_next_windows
+from deployments.sync.pauses import keep_pauses
 from flows.prefect_api.tags import DEFAULT_FLEET, MANAGED_TAG, build_fleet_tag
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Inventory
@@ -52,6 +53,7 @@ class SyncPlan:
     changes: tuple[Change, ...]
     now: datetime
     fleet: str = DEFAULT_FLEET
+    kept_pauses: tuple[str, ...] = ()  # pauses that a person set in Prefect, and that this plan does not lift
 
     @property
     def is_up_to_date(self) -> bool:
@@ -133,6 +135,7 @@ def build_plan(
     pool: str,
     refresh_flow: AnyFlow,
     prune: bool = True,
+    lifts_pauses: bool = True,
     clock: Clock | None = None,
 ) -> SyncPlan:
     """Compare configurations with a server. This changes nothing.
@@ -145,6 +148,7 @@ def build_plan(
         pool: the work pool.
         refresh_flow: the flow that writes later dates into Prefect; it gets a deployment.
         prune: whether to remove unwanted objects.
+        lifts_pauses: whether pauses that a person set in Prefect are differences to correct.
         clock: returns the present time.
 
     Raises:
@@ -177,8 +181,11 @@ def build_plan(
         refresh_flow=refresh_flow,
     )
     actual = _adopt_deployments(client, desired, actual, fleet)
+    kept: tuple[str, ...] = ()
+    if not lifts_pauses:
+        desired, kept = keep_pauses(desired, actual)
     required_changes = find_changes(desired, actual, prune=prune)
-    return SyncPlan(configurations, inventories, default_inventory, desired, actual, required_changes, now, fleet)
+    return SyncPlan(configurations, inventories, default_inventory, desired, actual, required_changes, now, fleet, kept)
 
 
 def require_fleet_name(fleet: str) -> str:
@@ -196,7 +203,7 @@ def require_fleet_name(fleet: str) -> str:
 def _adopt_deployments(
     client: SyncPrefectClient, desired: DeploymentSet, actual: DeploymentSet, fleet: str
 ) -> DeploymentSet:
-    """Return the actual state with the deployments that fleetpatch-serve of an earlier release made. It takes them over.
+    """Return the actual state with the deployments of a former fleetpatch-serve. The fleet takes them over.
 
     Raises:
         RequestError: see ``require_names_not_taken``.

@@ -31,12 +31,12 @@ worker.should_emit_events_to_ephemeral_server = lambda: False
 logger = logging.getLogger(__name__)
 
 
-def _log_lost_place(exc: BaseException, lease_id: UUID, *_words: object) -> None:
+def _log_lost_place(exc: BaseException, lease_id: UUID, *_args: object, **_options: object) -> None:
     """Say that a run has lost its place in the limit of its deployment, in the place of Prefect's function."""
     logger.warning("Prefect no longer counts this run in the limit of its deployment (%s): %s", lease_id, exc)
 
 
-_leases._handle_lease_renewal_failure = _log_lost_place  # noqa: SLF001 - Prefect has no setting for it
+setattr(_leases, "_handle_lease_renewal_failure", _log_lost_place)  # noqa: B010 - Prefect has no setting for it
 
 
 class ConnectedFlow(Flow[P, R]):

@@ -18,6 +18,8 @@ __all__ = [
 
 MANAGED_TAG = "fleetpatch"
 """The tag of every object that fleetpatch manages."""
+DISABLED_TAG = f"{MANAGED_TAG}:disabled"
+"""The tag of a deployment that `deploy` itself pauses: its configuration has `enabled: false`."""
 AUTO_SCHEDULED_TAG = "auto-scheduled"
 """Prefect's own tag of a flow run that a schedule made."""
 FLEET_TAG_PREFIX = f"{MANAGED_TAG}:fleet="

@@ -262,10 +262,34 @@ def test_what_was_changed_by_hand_is_seen_and_mended(place: Place) -> None:
     }
     assert seen["patch-fleet/night"]["differences"] == ["paused: true → false"]
     assert "active false → true" in seen["patch-fleet/patch-tuesday"]["differences"][0]
-    said = place.command("--yes")
+    place.client.update_work_pool("fleetpatch", WorkPoolUpdate(is_paused=True))
+    said = place.command("--yes")  # a person's CI: what somebody paused stays so
     assert said.stdout.count("patch-fleet/weekend") == 1  # what is done is told once, with what is different about it
-    assert "4 changes were made." in said.stderr
+    assert "2 changes were made." in said.stderr
+    for kept in (
+        "work pool fleetpatch",
+        "deployment patch-fleet/night",
+        f"schedule {schedule.slug} of patch-fleet/patch",
+    ):
+        assert f"stays paused, as somebody set in Prefect: {kept}" in said.stdout
+    assert place.window("night").paused
+    assert not place.window("patch-tuesday").schedules[0].active
+    assert place.client.read_work_pool("fleetpatch").is_paused
+    assert place.differences().keys() == {"patch-fleet/night", "patch-fleet/patch-tuesday", "fleetpatch"}
+    place.deploy("--yes", "--unpause")
     assert place.differences() == {}
+    assert not place.window("night").paused
+
+
+def test_what_a_configuration_paused_runs_again_once_it_is_enabled(place: Place) -> None:
+    night = WINDOWS["night"]
+    try:
+        place.write("night", f"enabled: false\n{night}")
+        place.deploy("--yes")
+        assert place.window("night").paused
+    finally:
+        place.write("night", night)
+    assert "stays paused" not in place.deploy("--yes")
     assert not place.window("night").paused
 
 

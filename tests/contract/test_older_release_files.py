@@ -16,7 +16,7 @@ from deployments.sync.diff import find_changes
 from deployments.sync.model import ChangeAction, DeploymentSet
 from deployments.sync.plan import SyncPlan, require_names_not_taken
 from flows.cli.runtime.request_parsing import load_request_file
-from flows.prefect_api.tags import build_fleet_tag
+from flows.prefect_api.tags import DISABLED_TAG, build_fleet_tag
 from flows.request.patch_request import PatchRequest
 from inventory.loader import load_inventory
 from inventory.machine import Inventory, Machine
@@ -75,12 +75,15 @@ def test_every_stored_entrypoint_gives_its_flow(entrypoint: str) -> None:
 
 NEW = {"plan-fleet/on-demand", "report-compliance/on-demand"}
 """Deployments that the older release did not have."""
+NEW_AUTOMATION = "fleetpatch:fleet=default: scheduled runs that did not begin"
 
 
 def test_deploying_only_updates_and_adds(plan: SyncPlan) -> None:
     others = [each for each in plan.changes if each.action not in {ChangeAction.KEEP, ChangeAction.UPDATE}]
 
-    assert {(each.name, each.action) for each in others} == {(name, ChangeAction.CREATE) for name in NEW}
+    assert {(each.name, each.action) for each in others} == {
+        (name, ChangeAction.CREATE) for name in (*NEW, NEW_AUTOMATION)
+    }
     assert len(plan.actual.deployments) == len(plan.desired.deployments) - len(NEW) == 21
 
 
@@ -93,7 +96,7 @@ def test_names_tags_and_schedules_stay(plan: SyncPlan) -> None:
     def pick(objects: DeploymentSet) -> dict[str, object]:
         return {
             each.full_name: (
-                tuple(tag for tag in each.tags if not tag.startswith("configuration: ")),
+                tuple(tag for tag in each.tags if tag != DISABLED_TAG and not tag.startswith("configuration: ")),
                 tuple(line.slug for line in each.schedules),
                 each.paused,
                 each.at_once,
@@ -103,7 +106,9 @@ def test_names_tags_and_schedules_stay(plan: SyncPlan) -> None:
         }
 
     assert pick(plan.actual) == pick(plan.desired)
-    assert {each.name for each in plan.actual.automations} == {each.name for each in plan.desired.automations}
+    assert {each.name for each in plan.actual.automations} == {each.name for each in plan.desired.automations} - {
+        NEW_AUTOMATION
+    }
     assert plan.actual.pools == plan.desired.pools
 
 

@@ -43,6 +43,9 @@ def deploy(
         bool, typer.Option("--check", help="Only show what differs; exit code 3 if something does.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Make the changes without asking.")] = False,
+    unpause: Annotated[
+        bool, typer.Option("--unpause", help="With --yes: also lift pauses that a person set in Prefect.")
+    ] = False,
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration has any more.")] = (
         True
     ),
@@ -73,6 +76,7 @@ def deploy(
             pool=pool,
             refresh_flow=refresh_schedules,
             prune=prune,
+            lifts_pauses=check or unpause or not yes,
         )
         blocking_findings = plan.find_blocking_findings()
         policy = load_policy(plan.now.date(), plan.configurations.source_path)
@@ -81,6 +85,7 @@ def deploy(
             print_json(view.build_plan_json(plan, blocking_findings, is_policy_recorded=is_recorded))
         else:
             view.print_changes(plan.changes)
+            view.print_kept_pauses(plan.kept_pauses)
             view.print_blocking_findings(blocking_findings)
         if check:
             if not is_recorded:

@@ -65,6 +65,16 @@ def print_changes(changes: Sequence[Change]) -> None:
     print_to_stdout(to_safe_text(f"{kept} of {len(changes)} Prefect objects match the configurations."))
 
 
+def print_kept_pauses(pauses: Sequence[str]) -> None:
+    """Print the pauses that a person set in Prefect and that stay."""
+    for each in pauses:
+        print_to_stdout(
+            Text.assemble(("! ", "yellow"), to_safe_text(f"stays paused, as somebody set in Prefect: {each}"))
+        )
+    if pauses:
+        print_to_stdout("`fleetpatch deploy` asks whether to lift it; --yes --unpause lifts it.")
+
+
 def print_blocking_findings(findings: Sequence[ConfigurationFinding]) -> None:
     """Print the findings that prevent the deploy."""
     for each in findings:
@@ -231,6 +241,7 @@ def build_plan_json(
         "up_to_date": is_up_to_date,
         "settled": is_up_to_date,  # the former name of up_to_date
         "policy_recorded": is_policy_recorded,
+        "kept_pauses": list(plan.kept_pauses),
         "changes": [
             {
                 "doing": change.action.value,
