@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 import yaml
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.states import Pending, Running, Suspended
 
 from deployments.sync import automations
 from tasks.model import RunInfo
@@ -176,13 +178,15 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
 
     site.let_go(alone)
     until(lambda: site.state(alone) is StateType.RUNNING, "that the slow process begins")
-    site.work("worker-2.log")
+    second_worker = site.work("worker-2.log")
     until(lambda: all(len(site.processes(run)) >= 2 for run in (dies, beside)), "the second processes")
     for run in (dies, beside):
         site.let_go(run)
     ended = "this process ends and changes nothing"
     until(lambda: any(ended in text for text in site.processes(beside).values()), "that one of the two ends")
     until(lambda: {site.state(run) for run in runs} == {StateType.FAILED}, "ends: the machine is not there")
+    second_worker.kill()
+    second_worker.wait()
     assert len(site.processes(alone)) == 1
     with open_records(site.records_url) as records:
         claims = SqlWindowClaims(records.database).find_claims_between(opened, opened + timedelta(seconds=1))
@@ -196,3 +200,25 @@ def test_a_run_whose_process_never_began_starts_again_and_two_processes_are_one_
         states = [state.type for state in site.client.read_flow_run_states(run.id)]
         assert len(begun) == 1
         assert [state for state in states if state in ENDS] == [StateType.FAILED]  # and none by another one
+
+
+def test_a_running_run_without_a_heartbeat_gives_its_place_back(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its process and its worker were killed before the first heartbeat; each later run was cancelled for good."""
+    monkeypatch.setattr(automations, "MAX_SILENT_SECONDS", START_SECONDS)
+    site.configure("silent", datetime.now(UTC) + timedelta(days=1))
+    site.deploy()
+    client = site.client
+    limited, free = (client.read_deployment_by_name(f"patch-fleet/{name}").id for name in ("silent", "on-demand"))
+
+    def start(deployment: UUID, *states: State[Any]) -> FlowRun:
+        run = client.create_flow_run_from_deployment(deployment, parameters={"request": {"scope": "*"}})
+        for state in states:
+            client.set_flow_run_state(run.id, state)
+        return run
+
+    suspended = start(free, Pending(), Running(), Suspended())  # it has no process, and a person may resume it
+    silent = start(limited, Pending(), Running())
+    assert site.state(start(limited, Pending())) is StateType.CANCELLED
+    until(lambda: site.state(silent) is StateType.CRASHED, "that it is marked as crashed")
+    assert site.state(start(limited, Pending())) is StateType.PENDING
+    assert site.state(suspended) is StateType.PAUSED

@@ -12,6 +12,7 @@ import pytest
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.objects import State as AnyState
 
+from flows import flow_execution
 from flows.admission import AdmittedRun, RefusedRun, admit_run
 from flows.maintenance import build_staging_request
 from flows.patch import patch_fleet
@@ -339,3 +340,26 @@ def test_what_a_caller_of_the_flow_is_told_of_a_freeze(
     state: AnyState[RunReport] = patch_fleet(request, return_state=True)
     assert state.is_cancelled()
     assert (state.message or "").startswith("frozen: year end, ")
+
+
+def test_a_second_process_that_looked_before_the_first_began_does_nothing_of_a_run_that_is_over(
+    served: Served, now_fleet: SimFleet, who: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was slow between its look and its lease: the first process has done all of the run meanwhile."""
+    (run,) = served.made(within(now_fleet), datetime.now(UTC) - timedelta(minutes=50))
+    first = served.carried_out(run)
+    (info,) = now_fleet.records.runs.values()
+    with open_records(who.records_url) as records:  # the simulated fleet has records of its own
+        records.save(info)
+    find, looks = flow_execution._find_earlier_run, iter((True,))
+    monkeypatch.setattr(
+        flow_execution, "_find_earlier_run", lambda *words: None if next(looks, False) else find(*words)
+    )
+
+    second = served.carried_out(run)
+
+    assert second.state is not None
+    assert "Nothing was begun" in (second.state.message or "")
+    assert second.state_type is first.state_type
+    assert list(now_fleet.records.runs.values()) == [info]
+    assert len(now_fleet.machines["web"].installs()) == 1
