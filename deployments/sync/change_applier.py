@@ -193,7 +193,7 @@ def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> Non
         client.create_work_pool(
             WorkPoolCreate(name=pool.name, type=pool.kind, base_job_template=template), overwrite=False
         )
-        _put_queues(client, pool.name)
+        _put_queues(client, pool)
         return
     actual = client.read_work_pool(pool.name)
     if actual.type != pool.kind:
