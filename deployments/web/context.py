@@ -23,6 +23,7 @@ from deployments.web.fleet.fleet_reader import FleetReader
 from deployments.web.fleet.policy_difference import PolicyDifference
 from deployments.web.live.hub import LiveHub
 from deployments.web.plans.plan_reader import PlanReader
+from deployments.web.prefect_watcher import PrefectWatcher
 from deployments.web.settings import WebSettings
 from deployments.web.updates.pending_reader import PendingReader
 from inventory.files.private_keys import ensure_key
@@ -115,6 +116,11 @@ class WebContext:
     def policy_difference(self) -> PolicyDifference:
         """Whether the pages have the policy that was deployed."""
         return PolicyDifference(self.settings.configurations, self.records.database)
+
+    @cached_property
+    def prefect_watcher(self) -> PrefectWatcher:
+        """Looks at Prefect once a minute, without any worker."""
+        return PrefectWatcher(self.records, self.settings.fleet, self.clock)
 
     @cached_property
     def plans(self) -> PlanReader:

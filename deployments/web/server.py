@@ -70,7 +70,8 @@ def serve(settings: WebSettings, announce: Callable[[str], None]) -> None:
             announce(warning)
         if excess := find_excess_privileges(records.database):
             announce(f"The pages' database user may also write {join_first_names(excess)}. {ROLE_REMEDY}")
-        server.run(sockets=[listener])
+        with context.prefect_watcher.watch():
+            server.run(sockets=[listener])
 
 
 def add_certificate(settings: WebSettings) -> WebSettings:

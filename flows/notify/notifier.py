@@ -164,7 +164,7 @@ class AppriseNotifier:
         Raises:
             CredentialError: it leads to nothing, or to no text.
         """
-        found = self._read_credential(_to_credential_reference(reference))
+        found = self._read_credential(to_credential_reference(reference))
         if found.secret is None:
             raise CredentialError("its reference does not lead to text")
         return found.secret.reveal()
@@ -186,14 +186,15 @@ def open_notifier(
         notifier.close()
 
 
-def _to_credential_reference(to: str) -> str:
+def to_credential_reference(to: str) -> str:
+    """Return the reference of a target as credentials are referenced."""
     return f"prefect:{to.removeprefix(_BLOCK_PREFIX)}" if to.startswith(_BLOCK_PREFIX) else to
 
 
 def _describe_target(to: str, number: int) -> str:
     """Return the name of a target for messages: its reference, unless it may be the secret itself."""
     try:
-        return str(parse_reference(_to_credential_reference(to)))
+        return str(parse_reference(to_credential_reference(to)))
     except CredentialError:
         return f"notification {number}"
 

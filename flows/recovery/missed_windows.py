@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -27,16 +28,17 @@ from prefect.exceptions import ObjectNotFound
 from pydantic import ValidationError
 
 from flows.admission import build_schedule_key
-from flows.composition import open_run_notifier
+from flows.composition import open_run_notifier, read_credential
 from flows.engine.run_info import build_run_id, build_unstarted_run
+from flows.notify.notifier import to_credential_reference
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import parse_prefect_schedule, to_utc_datetime
 from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import FLEET_TAG_PREFIX, MANAGED_TAG
 from flows.request.patch_request import PatchRequest
-from tasks.errors import FleetpatchError, RecordsError, RequestError
-from tasks.model import RunReport, Window
+from tasks.errors import CredentialError, FleetpatchError, RecordsError, RequestError
+from tasks.model import RunInfo, RunReport, Window
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
@@ -56,7 +58,7 @@ _FAILED_STATES = frozenset({StateType.FAILED, StateType.CRASHED})
 
 
 @dataclass(frozen=True, slots=True)
-class _DueWindow:
+class DueWindow:
     """A window that a deployment should have had a run for, with the flow runs that Prefect created for it."""
 
     deployment: str
@@ -66,10 +68,12 @@ class _DueWindow:
 
     @property
     def schedule_key(self) -> str:
+        """The key of its claim."""
         return build_schedule_key(self.request, self.deployment)
 
     @property
     def last_moment(self) -> datetime:
+        """From when on nothing begins in it."""
         return compute_last_start(self.window, self.request.reboot, self.request.reboot_reserve_minutes * 60)
 
 
@@ -93,10 +97,10 @@ def record_missed_windows(
             due_windows = [
                 due
                 for each in _read_patch_deployments(client, fleet_tags)
-                for due in _find_due_windows(client, each, now, caller)
+                for due in find_due_windows(client, each, now, caller)
             ]
         with open_records(caller.records_url) as records:
-            return tuple(_record_new_missed_windows(records, due_windows, caller, now))
+            return tuple(MissedWindowRecorder(records, caller, now).record_new(due_windows))
     except (*NO_ANSWER_ERRORS, FleetpatchError) as error:
         caller.listener.on_message(f"could not look for missed windows: {type(error).__name__}: {error}")
         return ()
@@ -132,9 +136,29 @@ def _read_patch_deployments(client: SyncPrefectClient, fleets: frozenset[str]) -
     yield from (each for each in found if not each.paused and filter_fleet_tags(each.tags) & fleets)
 
 
-def _find_due_windows(
+def read_managed_deployments(client: SyncPrefectClient) -> Iterator[tuple[str, DeploymentResponse]]:
+    """Yield all deployments of fleetpatch, each with the name of its flow.
+
+    Raises:
+        httpx.HTTPError: the server does not answer.
+    """
+    ours, names = DeploymentFilter(tags=DeploymentFilterTags(all_=[MANAGED_TAG])), dict[UUID, str]()
+    for each in read_all_pages(
+        lambda limit, offset: client.read_deployments(deployment_filter=ours, limit=limit, offset=offset)
+    ):
+        if each.flow_id not in names:
+            names[each.flow_id] = client.read_flow(each.flow_id).name
+        yield names[each.flow_id], each
+
+
+def find_due_windows(
     client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime, caller: Caller
-) -> Iterator[_DueWindow]:
+) -> Iterator[DueWindow]:
+    """Yield the windows of the last days that a patch deployment should have had a run for.
+
+    Raises:
+        httpx.HTTPError: the server does not answer.
+    """
     try:
         request = PatchRequest.model_validate(deployment.parameters.get("request"))
         freezes = [each.to_freeze(request.window.zone) for each in request.freezes]
@@ -152,7 +176,7 @@ def _find_due_windows(
         opens = due + timedelta(minutes=request.window.lead_minutes)
         window = window_at(opens, request.window.minutes, request.window.zone, now)
         if find_freeze(window, freezes) is None:
-            yield _DueWindow(deployment.name, request, window, tuple(map(_to_scheduled_run, made.get(due, ()))))
+            yield DueWindow(deployment.name, request, window, tuple(map(_to_scheduled_run, made.get(due, ()))))
 
 
 def _read_flow_runs(client: SyncPrefectClient, deployment: DeploymentResponse, now: datetime) -> Iterator[FlowRun]:
@@ -195,29 +219,90 @@ def _to_scheduled_run(run: FlowRun) -> ScheduledRun:
     return ScheduledRun(str(run.id), run.name, how, message)
 
 
-def _record_new_missed_windows(
-    records: SqlRecords, due_windows: Sequence[_DueWindow], caller: Caller, now: datetime
-) -> Iterator[RunReport]:
-    if not due_windows:
-        return
-    windows, history = SqlWindowClaims(records.database), History(records)
-    starts = [due.window.start for due in due_windows]
-    known: Mapping[tuple[str, datetime], WindowClaim] = {
-        (each.configuration, each.starts_at): each
-        for each in windows.find_claims_between(min(starts), max(starts) + timedelta(seconds=1))
-    }
-    for due in due_windows:
-        claim = known.get((due.schedule_key, due.window.start))
-        is_recorded = (
-            claim is None or claim.status is not WindowStatus.CLAIMED or _is_recorded_run(history, claim.run_id)
-        )
-        missed = find_missed_window(due.window, due.last_moment, now, due.runs, claim, is_recorded=is_recorded)
-        report = _record_missed_window(records, windows, due, missed, claim, now) if missed is not None else None
-        if report is not None:
-            caller.listener.on_message(report.run.message)
-            with open_run_notifier(due.request, caller) as tell:
-                tell(NotificationEvent.MISSED, report)
-            yield report
+class MissedWindowRecorder:
+    """Records windows without a run, and notifies once for each: the record decides who does.
+
+    Args:
+        records: the records.
+        caller: gets messages.
+        now: the present time.
+        saves_runs: whether the records may get the run of a missed window. The pages may only record the window; then
+            the next `reconcile-fleet` adds the run, and notifies nobody again.
+
+    Attributes:
+        untold: missed windows that this process could notify nobody of, with the reason. They are not recorded: a
+            process that can notify records them.
+    """
+
+    def __init__(self, records: SqlRecords, caller: Caller, now: datetime, *, saves_runs: bool = True) -> None:
+        self._records = records
+        self._caller = caller
+        self._now = now
+        self._saves_runs = saves_runs
+        self._claims = SqlWindowClaims(records.database)
+        self.untold: list[str] = []
+
+    def record_new(self, due_windows: Sequence[DueWindow]) -> Iterator[RunReport]:
+        """Record the missed ones of these windows that are not recorded yet, and yield them.
+
+        Raises:
+            RecordsError: the records can't be read or written.
+        """
+        if not due_windows:
+            return
+        history, starts = History(self._records), [due.window.start for due in due_windows]
+        known: Mapping[tuple[str, datetime], WindowClaim] = {
+            (each.configuration, each.starts_at): each
+            for each in self._claims.find_claims_between(min(starts), max(starts) + timedelta(seconds=1))
+        }
+        for due in due_windows:
+            claim = known.get((due.schedule_key, due.window.start))
+            is_recorded = claim is None or _is_recorded_run(history, claim.run_id)
+            if claim is not None and claim.status is WindowStatus.MISSED and not is_recorded and self._saves_runs:
+                self._records.save(self._build_run(due, claim.run_id, claim.reason, ""))  # the pages have told it
+                continue
+            missed = find_missed_window(
+                due.window, due.last_moment, self._now, due.runs, claim, is_recorded=is_recorded
+            )
+            report = self._record(due, missed, claim) if missed is not None else None
+            if report is not None:
+                self._caller.listener.on_message(report.run.message)
+                with open_run_notifier(due.request, self._caller) as tell:
+                    tell(NotificationEvent.MISSED, report)
+                yield report
+
+    def _record(self, due: DueWindow, missed: MissedWindow, claim: WindowClaim | None) -> RunReport | None:
+        """Record a missed window. Return None if another process has, or is to do that."""
+        if not self._saves_runs:
+            if claim is not None:  # a process that died has it: reconcile-fleet decides
+                return None
+            if why := _find_unreadable_target(due.request):
+                self.untold.append(f"{missed.reason} Nobody was notified from here: {why}")
+                return None
+        run = self._build_run(due, build_run_id(self._now), missed.reason, missed.flow_run_id)
+        mine = WindowClaim(due.schedule_key, due.window.start, WindowStatus.MISSED, run.id, missed.reason, self._now)
+        if self._claims.record_window_without_run(mine, instead_of=claim).run_id != run.id:
+            return None
+        if self._saves_runs:
+            self._records.save(run)
+        return RunReport(run, ())
+
+    def _build_run(self, due: DueWindow, run_id: str, reason: str, flow_run_id: str) -> RunInfo:
+        by = f"the schedule of {due.schedule_key}"
+        return build_unstarted_run(due.request, due.window, run_id, reason, self._now, by, flow_run_id)
+
+
+def _find_unreadable_target(request: PatchRequest) -> str:
+    """Return why a target that wants to be told of missed windows can't be told from here, or ""."""
+    for target in request.notify:
+        if NotificationEvent.MISSED.value not in target.on:
+            continue
+        for reference in filter(None, (target.to, target.key)):
+            try:
+                read_credential(to_credential_reference(reference))
+            except CredentialError as error:
+                return error.message
+    return ""
 
 
 def _is_recorded_run(history: History, run_id: str) -> bool:
@@ -225,25 +310,3 @@ def _is_recorded_run(history: History, run_id: str) -> bool:
         return history.find_run(run_id).id == run_id
     except RecordsError:
         return False
-
-
-def _record_missed_window(
-    records: SqlRecords,
-    windows: SqlWindowClaims,
-    due_window: _DueWindow,
-    missed: MissedWindow,
-    claim: WindowClaim | None,
-    now: datetime,
-) -> RunReport | None:
-    """Record a missed window. Return None if another process has recorded this window in the meantime."""
-    by = f"the schedule of {due_window.schedule_key}"
-    run = build_unstarted_run(
-        due_window.request, due_window.window, build_run_id(now), missed.reason, now, by, missed.flow_run_id
-    )
-    mine = WindowClaim(
-        due_window.schedule_key, due_window.window.start, WindowStatus.MISSED, run.id, missed.reason, now
-    )
-    if windows.record_window_without_run(mine, instead_of=claim).run_id != run.id:
-        return None
-    records.save(run)
-    return RunReport(run, ())

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Table, text
 
 from tasks.records import page_tables, schema
 from tasks.records.storage.database import Database
+from tasks.rules.timing.admission import WindowStatus
 
 PAGES_ROLE: Final = "fleetpatch_pages"
 """Who administers PostgreSQL makes it: deployments/compose/databases.sql."""
@@ -23,9 +24,19 @@ PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     page_tables.requested_runs: ("INSERT",),
     schema.stop_requests: ("INSERT",),
     schema.decisions: ("INSERT",),
+    schema.occurrences: ("INSERT",),
     schema.approvals: ("UPDATE (decision, who, remark, decided_at, seal)",),
 }
 """What the pages may do besides SELECT. A seal or a signature protects what others could misuse (see seals.py)."""
+_MISSED_WINDOWS_ONLY: Final = (
+    "ALTER TABLE {table} ENABLE ROW LEVEL SECURITY",
+    "DROP POLICY IF EXISTS everybody ON {table}",
+    "CREATE POLICY everybody ON {table} FOR ALL TO PUBLIC USING (true) WITH CHECK (true)",
+    "DROP POLICY IF EXISTS pages ON {table}",
+    f"CREATE POLICY pages ON {{table}} AS RESTRICTIVE FOR INSERT TO {PAGES_ROLE} "
+    f"WITH CHECK (what = '{WindowStatus.MISSED.value}')",
+)
+"""Of windows, the pages record only that one was missed. That holds up no run: a run may still claim the window."""
 _SEQUENCES: Final = ("audit_log_number_seq",)
 
 
@@ -58,6 +69,8 @@ def grant_pages_role(connection: Connection) -> bool:
     connection.execute(text(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {PAGES_ROLE}"))
     for table, privileges in PAGES_PRIVILEGES.items():
         connection.execute(text(f"GRANT {', '.join(privileges)} ON {schema}.{table.name} TO {PAGES_ROLE}"))
+    for statement in _MISSED_WINDOWS_ONLY:
+        connection.execute(text(statement.format(table=f"{schema}.occurrences")))
     for name in _SEQUENCES:
         connection.execute(text(f"GRANT USAGE ON SEQUENCE {schema}.{name} TO {PAGES_ROLE}"))
     return True

@@ -22,14 +22,16 @@ from tasks.records.requested_runs import RequestedRun, SqlRequestedRuns
 from tasks.records.schema import metadata
 from tasks.records.setup import find_newest_revision, open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.runs.approval import collect_planned_updates, compute_plan_digest
+from tasks.rules.timing.admission import WindowClaim, WindowStatus
 from tasks.states import FindingLevel, OperationState
 from tests.support import builders, postgres
 
 pytestmark = pytest.mark.postgres
 
 NOW = datetime.now(UTC)
-OWN_TABLES = {"web_sessions", "login_links", "audit_log", "requested_runs", "stop_requests", "decisions"}
+OWN_TABLES = {"web_sessions", "login_links", "audit_log", "requested_runs", "stop_requests", "decisions", "occurrences"}
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +119,22 @@ def test_the_pages_do_what_is_theirs_with_their_role(workers: SqlRecords, pages_
     assert approval is not None
     SqlApprovals(workers.database).require_sealed(approval)
     record_stop_request(builders.RUN_ID, Caller(records_url=pages_url, name="anna"), "enough")
+
+
+def test_of_windows_the_pages_record_only_that_one_was_missed(workers: SqlRecords, pages_url: str) -> None:
+    """Attacker: who has the password of the pages. What must hold: no run is kept out of its window by them."""
+    with open_records(pages_url) as pages:
+        claims = SqlWindowClaims(pages.database)
+        missed = WindowClaim("web", NOW, WindowStatus.MISSED, "20261126-220000-aaaaaa", "no worker", NOW)
+        assert claims.record_window_without_run(missed) == missed
+        for status in (WindowStatus.CANCELLED, WindowStatus.CLAIMED):
+            other = WindowClaim("web", NOW + timedelta(days=1), status, "x", "", NOW)
+            with pytest.raises(RecordsError, match="row-level security"):
+                claims.record_window_without_run(other)
+        with pytest.raises(RecordsError, match="permission denied"):
+            claims.claim_window("web", NOW, "x", "x", NOW)
+    theirs = SqlWindowClaims(workers.database).claim_window("web", NOW, "a run", "flow run", NOW)
+    assert (theirs.status, theirs.run_id) == (WindowStatus.CLAIMED, "a run")  # what the pages wrote held nothing up
 
 
 def test_a_role_that_may_write_more_is_reported(workers: SqlRecords, workers_url: str) -> None:

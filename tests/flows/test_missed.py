@@ -9,10 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, FlowRun, State
 from prefect.states import Cancelled, Completed, Crashed, Pending, Running
 
+from deployments.web.prefect_watcher import PrefectWatcher
 from flows.admission import RefusedRun, admit_run
 from flows.ports.caller import Caller
 from flows.ports.ports import Notifier
@@ -21,6 +22,7 @@ from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.reconcile import reconcile_fleet
 from flows.recovery.missed_windows import record_missed_windows
 from flows.request.patch_request import PatchRequest, WindowRequest
+from flows.request.policies import NotifyRequest
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
@@ -276,3 +278,60 @@ def test_a_server_that_is_away_is_said_and_nothing_fails(
     watch = Watch()
     assert record_missed_windows(replace(who, listener=watch), fleets=frozenset({"x"})) == ()
     assert watch.heard == ["could not look for missed windows: OSError: connection refused"]
+
+
+def watched(who: Caller, fleet_name: str, late: timedelta = timedelta()) -> tuple[str, ...]:
+    """What the pages say after a look, with no worker anywhere."""
+    with open_records(who.records_url) as records:
+        watcher = PrefectWatcher(
+            records, fleet_name.removeprefix(build_fleet_tag("")), FakeClock(datetime.now(UTC) + late)
+        )
+        watcher.look()
+    return watcher.problems
+
+
+def test_the_pages_tell_of_a_missed_window_once_and_the_flow_adds_its_run(
+    served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
+) -> None:
+    (run,) = served.made(asked(), due, tags=[MANAGED_TAG, fleet_name])
+    put(run, Pending())
+    (waits,) = watched(who, fleet_name)
+    assert "waits: its process does not begin; the server starts it again" in waits
+    assert told == []
+
+    for _ in range(2):
+        watched(who, fleet_name, timedelta(hours=4))
+    ((occasion, said),) = told
+    assert (occasion, f"flow run {run.name} is stuck as Pending" in said) == (NotificationEvent.MISSED, True)
+    (kept,) = missed(who)
+    with open_records(who.records_url) as records:
+        assert [each.id for each in History(records).read_runs()] == []  # the pages may not write it
+
+    assert look(who, fleet_name, timedelta(hours=4)) == []  # reconcile-fleet notifies nobody again
+    with open_records(who.records_url) as records:
+        assert History(records).find_run(kept.run_id).message == kept.reason
+    assert len(told) == 1
+
+
+def test_pages_that_cannot_notify_leave_the_window_to_the_flow_and_say_so(
+    served: Served, who: Caller, told: Told, fleet_name: str, due: datetime
+) -> None:
+    target = NotifyRequest(to="env:NO_SUCH_PAGER")
+    served.made(asked(notify=[target]), due, tags=[MANAGED_TAG, fleet_name])
+
+    problems = watched(who, fleet_name, timedelta(hours=4))
+
+    assert any("Nobody was notified from here" in each and "NO_SUCH_PAGER" in each for each in problems)
+    assert (missed(who), told) == ((), [])
+    assert len(look(who, fleet_name, timedelta(hours=4))) == 1
+    assert len(told) == 1
+
+
+def test_the_pages_say_that_reconcile_fleet_does_not_come(
+    served: Served, who: Caller, fleet_name: str, client: SyncPrefectClient
+) -> None:
+    flow = client.create_flow(reconcile_fleet)
+    client.create_deployment(flow_id=flow, name=f"scheduled-{uuid4()}", tags=[MANAGED_TAG, fleet_name])
+    assert watched(who, fleet_name) == ()  # it was made just now
+    (said,) = watched(who, fleet_name, timedelta(hours=1))
+    assert "reconcile-fleet has not completed yet: nobody resumes interrupted runs" in said

@@ -94,13 +94,13 @@ def list_problems(context: WebContext, snapshot: FleetSnapshot) -> Sequence[str]
         tokens = SqlAccessTokens(context.records.database).list_tokens()
         policy = context.policy_difference.read(now)
     except RecordsError as error:
-        return (*snapshot.problems, *filter(None, (certificate,)), error.message)
+        return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate,)), error.message)
     ending = (
         f"The access token {token.name} ends on {token.expires_at:%d %b %Y %H:%M} UTC: fleetpatch web token add."
         for token in tokens
         if token.ends_soon(now)
     )
-    return (*snapshot.problems, *filter(None, (certificate, policy)), *ending)
+    return (*context.prefect_watcher.problems, *snapshot.problems, *filter(None, (certificate, policy)), *ending)
 
 
 def list_runs(context: WebContext) -> list[RunLine]:
