@@ -36,12 +36,12 @@ from flows.prefect_api.tags import build_fleet_tag
 from flows.recovery.missed_windows import (
     PATCH_FLOW_NAME,
     MissedWindowRecorder,
-    filter_fleet_tags,
     find_due_windows,
     read_managed_deployments,
 )
 from tasks.errors import FleetpatchError
 from tasks.protocols.clock import Clock
+from tasks.records.fleets import find_fleet
 from tasks.records.sql_records import SqlRecords
 from tasks.steps.context.progress_listener import LoggingListener
 
@@ -62,7 +62,7 @@ class PrefectWatcher:
 
     Args:
         records: open as long as the watcher works.
-        fleet: the name of the fleet; "" for the only one of the server.
+        fleet: the name of the fleet; "" for that of this process.
         clock: the clock.
 
     Attributes:
@@ -112,14 +112,8 @@ class PrefectWatcher:
             )
 
     def _find_problems(self, client: SyncPrefectClient) -> Iterator[str]:
-        now, managed = self._clock.now(), list(read_managed_deployments(client))
-        fleets = sorted({tag for _, each in managed for tag in filter_fleet_tags(each.tags)})
-        own = build_fleet_tag(self._fleet) if self._fleet else (fleets[0] if len(fleets) == 1 else "")
-        if not own:
-            if fleets:
-                yield f"Prefect's server has {len(fleets)} fleets: name that of these pages with --fleet."
-            return
-        deployments = [(flow, each) for flow, each in managed if own in each.tags]
+        now, own = self._clock.now(), build_fleet_tag(self._fleet or find_fleet())
+        deployments = [(flow, each) for flow, each in read_managed_deployments(client) if own in each.tags]
         yield from self._record_missed_windows(
             client, [each for flow, each in deployments if flow == "patch-fleet"], now
         )
