@@ -64,10 +64,10 @@ class SearchWarning(Record):
 
 
 class ErrorRecord(Record):
-    """An error that a script did not expect: record "error", with the line of the script."""
+    """An error that a script did not expect: record "error". ``place``: "at FUNCTION, FILE: line N"."""
 
     hresult: int = 0
-    statement: Text = ""
+    place: Text = ""
 
 
 class BusyRecord(Record):
@@ -157,7 +157,8 @@ def find_denied_call(result: ScriptResult) -> str:
     calls = parse_records(CallRecord, (*result.find_records("search"), *result.find_records("history_error")))
     entry = next((call.entry or "the search" for call in calls if call.denied), "")
     errors = parse_records(ErrorRecord, result.find_records("error"))
-    entry = entry or next((error.statement for error in errors if error.hresult == ACCESS_DENIED), "")
+    places = [error.place.partition(",")[0] for error in errors if error.hresult == ACCESS_DENIED]
+    entry = entry or next((f"a call {place}" for place in places), "")
     return f"Windows refuses {entry} ({explain_code(ACCESS_DENIED).text})" if entry else ""
 
 

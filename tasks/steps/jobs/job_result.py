@@ -59,6 +59,19 @@ class JobResult:
     rejected_update_ids: tuple[str, ...] = ()
 
 
+def _describe_script_error(ended_job: EndedJob) -> str:
+    """Return the error that ended a job's script, with its function, if it is a record of PowerShell's."""
+    record = next((event for event in reversed(ended_job.events) if event["kind"] == "error"), None)
+    if record is None:
+        return ""
+    function = _shorten(record.get("place")).partition(",")[0].removeprefix("at ")
+    return f": {_shorten(record.get('message'))} (in {function})"
+
+
+def _shorten(text: object) -> str:
+    return " ".join(str(text or "").split())[:300]
+
+
 def build_job_result(
     job_id: str, ended_job: EndedJob, transactions: Sequence[Transaction], skew: float, now: datetime | None = None
 ) -> JobResult:
@@ -78,7 +91,7 @@ def build_job_result(
     if ended_job.phase is JobPhase.LOST:
         error = "the job's process is gone and left no result: a power cut, or it was killed"
     elif ended_job.exit_code:
-        error = f"the job ended with exit code {ended_job.exit_code}"
+        error = f"the job ended with exit code {ended_job.exit_code}{_describe_script_error(ended_job)}"
     lost = ended_job.phase is JobPhase.LOST
     return JobResult(
         job_id,

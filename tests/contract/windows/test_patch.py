@@ -1,6 +1,6 @@
 """A whole run of the real engine over Windows, with the real scripts on a stand-in for the Windows Update Agent."""
 
-from typing import Any
+from typing import Any, Literal
 
 from tasks.managers.windows_update.manager import WindowsUpdateManager
 from tasks.states import FindingLevel, OperationState, RebootPolicy, RebootState, UpdateState
@@ -97,3 +97,12 @@ def test_one_update_that_fails_does_not_keep_the_others_back() -> None:
     found = results(outcome)
     assert (found["KB5000001"].state, found["KB5000002"].state) == (UpdateState.FAILED, UpdateState.INSTALLED)
     assert "0x80070643 ERROR_INSTALL_FAILURE" in found["KB5000001"].reason
+
+
+def test_an_installer_that_windows_refuses_to_system_is_named() -> None:
+    refused: dict[str, Literal["network", "everyone"]] = {"IUpdateSession.CreateUpdateInstaller": "everyone"}
+    with WindowsFleet.opened(Scenario(updates=(offer(1),), refused=refused)) as fleet:
+        outcome = fleet.patch()
+    assert (outcome.state, results(outcome)["KB5000001"].state) == (OperationState.FAILED, UpdateState.NOT_ATTEMPTED)
+    assert "E_ACCESSDENIED" in outcome.reason
+    assert "(in New-FpInstaller)" in outcome.reason

@@ -164,6 +164,28 @@ class TestAssess:
         with pytest.raises(ManagerError, match="E_ACCESSDENIED"):
             manager().assess(replay(DENIED, job_answer=assessment(DENIED)), refresh=True, deadline=soon())
 
+    def test_whatever_is_denied_a_job_is_asked_for(self) -> None:
+        error = {"kind": "error", "message": "no", "hresult": 0x80070005, "place": "at Get-FpNewest, <No file>: line 9"}
+        denied = ScriptResult((error,), 1)
+        transport: Any = Replay(denied, job_answer=assessment(update_record(1)))
+        assert len(manager().assess(transport, refresh=True, deadline=soon()).updates) == 1
+        transport = Replay(denied, job_answer=denied)
+        with pytest.raises(
+            ManagerError, match=r"refuses a call at Get-FpNewest \(0x80070005 E_ACCESSDENIED.* SYSTEM too"
+        ):
+            manager().assess(transport, refresh=True, deadline=soon())
+
+    def test_a_history_that_can_not_be_read_is_a_warning(self) -> None:
+        failed = {
+            "kind": "history_error",
+            "hresult": 0x80248007,
+            "message": "",
+            "entry": "QueryHistory",
+            "denied": False,
+        }
+        (warning,) = manager().assess(replay(update_record(1), failed), refresh=True, deadline=soon()).warnings
+        assert "history of Windows Update can't be read (QueryHistory: 0x80248007" in warning
+
     def test_an_error_of_the_script_has_the_name_of_its_code(self) -> None:
         error = {"kind": "error", "message": "no class", "hresult": 0x80040154}
         with pytest.raises(ScriptFailed, match=r"no class.*REGDB_E_CLASSNOTREG"):
