@@ -51,6 +51,20 @@ def test_several_run_beside_one_that_changes_the_machine(place: Place) -> None:
     end(place, *readers[1:])
 
 
+def test_those_that_were_killed_take_no_place(place: Place) -> None:
+    place.claim()
+    for number in range(4):
+        job = place.job(f"killed-{number}")
+        job.mkdir(parents=True)
+        (job / "meta.json").write_text(json.dumps({"pid": 1, "start": "1", "began": 7}))
+        (job / "reads").touch()
+        assert place.phase(f"killed-{number}") is JobPhase.LOST
+    read(place, "reader", "quick")
+    assert place.ended("reader").exit_code == 5
+    place.start(claim_run="run", claim_attempt="1")
+    assert place.ended().exit_code == 5
+
+
 def test_one_whose_start_takes_long_keeps_no_run_from_the_machine(place: Place) -> None:
     place.is_held_up = True
     start = threading.Thread(target=read, args=(place, "reader", "quick"))
