@@ -1,4 +1,4 @@
-"""Prepares the tables of a fleet: its schema, its stamp, and what people had decided when fleets shared tables.
+"""Prepares the tables of a fleet: its schema, and what people had decided when fleets shared tables.
 
 Until schema revision 0011 all fleets of a database had the same tables, which are now those of the fleet "default". A
 fleet that gets its own begins with the rows that keep its machines from harm.
@@ -11,7 +11,8 @@ from typing import Any, Final
 from sqlalchemy import Connection, Table, insert, select, text
 
 from tasks.errors import RecordsError
-from tasks.records.schema import fleet_stamp, held_updates, missing_fixes, opt_outs, retention, set_slots
+from tasks.records.fleet_stamp import fleet_stamp
+from tasks.records.schema import held_updates, missing_fixes, opt_outs, retention, set_slots
 from tasks.records.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -71,24 +72,3 @@ def write_inherited_rows(connection: Connection, database: Database, inherited: 
         database.fleet,
         database.display_name,
     )
-
-
-def stamp_tables(connection: Connection, database: Database, *, was_shared: bool) -> None:
-    """Write to which fleet the tables belong, unless it is known."""
-    if connection.execute(select(fleet_stamp.c.fleet)).first() is None:
-        connection.execute(insert(fleet_stamp), {"fleet": database.fleet, "was_shared": was_shared})
-
-
-def require_own_stamp(connection: Connection, database: Database) -> None:
-    """Refuse the tables of another fleet: a file was renamed, or a backup was restored in the wrong place.
-
-    Raises:
-        RecordsError: they are another one's.
-    """
-    stamp = connection.execute(select(fleet_stamp.c.fleet)).scalar()
-    if stamp is not None and stamp != database.fleet:
-        raise RecordsError(
-            f"{database.display_name} has the records of the fleet {stamp}, and not those of {database.fleet}",
-            hint="Was a file renamed, or a backup restored in the wrong place? Put it back under its own name; the "
-            "fleet of a process is in FLEETPATCH_FLEET (docs/reference/records.md).",
-        )

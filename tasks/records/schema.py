@@ -40,14 +40,6 @@ metadata = MetaData(
 VERSION_TABLE = "fleetpatch_version"
 """Holds the schema revision. The name identifies a fleetpatch database: other programs use alembic_version."""
 
-fleet_stamp = Table(
-    "fleet_stamp",
-    metadata,
-    Column("fleet", KeyType, primary_key=True),
-    Column("was_shared", Boolean, nullable=False),
-)
-"""The fleet to which these tables belong, in one row. ``was_shared``: they are from before fleets had their own."""
-
 RowNumber = BigInteger().with_variant(Integer(), "sqlite")
 """Row number. SQLite numbers rows automatically only in a column of exactly the type INTEGER."""
 

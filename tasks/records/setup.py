@@ -9,15 +9,10 @@ from sqlalchemy import Connection, String, column, inspect, select, table, text
 from sqlalchemy.engine import URL
 
 from tasks.errors import RecordsError
+from tasks.protocols.clock import SystemClock
+from tasks.records.fleet_stamp import require_own_stamp, stamp_tables
 from tasks.records.fleets import DEFAULT_FLEET, find_fleet
-from tasks.records.new_fleet import (
-    InheritedRows,
-    ensure_schema,
-    read_inherited_rows,
-    require_own_stamp,
-    stamp_tables,
-    write_inherited_rows,
-)
+from tasks.records.new_fleet import InheritedRows, ensure_schema, read_inherited_rows, write_inherited_rows
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.retention import replace_retention_rows
 from tasks.records.schema import VERSION_TABLE
@@ -180,7 +175,8 @@ def _migrate_to_newest(database: Database, inherited: InheritedRows) -> None:
         if status is _SchemaStatus.OLDER and database.is_sqlite:
             back_up_sqlite_file(Path(str(database.url.database)), str(_read_revision(connection)))
         run_migrations(connection)
-        stamp_tables(connection, database, was_shared=status is _SchemaStatus.OLDER)
+        separated_at = SystemClock().now() if inherited else None
+        stamp_tables(connection, database, was_shared=status is _SchemaStatus.OLDER, separated_at=separated_at)
         if not database.is_sqlite:
             grant_pages_role(connection)
         # Only a new history gets the default retention: the owner of an existing one expects that it is kept forever.

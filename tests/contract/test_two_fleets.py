@@ -22,6 +22,7 @@ from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.automatic.opt_outs import OptOut, SqlOptOuts
 from tasks.records.automatic.rollouts import SqlRollouts
+from tasks.records.fleet_stamp import read_separation_time
 from tasks.records.fleets import build_file_path, use_fleet
 from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import find_other_fleets
@@ -165,10 +166,12 @@ def test_a_fleet_that_gets_its_own_tables_keeps_what_people_had_decided(
             assert record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
             assert not record_deployed_policy(log, SOUTH, POLICY, ANNE, NOW)
             assert History(south).read_runs(1) == ()
+            assert read_separation_time(south.database) is not None
             assert find_other_fleets(south.database) == ("default",)
         assert "the fleet south has tables of its own from now on" in caplog.text
         with open_records(url) as shared:
             assert History(shared).find_run(make.RUN_ID).id == make.RUN_ID
+            assert read_separation_time(shared.database) is None
 
 
 def _fill_as_before(url: str) -> None:

@@ -9,8 +9,9 @@ from pathlib import Path
 from sqlalchemy import Connection, select, text, true
 
 from tasks.errors import RunNotFound
+from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.fleets import DEFAULT_FLEET, build_file_path
-from tasks.records.schema import VERSION_TABLE, fleet_stamp, runs
+from tasks.records.schema import VERSION_TABLE, runs
 from tasks.records.storage.database import Database
 
 _SCHEMAS = text(

@@ -13,5 +13,6 @@ def upgrade() -> None:
         "fleet_stamp",
         sa.Column("fleet", sa.String(255), nullable=False),
         sa.Column("was_shared", sa.Boolean, nullable=False),
+        sa.Column("separated_at", sa.DateTime(timezone=True)),
         sa.PrimaryKeyConstraint("fleet", name="pk_fleet_stamp"),
     )
