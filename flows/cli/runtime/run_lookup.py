@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.errors import RecordsError, RequestError
+from tasks.errors import RequestError, RunNotFound
 from tasks.model import Assessment, Outcome, RunInfo, RunReport, UpdateResult
 from tasks.protocols.leases import LeaseStatus
 from tasks.protocols.records import JournalEntry, JournalMark
@@ -33,18 +33,16 @@ def find_run(history: History, run: str) -> RunInfo:
         RequestError: there is none, or there are several.
         RecordsError: the records can't be read.
     """
-    newest = history.read_runs(1)
-    if not newest:
-        raise RequestError(
-            "there is no run yet", hint=describe_other_fleets(history.database) or "Start with: fleetpatch assess"
-        )
     if run == LAST_RUN:
-        return newest[0]
+        if newest := history.read_runs(1):
+            return newest[0]
+        others = describe_other_fleets(history.database)
+        raise RequestError("there is no run yet", hint=others or "Start with: fleetpatch assess")
     if not run.isascii():  # no run has such an id, and some databases refuse such text
         raise RequestError(f"there is no run {run!r}", hint="`fleetpatch runs` lists them.")
     try:
         return history.find_run(run)
-    except RecordsError as error:  # the records were readable a moment ago, so the id is wrong
+    except RunNotFound as error:
         raise RequestError(error.message, hint=error.hint) from error
 
 
