@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from tasks.errors import DeadlineExceeded, ManagerError, ScriptFailed
+from tasks.errors import DeadlineExceeded, ManagerError, RepositoryError, ScriptFailed
 from tasks.model import Assessment, Facts, Finding, PackageState, RebootResult, UpdateResult, ValidationResult
 from tasks.protocols.clock import Deadline
 from tasks.rules.machine_checks.disk import check_mounts_writable
@@ -37,6 +37,8 @@ from tasks.steps.machine.service_states import read_service_states
 from tasks.steps.machine.unit_states import read_unit_states
 
 POLL_SECONDS = 2.0
+REFRESH_PAUSE_SECONDS = 60.0
+"""The pause before an update server that did not answer is asked again."""
 LATE_POLL_SECONDS = 10.0  # for services that the system starts minutes later: each poll reads all facts
 
 
@@ -122,10 +124,19 @@ def _read_packages(context: MachineContext, *, refresh: bool) -> tuple[PackageSt
     if not refresh:
         return read_package_state(context), ()
     try:
-        return read_package_state(context, refresh=True), ()
+        return _refresh_packages(context), ()
     except (ManagerError, ScriptFailed, DeadlineExceeded) as error:
         message = f"whether more is offered since the installation is not known: {error.message}"
         return read_package_state(context), (Finding(FOLLOW_UP_CHECK, FindingLevel.WARN, message, error.hint),)
+
+
+def _refresh_packages(context: MachineContext) -> PackageState:
+    """Read the package state with a refresh, once more if the server does not answer: the network may just begin."""
+    try:
+        return read_package_state(context, refresh=True)
+    except RepositoryError:
+        context.run_context.clock.sleep(REFRESH_PAUSE_SECONDS)
+        return read_package_state(context, refresh=True)
 
 
 def _check_package_problems(packages: PackageState, before: PackageState) -> Sequence[Finding]:
