@@ -1,113 +1,45 @@
-"""The members of COM interfaces, as their documentation and headers (wuapi.h, taskschd.h) name them.
+"""The members of COM interfaces, with the kinds of their values, as Microsoft's metadata has them.
 
-A name with ``=`` can be set. An interface has those of the one it extends (IUpdate2 those of IUpdate).
+tests/data/windows/README.md says where it comes from. It has more than any stand-in: only what is used is checked.
 """
 
-INTERFACES = {
-    "IAction": "Id= Type",
-    "IActionCollection": "Count Item XmlText= Create Remove Clear Context=",
-    "IAutomaticUpdates": "DetectNow Pause Resume ShowSettingsDialog Settings ServiceEnabled EnableService",
-    "IAutomaticUpdates2": "Results",
-    "IAutomaticUpdatesResults": "LastSearchSuccessDate LastInstallationSuccessDate",
-    "IAutomaticUpdatesSettings": (
-        "NotificationLevel= ReadOnly Required ScheduledInstallationDay= ScheduledInstallationTime= Refresh Save"
-    ),
-    "IAutomaticUpdatesSettings2": "IncludeRecommendedUpdates= CheckPermission",
-    "IAutomaticUpdatesSettings3": "NonAdministratorsElevated= FeaturedUpdatesEnabled=",
-    "ICategory": "Name CategoryID Children Description Image Order Parent Type Updates",
-    "ICategoryCollection": "Item Count",
-    "IDownloadResult": "HResult ResultCode GetUpdateResult",
-    "IExecAction": "Path= Arguments= WorkingDirectory=",
-    "IIdleSettings": "IdleDuration= WaitTimeout= StopOnIdleEnd= RestartOnIdle=",
-    "IInstallationBehavior": "CanRequestUserInput Impact RebootBehavior RequiresNetworkConnectivity",
-    "IInstallationResult": "HResult RebootRequired ResultCode GetUpdateResult",
-    "IPrincipal": "Id= DisplayName= UserId= LogonType= GroupId= RunLevel=",
-    "IRegisteredTask": (
-        "Name Path State Enabled= Run RunEx GetInstances LastRunTime LastTaskResult NumberOfMissedRuns "
-        "NextRunTime Definition Xml GetSecurityDescriptor SetSecurityDescriptor Stop GetRunTimes"
-    ),
-    "IRegisteredTaskCollection": "Count Item",
-    "IRegistrationInfo": (
-        "Description= Author= Version= Date= Documentation= XmlText= URI= SecurityDescriptor= Source="
-    ),
-    "IRunningTask": "Name InstanceGuid Path State CurrentAction Stop Refresh EnginePID",
-    "IRunningTaskCollection": "Count Item",
-    "ISearchResult": "ResultCode RootCategories Updates Warnings",
-    "IStringCollection": "Item= Count ReadOnly Add Clear Copy Insert RemoveAt",
-    "ISystemInformation": "OemHardwareSupportLink RebootRequired",
-    "ITaskDefinition": "RegistrationInfo= Triggers= Settings= Data= Principal= Actions= XmlText=",
-    "ITaskFolder": (
-        "Name Path GetFolder GetFolders CreateFolder DeleteFolder GetTask GetTasks DeleteTask RegisterTask "
-        "RegisterTaskDefinition GetSecurityDescriptor SetSecurityDescriptor"
-    ),
-    "ITaskService": (
-        "GetFolder GetRunningTasks NewTask Connect Connected TargetServer ConnectedUser ConnectedDomain HighestVersion"
-    ),
-    "ITaskSettings": (
-        "AllowDemandStart= RestartInterval= RestartCount= MultipleInstances= StopIfGoingOnBatteries= "
-        "DisallowStartIfOnBatteries= AllowHardTerminate= StartWhenAvailable= XmlText= RunOnlyIfNetworkAvailable= "
-        "ExecutionTimeLimit= Enabled= DeleteExpiredTaskAfter= Priority= Compatibility= Hidden= IdleSettings= "
-        "RunOnlyIfIdle= WakeToRun= NetworkSettings="
-    ),
-    "ITimeTrigger": "RandomDelay=",
-    "ITrigger": "Type Id= Repetition= ExecutionTimeLimit= StartBoundary= EndBoundary= Enabled=",
-    "ITriggerCollection": "Count Item Create Remove Clear",
-    "IUpdate": (
-        "Title AutoSelectOnWebSites BundledUpdates CanRequireSource Categories Deadline "
-        "DeltaCompressedContentAvailable DeltaCompressedContentPreferred Description EulaAccepted EulaText "
-        "HandlerID Identity Image InstallationBehavior IsBeta IsDownloaded IsHidden= IsInstalled IsMandatory "
-        "IsUninstallable Languages LastDeploymentChangeTime MaxDownloadSize MinDownloadSize MoreInfoUrls "
-        "MsrcSeverity RecommendedCpuSpeed RecommendedHardDiskSpace RecommendedMemory ReleaseNotes "
-        "SecurityBulletinIDs SupersededUpdateIDs SupportUrl Type UninstallationNotes UninstallationBehavior "
-        "UninstallationSteps KBArticleIDs AcceptEula DeploymentAction CopyFromCache DownloadPriority "
-        "DownloadContents"
-    ),
-    "IUpdate2": "RebootRequired IsPresent CveIDs CopyToCache",
-    "IUpdate3": "BrowseOnly",
-    "IUpdate4": "PerUser",
-    "IUpdate5": "AutoSelection AutoDownload",
-    "IUpdateCollection": "Item= Count ReadOnly Add Clear Copy Insert RemoveAt",
-    "IUpdateDownloadResult": "HResult ResultCode",
-    "IUpdateDownloader": "ClientApplicationID= IsForced= Priority= Updates= BeginDownload Download EndDownload",
-    "IUpdateException": "Message HResult Context",
-    "IUpdateExceptionCollection": "Item Count",
-    "IUpdateHistoryEntry": (
-        "Operation ResultCode HResult Date UpdateIdentity Title Description UnmappedResultCode "
-        "ClientApplicationID ServerSelection ServiceID UninstallationSteps UninstallationNotes SupportUrl"
-    ),
-    "IUpdateHistoryEntry2": "Categories",
-    "IUpdateHistoryEntryCollection": "Item Count",
-    "IUpdateIdentity": "RevisionNumber UpdateID",
-    "IUpdateInstallationResult": "HResult RebootRequired ResultCode",
-    "IUpdateInstaller": (
-        "ClientApplicationID= IsForced= ParentHwnd= ParentWindow= Updates= BeginInstall BeginUninstall EndInstall "
-        "EndUninstall Install RunWizard IsBusy Uninstall AllowSourcePrompts= RebootRequiredBeforeInstallation"
-    ),
-    "IUpdateInstaller2": "ForceQuiet=",
-    "IUpdateInstaller3": "AttemptCloseAppsIfNecessary=",
-    "IUpdateInstaller4": "Commit",
-    "IUpdateSearcher": (
-        "CanAutomaticallyUpgradeService= ClientApplicationID= IncludePotentiallySupersededUpdates= "
-        "ServerSelection= BeginSearch EndSearch EscapeString QueryHistory Search Online= GetTotalHistoryCount "
-        "ServiceID="
-    ),
-    "IUpdateSearcher2": "IgnoreDownloadPriority=",
-    "IUpdateSearcher3": "SearchScope=",
-    "IUpdateService": (
-        "Name ContentValidationCert ExpirationDate IsManaged IsRegisteredWithAU IssueDate OffersWindowsUpdates "
-        "RedirectUrls ServiceID IsScanPackageService CanRegisterWithAU ServiceUrl SetupPrefix"
-    ),
-    "IUpdateService2": "IsDefaultAUService",
-    "IUpdateServiceCollection": "Item Count",
-    "IUpdateServiceManager": (
-        "Services AddService RegisterServiceWithAU RemoveService UnregisterServiceWithAU AddScanPackageService "
-        "SetOption"
-    ),
-    "IUpdateServiceManager2": "ClientApplicationID= QueryServiceRegistration AddService2",
-    "IUpdateSession": (
-        "ClientApplicationID= ReadOnly WebProxy= CreateUpdateSearcher CreateUpdateDownloader CreateUpdateInstaller"
-    ),
-    "IUpdateSession2": "UserLocale=",
-    "IUpdateSession3": "CreateUpdateServiceManager QueryHistory",
-    "IWindowsUpdateAgentInfo": "GetInfo",
-}
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+FILE = Path(__file__).parents[2] / "data/windows/com_metadata.json"
+
+Member = Mapping[str, Any]
+"""``get`` and ``put``: the types of a property; ``parameters`` and ``returns``: those of a method."""
+
+
+@cache
+def read_metadata() -> Mapping[str, Mapping[str, Any]]:
+    """Return ``interfaces`` and ``enumerations``."""
+    found: Mapping[str, Mapping[str, Any]] = json.loads(FILE.read_text(encoding="utf-8"))
+    return found
+
+
+def find_enumeration(name: str) -> Mapping[str, int]:
+    """Return the values of an enumeration by their names."""
+    found: Mapping[str, int] = read_metadata()["enumerations"][name]
+    return found
+
+
+def is_enumeration(name: str) -> bool:
+    """Return whether a type is an enumeration: a number."""
+    return name in read_metadata()["enumerations"]
+
+
+def find_members(interfaces: Iterable[str]) -> dict[str, Member]:
+    """Return the members of interfaces, without those that they inherit."""
+    known = read_metadata()["interfaces"]
+    return {name: member for each in interfaces for name, member in known[each]["members"].items()}
+
+
+def extends(interface: str, other: str) -> bool:
+    """Return whether an interface is another one, or extends it."""
+    known = read_metadata()["interfaces"]
+    return interface == other or (interface in known and extends(known[interface]["extends"], other))

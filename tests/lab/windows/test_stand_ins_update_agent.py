@@ -1,11 +1,9 @@
 """The Windows Update Agent: its members, criteria, refusals, and what searches, downloads and installations do."""
 
-import re
 from typing import Literal
 
 import pytest
 
-from tests.lab.windows.com_interfaces import INTERFACES
 from tests.lab.windows.machine import WindowsMachine
 from tests.lab.windows.machine_facts import RegistryValues
 from tests.lab.windows.running import CATALOGUE, ID, MakeMachine, run
@@ -56,36 +54,6 @@ function Code([scriptblock] $Script) {
 def lines(machine: WindowsMachine, script: str) -> list[str]:
     """Run as SYSTEM."""
     return run(machine, AGENT + script, logon="system")
-
-
-def test_classes_have_only_documented_members(shared_machine: WindowsMachine) -> None:
-    script = r"""
-    foreach ($type in [FleetPatch.StandIns.ComObject].Assembly.GetTypes()) {
-        $com = @($type.GetCustomAttributes([FleetPatch.StandIns.ComAttribute], $false))
-        if ($com.Count -eq 0) { continue }
-        $names = foreach ($member in $type.GetMembers('Public,Instance')) {
-            if ($member.DeclaringType.Namespace -ne 'FleetPatch.StandIns') { continue }
-            if ($member.MemberType -eq 'Property') {
-                $member.Name + $(if ($member.SetMethod -and $member.SetMethod.IsPublic) { '=' })
-            } elseif ($member.MemberType -eq 'Method' -and -not $member.IsSpecialName) { $member.Name }
-        }
-        "$($com[0].Interfaces): $names"
-    }
-    """
-    seen = 0
-    for line in run(shared_machine, script):
-        interfaces, _, names = line.partition(":")
-        documented = {name for interface in interfaces.split() for name in INTERFACES[interface].split()}
-        documented |= {name.rstrip("=") for name in documented} | {"GetEnumerator"}
-        assert set(names.split()) <= documented, line
-        seen += 1
-    assert seen == len(re.findall(r"\[Com\(", "".join(source_texts())))
-
-
-def source_texts() -> list[str]:
-    from tests.lab.windows.powershell_process import SOURCES
-
-    return [path.read_text(encoding="utf-8") for path in SOURCES.glob("*.cs")]
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ namespace FleetPatch.StandIns
     {
         bool connected;
         public bool Connected => connected;
-        public int HighestVersion => 0x10006;
+        public uint HighestVersion => 0x10006;
         public string TargetServer => Json.Text(Machine.Current.Scenario, "name");
 
         public void Connect(object server = null, object user = null, object domain = null, object password = null)
@@ -33,7 +33,7 @@ namespace FleetPatch.StandIns
                     "The Task Scheduler service is not connected. (Exception from HRESULT: 0x80070015)");
         }
 
-        public TaskDefinition NewTask(int flags)
+        public TaskDefinition NewTask(uint flags)
         {
             Need();
             if (flags != 0) throw ComError.Of(0x80070057, "The flags parameter is reserved and must be 0.");
@@ -288,7 +288,7 @@ namespace FleetPatch.StandIns
         public string Path => "\\" + Name;
         public string InstanceGuid { get; }
         public string CurrentAction => "powershell.exe";
-        public int EnginePID => Alive().Pid;
+        public uint EnginePID => (uint)Alive().Pid;
         public int State => Alive() == null ? 0 : 4;
         public void Refresh() => Alive();
         public void Stop() => Alive().Stop();
