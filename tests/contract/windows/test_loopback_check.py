@@ -19,11 +19,17 @@ pytestmark = [
 ]
 FIRST = Update("11111111-1111-4111-8111-111111111111", title="2026-11 Cumulative Update (KB5050001)", kbs=("5050001",))
 
+DEFINITIONS = Update(
+    "22222222-2222-4222-8222-222222222222",
+    title="Security Intelligence Update for Microsoft Defender Antivirus - KB2267602 (Version 1.441.1.0)",
+    kbs=("2267602",),
+)
+
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[ServedMachine]:
     authority = Authority(tmp_path)
-    with ServedMachine(tmp_path / "machine", Scenario(updates=(FIRST,)), authority=authority) as it:
+    with ServedMachine(tmp_path / "machine", Scenario(updates=(FIRST, DEFINITIONS)), authority=authority) as it:
         yield it
 
 
@@ -46,14 +52,21 @@ def run(served: ServedMachine, home: Path, **changes: str) -> subprocess.Complet
     )
 
 
-def test_it_looks_over_the_network_and_as_system_and_installs_nothing(served: ServedMachine, tmp_path: Path) -> None:
-    done = run(served, tmp_path)
+def test_it_looks_over_the_network_and_as_system_and_installs_only_what_is_named(
+    served: ServedMachine, tmp_path: Path
+) -> None:
+    done = run(served, tmp_path, WINDOWS_INSTALL="KB9999999")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 updates over the network, 1 as SYSTEM" in done.stdout
+    assert "2 updates over the network, 2 as SYSTEM" in done.stdout
     assert "KB5050001" in done.stdout
+    assert "NOT INSTALLED: KB9999999 is not offered" in done.stdout
     state = served.machine.read_state()
     assert state["last_installation"] is None
     assert not state["tasks"]
+    done = run(served, tmp_path, WINDOWS_INSTALL="KB2267602")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "\nINSTALLED: KB2267602" in done.stdout
+    assert served.machine.read_state()["last_installation"] is not None
     assert not served.machine.stand_in_errors()
 
 
