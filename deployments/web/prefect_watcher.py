@@ -32,6 +32,7 @@ from deployments.server.client import open_server_client
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import to_utc_datetime
+from flows.prefect_api.pagination import read_all_pages
 from flows.prefect_api.tags import build_fleet_tag
 from flows.recovery.missed_windows import (
     PATCH_FLOW_NAME,
@@ -152,11 +153,16 @@ def _read_waiting_runs(client: SyncPrefectClient, deployment_ids: Sequence[UUID]
     if not deployment_ids:
         return []
     waiting = FlowRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING])
-    return client.read_flow_runs(
-        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(deployment_ids))),
-        flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=waiting)),
-        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
-        limit=100,
+    return list(
+        read_all_pages(
+            lambda limit, offset: client.read_flow_runs(
+                deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(deployment_ids))),
+                flow_run_filter=FlowRunFilter(state=FlowRunFilterState(type=waiting)),
+                sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+                limit=limit,
+                offset=offset,
+            )
+        )
     )
 
 
