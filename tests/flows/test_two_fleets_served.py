@@ -143,6 +143,7 @@ def sites(tmp_path: Path) -> Iterator[tuple[Site, Site, SyncPrefectClient]]:
             stack.enter_context(machines_at(tmp_path / f"machines-{site.name}", site.machines))
             site.deploy(client)
             site.start_worker()
+            stack.callback(site.kill_worker)  # before the server: a process of a run would wait for it
         yield south, north, client
 
 
