@@ -24,6 +24,7 @@ from prefect.client.schemas.actions import DeploymentScheduleCreate, WorkPoolCre
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.states import Running
 
+from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.server.health_checks import run_server_checks
 from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from deployments.server.probe import probe_server
@@ -139,9 +140,10 @@ def asking(server: Server, password: str = "") -> Iterator[None]:
 
 
 def deploy(server: Server, pool: str = "fleetpatch", password: str = "") -> str:
-    """Put a pool and a deployment with a schedule there. Returns the deployment's id."""
+    """Put a pool with its two queues and a deployment with a schedule there. Returns the deployment's id."""
     with asking(server, password), get_client(sync_client=True) as client:
         client.create_work_pool(WorkPoolCreate(name=pool, type="process", base_job_template=dict(CLOSED_JOB_TEMPLATE)))
+        client.create_work_queue(ASSESSMENT_QUEUE, work_pool_name=pool, priority=2)
         flow = client.create_flow_from_name("patch-fleet")
         schedule = DeploymentScheduleCreate(
             schedule=CronSchedule(cron="0 22 * * *", timezone="Europe/Berlin"), active=True
