@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tasks.states import OperationState, RebootState
-from tests.lab.windows.patching import WindowsFleet, count, cumulative, offer
+from tasks.states import OperationState, RebootState, UpdateState
+from tests.lab.windows.patching import WindowsFleet, count, cumulative, kb, offer, result_of, states
+from tests.lab.windows.running import run
 from tests.lab.windows.scenario import Scenario, Update
+from tests.lab.windows.state import change_state
 from tests.support.local_powershell import require_pwsh
 
 OpenFleet = Callable[..., WindowsFleet]
@@ -38,6 +40,26 @@ def test_winrm_that_restarts_in_an_installation_is_no_fault(open_fleet: OpenFlee
     assert fleet.outcome().state is OperationState.SUCCEEDED, fleet.outcome().reason
     assert count(fleet.one, "install") == 1
     assert not fleet.state["tasks"]
+
+
+def test_nothing_more_is_installed_once_somebody_orders_a_shutdown_of_which_windows_has_no_text(
+    open_fleet: OpenFleet,
+) -> None:
+    fleet = open_fleet(offer(1, install_gate="go"), offer(2))
+
+    def order_shutdown() -> None:
+        run(fleet.one.machine, "shutdown.exe /r /t 600 /c 'maintenance'", "system")
+        with change_state(fleet.one.machine.folder) as state:
+            for event in state["events"]:
+                event["message"] = None
+        fleet.one.machine.open_gate("go")
+
+    fleet.patch(at="installing", then=order_shutdown)
+
+    outcome = fleet.outcome()
+    assert states(outcome) == {kb(1): UpdateState.INSTALLED, kb(2): UpdateState.NOT_ATTEMPTED}
+    assert "a shutdown of Windows was ordered" in result_of(outcome, 2).reason
+    assert "maintenance" in result_of(outcome, 2).reason
 
 
 def test_a_machine_that_answers_while_it_goes_down_and_is_long_away_is_waited_for(open_fleet: OpenFleet) -> None:
