@@ -1,0 +1,1 @@
+"""What stands in a recording of a machine in place of its names. Pure."""
