@@ -9,6 +9,7 @@ from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, render_finding_mark, render_state, shorten_list, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, Readiness, find_worst_level
+from flows.recording import RecordedBundle
 from tasks.model import Finding
 from tasks.reporting.formatting import format_count
 from tasks.reporting.sanitizing import sanitize_to_one_line
@@ -50,9 +51,13 @@ def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Read
 
 
 def build_doctor_json(
-    own_findings: Sequence[Finding], machines: Sequence[Readiness], server: Sequence[Finding] = ()
+    own_findings: Sequence[Finding],
+    machines: Sequence[Readiness],
+    server: Sequence[Finding] = (),
+    bundle: RecordedBundle | None = None,
 ) -> dict[str, object]:
     """Return it as JSON data."""
+    recorded = {} if bundle is None else {"recorded": _build_recording_json(bundle)}
     return {
         "fleetpatch": [_build_finding_json(each) for each in own_findings],
         "server": [_build_finding_json(each) for each in server],
@@ -66,6 +71,7 @@ def build_doctor_json(
             for each in machines
         ],
         "exitCode": int(to_doctor_exit_code((*own_findings, *server), machines)),
+        **recorded,
     }
 
 
@@ -123,6 +129,35 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
     ready = sum(each.level is not FindingLevel.BLOCK for each in machines)
     verb = "is" if len(machines) == 1 else "are"
     print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready.")
+
+
+def print_recording(bundle: RecordedBundle | None) -> None:
+    """Print what was recorded, and what was replaced in it; None: nothing was."""
+    if bundle is None:
+        print_to_stdout("", "Nothing was recorded: the machine has answered no script.")
+        return
+    replaced = ", ".join(f"{kind} {count}" for kind, count in bundle.replaced.items()) or "nothing"
+    print_to_stdout("", f"Recorded: {format_count(bundle.scripts, 'answer')} in {bundle.folder}")
+    if bundle.failed:
+        print_to_stdout(f"Without an answer: {', '.join(bundle.failed)}; bundle.json says why.")
+    print_to_stdout(f"Replaced (different values): {replaced}. Passwords and tokens are ***.")
+    if bundle.kept:
+        names = ", ".join(sanitize_to_one_line(name) for name in bundle.kept)
+        print_to_stdout(f"Not replaced, as they are common words or too short: {names}")
+    if not bundle.knows_own_names:
+        print_to_stdout("The machine has not said its own names: only those of the inventory are replaced.")
+    print_to_stdout("Read the files before you give them to anybody: a name that nobody knows here is still there.")
+
+
+def _build_recording_json(bundle: RecordedBundle) -> dict[str, object]:
+    return {
+        "folder": str(bundle.folder),
+        "answers": bundle.scripts,
+        "failed": list(bundle.failed),
+        "replaced": dict(bundle.replaced),
+        "kept": list(bundle.kept),
+        "knowsOwnNames": bundle.knows_own_names,
+    }
 
 
 def _find_custom_check_findings(machine: Readiness) -> list[Finding]:

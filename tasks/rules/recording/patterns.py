@@ -37,12 +37,27 @@ _PUBLISHERS: Final = (
     "opensuse.org",
     "oracle.com",
 )
-_UNIT_ENDINGS: Final = ("automount", "device", "mount", "path", "scope", "service", "slice", "socket", "target", "timer")
+_UNIT_ENDINGS: Final = (
+    "automount",
+    "device",
+    "mount",
+    "path",
+    "scope",
+    "service",
+    "slice",
+    "socket",
+    "target",
+    "timer",
+)
 
 _MAC: Final = re.compile(r"(?<![\w:-])[0-9A-Fa-f]{2}([:-])(?:[0-9A-Fa-f]{2}\1){4}[0-9A-Fa-f]{2}(?![\w:-])")
 _SID: Final = re.compile(r"(?<![\w-])S-1-(?:5-21|12-1)(?:-\d{1,10}){3,5}(?![\w-])", re.IGNORECASE)
-_MAIL: Final = re.compile(r"(?<![\w.+%-])[A-Za-z0-9][\w.+%-]{0,63}@(?:[A-Za-z0-9][\w-]{0,62}\.){1,8}([A-Za-z]\w{1,62})(?![\w-])")
-_URL_HOST: Final = re.compile(r"(?<=://)((?:[^\s/@:\"'<>]{1,200}(?::[^\s/@\"'<>]{0,200})?@)?)([A-Za-z0-9](?:[\w.-]{0,251}\w)?)")
+_MAIL: Final = re.compile(
+    r"(?<![\w.+%-])[A-Za-z0-9][\w.+%-]{0,63}@(?:[A-Za-z0-9][\w-]{0,62}\.){1,8}([A-Za-z]\w{1,62})(?![\w-])"
+)
+_URL_HOST: Final = re.compile(
+    r"(?<=://)((?:[^\s/@:\"'<>]{1,200}(?::[^\s/@\"'<>]{0,200})?@)?)([A-Za-z0-9](?:[\w.-]{0,251}\w)?)"
+)
 _LABEL: Final = re.compile(r"(?<![\w-])[A-Za-z0-9][\w-]{0,62}(?=\.domain-\d)")
 _UNC: Final = re.compile(r"(?<![\w:\\])(\\\\(?:\\\\)?)([A-Za-z0-9][\w.-]{0,252})(?=\\)")
 _FOLDER: Final = re.compile(
@@ -55,9 +70,13 @@ _OWNER: Final = re.compile(
     r"([A-Za-z0-9][\w.-]{0,62})(\\{1,2})([\w.$-]{1,64})",
     re.IGNORECASE,
 )
-_IPV6: Final = re.compile(r"(?<![\w:.])(?=[0-9A-Fa-f.]{0,40}:)[0-9A-Fa-f:]{2,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%\w{1,15})?(?![\w:])")
+_IPV6: Final = re.compile(
+    r"(?<![\w:.])(?=[0-9A-Fa-f.]{0,40}:)[0-9A-Fa-f:]{2,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%\w{1,15})?(?![\w:])"
+)
 _IPV4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w|[-+~](?!(?:\d{1,3}\.){3}\d)\w)")
-_VERSION_WORD: Final = re.compile(r"(?:version|ver|v|build|release|revision|rev)[\"']?\s{0,2}[.:=]?\s{0,2}[\"'(]?$", re.IGNORECASE)
+_VERSION_WORD: Final = re.compile(
+    r"(?:version|ver|v|build|release|revision|rev)[\"']?\s{0,2}[.:=]?\s{0,2}[\"'(]?$", re.IGNORECASE
+)
 
 
 def replace_patterns(text: str, stand: Stand, *, has_versions: bool) -> str:
@@ -73,7 +92,9 @@ def replace_patterns(text: str, stand: Stand, *, has_versions: bool) -> str:
     return text
 
 
-def _list_replacements(stand: Stand, *, has_versions: bool) -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]:
+def _list_replacements(
+    stand: Stand, *, has_versions: bool
+) -> Iterator[tuple[re.Pattern[str], Callable[[re.Match[str]], str]]]:
     yield _MAIL, lambda found: found[0] if found[1].lower() in _UNIT_ENDINGS else stand("mail", found[0])
     yield _LABEL, lambda found: stand("host", found[0])
     yield _URL_HOST, lambda found: f"{'***@' if found[1] else ''}{_replace_host(found[2], stand)}"

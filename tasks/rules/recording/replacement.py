@@ -6,7 +6,7 @@ document: host-1, user-2. Keys, types and numbers stay. Replacing twice changes 
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,14 +21,18 @@ _MIN_INSIDE_LENGTH: Final = 4  # a shorter value is replaced as a whole word onl
 _MIN_LENGTH: Final = 2
 _MIN_DIGITS: Final = 6  # a shorter number may be a build or a KB number
 _ROUNDS: Final = 20  # two are usual: a stand-in may make something beside it recognizable
-_COMMON_WORDS: Final = frozenset(
-    """
-    0 none null true false unknown default test local localhost localdomain workgroup lan home internal com net org
-    root admin administrator administrators system user users guest host domain name machine computer account
-    windows microsoft server client workstation update updates security hotpatch patch fleetpatch service services
-    linux debian ubuntu fedora rocky alma suse redhat oracle standard datacenter data core file files
-    """.split()
-)
+# fmt: off
+_COMMON_WORDS: Final = frozenset({
+    "0", "account", "admin", "administrator", "administrators", "alma", "client", "com", "computer",
+    "core", "data", "datacenter", "debian", "default", "default string", "domain", "false", "fedora",
+    "file", "files", "fleetpatch", "guest", "home", "host", "hotpatch", "internal", "lan", "linux",
+    "local", "localdomain", "localhost", "machine", "microsoft", "name", "net", "none", "not specified",
+    "nt authority", "null", "oracle", "org", "patch", "redhat", "rocky", "root", "security", "server",
+    "service", "services", "standard", "suse", "system", "system serial number", "test",
+    "to be filled by o.e.m.", "true", "ubuntu", "unknown", "update", "updates", "user", "users", "windows",
+    "workgroup", "workstation",
+})
+# fmt: on
 """In small letters: names that identify nobody, and words that the answers of any machine have."""
 
 
@@ -168,7 +172,11 @@ def _list_forms(value: str) -> tuple[str, ...]:
 def _build_pattern(value: str) -> str:
     escaped = re.escape(value)
     if is_address(value):
-        return rf"(?<![\w:])(?<![\w]\.){escaped}(?!\w|[.:]\w)" if ":" in value else rf"(?<!\d)(?<!\d\.){escaped}(?!\d|\.\d)"
+        return (
+            rf"(?<![\w:])(?<![\w]\.){escaped}(?!\w|[.:]\w)"
+            if ":" in value
+            else rf"(?<!\d)(?<!\d\.){escaped}(?!\d|\.\d)"
+        )
     if len(value) < _MIN_INSIDE_LENGTH or value.isdigit():
         return rf"(?<![A-Za-z0-9]){escaped}(?![A-Za-z0-9])"
     return escaped

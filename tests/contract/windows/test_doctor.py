@@ -1,7 +1,10 @@
 """`fleetpatch doctor` on a Windows machine that is new to it: over WinRM, with real logins and TLS, and read-only."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +12,35 @@ import pytest
 import yaml
 
 from flows.cli.main import main
+from tasks.model import Assessment
+from tasks.records.queries.history import History
+from tasks.records.setup import open_records
 from tests.contract.windows.test_settings import BAD
 from tests.lab.windows.accounts import Account
 from tests.lab.windows.certificates import Authority
 from tests.lab.windows.powershell_process import find_powershell
-from tests.lab.windows.scenario import Scenario, Service
+from tests.lab.windows.scenario import Scenario, Service, Update, history_entry
 from tests.lab.windows.served_machine import ServedMachine
 from tests.lab.windows.windows_host import ADMINISTRATOR, Options
+from tests.support.bundles import Bundle, play
+from tests.unit.managers.recordings import describe
 
 pytestmark = pytest.mark.skipif(find_powershell() is None, reason="there is no PowerShell here")
 GUEST = Account("guest", "guest", administrator=False)
+PATCHER = Account("svc-patch", "Pa:ss w0rd!")
+GUID = "0000000{}-0000-4000-8000-000000000000"
+NAMED = Scenario(
+    name="PAYROLL-7",
+    domain="acme.example",
+    updates=(Update(GUID.format(1), "2026-11 Cumulative Update (KB5000001)", kbs=("5000001",), needs_reboot=True),),
+    history=[
+        history_entry("2026-10 Cumulative Update (KB5000002)", GUID.format(2), at=1_790_000_000),
+        history_entry("Intel - net - 12.19.2.45 for payroll-7", GUID.format(3), at=1_780_000_000),
+    ],
+    policies={"WUServer": "http://wsus.acme.example:8530", "WUStatusServer": "http://10.44.0.5:8530"},
+)
+NAMES = ("win-1", "payroll-7", "acme", "svc-patch", "wsus", "10.44.0.5", "127.0.0.1", "Pa:ss")
+"""What nobody may read in a recording of that machine."""
 
 
 class Doctor:
@@ -58,6 +80,11 @@ class Doctor:
         assert machine["ready"] is not any(each["level"] == "block" for each in findings)
         return code, {each["check"]: each for each in findings}
 
+    def read_assessment(self) -> Assessment:
+        """Return what the last question has found, as the records have it."""
+        with closing(open_records(f"sqlite:///{self._folder / 'records.db'}")) as records:
+            return History(records).read_latest_assessments(["win-1"])["win-1"]
+
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
@@ -73,7 +100,7 @@ def doctor(
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Doctor]:
     scenario: Scenario = getattr(request, "param", None) or Scenario()
-    options = Options([ADMINISTRATOR, GUEST])
+    options = Options([ADMINISTRATOR, GUEST, PATCHER])
     with ServedMachine(tmp_path / "machine", scenario, authority=authority, options=options) as served:
         yield Doctor(served, tmp_path, capsys, monkeypatch)
 
@@ -82,15 +109,49 @@ def list_files(folder: Path) -> Sequence[Path]:
     return sorted(path for path in (folder / "C").rglob("*") if path.is_file())
 
 
-def test_a_good_machine_is_ready_and_nothing_on_it_has_changed(doctor: Doctor) -> None:
+@pytest.mark.parametrize("doctor", [NAMED], indirect=True)
+def test_a_good_machine_is_ready_and_nothing_on_it_has_changed(doctor: Doctor, tmp_path: Path) -> None:
     machine = doctor.served.machine
     before = list_files(machine.folder)
-    code, findings = doctor.ask(None, "--refresh")
+    bundle = tmp_path / "bundle"
+    more = ("--refresh", "--record", str(bundle))
+    code, findings = doctor.ask(None, *more, user=PATCHER.user, password=PATCHER.password)
     assert (code, {name for name, each in findings.items() if each["level"] != "good"}) == (0, set()), findings
     assert {"reach", "host key", "login", "privilege", "facts", "clock"} <= findings.keys()
     assert list_files(machine.folder) == before
     assert not machine.read_state()["tasks"]
     assert not machine.stand_in_errors()
+    require_recording_without_names(bundle)
+    require_same_assessment(Bundle.read(bundle), doctor.read_assessment())
+
+
+def require_recording_without_names(folder: Path) -> None:
+    """Nobody but its owner may read it, it has every question, and none of the names."""
+    assert (folder.stat().st_mode & 0o777, {path.stat().st_mode & 0o777 for path in folder.iterdir()}) == (
+        0o700,
+        {0o600},
+    )
+    for path in folder.iterdir():
+        text = f"{path.name} {path.read_text(encoding='utf-8')}".casefold()
+        assert [name for name in NAMES if name.casefold() in text] == [], path.name
+    bundle = Bundle.read(folder)
+    assert {each.script for each in bundle.answers} == {"facts", "wua_assess", "wua_installed", "health"}
+    assert [each.error for each in bundle.answers if each.error] == []
+    assert bundle.about["system"]["version"] == "20348.2700"
+    (policy,) = [record for each in bundle.answers if each.result for record in each.result.find_records("policy")]
+    assert policy["values"] == {"WUServer": "http://host-3.domain-1:8530", "WUStatusServer": "http://address-1:8530"}
+
+
+def require_same_assessment(bundle: Bundle, live: Assessment) -> None:
+    """Played, it is what the machine itself was, apart from names, and clocks that stand still."""
+    assert live.facts is not None
+    facts, packages = play(bundle)
+    still = {"clock_skew_seconds": 0.0, "clock_error_seconds": 0.0}
+    played = {"facts": describe(replace(facts, **still)), "packages": describe(packages)}
+    assessed = {"facts": describe(replace(live.facts, **still)), "packages": describe(live.packages)}
+    ids = ((getattr(live.facts, name), getattr(facts, name)) for name in ("machine_id", "boot_id", "instance_id"))
+    text = functools.reduce(lambda text, pair: text.replace(*pair), ids, json.dumps(assessed))
+    assert played == json.loads(text)
 
 
 @pytest.mark.parametrize("doctor", [BAD], indirect=True)

@@ -71,7 +71,12 @@ def test_what_names_nobody_stays(text: str) -> None:
 
 def test_the_same_name_has_the_same_stand_in_in_all_records() -> None:
     records = [
-        {"kind": "srv01", "title": "Intel - net - 12.19.2.45", "url": "http://wsus-7.firm.example/", "n": [1, None, True]},
+        {
+            "kind": "srv01",
+            "title": "Intel - net - 12.19.2.45",
+            "url": "http://wsus-7.firm.example/",
+            "n": [1, None, True],
+        },
         {"kind": "x", "text": "WSUS-7.firm.example did not answer srv01"},
     ]
     replaced = replace_names(records, KNOWN)
@@ -93,7 +98,9 @@ NAMES = st.builds(
     st.text("abcdeSXZ0179-_.ß", min_size=4, max_size=12) | st.sampled_from(["10.1.2.3", "my-host", "ost-", "ser-1"]),
 )
 TEXTS = st.lists(
-    st.sampled_from(["host-1", "user-", "my-", "://", "@", ".", "\\", "\\\\", " ", "C:\\Users\\", "1.2.3.4", "::", "by "])
+    st.sampled_from(
+        ["host-1", "user-", "my-", "://", "@", ".", "\\", "\\\\", " ", "C:\\Users\\", "1.2.3.4", "::", "by "]
+    )
     | st.text("aS0-.: @/", max_size=4),
     max_size=4,
 ).map("".join)
@@ -113,7 +120,9 @@ def test_no_known_name_is_left_and_the_rest_stays(known: list[KnownName], data: 
     cases = st.sampled_from([str, str.upper, str.lower, str.swapcase])
     text = st.tuples(TEXTS, name, cases, TEXTS).map(lambda each: each[0] + each[2](each[1]) + each[3])
     leaf = text | st.integers() | st.booleans() | st.none()
-    document = data.draw(st.recursive(leaf, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("ab"), inner)))
+    document = data.draw(
+        st.recursive(leaf, lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from("ab"), inner))
+    )
     once = replace_names(document, known)
     assert shape(once.document) == shape(document)
     assert replace_names(once.document, known).document == once.document

@@ -1,0 +1,220 @@
+"""Records what a machine answers to a readiness check, without its names, as files that a test can play again.
+
+A folder with a recording is a bundle: ``bundle.json`` says what was asked, and MACHINE.SCRIPT.json has the records that
+a script gave. CONTRIBUTING.md says how it becomes a test.
+"""
+
+import json
+import logging
+import math
+import os
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+from flows.ports.ports import Ports
+from inventory.files.paths import ensure_private_directory
+from inventory.machine import Machine, OsFamily
+from tasks.errors import CannotRun, FleetpatchError, RequestError
+from tasks.managers.registry import MANAGER_TYPES
+from tasks.managers.windows_update.assessment import MANAGER_NAME as WINDOWS_MANAGER
+from tasks.model import Classification, Facts, Update
+from tasks.protocols.clock import Deadline
+from tasks.protocols.package_manager import PackageManager
+from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.rules.recording.machine_names import list_known_names
+from tasks.rules.recording.replacement import STAND_IN, Replaced, replace_names
+from tasks.transport.recording import Recording, RecordingTransport, describe_recording
+
+logger = logging.getLogger(__name__)
+
+SCRIPT_SECONDS: Final = 120.0
+EVENT_DAYS: Final = 30
+"""How far back the machine's log is read."""
+_MAX_INSTALLED: Final = 5
+"""How many updates of the history the machine is asked about."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedBundle:
+    """What was written.
+
+    Attributes:
+        folder: with the files.
+        scripts: how many questions have an answer.
+        failed: names of scripts that gave none.
+        replaced: kind -> how many different values were replaced.
+        kept: known names that were not replaced, because they are common words or too short.
+        knows_own_names: whether the machine has said by which names it is known.
+    """
+
+    folder: Path
+    scripts: int
+    failed: tuple[str, ...]
+    replaced: Mapping[str, int]
+    kept: tuple[str, ...]
+    knows_own_names: bool
+
+
+def require_new_folder(folder: Path) -> None:
+    """Check that a recording can be written there, before a machine is asked.
+
+    Raises:
+        RequestError: it is a file, or has files.
+    """
+    try:
+        is_free = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    except OSError as error:
+        raise RequestError(f"the folder of the recording can't be read: {error}") from error
+    if not is_free:
+        raise RequestError(f"{folder} is not empty", hint="Give --record a new folder: nothing there is replaced.")
+
+
+@dataclass(slots=True)
+class MachineRecorder:
+    """Records one machine.
+
+    Attributes:
+        machine: the machine.
+        real_ports: the connection to it.
+        recordings: what it was asked and has answered so far, in order.
+    """
+
+    machine: Machine
+    real_ports: Ports
+    recordings: list[Recording] = field(default_factory=list)
+    _manager: PackageManager | None = None
+
+    @property
+    def ports(self) -> Ports:
+        """The same ports, recording what goes over the connection."""
+        return replace(self.real_ports, connect=self._connect, find_manager=self._find_manager)
+
+    def record_rest(self, folder: Path) -> RecordedBundle | None:
+        """Ask what a readiness check does not ask, and write all of it; None if the machine has answered nothing.
+
+        Raises:
+            CannotRun: the files can't be written.
+        """
+        if not any(each.result for each in self.recordings):
+            return None
+        transport = self._connect(self.machine)
+        try:
+            names = self._read_names(transport)
+            for ask in (self._ask_packages, self._ask_health, self._ask_events, self._ask_installed):
+                _try(ask, transport)
+        finally:
+            transport.close()
+        return self._write(folder, names)
+
+    def _connect(self, machine: Machine) -> Transport:
+        return RecordingTransport(self.real_ports.connect(machine), self.recordings.append)
+
+    def _find_manager(self, facts: Facts) -> PackageManager:
+        self._manager = self.real_ports.find_manager(facts)
+        return self._manager
+
+    def _read_names(self, transport: Transport) -> tuple[ScriptRecord, ...]:
+        found: list[ScriptRecord] = []
+        _try(lambda each: found.extend(each.run_script(Script("names"), deadline=self._deadline()).records), transport)
+        return tuple(found)
+
+    def _ask_packages(self, transport: Transport) -> None:
+        """Ask the package manager, if the check did not come that far."""
+        if self._manager is None and self.machine.os is OsFamily.WINDOWS:
+            self._manager = MANAGER_TYPES[WINDOWS_MANAGER]()
+            deadline = Deadline.after(self.real_ports.clock, self._manager.default_rates.read_timeout_seconds)
+            self._manager.assess(transport, refresh=False, deadline=deadline)
+
+    def _ask_health(self, transport: Transport) -> None:
+        script = self._manager.health_script if self._manager else None
+        if script is not None and script.name not in {each.script.name for each in self.recordings}:
+            transport.run_script(script, deadline=self._deadline())
+
+    def _ask_events(self, transport: Transport) -> None:
+        script = self._manager.health_script if self._manager else None
+        if script is not None:
+            since = math.floor(self.real_ports.clock.now().timestamp()) - EVENT_DAYS * 86400
+            transport.run_script(replace(script, params={"since": str(since)}), deadline=self._deadline())
+
+    def _ask_installed(self, transport: Transport) -> None:
+        entries = [record for record in self._list_records() if record["kind"] == "history"]
+        ids = list(dict.fromkeys(str(record.get("id")) for record in entries))[:_MAX_INSTALLED]
+        if self._manager is not None and ids:
+            updates = [Update(each, each, "", None, "", Classification.OTHER) for each in ids]
+            deadline = Deadline.after(self.real_ports.clock, self._manager.default_rates.read_timeout_seconds)
+            self._manager.read_installed_versions(transport, updates, deadline=deadline)
+
+    def _deadline(self) -> Deadline:
+        return Deadline.after(self.real_ports.clock, SCRIPT_SECONDS)
+
+    def _list_records(self) -> list[ScriptRecord]:
+        return [record for each in self.recordings if each.result for record in each.result.records]
+
+    def _write(self, folder: Path, names: Sequence[ScriptRecord]) -> RecordedBundle:
+        records = self._list_records()
+        document = {
+            "about": {
+                "machine": self.machine.name,
+                "family": self.machine.os.value,
+                "transport": self.machine.transport.value,
+                "system": next((dict(record) for record in records if record["kind"] == "os"), {}),
+                "recorded_at": self.real_ports.clock.now().isoformat(timespec="seconds"),
+                "fleetpatch": version("fleetpatch"),
+            },
+            "scripts": [dict(describe_recording(each)) for each in self.recordings],
+            "records": [list(each.result.records) if each.result else None for each in self.recordings],
+        }
+        replaced = replace_names(document, list_known_names(self.machine, (*names, *records)))
+        try:
+            _write_files(folder, self._build_files(replaced))
+        except OSError as error:
+            raise CannotRun(f"the recording can't be written: {error}") from error
+        return RecordedBundle(
+            folder=folder,
+            scripts=sum(each.result is not None for each in self.recordings),
+            failed=tuple(dict.fromkeys(each.script.name for each in self.recordings if each.result is None)),
+            replaced=replaced.counts,
+            kept=replaced.kept,
+            knows_own_names=bool(names),
+        )
+
+    def _build_files(self, replaced: Replaced) -> dict[str, object]:
+        """Return the files of a bundle by their names; ``bundle.json`` is the last."""
+        document: Any = replaced.document
+        about, files, scripts = document["about"], dict[str, object](), list[object]()
+        machine = about["machine"] if STAND_IN.match(about["machine"]) else "machine"
+        numbers: Counter[str] = Counter()
+        for recording, described, records in zip(
+            self.recordings, document["scripts"], document["records"], strict=True
+        ):
+            name = recording.script.name
+            numbers[name] += 1
+            file = f"{machine}.{name}{'' if numbers[name] == 1 else f'-{numbers[name]}'}.json"
+            if records is not None:
+                files[file] = records
+            scripts.append({"script": name, "file": None if records is None else file, **described})
+        return {**files, "bundle.json": {**about, "replaced": dict(replaced.counts), "scripts": scripts}}
+
+
+def _write_files(folder: Path, files: Mapping[str, object]) -> None:
+    ensure_private_directory(folder)
+    folder.chmod(0o700)
+    for name, content in files.items():
+        handle = os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as stream:
+            json.dump(content, stream, indent=1, ensure_ascii=False)
+            stream.write("\n")
+
+
+def _try(ask: Callable[[Transport], object], transport: Transport) -> None:
+    """Ask a machine. What fails is recorded as failed, and stops nothing."""
+    try:
+        ask(transport)
+    except FleetpatchError as error:
+        logger.debug("it is recorded that a question failed: %s", error)
+    except Exception:
+        logger.exception("what the machine has answered can't be understood: the recording has it")
