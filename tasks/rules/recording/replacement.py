@@ -15,6 +15,7 @@ from tasks.rules.text_redaction import redact_text
 
 KINDS: Final = ("host", "domain", "user", "address", "mail", "sid", "hardware", "serial", "machineid")
 """The kinds of values that are replaced, as in their stand-ins."""
+_NAME_KINDS: Final = frozenset({"host", "domain", "user"})
 STAND_IN: Final = re.compile(rf"(?:{'|'.join(KINDS)})-\d+")
 _ONLY_STAND_INS: Final = re.compile(rf"{STAND_IN.pattern}(?:[.-]?{STAND_IN.pattern})*")
 _MIN_INSIDE_LENGTH: Final = 4  # a shorter value is replaced as a whole word only
@@ -51,7 +52,7 @@ class Replaced:
     Attributes:
         document: JSON data as it was, with other texts.
         counts: kind -> how many different values of it were replaced.
-        kept: known values that were not replaced, because they are common words or too short.
+        kept: known names that were not replaced, because they are common words or too short.
     """
 
     document: object
@@ -73,7 +74,8 @@ def replace_names(document: object, known: Sequence[KnownName]) -> Replaced:
     first.replace(document)
     replacer = _Replacer([*names, *first.list_learned()])
     result = replacer.replace(document)
-    kept = dict.fromkeys(name.value for name in known if name.value.strip() and not is_replaceable(name.value))
+    named = (name.value for name in known if name.kind in _NAME_KINDS and not is_address(name.value))
+    kept = dict.fromkeys(value for value in named if value.strip() and not is_replaceable(value))
     return Replaced(result, replacer.count(), tuple(kept))
 
 
