@@ -11,6 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -87,6 +88,10 @@ class MachineRecorder:
     real_ports: Ports
     recordings: list[Recording] = field(default_factory=list)
     _manager: PackageManager | None = None
+    _began_at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._began_at = self.real_ports.clock.now()
 
     @property
     def ports(self) -> Ports:
@@ -162,7 +167,7 @@ class MachineRecorder:
                 "family": self.machine.os.value,
                 "transport": self.machine.transport.value,
                 "system": next((dict(record) for record in records if record["kind"] == "os"), {}),
-                "recorded_at": self.real_ports.clock.now().isoformat(timespec="seconds"),
+                "recorded_at": self._began_at.isoformat(timespec="seconds"),
                 "fleetpatch": version("fleetpatch"),
             },
             "scripts": [dict(describe_recording(each)) for each in self.recordings],

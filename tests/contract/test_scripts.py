@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import signal
 import socket
 import subprocess
@@ -220,6 +221,14 @@ def test_a_probe_tells_its_exit_code_and_its_last_words(shell):
     assert ask("sleep 9", "1")[0] == 124
     assert ask("no-such-command")[0] == 127
     assert len(str(ask("yes | head -c 100000")[1])) <= 4000
+
+
+def test_a_machine_tells_by_which_names_it_is_known(shell):
+    records = shell.run_script(Script("names"), deadline=soon()).find_records("name")
+    names = {(record["of"], record["value"]) for record in records}
+    assert {("host", socket.gethostname()), ("user", pwd.getpwuid(os.geteuid()).pw_name)} <= names
+    assert {kind for kind, _ in names} <= {"host", "domain", "user", "serial", "machineid"}
+    assert all(value for _, value in names)
 
 
 def test_a_reboot_is_refused_when_it_was_done_already(shell):

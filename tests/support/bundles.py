@@ -1,10 +1,12 @@
 """A bundle of `fleetpatch doctor --record`, and a machine that answers from it.
 
 What a machine is asked a second time gets the second answer, if there is one. Questions that changed since the bundle
-was recorded (other parameters) get the answer to the same script.
+was recorded (other parameters) get the answer to the same script. `python -m tests.support.bundles FOLDER` writes what a
+bundle means to its wanted.json.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -130,3 +132,8 @@ def summarize(bundle: Bundle) -> dict[str, Any]:
     """What a recorded machine is, in the form of `wanted.json`."""
     facts, packages = play(bundle)
     return {"facts": describe(facts), "packages": describe(packages)}
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    (place / "wanted.json").write_text(json.dumps(summarize(Bundle.read(place)), indent=1) + "\n", encoding="utf-8")

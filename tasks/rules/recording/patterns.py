@@ -2,7 +2,7 @@
 
 What identifies nobody stays: loopback, the accounts and groups of every system, the update servers of publishers. So
 do versions, which may look like an IPv4 address: 10.0.20348.2700 is none (an octet is at most 255), and four small
-numbers are none behind a word such as "version", or in a field that holds versions.
+numbers are none behind a word such as "version" or a comparison, or in a field that holds versions.
 """
 
 import ipaddress
@@ -74,8 +74,10 @@ _IPV6: Final = re.compile(
     r"(?<![\w:.])(?=[0-9A-Fa-f.]{0,40}:)[0-9A-Fa-f:]{2,39}(?:\d{1,3}(?:\.\d{1,3}){3})?(?:%\w{1,15})?(?![\w:])"
 )
 _IPV4: Final = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?!\w|\.\w|[-+~](?!(?:\d{1,3}\.){3}\d)\w)")
-_VERSION_WORD: Final = re.compile(
-    r"(?:version|ver|v|build|release|revision|rev)[\"']?\s{0,2}[.:=]?\s{0,2}[\"'(]?$", re.IGNORECASE
+_BEFORE_VERSION: Final = re.compile(
+    r"(?:(?:version|ver|v|build|release|revision|rev)[\"']?\s{0,2}[.:=]?\s{0,2}[\"'(]?"
+    r"|(?:[<>]=|<<|>>|[\s(]=)\s{0,2}(?:\d{1,3}:)?|(?:^|[\s(])\d{1,3}:)$",  # of a dependency; an epoch
+    re.IGNORECASE,
 )
 
 
@@ -135,7 +137,7 @@ def _replace_ipv4(found: re.Match[str], stand: Stand) -> str:
     if not is_address(value) or is_own_address(value):
         return value
     begin = max(0, found.start() - 20)
-    return value if _VERSION_WORD.search(found.string[begin : found.start()]) else stand("address", value)
+    return value if _BEFORE_VERSION.search(found.string[begin : found.start()]) else stand("address", value)
 
 
 def is_address(value: str) -> bool:
@@ -149,4 +151,4 @@ def is_address(value: str) -> bool:
 
 def is_own_address(value: str) -> bool:
     """Return whether an IP address is one that every machine has."""
-    return value in _OWN_ADDRESSES or ipaddress.ip_address(value).is_loopback
+    return value in _OWN_ADDRESSES or value.startswith("0.") or ipaddress.ip_address(value).is_loopback
