@@ -18,16 +18,16 @@ from typing import Any, Final
 
 from flows.ports.ports import Ports
 from inventory.files.paths import ensure_private_directory
-from inventory.machine import Machine, OsFamily
+from inventory.machine import Machine
 from tasks.errors import CannotRun, FleetpatchError, RequestError
-from tasks.managers.registry import MANAGER_TYPES
-from tasks.managers.windows_update.assessment import MANAGER_NAME as WINDOWS_MANAGER
-from tasks.model import Classification, Facts, Update
+from tasks.managers.registry import find_family_manager
+from tasks.model import Facts, Update
 from tasks.protocols.clock import Deadline
 from tasks.protocols.package_manager import PackageManager
 from tasks.protocols.transport import Script, ScriptRecord, Transport
 from tasks.rules.recording.machine_names import list_known_names
 from tasks.rules.recording.replacement import STAND_IN, Replaced, replace_names
+from tasks.states import Classification
 from tasks.transport.recording import Recording, RecordingTransport, describe_recording
 
 logger = logging.getLogger(__name__)
@@ -129,10 +129,10 @@ class MachineRecorder:
 
     def _ask_packages(self, transport: Transport) -> None:
         """Ask the package manager, if the check did not come that far."""
-        if self._manager is None and self.machine.os is OsFamily.WINDOWS:
-            self._manager = MANAGER_TYPES[WINDOWS_MANAGER]()
-            deadline = Deadline.after(self.real_ports.clock, self._manager.default_rates.read_timeout_seconds)
-            self._manager.assess(transport, refresh=False, deadline=deadline)
+        if self._manager is None and (manager := find_family_manager(self.machine.os)):
+            self._manager = manager
+            deadline = Deadline.after(self.real_ports.clock, manager.default_rates.read_timeout_seconds)
+            manager.assess(transport, refresh=False, deadline=deadline)
 
     def _ask_health(self, transport: Transport) -> None:
         script = self._manager.health_script if self._manager else None

@@ -100,6 +100,11 @@ def find_manager(facts: Facts) -> PackageManager:
     )
 
 
+def find_family_manager(family: OsFamily) -> PackageManager | None:
+    """Return the package manager that every system of a family has; None: they have different ones."""
+    return WindowsUpdateManager() if family is OsFamily.WINDOWS else None
+
+
 def find_typical_work(family: OsFamily) -> tuple[Rates, int]:
     """Return the speed of a machine of which nothing is known but its family, and its usual number of updates.
 

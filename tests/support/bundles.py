@@ -1,14 +1,14 @@
 """A bundle of `fleetpatch doctor --record`, and a machine that answers from it.
 
 What a machine is asked a second time gets the second answer, if there is one. Questions that changed since the bundle
-was recorded (other parameters) get the answer to the same script. `python -m tests.support.bundles FOLDER` writes what a
-bundle means to its wanted.json.
+was recorded (other parameters) get the answer to the same script. `python -m tests.support.bundles FOLDER` writes what
+a bundle means to its wanted.json.
 """
 
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,9 @@ def _was_refreshed(bundle: Bundle) -> bool:
 
 
 def summarize(bundle: Bundle) -> dict[str, Any]:
-    """What a recorded machine is, in the form of `wanted.json`."""
+    """What a recorded machine is, in the form of `wanted.json`: without what is computed from its clock and ids."""
     facts, packages = play(bundle)
+    facts = replace(facts, clock_skew_seconds=0.0, instance_id="")
     return {"facts": describe(facts), "packages": describe(packages)}
 
 

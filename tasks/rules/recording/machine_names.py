@@ -18,7 +18,8 @@ def list_known_names(machine: Machine, records: Iterable[Mapping[str, object]]) 
         machine: as the inventory has it.
         records: what the machine has answered: of all records, "name" and "kernel" count.
     """
-    return tuple(dict.fromkeys((*_list_inventory_names(machine), *_list_own_names(records))))
+    found = (*_list_inventory_names(machine), *_list_own_names(records))
+    return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in found))
 
 
 def _list_inventory_names(machine: Machine) -> Iterator[KnownName]:
@@ -38,7 +39,7 @@ def _list_own_names(records: Iterable[Mapping[str, object]]) -> Iterator[KnownNa
             elif of == "user":
                 yield from _split_user(value)
             elif of in KINDS:
-                yield KnownName(of, value.strip())
+                yield KnownName(of, value)
         elif record.get("kind") == "kernel":
             yield from (KnownName("machineid", str(record[name])) for name in _ID_FIELDS if record.get(name))
 

@@ -18,7 +18,6 @@ VERSION_FIELDS: Final = frozenset(
 )
 """Fields of records in which four small numbers are a version. Drivers have theirs in the title."""
 
-_OWN_ADDRESSES: Final = frozenset({"0.0.0.0", "255.255.255.255", "::", "::1"})  # noqa: S104 - compared, not bound
 _EVERY_FOLDER: Final = frozenset({"administrator", "all users", "default", "default user", "public", "systemprofile"})
 _EVERY_AUTHORITY: Final = frozenset({"authority", "builtin", "service", "apppool", "manager", "host"})
 _PUBLISHERS: Final = (
@@ -66,7 +65,8 @@ _FOLDER: Final = re.compile(
     re.IGNORECASE,
 )
 _OWNER: Final = re.compile(
-    r"(\b(?:user|account|owner|login|on behalf of|by|as)(?:\s{1,3}is|\s{1,3}name)?\s{0,3}[:=]?\s{1,3}[\"']?)"
+    r"(\b(?:user|account|owner|login|on behalf of|(?:owned|started|requested) by|(?:runs?|running|logged on) as)"
+    r"(?:\s{1,3}is|\s{1,3}name)?\s{0,3}[:=]?\s{1,3}[\"']?)"
     r"([A-Za-z0-9][\w.-]{0,62})(\\{1,2})([\w.$-]{1,64})",
     re.IGNORECASE,
 )
@@ -151,4 +151,5 @@ def is_address(value: str) -> bool:
 
 def is_own_address(value: str) -> bool:
     """Return whether an IP address is one that every machine has."""
-    return value in _OWN_ADDRESSES or value.startswith("0.") or ipaddress.ip_address(value).is_loopback
+    address = ipaddress.ip_address(value)
+    return address.is_loopback or address.is_unspecified or value == "255.255.255.255" or value.startswith("0.")

@@ -31,7 +31,7 @@ _COMMON_WORDS: Final = frozenset({
     "nt authority", "null", "oracle", "org", "patch", "redhat", "rocky", "root", "security", "server",
     "service", "services", "standard", "suse", "system", "system serial number", "test",
     "to be filled by o.e.m.", "true", "ubuntu", "unknown", "update", "updates", "user", "users", "windows",
-    "workgroup", "workstation",
+    "windows user", "workgroup", "workstation",
 })
 # fmt: on
 """In small letters: names that identify nobody, and words that the answers of any machine have."""
@@ -84,7 +84,7 @@ def is_replaceable(value: str) -> bool:
     folded = value.casefold()
     if is_address(value):
         return not is_own_address(value)
-    if folded in _COMMON_WORDS or STAND_IN.fullmatch(folded) or len(value) < _MIN_LENGTH or value != value.strip():
+    if folded in _COMMON_WORDS or STAND_IN.fullmatch(folded) or len(value) < _MIN_LENGTH:
         return False
     return any(character.isalpha() for character in value) or (value.isdigit() and len(value) >= _MIN_DIGITS)
 

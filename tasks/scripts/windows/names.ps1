@@ -1,6 +1,6 @@
-# Reports by which names and ids others know this machine, its owner and this login, so that they can be replaced in what
-# is given away. Record: name (of: host, domain, user, serial or machineid; value). It has no parameters and changes
-# nothing. What does not answer is left out.
+# Reports by which names and ids others know this machine, its owner and this login, so that they can be replaced in
+# what is given away. Record: name (of: host, domain, user, serial or machineid; value). It has no parameters and
+# changes nothing. What does not answer is left out.
 
 function Write-FpName {
     param([string] $Of, [object] $Value)
@@ -29,6 +29,8 @@ Write-FpNamesOfClass -Class Win32_ComputerSystem -Kinds ([ordered]@{
         Name = 'host'; DNSHostName = 'host'; Domain = 'domain'; Workgroup = 'domain'; UserName = 'user'
         PrimaryOwnerName = 'user'
     })
-Write-FpNamesOfClass -Class Win32_OperatingSystem -Kinds ([ordered]@{ RegisteredUser = 'user'; Organization = 'domain' })
+Write-FpNamesOfClass -Class Win32_OperatingSystem -Kinds ([ordered]@{
+        RegisteredUser = 'user'; Organization = 'domain'
+    })
 Write-FpNamesOfClass -Class Win32_BIOS -Kinds ([ordered]@{ SerialNumber = 'serial' })
 Write-FpNamesOfClass -Class Win32_ComputerSystemProduct -Kinds ([ordered]@{ UUID = 'machineid' })

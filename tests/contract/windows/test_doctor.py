@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from flows.cli.main import main
-from tasks.model import Assessment
+from tasks.model import Assessment, Facts
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tests.contract.windows.test_settings import BAD
@@ -142,13 +142,16 @@ def require_recording_without_names(folder: Path) -> None:
     assert policy["values"] == {"WUServer": "http://host-3.domain-1:8530", "WUStatusServer": "http://address-1:8530"}
 
 
+def stop_clocks(facts: Facts) -> Facts:
+    return replace(facts, clock_skew_seconds=0.0, clock_error_seconds=0.0)
+
+
 def require_same_assessment(bundle: Bundle, live: Assessment) -> None:
     """Played, it is what the machine itself was, apart from names, and clocks that stand still."""
     assert live.facts is not None
     facts, packages = play(bundle)
-    still = {"clock_skew_seconds": 0.0, "clock_error_seconds": 0.0}
-    played = {"facts": describe(replace(facts, **still)), "packages": describe(packages)}
-    assessed = {"facts": describe(replace(live.facts, **still)), "packages": describe(live.packages)}
+    played = {"facts": describe(stop_clocks(facts)), "packages": describe(packages)}
+    assessed = {"facts": describe(stop_clocks(live.facts)), "packages": describe(live.packages)}
     ids = ((getattr(live.facts, name), getattr(facts, name)) for name in ("machine_id", "boot_id", "instance_id"))
     text = functools.reduce(lambda text, pair: text.replace(*pair), ids, json.dumps(assessed))
     assert played == json.loads(text)
