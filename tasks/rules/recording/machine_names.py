@@ -19,7 +19,7 @@ def list_known_names(machine: Machine, records: Iterable[Mapping[str, object]]) 
         records: what the machine has answered: of all records, "name" and "kernel" count.
     """
     found = (*_list_inventory_names(machine), *_list_own_names(records))
-    return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in found))
+    return tuple(dict.fromkeys(KnownName(name.kind, name.value.strip()) for name in found if name.value.strip()))
 
 
 def _list_inventory_names(machine: Machine) -> Iterator[KnownName]:
