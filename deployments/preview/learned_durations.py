@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from tasks.errors import RecordsError
+from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.queries.fleet.learned_durations import LearnedDurations, read_learned_durations
 from tasks.records.setup import open_records
 from tasks.records.storage.url import find_records_url
@@ -16,7 +17,8 @@ def read_learned(records_url: str | None) -> tuple[LearnedDurations, str]:
     """
     try:
         url = find_records_url(records_url)
-        if url.get_backend_name() == "sqlite" and not Path(str(url.database)).exists():
+        file = build_file_path(Path(str(url.database)), find_fleet())
+        if url.get_backend_name() == "sqlite" and not file.exists():
             return LearnedDurations(), ""
         with open_records(records_url) as opened:
             return read_learned_durations(opened.database), ""

@@ -1,14 +1,18 @@
 """Whether machines fit into their windows: what `config check` says, from which durations, and what would do."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from deployments.checks.capacity_checks import check_capacity
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.inventories import Inventories
+from deployments.preview.learned_durations import read_learned
 from inventory.machine import Inventory, Limits, Machine, OsFamily, PatchOwner
 from inventory.machine_sets import MachineSet
+from tasks.records.fleets import use_fleet
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
+from tasks.records.setup import open_records
 from tasks.rules.calendar.checks import FindingSeverity
 from tests.unit.config.folder import WEEKLY, Folder
 
@@ -103,3 +107,11 @@ def test_each_zone_of_the_machines_has_its_own_run(folder: Folder) -> None:
     (finding,) = check(folder, text, inventory)
     assert "about 300 of its 310 machines" in finding.message
     assert finding.message.endswith("(Europe/Berlin)")
+
+
+def test_to_ask_what_past_runs_tell_makes_no_records_for_a_fleet(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'records.db'}"
+    open_records(url).close()
+    with use_fleet("site-a"):
+        assert read_learned(url) == (LearnedDurations(), "")
+    assert not list(tmp_path.glob("records@*"))
