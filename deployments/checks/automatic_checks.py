@@ -101,7 +101,7 @@ def _check_assessments(request: AutomaticRequest, machines: int) -> Iterator[Con
         age = format_duration(request.max_assessment_age_hours * 3600)
         message = (
             f"{machines} machines are too many to be assessed every {age}: at most {request.max_assessments} "
-            "begin every 15 minutes"
+            f"begin every {AUTOMATIC_INTERVAL_SECONDS // 60} minutes"
         )
         yield _build_warning("max_assessments", message, f"Make it at least {ceil(machines / ticks)}.")
 

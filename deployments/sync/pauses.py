@@ -1,7 +1,8 @@
 """Pauses that a person set in Prefect: of deployments, schedules and the work pool. No I/O.
 
-A `deploy` without a person at the terminal must not lift them: whoever paused a window in an emergency would find it
-open after the next commit. A pause that `deploy` itself wrote, for a configuration with `enabled: false`, has a tag.
+A `deploy` without a person at the terminal must not lift them. Otherwise a window that somebody paused in an emergency
+would be open after the next commit. A pause that `deploy` itself wrote, for a configuration with `enabled: false`, has
+a tag.
 """
 
 from collections.abc import Iterator, Mapping

@@ -29,6 +29,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.settings import get_current_settings
 
 from deployments.server.client import open_server_client
+from deployments.server.health_checks import USUAL_START_TIME
 from flows.ports.caller import Caller
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS
 from flows.prefect_api.deployment_changes import to_utc_datetime
@@ -49,8 +50,6 @@ from tasks.steps.context.progress_listener import LoggingListener
 logger = logging.getLogger(__name__)
 
 INTERVAL: Final = timedelta(minutes=1)
-USUAL_START: Final = timedelta(minutes=1)
-"""How long after its time a run usually needs until its process has begun."""
 RECONCILE_SILENCE: Final = timedelta(minutes=20)
 """reconcile-fleet ends every five minutes. So many looks of it may be missing before the pages say so."""
 _STOP_SECONDS: Final = 5.0
@@ -104,19 +103,19 @@ class PrefectWatcher:
             with open_server_client() as client:
                 self.problems = tuple(self._find_problems(client))
         except FleetpatchError as error:
-            self.problems = (f"Nobody watches windows: {error.message}",)
+            self.problems = (f"The pages can't watch windows: {error.message}",)
         except Exception as error:  # whatever it is, the next look may work: it must not end the thread
             if not isinstance(error, NO_ANSWER_ERRORS):
                 logger.exception("could not look at Prefect's server")
             self.problems = (
-                f"Nobody watches windows: Prefect's server gave no usable answer ({type(error).__name__}).",
+                f"The pages can't watch windows: Prefect's server gave no usable answer ({type(error).__name__}).",
             )
 
     def _find_problems(self, client: SyncPrefectClient) -> Iterator[str]:
         now, own = self._clock.now(), build_fleet_tag(self._fleet or find_fleet())
         deployments = [(flow, each) for flow, each in read_managed_deployments(client) if own in each.tags]
         yield from self._record_missed_windows(
-            client, [each for flow, each in deployments if flow == "patch-fleet"], now
+            client, [each for flow, each in deployments if flow == PATCH_FLOW_NAME], now
         )
         names: dict[UUID | None, str] = {each.id: each.name for flow, each in deployments if flow in _WINDOW_FLOWS}
         yield from _describe_waiting_runs(
@@ -127,8 +126,7 @@ class PrefectWatcher:
     def _record_missed_windows(
         self, client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], now: datetime
     ) -> Iterator[str]:
-        told: list[str] = []
-        caller = Caller(listener=_MessageList(told), name="the pages")
+        caller = Caller(listener=LoggingListener(), name="the pages")
         due_windows = [
             due for each in deployments if not each.paused for due in find_due_windows(client, each, now, caller)
         ]
@@ -136,17 +134,6 @@ class PrefectWatcher:
         for _ in recorder.record_new(due_windows):
             pass
         yield from recorder.untold
-
-
-class _MessageList(LoggingListener):
-    """Keeps messages as text, and logs them."""
-
-    def __init__(self, messages: list[str]) -> None:
-        self._messages = messages
-
-    def on_message(self, text: str) -> None:
-        self._messages.append(text)
-        super().on_message(text)
 
 
 def _read_waiting_runs(client: SyncPrefectClient, deployment_ids: Sequence[UUID]) -> list[FlowRun]:
@@ -170,7 +157,7 @@ def _describe_waiting_runs(runs: Sequence[FlowRun], names: Mapping[UUID | None, 
     """Yield a sentence for each run that is due and has not begun."""
     for run in runs:
         due = to_utc_datetime(run.expected_start_time) if run.expected_start_time is not None else None
-        if due is None or run.state is None or now - due < USUAL_START:
+        if due is None or run.state is None or now - due < USUAL_START_TIME:
             continue
         name, when = names.get(run.deployment_id, run.name), f"{due:%d %b %H:%M} UTC"
         if run.state.is_pending():
@@ -185,7 +172,7 @@ def _describe_waiting_runs(runs: Sequence[FlowRun], names: Mapping[UUID | None, 
 def _describe_reconcile(
     client: SyncPrefectClient, deployments: Sequence[DeploymentResponse], now: datetime
 ) -> Iterator[str]:
-    """Yield a sentence if reconcile-fleet has not ended for long: nobody resumes runs then."""
+    """Yield a sentence if reconcile-fleet has not completed for long. Interrupted runs are not resumed then."""
     old = [each for each in deployments if each.created and now - to_utc_datetime(each.created) > RECONCILE_SILENCE]
     for deployment in old:
         completed = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.COMPLETED]))

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from tasks.records.fleets import DEFAULT_FLEET
 
 __all__ = [
+    "AUTO_SCHEDULED_TAG",
     "DEFAULT_FLEET",
+    "DISABLED_TAG",
     "FLEET_TAG_PREFIX",
     "MANAGED_TAG",
     "add_fleet_tag",

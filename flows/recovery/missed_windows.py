@@ -228,7 +228,7 @@ class MissedWindowRecorder:
         caller: gets messages.
         now: the present time.
         saves_runs: whether the records may get the run of a missed window. The pages may only record the window; then
-            the next `reconcile-fleet` adds the run, and notifies nobody again.
+            the next `reconcile-fleet` adds the run, and sends no second notification.
 
     Attributes:
         untold: missed windows that this process could notify nobody of, with the reason. They are not recorded: a
