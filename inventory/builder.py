@@ -12,6 +12,7 @@ from inventory.errors import InventoryError
 from inventory.files.paths import expand_home
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import (
+    DEFAULT_CREDENTIAL,
     Check,
     HostKeySettings,
     Inventory,
@@ -162,7 +163,7 @@ def build_machine_draft(
         pre_checks=_to_checks(merged.pre_checks),
         probes=_to_checks(merged.probes),
         wake=_to_wake_settings(merged.wake) if merged.wake else None,
-        credential=_to_absolute_reference(merged.credential, base) or "agent",
+        credential=_to_absolute_reference(merged.credential, base) or DEFAULT_CREDENTIAL,
         privilege_password=_to_absolute_reference(merged.privilege_password, base),
     )
     return MachineDraft(machine, located)

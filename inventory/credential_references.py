@@ -2,7 +2,8 @@
 
 The complete grammar::
 
-    agent                       the keys of the SSH agent
+    default                     as OpenSSH: the keys of the SSH agent, and ~/.ssh/id_rsa, id_ecdsa, id_ed25519 …
+    agent                       the keys of the SSH agent, and no others
     key:PATH                    a private key file
     key:PATH?passphrase=REF     a private key file with a passphrase: a reference to a password
     env:NAME                    a password in an environment variable of the process that opens the connection
@@ -37,13 +38,14 @@ _VAULT_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{{1,2}}{_STORE_SEGMENT})+#[A-Za
 _VAULT_SSH_PATTERN = re.compile(rf"{_STORE_SEGMENT}(/{_STORE_SEGMENT})+")
 PASSWORD_FORMS = "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"  # noqa: S105  # their forms
 """The references that lead to a password, for hints."""
-_REFERENCE_FORMS = f"agent, key:PATH, key:PATH?passphrase=REF, vault-ssh:MOUNT/ROLE, {PASSWORD_FORMS}"
+_REFERENCE_FORMS = f"default, agent, key:PATH, key:PATH?passphrase=REF, vault-ssh:MOUNT/ROLE, {PASSWORD_FORMS}"
 _LITERAL_SECRET_HINT = f"A secret never stands in an inventory: write a reference, one of {_REFERENCE_FORMS}."
 
 
 class ReferenceKind(StrEnum):
     """Where a credential is stored."""
 
+    DEFAULT = "default"
     AGENT = "agent"
     KEY = "key"
     ENV = "env"
@@ -54,7 +56,9 @@ class ReferenceKind(StrEnum):
     VAULT_SSH = "vault-ssh"
 
 
-KEY_REFERENCES = frozenset({ReferenceKind.AGENT, ReferenceKind.KEY, ReferenceKind.VAULT_SSH})
+_BARE_REFERENCES = frozenset({ReferenceKind.DEFAULT, ReferenceKind.AGENT})
+"""They are one word."""
+KEY_REFERENCES = frozenset({*_BARE_REFERENCES, ReferenceKind.KEY, ReferenceKind.VAULT_SSH})
 """They never lead to a password."""
 
 
@@ -64,7 +68,7 @@ class CredentialReference:
 
     Attributes:
         kind: where the credential is stored.
-        target: path, variable or block; "" for the agent.
+        target: path, variable or block; "" for the default keys and the agent.
         passphrase: reference to the passphrase of a key, or None.
     """
 
@@ -73,8 +77,8 @@ class CredentialReference:
     passphrase: "CredentialReference | None" = None
 
     def __str__(self) -> str:
-        if self.kind is ReferenceKind.AGENT:
-            return "agent"
+        if self.kind in _BARE_REFERENCES:
+            return self.kind.value
         tail = f"{_PASSPHRASE}{self.passphrase}" if self.passphrase else ""
         return f"{self.kind}:{self.target}{tail}"
 
@@ -99,10 +103,10 @@ def parse_reference(text: str) -> CredentialReference:
         CredentialError: the text is not a reference. The message does not repeat the text.
     """
     text = text.strip()
-    if text == "agent":
-        return CredentialReference(ReferenceKind.AGENT)
+    if text in set(_BARE_REFERENCES):
+        return CredentialReference(ReferenceKind(text))
     scheme, colon, target = text.partition(":")
-    if not colon or scheme not in set(ReferenceKind) - {ReferenceKind.AGENT}:
+    if not colon or scheme not in set(ReferenceKind) - _BARE_REFERENCES:
         raise CredentialError("this is no credential reference", hint=_build_hint(text))
     return _build_reference(ReferenceKind(scheme), target)
 

@@ -36,6 +36,7 @@ _KEY_BEGINNING = "-----BEGIN "
 class CredentialKind(StrEnum):
     """What a resolved credential is."""
 
+    DEFAULT = "default keys"
     AGENT = "agent"
     KEY = "key"
     CERTIFICATE = "certificate"
@@ -88,7 +89,7 @@ class Credential:
     """The resolved credential for a login.
 
     Attributes:
-        kind: key, password or agent.
+        kind: what it is.
         path: the key file; None for other kinds.
         secret: the password, or the passphrase of a key; None if the key has no passphrase.
         private_key: a private key in OpenSSH's or PEM's format that is in no file; None for other kinds.
@@ -137,6 +138,8 @@ def resolve_credential(reference: str, sources: SecretSources = _NO_SOURCES) -> 
     """
     parsed = parse_reference(reference)
     require_foreign_reference(parsed)
+    if parsed.kind is ReferenceKind.DEFAULT:
+        return Credential(CredentialKind.DEFAULT)
     if parsed.kind is ReferenceKind.AGENT:
         return Credential(CredentialKind.AGENT)
     if parsed.kind is ReferenceKind.KEY:

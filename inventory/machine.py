@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from inventory.machine_sets import MachineSet
 
+DEFAULT_CREDENTIAL = "default"
+"""The credential of a machine whose inventory names none."""
+
 
 class TransportKind(StrEnum):
     """How a machine is reached."""
@@ -179,8 +182,8 @@ class Machine:
     """One machine of the inventory. It contains no secrets, only references.
 
     Attributes:
-        credential: a reference such as ``key:~/.ssh/id_ed25519``, ``agent``, ``env:NAME``, ``file:/path`` or
-            ``prefect:block-name`` (see inventory/credential_references.py).
+        credential: a reference such as ``default``, ``agent``, ``key:~/.ssh/id_ed25519``, ``env:NAME``,
+            ``file:/path`` or ``prefect:block-name`` (see inventory/credential_references.py).
         privilege_password: a reference to the password that the method of ``privilege`` asks for, if it asks.
         jump: names of the jump hosts, nearest to the controller first.
         zone: IANA time zone of the machine's own windows.
@@ -199,7 +202,7 @@ class Machine:
     transport: TransportKind = TransportKind.SSH
     os: OsFamily = OsFamily.LINUX
     user: str | None = None
-    credential: str = "agent"
+    credential: str = DEFAULT_CREDENTIAL
     privilege: PrivilegeMethod = PrivilegeMethod.AUTO
     privilege_password: str | None = None
     jump: tuple[str, ...] = ()

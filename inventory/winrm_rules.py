@@ -58,7 +58,7 @@ def _check_login(machine: Machine) -> Iterator[Rule]:
         if kind in KEY_REFERENCES:
             yield "credential", f"authentication {how.value} needs a password", _CREDENTIAL_HINT
     elif how is WinrmAuthentication.KERBEROS:
-        if kind is not ReferenceKind.AGENT:
+        if kind not in {ReferenceKind.DEFAULT, ReferenceKind.AGENT}:
             hint = (
                 "Remove `credential`; get tickets with kinit, or a keytab (KRB5_CLIENT_KTNAME), where fleetpatch runs."
             )

@@ -54,12 +54,12 @@ class LoginAttempt:
     """One login attempt.
 
     Attributes:
-        accepted_agent_keys: names of agent keys that were accepted, the latest first. The login adds to them.
+        accepted_keys: fingerprints of offered keys that were accepted, the latest first. The login adds to them.
         is_refused: whether the machine refused it.
         is_interrupted: whether the connection ended after the credential was sent and before an answer.
     """
 
-    accepted_agent_keys: list[str]
+    accepted_keys: list[str]
     is_refused: bool = False
     is_interrupted: bool = False
 
@@ -81,7 +81,7 @@ class _CredentialState:
     machines_in_doubt: set[str] = field(default_factory=set)
     doubted_at: datetime | None = None
     refusals_in_doubt: int = 0
-    accepted_agent_keys: list[str] = field(default_factory=list)
+    accepted_keys: list[str] = field(default_factory=list)
 
     def is_doubtful(self) -> bool:
         return not self.accepting_machines or bool(self.machines_in_doubt)
@@ -133,7 +133,7 @@ class LockoutGuard:
                     turn.close()
             with self._lock:
                 self._require_permitted(account, machine, user, credential, clock.now())
-                attempt = LoginAttempt(account.accepted_agent_keys)
+                attempt = LoginAttempt(account.accepted_keys)
             worked = False
             try:
                 yield attempt

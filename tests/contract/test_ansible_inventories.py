@@ -84,7 +84,7 @@ def _differences(machine: Machine, host: dict[str, Any], machines: dict[str, Mac
     key = next((word.partition("=")[2].strip('"') for word in host["ssh"] if word.startswith("IdentityFile=")), None)
     # ssh looks for a relative one where Ansible is called; docs/reference/inventory.md says where it is looked for here
     ours = str(Path(machine.credential.removeprefix("key:")).expanduser())
-    if not ours.endswith(key or "agent"):
+    if not ours.endswith(key or "default"):
         yield f"credential {machine.credential} here, {key} there"
     through = [(same(machines[name].address), str(machines[name].port or 22)) for name in machine.jump]
     if through != [(same(address), port) for address, port in jumps_of(way)]:

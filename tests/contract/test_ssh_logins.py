@@ -14,6 +14,7 @@ import pytest
 from paramiko.agent import AgentKey
 
 from inventory.credentials import Credential, CredentialKind, Secret, resolve_credential
+from inventory.machine import Machine
 from tasks.errors import AuthenticationFailed, CredentialError, Unreachable
 from tasks.transport.lockout_guard import LockoutGuard
 from tests.contract.ssh_world import GREET, World, outcomes, soon
@@ -311,3 +312,81 @@ def test_a_user_who_has_no_name_and_an_address_that_is_no_name(world, monkeypatc
         ask(world, world.server(), user=None)
     with pytest.raises(Unreachable, match="can't be resolved: it is no valid name"):
         ask(world, world.server(), address=f"a..{'b' * 70}")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder ~/.ssh of somebody who has no agent."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("SSH_AUTH_SOCK", raising=False)
+    folder = tmp_path / ".ssh"
+    folder.mkdir(mode=0o700)
+    return folder
+
+
+def encrypt(path: Path) -> None:
+    subprocess.run(["ssh-keygen", "-q", "-p", "-N", "words", "-f", str(path)], check=True, stdout=subprocess.DEVNULL)
+
+
+def test_without_a_credential_the_default_keys_are_offered_as_ssh_offers_them(world, home):
+    names = ("id_rsa", "id_ecdsa", "id_ed25519")
+    for name in names:
+        new_key(home / name)  # their kinds make no difference to their order
+    server = world.server()
+    server.user_key = paramiko.PKey.from_path(home / "id_ed25519")
+    assert ask(world, server, credential=Machine("m", "a").credential) == 7
+    assert ask(world, server, name="n", credential="default") == 7
+    assert (len(server.logins), server.accepted) == (4, 2)  # three, then the accepted one first
+    server.user_key = world.key
+    with pytest.raises(AuthenticationFailed) as caught:
+        ask(world, server, name="o", credential="default")
+    assert [caught.value.message.index(f"{home / name}") for name in ("id_ed25519", "id_rsa", "id_ecdsa")] == sorted(
+        caught.value.message.index(f"{home / name}") for name in names
+    )
+
+
+def test_keys_of_the_agent_come_before_files_and_those_of_both_first(world, home, agent):
+    with_keys(agent, world, right=3, count=3)
+    default = new_key(home / "id_ed25519")
+    (home / "id_ed25519.pub").write_text(f"{default.get_name()} {default.get_base64()}\n")
+    alone = new_key(home / "id_ecdsa")
+    agent.add(home / "id_ed25519")
+    encrypt(home / "id_ed25519")  # the agent has it: no passphrase is needed
+    server = world.server(tries=5)
+    server.user_key = default
+    assert ask(world, server, credential="default") == 7
+    assert len(server.logins) == 1
+    world.logins = LockoutGuard()
+    server.user_key = alone
+    assert ask(world, server, credential="default") == 7
+    assert (len(server.logins), server.accepted) == (6, 2)
+
+
+def test_default_keys_that_cannot_be_used_are_named_with_their_remedy(world, home):
+    new_key(home / "id_rsa")
+    (home / "id_rsa").chmod(0o644)
+    new_key(home / "id_ed25519")
+    encrypt(home / "id_ed25519")
+    with pytest.raises(AuthenticationFailed) as caught:
+        ask(world, world.server(), credential="default")
+    message, hint = caught.value.message, caught.value.hint
+    assert f"{home / 'id_rsa'} is open to others (mode 0644)" in message
+    assert f"{home / 'id_ed25519'} is encrypted" in message
+    assert f"ssh-add {home / 'id_ed25519'}" in hint
+    assert f"key:{home / 'id_ed25519'}?passphrase=" in hint
+
+
+def test_without_agent_and_default_keys_it_is_said_which_were_looked_for(world, home):
+    with pytest.raises(AuthenticationFailed, match=r"no key .*SSH_AUTH_SOCK is not set.*id_rsa.*id_ed25519") as caught:
+        ask(world, world.server(), credential="default")
+    assert "ssh-keygen" in caught.value.hint
+
+
+def test_a_server_that_allows_two_tries_gets_two_keys_and_the_rest_is_named(world, home):
+    names = ("id_rsa", "id_ecdsa", "id_ed25519")
+    for name in names:
+        new_key(home / name)
+    server = world.server(tries=2)
+    with pytest.raises(AuthenticationFailed, match=r"not offered: ssh-ed25519 SHA256:\S+ \(\S+id_ed25519\)"):
+        ask(world, server, credential="default")
+    assert (len(server.logins), server.accepted) == (2, 1)

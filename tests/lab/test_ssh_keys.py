@@ -4,6 +4,7 @@ something else. Each has one message, with the remedy, and without the words of 
 import base64
 import os
 import re
+import shutil
 import struct
 import subprocess
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from inventory.machine import Machine
 from tasks.errors import AuthenticationFailed, CredentialError, FleetpatchError, Unreachable
 from tests.contract.ssh_world import GREET, soon
 from tests.lab.fleet import Lab, LabHost
@@ -111,6 +113,26 @@ def test_an_agent_with_more_keys_than_are_offered(host, open_to, agent, tmp_path
     assert rest.count("SHA256:") == 7 - offered
     assert "MaxAuthTries" in words
     assert ("Too many authentication failures" in words) == (tries == 3)
+
+
+def test_the_default_keys_of_openssh(host, open_to, agent, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    configured(host, "MaxAuthTries 3")
+    folder = tmp_path / ".ssh"
+    folder.mkdir(mode=0o700)
+    shutil.copy2(host.key, folder / "id_ed25519")
+    write_key(folder / "id_rsa", "-t", "rsa", "-b", "2048")
+    (folder / "id_ecdsa_sk").write_bytes(write_token_key(tmp_path / "token").read_bytes())
+    (folder / "id_ecdsa_sk").chmod(0o600)
+    machine = Machine("m", "a")
+    add(*(write_key(tmp_path / f"k{number}") for number in range(3)))
+    words = fail(open_to(host, name="tries", credential=machine.credential), AuthenticationFailed)
+    refused, _, rest = words.partition("not offered: ")
+    assert refused.count("): refused") == 3
+    assert f"({folder / 'id_ed25519'})" in rest
+    assert "FIDO key" in rest
+    subprocess.run(["ssh-add", "-q", "-D"], check=True, stderr=subprocess.DEVNULL)
+    assert open_to(host, credential=machine.credential).run_script(GREET, deadline=soon()).exit_code == 7
 
 
 def test_an_agent_that_is_gone(host, open_to, agent, monkeypatch) -> None:

@@ -12,15 +12,14 @@ from tasks.transport.lockout_guard import LoginAttempt
 from tasks.transport.ssh.agent import (
     AGENT_TIMEOUT_SECONDS,
     AgentClient,
-    OfferedKey,
     build_agent_error,
-    open_agent,
 )
+from tasks.transport.ssh.offered_keys import FileKey, OfferableKey, OfferedKeys, open_agent_keys, open_default_keys
 from tasks.transport.ssh.private_keys import load_private_key
 from tasks.transport.ssh.thread_safe_transport import ThreadSafeTransport
 
-MAX_AGENT_KEYS: Final = 5
-"""The maximum of agent keys that are tried. sshd disconnects after six failures, or after its MaxAuthTries."""
+MAX_OFFERED_KEYS: Final = 5
+"""The maximum of keys that are tried, of the agent and of files. sshd disconnects after its MaxAuthTries, mostly 6."""
 LOGIN_TIMEOUT_SECONDS: Final = 30.0
 """For one answer to a credential."""
 
@@ -32,7 +31,7 @@ _NO_ALGORITHM: Final = "Unable to agree on a pubkey algorithm"
 _PAM_NOLOGIN: Final = "nologin"  # in the message of pam_nologin, while a system boots or goes down
 _EXTRA_PROOF_HINT: Final = "Give the login of fleetpatch an exception (Match User … AuthenticationMethods publickey)."
 _TOO_MANY_KEYS_HINT: Final = (
-    f"fleetpatch offers at most {MAX_AGENT_KEYS} keys of an agent, and sshd ends a login after MaxAuthTries of them. "
+    f"fleetpatch offers at most {MAX_OFFERED_KEYS} keys, and sshd ends a login after MaxAuthTries of them. "
     "Give the machine a credential key:PATH, or use an agent with fewer keys (ssh-add -d removes one)."
 )
 _REFUSED_HINT: Final = "Is the public key in its authorized_keys, the account not locked, and the user name right?"
@@ -67,9 +66,12 @@ def authenticate(login: LoginContext, credential: Credential) -> None:
         DeadlineExceeded: the deadline has passed.
     """
     match credential.kind:
+        case CredentialKind.DEFAULT:
+            with open_default_keys(login.require_seconds_left(AGENT_TIMEOUT_SECONDS)) as keys:
+                _authenticate_with_keys(login, keys)
         case CredentialKind.AGENT:
-            with open_agent(login.require_seconds_left(AGENT_TIMEOUT_SECONDS)) as agent:
-                _authenticate_with_agent(login, agent)
+            with open_agent_keys(login.require_seconds_left(AGENT_TIMEOUT_SECONDS)) as keys:
+                _authenticate_with_keys(login, keys)
         case CredentialKind.KEY | CredentialKind.CERTIFICATE:
             key = load_private_key(credential, login.user)
             name = f" ({credential.path}, {key.fingerprint})" if credential.path else f" ({key.fingerprint})"
@@ -84,67 +86,69 @@ def _reveal_password(credential: Credential) -> str:
     return credential.secret.reveal()
 
 
-def _authenticate_with_agent(login: LoginContext, agent: AgentClient) -> None:
-    """Offer the agent's keys one after the other. The last accepted key is first, because each refusal counts."""
-    accepted = login.attempt.accepted_agent_keys
-    keys = sorted(agent.offered_keys, key=lambda key: (_rank_agent_key(key, accepted), key.is_on_token))
-    if not keys:
-        raise AuthenticationFailed(
-            "the SSH agent has no key",
-            hint="ssh-add a key, or unlock the agent (ssh-add -X), or give the machine a credential: key:PATH.",
-        )
-    methods = _read_accepted_methods(login, "keys of the SSH agent")
+def _authenticate_with_keys(login: LoginContext, offered: OfferedKeys) -> None:
+    """Offer keys one after the other. The last accepted key is first, because each refusal counts."""
+    accepted = login.attempt.accepted_keys
+    keys = sorted(offered.keys, key=lambda key: (_rank_key(key, accepted), key.is_on_token))  # sorting is stable
+    methods = _read_accepted_methods(login, offered.source)
     if not methods:
         return
     if _PUBLIC_KEY not in methods:
         raise _build_method_not_accepted_error(login.user, CredentialKind.KEY, methods)
     results = [f"{key}: the machine accepts no RSA keys" for key in keys if not _is_taken(login.transport, key)]
     keys = [key for key in keys if _is_taken(login.transport, key)]
-    for position, key in enumerate(keys[:MAX_AGENT_KEYS]):
+    for position, key in enumerate(keys[:MAX_OFFERED_KEYS]):
         try:
-            _send_agent_key(login, agent, key)
+            _send_key(login, offered.agent, key)
         except AuthenticationFailed as error:
             if not login.attempt.is_refused:
                 raise
             results.append(f"{key}: {key.failure or 'refused'}")
             if not login.transport.is_active():
-                raise _build_all_refused_error(login, results, keys[position + 1 :]) from error
+                raise _build_all_refused_error(login, offered, results, keys[position + 1 :]) from error
             login.attempt.is_refused = False  # not refused yet: there may be another key
         else:
             accepted[:] = [key.fingerprint, *(name for name in accepted if name != key.fingerprint)]
             return
     login.attempt.is_refused = True
-    raise _build_all_refused_error(login, results, keys[MAX_AGENT_KEYS:])
+    raise _build_all_refused_error(login, offered, results, keys[MAX_OFFERED_KEYS:])
 
 
-def _rank_agent_key(key: OfferedKey, accepted: list[str]) -> int:
+def _get_key(key: OfferableKey) -> paramiko.PKey:
+    return key.key if isinstance(key, FileKey) else key
+
+
+def _rank_key(key: OfferableKey, accepted: list[str]) -> int:
     return accepted.index(key.fingerprint) if key.fingerprint in accepted else len(accepted)
 
 
-def _is_taken(transport: ThreadSafeTransport, key: OfferedKey) -> bool:
+def _is_taken(transport: ThreadSafeTransport, key: OfferableKey) -> bool:
     """Return whether the machine takes signatures of such a key. paramiko would end the connection instead."""
     names: bytes = transport.server_extensions.get("server-sig-algs", b"")  # type: ignore[attr-defined]  # not in the stubs
-    return "rsa" not in key.get_name() or not names or b"rsa-sha2-" in names
+    return "rsa" not in _get_key(key).get_name() or not names or b"rsa-sha2-" in names
 
 
-def _send_agent_key(login: LoginContext, agent: AgentClient, key: OfferedKey) -> None:
+def _send_key(login: LoginContext, agent: AgentClient | None, key: OfferableKey) -> None:
+    kind = "key" if isinstance(key, FileKey) else "agent's key"
     try:
-        _send_credential(login, "agent's key", lambda: login.transport.auth_publickey(login.user, key), f" ({key})")
+        _send_credential(login, kind, lambda: login.transport.auth_publickey(login.user, _get_key(key)), f" ({key})")
     except FleetpatchError as error:
-        if agent.error_message:
+        if agent is not None and agent.error_message and not isinstance(key, FileKey):
             raise build_agent_error(agent.error_message, key) from error
         raise
 
 
 def _build_all_refused_error(
-    login: LoginContext, results: list[str], rest: Sequence[OfferedKey]
+    login: LoginContext, offered: OfferedKeys, results: list[str], rest: Sequence[OfferableKey]
 ) -> AuthenticationFailed:
     message = login.transport.disconnect_message
     said = f"; it said: {message}" if message else ""
     left = f"; not offered: {', '.join(map(str, rest))}" if rest else ""
+    unusable = "".join(f"; {fault}" for fault in offered.faults)
+    hint = _TOO_MANY_KEYS_HINT if rest or message else _REFUSED_HINT
     return AuthenticationFailed(
-        f"the machine accepted no key of the SSH agent for {login.user}: {'; '.join(results)}{said}{left}",
-        hint=_TOO_MANY_KEYS_HINT if rest or message else _REFUSED_HINT,
+        f"the machine accepted no key of {offered.source} for {login.user}: {'; '.join(results)}{said}{left}{unusable}",
+        hint=" ".join((*offered.remedies, hint)),
     )
 
 

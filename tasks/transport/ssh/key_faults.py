@@ -56,6 +56,11 @@ def find_format_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
     return _ENCRYPTED if cipher and not passphrase else None
 
 
+def is_encrypted(text: bytes) -> bool:
+    """Return whether a private key needs a passphrase."""
+    return find_format_fault(text, None) is _ENCRYPTED
+
+
 def find_loading_fault(text: bytes, passphrase: bytes | None) -> KeyFault | None:
     """Return why a private key whose format seems right can't be loaded; None if the key is not the reason."""
     text = text.strip()

@@ -19,6 +19,7 @@ from inventory.errors import CredentialError
 @pytest.mark.parametrize(
     ("text", "kind", "target"),
     [
+        ("default", ReferenceKind.DEFAULT, ""),
         ("agent", ReferenceKind.AGENT, ""),
         (" agent ", ReferenceKind.AGENT, ""),
         ("key:~/.ssh/id_ed25519", ReferenceKind.KEY, "~/.ssh/id_ed25519"),
@@ -52,16 +53,16 @@ def test_key_with_passphrase() -> None:
         ("files:/x", "Did you mean 'file'"),
         ("~/.ssh/id_ed25519", "looks like a path: write key:PATH"),
         ("/etc/pw", "looks like a path"),
-        ("key:", "Write one of agent"),
-        ("key:a\nb", "Write one of agent"),
-        ("env:", "Write one of agent"),
+        ("key:", "Write one of default, agent"),
+        ("key:a\nb", "Write one of default, agent"),
+        ("env:", "Write one of default, agent"),
         ("env:hunter2!", "the password itself goes into the variable"),
         ("env:1X", "letters, digits and _"),
         ("prefect:no blanks", "letters, digits and dashes"),
         ("key:id?passphrase=hunter2", "A secret never stands in an inventory"),
         ("key:id?passphrase=agent", "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"),
         ("key:id?passphrase=key:other", "env:NAME, file:PATH, systemd:NAME, vault:MOUNT/PATH#KEY or prefect:BLOCK"),
-        ("key:?passphrase=env:X", "Write one of agent"),
+        ("key:?passphrase=env:X", "Write one of default, agent"),
     ],
 )
 def test_refuses_what_is_no_reference(text: str, remedy: str) -> None:
@@ -101,6 +102,7 @@ def test_resolves_agent_key_and_passphrase(tmp_path: Path, monkeypatch: pytest.M
     key = private(tmp_path / "id", "-----BEGIN OPENSSH PRIVATE KEY-----\n")
     monkeypatch.setenv("PHRASE", "open sesame")
     assert resolve_credential("agent").kind is CredentialKind.AGENT
+    assert resolve_credential("default").kind is CredentialKind.DEFAULT
     plain = resolve_credential(f"key:{key}")
     assert (plain.kind, plain.path, plain.secret) == (CredentialKind.KEY, key, None)
     locked = resolve_credential(f"key:{key}?passphrase=env:PHRASE")
