@@ -70,13 +70,13 @@ ldap() { server_program slapd /usr/sbin/slapd "the tests log in there"; }
 
 shells() {
   local tool lacking=()
-  for tool in busybox gawk mawk mksh original-awk; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
+  for tool in busybox fish gawk mawk mksh original-awk zsh; do command -v "$tool" >/dev/null || lacking+=("$tool"); done
   [ ${#lacking[@]} != 0 ] || return 0
   if may_install; then
-    say "installing ${lacking[*]} (scripts for machines are tested with them)"
+    say "installing ${lacking[*]} (scripts for machines and the completion are tested with them)"
     install "${lacking[@]}"
   else
-    say "without ${lacking[*]}: scripts for machines stay untested with them"
+    say "without ${lacking[*]}: scripts for machines and the completion stay untested with them"
   fi
 }
 

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.runtime.completion import complete_machine, complete_run, complete_scope
+
 app = typer.Typer(
     name="fleetpatch",
     help="Patch a whole fleet inside a maintenance window, over SSH or WinRM, without an agent.",
@@ -51,10 +53,15 @@ def parse_path(text: str) -> Path:
 
 
 _SCOPE_ARGUMENT = typer.Argument(
-    metavar="SCOPE", help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.'
+    metavar="SCOPE",
+    help='Machines, e.g. "env=prod,!ring=canary" or a name. "*" selects all.',
+    autocompletion=complete_scope,
 )
 OptionalScopeArgument = Annotated[str | None, _SCOPE_ARGUMENT]
 ScopeArgument = Annotated[str, _SCOPE_ARGUMENT]
+MachineArgument = Annotated[
+    str, typer.Argument(metavar="MACHINE", help="The name of one machine.", autocompletion=complete_machine)
+]
 InventoryOption = Annotated[
     Path | None,
     typer.Option(
@@ -85,5 +92,8 @@ OldNoPrefectOption = Annotated[bool, typer.Option("--plain", hidden=True)]  # th
 NoPrefectOption = Annotated[
     bool, typer.Option("--no-prefect", help="Run without Prefect. Starts faster. Prefect's UI does not show it.")
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.")]
+RunArgument = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run id, a unique beginning of it, or `last`.", autocompletion=complete_run),
+]
 ALL_MACHINES = "*"

@@ -29,6 +29,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     unlock,
     version,
 )
+from flows.cli.runtime.completion import serve_completion
 from flows.cli.runtime.errors import describe_error
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import (
@@ -57,7 +58,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.update(SAFE_PATH)  # before Prefect is loaded
     escape_unencodable_output()
     configure_logging()
-    return _flush_stdout(_run_command(words, debug=debug), debug=debug)
+    with serve_completion():
+        code = _run_command(words, debug=debug)
+    return _flush_stdout(code, debug=debug)
 
 
 def _run_command(words: Sequence[str], *, debug: bool) -> int:

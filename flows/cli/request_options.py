@@ -24,6 +24,7 @@ from flows.cli.app import (
     parse_path,
 )
 from flows.cli.runtime.acting_command import ActingCommand
+from flows.cli.runtime.completion import complete_machine
 from flows.request.patch_request import PatchRequest
 
 RequestFileOption = Annotated[
@@ -58,6 +59,7 @@ class RequestOption:
         parameter: the whole option, if other verbs have it too.
         is_named_in_errors: errors of the field name the option; None: if the option takes a value.
         field: None: it fills no field.
+        completion: which values a shell offers.
     """
 
     key: str
@@ -71,6 +73,7 @@ class RequestOption:
     parameter: Any = None
     is_named_in_errors: bool | None = None
     field: FieldInfo | None = None
+    completion: Callable[..., Any] | None = None
 
     def complete(self, field: FieldInfo | None) -> "RequestOption":
         """Return the option with all that follows from its field."""
@@ -116,6 +119,7 @@ def _build_parameter(option: RequestOption, field: FieldInfo) -> Any:  # noqa: A
         parser=parse_path if kind is Path else None,
         case_sensitive=False,
         rich_help_panel=option.panel,
+        autocompletion=option.completion,
         help=_build_help(option, kind, field),
     )
     return Annotated[kind | None, parameter]
@@ -146,7 +150,14 @@ _ROWS = (
     RequestOption("as_json", parameter=JsonOption),
     RequestOption("report_directory", "--report", parameter=ReportOption),
     RequestOption("request", parameter=RequestFileOption),
-    RequestOption("only_machines", "--only", "Of the scope, only this machine.", "NAME", panel="Run"),
+    RequestOption(
+        "only_machines",
+        "--only",
+        "Of the scope, only this machine.",
+        "NAME",
+        panel="Run",
+        completion=complete_machine,
+    ),
     RequestOption("updates.classifications", "--classification", short="-c", metavar="NAME"),
     RequestOption("updates.severities", "--severity", metavar="NAME"),
     RequestOption("updates.include", help="Also install, e.g. nginx=1.22*.", metavar="MASK"),

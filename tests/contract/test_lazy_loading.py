@@ -7,7 +7,7 @@ import sys
 import pytest
 
 STEPS = {
-    "deployments.command": (
+    "deployments.command tasks.records.queries.names": (
         *("prefect", "pandas", "sqlalchemy", "paramiko", "pydantic", "alembic", "yaml", "dateutil", "httpx"),
     ),
     "flows.recovery flows.approval tasks.records tasks.reporting flows.request flows.hooks": (

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from flows.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app, parse_path
 from flows.cli.runtime.acting_command import ActingCommand
+from flows.cli.runtime.completion import complete_held_update, complete_names, complete_scope
 from flows.cli.runtime.output import print_json, print_to_stderr, to_safe_text
 from flows.ports.caller import read_login_name
 from tasks.errors import FleetpatchError, RequestError
@@ -33,7 +34,12 @@ ConfigurationsOption = Annotated[
     ),
 ]
 PausedScopeArgument = Annotated[
-    str, typer.Argument(metavar="SCOPE", help='Machines, e.g. "env=prod" or a name. "*" is all of them.')
+    str,
+    typer.Argument(
+        metavar="SCOPE",
+        help='Machines, e.g. "env=prod" or a name. "*" is all of them.',
+        autocompletion=complete_scope,
+    ),
 ]
 
 
@@ -61,7 +67,7 @@ def show_automatic(
 
 @automatic_app.command("explain")
 def explain_machine(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
+    machine: MachineArgument,
     config: ConfigurationsOption = None,
     inventory: InventoryOption = None,
     records: RecordsOption = None,
@@ -135,7 +141,14 @@ def resume_scope(scope: PausedScopeArgument, records: RecordsOption = None, as_j
 
 @automatic_app.command("release", cls=ActingCommand)
 def release_update(
-    update: Annotated[str, typer.Argument(metavar="NAME[=VERSION]", help="An update that is held. No version: all.")],
+    update: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME[=VERSION]",
+            help="An update that is held. No version: all.",
+            autocompletion=complete_held_update,
+        ),
+    ],
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -161,7 +174,12 @@ def release_update(
 @automatic_app.command("cancel", cls=ActingCommand)
 def cancel_rollout(
     rollout: Annotated[
-        str, typer.Argument(metavar="[ROLLOUT]", help="Its id. Default: the one that is under way.")
+        str,
+        typer.Argument(
+            metavar="[ROLLOUT]",
+            help="Its id. Default: the one that is under way.",
+            autocompletion=complete_names("rollouts"),
+        ),
     ] = "",
     reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why. Everybody can read it.")] = "cancelled",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,

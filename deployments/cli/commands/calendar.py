@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from flows.cli.runtime.completion import complete_machine
 
 if TYPE_CHECKING:
     from deployments.preview.hotpatch_forecast import HotpatchForecast
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 @app.command("calendar", rich_help_panel="Schedule")
 def show_calendar(
     machine: Annotated[
-        str | None, typer.Option("--machine", "-m", metavar="NAME", help="Only windows that this machine is in.")
+        str | None,
+        typer.Option(
+            "--machine",
+            "-m",
+            metavar="NAME",
+            help="Only windows that this machine is in.",
+            autocompletion=complete_machine,
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--next", "-n", min=1, max=1000, help="How many windows.")] = 24,
     config: Annotated[

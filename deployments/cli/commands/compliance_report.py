@@ -8,6 +8,7 @@ import typer
 from deployments.cli.commands.automatic import ConfigurationsOption
 from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, app, parse_path
 from flows.cli.commands.report import ReportFormat
+from flows.cli.runtime.completion import complete_scope
 from flows.cli.runtime.output import print_json, print_to_stderr, print_to_stdout
 
 if TYPE_CHECKING:
@@ -21,7 +22,9 @@ def write_compliance_report(
     month: Annotated[
         str, typer.Argument(metavar="MONTH", help="As in 2026-11. Default: the last month that is over.")
     ] = "",
-    scope: Annotated[str, typer.Option("--scope", "-s", metavar="SCOPE", help="The machines.")] = ALL_MACHINES,
+    scope: Annotated[
+        str, typer.Option("--scope", "-s", metavar="SCOPE", help="The machines.", autocompletion=complete_scope)
+    ] = ALL_MACHINES,
     sla_days: Annotated[
         str,
         typer.Option(

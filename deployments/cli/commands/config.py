@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app, parse_path
+from flows.cli.runtime.completion import complete_scope
 
 if TYPE_CHECKING:
     from deployments.azure.import_result import AzureImport
@@ -113,7 +114,12 @@ def import_azure_config(
     ],
     scope: Annotated[
         str | None,
-        typer.Option("--scope", metavar="SCOPE", help="Which machines. Azure has this in its assignments."),
+        typer.Option(
+            "--scope",
+            metavar="SCOPE",
+            help="Which machines. Azure has this in its assignments.",
+            autocompletion=complete_scope,
+        ),
     ] = None,
     output: OutputOption = None,
 ) -> None:

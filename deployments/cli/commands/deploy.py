@@ -7,6 +7,7 @@ import typer
 
 from flows.cli.app import InventoryOption, JsonOption, app, parse_path
 from flows.cli.runtime.acting_command import DeployingCommand
+from flows.cli.runtime.completion import complete_fleet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +34,7 @@ def deploy(
             "--fleet",
             metavar="NAME",
             envvar="FLEETPATCH_FLEET",
+            autocompletion=complete_fleet,
             help="Names this set of configurations on its Prefect server, and its records.",
         ),
     ] = "default",

@@ -8,6 +8,7 @@ import typer
 
 from deployments.cli.commands.automatic import ConfigurationsOption
 from flows.cli.app import InventoryOption, RecordsOption, app, parse_path
+from flows.cli.runtime.completion import complete_fleet
 
 web_app = typer.Typer(invoke_without_command=True, no_args_is_help=False, help="Serve the pages over the records.")
 app.add_typer(web_app, name="web", rich_help_panel="Set up")
@@ -30,7 +31,13 @@ def serve_pages(
     records: RecordsOption = None,
     fleet: Annotated[
         str,
-        typer.Option("--fleet", envvar="FLEETPATCH_WEB_FLEET", help="Fleet of the pages. Default: $FLEETPATCH_FLEET."),
+        typer.Option(
+            "--fleet",
+            metavar="NAME",
+            envvar="FLEETPATCH_WEB_FLEET",
+            help="Fleet of the pages. Default: $FLEETPATCH_FLEET.",
+            autocompletion=complete_fleet,
+        ),
     ] = "",
     zone: Annotated[
         str, typer.Option("--zone", envvar="FLEETPATCH_WEB_ZONE", help="Time zone of times that belong to no window.")

@@ -7,6 +7,7 @@ import typer
 from deployments.cli.commands.web import web_app
 from flows.cli.app import JsonOption, RecordsOption
 from flows.cli.runtime.acting_command import ActingCommand
+from flows.cli.runtime.completion import complete_names
 
 token_app = typer.Typer(no_args_is_help=True, help="Logins of people and programs for the pages and the API.")
 web_app.add_typer(token_app, name="token")
@@ -14,7 +15,9 @@ web_app.add_typer(token_app, name="token")
 
 @token_app.command("add")
 def add_token(
-    name: Annotated[str, typer.Argument(help="Who it is for: anna, or prometheus. It stands in the audit log.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Who it is for: anna, or prometheus. It stands in the audit log.")
+    ],
     role: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +65,14 @@ def list_tokens(records: RecordsOption = None, as_json: JsonOption = False) -> N
 
 @token_app.command("remove")
 def remove_token(
-    name: Annotated[str, typer.Argument(help="The token's name, from: fleetpatch web token list.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME",
+            help="The token's name, from: fleetpatch web token list.",
+            autocompletion=complete_names("tokens"),
+        ),
+    ],
     records: RecordsOption = None,
 ) -> None:
     """End an access token, and the sessions of its browsers, at once."""
@@ -98,7 +108,9 @@ def grant_role(records: RecordsOption = None) -> None:
 
 @web_app.command("login")
 def make_login_link(
-    name: Annotated[str, typer.Argument(help="Whom it logs in. Default: the account that makes it.")] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Whom it logs in. Default: the account that makes it.")
+    ] = "",
     role: Annotated[
         list[str] | None,
         typer.Option("--role", help="view, approve or run. May be repeated. Default: all."),
@@ -127,7 +139,10 @@ def make_login_link(
 
 @web_app.command("logout")
 def log_out(
-    name: Annotated[str, typer.Argument(help="Whose sessions end.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="Whose sessions end.", autocompletion=complete_names("sessions")),
+    ],
     records: RecordsOption = None,
 ) -> None:
     """End all sessions of somebody at once, however they logged in. An access token stays valid."""

@@ -6,6 +6,7 @@ import typer
 
 from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
 from flows.cli.runtime.acting_command import ActingCommand
+from flows.cli.runtime.completion import complete_run
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_json
 from tasks.errors import RequestError
 from tasks.model import RunReport
@@ -54,7 +55,11 @@ def reject(
 def list_approvals(
     run: Annotated[
         str,
-        typer.Argument(metavar="[RUN]", help="Show the whole plan of this run. Without it: list the runs that wait."),
+        typer.Argument(
+            metavar="[RUN]",
+            help="Show the whole plan of this run. Without it: list the runs that wait.",
+            autocompletion=complete_run,
+        ),
     ] = "",
     records: RecordsOption = None,
     as_json: JsonOption = False,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import JsonOption, RecordsOption, app
+from flows.cli.runtime.completion import complete_names
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
 from tasks.errors import RequestError
@@ -18,8 +19,23 @@ app.add_typer(audit_app, name="audit", rich_help_panel="Look")
 @audit_app.command("list")
 def list_entries(
     limit: Annotated[int, typer.Option("--limit", min=1, max=100_000, help="How many entries, newest first.")] = 100,
-    who: Annotated[str, typer.Option("--who", help="Only what this proven name did.")] = "",
-    act: Annotated[str, typer.Option("--act", help="Only these acts: patch, approve, login …")] = "",
+    who: Annotated[
+        str,
+        typer.Option(
+            "--who",
+            metavar="NAME",
+            help="Only what this proven name did.",
+            autocompletion=complete_names("actors"),
+        ),
+    ] = "",
+    act: Annotated[
+        str,
+        typer.Option(
+            "--act",
+            metavar="ACT",
+            help="Only these acts: patch, approve, login …",
+        ),
+    ] = "",
     records: RecordsOption = None,
     as_json: JsonOption = False,
 ) -> None:

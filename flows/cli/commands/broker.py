@@ -5,12 +5,12 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, app
+from flows.cli.app import InventoryOption, MachineArgument, app
 
 
 @app.command("broker", rich_help_panel="Set up")
 def print_installer(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
+    machine: MachineArgument,
     user: Annotated[
         str, typer.Option("--user", help="The login that may call it. Default: the user in the inventory.")
     ] = "",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import JsonOption, RecordsOption, RunArgument, app
+from flows.cli.app import JsonOption, MachineArgument, RecordsOption, RunArgument, app
+from flows.cli.runtime.completion import complete_machine, complete_update
 from flows.cli.runtime.output import print_json, print_to_stdout, to_safe_text
 from tasks.errors import RequestError
 from tasks.model import RunInfo
@@ -16,13 +17,20 @@ if TYPE_CHECKING:
     from tasks.records.queries.history import History
 
 PANEL = "Look back"
+KINDS = ("patch", "stage", "plan", "assess")
 
 
 @app.command("runs", rich_help_panel=PANEL)
 def list_runs(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many runs.")] = 20,
     kind: Annotated[
-        str | None, typer.Option("--kind", help="Only runs of this kind: patch, stage, plan or assess.")
+        str | None,
+        typer.Option(
+            "--kind",
+            metavar="KIND",
+            help="Only runs of this kind: patch, stage, plan or assess.",
+            autocompletion=lambda: list(KINDS),
+        ),
     ] = None,
     records: RecordsOption = None,
     as_json: JsonOption = False,
@@ -33,8 +41,8 @@ def list_runs(
     from flows.cli.views.runs import build_run_json, print_runs
     from tasks.records.queries.other_fleets import describe_other_fleets
 
-    if kind not in {None, "patch", "stage", "plan", "assess"}:
-        raise typer.BadParameter("--kind is one of patch, stage, plan, assess")
+    if kind not in {None, *KINDS}:
+        raise typer.BadParameter(f"--kind is one of {', '.join(KINDS)}")
     history = open_history(records)
     found = history.read_runs(limit, kind=kind)
     other_fleets = "" if found else describe_other_fleets(history.database)
@@ -52,7 +60,14 @@ def list_runs(
 def show_run(
     run: RunArgument = "last",
     machine: Annotated[
-        str | None, typer.Option("--machine", "-m", help="Show everything about one machine of the run.")
+        str | None,
+        typer.Option(
+            "--machine",
+            "-m",
+            metavar="NAME",
+            help="Show everything about one machine of the run.",
+            autocompletion=complete_machine,
+        ),
     ] = None,
     log: Annotated[bool, typer.Option("--log", help="Show the output of the package manager.")] = False,
     journal: Annotated[bool, typer.Option("--journal", help="Show the journal: each act that began or ended.")] = False,
@@ -92,9 +107,14 @@ def show_run(
 
 @app.command("why", rich_help_panel=PANEL)
 def explain_update(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="A machine's name.")],
+    machine: MachineArgument,
     update: Annotated[
-        str, typer.Argument(metavar="UPDATE", help='Name of an update, or a mask such as "linux-*".')
+        str,
+        typer.Argument(
+            metavar="UPDATE",
+            help='Name of an update, or a mask such as "linux-*".',
+            autocompletion=complete_update,
+        ),
     ] = "*",
     runs: Annotated[int, typer.Option("--runs", min=1, max=1000, help="How many of its latest runs to search.")] = 5,
     records: RecordsOption = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
@@ -46,7 +46,7 @@ def _show(inventory: Path | None, records: str | None, *, as_json: bool) -> None
 
 @sets_app.command("release", cls=ActingCommand)
 def release(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
+    machine: MachineArgument,
     yes: YesOption = False,
     records: RecordsOption = None,
     as_json: JsonOption = False,

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.cli.app import InventoryOption, JsonOption, RecordsOption, app
+from flows.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsOption, app
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
@@ -20,7 +20,7 @@ YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before 
 
 @app.command("unlock", cls=ActingCommand, rich_help_panel="Patch")
 def unlock(
-    machine: Annotated[str, typer.Argument(metavar="MACHINE", help="The name of one machine.")],
+    machine: MachineArgument,
     yes: YesOption = False,
     inventory: InventoryOption = None,
     records: RecordsOption = None,

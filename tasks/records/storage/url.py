@@ -3,14 +3,13 @@
 import os
 from pathlib import Path
 
-from platformdirs import user_data_path
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
-from inventory.files.paths import expand_home, find_user_directory
+from inventory.files.paths import expand_home
 from tasks.errors import RecordsError
+from tasks.records.storage.default_place import URL_VARIABLE, find_default_file
 
-URL_VARIABLE = "FLEETPATCH_RECORDS_URL"
 _URL_EXAMPLES = (
     "Examples: sqlite:////var/lib/fleetpatch/records.db (four slashes: an absolute path), "
     "postgresql://fleetpatch@db.example.org/fleetpatch (password in ~/.pgpass)."
@@ -30,8 +29,7 @@ def find_records_url(url: str | None = None) -> URL:
     """
     given, source = (url, "the records URL") if url is not None else (os.environ.get(URL_VARIABLE, ""), URL_VARIABLE)
     if not given and url is None:
-        folder = find_user_directory(user_data_path, RecordsError, f"name the records by {URL_VARIABLE} or --records")
-        return URL.create("sqlite", database=str(folder / "records.db"))
+        return URL.create("sqlite", database=str(find_default_file()))
     try:
         parsed = make_url(given)
     except (ArgumentError, ValueError):
