@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from deployments.preview.automatic_status import AutomaticStatus
+from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
 from tasks.rules.automatic.deadlines import compute_due
 from tasks.rules.automatic.fleet_index import FleetIndex
@@ -59,7 +60,8 @@ def explain_automatic(status: AutomaticStatus, name: str) -> AutomaticExplanatio
     if machine is None:
         raise RequestError(
             f"{name} is not patched automatically",
-            hint=f"Machines are, if the scope {status.policy.scope!r} selects them and their owner is `managed`. "
+            hint=f"{did_you_mean(name, [each.name for each in status.view.machines])}"
+            f"Machines are, if the scope {status.policy.scope!r} selects them and their owner is `managed`. "
             "`fleetpatch inventory list` shows them with their owners.",
         )
     index = FleetIndex(status.policy, status.view, status.now)

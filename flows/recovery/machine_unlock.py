@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Ports
+from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.errors import LeaseHeld, RecordsError, RequestError
 from tasks.model import RunInfo
@@ -96,7 +97,8 @@ def _find_machine(ports: Ports, name: str) -> Machine:
     try:
         return ports.inventory.find_machine(name)
     except KeyError:
-        hint = "Give one name as it stands there: `fleetpatch inventory list` shows them."
+        near = did_you_mean(name, [each.name for each in ports.inventory.machines])
+        hint = f"{near}Give one name as it stands there: `fleetpatch inventory list` shows them."
         raise RequestError(f"the inventory has no machine {name!r}", hint=hint) from None
 
 

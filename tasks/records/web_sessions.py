@@ -7,7 +7,7 @@ No cookie and no code is stored, only their SHA-256 digests. The pages seal what
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, select, union, update
 
 from tasks.records.page_tables import login_links, web_sessions
 from tasks.records.storage.database import Database
@@ -114,6 +114,12 @@ class SqlWebSessions:
         with self._database.begin_write("end the sessions of a name") as connection:
             connection.execute(delete(login_links).where(login_links.c.name == name))
             return connection.execute(delete(web_sessions).where(web_sessions.c.name == name)).rowcount
+
+    def list_names(self) -> tuple[str, ...]:
+        """Return the names that have sessions or links, sorted."""
+        with self._database.begin_read("list the sessions") as connection:
+            names = union(select(web_sessions.c.name), select(login_links.c.name))
+            return tuple(sorted(connection.execute(names).scalars()))
 
     def add_link(self, link: LoginLink, now: datetime) -> None:
         """Store a link, and forget those that are over."""

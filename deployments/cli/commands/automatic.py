@@ -11,6 +11,7 @@ from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.completion import complete_held_update, complete_names, complete_scope
 from flows.cli.runtime.output import print_json, print_to_stderr, to_safe_text
 from flows.ports.caller import read_login_name
+from inventory.files.problems import did_you_mean
 from tasks.errors import FleetpatchError, RequestError
 
 if TYPE_CHECKING:
@@ -131,7 +132,8 @@ def resume_scope(scope: PausedScopeArgument, records: RecordsOption = None, as_j
         was_paused = opt_outs.remove(scope.strip())
         left = [each.scope for each in opt_outs.read_active(SystemClock().now())]
     if not was_paused:
-        paused = f"Paused are: {', '.join(left)}." if left else "Nothing is paused."
+        near = did_you_mean(scope, left)
+        paused = f"{near}Paused are: {', '.join(left)}." if left else "Nothing is paused."
         raise RequestError(f"the scope {scope!r} is not paused", hint=paused)
     if as_json:
         print_json({"resumed": scope.strip(), "paused": left})
@@ -162,8 +164,10 @@ def release_update(
     with open_records(records) as database:
         held_updates = SqlHeldUpdates(database.database)
         released = held_updates.release(name.strip(), version.strip(), read_login_name(), SystemClock().now())
+        held = [] if released else [each.name for each in held_updates.read_held()]
     if not released:
-        raise RequestError(f"the update {update!r} is not held", hint="`fleetpatch automatic` shows which are.")
+        hint = f"{did_you_mean(name, held)}`fleetpatch automatic` shows which are."
+        raise RequestError(f"the update {update!r} is not held", hint=hint)
     if as_json:
         print_json({"released": [build_held_json(each) for each in released]})
         return
@@ -234,7 +238,12 @@ def _find_rollout(rollouts: "tuple[Rollout, ...]", wanted: str) -> "Rollout":
     if found is None:
         newest = ", ".join(each.id for each in rollouts[-3:])
         message = f"there is no rollout {wanted!r}" if wanted else "there is no rollout yet"
-        raise RequestError(message, hint=f"The newest are: {newest}." if newest else "The first begins by itself.")
+        raise RequestError(
+            message,
+            hint=f"{did_you_mean(wanted, [each.id for each in rollouts])}The newest are: {newest}."
+            if newest
+            else "The first begins by itself.",
+        )
     if found.state is not RolloutState.ROLLING_FORWARD:
         raise RequestError(f"the rollout {found.id} is over: {found.state}", hint="Nothing of it starts any more.")
     return found

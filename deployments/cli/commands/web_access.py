@@ -152,4 +152,4 @@ def log_out(
 
     with open_records(records) as database:
         number = end_sessions(database, name)
-    print_to_stderr(f"{name} is logged out: {number} sessions have ended.")
+    print_to_stderr(f"{name} is logged out. Sessions ended: {number}.")

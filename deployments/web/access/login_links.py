@@ -1,13 +1,17 @@
 """Makes links that log in once, for pages without TLS, and ends sessions: for the command."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from deployments.web.access.roles import Role
 from deployments.web.access.sessions import BOUND_SESSION_LENGTH, KEY_NAME, SessionLimits, Sessions
 from deployments.web.access.token_admin import check_name, list_roles, record_command
 from flows.ports.caller import current_caller, find_starter_name
 from inventory.files.private_keys import ensure_key
+from inventory.files.problems import did_you_mean
+from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
+from tasks.records.access_tokens import SqlAccessTokens
+from tasks.records.audit.log import SqlAuditLog
 from tasks.records.sql_records import SqlRecords
 from tasks.records.web_sessions import LoginLink, SqlWebSessions
 
@@ -45,8 +49,22 @@ def end_sessions(records: SqlRecords, name: str, clock: Clock | None = None) -> 
     """End all sessions and login links of a name, and return how many sessions there were.
 
     Raises:
+        RequestError: nobody of this name is known: it is mistyped.
         RecordsError: the records can't be written.
     """
-    number = SqlWebSessions(records.database).remove_of_name(name)
+    sessions = SqlWebSessions(records.database)
+    names = sessions.list_names()
+    number = sessions.remove_of_name(name)
+    if name not in names:
+        _require_known(records, name, names)
     record_command(records, clock, "end sessions", name, f"{number} sessions")
     return number
+
+
+def _require_known(records: SqlRecords, name: str, logged_in: Collection[str]) -> None:
+    tokens = [each.name for each in SqlAccessTokens(records.database).list_tokens()]
+    actors, _ = SqlAuditLog(records.database).read_names()
+    if name in {*tokens, *actors}:
+        return
+    listed = f"Logged in: {', '.join(logged_in)}." if logged_in else "Nobody is logged in."
+    raise RequestError(f"nobody is named {name!r}", hint=f"{did_you_mean(name, logged_in)}{listed}")

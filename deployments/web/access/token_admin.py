@@ -10,6 +10,7 @@ from deployments.web.access.token_secrets import create_token, digest_secret
 from flows.ports.audit import build_entry, find_actor
 from flows.ports.caller import current_caller, find_starter_name
 from inventory.errors import InventoryError
+from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
 from tasks.protocols.clock import Clock, SystemClock
 from tasks.records.access_tokens import AccessToken, SqlAccessTokens
@@ -92,7 +93,8 @@ def remove_access_token(records: SqlRecords, name: str, clock: Clock | None = No
         RecordsError: the records can't be written.
     """
     if not SqlAccessTokens(records.database).remove(name):
-        raise RequestError(f"there is no access token {name!r}", hint="fleetpatch web token list shows all.")
+        near = did_you_mean(name, [each.name for each in SqlAccessTokens(records.database).list_tokens()])
+        raise RequestError(f"there is no access token {name!r}", hint=f"{near}`fleetpatch web token list` shows all.")
     record_command(records, clock, "remove token", name, "")
 
 

@@ -1,5 +1,6 @@
 """audit: show the audit log, check its chain, remove old entries."""
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -7,7 +8,8 @@ import typer
 from flows.cli.app import JsonOption, RecordsOption, app
 from flows.cli.runtime.completion import complete_names
 from flows.cli.runtime.exit_codes import ExitCode
-from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
+from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
+from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
 
 audit_app = typer.Typer(
@@ -45,11 +47,26 @@ def list_entries(
     from tasks.records.setup import open_records
 
     with open_records(records) as database:
-        entries = SqlAuditLog(database.database).read(limit, who=who, act=act)
+        log = SqlAuditLog(database.database)
+        entries = log.read(limit, who=who, act=act)
+        if not entries:
+            for option, name, known in zip(("--who", "--act"), (who, act), log.read_names(), strict=True):
+                _require_known(option, name, known)
     if as_json:
         print_json(build_audit_json(entries))
     else:
         print_audit(entries)
+
+
+def _require_known(option: str, name: str, known: Sequence[str]) -> None:
+    """Raise an error for a name that the log does not have: an empty list would look like innocence.
+
+    Raises:
+        RequestError: it has not.
+    """
+    if name and name not in known:
+        listed = f"It has {', '.join(shorten_list(known, 10))}." if known else "It is empty."
+        raise RequestError(f"{option}: the audit log has no {name!r}", hint=f"{did_you_mean(name, known)}{listed}")
 
 
 @audit_app.command("verify")

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import typer
@@ -9,6 +10,7 @@ from typer.core import TyperCommand
 
 from flows.cli.app import app
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console
+from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.errors import RequestError
 from tasks.reporting.formatting import format_count
@@ -87,6 +89,7 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
 
     request = build_patch_request(options)
     inventory, machines = load_machines_in_scope(request.inventory, request.scope)
+    _require_in_scope(options["only"] or (), machines, request.scope)
     # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
     enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
     if not request.dry_run and not yes:
@@ -98,6 +101,19 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
+
+
+def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: str) -> None:
+    """Raise an error for a name of ``--only`` that is not in the scope. In a request file it may be older, and is none.
+
+    Raises:
+        RequestError: there is such a name.
+    """
+    known = {machine.name for machine in machines}
+    for name in names:
+        if name not in known:
+            hint = f"{did_you_mean(name, known)}To see its machines: fleetpatch inventory list {quote(scope)}"
+            raise RequestError(f"--only: no machine {name!r} is in the scope {scope!r}", hint=hint)
 
 
 def _confirm_patch(request: "PatchRequest", machines: Sequence[Machine]) -> None:

@@ -8,15 +8,20 @@ import typer
 from flows.cli.app import JsonOption, MachineArgument, RecordsOption, RunArgument, app
 from flows.cli.runtime.completion import complete_machine, complete_update
 from flows.cli.runtime.output import print_json, print_to_stdout, to_safe_text
+from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
-from tasks.model import RunInfo
+from tasks.model import Assessment, RunInfo
 from tasks.protocols.leases import LeaseStatus
+from tasks.reporting.formatting import format_count
+from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.states import UNFINISHED_RUN_STATES
 
 if TYPE_CHECKING:
     from tasks.records.queries.history import History
 
 PANEL = "Look back"
+_MASK_CHARACTERS = frozenset("*?[=")
+"""With one of them, a name of an update is a mask: it may match nothing."""
 KINDS = ("patch", "stage", "plan", "assess")
 
 
@@ -129,10 +134,8 @@ def explain_update(
     latest = history.read_latest_assessments([machine]).get(machine)
     open_leases = read_open_run_leases(history.read_unfinished_runs(), records)
     leases = {run: lease for run, lease in open_leases.items() if machine in history.read_machine_names(run)}
-    if not found and latest is None and not history.explain_updates(machine):
-        raise RequestError(
-            f"the records have no machine {machine!r}", hint=f"To assess it: fleetpatch assess name={machine}"
-        )
+    if not found:
+        _require_known_update(history, machine, update, latest, runs)
     if as_json:
         print_json(build_why_json(machine, found, latest) | {"openMaintenanceRunIds": list(leases)})
         return
@@ -140,11 +143,34 @@ def explain_update(
     _print_holders(leases, records)
 
 
+def _require_known_update(history: "History", machine: str, update: str, latest: Assessment | None, runs: int) -> None:
+    """Raise an error if a machine, or an update that is named in full, is not in the records: a typing error, mostly.
+
+    Raises:
+        RequestError: it is not.
+    """
+    known = {each.update.name for each in history.explain_updates(machine, runs=runs)}
+    if latest is None and not known and machine not in (machines := history.read_known_machines()):
+        hint = f"{did_you_mean(machine, machines)}To assess it: fleetpatch assess name={machine}"
+        raise RequestError(f"the records have no machine {machine!r}", hint=hint)
+    packages = latest.packages if latest is not None else None
+    if packages is None or _MASK_CHARACTERS & set(update) or any(update in text for text in packages.problems):
+        return
+    assert latest is not None  # noqa: S101 - for the type checker
+    raise RequestError(
+        f"no update {update!r} is known on {machine}: none is pending since {latest.at:%Y-%m-%d %H:%M} UTC, "
+        f"and none is in its latest {format_count(runs, 'run')}",
+        hint=f"{did_you_mean(update, known)}What is up to date has no update. "
+        f"All that is known: fleetpatch why {sanitize_to_one_line(machine)}",
+    )
+
+
 def _require_machine_in_run(history: "History", run_id: str, machine: str) -> None:
     known = history.read_machine_names(run_id)
     if machine not in known:
         raise RequestError(
-            f"run {run_id} has no machine {machine!r}", hint=f"It has {', '.join(known[:10]) or 'none yet'}."
+            f"run {run_id} has no machine {machine!r}",
+            hint=f"{did_you_mean(machine, known)}It has {', '.join(known[:10]) or 'none yet'}.",
         )
 
 

@@ -1,5 +1,6 @@
 """sets and sets release: who of the machine sets is out of service, and that people have brought a member back."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from flows.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsO
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
+from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
 
 sets_app = typer.Typer(help="Show machine sets, and who of them is out of service.")
@@ -55,12 +57,16 @@ def release(
     from flows.cli.views.machine_sets import build_slots_json, print_slots
     from flows.recovery.set_release import release_member, require_releasable
     from tasks.protocols.clock import SystemClock
+    from tasks.records.queries.history import History
     from tasks.records.set_slots import SqlSetSlots
     from tasks.records.setup import open_records
 
     is_released = False
     with open_records(records) as database:
-        slots = [slot for slot in SqlSetSlots(database.database).find() if slot.machine == machine]
+        all_slots = SqlSetSlots(database.database).find()
+        slots = [slot for slot in all_slots if slot.machine == machine]
+        if not slots:
+            _require_known(machine, {slot.machine for slot in all_slots} | set(History(database).read_known_machines()))
         if not as_json:
             if slots:
                 print_slots(slots)
@@ -74,6 +80,17 @@ def release(
             print_to_stderr(f"{machine} counts as in service." if is_released else "Nothing was done.")
     if as_json:
         print_json({"machineName": machine, "released": is_released, "slots": build_slots_json(slots)})
+
+
+def _require_known(machine: str, known: Collection[str]) -> None:
+    """Raise an error if the records do not know a machine: a typing error would leave the right one out of service.
+
+    Raises:
+        RequestError: they do not.
+    """
+    if machine not in known:
+        hint = f"{did_you_mean(machine, known)}`fleetpatch sets` shows who is out of service."
+        raise RequestError(f"the records have no machine {machine!r}", hint=hint)
 
 
 def _confirm(machine: str) -> bool:

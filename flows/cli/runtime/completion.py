@@ -70,15 +70,15 @@ def complete_run(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - a contex
     """Return ids of runs; of those that are not over, for a command that needs one."""
     needs_open = ctx.info_name in _OPEN_RUN_COMMANDS
     rows = _read("open runs" if needs_open else "runs", ctx)
-    runs = [(row[0], f"{row[1]} {row[4]}: {row[2]}, {str(row[3])[:16]} UTC") for row in rows]
-    return _keep(incomplete, runs if needs_open or not runs else [("last", "the newest run"), *runs])
+    runs = {row[0]: f"{row[1]} {row[4]}: {row[2]}, {str(row[3])[:16]} UTC" for row in rows}
+    return _keep(incomplete, runs if needs_open or not runs else {"last": "the newest run"} | runs)
 
 
 def complete_machine(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the same
     """Return the machines of the inventory, and those of the records."""
     names = dict.fromkeys((row[0] for row in _read("machines", ctx)), "in the records")
     inventory = _load_inventory(ctx)
-    return _keep(incomplete, ({} if inventory is None else _describe_machines(inventory.machines)) | names)
+    return _keep(incomplete, _describe_machines(() if inventory is None else inventory.machines) | names)
 
 
 def complete_scope(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the same
@@ -93,8 +93,8 @@ def complete_scope(ctx: Any, incomplete: str) -> Names:  # noqa: ANN401 - the sa
     key, equals, values = term.partition("=")
     if equals and "|" in values:
         before += f"{key}={values.rpartition('|')[0]}|"
-        terms = [each.partition("=")[2] for each in _list_terms(inventory.machines) if each.startswith(f"{key}=")]
-        return _keep(incomplete, [f"{before}{each}" for each in terms])
+        found = [each.partition("=")[2] for each in _list_terms(inventory.machines) if each.startswith(f"{key}=")]
+        return _keep(incomplete, [f"{before}{each}" for each in found])
     names = {} if equals else _describe_machines(inventory.machines) | _describe_groups(inventory.machines)
     terms = dict.fromkeys(_list_terms(inventory.machines), "")
     return _keep(incomplete, {f"{before}{each}": remark for each, remark in (names | terms).items()})

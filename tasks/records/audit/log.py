@@ -157,6 +157,17 @@ class SqlAuditLog:
         with self.database.begin_read("read the audit log") as connection, _translate_time_errors(0):
             return [_to_entry(row) for row in connection.execute(query)]
 
+    def read_names(self) -> tuple[Sequence[str], Sequence[str]]:
+        """Return all proven names and all acts of the log, sorted.
+
+        Raises:
+            RecordsError: the records can't be read.
+        """
+        with self.database.begin_read("read the audit log") as connection:
+            columns = audit_log.c.who, audit_log.c.act
+            who, act = (connection.execute(select(each).distinct().order_by(each)).scalars().all() for each in columns)
+        return who, act
+
     def read_of_subject(self, act: str, subject: str, result: AuditResult) -> Sequence[AuditEntry]:
         """Return the entries of an act on a subject with a result, oldest first.
 

@@ -5,10 +5,11 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
+from inventory.files.problems import did_you_mean
 from tasks.errors import RecordsError, RunNotFound
 from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
-from tasks.records import schema
+from tasks.records import page_tables, schema
 from tasks.records.encoding.codec import decode
 from tasks.records.encoding.rows import DocumentReader, decompress_text
 from tasks.records.leases import UNFINISHED_STATES
@@ -18,6 +19,7 @@ from tasks.records.queries.run_summary import RunSummary, build_waves, read_reco
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
 
+_NEAR_RUNS = 100  # newest runs among which a mistyped id is looked for
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
 
 
@@ -138,7 +140,8 @@ class History:
                 self._seals.check(table, found[0]._mapping, f"run {found[0].id}")  # noqa: SLF001 - SQLAlchemy's name
             return decode(RunInfo, found[0].document)
         if not found:
-            raise build_run_not_found(self._database, id_or_prefix)
+            near = did_you_mean(id_or_prefix, [run.id for run in self.read_runs(_NEAR_RUNS)])
+            raise build_run_not_found(self._database, id_or_prefix, near)
         names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise RunNotFound(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 
@@ -202,6 +205,12 @@ class History:
         run = self.find_run(run_id)
         with self._database.begin_read("list a run's machines") as connection:
             return read_recorded_machines(connection, run.id)
+
+    def read_known_machines(self) -> tuple[str, ...]:
+        """Return the names of all machines that were ever assessed or patched, sorted."""
+        names = page_tables.machine_states.c.machine
+        with self._database.begin_read("list the machines") as connection:
+            return tuple(connection.execute(select(names).order_by(names)).scalars())
 
     def read_planned_assessment(self, run_id: str, machine: str, at: datetime | None = None) -> Assessment | None:
         """Return the assessment from which a machine's plan was made; None if the run has none of the machine.

@@ -82,8 +82,13 @@ def describe_other_fleets(database: Database) -> str:
     return f"This is the fleet {database.fleet}; this database also has: {', '.join(others)}. Set FLEETPATCH_FLEET."
 
 
-def build_run_not_found(database: Database, run_id: str) -> RunNotFound:
+def build_run_not_found(database: Database, run_id: str, near: str = "") -> RunNotFound:
     """Return the error for a run that this fleet does not have. It names the fleet that has it.
+
+    Args:
+        database: of this fleet.
+        run_id: as it was given.
+        near: a sentence that names a similar run, or "".
 
     Raises:
         RecordsError: the database cannot be reached.
@@ -94,5 +99,5 @@ def build_run_not_found(database: Database, run_id: str) -> RunNotFound:
         return RunNotFound(
             f"run {run_id} belongs to the fleet {owners[0]}, and this is the fleet {database.fleet}", hint=hint
         )
-    hint = f"List the runs to see their ids. {describe_other_fleets(database)}".strip()
+    hint = f"{near}`fleetpatch runs` lists them. {describe_other_fleets(database)}".strip()
     return RunNotFound(f"there is no run {run_id!r}", hint=hint)
