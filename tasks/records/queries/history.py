@@ -5,7 +5,6 @@ from datetime import datetime
 
 from sqlalchemy import Connection, RowMapping, Select, Table, func, select
 
-from inventory.files.problems import did_you_mean
 from tasks.errors import RecordsError, RunNotFound
 from tasks.model import Assessment, JobOutput, MachinePlan, RunInfo, RunReport
 from tasks.protocols.records import JournalEntry
@@ -19,7 +18,6 @@ from tasks.records.queries.run_summary import RunSummary, build_waves, read_reco
 from tasks.records.seals import Seals
 from tasks.records.sql_records import RunPlans, SqlRecords
 
-_NEAR_RUNS = 100  # newest runs among which a mistyped id is looked for
 _MAX_NAMES_PER_QUERY = 500  # names in one statement: databases limit the number of parameters
 
 
@@ -140,8 +138,7 @@ class History:
                 self._seals.check(table, found[0]._mapping, f"run {found[0].id}")  # noqa: SLF001 - SQLAlchemy's name
             return decode(RunInfo, found[0].document)
         if not found:
-            near = did_you_mean(id_or_prefix, [run.id for run in self.read_runs(_NEAR_RUNS)])
-            raise build_run_not_found(self._database, id_or_prefix, near)
+            raise build_run_not_found(self._database, id_or_prefix)
         names = ", ".join(row.id for row in found[:5]) + (" …" if len(found) > 5 else "")
         raise RunNotFound(f"{id_or_prefix!r} may be any of several runs: {names}", hint="Give more of the id.")
 

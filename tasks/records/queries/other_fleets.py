@@ -8,12 +8,15 @@ from pathlib import Path
 
 from sqlalchemy import Connection, select, text, true
 
+from inventory.files.problems import did_you_mean
 from tasks.errors import RunNotFound
 from tasks.records.fleet_stamp import fleet_stamp
 from tasks.records.fleets import DEFAULT_FLEET, build_file_path
 from tasks.records.schema import VERSION_TABLE, runs
 from tasks.records.storage.database import Database
 
+_NEAR_RUNS = 100
+"""Among so many of the newest runs, a mistyped id is looked for."""
 _SCHEMAS = text(
     """
     SELECT n.nspname, to_regclass(quote_ident(n.nspname) || '.fleet_stamp') IS NOT NULL
@@ -82,13 +85,8 @@ def describe_other_fleets(database: Database) -> str:
     return f"This is the fleet {database.fleet}; this database also has: {', '.join(others)}. Set FLEETPATCH_FLEET."
 
 
-def build_run_not_found(database: Database, run_id: str, near: str = "") -> RunNotFound:
-    """Return the error for a run that this fleet does not have. It names the fleet that has it.
-
-    Args:
-        database: of this fleet.
-        run_id: as it was given.
-        near: a sentence that names a similar run, or "".
+def build_run_not_found(database: Database, run_id: str) -> RunNotFound:
+    """Return the error for a run that this fleet does not have. It names the fleet that has it, or a similar run.
 
     Raises:
         RecordsError: the database cannot be reached.
@@ -99,5 +97,8 @@ def build_run_not_found(database: Database, run_id: str, near: str = "") -> RunN
         return RunNotFound(
             f"run {run_id} belongs to the fleet {owners[0]}, and this is the fleet {database.fleet}", hint=hint
         )
+    newest = select(runs.c.id).order_by(runs.c.started_at.desc()).limit(_NEAR_RUNS)
+    with database.begin_read("look for similar runs") as connection:
+        near = did_you_mean(run_id, connection.execute(newest).scalars())
     hint = f"{near}`fleetpatch runs` lists them. {describe_other_fleets(database)}".strip()
     return RunNotFound(f"there is no run {run_id!r}", hint=hint)
