@@ -15,6 +15,8 @@ from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
+from deployments.worker.temporary_folder import use_own_temporary_folder
+
 _RUN_LIMIT = 100_000
 
 
@@ -66,6 +68,7 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
 
 def main(parent: str, pool: str, name: str) -> None:
     """Work until the process is stopped or the parent ends."""
+    use_own_temporary_folder()
     setup_signal_handlers_worker(os.getpid(), "the process worker", print)
     try:
         asyncio.run(build_bound_worker(int(parent), pool, name).start())

@@ -1,6 +1,7 @@
 """Runs whose worker dies while their process starts: a real server, real workers, real processes, and no machine."""
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -8,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import UUID
 
@@ -28,6 +30,7 @@ from tests.ci.tree import TOP
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH
 from tests.support.free_port import free_port
+from tests.support.other_user import needs_another_user
 from tests.support.prefect_server import PrefectServer, prefect_server
 
 pytestmark = pytest.mark.slow
@@ -225,3 +228,40 @@ def test_a_running_run_without_a_heartbeat_gives_its_place_back(site: Site, monk
     until(lambda: site.state(silent) is StateType.CRASHED, "that it is marked as crashed")
     assert site.state(start(limited, Pending())) is StateType.PENDING
     assert site.state(suspended) is StateType.PAUSED
+
+
+@needs_another_user
+def test_workers_of_two_users_of_one_host_begin_whatever_a_third_put_into_its_temporary_folder(site: Site) -> None:
+    """Prefect keeps the code of runs in one folder of all users of a host: who made it first had it alone."""
+    third = 65532
+    workers = {
+        65533: ("deployments.worker.bound_worker", str(os.getpid()), "fleetpatch", "second"),
+        65534: ("deployments.command", "prefect", "worker", "start", "--pool", "fleetpatch", "--type", "process"),
+    }
+    site.configure("users", datetime.now(UTC) + timedelta(hours=3))
+    site.deploy()
+    with TemporaryDirectory(prefix="fleetpatch-users-") as name:
+        Path(name).chmod(0o755)
+        homes = {user: Path(name, str(user)) for user in (third, *workers)}
+        for user, home in homes.items():
+            home.mkdir(0o700)
+            os.chown(home, user, user)
+        shared = Path(name, "tmp")
+        shared.mkdir()
+        shared.chmod(0o1777)
+        (shared / "runner_storage").symlink_to(
+            homes[third]
+        )  # what others put there would be the third user's to replace
+        os.lchown(shared / "runner_storage", third, third)
+        for user, words in workers.items():
+            log = Path(name, f"{user}.log")
+            site.server.run_as(user, *words, home=homes[user], log=log, TMPDIR=str(shared))
+            text = until(
+                lambda log=log: (text := log.read_text()) and re.search("started!|Error", text) and text, "its start"
+            )
+            assert "Error" not in text, text
+        folders = [path.stat() for path in shared.iterdir() if not path.is_symlink()]
+        assert {(each.st_uid, each.st_mode & 0o777) for each in folders} == {(user, 0o700) for user in workers}
+        site.server.stop_others()
+        assert [path.name for path in shared.iterdir()] == ["runner_storage"]
+        assert list(homes[third].iterdir()) == []

@@ -155,6 +155,30 @@ class PrefectServer:
         self.others.append(started)
         return started
 
+    def run_as(self, user: int, *words: str, home: Path, log: Path, **more: str) -> None:
+        """Start ``python -m WORDS…`` as another user, who reads all files, as this checkout, and writes their own."""
+        ids = (f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs")
+        rights = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+        own = {"HOME": str(home), "PREFECT_HOME": str(home / "prefect"), **more}
+        with log.open("ab") as out:
+            started = subprocess.Popen(
+                ["setpriv", *ids, *rights, sys.executable, "-P", "-m", *words],
+                cwd=home,
+                env=self.environment(**own),
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+        self.others.append(started)
+
+    def stop_others(self) -> None:
+        """Stop what ``run`` and ``run_as`` have started, as a service manager does, and wait."""
+        for process in self.others:
+            process.terminate()
+        for process in self.others:
+            process.wait(START_SECONDS)
+
     @contextmanager
     def client(self) -> Iterator[SyncPrefectClient]:
         """Give a client of this server, whatever this process' own settings are."""

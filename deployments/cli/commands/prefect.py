@@ -26,7 +26,7 @@ def run_prefect(context: typer.Context) -> None:
         from deployments.server.client import build_unknown_server
 
         raise build_unknown_server()
-    command = (sys.executable, "-P", "-m", "prefect", *context.args)
+    command = (sys.executable, "-P", "-m", "deployments.worker.prefect_command", *context.args)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, os.environ)  # noqa: S606 - no shell; our own interpreter and the user's own words

@@ -1,0 +1,18 @@
+"""Prefect's own command, which can be a worker: ``python -P -m deployments.worker.prefect_command WORDS…``."""
+
+import sys
+
+from prefect.cli import app
+
+from deployments.worker.temporary_folder import use_own_temporary_folder
+
+
+def main() -> None:
+    """Run Prefect's command with the words of this process."""
+    sys.argv[0] = "prefect"
+    use_own_temporary_folder()
+    app()
+
+
+if __name__ == "__main__":
+    main()
