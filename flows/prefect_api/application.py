@@ -41,8 +41,10 @@ def build_application() -> TrustedHostMiddleware:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
     if not api.csrf_protection_enabled or names_all_origins(api.cors_allowed_origins):
         raise RuntimeError("a Prefect server needs protection against forged requests, and origins without *")
-    from prefect.server.api.server import create_app  # noqa: PLC0415 - it takes seconds to load
+    from prefect.server.api import collections  # noqa: PLC0415 - it takes seconds to load
+    from prefect.server.api.server import create_app  # noqa: PLC0415
 
+    collections.KNOWN_VIEWS.update(dict.fromkeys(collections.KNOWN_VIEWS, ""))  # its own copies, not those on GitHub
     application = create_app(final=True)
     remove_foreign_pages(application)
     return TrustedHostMiddleware(application, allowed_hosts=hosts, www_redirect=False)

@@ -50,8 +50,7 @@ def guard_prefect() -> None:
         UntrustedFile: it is loaded, and somebody who is not trusted may have written its settings.
     """
     os.environ.update(EPHEMERAL_MODE_OFF)
-    for name, value in TELEMETRY_OFF.items():
-        os.environ.setdefault(name, value)
+    os.environ.update({name: value for name, value in TELEMETRY_OFF.items() if not os.environ.get(name)})
     context = sys.modules.get(f"{PREFECT}.context")
     if context is None:
         sys.meta_path.insert(0, _SettingsCheck())

@@ -29,6 +29,7 @@ from prefect.states import Cancelled, Scheduled
 
 from deployments.configuration.loader import load_configurations
 from deployments.worker.worker_process import supervise_worker
+from flows.prefect_api.settings_files import TELEMETRY_OFF
 from inventory.loader import load_inventory
 from tasks.rules.calendar.schedule import iterate_occurrences
 from tests.ci.tree import TOP
@@ -330,7 +331,7 @@ def is_there(process: int) -> bool:
 
 def serving(place: Place, log: Path) -> "subprocess.Popen[bytes]":
     words = ("-m", "deployments.command", "deploy", str(place.folder / "configurations"), "--yes", "--serve")
-    started = place.server.run(*words, log=log)
+    started = place.server.run(*words, log=log, **dict.fromkeys(TELEMETRY_OFF, ""))
     until(lambda: "started!" in log.read_text())
     return started
 
@@ -346,6 +347,8 @@ def test_a_killed_serve_leaves_no_worker_that_takes_runs_and_its_runs_go_on(plac
     parameters = {"folder": str(tmp_path)}
     run = place.client.create_flow_run_from_deployment(known, parameters=parameters)
     process = int(until(lambda: (tmp_path / "process").exists() and (tmp_path / "process").read_text()))
+    environment = json.loads((tmp_path / "environment").read_text())
+    assert {name: environment.get(name, "").lower() for name in TELEMETRY_OFF} == TELEMETRY_OFF
 
     started.kill()
     started.wait()
