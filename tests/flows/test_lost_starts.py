@@ -1,7 +1,7 @@
 """Runs whose worker dies while their process starts: a real server, real workers, real processes, and no machine."""
 
+import functools
 import os
-import re
 import signal
 import subprocess
 import time
@@ -230,6 +230,12 @@ def test_a_running_run_without_a_heartbeat_gives_its_place_back(site: Site, monk
     assert site.state(suspended) is StateType.PAUSED
 
 
+def _read_start(log: Path) -> str:
+    """Return what a worker has printed, once it has started or failed."""
+    text = log.read_text()
+    return text if "started!" in text or "Error" in text else ""
+
+
 @needs_another_user
 def test_workers_of_two_users_of_one_host_begin_whatever_a_third_put_into_its_temporary_folder(site: Site) -> None:
     """Prefect keeps the code of runs in one folder of all users of a host: who made it first had it alone."""
@@ -256,9 +262,7 @@ def test_workers_of_two_users_of_one_host_begin_whatever_a_third_put_into_its_te
         for user, words in workers.items():
             log = Path(name, f"{user}.log")
             site.server.run_as(user, *words, home=homes[user], log=log, TMPDIR=str(shared))
-            text = until(
-                lambda log=log: (text := log.read_text()) and re.search("started!|Error", text) and text, "its start"
-            )
+            text = until(functools.partial(_read_start, log), "its start")
             assert "Error" not in text, text
         folders = [path.stat() for path in shared.iterdir() if not path.is_symlink()]
         assert {(each.st_uid, each.st_mode & 0o777) for each in folders} == {(user, 0o700) for user in workers}
