@@ -83,6 +83,7 @@ def build_environment() -> Environment:
         "share": format_share,
         "duration": format_known_duration,
         "moment": show_moment,
+        "moment_text": format_moment,
         "day": format_day,
         "iso_day": format_iso_day,
         "short_moment": show_short_moment,
@@ -98,8 +99,13 @@ def show_moment(moment: datetime | None, zone: str = "UTC") -> Markup | str:
     if moment is None:
         return NO_FIGURE
     local = moment.astimezone(load_zone_or_utc(zone))
-    text = f"{local:%a %d %b %Y %H:%M} {local:%Z}"
+    text = format_moment(moment, zone)
     return Markup('<time datetime="{}">{}</time>').format(local.isoformat(timespec="seconds"), text)
+
+
+def format_moment(moment: datetime, zone: str = "UTC") -> str:
+    """Return a time as "Mon 23 Nov 2026 09:30 CET"."""
+    return f"{moment.astimezone(load_zone_or_utc(zone)):%a %d %b %Y %H:%M %Z}"
 
 
 def format_day(moment: datetime | None, zone: str = "UTC") -> str:

@@ -1,4 +1,4 @@
-// What all pages share: the theme button, and forms that are sent when a choice changes.
+// What all pages share: the theme button, forms that are sent when a choice changes, and the time in the footer.
 "use strict";
 {
   const button = document.getElementById("theme");
@@ -19,4 +19,15 @@
     const form = event.target.closest("form[data-submit-on-change]");
     if (form) form.requestSubmit();
   });
+
+  // A part that was replaced says of when it is: then the footer says so too.
+  const followParts = () => {
+    const parts = [...document.querySelectorAll("[data-as-of]")];
+    const newest = parts.reduce((one, other) => Date.parse(other.dataset.now) > Date.parse(one.dataset.now) ? other : one, parts[0]);
+    const shown = document.getElementById("as-of");
+    if (!newest || !shown || shown.textContent === newest.dataset.asOf) return;
+    shown.dateTime = newest.dataset.now;
+    shown.textContent = newest.dataset.asOf;
+  };
+  for (const name of ["htmx:afterSwap", "htmx:sseMessage"]) document.addEventListener(name, followParts);
 }
