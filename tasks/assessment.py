@@ -1,30 +1,15 @@
 """The data types for what machines report about themselves. tasks/model.py builds on these types."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
-from typing import Final, Self
+from datetime import datetime
+from typing import Self
 
 from inventory.errors import FleetpatchError
 from tasks.compliance import RepositoryProblem, judge_compliance
-from tasks.errors import ReportTooLarge
 from tasks.states import URGENT_CLASSIFICATIONS, Classification, Compliance, FindingLevel, YesNoUnknown
 
-MAX_ANSWER_AGE: Final = timedelta(days=7)
-"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
 TRY_AGAIN = "to try it again, name it in include, without wildcards"
 """What helps for an update that is given up."""
-
-
-def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: str = "") -> bool:
-    """Return whether a machine's newest answer says what the machine is now.
-
-    Args:
-        answered_at: the time of the answer; None: the machine has never answered.
-        now: the present time.
-        error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
-    """
-    was_refused = error_kind == ReportTooLarge.__name__
-    return answered_at is not None and not was_refused and now - answered_at <= MAX_ANSWER_AGE
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime, timedelta
 from typing import Final
 
+from tasks.errors import ReportTooLarge
 from tasks.states import Compliance
+
+MAX_ANSWER_AGE: Final = timedelta(days=7)
+"""A machine whose newest answer is older counts as not assessed, as in Azure Update Manager."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,33 @@ def judge_compliance(
     if unclassified or any(problem.hides_fixes for problem in problems):
         return Compliance.NOT_ASSESSED
     return Compliance.COMPLIANT
+
+
+def is_answer_current(answered_at: datetime | None, now: datetime, error_kind: str = "") -> bool:
+    """Return whether a machine's newest answer says what the machine is now.
+
+    Args:
+        answered_at: the time of the answer; None: the machine has never answered.
+        now: the present time.
+        error_kind: the class of the error of its newest assessment, "" for none. A refused report ends earlier answers.
+    """
+    was_refused = error_kind == ReportTooLarge.__name__
+    return answered_at is not None and not was_refused and now - answered_at <= MAX_ANSWER_AGE
+
+
+def judge_present_compliance(
+    known: Compliance, answered_at: datetime | None, now: datetime, error_kind: str = ""
+) -> Compliance:
+    """Return whether a machine is compliant now. All that shows the state of machines asks here.
+
+    A try that got no answer does not hide what the machine lacks, and does not say that it still lacks nothing.
+
+    Args:
+        known: by its newest answer.
+        answered_at: the time of that answer; None: the machine has never answered.
+        now: the present time.
+        error_kind: the class of the error of its newest assessment, "" for none.
+    """
+    if not is_answer_current(answered_at, now, error_kind) or (error_kind and known is Compliance.COMPLIANT):
+        return Compliance.NOT_ASSESSED
+    return known

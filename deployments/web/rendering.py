@@ -16,6 +16,7 @@ from deployments.web.context import get_context
 from deployments.web.navigation import PAGES
 from tasks.reporting.formatting import (
     NO_FIGURE,
+    format_age,
     format_count,
     format_known_duration,
     format_scope,
@@ -78,6 +79,7 @@ def build_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "age": format_age,
         "count": format_count,
         "scope": format_scope,
         "share": format_share,

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final, NamedTuple
 
 from inventory.name_lists import join_first_names
-from tasks.assessment import MAX_ANSWER_AGE
+from tasks.compliance import MAX_ANSWER_AGE
 from tasks.errors import RepositoryError
 from tasks.model import RepositoryProblem, Update
 from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS

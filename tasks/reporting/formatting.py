@@ -23,6 +23,15 @@ def format_known_duration(seconds: float | None) -> str:
     return f"{sign}{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def format_age(at: datetime, now: datetime) -> str:
+    """Return how long ago a time was: "just now" (under 2 minutes), "5 min ago", "3 h ago", "2 days ago"."""
+    seconds = max(0.0, (now - at).total_seconds())
+    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds // length:.0f} {unit} ago"
+    return "just now"
+
+
 def format_minutes(seconds: float) -> str:
     """Return seconds as minutes, rounded up: "under 1 min", "12 min", "2 h 07 min"."""
     if seconds < 60:

@@ -25,7 +25,7 @@ from inventory.machine import (
 from inventory.machine_sets import SetActionKind
 from inventory.schema.entries import WakeEntry, WinrmEntry
 from inventory.schema.set_entries import SetEntry
-from tasks.assessment import MAX_ANSWER_AGE
+from tasks.compliance import MAX_ANSWER_AGE
 from tasks.rules.child_environment import PASSED_VARIABLES
 from tasks.states import Compliance
 from tests.ci import tree

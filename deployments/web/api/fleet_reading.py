@@ -215,6 +215,7 @@ def _describe_machine(entry: MachineEntry) -> dict[str, Any]:
         "tags": dict(machine.tags),
         "owner": machine.owner.value,
         "compliance_state": entry.compliance.value,
+        "last_known_compliance_state": state.compliance if state is not None and has_answered else None,
         "os_name": (state.os_name if state is not None else "") or entry.os,
         "critical_and_security_patch_count": entry.urgent if has_answered else None,
         "other_patch_count": state.other if state is not None and has_answered else None,
@@ -224,7 +225,8 @@ def _describe_machine(entry: MachineEntry) -> dict[str, Any]:
         "readiness_reason": entry.readiness.reason,
         "patch_mode": entry.mode,
         "configurations": list(entry.row.configurations),
-        "assessed_date_time": state.at if state is not None else None,
+        "assessed_date_time": state.answered_at if state is not None else None,
+        "last_try_date_time": state.at if state is not None else None,
         "error": (state.error_message or None) if state is not None else None,
         "last_run": None
         if last is None

@@ -76,6 +76,7 @@ class Machine(ApiModel):
     tags: dict[str, str]
     owner: str
     compliance_state: str
+    last_known_compliance_state: str | None = Field(description="By the last answer, of any age; null without one.")
     os_name: str
     critical_and_security_patch_count: int | None
     other_patch_count: int | None
@@ -85,8 +86,9 @@ class Machine(ApiModel):
     readiness_reason: str
     patch_mode: str
     configurations: list[str]
-    assessed_date_time: datetime | None
-    error: str | None
+    assessed_date_time: datetime | None = Field(description="Of the last answer: what it lacks is of then.")
+    last_try_date_time: datetime | None = Field(description="Of the last assessment, with an answer or without.")
+    error: str | None = Field(description="Why the last assessment got no answer.")
     last_run: LastRun | None
     next_window: Window | None
 

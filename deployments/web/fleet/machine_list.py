@@ -13,6 +13,7 @@ from deployments.web.fleet.standing import (
     assess_readiness,
     describe_patch_mode,
     find_compliance,
+    find_last_known,
     get_answer,
     is_unreachable,
 )
@@ -28,7 +29,8 @@ class MachineEntry:
 
     Attributes:
         answer: its state, if its answer is new enough to count.
-        compliance: by that answer.
+        compliance: by that answer, if the newest try got one; a machine that lacks something needs no newer answer.
+        last_known: what it was by its last answer, of any age, if that is not its compliance now; else None.
         os: the distribution and its version if they are known, else the family and that it is not seen yet.
         reboot: whether it needs a reboot, by that answer.
         mode: who patches it, and when.
@@ -37,6 +39,7 @@ class MachineEntry:
     row: MachineRow
     answer: MachineState | None
     compliance: Compliance
+    last_known: Compliance | None
     os: str
     reboot: YesNoUnknown
     readiness: Readiness
@@ -116,6 +119,7 @@ def build_entry(row: MachineRow, now: datetime) -> MachineEntry:
         row=row,
         answer=answer,
         compliance=find_compliance(row, now),
+        last_known=find_last_known(row, now),
         os=describe_os(row),
         reboot=YesNoUnknown(answer.reboot) if answer is not None else YesNoUnknown.UNKNOWN,
         readiness=assess_readiness(row),

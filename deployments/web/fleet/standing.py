@@ -6,7 +6,8 @@ from datetime import datetime
 from deployments.web.fleet.snapshot import MachineRow
 from inventory.machine import PatchOwner
 from tasks import errors
-from tasks.assessment import ErrorInfo, is_answer_current
+from tasks.assessment import ErrorInfo
+from tasks.compliance import is_answer_current, judge_present_compliance
 from tasks.records.queries.fleet.machine_states import MachineState
 from tasks.reporting.formatting import format_count
 from tasks.states import Compliance
@@ -29,9 +30,19 @@ def get_answer(row: MachineRow, now: datetime) -> MachineState | None:
 
 
 def find_compliance(row: MachineRow, now: datetime) -> Compliance:
-    """Return whether a machine is compliant by an answer that counts."""
-    answer = get_answer(row, now)
-    return Compliance(answer.compliance) if answer is not None else Compliance.NOT_ASSESSED
+    """Return whether a machine is compliant now."""
+    state = row.state
+    if state is None:
+        return Compliance.NOT_ASSESSED
+    return judge_present_compliance(Compliance(state.compliance), state.answered_at, now, state.error_kind)
+
+
+def find_last_known(row: MachineRow, now: datetime) -> Compliance | None:
+    """Return what a machine was by its last answer, if it is not known whether it is so now; else None."""
+    state = row.state
+    if state is None or state.answered_at is None or find_compliance(row, now) == state.compliance:
+        return None
+    return Compliance(state.compliance)
 
 
 def is_unreachable(state: MachineState | None) -> bool:

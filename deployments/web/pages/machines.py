@@ -45,7 +45,7 @@ COLUMNS = (
 CSV_COLUMNS = (
     "name", "compliance", "environment", "os", "location", "critical", "security", "other", "reboot", "readiness",
     "reason", "patchMode", "owner", "assessedAt", "lastRun", "lastRunState", "lastRunAt", "nextWindow",
-    "nextWindowConfiguration",
+    "nextWindowConfiguration", "lastKnownCompliance",
 )  # fmt: skip
 
 FACET_TITLES = {
@@ -167,4 +167,5 @@ def _iterate_lines(entries: Sequence[MachineEntry]) -> Iterator[Sequence[object]
             answered.answered_at.isoformat() if answered is not None and answered.answered_at is not None else "",
             *((run.run_id, run.state, run.at.isoformat()) if run is not None else ("", "", "")),
             *((window.start.isoformat(), window.configuration) if window is not None else ("", "")),
+            answered.compliance if answered is not None else "",
         ]

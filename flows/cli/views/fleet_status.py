@@ -13,9 +13,9 @@ from flows.cli.views.plan import render_classification, render_update_name, rend
 from flows.doctor import check_assessment, find_worst_level
 from flows.hotpatch.overview import HotpatchRow
 from inventory.machine import Machine
-from tasks.assessment import is_answer_current
+from tasks.compliance import judge_present_compliance
 from tasks.model import Assessment, Update
-from tasks.reporting.formatting import NO_FIGURE, format_count, format_iso_utc
+from tasks.reporting.formatting import NO_FIGURE, format_age, format_count, format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.live_patching import describe_live_patching
 from tasks.states import URGENT_CLASSIFICATIONS, Compliance
@@ -49,6 +49,7 @@ def build_machine_status_json(
         "tags": dict(machine.tags),
         "owner": machine.owner.value,
         "complianceState": find_compliance(assessment, answer, now).value,
+        "lastKnownComplianceState": answer.compliance.value if answer else None,
         "osName": facts.os_name if facts else None,
         "criticalAndSecurityPatchCount": answer.urgent_count if answer else None,
         "otherPatchCount": answer.other_count if answer else None,
@@ -57,13 +58,14 @@ def build_machine_status_json(
         "livePatches": (describe_live_patching(packages.live_patching) or None) if packages else None,
         **build_row_json(hotpatch),
         "readiness": find_worst_level(check_assessment(assessment)).value if assessment else None,
-        "assessedDateTime": format_iso_utc(assessment.at) if assessment else None,
+        "assessedDateTime": format_iso_utc(answer.at) if answer else None,
+        "lastTryDateTime": format_iso_utc(assessment.at) if assessment else None,
         "error": assessment.error.message if assessment and assessment.error else None,
     }
 
 
 def find_compliance(latest: Assessment | None, answer: Assessment | None, now: datetime) -> Compliance:
-    """Return whether a machine is compliant by its newest answer; an old one does not say what it is now.
+    """Return whether a machine is compliant now: see ``judge_present_compliance``.
 
     Args:
         latest: its newest assessment, with or without an answer.
@@ -71,7 +73,9 @@ def find_compliance(latest: Assessment | None, answer: Assessment | None, now: d
         now: the present time.
     """
     error_kind = latest.error.kind if latest and latest.error else ""
-    return answer.compliance if answer and is_answer_current(answer.at, now, error_kind) else Compliance.NOT_ASSESSED
+    if answer is None:
+        return Compliance.NOT_ASSESSED
+    return judge_present_compliance(answer.compliance, answer.at, now, error_kind)
 
 
 def print_machine_statuses(
@@ -102,7 +106,7 @@ def print_machine_statuses(
         build_number_column("restart"),
         *([build_unwrapped_column("hotpatch")] if has_hotpatches else []),
         build_unwrapped_column("readiness"),
-        build_number_column("assessed"),
+        build_number_column("answered"),
     )
     for machine in machines:
         assessment, answer = latest.get(machine.name), answers.get(machine.name)
@@ -119,9 +123,10 @@ def print_machine_statuses(
             else Text(NO_FIGURE),
             *([format_short_status(hotpatches[machine.name], now.date())] if has_hotpatches else []),
             render_readiness(find_worst_level(check_assessment(assessment))) if assessment else Text(NO_FIGURE),
-            _format_assessment_age(assessment, now),
+            format_age(answer.at, now) if answer else "never",
         )
     print_to_stdout(grid)
+    _print_silent_machines(names, latest, answers, now)
     if any(mine.packages and mine.packages.services_to_restart for mine in map(answers.get, names) if mine):
         print_to_stdout("", "restart: number of services that run replaced files. fleetpatch why MACHINE names them.")
     never = [name for name in names if name not in latest]
@@ -233,11 +238,16 @@ def _print_missing_table(
         print_to_stdout(f"Not known, because never assessed: {', '.join(shorten_list(unknown, MAX_NAMES))}")
 
 
-def _format_assessment_age(assessment: Assessment | None, now: datetime) -> str:
-    if assessment is None:
-        return "never"
-    seconds = max(0.0, (now - assessment.at).total_seconds())
-    for unit, length in (("days", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds // length:.0f} {unit} ago"
-    return "just now"
+def _print_silent_machines(
+    names: Sequence[str], latest: Mapping[str, Assessment], answers: Mapping[str, Assessment], now: datetime
+) -> None:
+    """Print the machines that did not answer the last time: when that was, and what they were when they last did."""
+    silent = [name for name in names if name in latest and latest[name].packages is None]
+    if silent:
+        print_to_stdout("", f"No answer at the last assessment ({format_count(len(silent), 'machine')}):")
+    for name in silent[:MAX_NAMES]:
+        known = answers.get(name)
+        before = f"{known.compliance.value} {format_age(known.at, now)}" if known else "it has never answered"
+        print_to_stdout(to_safe_text(f"  {name}: asked {format_age(latest[name].at, now)}; last known: {before}"))
+    if len(silent) > MAX_NAMES:
+        print_to_stdout(f"  and {len(silent) - MAX_NAMES} more")

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import Select, and_, select
 
 from inventory.machine import Inventory, Machine
-from tasks.assessment import is_answer_current
+from tasks.compliance import is_answer_current, judge_present_compliance
 from tasks.protocols.tables import TABLES, Batch
 from tasks.records import page_tables, schema
 from tasks.records.sql_records import SqlRecords
@@ -189,13 +189,18 @@ def _hide_unknown(state: Sequence[Any], now: datetime) -> tuple[Any, ...]:
     """Return a state without what is not known.
 
     The figures of a machine that has never answered are not zero. One whose answer is old is as on the pages: it keeps
-    its figures, but whether it is compliant or needs a reboot now is not known.
+    its figures, but whether it is compliant or needs a reboot now is not known. One that did not answer the last time
+    is not known to be compliant.
     """
     values = dict(zip(_STATE_COLUMNS, state, strict=True))
     if values["answered_at"] is None:
         values |= dict.fromkeys((name for name in _STATE_COLUMNS if name not in _KNOWN_COLUMNS), None)
-    elif not is_answer_current(values["answered_at"], now, values["error_kind"]):
-        values |= {"compliance": Compliance.NOT_ASSESSED.value, "reboot": YesNoUnknown.UNKNOWN.value}
+    else:
+        answered_at, error_kind = values["answered_at"], values["error_kind"]
+        known = Compliance(values["compliance"])
+        values["compliance"] = judge_present_compliance(known, answered_at, now, error_kind).value
+        if not is_answer_current(answered_at, now, error_kind):
+            values["reboot"] = YesNoUnknown.UNKNOWN.value
     return tuple(values.values())
 
 

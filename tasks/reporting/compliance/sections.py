@@ -302,7 +302,7 @@ def _build_unassessed(document: ComplianceDocument, limit: int) -> Section:
     return _section(
         "Machines that were not assessed",
         "Whether they are compliant is not known.",
-        [(name, False) for name in ("Machine", "Environment", "In the inventory", "Last assessed")],
+        [(name, False) for name in ("Machine", "Environment", "In the inventory", "Last answer")],
         rows,
         limit,
         "All machines were assessed.",

@@ -27,7 +27,7 @@ from tasks.records.queries.tables import QueryTables
 from tasks.reporting.query.engine import open_query
 from tasks.rules.compliance.model import DEFAULT_SLA_DAYS, Month
 from tasks.states import Classification, UpdateState, YesNoUnknown
-from tests.contract.web.test_true_figures import read_tiles
+from tests.contract.web.test_true_figures import read_row, read_tiles
 from tests.support import builders as make
 from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site
@@ -151,7 +151,21 @@ class Naive:
 
     @property
     def states(self) -> dict[str, str]:
-        return {name: self.judge(self.counting.get(name)) for name in MACHINES}
+        """A try without an answer hides nothing that a machine lacks, and does not say that it lacks nothing."""
+        found = {name: self.judge(self.counting.get(name)) for name in MACHINES}
+        unsure = {name for name in self.silent if found[name] == "Compliant"}
+        return found | dict.fromkeys(unsure, "NotAssessed")
+
+    @property
+    def silent(self) -> set[str]:
+        """The machines that did not answer the last time."""
+        tries = {name: [each for each in self.history if each.machine == name] for name in MACHINES}
+        return {name for name, found in tries.items() if found and max(found, key=lambda one: one.at).packages is None}
+
+    def find_time(self, machine: str) -> str:
+        """Return when a machine last answered, as programs read it; "" for never."""
+        answer = self.newest[machine]
+        return answer.at.isoformat() if answer is not None else ""
 
     @property
     def pending(self) -> Counter[str]:
@@ -234,6 +248,14 @@ def compare(world: World) -> None:
 def compare_lists(world: World, naive: Naive) -> None:
     rows = list(csv.DictReader(io.StringIO(world.site.get("/machines.csv").text.lstrip("\ufeff"))))
     assert {each["name"]: each["compliance"] for each in rows} == naive.states
+    assert {each["name"]: each["assessedAt"] for each in rows} == {name: naive.find_time(name) for name in MACHINES}
+    page = world.site.get("/machines").text
+    for each in rows:
+        name, known = each["name"], naive.judge(naive.newest[each["name"]])
+        assert each["lastKnownCompliance"] == (known if naive.newest[name] is not None else "")
+        shown = read_row(page, name)["Compliance"]
+        is_as_known = known == naive.states[name] or naive.newest[name] is None
+        assert re.fullmatch(naive.states[name] if is_as_known else f"NotAssessed {known} (just now|.* ago)", shown)
     for each in rows:
         counts, known = naive.count(naive.newest[each["name"]]), naive.newest[each["name"]] is not None
         assert [each[kind] for kind in ("critical", "security", "other")] == [
@@ -254,6 +276,10 @@ def compare_lists(world: World, naive: Naive) -> None:
         name = each["machineName"]
         counts = naive.count(naive.newest[name])
         assert each["complianceState"] == naive.states[name]
+        assert [datetime.fromisoformat(each["assessedDateTime"] or "9999-01-01")] == [
+            datetime.fromisoformat(naive.find_time(name) or "9999-01-01")
+        ]
+        assert bool(each["error"]) == (name in naive.silent)
         assert each["rebootRequired"] == ("yes" if name in naive.rebooting else each["rebootRequired"])
         if naive.newest[name] is not None:
             assert each["criticalAndSecurityPatchCount"] == counts["critical"] + counts["security"]
@@ -308,6 +334,8 @@ def compare_command(world: World, naive: Naive) -> None:
         )
         counts = naive.count(naive.newest[name])
         assert row["complianceState"] == naive.states[name]
+        assert row["assessedDateTime"] == (naive.find_time(name).replace("+00:00", "Z") or None)
+        assert row["lastKnownComplianceState"] == (naive.judge(naive.newest[name]) if naive.newest[name] else None)
         if naive.newest[name] is not None:
             assert row["criticalAndSecurityPatchCount"] == counts["critical"] + counts["security"]
             assert row["otherPatchCount"] == counts["other"]
