@@ -21,6 +21,7 @@ from tasks.errors import (
 from tasks.model import Outcome
 from tasks.states import OperationState as S
 from tests.ci.tree import TOP
+from tests.contract.cli.conftest import Stage, security
 from tests.support.builders import make_outcome, make_report, make_run
 
 
@@ -122,3 +123,24 @@ def test_every_error_has_its_code(error: BaseException, code: ExitCode) -> None:
 def test_every_code_is_documented() -> None:
     page = (Path(TOP) / "docs" / "reference" / "command.md").read_text()
     assert [code for code in ExitCode if f"| {int(code)} |" not in page] == []
+
+
+def test_a_machine_that_did_not_answer_is_what_it_was_and_how_long_ago(stage: Stage) -> None:
+    """Its try without an answer is no answer: it is not compliant, and not assessed just now."""
+    web, late = stage.add("web"), stage.add("late", security("openssl"))
+    stage.run("assess")
+    stage.fleet.clock.advance(3 * 3600 + 60)
+    web.cut(60)
+    late.cut(60)
+    assert stage.run("assess").code == 1
+    said = stage.run("machines")
+    rows = {line.split()[0]: line for line in said.out.splitlines() if line.split()[:1] in (["web"], ["late"])}
+    assert rows["web"].split()[1] == "NotAssessed"
+    assert rows["late"].split()[1] == "NonCompliant"  # a try without an answer hides nothing
+    assert all(row.endswith("3 h ago") for row in rows.values())
+    assert "No answer at the last assessment (2 machines):" in said.out
+    assert "web: asked just now; last known: Compliant 3 h ago" in said.out
+    found = {each["machineName"]: each for each in stage.run("machines", "--json").json["machines"]}
+    assert (found["web"]["complianceState"], found["web"]["lastKnownComplianceState"]) == ("NotAssessed", "Compliant")
+    assert found["web"]["assessedDateTime"] < found["web"]["lastTryDateTime"]
+    assert found["web"]["error"] == "no answer from web"

@@ -330,27 +330,6 @@ def test_version(stage: Stage) -> None:
     assert set(stage.run("version", "--json").json) >= {"fleetpatch", "prefect", "python"}
 
 
-def test_a_machine_that_did_not_answer_is_what_it_was_and_how_long_ago(stage: Stage) -> None:
-    """Its try without an answer is no answer: it is not compliant, and not assessed just now."""
-    web, late = stage.add("web"), stage.add("late", security("openssl"))
-    stage.run("assess")
-    stage.fleet.clock.advance(3 * 3600 + 60)
-    web.cut(60)
-    late.cut(60)
-    assert stage.run("assess").code == 1
-    said = stage.run("machines")
-    rows = {line.split()[0]: line for line in said.out.splitlines() if line.split()[:1] in (["web"], ["late"])}
-    assert rows["web"].split()[1] == "NotAssessed"
-    assert rows["late"].split()[1] == "NonCompliant"  # a try without an answer hides nothing
-    assert all(row.endswith("3 h ago") for row in rows.values())
-    assert "No answer at the last assessment (2 machines):" in said.out
-    assert "web: asked just now; last known: Compliant 3 h ago" in said.out
-    found = {each["machineName"]: each for each in stage.run("machines", "--json").json["machines"]}
-    assert (found["web"]["complianceState"], found["web"]["lastKnownComplianceState"]) == ("NotAssessed", "Compliant")
-    assert found["web"]["assessedDateTime"] < found["web"]["lastTryDateTime"]
-    assert found["web"]["error"] == "no answer from web"
-
-
 def test_why_says_that_a_machine_could_not_be_assessed_and_why(stage: Stage) -> None:
     web = stage.add("web", security("openssl"))
     web.cut(60)

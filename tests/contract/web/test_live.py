@@ -28,7 +28,6 @@ from tasks.records.sql_records import SqlRecords
 from tasks.states import OperationState
 from tests.support import builders as make
 from tests.support.browser import browser  # noqa: F401 - a fixture
-from tests.support.fake_clock import FakeClock
 from tests.support.web_process import web_process
 from tests.support.web_site import START_SECONDS, Site, serve_site
 
@@ -339,32 +338,6 @@ def test_a_browser_comes_back_after_the_pages_were_killed(
         expect(page.locator("h1")).to_contain_text("Succeeded")
         assert page.locator("#live").count() == 0
         assert page.evaluate("window.__notReloaded") is True
-        page.close()
-
-
-@pytest.mark.parametrize("path", ["/", f"/runs/{RUN}"])
-def test_the_keyboard_stays_where_it_was_and_the_footer_goes_on_when_a_part_is_replaced(
-    tmp_path: Path,
-    browser: Browser,  # noqa: F811
-    path: str,
-) -> None:
-    clock = FakeClock(SystemClock().now())
-    with serve_site(tmp_path, clock=clock) as site:
-        run = begin_run(site.records)
-        tell(site.records, "web-1", "package 1 of 2", step="install")
-        page = browser.new_page()
-        page.goto(f"{site.url}{path}")
-        page.locator("#live .working a").focus()
-        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
-        tell(site.records, "web-1", "package 2 of 2", step="install")
-        expect(page.locator("#live .working")).to_contain_text("package 2 of 2")
-        assert page.evaluate("document.activeElement.textContent") == "web-1"
-        clock.advance(61)
-        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
-        clock.advance(61)
-        end_run(site.records, run)
-        expect(page.locator("main")).to_contain_text("No run is in progress" if path == "/" else "Succeeded")
-        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
         page.close()
 
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, expect
 
+from tasks.protocols.clock import SystemClock
 from tests.contract.web.test_live import RUN, begin_run, end_run, tell, wait_until
 from tests.support.browser import browser_with_windows  # noqa: F401 - a fixture
 from tests.support.browser_tabs import open_tabs
+from tests.support.fake_clock import FakeClock
 from tests.support.web_site import Site, serve_site
 
 TEXT = "document.querySelector('main').textContent"
@@ -80,3 +82,29 @@ def test_the_back_button_brings_a_page_that_is_live(site: Site, browser_with_win
     expect(page.locator("#live")).to_contain_text("after it")
     expect(page.locator("#live .connection")).to_have_text("")
     page.close()
+
+
+@pytest.mark.parametrize("path", ["/", f"/runs/{RUN}"])
+def test_the_keyboard_stays_where_it_was_and_the_footer_goes_on_when_a_part_is_replaced(
+    tmp_path: Path,
+    browser_with_windows: Browser,  # noqa: F811
+    path: str,
+) -> None:
+    clock = FakeClock(SystemClock().now())
+    with serve_site(tmp_path, clock=clock) as site:
+        run = begin_run(site.records)
+        tell(site.records, "web-1", "package 1 of 2", step="install")
+        page = browser_with_windows.new_page()
+        page.goto(f"{site.url}{path}")
+        page.locator("#live .working a").focus()
+        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
+        tell(site.records, "web-1", "package 2 of 2", step="install")
+        expect(page.locator("#live .working")).to_contain_text("package 2 of 2")
+        assert page.evaluate("document.activeElement.textContent") == "web-1"
+        clock.advance(61)
+        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
+        clock.advance(61)
+        end_run(site.records, run)
+        expect(page.locator("main")).to_contain_text("No run is in progress" if path == "/" else "Succeeded")
+        expect(page.locator("#as-of")).to_have_text(f"{clock.now():%a %d %b %Y %H:%M UTC}")
+        page.close()
