@@ -251,11 +251,11 @@ def compare_lists(world: World, naive: Naive) -> None:
     assert {each["name"]: each["assessedAt"] for each in rows} == {name: naive.find_time(name) for name in MACHINES}
     page = world.site.get("/machines").text
     for each in rows:
-        name, known = each["name"], naive.judge(naive.newest[each["name"]])
-        assert each["lastKnownCompliance"] == (known if naive.newest[name] is not None else "")
-        shown = read_row(page, name)["Compliance"]
-        is_as_known = known == naive.states[name] or naive.newest[name] is None
-        assert re.fullmatch(naive.states[name] if is_as_known else f"NotAssessed {known} (just now|.* ago)", shown)
+        name, before = each["name"], naive.judge(naive.newest[each["name"]])
+        assert each["lastKnownCompliance"] == (before if naive.newest[name] is not None else "")
+        told = read_row(page, name)["Compliance"]
+        is_as_before = before == naive.states[name] or naive.newest[name] is None
+        assert re.fullmatch(naive.states[name] if is_as_before else f"NotAssessed {before} (just now|.* ago)", told)
     for each in rows:
         counts, known = naive.count(naive.newest[each["name"]]), naive.newest[each["name"]] is not None
         assert [each[kind] for kind in ("critical", "security", "other")] == [
