@@ -4,9 +4,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
+from deployments.web.runs.run_page import build_rows
+from deployments.web.runs.run_state import MachineLine
 from flows.approval.plan_rendering import build_machine_table, describe_plan, render_plan_markdown
 from flows.cli.runtime import output
 from flows.cli.views.approval import build_approval_json, print_plan_for_approval
@@ -14,6 +18,7 @@ from flows.cli.views.plan import print_plan
 from flows.cli.views.runs import print_patch_run
 from flows.notify.messages import build_message
 from tasks.model import DurationPrediction, MachinePlan, Outcome, RunReport, Update, Wave
+from tasks.records.queries.fleet.run_machines import MachineDetails
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.descriptions import describe_cves, describe_prediction, describe_reboots, describe_slowest_machine
 from tasks.reporting.export.json_document import build_document
@@ -24,7 +29,7 @@ from tasks.rules.runs.figures import REBOOT_LABELS, compute_plan_figures, explai
 from tasks.states import NotificationEvent, OperationState, Step, UpdateState, YesNoUnknown
 from tests.support import builders as make
 from tests.support.fake_packages import FakePackage
-from tests.support.fleet import SimFleet
+from tests.support.fleet import SimFleet, outcome_of
 from tests.unit.reporting.test_html import Page
 
 CVES: Mapping[str, tuple[Update, ...]] = {
@@ -131,6 +136,9 @@ def test_what_a_machine_took_is_its_own_work_everywhere(capsys: pytest.CaptureFi
     assert line.rstrip().endswith(took)
     (row,) = [row for row in build_machine_rows(report) if row["Machine"] == "second"]
     assert row["Took"] == took
+    details = {"second": MachineDetails(outcome_of(report, "second"), None)}
+    (shown,) = build_rows([cast("MachineLine", SimpleNamespace(name="second"))], details, (), "patch")
+    assert shown.worked_seconds == second.worked_seconds  # the page of the run
     assert re.search(rf"second .{{0,80}}{took}", Page(render_html(report)).text)
     (part,) = [part for part in build_document(build_tables(report))["machines"] if part["machineName"] == "second"]
     assert part["workedSeconds"] == second.worked_seconds

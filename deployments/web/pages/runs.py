@@ -48,7 +48,7 @@ class ListedRun:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None if it has not ended."""
+        """How long it lasted, with all waiting; None if it has not ended."""
         return (self.line.ended_at - self.line.started_at).total_seconds() if self.line.ended_at else None
 
 

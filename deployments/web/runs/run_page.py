@@ -10,6 +10,7 @@ from tasks.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, St
 from tasks.records.queries.fleet.run_machines import MachineDetails
 from tasks.reporting.formatting import load_zone_or_utc
 from tasks.reporting.html.timeline import Timeline, build_timeline
+from tasks.rules.runs.figures import compute_work_seconds
 from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 
 UPDATES_ON_PAGE: Final = 1500
@@ -53,7 +54,8 @@ class MachineRow:
         updates: the first updates, failed ones first; ``left_out`` others are on the machine's own page.
         counts: how many updates have each state.
         hooks: the hooks for this machine.
-        minutes: predicted minutes of the plan; None: not planned.
+        predicted_seconds: of the plan; None: not planned.
+        worked_seconds: the time of its steps, without waiting between them; None: no step is recorded.
     """
 
     line: MachineLine
@@ -63,6 +65,7 @@ class MachineRow:
     notes: tuple[str, ...] = ()
     hooks: tuple[HookResult, ...] = ()
     predicted_seconds: float | None = None
+    worked_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +124,7 @@ def _build_row(
         plan.notes if plan is not None else (),
         tuple(hooks),
         plan.prediction.total_seconds if plan is not None and plan.chosen else None,
+        compute_work_seconds(details.outcome) if details.outcome is not None else None,
     )
 
 

@@ -62,18 +62,18 @@ def print_runs(runs: Sequence[RunInfo], other_fleets: str) -> None:
         build_unwrapped_column("kind"),
         build_unwrapped_column("state"),
         build_unwrapped_column("started (UTC)"),
-        build_number_column("took"),
+        build_number_column("lasted"),
         build_unwrapped_column("scope"),
         "by",
     )
     for run in runs:
-        took = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
+        lasted = (run.ended_at - run.started_at).total_seconds() if run.ended_at else None
         grid.add_row(
             run.id,
             run.kind,
             render_state(run.state),
             f"{run.started_at.astimezone(UTC):%Y-%m-%d %H:%M}",
-            format_known_duration(took),
+            format_known_duration(lasted),
             to_safe_text(run.scope, limit=40),
             to_safe_text(run.started_by, limit=20),
         )

@@ -196,7 +196,7 @@ def _build_facts(run: RunRow) -> list[str]:
         facts.append(
             f"Window: {format_moment(run.window_start, zone)} to {format_moment(run.window_end, zone)} ({zone})"
         )
-    facts.append(f"Took: {format_known_duration(run.seconds)}" if run.ended_at else "Not ended yet")
+    facts.append(f"Lasted: {format_known_duration(run.seconds)}" if run.ended_at else "Not ended yet")
     states = {
         OperationState.SUCCEEDED: run.machines_succeeded,
         OperationState.COMPLETED_WITH_WARNINGS: run.machines_warnings,

@@ -149,7 +149,7 @@ def _build_window_tile(run: RunRow, tables: Tables) -> Tile:
     return Tile(
         "Window left",
         format_known_duration(left),
-        note=f"the run took {format_known_duration(run.seconds)}",
+        note=f"the run lasted {format_known_duration(run.seconds)}",
         tone="good",
     )
 

@@ -39,7 +39,7 @@ class MachineResult:
 
     @property
     def seconds(self) -> float | None:
-        """How long the run worked on it; None if it did not."""
+        """From its first step to its end, with all waiting between its steps; None if the run did not work on it."""
         if self.started_at is None or self.ended_at is None:
             return None
         return (self.ended_at - self.started_at).total_seconds()
