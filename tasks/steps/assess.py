@@ -44,6 +44,8 @@ def assess(context: MachineContext) -> MachineState:
     """Read facts and pending updates from the machine, and store the assessment in the records."""
     clock, machine_state = context.run_context.clock, context.state
     began = clock.now()
+    tell_progress = partial(context.run_context.listener.on_progress, context.name, Step.ASSESS, None)
+    tell_progress("waiting for its first answer")
     facts = read_facts(context.transport, clock, context.build_read_deadline())
     same = check_same_machine(
         context.run_context.instances.meet(facts, context.name),
@@ -53,9 +55,10 @@ def assess(context: MachineContext) -> MachineState:
     refresh, allowed_seconds = context.run_context.options.refresh, manager.default_rates.read_timeout_seconds
     if refresh:
         minutes = REFRESH_TIMEOUT_SECONDS // 60
-        message = f"the machine reads its repositories (ended after {minutes} minutes)"
-        context.run_context.listener.on_progress(context.name, Step.ASSESS, None, message)
+        tell_progress(f"the machine reads its repositories (ended after {minutes} minutes)")
         allowed_seconds += REFRESH_TIMEOUT_SECONDS
+    else:
+        tell_progress("the machine lists its updates")
     packages = query_packages(
         manager, context.transport, clock, facts, refresh=refresh, deadline=Deadline.after(clock, allowed_seconds)
     )

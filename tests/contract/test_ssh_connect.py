@@ -80,6 +80,29 @@ def test_a_command_that_is_never_answered_ends_at_the_deadline(world):
     assert caught.value.machine == "m"
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+@pytest.mark.parametrize(
+    ("switches", "words", "limit"),
+    [
+        ({"silent": True}, "sends no greeting within 1 s", "connection.GREETING_TIMEOUT_SECONDS"),
+        ({"silent_after": "greeting"}, "greets, and does not go on within 1 s", "connection.KEYS_TIMEOUT_SECONDS"),
+        ({"silent_after": "keys"}, "does not answer the login within 1 s", "authentication.LOGIN_TIMEOUT_SECONDS"),
+        ({"deaf": True}, "does not begin the command within 1 s", "channel.START_TIMEOUT_SECONDS"),
+    ],
+)
+def test_a_server_that_falls_silent_is_waited_for_once_and_says_where(world, monkeypatch, switches, words, limit):
+    monkeypatch.setattr(f"tasks.transport.ssh.{limit}", 1.0)
+    monkeypatch.setenv("PATCH_PASSWORD", PASSWORD)
+    server = world.server(**switches)
+    began = CLOCK.now()
+    with pytest.raises(Unreachable, match=words) as caught:
+        world.session(server, credential="env:PATCH_PASSWORD").run_script(GREET, deadline=soon())
+    assert (CLOCK.now() - began).total_seconds() < 4
+    assert server.accepted == 1
+    assert caught.value.machine == "m"
+    assert caught.value.hint
+
+
 def test_nobody_there_is_unreachable(world):
     server = world.server()
     server.close()

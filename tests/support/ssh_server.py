@@ -46,6 +46,7 @@ class Server:
     Attributes:
         drops: connections that are closed before the greeting.
         silent: whether it accepts and then says nothing.
+        silent_after: "greeting" or "keys": what it still does before it says nothing more.
         deaf: whether it never answers a request to run something.
         cuts: whether the line is cut once a command runs.
         cuts_logins: whether the line is cut instead of an answer to a credential.
@@ -67,6 +68,7 @@ class Server:
     user_key: paramiko.PKey | None = None
     drops: int = 0
     silent: bool = False
+    silent_after: str = ""
     deaf: bool = False
     cuts: int = 0
     cuts_logins: bool = False
@@ -123,6 +125,9 @@ class Server:
                 line.close()
             elif self.silent:
                 self._open.append(line)
+            elif self.silent_after == "greeting":
+                line.sendall(b"SSH-2.0-Silent\r\n")
+                self._open.append(line)
             else:
                 transport = _Transport(line, self)
                 transport.add_server_key(self.host_key)
@@ -166,6 +171,8 @@ class _Behaviour(paramiko.ServerInterface):
         self._lines: dict[int, socket.socket] = {}
 
     def get_allowed_auths(self, username):
+        if self._server.silent_after == "keys":
+            threading.Event().wait(5)
         return self._server.takes
 
     def get_banner(self):

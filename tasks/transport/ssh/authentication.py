@@ -7,7 +7,7 @@ from typing import Final, TypeAlias
 import paramiko
 
 from inventory.credentials import Credential, CredentialKind
-from tasks.errors import AuthenticationFailed, ConnectionLost, CredentialError, FleetpatchError
+from tasks.errors import AuthenticationFailed, ConnectionLost, CredentialError, FleetpatchError, Unreachable
 from tasks.transport.lockout_guard import LoginAttempt
 from tasks.transport.ssh.agent import (
     AGENT_TIMEOUT_SECONDS,
@@ -257,6 +257,12 @@ def _build_no_answer_error(login: LoginContext, kind: str, name: str = "") -> Fl
     """Return the error for a missing answer: ConnectionLost, or AuthenticationFailed if a credential had been sent."""
     transport = login.transport
     said = transport.disconnect_message or transport.login_banner
+    if not transport.credentials_sent and transport.is_active():
+        seconds = login.require_seconds_left(LOGIN_TIMEOUT_SECONDS)  # if none are left, that is the error to report
+        return Unreachable(
+            f"the machine does not answer the login within {seconds:.0f} s",
+            hint="Its SSH server accepts connections, and hangs or is overloaded: look at that machine.",
+        )
     if not transport.credentials_sent:
         message = f": {transport.disconnect_message}" if transport.disconnect_message else ""
         return ConnectionLost(f"the connection was lost during the login{message}")

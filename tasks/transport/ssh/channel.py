@@ -3,13 +3,14 @@
 import select
 import shlex
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final
 
 import paramiko
 
-from tasks.errors import ConnectionLost, DeadlineExceeded
+from tasks.errors import ConnectionLost, DeadlineExceeded, Unreachable
 from tasks.protocols.clock import Clock, Deadline
 from tasks.transport.output_decoder import ScriptOutputDecoder
 from tasks.transport.ssh.error_words import describe_error
@@ -17,6 +18,8 @@ from tasks.transport.ssh.error_words import describe_error
 _CHUNK_BYTES: Final = 65_536
 _POLL_SECONDS: Final = 1.0
 """The longest single wait, in seconds; the deadline is checked in between."""
+START_TIMEOUT_SECONDS: Final = 60.0
+"""For the server's answer to a command: that it begins. A command itself has as long as its deadline."""
 
 
 class SshShellChannel:
@@ -42,11 +45,9 @@ class SshShellChannel:
     ) -> int | None:
         """Run a command in its own SSH channel. See ShellChannel."""
         with self._translate_errors(deadline):
-            channel = self._transport.open_session(timeout=deadline.require_seconds(self._clock))
+            # the login shell may be csh or fish: plain words, and words in single quotes, mean the same in all shells
+            channel = self._start_command(shlex.join(command), deadline)
             try:
-                # the login shell may be csh or fish: plain words, and words in single quotes, mean the same in all
-                # shells
-                _start_command(channel, shlex.join(command), deadline.require_seconds(self._clock))
                 return self._exchange_streams(channel, stdin, decoder, deadline)
             finally:
                 channel.close()
@@ -56,6 +57,22 @@ class SshShellChannel:
         if not self._closed:
             self._closed = True
             self._transport.close()
+
+    def _start_command(self, command: str, deadline: Deadline) -> paramiko.Channel:
+        began = time.monotonic()
+        try:
+            channel = self._transport.open_session(timeout=deadline.require_seconds(self._clock, START_TIMEOUT_SECONDS))
+            _request_command(channel, command, deadline.require_seconds(self._clock, START_TIMEOUT_SECONDS))
+        except (paramiko.SSHException, OSError, EOFError) as error:
+            waited = time.monotonic() - began
+            if waited < START_TIMEOUT_SECONDS or deadline.has_passed(self._clock):
+                raise
+            self.close()
+            raise Unreachable(
+                f"the machine took the login, and does not begin the command within {waited:.0f} s",
+                hint="It is overloaded or hangs: look at its load, its disks and its sshd's log.",
+            ) from error
+        return channel
 
     def _exchange_streams(
         self, channel: paramiko.Channel, stdin: bytes, decoder: ScriptOutputDecoder, deadline: Deadline
@@ -118,12 +135,15 @@ class SshShellChannel:
             raise
 
 
-def _start_command(channel: paramiko.Channel, command: str, seconds: float) -> None:
+def _request_command(channel: paramiko.Channel, command: str, seconds: float) -> None:
     """Request a command. paramiko waits for the answer without a limit, so a timer closes the channel."""
     guard = threading.Timer(seconds, channel.close)
     guard.daemon = True
     guard.start()
     try:
         channel.exec_command(command)
+    except BaseException:
+        channel.close()
+        raise
     finally:
         guard.cancel()

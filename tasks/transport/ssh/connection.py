@@ -3,6 +3,7 @@
 import getpass
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -34,7 +35,10 @@ from tasks.transport.ssh.private_keys import load_private_key
 
 DEFAULT_PORT: Final = 22
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
-BANNER_TIMEOUT_SECONDS: Final = 30.0
+GREETING_TIMEOUT_SECONDS: Final = 15.0
+"""For the server's first line."""
+KEYS_TIMEOUT_SECONDS: Final = 30.0
+"""For the greeting and the exchange of keys together."""
 KEEPALIVE_INTERVAL_SECONDS: Final = 15
 TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
 _NO_TIME: Final = "no time was left to log in"
@@ -88,6 +92,17 @@ class ConnectionRefused(ConnectionDropped):
         return str(self)
 
 
+class ConnectionSilent(ConnectionDropped):
+    """The server accepts connections, and stops to answer before a login. Another attempt would wait as long."""
+
+    hint: ClassVar[str] = "It accepts connections, and its SSH server hangs or is overloaded: look at that machine."
+
+    @property
+    def message(self) -> str:
+        """Where it fell silent."""
+        return str(self)
+
+
 # opens the socket: a TCP connection, or a channel through a jump host; the context lasts for the handshake
 Dialer = Callable[[Deadline], AbstractContextManager[Any]]
 
@@ -95,8 +110,8 @@ Dialer = Callable[[Deadline], AbstractContextManager[Any]]
 def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: Deadline) -> RestrictedTransport:
     """Open a connection and log in.
 
-    If the connection breaks before a credential was sent, there are three attempts in all. A refused login or host key
-    is not tried again.
+    If the connection breaks before a credential was sent, there are three attempts in all. A server that falls silent,
+    a refused login or host key is not tried again.
 
     Raises:
         Unreachable: there is no answer, or no SSH with an allowed algorithm.
@@ -113,6 +128,7 @@ def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: 
             deadline=deadline,
             wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
             max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
+            is_retryable=lambda dropped: not isinstance(dropped, ConnectionSilent),
         )
     except ConnectionDropped as dropped:
         raise Unreachable(dropped.message, machine=machine.name, hint=dropped.hint) from dropped
@@ -218,21 +234,28 @@ def _authenticate(
 def _negotiate_keys(
     transport: RestrictedTransport, verifier: HostKeyVerifier, clock: Clock, deadline: Deadline
 ) -> None:
-    seconds = deadline.require_seconds(clock, BANNER_TIMEOUT_SECONDS, message=_NO_TIME)
-    transport.banner_timeout = transport.handshake_timeout = seconds
+    seconds = deadline.require_seconds(clock, KEYS_TIMEOUT_SECONDS, message=_NO_TIME)
+    transport.handshake_timeout = seconds
+    transport.banner_timeout = min(seconds, GREETING_TIMEOUT_SECONDS)
     transport.channel_timeout = LOGIN_TIMEOUT_SECONDS
+    began = time.monotonic()
+    cause: Exception | None = None
     try:
         transport.start_client(timeout=seconds)
     except paramiko.ssh_exception.IncompatiblePeer as error:
         raise _build_incompatible_error(str(error), verifier) from error
     except (paramiko.SSHException, OSError, EOFError) as error:
-        if deadline.has_passed(clock):
-            raise DeadlineExceeded("the SSH server did not greet in the time it was given") from error
-        raise ConnectionDropped(describe_error(error)) from error
-    if not transport.host_key_blob:  # start_client returns without an error when its time is over
-        if deadline.has_passed(clock):
-            raise DeadlineExceeded("the SSH server did not greet in the time it was given")
-        raise ConnectionDropped(f"no greeting within {seconds:.0f} s")
+        cause = error
+    if transport.host_key_blob and cause is None:
+        return
+    # start_client returns without an error when its time is over
+    if deadline.has_passed(clock):
+        raise DeadlineExceeded("the SSH server did not greet in the time it was given") from cause
+    waited, is_greeted = time.monotonic() - began, bool(transport.remote_version)
+    if cause is None or waited >= (seconds if is_greeted else transport.banner_timeout):
+        done = "greets, and does not go on" if is_greeted else "accepts the connection, and sends no greeting"
+        raise ConnectionSilent(f"its SSH server {done} within {waited:.0f} s") from cause
+    raise ConnectionDropped(describe_error(cause)) from cause
 
 
 def _build_incompatible_error(why: str, verifier: HostKeyVerifier) -> TransportError:

@@ -1,10 +1,12 @@
 """Logs in to one machine: one connection, one try, through the guard against locked accounts."""
 
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+import requests
 from tenacity import wait_chain, wait_random
 from winrm.exceptions import WinRMError
 from winrm.protocol import Protocol
@@ -84,6 +86,10 @@ class LoginBroken(Exception):
     """The connection broke before a password was sent, or before a login that has none ended. It may be tried again."""
 
 
+class LoginSilent(LoginBroken):
+    """The machine accepts connections and answers nothing. Another attempt would wait as long."""
+
+
 class PortRefused(LoginBroken):
     """Nothing listens there: WinRM is not set up, is stopped, or starts."""
 
@@ -94,7 +100,8 @@ def open_client(
     """Connect, log in and open a shell. Return the connection and the shell.
 
     If the connection breaks before a password was sent, there are three attempts in all. One attempt is enough if the
-    port is refused and was not open before: then it is closed. Later it may be WinRM that restarts.
+    machine stays silent, or if the port is refused and was not open before: then it is closed. Later it may be WinRM
+    that restarts.
 
     Args:
         machine: the machine.
@@ -119,7 +126,9 @@ def open_client(
             deadline=deadline,
             wait=wait_chain(*(wait_random(pause / 2, pause) for pause in RETRY_DELAYS_SECONDS)),
             max_attempts=len(RETRY_DELAYS_SECONDS) + 1,
-            is_retryable=lambda broken: not (is_first and isinstance(broken, PortRefused)),
+            is_retryable=lambda broken: (
+                not (isinstance(broken, LoginSilent) or (is_first and isinstance(broken, PortRefused)))
+            ),
         )
     except LoginBroken as broken:
         if deadline.has_passed(environment.clock):
@@ -161,6 +170,7 @@ def _log_in(
         with environment.lockout_guard.open_attempt(
             machine.name, machine.user or "", credential, clock=clock, deadline=deadline
         ) as attempt:
+            began = time.monotonic()
             try:
                 seconds = deadline.require_seconds(clock, LOGIN_TIMEOUT_SECONDS, message=_NO_TIME)
                 if machine.winrm.scheme is WinrmScheme.HTTP:
@@ -176,6 +186,14 @@ def _log_in(
                 if deadline.has_passed(clock):
                     attempt.is_interrupted = _sent_password(machine, client)
                     raise DeadlineExceeded(_NO_TIME) from lost
+                waited = time.monotonic() - began
+                if (waited >= LOGIN_TIMEOUT_SECONDS or isinstance(lost.__cause__, requests.Timeout)) and not (
+                    _sent_password(machine, client)
+                ):
+                    place = f"{machine.address} port {find_port(machine)}"
+                    raise LoginSilent(
+                        f"{place} accepts the connection, and gives no answer within {waited:.0f} s"
+                    ) from lost
                 raise _build_broken_login(machine, client, lost, attempt) from lost
     except CredentialWithheld as kept:
         raise AuthenticationFailed(kept.message, hint=kept.hint) from kept

@@ -22,7 +22,8 @@ from tasks.transport.winrm.faults import TIMED_OUT, WsmanFault
 from tasks.transport.winrm.http_line import AnswerTooLong, HttpLine, LineBroken
 from tasks.transport.winrm.kerberos import KerberosFailed, allow_one_login, describe_error, is_kerberos_error
 
-CONNECT_TIMEOUT_SECONDS: Final = 10.0
+CONNECT_TIMEOUT_SECONDS: Final = 30.0
+"""For TCP and TLS. That the port is open was probed before, with a shorter time."""
 OPERATION_SECONDS: Final = 20
 """How long the machine waits for output before it answers that there is none yet."""
 SLOW_OPERATION_SECONDS: Final = 60

@@ -39,6 +39,41 @@ def test_failures_and_work_are_shown_first_and_the_rest_is_counted(width: int, m
     assert max(map(len, lines)) <= width
 
 
+def test_it_is_said_for_how_long_a_machine_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(progress, "monotonic", lambda: now)
+    picture = LiveDisplay(["fast", "silent"], None, "run 1")
+    for name in ("fast", "silent"):
+        picture.on_progress(name, Step.ASSESS, None, "waiting for its first answer")
+    picture.on_step_finished("fast", Step.ASSESS, OperationState.SUCCEEDED, "")
+    now = 109.0
+    assert " s" not in _shown(picture, 80, 24, monkeypatch).splitlines()[2]
+    now = 142.0
+    picture.on_progress("silent", Step.ASSESS, None, "waiting for its first answer")
+    fast, silent = _shown(picture, 80, 24, monkeypatch).splitlines()[1:3]
+    assert "42 s: waiting for its first answer" in silent
+    assert "42 s" not in fast
+
+
+def test_without_a_terminal_a_line_says_who_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(progress, "WAITING_SECONDS", 0.05)
+    with LineDisplay(["fast", *(f"silent-{n}" for n in range(9))]) as watch:
+        for n in range(9):
+            watch.on_progress(f"silent-{n}", Step.ASSESS, None, "waiting for its first answer")
+        watch.on_step_finished("fast", Step.ASSESS, OperationState.SUCCEEDED, "")
+        said = ""
+        until = progress.monotonic() + 20
+        while "waiting for silent" not in said:
+            assert progress.monotonic() < until
+            said += capsys.readouterr().err
+    line = next(line for line in said.splitlines() if "waiting for" in line)
+    assert "waiting for silent-0 (assess for 0 s: waiting for its first answer), silent-1 " in line
+    assert line.endswith("… and 4 more")
+    assert "fast (" not in line
+
+
 def test_few_machines_keep_their_places(monkeypatch: pytest.MonkeyPatch) -> None:
     picture = LiveDisplay(["a", "b"], None, "run 1")
     picture.on_progress("b", Step.ASSESS, None, "")

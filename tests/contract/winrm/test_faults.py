@@ -1,10 +1,13 @@
 """WinRM to a Windows host on loopback: broken connections, faults, quotas, deadlines and hostile output."""
 
+import socket
 import threading
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
 
+from inventory.machine import Machine, TransportKind, WinrmScheme, WinrmSettings
 from tasks.errors import (
     AuthenticationFailed,
     ConnectionLost,
@@ -17,6 +20,7 @@ from tasks.errors import (
 from tasks.transport import output_decoder
 from tasks.transport.lockout_guard import LockoutGuard
 from tasks.transport.winrm import login as winrm_login
+from tasks.transport.winrm import messages as winrm_messages
 from tasks.transport.winrm.login import LoginBroken
 from tests.contract.winrm.subjects import (
     BASIC,
@@ -54,6 +58,20 @@ def test_a_machine_that_was_never_reached_is_tried_again_if_it_resets_connection
     with session(machine(host), host.password) as it:
         assert it.run_script(ask("say"), deadline=soon()).exit_code == 0
     assert probe.call_count == 2
+
+
+@pytest.mark.parametrize("scheme", WinrmScheme)
+def test_a_port_that_stays_silent_is_waited_for_once(monkeypatch, scheme):
+    monkeypatch.setattr(winrm_login, "LOGIN_TIMEOUT_SECONDS", 2.0)
+    monkeypatch.setattr(winrm_messages, "CONNECT_TIMEOUT_SECONDS", 2.0)
+    probe = Mock(side_effect=winrm_login._probe_port)
+    monkeypatch.setattr(winrm_login, "_probe_port", probe)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        one = Machine("m", "127.0.0.1", silent.getsockname()[1], TransportKind.WINRM, user="u", credential="env:X")
+        with pytest.raises(Unreachable, match="accepts the connection, and gives no answer within 2 s") as caught:
+            session(replace(one, winrm=WinrmSettings(scheme)), "pw").run_script(ask("say"), deadline=soon())
+    assert probe.call_count == 1
+    assert caught.value.hint
 
 
 def test_a_name_that_does_not_exist_is_told(host):
