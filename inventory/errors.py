@@ -12,9 +12,11 @@ class FleetpatchError(Exception):
         machine: name of the machine with the error, or None.
         hint: what a person can do, in one or two sentences; empty if there is nothing to do.
         transient: whether the same operation may succeed later without a change.
+        is_storage_fault: whether nothing could be written on a disk here: it is full or read-only.
     """
 
     transient: ClassVar[bool] = False
+    is_storage_fault: bool = False
 
     def __init__(self, message: str, *, machine: str | None = None, hint: str = "") -> None:
         super().__init__(message)

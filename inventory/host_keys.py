@@ -29,6 +29,7 @@ from types import MappingProxyType
 from inventory.errors import HostKeyConflict, InventoryError
 from inventory.files.file_trust import UntrustedFile, require_trusted
 from inventory.files.paths import ensure_private_directory, expand_home
+from inventory.files.storage_faults import build_storage_error, find_storage_fault
 from inventory.known_hosts_index import (
     CERT_AUTHORITY_MARKER,
     REVOKED_MARKER,
@@ -353,6 +354,8 @@ def _build_distrust_error(path: Path, error: UntrustedFile) -> InventoryError:
 
 
 def _build_write_error(path: Path, error: OSError) -> InventoryError:
+    if fault := find_storage_fault(path, number=error.errno or errno.EIO):
+        return build_storage_error(InventoryError, f"known hosts {path} can't be written", fault)
     return InventoryError(
         f"known hosts can't be written: {error.strerror}",
         file=path,

@@ -18,6 +18,7 @@ from flows.prefect_api.server_settings import (
     GUARD_SETTINGS,
     UI_ENABLED_VARIABLE,
 )
+from inventory.files.storage_faults import build_storage_error, find_storage_fault, find_temporary_folder
 from tasks.errors import CannotRun
 
 START_TIMEOUT_SECONDS = 120.0
@@ -108,7 +109,13 @@ class EphemeralPrefectServer:
             time.sleep(0.2)
         log = self._log.read_text(errors="replace").strip().splitlines() if self._log else []
         self.stop()
+        if fault := find_storage_fault(_find_prefect_home(), find_temporary_folder()):
+            raise build_storage_error(CannotRun, "the Prefect server does not start", fault)
         raise CannotRun(
             f"the Prefect server does not start: {log[-1] if log else 'it does not answer'}",
             hint="`fleetpatch doctor` checks the installation. --no-prefect patches without Prefect.",
         )
+
+
+def _find_prefect_home() -> Path:
+    return Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())

@@ -8,15 +8,15 @@ from typing import Final
 import platformdirs
 
 from inventory.files.paths import ensure_private_directory, expand_home, find_user_directory
+from inventory.files.storage_faults import build_storage_error, find_storage_fault
 from tasks.errors import ReportError
 
+_PROBE_BYTES: Final = 256 * 1024
+"""A small report."""
 _DEFAULT_HINT: Final = "Choose another directory."
 _ERRNO_HINTS: Final = {
-    errno.ENOSPC: "The disk is full: make room, then write the report again; the run itself is in the records.",
-    errno.EDQUOT: "Your quota is used up: make room, then write the report again; the run itself is in the records.",
     errno.EACCES: "Choose a directory that this user may write to.",
     errno.EPERM: "Choose a directory that this user may write to.",
-    errno.EROFS: "It is read-only here: choose another directory, or name it in ReadWritePaths= of the unit.",
     errno.ENOTDIR: "A part of this path is a file: choose another directory.",
     errno.EEXIST: "There is a file where the report's directory should be: move it, or choose another directory.",
 }
@@ -44,13 +44,18 @@ def require_writable_directory(directory: Path) -> None:
     place = expand_home(directory, ReportError)
     try:
         ensure_private_directory(place)
-        with tempfile.TemporaryFile(dir=place):
-            pass
+        with tempfile.TemporaryFile(dir=place) as probe:
+            probe.write(b"\0" * _PROBE_BYTES)  # a full disk takes an empty file
+            probe.flush()
     except OSError as error:
         raise build_report_error(error, place) from error
 
 
 def build_report_error(error: OSError, directory: Path) -> ReportError:
     """Return a ReportError with a hint for an OSError."""
+    fault = find_storage_fault(Path(error.filename or directory), number=error.errno or errno.EIO)
+    if fault is not None:
+        message = f"the report can't be written to {error.filename or directory}"
+        return build_storage_error(ReportError, message, fault)
     where, hint = error.filename or directory, _ERRNO_HINTS.get(error.errno or 0, _DEFAULT_HINT)
     return ReportError(f"the report can't be written to {where}: {error.strerror or error}", hint=hint)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from flows.cli.runtime.exit_codes import ExitCode
 from inventory.errors import FleetpatchError, InventoryError
+from inventory.files.storage_faults import STORAGE_ERRNOS, find_storage_fault, find_temporary_folder
 from tasks.errors import CredentialError, FleetPatchFailed, RequestError, WindowClosed
 
 
@@ -30,8 +31,8 @@ _PERMISSION_REMEDY = "Give this user access to it and to the folders above it, o
 
 
 _REMEDIES_BY_ERRNO: Mapping[int | None, str] = {
-    errno.ENOSPC: "Make room there, or choose another place.",
-    errno.EDQUOT: "Make room there, or choose another place.",
+    errno.ENOSPC: "Make room on the disk (df -h shows all), or choose another place.",
+    errno.EDQUOT: "Make room (quota -s shows the limit), or choose another place.",
     errno.EROFS: "Choose another place: this one is read-only.",
     errno.EACCES: _PERMISSION_REMEDY,
     errno.EPERM: _PERMISSION_REMEDY,
@@ -73,9 +74,15 @@ def _describe_os_error(kind: str, error: OSError) -> ErrorDescription | None:
         return ErrorDescription(
             kind, f"this path is too long: {error.filename!s:.100}…", "Give a shorter one.", ExitCode.BAD_INPUT
         )
+    if "usable temporary directory" in str(error) or error.errno in STORAGE_ERRNOS:
+        place, number = (Path(error.filename), error.errno or 0) if error.filename else (find_temporary_folder(), 0)
+        if fault := find_storage_fault(place, Path(), number=number):
+            where = f"{error.filename}: " if error.filename else ""
+            return ErrorDescription(kind, f"{where}{fault.reason}", fault.hint, ExitCode.NO_STORAGE)
     if error.errno in _REMEDIES_BY_ERRNO:
         where = f"{error.filename}: " if error.filename else ""
-        return ErrorDescription(kind, f"{where}{error.strerror}", _REMEDIES_BY_ERRNO[error.errno], ExitCode.CANNOT_RUN)
+        code = ExitCode.NO_STORAGE if error.errno in STORAGE_ERRNOS else ExitCode.CANNOT_RUN
+        return ErrorDescription(kind, f"{where}{error.strerror}", _REMEDIES_BY_ERRNO[error.errno], code)
     return None
 
 
@@ -89,4 +96,6 @@ def _is_working_directory_deleted() -> bool:
 
 
 def _find_exit_code(error: FleetpatchError) -> ExitCode:
+    if error.is_storage_fault:
+        return ExitCode.NO_STORAGE
     return next((code for kind, code in _EXIT_CODES_BY_ERROR if isinstance(error, kind)), ExitCode.CANNOT_RUN)

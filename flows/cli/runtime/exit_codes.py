@@ -16,6 +16,7 @@ class ExitCode(IntEnum):
     WARNINGS = 3
     NOTHING_ATTEMPTED = 4  # nothing was attempted: the window was closed, or too short
     CANNOT_RUN = 5  # fleetpatch itself cannot run: records, environment
+    NO_STORAGE = 6  # a disk of the controller is full or read-only: nothing can be written
     INTERRUPTED = 130
 
 

@@ -1,13 +1,22 @@
 """Translates the database's errors into RecordsError, with a hint. Decides which errors are transient."""
 
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError, StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from inventory.files.storage_faults import (
+    StorageFault,
+    build_storage_error,
+    find_storage_fault,
+    find_temporary_folder,
+)
 from tasks.errors import RecordsError, RecordsUnavailable
+from tasks.records.storage.sqlite_file import RECORDS_ALTERNATIVE
 
 
 class _DriverError(NamedTuple):
@@ -27,12 +36,11 @@ _DRIVER_ERRORS = (
     _DriverError(
         "locking protocol", is_transient=True, hint="Too many programs open the database at once: use PostgreSQL."
     ),
-    _DriverError("disk is full", is_transient=True, hint="Make room on the disk of the records."),
-    _DriverError("no space left", is_transient=True, hint="Make room on the disk of the records."),
+    _DriverError("no space left", is_transient=True, hint="Make room on the disk of the database server."),
     _DriverError(
         "disk i/o error",
         is_transient=False,
-        hint="The disk of the records fails: look at the system log, and restore a backup elsewhere.",
+        hint="The disk of the records fails: look at the system log. If it does, restore a backup on another disk.",
     ),
     _DriverError(
         "readonly database",
@@ -98,6 +106,8 @@ _DRIVER_ERRORS = (
         hint="Raise max_connections on the server, or run fewer controllers at a time.",
     ),
 )
+_SQLITE_STORAGE_ERRORS = ("disk is full", "disk i/o error", "unable to open database file", "readonly database")
+_DISK_FULL_SQLSTATE = "53100"
 _MAX_MESSAGE_CHARACTERS = 500  # characters; the driver may quote a long value
 _UNREACHABLE_HINT = "Is the PostgreSQL server running, and does FLEETPATCH_RECORDS_URL name it correctly?"
 _TRANSIENT_SQLSTATES = ("08", "25P03", "40", "53", "55P03", "57")
@@ -125,9 +135,28 @@ def translate_errors(action: str, place: str) -> Iterator[None]:
         ) from error
     except SQLAlchemyError as error:
         message = _read_driver_message(error)
+        if (fault := _find_storage_fault(error, message, place)) is not None:
+            raise build_storage_error(RecordsUnavailable, f"can't {action} in {place}", fault) from error
         is_transient, hint = _classify_error(error, message)
         kind = RecordsUnavailable if is_transient else RecordsError
         raise kind(f"can't {action} in {place}: {message}", hint=hint) from error
+
+
+def _find_storage_fault(error: SQLAlchemyError, message: str, place: str) -> StorageFault | None:
+    """Return why nothing could be written on a disk; None if that is not the reason.
+
+    SQLite says "disk I/O error" when no space is left for its shared memory, and "unable to open database file" when
+    none is left for a file beside the database. It also writes temporary files.
+    """
+    original = error.orig if isinstance(error, DBAPIError) else None
+    if getattr(original, "sqlstate", None) == _DISK_FULL_SQLSTATE:
+        return StorageFault(message, "Make room on the disk of the database server.")
+    if not isinstance(original, sqlite3.Error) or not any(text in message.lower() for text in _SQLITE_STORAGE_ERRORS):
+        return None
+    fault = find_storage_fault(Path(place), find_temporary_folder(), alternative=RECORDS_ALTERNATIVE)
+    if fault is None and _SQLITE_STORAGE_ERRORS[0] in message.lower():
+        return StorageFault(message, f"Make room on the disk of the records, and look at this user's quota: {place}")
+    return fault
 
 
 def _read_driver_message(error: SQLAlchemyError) -> str:

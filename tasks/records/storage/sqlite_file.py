@@ -8,6 +8,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from inventory.files.paths import ensure_private_directory
+from inventory.files.storage_faults import build_storage_error, find_storage_fault
 from tasks.errors import RecordsError
 
 _FILE_KINDS = {
@@ -19,6 +20,7 @@ _FILE_KINDS = {
 }
 
 
+RECORDS_ALTERNATIVE = "point FLEETPATCH_RECORDS_URL at another disk"
 _ERRNO_HINTS = {
     errno.ENAMETOOLONG: "Give a shorter path.",
     errno.ENOTDIR: "A part of this path is a file: correct it.",
@@ -39,6 +41,9 @@ def ensure_sqlite_file(path: Path) -> None:
         else:
             _create_private_file(path)
     except OSError as error:
+        number = error.errno or errno.EIO
+        if fault := find_storage_fault(path, number=number, alternative=RECORDS_ALTERNATIVE):
+            raise build_storage_error(RecordsError, f"can't use {path} for the records", fault) from error
         hint = _ERRNO_HINTS.get(
             error.errno or 0, "Let this user write there, or point FLEETPATCH_RECORDS_URL elsewhere."
         )
@@ -66,7 +71,8 @@ def _require_usable_file(path: Path) -> None:
             hint="Name a file on a local disk: sqlite:////var/lib/fleetpatch/records.db (four slashes).",
         )
     if not os.access(path, os.R_OK | os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        number = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(number, os.strerror(number))
 
 
 def back_up_sqlite_file(path: Path, revision: str) -> None:
@@ -84,6 +90,9 @@ def back_up_sqlite_file(path: Path, revision: str) -> None:
             source.backup(target)
         partial.replace(backup)
     except (OSError, sqlite3.Error) as error:
+        if fault := find_storage_fault(backup, number=getattr(error, "errno", 0) or 0):
+            message = f"can't copy {path} to {backup} before migrating it, and nothing was changed"
+            raise build_storage_error(RecordsError, message, fault) from error
         raise RecordsError(
             f"can't copy {path} to {backup} before migrating it: {error}",
             hint="Make room on that disk and let this user write the folder; nothing was changed.",

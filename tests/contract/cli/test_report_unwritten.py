@@ -30,7 +30,7 @@ def assert_told(said: Said, stage: Stage, code: int) -> None:
     with open_records(stage.url) as records:
         (run,) = History(records).read_runs(9)
     assert f"error: the report of run {run.id} could not be written: " in said.err
-    assert said.err.count("No space left on device") == 1
+    assert said.err.count("is full: ") == 1
     assert f"fleetpatch report {run.id} --to DIR" in said.err
     assert "Report: " not in said.err
 
@@ -62,7 +62,7 @@ def test_the_document_says_so_too(stage: Stage, tmp_path: Path, full_disk: Calla
     full_disk()
     said = stage.run("plan", "*", "--json", "--report", str(tmp_path / "reports"))
     assert said.code == said.json["exitCode"] == 5
-    assert "No space left on device" in said.json["reportError"]
+    assert "is full: " in said.json["reportError"]
     assert [machine["machineName"] for machine in said.json["machines"]] == ["web"]
 
 
