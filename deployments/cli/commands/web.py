@@ -207,7 +207,7 @@ def serve_pages(
         allowed_hosts=tuple(allow_host or ()),
     )
     with use_fleet(fleet or find_fleet()):
-        serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}", wraps=False))
+        serve(settings, lambda text: print_to_stderr(f"fleetpatch web: {text}"))
 
 
 def _refuse_options(context: typer.Context) -> None:

@@ -2,25 +2,28 @@
 
 import shlex
 
+from rich.text import Text
+
 from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
 from deployments.server.settings import PREFECT_SETTINGS, UI_API_URL_VARIABLE
 from flows.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
-from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.prefect_api.server_settings import SettingTarget
 
 
 def print_launch_plan(plan: LaunchPlan) -> None:
     """Print the environment of the server and of workers. Passwords are hidden."""
-    grid = build_table(
-        build_unwrapped_column("variable"), "value", build_unwrapped_column("from"), "why", title="The server"
-    )
+    print_to_stdout(Text("The server:", style="bold"))
     for row in plan.planned_settings:
-        grid.add_row(row.name, to_safe_text(row.value), row.source, row.why)
-    workers = build_table(build_unwrapped_column("variable"), "value", "why", title="Workers, beside PREFECT_API_URL")
+        _print_setting(row.name, row.value, f"{row.source}: {row.why}")
+    print_to_stdout("", Text("Workers, beside PREFECT_API_URL:", style="bold"))
     for each in PREFECT_SETTINGS:
         if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}:
-            workers.add_row(each.name, each.value, each.reason)
-    print_to_stdout(grid, "", workers)
+            _print_setting(each.name, each.value, each.reason)
+
+
+def _print_setting(name: str, value: str, why: str) -> None:
+    """Print a setting so that it can be copied, and below it why it is so."""
+    print_to_stdout(to_safe_text(f"{name}={value}"), to_safe_text(f"    {why}", "dim"))
 
 
 def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:

@@ -163,24 +163,25 @@ def render_count(value: int, style: str = "") -> Text:
 
 
 def print_to_stdout(*lines: RenderableType) -> None:
-    """Print results."""
+    """Print results. A text stays on one line, however long it is: people copy commands, keys and paths from it."""
     for line in lines:
-        get_stdout_console().print(Text(line) if isinstance(line, str) else line)
+        _print_whole(get_stdout_console(), line)
 
 
-def print_to_stderr(line: RenderableType, *, wraps: bool = True) -> None:
-    """Print something that is not a result.
-
-    Args:
-        line: the text, or what rich can draw.
-        wraps: whether a long line is broken at words. One with an address or a path must not be: people copy it.
-    """
-    get_stderr_console().print(Text(line) if isinstance(line, str) else line, soft_wrap=not wraps)
+def print_to_stderr(line: RenderableType) -> None:
+    """Print something that is not a result. A text stays on one line."""
+    _print_whole(get_stderr_console(), line)
 
 
 def print_unwrapped(line: str) -> None:
-    """Print a result on one line, however long it is: people copy commands from it."""
-    get_stdout_console().print(to_safe_text(line), soft_wrap=True)
+    """Print a result with text from elsewhere."""
+    print_to_stdout(to_safe_text(line))
+
+
+def _print_whole(console: Console, line: RenderableType) -> None:
+    """Print a text without line ends of ours: the terminal wraps it. Tables and the like fit its width."""
+    shown = Text(line) if isinstance(line, str) else line
+    console.print(shown, soft_wrap=isinstance(shown, Text))
 
 
 def print_error(message: str, hint: str) -> None:
@@ -197,7 +198,7 @@ def can_ask() -> bool:
 
 def ask(question: str) -> bool:
     """Ask the person at the terminal. Return whether the answer is yes."""
-    get_stderr_console().print(Text.assemble(to_safe_text(question), " [y/N] "), end="")
+    get_stderr_console().print(Text.assemble(to_safe_text(question), " [y/N] "), end="", soft_wrap=True)
     is_yes = sys.stdin.readline().strip().lower() in {"y", "yes"}
     answers = _ANSWERS.get()
     if answers is not None:

@@ -15,16 +15,21 @@ from flows.cli.runtime.output import (
     ConsoleLogHandler,
     get_stderr_console,
     get_stdout_console,
+    print_error,
     print_json,
+    print_to_stderr,
     shorten_list,
     to_safe_text,
 )
 from flows.cli.runtime.progress import LineDisplay, LiveDisplay
 from flows.cli.runtime.table import build_table
+from flows.cli.views.doctor import print_findings, print_machine_readiness
 from flows.cli.views.plan import render_size
 from flows.cli.views.runs import print_patch_run
+from flows.doctor import Readiness
+from tasks.model import Finding
 from tasks.reporting.formatting import NO_FIGURE
-from tasks.states import OperationState, Step
+from tasks.states import FindingLevel, OperationState, Step
 from tests.support.builders import make_failed_outcome, make_outcome, make_report, make_update, make_update_result
 
 HOSTILE = "\x1b]0;pwned\x07\x1b[2J[bold red]x[/] \u202eevil\r\nsecond"
@@ -80,6 +85,22 @@ def test_hostile_progress_is_shown_harmless(capsys) -> None:
     shown = capsys.readouterr().err
     assert "\x1b" not in shown
     assert "\u202e" not in shown
+
+
+@pytest.mark.parametrize("width", [None, 40, 80, 200])
+def test_lines_to_copy_stay_whole_at_any_width(capsys, monkeypatch, width: int | None) -> None:
+    key = f"[192.0.2.17]:2222 ssh-rsa {'A' * 370}"
+    finding = Finding("host key", FindingLevel.BLOCK, f"its host key is not trusted yet: {key}", f"Add to it: {key}")
+    for console in (get_stdout_console(), get_stderr_console()):
+        monkeypatch.setattr(console, "width", width or console.width)
+        monkeypatch.setattr(console, "_force_terminal", width is not None)
+    print_findings([finding])
+    print_machine_readiness([Readiness("m", (finding,))])
+    print_error(f"m: {key}", f"Add to it: {key}")
+    print_to_stderr(f"To continue: fleetpatch resume {key}")
+    said = capsys.readouterr()
+    assert said.out.count(key) == 4
+    assert said.err.count(key) == 3
 
 
 def test_logs_are_shown_harmless_and_prefects_are_not(capsys) -> None:

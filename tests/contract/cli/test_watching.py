@@ -1,6 +1,7 @@
 """The moving picture: who is shown when there is no room for all, and what the head says."""
 
 import io
+import time
 from datetime import timedelta
 
 import pytest
@@ -64,9 +65,9 @@ def test_without_a_terminal_a_line_says_who_is_waited_for(
             watch.on_progress(f"silent-{n}", Step.ASSESS, None, "waiting for its first answer")
         watch.on_step_finished("fast", Step.ASSESS, OperationState.SUCCEEDED, "")
         said = ""
-        until = progress.monotonic() + 20
+        until = time.monotonic() + 20
         while "waiting for silent" not in said:
-            assert progress.monotonic() < until
+            assert time.monotonic() < until
             said += capsys.readouterr().err
     line = next(line for line in said.splitlines() if "waiting for" in line)
     assert "waiting for silent-0 (assess for 0 s: waiting for its first answer), silent-1 " in line
