@@ -9,7 +9,8 @@ The grammar::
     key    = name | env | environment | os | group | location | availability_zone | owner | transport | address | zone
              | tag.NAME | NAME
 
-A value is a shell-style mask (fnmatch, case-sensitive). Any other key is a tag; ``tag.NAME`` is for tags with the name
+A value is a shell-style mask (fnmatch, case-sensitive). Only the first value of a term may contain "=": what was meant
+with ``env=prod|env=stage`` would otherwise be one environment less. Any other key is a tag; ``tag.NAME`` is for tags with the name
 of a key. ``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and
 ``all`` match every machine. ``env=*`` matches machines that have an environment.
 """
@@ -153,17 +154,31 @@ class Scope:
             _require_known_tag(term, machines)
             if term.negated and len(term.filter_machines(machines)) == len(machines):
                 logger.warning("the term %s of the scope %s leaves nothing out", term, self)
+            elif len(term.values) > 1:
+                self._warn_of_values_without_machine(term, inventory)
         found = self._find_matching_all_terms(inventory)
         if self.alternatives:
-            names = {
-                machine.name
-                for part in (self, *self.alternatives)
-                for machine in part._find_matching_all_terms(inventory)  # noqa: SLF001 - of its own class
-            }
-            found = [machine for machine in machines if machine.name in names]
+            found = self._find_matching_any_part(inventory)
         if not found:
             raise self._build_empty_error(inventory)
         return tuple(found)
+
+    def _warn_of_values_without_machine(self, term: ScopeTerm, inventory: Inventory) -> None:
+        for value in term.values:
+            alone = ScopeTerm(term.key, (value,))
+            if not alone.find_in_inventory(inventory):
+                advice = alone.suggest_values(inventory.machines)
+                logger.warning("in the scope %s, no machine matches %r of %s. %s", self, value, term, advice)
+
+    def _find_matching_any_part(self, inventory: Inventory) -> Sequence[Machine]:
+        """Return the machines that match one side of an `or`, and warn of sides that add none."""
+        names = set[str]()
+        for part in (Scope(self.terms), *self.alternatives):
+            machines = part._find_matching_all_terms(inventory)  # noqa: SLF001 - of its own class
+            if not machines:
+                logger.warning("in the scope %s, no machine matches %s", self, part)
+            names.update(machine.name for machine in machines)
+        return [machine for machine in inventory.machines if machine.name in names]
 
     def _find_matching_all_terms(self, inventory: Inventory) -> Sequence[Machine]:
         """Return the machines that match all terms."""
@@ -216,6 +231,9 @@ def _parse_term(text: str, scope: str) -> ScopeTerm:
     values = tuple("*" if value == "all" and not key else value for value in values)
     for value in values:
         _require_valid_value(key, value, text, scope)
+    if key_again := next((value for value in values[1:] if "=" in value), ""):
+        hint = "Write each key once, as env=prod|stage, or use ` or `: env=prod or ring=canary. A ? stands for an = in a value."
+        raise _build_error(f"{key_again!r} behind the | of {text!r} has a key again", scope, hint)
     return ScopeTerm(key, values, negated)
 
 

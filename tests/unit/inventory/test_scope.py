@@ -103,6 +103,9 @@ def test_selects(text: str, names: str) -> None:
         ("e*=x", "no usable key", "Keys are name"),
         ("!env!=prod", "turned round twice", "not both"),
         ("env=!prod", "turns a value round", "!key=value"),
+        ("env=prod|env=test", "'env=test' behind the | of 'env=prod|env=test' has a key again", "env=prod|stage"),
+        ("name=a|b|!env=test", "turns a value round", "!key=value"),
+        ("ring=canary|tier=web", "'tier=web' behind the |", "env=prod or ring=canary"),
         ("os=linus", "'linus' is not one of linux, windows", "Did you mean 'linux'?"),
         ("owner=me", "'me' is not one of fleetpatch, managed, os, manual", "Write one of"),
         ("transport=telnet", "is not one of ssh, winrm, local", "Write one of"),
@@ -169,6 +172,26 @@ def test_warns_of_an_exclusion_that_excludes_nothing(caplog: pytest.LogCaptureFi
     assert [record.message for record in caplog.records] == [
         "the term !ring=canari of the scope !ring=canari leaves nothing out"
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "warning"),
+    [
+        ("env=prod|tset", "no machine matches 'tset' of env=prod|tset. Did you mean 'test'?"),
+        ("!ring=canary|borad", "no machine matches 'borad' of !ring=canary|borad. Did you mean 'broad'?"),
+        ("db or wbe", "in the scope db or wbe, no machine matches wbe"),
+        ("wbe or db", "in the scope wbe or db, no machine matches wbe"),
+        ("db or env=test,ring=canary", "no machine matches env=test,ring=canary"),
+    ],
+)
+def test_warns_of_an_alternative_that_matches_nothing(
+    caplog: pytest.LogCaptureFixture, text: str, warning: str
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        select(text)
+        select("env=prod|test or name=web-*|db-1")
+    assert len(caplog.records) == 1
+    assert warning in caplog.records[0].message
 
 
 def test_a_scope_without_terms_is_refused() -> None:
