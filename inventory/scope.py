@@ -10,9 +10,9 @@ The grammar::
              | tag.NAME | NAME
 
 A value is a shell-style mask (fnmatch, case-sensitive). Only the first value of a term may contain "=": what was meant
-with ``env=prod|env=stage`` would otherwise be one environment less. Any other key is a tag; ``tag.NAME`` is for tags with the name
-of a key. ``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and
-``all`` match every machine. ``env=*`` matches machines that have an environment.
+with ``env=prod|env=stage`` would otherwise be one environment less. Any other key is a tag; ``tag.NAME`` is for tags with the name of a key.
+``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and ``all`` match
+every machine. ``env=*`` matches machines that have an environment.
 """
 
 import ipaddress
@@ -232,7 +232,7 @@ def _parse_term(text: str, scope: str) -> ScopeTerm:
     for value in values:
         _require_valid_value(key, value, text, scope)
     if key_again := next((value for value in values[1:] if "=" in value), ""):
-        hint = "Write each key once, as env=prod|stage, or use ` or `: env=prod or ring=canary. A ? stands for an = in a value."
+        hint = "Write env=prod|stage, or use ` or `: env=prod or ring=canary. A ? stands for an = in a value."
         raise _build_error(f"{key_again!r} behind the | of {text!r} has a key again", scope, hint)
     return ScopeTerm(key, values, negated)
 
