@@ -10,9 +10,9 @@ The grammar::
              | tag.NAME | NAME
 
 A value is a shell-style mask (fnmatch, case-sensitive). Only the first value of a term may contain "=": what was meant
-with ``env=prod|env=stage`` would otherwise be one environment less. Any other key is a tag; ``tag.NAME`` is for tags with the name of a key.
-``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group. ``*`` and ``all`` match
-every machine. ``env=*`` matches machines that have an environment.
+with ``env=prod|env=stage`` would otherwise be one environment less. Any other key is a tag; ``tag.NAME`` is for tags
+with the name of a key. ``address`` also accepts a network (10.0.0.0/8). A word without a key is a machine or a group.
+``*`` and ``all`` match every machine. ``env=*`` matches machines that have an environment.
 """
 
 import ipaddress
