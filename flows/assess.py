@@ -16,6 +16,7 @@ from flows.request.assess_request import AssessRequest
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
+from tasks.reporting.formatting import format_count
 from tasks.states import OperationState
 
 
@@ -39,5 +40,7 @@ def assess_fleet(request: AssessRequest) -> RunReport:
     report = execute(request, caller, build_prefect_runner, flow_run_id=flow_run_id)
     failed = report.count_machines(OperationState.FAILED)
     if failed:
-        raise FleetPatchFailed(f"{failed} of {len(report.outcomes)} machines could not be assessed", report=report)
+        raise FleetPatchFailed(
+            f"{failed} of {format_count(len(report.outcomes), 'machine')} could not be assessed", report=report
+        )
     return report

@@ -31,6 +31,7 @@ from tasks.protocols.clock import SystemClock
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.sql_records import SqlRecords
+from tasks.reporting.formatting import format_count
 from tasks.rules.runs.approval import UNKNOWN_STARTER
 from tasks.rules.runs.hooks import describe_blocking_failure, is_blocking_failure
 from tasks.states import UNFINISHED_RUN_STATES, OperationState
@@ -202,7 +203,7 @@ def _describe_failure(report: RunReport) -> str:
     """Return which machines failed, or which hooks that must succeed; "" if the run has not failed."""
     failed = [outcome.machine for outcome in report.outcomes if outcome.state is OperationState.FAILED]
     if failed:
-        return f"{len(failed)} of {len(report.outcomes)} machines failed: {', '.join(failed[:10])}"
+        return f"{len(failed)} of {format_count(len(report.outcomes), 'machine')} failed: {', '.join(failed[:10])}"
     if report.run.state is not OperationState.FAILED:
         return ""
     failures = [describe_blocking_failure(result) for result in report.hooks if is_blocking_failure(result)]

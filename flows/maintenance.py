@@ -19,6 +19,7 @@ from tasks.records.automatic.rollout_progress import read_rollout_progress
 from tasks.records.queries.history import History
 from tasks.records.retention import prune_history
 from tasks.records.setup import open_records
+from tasks.reporting.formatting import format_count
 from tasks.reporting.report_directory import find_report_directory
 from tasks.reporting.writer import write_report
 from tasks.rules.retention import MIN_RETENTION_DAYS
@@ -131,6 +132,9 @@ def prune_records(days: Annotated[float, Field(ge=MIN_RETENTION_DAYS, le=36600)]
     caller = log_to_flow_run(current_caller())
     with open_records(caller.records_url) as records:
         pruned = prune_history(records, SystemClock().now() - timedelta(days=days))
-    done = f"{pruned.runs} runs and {pruned.assessments} assessments were deleted: older than {days:g} days"
+    done = (
+        f"{format_count(pruned.runs, 'run')} and {format_count(pruned.assessments, 'assessment')} deleted: "
+        f"older than {days:g} days"
+    )
     caller.listener.on_message(done)
     return done

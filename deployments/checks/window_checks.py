@@ -12,6 +12,7 @@ from deployments.preview.zone_schedules import build_zone_schedules
 from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.name_lists import join_first_names
+from tasks.reporting.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
@@ -57,7 +58,7 @@ def _check_freezes(configuration: Configuration, schedule: Schedule, now: dateti
     if windows and freezes and all(find_freeze(window, freezes) for window in windows):
         reason = find_freeze(windows[0], freezes)
         named = f", the first of {reason.reason!r}" if reason and reason.reason else ""
-        message = f"freezes cover all of its {len(windows)} windows of the coming year{named}"
+        message = f"freezes cover all of its {format_count(len(windows), 'window')} of the coming year{named}"
         yield ConfigurationFinding(
             configuration.name, FindingSeverity.WARNS, "freezes", message, "Move the windows, or end the freezes."
         )

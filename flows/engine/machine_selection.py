@@ -24,7 +24,7 @@ def select_machines(request: PatchRequest | AssessRequest, inventory: Inventory)
     selected = [machine for machine in machines if machine.name in names]
     if not selected:
         raise EmptyScopeError(
-            f"none of the {len(names)} machines in `only_machines` is in the scope {request.scope!r}",
+            f"none of the machines in `only_machines` ({len(names)}) is in the scope {request.scope!r}",
             hint="Correct the names or the scope, or leave `only_machines` out.",
         )
     return selected

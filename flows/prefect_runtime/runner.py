@@ -287,7 +287,9 @@ def build_prefect_runner(request: PatchRequest | AssessRequest, ports: Ports) ->
 def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:
     failed = [outcome.machine for outcome in outcomes if outcome.state is OperationState.FAILED]
     if failed:
-        return Failed(message=f"{len(failed)} of {len(outcomes)} machines failed: {', '.join(failed[:20])}")
+        return Failed(
+            message=f"{len(failed)} of {format_count(len(outcomes), 'machine')} failed: {', '.join(failed[:20])}"
+        )
     return Completed(message=f"{format_count(len(outcomes), 'machine')}: {determine_run_state(outcomes)}")
 
 

@@ -231,7 +231,11 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
     count = len(machine_state.plan.chosen)
-    reason = f"dry run: {count} updates would be installed" if count else "dry run: nothing would be installed"
+    reason = (
+        f"dry run: {count} {'update' if count == 1 else 'updates'} would be installed"
+        if count
+        else "dry run: nothing would be installed"
+    )
     return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=planned_results)
 
 

@@ -23,6 +23,7 @@ from inventory.credentials import Credential, CredentialKind, Secret
 from inventory.loader import load_inventory
 from tasks.errors import RequestError
 from tasks.records.sql_records import SqlRecords
+from tasks.records.window_claims import SqlWindowClaims
 from tasks.reporting.compliance.files import (
     TABLE_TYPES,
     build_compliance_frames,
@@ -81,11 +82,13 @@ def test_a_window_whose_run_came_to_no_machine_is_in_the_document(records: SqlRe
         )
         plans = tuple(make_plan(machine=name) for name in planned)
         records.save(make_report(run=run, outcomes=(), assessments=(), plans=plans))
+    SqlWindowClaims(records.database).claim_window("nightly", start, "killed", "flow-run", start)
     document = _make(records, tmp_path)
     added = {each.run: (each.window, each.state, each.machines) for each in document.runs if each.run not in before}
-    assert added == {"failed-early": ("kept", "Failed", 0), "killed": ("unfinished", "InProgress", 0)}
+    assert added == {"failed-early": ("unscheduled", "Failed", 0), "killed": ("unfinished", "InProgress", 0)}
     (section,) = [each for each in build_sections(document) if each.file == "runs"]
-    assert ", 1 unfinished" in section.text
+    assert "Windows of schedules: 1 kept, 1 exceeded, 1 missed, 0 frozen, 0 cancelled, 1 unfinished." in section.text
+    assert "Runs outside of schedules: 1." in section.text
 
 
 def test_what_is_not_known_is_not_shown_as_zero(records: SqlRecords, tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_pruning_forgets_old_runs_and_their_windows(url: str) -> None:
             records.save(make.make_run(id=name, started_at=began, state=OperationState.SUCCEEDED))
             windows.record_window_without_run(WindowClaim("web", began, WindowStatus.MISSED, name, "late", began))
 
-    assert prune_records(days=90).startswith("1 runs and 0 assessments were deleted")
+    assert prune_records(days=90).startswith("1 run and 0 assessments deleted")
 
     with open_records(url) as records:
         assert [run.id for run in History(records).read_runs()] == ["new"]

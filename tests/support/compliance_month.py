@@ -58,6 +58,7 @@ def fill(records: SqlRecords) -> None:
     _run(records, "run-2", at(20), (KERNEL,), exceeded=90.0)
     claims = SqlWindowClaims(records.database)
     claims.claim_window("web", at(5), "run-1", "flow-run", at(5))
+    claims.claim_window("web", at(20), "run-2", "flow-run", at(20))
     claims.record_window_without_run(WindowClaim("web", at(12), WindowStatus.MISSED, "", HOSTILE, at(12)))
     SqlOptOuts(records.database).add(OptOut("env=test", "mara", f"freeze {HOSTILE}", at(3), at(9)))
 

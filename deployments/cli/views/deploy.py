@@ -91,10 +91,10 @@ def confirm_changes(count: int) -> None:
     """
     if not can_ask():
         raise RequestError(
-            f"{count} changes in Prefect need a confirmation, and there is no terminal",
+            f"{format_count(count, 'change')} in Prefect must be confirmed, and there is no terminal",
             hint="Add --yes to confirm them, or --check to see what differs.",
         )
-    if not ask(f"Make these {count} changes?"):
+    if not ask(f"Make {'this change' if count == 1 else f'these {count} changes'}?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)
 
@@ -109,11 +109,11 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
         if started_changes:
             at = f"{started_changes[-1].action} {started_changes[-1].kind} {started_changes[-1].name}"
             print_to_stderr(
-                f"{len(started_changes) - 1} of {count} changes were made; this one failed: {at}. "
+                f"{len(started_changes) - 1} of {format_count(count, 'change')} made; this one failed: {at}. "
                 "Deploy again to make the others."
             )
         raise
-    print_to_stderr(f"{count} changes were made.")
+    print_to_stderr(f"{format_count(count, 'change')} made.")
 
 
 def print_unrecorded_policy() -> None:

@@ -263,7 +263,7 @@ def _describe_phase(state: RunState) -> str:
     if not total:
         return "selecting machines"
     if state.done or any(each.is_working and each.step != Step.ASSESS for each in state.machines):
-        return f"{state.done} of {total} machines done"
+        return f"{state.done} of {format_count(total, 'machine')} done"
     if state.parts is not None and state.line.kind != "assess":
         return f"{format_count(total, 'machine')} planned"
     assessed = sum(each.step == Step.ASSESS and not each.is_working for each in state.machines)

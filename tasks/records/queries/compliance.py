@@ -18,6 +18,7 @@ from tasks.records.retention import read_retention
 from tasks.records.sql_records import SqlRecords
 from tasks.records.storage.column_types import to_index_key
 from tasks.rules.compliance.model import (
+    UNSCHEDULED,
     ComplianceData,
     ExceptionFigure,
     Installation,
@@ -299,6 +300,8 @@ def _build_run(row: Sequence[Any], totals: Counter[str]) -> RunFigure:
     window, request = stored.get("window"), stored.get("request") or {}
     exceeded = float(totals["exceeded"])
     judged = "" if window is None else "exceeded" if exceeded > 0 else "kept" if ended_at else "unfinished"
+    if judged and configuration is None:  # no schedule made it: nothing was promised that could be kept
+        judged = UNSCHEDULED
     return RunFigure(
         run=run_id,
         configuration=configuration or str(request.get("configuration") or ""),

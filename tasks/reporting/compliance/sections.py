@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from tasks.reporting.formatting import NO_FIGURE, NOT_KNOWN, format_count, format_known_duration, format_share
-from tasks.rules.compliance.model import ComplianceDocument, Fix, RunFigure, SlaFigure
+from tasks.rules.compliance.model import UNSCHEDULED, ComplianceDocument, Fix, RunFigure, SlaFigure
 from tasks.states import Compliance
 
 MAX_ROWS: Final = 200
@@ -70,7 +70,11 @@ def build_tiles(document: ComplianceDocument) -> tuple[Tile, ...]:
     ]
     for each in document.sla:
         decided = each.known - each.not_due
-        note = f"{each.in_time} of {decided} within {each.days:g} days" if decided else "none was due"
+        note = (
+            f"{each.in_time} of {decided} within {each.days:g} {'day' if each.days == 1 else 'days'}"
+            if decided
+            else "none was due"
+        )
         share = format_share(each.share)
         if not each.known and not _is_assessed(document):
             share, note = NOT_KNOWN, _NOT_ASSESSED
@@ -228,9 +232,10 @@ def _build_runs(document: ComplianceDocument, limit: int) -> Section:
     counts = {word: found.count(word) for word in words}
     return _section(
         "Runs and windows",
-        f"Windows: {', '.join(f'{count} {word}' for word, count in counts.items())}. Runs with machines of the scope; "
-        "windows without a run, and runs that have planned no machine, are those of all configurations, because no "
-        "machines are recorded for them. A dash: not known.",
+        f"Windows of schedules: {', '.join(f'{count} {word}' for word, count in counts.items())}. "
+        f"Runs outside of schedules: {sum(each in ('', UNSCHEDULED) for each in found)}. Runs with machines of the "
+        "scope; windows without a run, and runs that have planned no machine, are those of all configurations, because "
+        "no machines are recorded for them. A dash: not known.",
         [*headings, ("Remark", False)],
         [_show_run(each) for each in document.runs],
         limit,
@@ -242,7 +247,7 @@ def _build_runs(document: ComplianceDocument, limit: int) -> Section:
 def _show_run(run: RunFigure) -> tuple[str, ...]:
     window = run.window or "no window"
     if run.exceeded_seconds > 0:
-        window += f" by {format_known_duration(run.exceeded_seconds)}"
+        window += f"{', exceeded' if window == UNSCHEDULED else ''} by {format_known_duration(run.exceeded_seconds)}"
     counts = (run.machines, run.failed, run.installed, run.reboots) if run.run else ()
     figures = tuple(_show_count(each, is_final=run.ended_at is not None) for each in counts) or (NO_FIGURE,) * 4
     start = f"{run.starts_at:%Y-%m-%d %H:%M}"

@@ -205,7 +205,7 @@ def _find_begun_zones(index: FleetIndex, found: Advance | None, location: str) -
             return begun, f"availability zone {zone or '(none)'} of its location is not through"
         bad = results[zone].count(False)
         if zone in open_still and bad * 100 > index.policy.failure_budget_percent * len(results[zone]):
-            return begun, f"{bad} machines of availability zone {zone or '(none)'} failed; they are tried again first"
+            return begun, f"availability zone {zone or '(none)'}: {bad} failed; what failed is tried again first"
     return begun, ""
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from typing import Final
 
 from tasks.errors import RequestError
 
@@ -16,6 +17,9 @@ SlaDays = Mapping[str, float]
 """Days until a fix must be installed, by "critical" and "security"."""
 
 DEFAULT_SLA_DAYS: SlaDays = {"critical": 7.0, "security": 30.0}
+
+UNSCHEDULED: Final = "unscheduled"
+"""Stands for the window of a run that a person or automatic patching started: it is none of a schedule."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -238,8 +242,8 @@ class RunFigure:
     """A run of the month that could change machines of the scope, or a window without a run.
 
     Attributes:
-        window: "kept", "exceeded", "missed", "frozen" or "cancelled"; "unfinished" while its run has not ended; "" for
-            a run without a window.
+        window: of a schedule: "kept", "exceeded", "missed", "frozen" or "cancelled"; "unfinished" while its run has not
+            ended. UNSCHEDULED for a window of a run that no schedule made; "" for a run without a window.
         run: its id; "" for none.
         exceeded_seconds: the most that any of its machines exceeded the window.
         machines: its machines in the scope.

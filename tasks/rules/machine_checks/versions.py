@@ -51,7 +51,14 @@ def check_installed_versions(
         rolled_back: those of ``wrong`` that a reboot has rolled back.
     """
     if not wrong:
-        return [build_good_finding(_CHECK, f"{len(installed)} updates are at their new version")]
+        return [
+            build_good_finding(
+                _CHECK,
+                "1 update is at its new version"
+                if len(installed) == 1
+                else f"{len(installed)} updates are at their new version",
+            )
+        ]
     labels = {result.update.id: _label_update(result.update) for result in installed}
     others = ", ".join(sorted(labels[each] for each in set(wrong) - set(rolled_back))[:_MAX_NAMES])
     findings = []

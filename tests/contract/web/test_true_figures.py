@@ -105,9 +105,10 @@ def test_a_machine_that_no_window_may_patch_has_no_next_window(site: Site) -> No
     assert tiles["Next window"][0] == "\N{EN DASH}"
 
 
-def test_the_day_of_a_window_is_that_of_its_zone(site: Site) -> None:
-    assess(site, WEB)
+def test_a_file_system_is_listed_once_and_the_day_of_a_window_is_that_of_its_zone(site: Site) -> None:
+    assess(site, WEB, disks=tuple(make.make_disk(role=role) for role in ("system", "packages", "boot")))
     page = site.get(f"/machines/{WEB}").text
+    assert page.count("<dt>/</dt>") == 1
     assert "Tue 24 Nov 2026 00:30 CET" in page
     assert read_tiles(page)["Next window"] == ("24 Nov", "first")
 

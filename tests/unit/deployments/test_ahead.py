@@ -271,7 +271,7 @@ def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -
     with report_progress(2) as tell:
         tell(change)
         tell(change)
-    assert capsys.readouterr().err.strip() == "2 changes were made."
+    assert capsys.readouterr().err.strip() == "2 changes made."
 
     def away() -> None:
         with report_progress(3) as tell:
@@ -282,7 +282,7 @@ def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(OSError, match="away"):
         away()
     said = " ".join(capsys.readouterr().err.split())
-    assert said.startswith("1 of 3 changes were made; this one failed: create deployment patch-fleet/web.")
+    assert said.startswith("1 of 3 changes made; this one failed: create deployment patch-fleet/web.")
 
 
 @pytest.mark.parametrize("serve", [True, False])
