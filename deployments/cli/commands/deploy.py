@@ -51,6 +51,9 @@ def deploy(
     prune: Annotated[bool, typer.Option("--prune/--no-prune", help="Remove what no configuration has any more.")] = (
         True
     ),
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove all that deploy made for this fleet; needs no configurations.")
+    ] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Then run a worker on this machine until stopped.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -69,6 +72,9 @@ def deploy(
     from flows.policy.policy_file import load_policy
     from tasks.protocols.clock import SystemClock
 
+    if remove:
+        _remove(require_fleet_name(fleet), pool, check=check, yes=yes, as_json=as_json)
+        return
     with open_server_client(CLIENT_RETRIES) as client:
         plan = build_plan(
             client,
@@ -111,6 +117,32 @@ def deploy(
         code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
         view.print_worker_stopped()
         raise typer.Exit(code)
+
+
+def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> None:
+    """Remove all that deploy made for a fleet, after a question."""
+    from deployments.cli.views import deploy as view
+    from deployments.server.client import open_server_client
+    from deployments.sync.plan import CLIENT_RETRIES
+    from deployments.sync.removal import plan_removal
+    from flows.cli.runtime.exit_codes import ExitCode
+    from flows.cli.runtime.output import print_json
+
+    with open_server_client(CLIENT_RETRIES) as client:
+        plan = plan_removal(client, fleet, pool)
+        if as_json:
+            print_json({"up_to_date": not plan.changes, "changes": view.build_changes_json(plan.changes)})
+        else:
+            view.print_removals(plan.changes, fleet)
+        if check:
+            raise typer.Exit(int(ExitCode.WARNINGS if plan.changes else ExitCode.SUCCESS))
+        if plan.changes:
+            if not yes:
+                view.confirm_changes(len(plan.changes))
+            with view.report_progress(len(plan.changes)) as report_change:
+                plan.apply(client, report_change)
+    if not as_json:
+        view.print_kept_objects(pool)
 
 
 def _count_changes(changes: "Sequence[Change]") -> int:

@@ -48,7 +48,26 @@ _ACTION_STYLES = {
 def print_changes(changes: Sequence[Change]) -> None:
     """Print the changes. Unchanged objects are counted in one line."""
     kept = sum(change.action is ChangeAction.KEEP for change in changes)
-    if kept < len(changes):
+    _print_changed(changes)
+    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} Prefect objects match the configurations."))
+
+
+def print_removals(changes: Sequence[Change], fleet: str) -> None:
+    """Print what would be removed of a fleet."""
+    _print_changed(changes)
+    if not changes:
+        print_to_stdout(to_safe_text(f"Prefect has nothing of the fleet {fleet}."))
+
+
+def print_kept_objects(pool: str) -> None:
+    """Print what deploy does not remove."""
+    print_to_stderr(
+        f"The work pool {pool}, finished flow runs, Secret blocks and the records stay (docs/how-to/uninstall.md)."
+    )
+
+
+def _print_changed(changes: Sequence[Change]) -> None:
+    if any(change.action is not ChangeAction.KEEP for change in changes):
         grid = build_table(
             Column("", no_wrap=True), Column("what", no_wrap=True), "name", Column("difference", ratio=1)
         )
@@ -62,7 +81,6 @@ def print_changes(changes: Sequence[Change]) -> None:
                     words,
                 )
         print_to_stdout(grid)
-    print_to_stdout(to_safe_text(f"{kept} of {len(changes)} Prefect objects match the configurations."))
 
 
 def print_kept_pauses(pauses: Sequence[str]) -> None:
@@ -242,17 +260,22 @@ def build_plan_json(
         "settled": is_up_to_date,  # the former name of up_to_date
         "policy_recorded": is_policy_recorded,
         "kept_pauses": list(plan.kept_pauses),
-        "changes": [
-            {
-                "doing": change.action.value,
-                "kind": change.kind,
-                "name": change.name,
-                "differences": list(change.differences),
-            }
-            for change in plan.changes
-        ],
+        "changes": build_changes_json(plan.changes),
         "faults": [
             {"configuration": each.configuration, "key": each.key, "message": each.message, "remedy": each.remedy}
             for each in findings
         ],
     }
+
+
+def build_changes_json(changes: Sequence[Change]) -> list[dict[str, object]]:
+    """Return changes as JSON data."""
+    return [
+        {
+            "doing": change.action.value,
+            "kind": change.kind,
+            "name": change.name,
+            "differences": list(change.differences),
+        }
+        for change in changes
+    ]
