@@ -22,6 +22,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     inventory,
     patch,
     policy,
+    records,
     recovery,
     report,
     runs,

@@ -103,7 +103,7 @@ def ensure_key(name: str, create: Callable[[], bytes] = create_secret) -> bytes:
     """
     key = read_key(name)
     if key is None:
-        _create_file(find_key_folder() / name, create())
+        create_key_file(find_key_folder() / name, create())
         key = read_key(name)
     if key is None:
         raise KeyFileError(f"{find_key_path(name)} was removed while it was read", hint="Start again.")
@@ -131,8 +131,12 @@ def _find_fault(status: os.stat_result, *, is_credential: bool) -> str:
     return ""
 
 
-def _create_file(path: Path, content: bytes) -> None:
-    """Make a private file, complete or not at all. A file that is there stays."""
+def create_key_file(path: Path, content: bytes) -> None:
+    """Make a private file, complete or not at all. A file that is there stays.
+
+    Raises:
+        KeyFileError: it can't be made, or others can write to its folder.
+    """
     partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         ensure_private_directory(path.parent)

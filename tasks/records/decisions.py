@@ -110,7 +110,7 @@ class SqlDecisions:
             if not self._database.is_sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_ID})
             with self._chains.lock:
-                self._read_entries(connection, self._read_heads())
+                self._read_entries(connection, self.read_heads())
                 known = self._chains.newest.get((kind, subject))
                 seals = self._chains.seals.get(key_id, [])
                 number, previous = len(seals) + 1, seals[-1] if seals else ""
@@ -164,11 +164,25 @@ class SqlDecisions:
         """
         return {subject: found for (of_kind, subject), found in self._read().items() if of_kind == kind}
 
+    def check(self, heads: Mapping[str, AuditHead | None]) -> int:
+        """Check the chain against its ends as they were noted of other records, and note none. Return its length.
+
+        Args:
+            heads: the end that the chain of each key must have at least, by ``read_heads``.
+
+        Raises:
+            SealBroken: the chain is not whole.
+            RecordsError: the records or the key can't be read.
+        """
+        with self._chains.lock, self._database.begin_read("read the decisions") as connection:
+            self._read_entries(connection, heads)
+            return sum(len(seals) for seals in self._chains.seals.values())
+
     def _read(self) -> Mapping[tuple[str, str], Decision]:
         # The heads come before the transaction's first query: others add entries meanwhile.
         with self._chains.lock:
             try:
-                heads = self._read_heads()
+                heads = self.read_heads()
             except KeyFileError as error:
                 said = f"the end of the chain of decisions is not known: {error.message}"
                 raise SealBroken(said, hint=error.hint) from error
@@ -178,7 +192,13 @@ class SqlDecisions:
             self._advance_heads(heads)
         return found
 
-    def _read_heads(self) -> Mapping[str, AuditHead | None]:
+    def read_heads(self) -> Mapping[str, AuditHead | None]:
+        """Return the noted end of the chain of each key that this process has.
+
+        Raises:
+            KeyFileError: a file can't be read.
+            RecordsError: the key can't be read.
+        """
         return {key_id: read_head(self._find_head_path(key_id)) for key_id in self._seals.read_key_ids()}
 
     def _read_entries(self, connection: Connection, heads: Mapping[str, AuditHead | None]) -> None:

@@ -82,15 +82,15 @@ def require_fleet_name(fleet: str, shown: str = "") -> str:
 
 def build_schema_name(fleet: str) -> str:
     """Return the fleet's schema in PostgreSQL, of a-z, 0-9, "_", "-" and "~"; "" for the one without a choice."""
-    return "" if fleet == DEFAULT_FLEET else f"{_SCHEMA_PREFIX}{_build_slug(fleet)}"
+    return "" if fleet == DEFAULT_FLEET else f"{_SCHEMA_PREFIX}{build_slug(fleet)}"
 
 
 def build_file_path(path: Path, fleet: str) -> Path:
     """Return the fleet's SQLite file, in the folder of the given one: records.db, records@site-a.db."""
-    return path if fleet == DEFAULT_FLEET else path.with_name(f"{path.stem}@{_build_slug(fleet)}{path.suffix}")
+    return path if fleet == DEFAULT_FLEET else path.with_name(f"{path.stem}@{build_slug(fleet)}{path.suffix}")
 
 
-def _build_slug(fleet: str) -> str:
+def build_slug(fleet: str) -> str:
     """Return a name for schemas and files. Two fleets never have the same: others than plain names get a digest."""
     if _PLAIN_NAME.fullmatch(fleet):
         return fleet

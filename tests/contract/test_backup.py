@@ -146,10 +146,6 @@ def test_secrets_and_history_are_there_again_and_the_backup_alone_opens_no_secre
 
     controller.lose()
     controller.commands.restore()
-    if controller.postgres is not None:  # the page names the keys as files to copy by hand
-        (controller.data / "keys").mkdir(parents=True, mode=0o700)
-        (controller.data / "keys/prefect-encryption").write_bytes(key)
-        (controller.data / "keys/prefect-encryption").chmod(0o600)
     assert controller.show_newest() == run
     keys = controller.data / "keys"
     (keys / "prefect-encryption").rename(keys / "prefect-encryption-previous")  # rotated in the same go

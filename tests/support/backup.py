@@ -3,16 +3,17 @@
 import os
 import re
 import subprocess
+import sys
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.ci.tree import TOP
+from tests.support.environment import PYTHONPATH
 
 PAGE = TOP / "docs/how-to/backup.md"
 _DATA = "data=~/.local/share/fleetpatch "
 _PREFECT = "prefect=postgresql://prefect@db.example.org/prefect "
-_RECORDS = "records=postgresql://records@db.example.org/fleetpatch\n"
 
 
 def find_block(heading: str, subheading: str) -> str:
@@ -55,9 +56,19 @@ class BackupCommands:
         else:
             text = find_block(heading, "PostgreSQL")
             text = self._replace(text, _PREFECT, f"prefect='{self.prefect}' ")
-            text = self._replace(text, _RECORDS, f"records='{self.records}'\n")
         text = text.replace("/srv/", f"{self.folder}/")
-        environment = {**os.environ, "PATH": f"{self.programs or '/nowhere'}:{os.environ['PATH']}"}
+        tools = self.folder / "tools"
+        tools.mkdir(exist_ok=True)
+        command = tools / "fleetpatch"
+        command.write_text(f'#!/bin/sh\nexec {sys.executable} -m deployments.command "$@"\n')
+        command.chmod(0o755)
+        environment = {
+            **os.environ,
+            "PATH": f"{tools}:{self.programs or '/nowhere'}:{os.environ['PATH']}",
+            "PYTHONPATH": PYTHONPATH,
+            "FLEETPATCH_KEYS": str(self.data / "keys"),
+            "FLEETPATCH_RECORDS_URL": self.records or f"sqlite:///{self.data / 'records.db'}",
+        }
         done = subprocess.run(["bash", "-c", text], env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
 

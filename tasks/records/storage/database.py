@@ -13,11 +13,13 @@ from sqlalchemy.exc import OperationalError
 
 from tasks.errors import RecordsError, RecordsUnavailable
 from tasks.protocols.clock import Deadline, SystemClock
-from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name
+from tasks.records.fleets import DEFAULT_FLEET, build_file_path, build_schema_name, build_slug
 from tasks.records.storage.error_mapping import translate_errors
 from tasks.records.storage.url import redact_url
 from tasks.retry import retry
 
+APPLICATION_NAME = "fleetpatch"
+"""The beginning of the name of a session in PostgreSQL; the fleet follows. It says who uses which records."""
 LOCK_TIMEOUT_SECONDS = 30.0
 """How long a writer waits for another process, in seconds."""
 SQLITE_SYNCHRONOUS = "FULL"
@@ -59,7 +61,7 @@ class Database:
         self.display_name = redact_url(self.url) + (f" (fleet {fleet})" if self.schema else "")
         with translate_errors("use the records", self.display_name):
             self.engine = (
-                _build_sqlite_engine(self.url) if self.is_sqlite else _build_postgresql_engine(url, self.schema)
+                _build_sqlite_engine(self.url) if self.is_sqlite else _build_postgresql_engine(url, fleet, self.schema)
             )
         # Both isolation levels are explicit, because the defaults of the server or the role may differ. A writer sees
         # what others committed while it waited, and needs no retry. A reader sees the state at its first query.
@@ -137,8 +139,9 @@ def _build_sqlite_engine(url: URL) -> Engine:
     return engine
 
 
-def _build_postgresql_engine(url: URL, schema: str) -> Engine:
-    arguments = {name: value for name, value in _LIBPQ_TIMEOUTS.items() if name not in url.query}
+def _build_postgresql_engine(url: URL, fleet: str, schema: str) -> Engine:
+    options = {**_LIBPQ_TIMEOUTS, "application_name": f"{APPLICATION_NAME} {build_slug(fleet)}"}
+    arguments = {name: value for name, value in options.items() if name not in url.query}
     engine = create_engine(
         url,
         hide_parameters=True,

@@ -1,0 +1,72 @@
+"""Writes into the audit log that records were backed up or restored."""
+
+import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from flows.composition import read_own_secret
+from flows.notify.audit_forwarding import forward_audit_log
+from flows.ports.audit import RecordedAct, build_entry, read_os_actor, record_end
+from tasks.errors import FleetpatchError
+from tasks.protocols.clock import SystemClock
+from tasks.records.audit.entry import AuditEntry, AuditResult
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.backup.manifest import BackupManifest
+from tasks.records.backup.restoring import RestorePlan
+from tasks.records.setup import find_newest_revision, open_records
+
+logger = logging.getLogger(__name__)
+
+
+def record_backup(url: str | None, path: Path, manifest: BackupManifest, keys: Path | None) -> None:
+    """Record a backup. Records of an earlier version get no entry: that would migrate them.
+
+    Raises:
+        RecordsError: the log can't be written, and keys are to be backed up. Without keys, only a warning is logged.
+    """
+    if manifest.records.revision != find_newest_revision():
+        logger.warning("the audit log has no entry of this backup: the records are of an earlier version")
+        return
+    detail = {"sha256": manifest.content_sha256, "keys": str(keys or "")}
+    entry = _build_entry("records backup", path, detail, AuditResult.DONE)
+    if keys is None:
+        record_end(lambda made: _append(url, made), entry)
+    else:
+        _append(url, entry)
+
+
+@contextmanager
+def record_restore(url: str | None, plan: RestorePlan) -> Iterator[RecordedAct]:
+    """Record a restoration in the records that are replaced, which keeps it, and in the restored ones."""
+    act, detail = "records restore", {"sha256": plan.backup.content_sha256, "of": plan.backup.made_at.isoformat()}
+    if plan.present is not None and plan.present.revision == find_newest_revision():
+        record_end(lambda made: _append(url, made), _build_entry(act, plan.path, detail, AuditResult.BEGUN))
+    ended = RecordedAct()
+    try:
+        yield ended
+    except FleetpatchError as error:
+        if plan.present is not None and plan.present.revision == find_newest_revision():
+            failed = _build_entry(act, plan.path, detail, AuditResult.FAILED, error.message)
+            record_end(lambda made: _append(url, made), failed)
+        raise
+    done = _build_entry(act, plan.path, detail, ended.result, ended.message)
+    record_end(lambda made: _append(url, made), done)
+
+
+def _append(url: str | None, entry: AuditEntry) -> None:
+    with open_records(url) as records, forward_audit_log(records.database, read_own_secret):
+        SqlAuditLog(records.database).append(entry)
+
+
+def _build_entry(act: str, path: Path, detail: dict[str, str], result: AuditResult, message: str = "") -> AuditEntry:
+    return build_entry(
+        read_os_actor(),
+        SystemClock(),
+        act,
+        str(path.absolute()),
+        json.dumps(detail, ensure_ascii=False),
+        result,
+        message,
+    )

@@ -1,0 +1,193 @@
+"""The file of a backup: a tar archive with a manifest and one copy of the records; or with keys.
+
+It is written beside its place, read back, and only then gets its name. What is read is checked before it is used.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Final
+
+from pydantic import ValidationError
+
+from tasks.errors import RecordsError
+from tasks.records.backup.manifest import BackupManifest
+
+_MANIFEST: Final = "manifest.json"
+_CONTENT: Final = "records"
+_LARGEST_MANIFEST: Final = 4 * 2**20
+_CHUNK: Final = 2**20
+
+
+@contextmanager
+def make_private_folder(beside: Path) -> Iterator[Path]:
+    """Give a folder of mode 0700 in the folder of a file, and remove it after the block.
+
+    Raises:
+        RecordsError: it can't be made.
+    """
+    try:
+        made = tempfile.TemporaryDirectory(prefix=f".{beside.name}.", dir=beside.parent)
+    except OSError as error:
+        said = f"can't write to {beside.parent}: {error.strerror}"
+        raise RecordsError(said, hint="Name a file in a folder that this user can write.") from error
+    with made as name:
+        yield Path(name)
+
+
+def compute_digest(path: Path) -> str:
+    """Return the SHA-256 of a file as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def write_archive(partial: Path, members: Mapping[str, bytes | Path]) -> None:
+    """Write a private tar archive, and wait for the disk.
+
+    Args:
+        partial: a file that does not exist yet.
+        members: the content of each member, or the file that has it.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            for name, content in members.items():
+                header = tarfile.TarInfo(name)
+                header.mode = 0o600
+                if isinstance(content, Path):
+                    header.size = content.stat().st_size
+                    with content.open("rb") as file:
+                        archive.addfile(header, file)
+                else:
+                    header.size = len(content)
+                    archive.addfile(header, io.BytesIO(content))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def write_backup(partial: Path, manifest: BackupManifest, content: Path) -> None:
+    """Write the archive of a backup, and read it back from the file.
+
+    Raises:
+        OSError: it can't be written.
+        RecordsError: what is read is not what was written.
+    """
+    write_archive(partial, {_MANIFEST: manifest.model_dump_json(indent=1).encode(), _CONTENT: content})
+    read_backup(partial)
+
+
+def publish_file(partial: Path, path: Path, *, overwrite: bool) -> None:
+    """Give a complete file its name, at once. One that has the name stays, unless it is to be overwritten.
+
+    Raises:
+        RecordsError: the name is taken.
+        OSError: it can't be written.
+    """
+    if overwrite:
+        partial.replace(path)
+    else:
+        try:
+            os.link(partial, path)
+            partial.unlink()
+        except FileExistsError:
+            raise build_taken_error(path) from None
+        except OSError as error:  # a file system without hard links
+            if path.exists() or path.is_symlink():
+                raise build_taken_error(path) from error
+            partial.replace(path)
+    sync_folder(path.parent)
+
+
+def build_taken_error(path: Path) -> RecordsError:
+    """Return the error for a file that is there already."""
+    return RecordsError(f"{path} is there already", hint="Name another file, or replace it with --overwrite.")
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_backup(path: Path, content: Path | None = None) -> BackupManifest:
+    """Return the manifest of a backup, after its digest was checked.
+
+    Args:
+        path: the backup.
+        content: gets the copy of the records, as a private file that does not exist yet; None: it is only checked.
+
+    Raises:
+        RecordsError: it can't be read, it is no backup of records, or it is damaged.
+    """
+    hint = "Take another backup: `fleetpatch records backup FILE` writes one."
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            header, stream = _find_member(archive, _MANIFEST)
+            if header.size > _LARGEST_MANIFEST:
+                raise RecordsError(f"{path} is no backup of records: its manifest is too large", hint=hint)
+            manifest = BackupManifest.model_validate_json(stream.read())
+            header, stream = _find_member(archive, _CONTENT)
+            size, digest = _copy(stream, content)
+    except FileNotFoundError:
+        raise RecordsError(f"there is no file {path}", hint="Name the file of a backup.") from None
+    except (tarfile.TarError, KeyError, ValidationError, EOFError) as error:
+        cause = str(error).strip().splitlines()
+        said = f"{path} is no backup of records, or it is damaged: {cause[0] if cause else type(error).__name__}"
+        raise RecordsError(said, hint=hint) from error
+    except OSError as error:
+        raise RecordsError(f"can't read {path}: {error.strerror or error}", hint=hint) from error
+    if (size, digest) != (manifest.content_bytes, manifest.content_sha256):
+        raise RecordsError(f"{path} is damaged: its content does not fit its digest", hint=hint)
+    return manifest
+
+
+def read_members(path: Path, largest: int) -> dict[str, bytes]:
+    """Return the small regular members of an archive by name.
+
+    Raises:
+        RecordsError: it can't be read, or it is no such archive.
+    """
+    try:
+        with tarfile.open(path, mode="r:") as archive:
+            found = {}
+            for header in archive:
+                stream = archive.extractfile(header) if header.isreg() and header.size <= largest else None
+                if stream is None:
+                    raise RecordsError(
+                        f"{path} is no backup of keys: {header.name!r} is none", hint="Name another file."
+                    )
+                found[header.name] = stream.read()
+            return found
+    except (tarfile.TarError, OSError) as error:
+        raise RecordsError(f"can't read {path}: {error}", hint="Name the file that --keys has written.") from error
+
+
+def _find_member(archive: tarfile.TarFile, name: str) -> tuple[tarfile.TarInfo, IO[bytes]]:
+    header = archive.getmember(name)
+    stream = archive.extractfile(header) if header.isreg() else None
+    if stream is None:
+        raise KeyError(name)
+    return header, stream
+
+
+def _copy(stream: IO[bytes], content: Path | None) -> tuple[int, str]:
+    digest, size = hashlib.sha256(), 0
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    target = os.open(content, flags, 0o600) if content is not None else os.open(os.devnull, os.O_WRONLY)
+    with os.fdopen(target, "wb") as file:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            size += len(chunk)
+            file.write(chunk)
+    return size, digest.hexdigest()

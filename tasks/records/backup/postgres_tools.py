@@ -1,0 +1,88 @@
+"""Runs pg_dump and pg_restore for the schema of one fleet. They must not be older than the server."""
+
+import os
+import shlex
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from sqlalchemy.engine import URL
+
+from tasks.errors import RecordsError
+from tasks.records.storage.database import Database
+from tasks.records.storage.url import redact_url
+
+
+def dump_schema(database: Database, schema: str, snapshot: str, target: Path) -> None:
+    """Write a dump of a schema, as it was in an exported snapshot.
+
+    Raises:
+        RecordsError: the program is missing or failed. The error has the command to run by hand.
+    """
+    arguments = ["--format=custom", f'--schema="{schema}"', "--no-password"]
+    by_hand = ["pg_dump", *arguments, "--file=records.dump", redact_url(database.url)]
+    _run("pg_dump", [*arguments, f"--snapshot={snapshot}", f"--file={target}"], database.url, by_hand)
+
+
+def restore_schema(database: Database, schema: str, dump: Path, work: Path) -> None:
+    """Write the tables of a dump into a schema that is there and has none of them: all of them, or nothing.
+
+    Args:
+        database: where to.
+        schema: the schema's name.
+        dump: what ``dump_schema`` has written.
+        work: a private folder.
+
+    Raises:
+        RecordsError: the program is missing or failed. The error has the command to run by hand.
+    """
+    listed = _run("pg_restore", ["--list", str(dump)], None, ["pg_restore", "--list", "records.dump"])
+    entries = work / "entries"
+    # the schema is there, and it may be one that others own ("public")
+    entries.write_text("".join(f"{line}\n" for line in listed.splitlines() if " SCHEMA - " not in line))
+    arguments = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"]
+    by_hand = ["pg_restore", *arguments, f'--schema="{schema}"', f"--dbname={redact_url(database.url)}", "records.dump"]
+    _run("pg_restore", [*arguments, f"--use-list={entries}", str(dump)], database.url, by_hand)
+
+
+def require_tool(name: str) -> str:
+    """Return the path of one of PostgreSQL's programs.
+
+    Raises:
+        RecordsError: it is not here.
+    """
+    found = shutil.which(name)
+    if found is None:
+        hint = "Install PostgreSQL's client (postgresql-client or postgresql), not older than the server."
+        raise RecordsError(f"{name} is not on the PATH of this computer", hint=hint)
+    return found
+
+
+def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence[str]) -> str:
+    environment = dict(os.environ)
+    connection: list[str] = []
+    command = shlex.join(by_hand)
+    try:
+        program = require_tool(name)
+    except RecordsError as error:
+        raise RecordsError(error.message, hint=f"{error.hint} Or run it elsewhere: {command}") from error
+    if url is not None:
+        # the environment of a process can be read by its user alone, and its arguments by everybody
+        passwords = (url.password, url.query.get("password"))
+        if password := next((str(each) for each in passwords if each), ""):
+            environment["PGPASSWORD"] = password
+        bare = url.set(drivername="postgresql", password=None).difference_update_query(["password"])
+        text = bare.render_as_string(hide_password=False)
+        connection = [f"--dbname={text}"]
+    done = subprocess.run(
+        [program, *arguments, *connection],
+        env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False,
+    )  # fmt: skip
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines()
+        raise RecordsError(
+            f"{name} failed ({done.returncode}): {' '.join(said[:3])[:500]}",
+            hint=f"Mend what it says. To see all of it: {command}",
+        )
+    return done.stdout

@@ -1,0 +1,105 @@
+"""Puts another content into the SQLite file of the records, in one transaction and only if nobody has it open."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from sqlalchemy import Connection
+from sqlalchemy.engine import URL
+
+from tasks.errors import RecordsError
+from tasks.records.backup.archive import publish_file, sync_folder
+from tasks.records.storage.database import Database
+
+_SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+def replace_sqlite_file(path: Path, content: Path, kept: Path, *, is_sound: bool) -> Path | None:
+    """Put a copy in the place of the records. Return where the replaced records are; None if there were none.
+
+    The file stays the same one. So a program that waits for it gets the new content, and never goes on in the old one.
+
+    Args:
+        path: the records.
+        content: a complete database, on the same disk.
+        kept: gets what is replaced.
+        is_sound: whether the present file can be read; otherwise it is moved away.
+
+    Raises:
+        RecordsError: another program has the records open, or they can't be written. Nothing was changed then.
+    """
+    try:
+        if not path.exists() or not is_sound:
+            return _put_file(path, content, kept)
+        with closing(sqlite3.connect(path, timeout=1, isolation_level=None)) as target:
+            _lock_out_others(target, path)
+            partial = content.with_name("kept")
+            partial.touch(mode=0o600, exist_ok=False)
+            with closing(sqlite3.connect(partial)) as copy:
+                target.backup(copy)
+            _sync_file(partial)
+            publish_file(partial, kept, overwrite=False)
+            with closing(sqlite3.connect(content)) as source:
+                source.backup(target)
+    except (sqlite3.Error, OSError) as error:
+        raise RecordsError(
+            f"can't replace {path}: {error}", hint="Look at the room on that disk. The records are as they were."
+        ) from error
+    return kept
+
+
+def _lock_out_others(target: sqlite3.Connection, path: Path) -> None:
+    """Take the file for this connection alone. SQLite leaves its WAL mode only if no other program has it open.
+
+    Raises:
+        RecordsError: another program has it open.
+    """
+    try:
+        target.execute("PRAGMA synchronous = FULL")
+        target.execute("PRAGMA locking_mode = EXCLUSIVE")
+        is_alone = target.execute("PRAGMA journal_mode = DELETE").fetchone()[0] == "delete"
+        target.execute("BEGIN EXCLUSIVE")
+        target.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        if "locked" not in str(error):
+            raise
+        is_alone = False
+    if not is_alone:
+        raise RecordsError(
+            f"another program has {path} open", hint="End workers, pages, timers and commands of this fleet first."
+        )
+
+
+def _put_file(path: Path, content: Path, kept: Path) -> Path | None:
+    is_there = path.exists()
+    if is_there:
+        path.rename(kept)
+    for end in _SIDE_FILES:  # what belongs to the file that is gone must not be read into the new one
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(kept.with_name(kept.name + end))
+    _sync_file(content)
+    publish_file(content, path, overwrite=False)
+    return kept if is_there else None
+
+
+def _sync_file(path: Path) -> None:
+    with path.open("rb+") as stream:
+        os.fsync(stream.fileno())
+    sync_folder(path.parent)
+
+
+@contextmanager
+def open_kept_file(path: Path) -> Iterator[Connection]:
+    """Give a connection to replaced records.
+
+    Raises:
+        RecordsError: they can't be read.
+    """
+    database = Database(URL.create("sqlite", database=str(path)))
+    try:
+        with database.begin_read("read the replaced records") as connection:
+            yield connection
+    finally:
+        database.close()
