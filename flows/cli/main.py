@@ -15,6 +15,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     assess,
     audit,
     broker,
+    clean,
     doctor,
     fleet_status,
     history,

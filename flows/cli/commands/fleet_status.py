@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
+from typer.core import TyperGroup
 
 from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app
 from flows.cli.runtime.output import print_json
@@ -19,7 +20,22 @@ if TYPE_CHECKING:
 PANEL = "Look"
 
 
-@app.command("machines", rich_help_panel=PANEL)
+class _MachinesGroup(TyperGroup):
+    """``machines SCOPE`` lists, and ``machines clean SCOPE`` cleans."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - Typer has its own copy of click
+        """Take everything but the name of another command for words of the list."""
+        return super().parse_args(ctx, args if args and args[0] in self.commands else [_LIST, *args])
+
+
+_LIST: Final = "list"
+machines_app = typer.Typer(
+    cls=_MachinesGroup, help="List the compliance of machines; or with `clean`, remove what fleetpatch left on them."
+)
+app.add_typer(machines_app, name="machines", rich_help_panel=PANEL)
+
+
+@machines_app.command(_LIST, epilog="`fleetpatch machines clean SCOPE` removes what fleetpatch has left on machines.")
 def list_machines(
     scope: ScopeArgument = ALL_MACHINES,
     inventory: InventoryOption = None,

@@ -13,7 +13,7 @@ from typing import Final
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from inventory.files.private_keys import KeyFileError, ensure_key
+from inventory.files.private_keys import KeyFileError, ensure_key, read_key
 from tasks.transport.privilege_escalation import BROKER_PATH
 from tasks.transport.script_library import load_script
 
@@ -50,8 +50,7 @@ def build_installer(machine: str, user: str) -> str:
     Raises:
         KeyFileError: the key can't be read or made.
     """
-    public = _load_key().public_key()
-    pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
+    pem = _to_pem(_load_key())
     broker = load_script("broker", __package__)
     rule = f'Defaults!{BROKER_PATH} env_reset\n{user} ALL=(root) NOPASSWD: {BROKER_PATH} ""\n'
     return f"""#!/bin/sh
@@ -71,6 +70,20 @@ chmod 0440 /etc/sudoers.d/.fleetpatch-broker.new
 visudo -cqf /etc/sudoers.d/.fleetpatch-broker.new
 mv /etc/sudoers.d/.fleetpatch-broker.new /etc/sudoers.d/fleetpatch-broker
 """
+
+
+def read_public_key() -> str:
+    """Return the key by which brokers know this controller, in PEM; "" if it has none. No key is made.
+
+    Raises:
+        KeyFileError: the key can't be read.
+    """
+    return _to_pem(_load_key()) if read_key(KEY_NAME) is not None else ""
+
+
+def _to_pem(key: ec.EllipticCurvePrivateKey) -> str:
+    public = key.public_key()
+    return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 def _create_key() -> bytes:

@@ -1,0 +1,165 @@
+"""Removes what fleetpatch has left on machines: several at once, first looking, then removing."""
+
+import contextvars
+import functools
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from flows.ports.ports import Ports
+from inventory.machine import Machine
+from tasks.errors import FleetpatchError, TransportError
+from tasks.records.queries.run_states import read_run_states
+from tasks.records.storage.database import Database
+from tasks.states import UNFINISHED_RUN_STATES, OperationState, Step
+from tasks.steps.machine.cleaning import Remains, read_remains, remove_remains
+from tasks.transport.broker.signing import read_public_key
+
+logger = logging.getLogger(__name__)
+
+
+class CleanState(StrEnum):
+    """What became of a machine."""
+
+    CLEANED = "Cleaned"
+    NOTHING_FOUND = "NothingFound"
+    TO_BE_CLEANED = "ToBeCleaned"
+    """It was only looked at."""
+    INCOMPLETE = "Incomplete"
+    """Some of it could not be removed."""
+    REFUSED = "Refused"
+    """Nothing was removed: a job, a run, another controller, or its owner."""
+    NOT_REACHED = "NotReached"
+    FAILED = "Failed"
+
+
+BAD_STATES: Final = frozenset({CleanState.INCOMPLETE, CleanState.NOT_REACHED, CleanState.FAILED})
+"""The states of machines on which something may be left."""
+
+
+@dataclass(frozen=True, slots=True)
+class CleanResult:
+    """What became of a machine.
+
+    Attributes:
+        message: why.
+        remedy: what a person can do.
+        remains: what the machine has answered; None: nothing.
+    """
+
+    machine: str
+    state: CleanState
+    message: str = ""
+    remedy: str = ""
+    remains: Remains | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CleanOrder:
+    """What is asked for.
+
+    Attributes:
+        database: the records, which know whose runs left something.
+        takes_unknown_runs: also remove jobs of runs that these records do not know.
+        at_once: how many machines at a time.
+    """
+
+    database: Database
+    takes_unknown_runs: bool = False
+    at_once: int = 20
+
+
+def look_at_machines(machines: Sequence[Machine], ports: Ports, order: CleanOrder) -> tuple[CleanResult, ...]:
+    """Return what would be removed from each machine, or why nothing would."""
+    return _run_at_once(machines, ports, order, functools.partial(_look, ports, order))
+
+
+def clean_machines(
+    seen: Mapping[str, CleanResult], machines: Sequence[Machine], ports: Ports, order: CleanOrder
+) -> tuple[CleanResult, ...]:
+    """Remove what was seen on machines. Machines in another state keep their result."""
+    return _run_at_once(machines, ports, order, functools.partial(_clean, ports, seen))
+
+
+def _run_at_once(
+    machines: Sequence[Machine], ports: Ports, order: CleanOrder, act: Callable[[Machine], CleanResult]
+) -> tuple[CleanResult, ...]:
+    with ThreadPoolExecutor(max(1, min(order.at_once, len(machines))), thread_name_prefix="clean") as pool:
+        futures = [
+            pool.submit(contextvars.copy_context().run, _act_safely, ports, act, machine) for machine in machines
+        ]
+        try:
+            return tuple(future.result() for future in futures)
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _act_safely(ports: Ports, act: Callable[[Machine], CleanResult], machine: Machine) -> CleanResult:
+    try:
+        result = act(machine)
+    except TransportError as error:
+        result = CleanResult(machine.name, CleanState.NOT_REACHED, error.message, error.hint)
+    except FleetpatchError as error:
+        result = CleanResult(machine.name, CleanState.FAILED, error.message, error.hint)
+    except Exception as error:  # an unexpected error of one machine must not hide the results of the others
+        logger.exception("%s: cleaning failed unexpectedly", machine.name)
+        result = CleanResult(machine.name, CleanState.FAILED, f"{type(error).__name__}: {error}", "--debug shows more.")
+    is_bad = result.state in BAD_STATES
+    state = OperationState.FAILED if is_bad else OperationState.SUCCEEDED
+    ports.listener.on_step_finished(machine.name, Step.ASSESS, state.value, result.message if is_bad else "")
+    return result
+
+
+def _look(ports: Ports, order: CleanOrder, machine: Machine) -> CleanResult:
+    if not machine.owner.is_patchable:
+        message = f"fleetpatch may not change it: its owner is {machine.owner}"
+        return CleanResult(machine.name, CleanState.REFUSED, message, "Set owner in the inventory.")
+    ports.listener.on_progress(machine.name, Step.ASSESS, None, "looking")
+    with closing(ports.connect(machine)) as transport:
+        remains = read_remains(machine.name, transport, ports.clock, read_public_key())
+    return _judge(machine.name, remains, order)
+
+
+def _judge(machine: str, remains: Remains, order: CleanOrder) -> CleanResult:
+    if remains.refusal:
+        remedy = f"Wait for its end; then look again. A lock that a dead run left: fleetpatch unlock {machine}"
+        return CleanResult(machine, CleanState.REFUSED, remains.refusal, remedy, remains)
+    states = read_run_states(order.database, remains.runs)
+    unfinished = [run for run in remains.runs if states.get(run) in UNFINISHED_RUN_STATES]
+    if unfinished:
+        message = f"run {unfinished[0]} is not over, and needs what its jobs have left"
+        remedy = f"fleetpatch resume {unfinished[0]}, or with --finalize"
+        return CleanResult(machine, CleanState.REFUSED, message, remedy, remains)
+    unknown = [run for run in remains.runs if run not in states]
+    if unknown and not order.takes_unknown_runs:
+        message = f"these records do not know {_name_runs(unknown)}: another controller may patch this machine"
+        remedy = "Ask its owner. If there is none, or the history was deleted: add --unknown-runs."
+        return CleanResult(machine, CleanState.REFUSED, message, remedy, remains)
+    state = CleanState.TO_BE_CLEANED if remains.found else CleanState.NOTHING_FOUND
+    return CleanResult(machine, state, remains=remains)
+
+
+def _name_runs(runs: Sequence[str]) -> str:
+    return f"run {runs[0]}" if len(runs) == 1 else f"run {runs[0]} and {len(runs) - 1} more"
+
+
+def _clean(ports: Ports, seen: Mapping[str, CleanResult], machine: Machine) -> CleanResult:
+    before = seen[machine.name]
+    if before.state is not CleanState.TO_BE_CLEANED or before.remains is None:
+        return before
+    ports.listener.on_progress(machine.name, Step.ASSESS, None, "removing")
+    with closing(ports.connect(machine)) as transport:
+        remains = remove_remains(machine.name, before.remains, transport, ports.clock, read_public_key())
+    if remains.refusal or remains.has_changed:
+        message = remains.refusal or "something has changed there since it was looked at"
+        return CleanResult(machine.name, CleanState.REFUSED, message, "Look again.", remains)
+    if remains.failed:
+        first = remains.failed[0]
+        message = f"{first.path} could not be removed: {first.why}"
+        return CleanResult(machine.name, CleanState.INCOMPLETE, message, "Mend that, and repeat it.", remains)
+    return CleanResult(machine.name, CleanState.CLEANED, remains=remains)

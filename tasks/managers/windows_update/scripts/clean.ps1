@@ -1,0 +1,170 @@
+# Shows what fleetpatch has left on the machine, or removes that, for a person. Nothing is removed while a job runs, a
+# run has the machine lock, or a reboot is under way; and nothing that has not fleetpatch's marks.
+# Parameters: remove ("yes"), and then what was shown before: claim (run, attempt and until, with blanks), jobs (list of
+# ids: others are not removed).
+# Records: lock (run, by, until, attempt: who has it; job: what runs; now); job (id, phase, run, ended, label); item
+# (what, path), or with remove: removed (what, path), failed (what, path, why); left (path, why: it is not
+# fleetpatch's); updater (unit, how); refused (why, about), changed.
+# Requires: job_common, task_scheduler, servicing, updaters_back
+
+$root = Get-FpRoot
+$isRemoving = Test-FpParam -Name remove
+$pausePath = Join-Path -Path $root -ChildPath 'updaters'
+$pauseTask = 'FleetPatch-updaters'
+
+function Write-FpLeft {
+    param([string] $Path, [string] $Why)
+    Write-FpRecord -Kind left -Fields ([ordered]@{ path = $Path; why = $Why })
+}
+
+function Invoke-FpItem { # shows a thing, or removes it
+    param([string] $What, [string] $Path, [scriptblock] $Remove)
+    $fields = [ordered]@{ what = $What; path = $Path }
+    if (-not $isRemoving) { Write-FpRecord -Kind item -Fields $fields; return }
+    try {
+        & $Remove $Path
+        Write-FpRecord -Kind removed -Fields $fields
+    } catch {
+        $fields['why'] = Get-FpCause $_
+        Write-FpRecord -Kind failed -Fields $fields
+    }
+}
+
+function Test-FpLink {
+    param([string] $Path)
+    [bool] ([System.IO.File]::GetAttributes($Path) -band [System.IO.FileAttributes]::ReparsePoint)
+}
+
+function Test-FpIsJob { # whether a folder has the marks of a job
+    param([string] $Folder)
+    if (Test-FpLink -Path $Folder) { return $false }
+    foreach ($name in 'label', 'params.json') {
+        if (-not [System.IO.File]::Exists((Join-Path -Path $Folder -ChildPath $name))) { return $false }
+    }
+    $true
+}
+
+function Get-FpJobId { # the ids of all jobs
+    if (-not [System.IO.Directory]::Exists($FpJobs)) { return }
+    foreach ($folder in [System.IO.Directory]::GetDirectories($FpJobs)) {
+        if (Test-FpIsJob -Folder $folder) { Split-Path -Leaf -Path $folder }
+    }
+}
+
+function Write-FpJobs {
+    param([string[]] $Ids)
+    foreach ($id in $Ids) {
+        $folder = Join-Path -Path $FpJobs -ChildPath $id
+        $job = Get-FpJob -Folder $folder
+        $params = Read-FpJson -Path (Join-Path -Path $folder -ChildPath 'params.json')
+        Write-FpRecord -Kind job -Fields ([ordered]@{
+                id = $id; phase = $job.Phase; run = (Get-FpField -Object $params -Name claim_run); ended = $job.Ended
+                label = (Get-FpLabel -Folder $folder)
+            })
+    }
+}
+
+function Confirm-FpClean { # refuses what must not begin; returns whether it may
+    param($Claim, [string] $Busy, [string[]] $Ids)
+    if ($Busy) { Deny-FpOrder -Why "job $Busy is running" -About job }
+    if ($Claim.Until -gt (Get-FpNow)) {
+        Deny-FpOrder -Why "run $($Claim.Run) ($($Claim.By)) has the lock of this machine" -About claim
+    }
+    $note = Read-FpRebootNote -BootId (Get-FpBootId)
+    if ($null -ne $note -and $note.Said -eq 'taken' -and $null -eq (Find-FpAbort -Note $note)) {
+        Deny-FpOrder -Why 'a reboot was ordered' -About reboot
+    }
+    if (-not $isRemoving) { return $true }
+    $known = @(Get-FpListParam -Name jobs)
+    $isSame = "$($Claim.Run) $($Claim.Attempt) $($Claim.Until)" -ceq (Get-FpParam -Name claim)
+    if ($isSame -and -not @($Ids | Where-Object -FilterScript { $known -cnotcontains $_ }).Count) { return $true }
+    Write-FpRecord -Kind changed -Fields ([ordered]@{ run = $Claim.Run })
+    $false
+}
+
+function Clear-FpPause { # what a run has paused is restored first; returns whether the rest may go
+    $pause = Read-FpPause -Path $pausePath
+    if ($null -eq $pause) { return $true }
+    if ($isRemoving) {
+        try {
+            $how = Restore-FpAutomaticUpdates -Pause $pause
+            Write-FpRecord -Kind updater -Fields ([ordered]@{ unit = 'Automatic Updates'; how = $how })
+        } catch {
+            $fields = [ordered]@{ what = 'paused updaters'; path = $pausePath; why = (Get-FpCause $_) }
+            Write-FpRecord -Kind failed -Fields $fields
+            return $false
+        }
+    }
+    Invoke-FpItem -What 'paused updaters' -Path $pausePath -Remove { param($path) [System.IO.File]::Delete($path) }
+    $true
+}
+
+function Clear-FpTasks { # of jobs, and of the pause
+    param([string[]] $Ids)
+    $tasks = Connect-FpTaskFolder
+    $names = @($Ids | ForEach-Object -Process { Get-FpTaskName -Id $_ }) + $pauseTask
+    foreach ($task in @($tasks.Folder.GetTasks(1))) {
+        $name = [string] $task.Name
+        if ($names -cnotcontains $name) {
+            if ($name -clike 'FleetPatch-*') { Write-FpLeft -Path "task $name" -Why 'it is of no job that is here' }
+            continue
+        }
+        Invoke-FpItem -What task -Path $name -Remove { param($path) $null = $tasks.Folder.DeleteTask($path, 0) }
+    }
+}
+
+function Clear-FpFiles { # the folder, without what is not fleetpatch's
+    param([string[]] $Ids)
+    foreach ($id in $Ids) {
+        $folder = Join-Path -Path $FpJobs -ChildPath $id
+        Invoke-FpItem -What job -Path $folder -Remove { param($path) [System.IO.Directory]::Delete($path, $true) }
+    }
+    foreach ($name in 'claim', 'claim.new', 'updaters.new', 'updaters.ps1', 'updaters.ps1.new', 'reboot', 'reboot.new') {
+        $path = Join-Path -Path $root -ChildPath $name
+        if (-not [System.IO.File]::Exists($path)) { continue }
+        Invoke-FpItem -What 'file of fleetpatch' -Path $path -Remove { param($path) [System.IO.File]::Delete($path) }
+    }
+}
+
+function Clear-FpFolder { # the empty folders, after the lock was given back
+    $known = $FpJobs, (Get-FpLockPath -Reads $false), (Get-FpLockPath -Reads $true)
+    $places = @([System.IO.Directory]::GetFileSystemEntries($root))
+    if ([System.IO.Directory]::Exists($FpJobs)) { $places += [System.IO.Directory]::GetFileSystemEntries($FpJobs) }
+    $others = @($places | Where-Object -FilterScript { $known -cnotcontains $_ })
+    if ($isRemoving) {
+        foreach ($path in $others) { Write-FpLeft -Path $path -Why 'it is not fleetpatch''s, or it could not be removed' }
+        if ($others.Count) { return }
+    }
+    Invoke-FpItem -What folder -Path $root -Remove {
+        param($path)
+        foreach ($lock in $known[1..2]) { [System.IO.File]::Delete($lock) }
+        if ([System.IO.Directory]::Exists($FpJobs)) { [System.IO.Directory]::Delete($FpJobs) }
+        [System.IO.Directory]::Delete($path)
+    }
+}
+
+function Invoke-FpClean { # returns whether the folders may go
+    $claim = Get-FpClaim
+    $busy = Find-FpRunningJob
+    $record = [ordered]@{ run = $claim.Run; by = $claim.By; until = $claim.Until; attempt = $claim.Attempt }
+    $record.job, $record.now = $busy, (Get-FpNow)
+    Write-FpRecord -Kind lock -Fields $record
+    $ids = @(Get-FpJobId)
+    Write-FpJobs -Ids $ids
+    if (-not (Confirm-FpClean -Claim $claim -Busy $busy -Ids $ids)) { return $false }
+    if (-not [System.IO.Directory]::Exists($root)) { Clear-FpTasks -Ids $ids; return $false }
+    $fault = Test-FpFolder -Path $root
+    if ($fault) { Write-FpLeft -Path $root -Why $fault; return $false }
+    if (-not (Clear-FpPause)) { return $false }
+    Clear-FpTasks -Ids $ids
+    Clear-FpFiles -Ids $ids
+    $true
+}
+
+Invoke-FpOrder -Order {
+    $lock = $null
+    if ($isRemoving -and [System.IO.Directory]::Exists($FpJobs)) { $lock = Enter-FpLock }
+    $isReady = $false
+    try { $isReady = Invoke-FpClean } finally { if ($null -ne $lock) { $lock.Dispose() } }
+    if ($isReady) { Clear-FpFolder }
+}

@@ -1,0 +1,121 @@
+"""What fleetpatch has left on a machine, and its removal, for ``fleetpatch machines clean``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tasks.errors import ProtocolViolation
+from tasks.protocols.clock import Clock, Deadline
+from tasks.protocols.transport import Script, ScriptRecord, Transport
+from tasks.steps.machine.lock_holder import split_lock_holder
+
+SCRIPT_SECONDS: Final = 180.0
+_PACKAGE: Final = "tasks.managers.windows_update"
+"""The package with the script for Windows; that for other systems is in the package around it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remain:
+    """A thing on a machine.
+
+    Attributes:
+        what: its kind, in a word or two; "" for what is not fleetpatch's.
+        path: its path, or the name of a unit or a task.
+        why: why it was left, or could not be removed; "" for neither.
+    """
+
+    what: str
+    path: str
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What a machine has answered.
+
+    Attributes:
+        found: what is fleetpatch's and is there.
+        removed: what was removed.
+        failed: what could not be removed.
+        left: what is not fleetpatch's, or not this controller's.
+        runs: the runs that have left jobs there, or had the machine lock last.
+        jobs: the ids of the jobs.
+        lock_fields: run, attempt and end of the machine lock, as the machine wrote them.
+        refusal: why nothing may be removed; "": it may.
+        restored: what was paused and works again.
+        has_changed: whether something has changed since it was looked at. Then nothing was removed.
+    """
+
+    found: tuple[Remain, ...] = ()
+    removed: tuple[Remain, ...] = ()
+    failed: tuple[Remain, ...] = ()
+    left: tuple[Remain, ...] = ()
+    runs: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
+    lock_fields: str = ""
+    refusal: str = ""
+    restored: tuple[str, ...] = ()
+    has_changed: bool = False
+
+
+def read_remains(machine: str, transport: Transport, clock: Clock, broker_key: str) -> Remains:
+    """Return what fleetpatch has left on a machine. Changes nothing.
+
+    Args:
+        machine: its name.
+        transport: the connection to it.
+        clock: the present time.
+        broker_key: the public key of this controller's broker; "": it has none.
+
+    Raises:
+        TransportError: the machine could not be asked.
+        ProtocolViolation: its answer is not valid.
+    """
+    return _run_script(machine, transport, clock, {"broker": broker_key}, read_only=True)
+
+
+def remove_remains(machine: str, seen: Remains, transport: Transport, clock: Clock, broker_key: str) -> Remains:
+    """Remove what was seen before, and return what became of it.
+
+    Raises:
+        TransportError: the machine could not be asked: a part may have been removed. It can be repeated.
+        ProtocolViolation: its answer is not valid.
+    """
+    told: dict[str, str | tuple[str, ...]] = {"remove": "yes", "claim": seen.lock_fields, "jobs": seen.jobs}
+    return _run_script(machine, transport, clock, {**told, "broker": broker_key}, read_only=False)
+
+
+def _run_script(
+    machine: str, transport: Transport, clock: Clock, params: dict[str, str | tuple[str, ...]], *, read_only: bool
+) -> Remains:
+    script = Script("clean", params, read_only=read_only, package=_PACKAGE)
+    records = transport.run_script(script, deadline=Deadline.after(clock, SCRIPT_SECONDS)).records
+    locks = _select(records, "lock")
+    if not locks and not _select(records, "refused"):
+        raise ProtocolViolation("it does not say who has its lock", machine=machine)
+    jobs = _select(records, "job")
+    holders = (*(each.get("run") for each in (*locks, *jobs)),)
+    runs = dict.fromkeys(split_lock_holder(each)[0] for each in holders)
+    return Remains(
+        found=_read_things(records, "item"),
+        removed=_read_things(records, "removed"),
+        failed=_read_things(records, "failed"),
+        left=_read_things(records, "left"),
+        runs=tuple(run for run in runs if run),
+        jobs=tuple(str(each.get("id")) for each in jobs),
+        lock_fields=" ".join(str(locks[0].get(name, "")) for name in ("run", "attempt", "until")) if locks else "",
+        refusal=str(next((each.get("why") for each in _select(records, "refused")), "") or ""),
+        restored=tuple(f"{each.get('unit')}: {each.get('how')}" for each in _select(records, "updater")),
+        has_changed=bool(_select(records, "changed")),
+    )
+
+
+def _select(records: Sequence[ScriptRecord], kind: str) -> list[ScriptRecord]:
+    return [each for each in records if each.get("kind") == kind]
+
+
+def _read_things(records: Sequence[ScriptRecord], kind: str) -> tuple[Remain, ...]:
+    return tuple(
+        Remain(str(each.get("what") or ""), str(each.get("path") or ""), str(each.get("why") or ""))
+        for each in _select(records, kind)
+    )
