@@ -18,6 +18,8 @@ from tasks.errors import RecordsError
 DEFAULT_FLEET: Final = "default"
 """The fleet of all who name none. Its tables are where those of earlier versions are."""
 FLEET_VARIABLE: Final = "FLEETPATCH_FLEET"
+REPLACED_PREFIX: Final = "replaced_"
+"""The beginning of the name of a schema with records that a restoration has replaced: they are no fleet's any more."""
 _SCHEMA_PREFIX: Final = "fleet_"
 _LONGEST_NAME: Final = 200
 _PLAIN_NAME: Final = re.compile("[a-z0-9][a-z0-9_-]{0,31}")

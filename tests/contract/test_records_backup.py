@@ -20,6 +20,7 @@ from tasks.records.backup.making import back_up_records
 from tasks.records.backup.restoring import plan_restore, require_restorable, restore_records
 from tasks.records.decisions import DecisionKind, SqlDecisions
 from tasks.records.queries.history import History
+from tasks.records.queries.other_fleets import find_other_fleets
 from tasks.records.setup import open_records
 from tasks.states import OperationState
 from tests.contract.backed_up_records import ME, MOMENT, append_entry, decide, name_run, read_run_ids, restore, save_run
@@ -123,6 +124,7 @@ def test_what_was_decided_and_logged_since_the_backup_stays_and_the_replaced_rec
         log = SqlAuditLog(records.database)
         assert [entry.subject for entry in log.read(10)] == ["after", "before"]
         assert verify_log(log).state is AuditState.INTACT
+        assert find_other_fleets(records.database) == (), "what was replaced is no fleet"
     append_entry(url, "next")
     with open_records(url) as records:
         assert verify_log(SqlAuditLog(records.database)).state is AuditState.INTACT

@@ -133,8 +133,9 @@ def test_what_pg_restore_refuses_leaves_the_present_records_in_place(
     with new_database("postgres", tmp_path) as url:
         run = save_run(url, 1)
         monkeypatch.setenv("PATH", "/nowhere")
-        with pytest.raises(RecordsError, match="pg_dump is not on the PATH"):
+        with pytest.raises(RecordsError, match="pg_dump is not on the PATH") as caught:
             back_up_records(url, tmp_path / "backup", MOMENT)
+        assert "pg_dump --format=custom '--schema=\"public\"'" in caught.value.hint
         monkeypatch.setenv("PATH", f"{found}:/usr/bin:/bin")
         back_up_records(url, tmp_path / "backup", MOMENT)
         tools = tmp_path / "tools"
@@ -143,6 +144,7 @@ def test_what_pg_restore_refuses_leaves_the_present_records_in_place(
         (tools / "pg_restore").write_text(script)
         (tools / "pg_restore").chmod(0o755)
         monkeypatch.setenv("PATH", f"{tools}:{found}:/usr/bin:/bin")
+        assert main(["records", "restore", str(tmp_path / "backup"), "--records", url, "--yes"]) == 5
         with pytest.raises(FleetpatchError, match="no room"):
             restore(url, tmp_path / "backup")
         assert read_run_ids(url) == {run}

@@ -6,12 +6,17 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from sqlalchemy.engine import URL
 
 from tasks.errors import RecordsError
 from tasks.records.storage.database import Database
 from tasks.records.storage.url import redact_url
+
+_NOT_RESTORED: Final = (" SCHEMA - ", " POLICY ", " ROW SECURITY ")
+"""Kinds of entries: the schema is there, and others may own it ("public"). What the role of the pages may do is granted
+afterwards: the server may have no such role."""
 
 
 def dump_schema(database: Database, schema: str, snapshot: str, target: Path) -> None:
@@ -39,8 +44,8 @@ def restore_schema(database: Database, schema: str, dump: Path, work: Path) -> N
     """
     listed = _run("pg_restore", ["--list", str(dump)], None, ["pg_restore", "--list", "records.dump"])
     entries = work / "entries"
-    # the schema is there, and it may be one that others own ("public")
-    entries.write_text("".join(f"{line}\n" for line in listed.splitlines() if " SCHEMA - " not in line))
+    kept = [line for line in listed.splitlines() if not any(kind in line for kind in _NOT_RESTORED)]
+    entries.write_text("".join(f"{line}\n" for line in kept))
     arguments = ["--exit-on-error", "--single-transaction", "--no-owner", "--no-privileges", "--no-password"]
     by_hand = ["pg_restore", *arguments, f'--schema="{schema}"', f"--dbname={redact_url(database.url)}", "records.dump"]
     _run("pg_restore", [*arguments, f"--use-list={entries}", str(dump)], database.url, by_hand)

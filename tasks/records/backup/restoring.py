@@ -17,7 +17,7 @@ from tasks.records.backup.manifest import BackupManifest, RecordsFacts, find_new
 from tasks.records.backup.postgres_tools import require_tool, restore_schema
 from tasks.records.backup.sessions import find_sessions
 from tasks.records.backup.sqlite_restore import open_kept_file, replace_sqlite_file
-from tasks.records.fleets import find_fleet
+from tasks.records.fleets import REPLACED_PREFIX, find_fleet
 from tasks.records.new_fleet import ensure_schema
 from tasks.records.pages_role import grant_pages_role
 from tasks.records.setup import find_newest_revision, open_records
@@ -250,7 +250,7 @@ def _replace_tables(database: Database, plan: RestorePlan, suffix: str) -> str:
         ensure_schema(connection, database)
         schema = read_schema(connection)
         if _list_tables(connection, schema):
-            kept = f"replaced_{suffix.lower()}_{schema}"[:_MAX_NAME]
+            kept = f"{REPLACED_PREFIX}{suffix.lower()}_{schema}"[:_MAX_NAME]
             connection.exec_driver_sql(f'CREATE SCHEMA "{kept}"')
             _move_tables(connection, schema, kept)
     try:

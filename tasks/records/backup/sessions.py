@@ -7,9 +7,11 @@ from typing import Final
 
 from sqlalchemy import text
 
+from tasks.protocols.clock import Deadline, SystemClock
 from tasks.records.fleets import build_slug
 from tasks.records.storage.database import APPLICATION_NAME, Database
 
+_CLOSING_SECONDS: Final = 2.0
 _SESSIONS: Final = text(
     """
     SELECT pid, usename, application_name, host(client_addr) FROM pg_stat_activity
@@ -23,11 +25,21 @@ _SESSIONS: Final = text(
 def find_sessions(database: Database) -> tuple[str, ...]:
     """Return who has the records of a fleet open, in words. Of a file, only programs that this user may see.
 
+    A session that was closed just now is still there for a moment on PostgreSQL. So it is looked for again.
+
     Raises:
         RecordsError: the database cannot be reached.
     """
     if database.is_sqlite:
         return _find_processes(Path(str(database.url.database)))
+    clock = SystemClock()
+    deadline = Deadline.after(clock, _CLOSING_SECONDS)
+    while (found := _read_sessions(database)) and deadline.remaining_seconds(clock) > 0:
+        clock.sleep(0.1)
+    return found
+
+
+def _read_sessions(database: Database) -> tuple[str, ...]:
     own = f"{APPLICATION_NAME} {build_slug(database.fleet)}"
     with database.begin_read("look for other sessions") as connection:
         found = connection.execute(_SESSIONS).tuples().all()

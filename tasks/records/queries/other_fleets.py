@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select, text, true
 from inventory.files.problems import did_you_mean
 from tasks.errors import RunNotFound
 from tasks.records.fleet_stamp import fleet_stamp
-from tasks.records.fleets import DEFAULT_FLEET, build_file_path
+from tasks.records.fleets import DEFAULT_FLEET, REPLACED_PREFIX, build_file_path
 from tasks.records.schema import VERSION_TABLE, runs
 from tasks.records.storage.database import Database
 
@@ -22,6 +22,7 @@ _SCHEMAS = text(
     SELECT n.nspname, to_regclass(quote_ident(n.nspname) || '.fleet_stamp') IS NOT NULL
       FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
       WHERE c.relname = :version AND c.relkind = 'r' AND n.nspname <> current_schema()
+        AND NOT starts_with(n.nspname::text, :replaced)
         AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
       ORDER BY n.nspname
     """
@@ -46,7 +47,9 @@ def find_other_fleets(database: Database, run_id: str = "") -> tuple[str, ...]:
 
 def _read_schemas(connection: Connection, run_id: str) -> Iterator[str]:
     some_run = select(runs.c.id).where(runs.c.id == run_id if run_id else true()).limit(1)
-    for schema, is_stamped in connection.execute(_SCHEMAS, {"version": VERSION_TABLE}).all():
+    for schema, is_stamped in connection.execute(
+        _SCHEMAS, {"version": VERSION_TABLE, "replaced": REPLACED_PREFIX}
+    ).all():
         there = {"schema_translate_map": {None: schema}}
         if connection.execute(some_run, execution_options=there).first() is not None:
             stamp = connection.execute(select(fleet_stamp.c.fleet), execution_options=there) if is_stamped else None

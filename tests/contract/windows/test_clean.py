@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from tasks.steps.machine.cleaning import Remains, read_remains, remove_remains
-from tests.contract.windows.job_places import CLOCK, Place
+from tests.contract.windows.job_places import Place
 from tests.contract.windows.test_automatic_updates import KEY, Machine
-from tests.contract.windows.warm_machine import WarmMachine
+from tests.contract.windows.warm_machine import CLOCK, WarmMachine
 from tests.lab.windows.state import change_state
 
 LATER = "9999999999"
