@@ -148,3 +148,25 @@ def migrate_and_die(answers: Connection, url: str) -> None:
 
     setup.run_migrations = killed
     open_records(url)
+
+
+def write_for_ever(answers: Connection, url: str, number: int) -> None:
+    """Save reports, journal entries and entries of the audit log, and name each run that is stored completely."""
+    with open_records(url) as records:
+        log = SqlAuditLog(records.database)
+        for turn in range(100_000):
+            run_id = f"20260310-{number * 100_000 + turn:06d}-aaaaaa"
+            outcomes = (make.make_outcome(run_id=run_id),)
+            report = make.make_report(run=make.make_run(id=run_id), outcomes=outcomes, assessments=())
+            records.append_entry(make.make_journal_entry(run_id=run_id))
+            records.save(report)
+            log.append(AuditEntry(datetime.now(UTC), f"p{number}", "", "patch", run_id, "", AuditResult.DONE))
+            answers.send(run_id)
+
+
+def hold_open(answers: Connection, url: str) -> None:
+    """Read the records, and keep them open."""
+    with open_records(url) as records:
+        History(records).read_runs(limit=1)
+        answers.send(os.getpid())
+        signal.pause()

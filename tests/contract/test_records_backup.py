@@ -1,19 +1,16 @@
 """Backups of the records on both databases: made while others write, and restored elsewhere and in place."""
 
 import os
-import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 from sqlalchemy import text
 
 from tasks.errors import RecordsError
-from tasks.records.audit.entry import AuditEntry, AuditResult
 from tasks.records.audit.log import SqlAuditLog
 from tasks.records.audit.verification import AuditState, verify_log
 from tasks.records.backup.making import back_up_records
@@ -23,9 +20,9 @@ from tasks.records.queries.history import History
 from tasks.records.queries.other_fleets import find_other_fleets
 from tasks.records.setup import open_records
 from tasks.states import OperationState
-from tests.contract.backed_up_records import ME, MOMENT, append_entry, decide, name_run, read_run_ids, restore, save_run
+from tests.contract.backed_up_records import ME, MOMENT, append_entry, decide, read_run_ids, restore, save_run
+from tests.contract.records_processes import hold_open, write_for_ever
 from tests.contract.records_subjects import BOTH, empty_database, new_database
-from tests.support import builders as make
 from tests.support.forked_calls import begin_call
 from tests.support.postgres import programs
 
@@ -53,20 +50,6 @@ def elsewhere(kind: str, tmp_path: Path) -> Iterator[str]:
     folder.mkdir()
     with empty_database(kind, folder) as made:
         yield made
-
-
-def write_for_ever(answers: Connection, url: str, number: int) -> None:
-    """Save reports, journal entries and entries of the audit log, and name each run that is stored completely."""
-    with open_records(url) as records:
-        log = SqlAuditLog(records.database)
-        for turn in range(100_000):
-            run_id = name_run(number * 100_000 + turn)
-            outcomes = (make.make_outcome(run_id=run_id),)
-            report = make.make_report(run=make.make_run(id=run_id), outcomes=outcomes, assessments=())
-            records.append_entry(make.make_journal_entry(run_id=run_id))
-            records.save(report)
-            log.append(AuditEntry(datetime.now(UTC), f"p{number}", "", "patch", run_id, "", AuditResult.DONE))
-            answers.send(run_id)
 
 
 def test_every_run_that_was_stored_before_the_backup_began_is_in_it_although_others_write(
@@ -136,14 +119,6 @@ def test_what_was_decided_and_logged_since_the_backup_stays_and_the_replaced_rec
             with records.database.begin_read("look at what was kept") as connection:
                 kept = set(connection.execute(text(f'SELECT id FROM "{restored.kept}".runs')).scalars())
     assert kept == {kept_run, newer}
-
-
-def hold_open(answers: Connection, url: str) -> None:
-    """Read the records, and keep them open."""
-    with open_records(url) as records:
-        History(records).read_runs(limit=1)
-        answers.send(os.getpid())
-        signal.pause()
 
 
 def test_nothing_is_restored_under_a_program_that_has_the_records_open(url: str, tmp_path: Path) -> None:
