@@ -119,7 +119,8 @@ function Clear-FpFiles { # the folder, without what is not fleetpatch's
         $folder = Join-Path -Path $FpJobs -ChildPath $id
         Invoke-FpItem -What job -Path $folder -Remove { param($path) [System.IO.Directory]::Delete($path, $true) }
     }
-    foreach ($name in 'claim', 'claim.new', 'updaters.new', 'updaters.ps1', 'updaters.ps1.new', 'reboot', 'reboot.new') {
+    $names = 'claim', 'updaters.ps1', 'reboot'
+    foreach ($name in @($names) + @($names | ForEach-Object -Process { "$_.new" }) + 'updaters.new') {
         $path = Join-Path -Path $root -ChildPath $name
         if (-not [System.IO.File]::Exists($path)) { continue }
         Invoke-FpItem -What 'file of fleetpatch' -Path $path -Remove { param($path) [System.IO.File]::Delete($path) }
@@ -132,7 +133,8 @@ function Clear-FpFolder { # the empty folders, after the lock was given back
     if ([System.IO.Directory]::Exists($FpJobs)) { $places += [System.IO.Directory]::GetFileSystemEntries($FpJobs) }
     $others = @($places | Where-Object -FilterScript { $known -cnotcontains $_ })
     if ($isRemoving) {
-        foreach ($path in $others) { Write-FpLeft -Path $path -Why 'it is not fleetpatch''s, or it could not be removed' }
+        $why = 'it is not fleetpatch''s, or it could not be removed'
+        foreach ($path in $others) { Write-FpLeft -Path $path -Why $why }
         if ($others.Count) { return }
     }
     Invoke-FpItem -What folder -Path $root -Remove {
