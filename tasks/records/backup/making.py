@@ -26,7 +26,7 @@ from tasks.records.backup.archive import (
     write_backup,
 )
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, read_facts
-from tasks.records.backup.postgres_tools import dump_schema, require_tool
+from tasks.records.backup.postgres_tools import dump_schema
 from tasks.records.decisions import SqlDecisions
 from tasks.records.fleets import build_file_path, find_fleet
 from tasks.records.setup import find_newest_revision
@@ -157,7 +157,6 @@ def check_sqlite_file(path: Path) -> None:
 
 
 def _dump(database: Database, work: Path, now: datetime) -> tuple[BackupManifest, Path]:
-    require_tool("pg_dump")
     ends = _read_ends(database)
     content = work / "records.dump"
     with database.begin_read("back up the records") as connection:

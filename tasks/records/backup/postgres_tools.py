@@ -51,16 +51,21 @@ def restore_schema(database: Database, schema: str, dump: Path, work: Path) -> N
     _run("pg_restore", [*arguments, f"--use-list={entries}", str(dump)], database.url, by_hand)
 
 
-def require_tool(name: str) -> str:
-    """Return the path of one of PostgreSQL's programs.
+def require_restoring_tool(url: URL, backup: Path) -> None:
+    """Require that records can be restored from here.
 
     Raises:
-        RecordsError: it is not here.
+        RecordsError: pg_restore is not here. The error has the command to run elsewhere.
     """
+    dumped = f"tar -xOf {shlex.quote(str(backup))} records"
+    _find_tool("pg_restore", f"{dumped} | pg_restore --no-owner --dbname={redact_url(url)}, into an empty database")
+
+
+def _find_tool(name: str, by_hand: str) -> str:
     found = shutil.which(name)
     if found is None:
         hint = "Install PostgreSQL's client (postgresql-client or postgresql), not older than the server."
-        raise RecordsError(f"{name} is not on the PATH of this computer", hint=hint)
+        raise RecordsError(f"{name} is not on the PATH of this computer", hint=f"{hint} Or run it elsewhere: {by_hand}")
     return found
 
 
@@ -68,10 +73,7 @@ def _run(name: str, arguments: Sequence[str], url: URL | None, by_hand: Sequence
     environment = dict(os.environ)
     connection: list[str] = []
     command = shlex.join(by_hand)
-    try:
-        program = require_tool(name)
-    except RecordsError as error:
-        raise RecordsError(error.message, hint=f"{error.hint} Or run it elsewhere: {command}") from error
+    program = _find_tool(name, command)
     if url is not None:
         # the environment of a process can be read by its user alone, and its arguments by everybody
         passwords = (url.password, url.query.get("password"))

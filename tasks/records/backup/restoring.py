@@ -14,7 +14,7 @@ from tasks.records.backup.archive import make_private_folder, read_backup
 from tasks.records.backup.carrying import Carried, carry_chains, end_logins
 from tasks.records.backup.making import check_sqlite_file, read_schema
 from tasks.records.backup.manifest import BackupManifest, RecordsFacts, find_newer_runs, read_facts
-from tasks.records.backup.postgres_tools import require_tool, restore_schema
+from tasks.records.backup.postgres_tools import require_restoring_tool, restore_schema
 from tasks.records.backup.sessions import find_sessions
 from tasks.records.backup.sqlite_restore import open_kept_file, replace_sqlite_file
 from tasks.records.fleets import REPLACED_PREFIX, find_fleet
@@ -93,7 +93,7 @@ def plan_restore(url: str | None, path: Path) -> RestorePlan:
     database = Database(find_records_url(url), find_fleet())
     try:
         backup = read_backup(path)
-        _require_fitting(backup, database)
+        _require_fitting(backup, database, path)
         present, fault = _read_present(database, backup)
         sessions = () if fault and not database.is_sqlite else find_sessions(database)
     finally:
@@ -164,7 +164,7 @@ def restore_records(url: str | None, plan: RestorePlan, now: datetime) -> Restor
         database.close()
 
 
-def _require_fitting(backup: BackupManifest, database: Database) -> None:
+def _require_fitting(backup: BackupManifest, database: Database, path: Path) -> None:
     kind = "sqlite" if database.is_sqlite else "postgresql"
     if backup.database != kind:
         raise RecordsError(
@@ -184,7 +184,7 @@ def _require_fitting(backup: BackupManifest, database: Database) -> None:
             hint="Install that version first.",
         )
     if not database.is_sqlite:
-        require_tool("pg_restore")
+        require_restoring_tool(database.url, path)
 
 
 def _read_present(database: Database, backup: BackupManifest) -> tuple[RecordsFacts | None, str]:
