@@ -15,6 +15,7 @@ from flows.prefect_runtime.signals import run_with_signals
 from flows.recovery.abandoned_runs import AbandonedRun, find_abandoned_runs
 from flows.recovery.fleet_deployments import find_fleet_deployment
 from flows.recovery.missed_windows import record_missed_windows
+from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
 from tasks.errors import LeaseHeld, PatchError
@@ -33,6 +34,9 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     A run that was asked to stop is finalized too. A suspended run is not changed until its window is over, unless its
     flow run was cancelled or deleted. Finalizing begins nothing new: it waits for jobs that run on machines, and
     records each machine's true state.
+
+    A flow run that Prefect shows without an end, although the records say that its run is over, gets that end: its
+    server was away at the end of the run.
 
     Windows of the last days without a run (Prefect cancelled it, or no worker started it) are recorded as missed. One
     notification is sent for each.
@@ -54,8 +58,14 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
     if dry_run:
         for left in abandoned_runs:
             caller.listener.on_message(f"run {left.run.id}: would be {left.planned_action}")
+        with get_client(sync_client=True) as client:
+            for orphan in find_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
+                caller.listener.on_message(f"{orphan.description}: would be corrected in Prefect")
         return [left.run.id for left in abandoned_runs]
     record_missed_windows(caller)
+    with get_client(sync_client=True) as client:
+        for orphan in end_orphaned_flow_runs(client, caller.records_url, SystemClock().now()):
+            caller.listener.on_message(f"{orphan.description}: corrected in Prefect")
     abandoned_runs = tuple(stop_runs_cancelled_in_prefect(abandoned_runs, caller))
     resume = _find_resume_deployment() if abandoned_runs and deployment.get_id() else None
     failed = (

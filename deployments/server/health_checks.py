@@ -147,12 +147,20 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
         return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
-    names = join_first_names(
-        [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in dead]
-    )
-    words = f"{len(dead)} runs are Running in Prefect, but no process executes them: {names}"
-    remedy = "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
-    return [Finding("running", FindingLevel.BLOCK, words, remedy)]
+    over = [each for each in dead if each.lease_state is RunLeaseState.ENDED]
+    findings = []
+    if left := [each for each in dead if each.lease_state is not RunLeaseState.ENDED]:
+        text = f"{len(left)} runs are Running in Prefect, but no process executes them: "
+        remedy = (
+            "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
+        )
+        findings.append(Finding("running", FindingLevel.BLOCK, text + _join_running_names(snapshot, left), remedy))
+    if over:
+        are = "run is Running in Prefect, but it is" if len(over) == 1 else "runs are Running in Prefect, but they are"
+        text = f"{len(over)} {are} over in the records: "
+        remedy = "`fleetpatch reconcile` sets their state in Prefect to that of the records: they prevent later runs."
+        findings.append(Finding("running", FindingLevel.BLOCK, text + _join_running_names(snapshot, over), remedy))
+    return findings
 
 
 def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
@@ -297,6 +305,12 @@ def _get_deployment_id(run: FlowRunInfo) -> str:
 
 def _join_run_names(snapshot: ServerSnapshot, runs: Sequence[FlowRunInfo]) -> str:
     return join_first_names([_describe_run(snapshot, each) for each in runs])
+
+
+def _join_running_names(snapshot: ServerSnapshot, runs: Sequence[RunningFlowRun]) -> str:
+    return join_first_names(
+        [f"{_describe_run(snapshot, each.run)}{f' (run {each.run_id})' if each.run_id else ''}" for each in runs]
+    )
 
 
 def _describe_run(snapshot: ServerSnapshot, run: FlowRunInfo) -> str:

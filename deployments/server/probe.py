@@ -29,13 +29,14 @@ from deployments.server.snapshot import (
     WorkQueueInfo,
 )
 from flows.prefect_api.pagination import read_all_pages
+from flows.recovery.finalizer import find_run_of_flow_run
+from flows.recovery.orphaned_flow_runs import RUN_FLOW_NAMES
 from tasks.errors import RecordsError
 from tasks.model import Finding
-from tasks.records.queries.history import History
 from tasks.records.setup import open_records
 from tasks.records.window_claims import SqlWindowClaims
 from tasks.rules.timing.admission import WindowClaim, WindowStatus
-from tasks.states import FindingLevel
+from tasks.states import UNFINISHED_RUN_STATES, FindingLevel
 
 logger = logging.getLogger(__name__)
 
@@ -187,6 +188,15 @@ def _read_runs(
     return tuple(_read_objects(client, "/flow_runs/filter", body, FlowRunInfo))
 
 
+def _read_runs_of_commands(client: SyncPrefectClient, run_filter: Mapping[str, Any]) -> Iterator[FlowRunInfo]:
+    """Return the flow runs that commands and Python programs have begun: they have no deployment."""
+    body = {
+        "flow_runs": {**run_filter, "deployment_id": {"is_null_": True}},
+        "flows": {"name": {"any_": list(RUN_FLOW_NAMES)}},
+    }
+    return _read_objects(client, "/flow_runs/filter", body, FlowRunInfo)
+
+
 def _find_schedule_statuses(
     client: SyncPrefectClient, deployments: Sequence[DeploymentInfo], now: datetime
 ) -> Iterator[ScheduleStatus]:
@@ -241,8 +251,9 @@ def _read_missed_windows(now: datetime, records_url: str | None) -> tuple[Window
 def _read_running_runs(
     client: SyncPrefectClient, deployment_ids: set[str], now: datetime, records_url: str | None
 ) -> tuple[RunningFlowRun, ...]:
-    runs = _read_runs(client, deployment_ids, {"state": {"type": {"any_": ["RUNNING"]}}, **_TOP_LEVEL_FILTER})
-    lease_states = _find_lease_states([run.id for run in runs], records_url)
+    running = {"state": {"type": {"any_": ["RUNNING", "CANCELLING"]}}, **_TOP_LEVEL_FILTER}
+    runs = (*_read_runs(client, deployment_ids, running), *_read_runs_of_commands(client, running))
+    lease_states = _find_lease_states(runs, records_url)
     return tuple(
         RunningFlowRun(
             run, who, None if who is RunLeaseState.HELD else _has_recent_heartbeat(client, run.id, now), run_id
@@ -252,17 +263,24 @@ def _read_running_runs(
     )
 
 
-def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> dict[str, tuple[RunLeaseState, str]]:
+def _find_lease_states(
+    flow_runs: Sequence[FlowRunInfo], records_url: str | None
+) -> dict[str, tuple[RunLeaseState, str]]:
     """Return the lease state of each run. Without records, it is unknown; another check of doctor reports that."""
-    if not flow_run_ids:
+    if not flow_runs:
         return {}
     states = {}
     try:
         with open_records(records_url) as records:
-            history, abandoned_ids = History(records), {each.run_id for each in records.leases.find_leaseless_runs()}
-            for each in flow_run_ids:
-                run = history.find_run_by_flow_run(each)
-                if run is None or not run.may_change_machines:
+            abandoned_ids = {each.run_id for each in records.leases.find_leaseless_runs()}
+            for each in flow_runs:
+                run = find_run_of_flow_run(records, str(each.parameters.get("run_id") or each.id), each.id)
+                if run is None:
+                    continue
+                if run.state not in UNFINISHED_RUN_STATES:
+                    states[each.id] = (RunLeaseState.ENDED, run.id)
+                    continue
+                if not run.may_change_machines:
                     continue
                 lease = records.leases.find_lease(run.id)
                 held = lease is not None and lease.is_held
@@ -273,7 +291,7 @@ def _find_lease_states(flow_run_ids: Sequence[str], records_url: str | None) -> 
                     if run.id in abandoned_ids
                     else RunLeaseState.ENDED
                 )
-                states[each] = (state, run.id)
+                states[each.id] = (state, run.id)
     except RecordsError as error:
         logger.info("our records can't be asked: %s", error.message)
     return states

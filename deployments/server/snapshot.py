@@ -75,6 +75,7 @@ class FlowRunInfo(_PrefectInfo):
     deployment_id: str | None = None
     created_by: CreatorInfo | None = None
     expected_start_time: AwareDatetime | None = None
+    parameters: Mapping[str, Any] = {}
     state: StateInfo
 
 

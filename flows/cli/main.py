@@ -62,7 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     configure_logging()
     with serve_completion():
         code = _run_command(words, debug=debug)
-    return _flush_stdout(code, debug=debug)
+    code = _flush_stdout(code, debug=debug)
+    if arguments is None and "flows.prefect_api.flow_end" in sys.modules:  # Prefect may have something to send
+        sys.modules["flows.prefect_api.flow_end"].end_process_in_time(code)
+    return code
 
 
 def _run_command(words: Sequence[str], *, debug: bool) -> int:

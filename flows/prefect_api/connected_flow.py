@@ -3,6 +3,8 @@
 Prefect's own would have no password. It is off wherever these flows are imported (flows/__init__.py). So other uses of
 a flow need a configured server.
 
+The end of a flow's function is the end of the flow, also if Prefect did not receive it (``flow_end``).
+
 A run goes on if it loses its place in the limit of its deployment. Prefect 3.8.8 would end its process: when the server
 does not answer three times within seconds, and when a slow process begins after its flow run was scheduled again. The
 claim of the window, the run lease and machine locks keep runs apart, not Prefect's limit.
@@ -11,16 +13,20 @@ claim of the window, the run lease and machine locks keep runs apart, not Prefec
 import logging
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
+import httpx
 from prefect import Flow
 from prefect.concurrency import _leases
 from prefect.context import FlowRunContext
 from prefect.events import worker
 
 from flows.prefect_api.connection import connect_prefect
+from flows.prefect_api.flow_end import end_flow_process_in_time, take_flow_end, use_flow_end
 from flows.prefect_api.flow_run_fleet import use_tagged_fleet
+from flows.prefect_api.quiet_delivery import silence_delivery
+from tasks.errors import CannotRun
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -38,19 +44,36 @@ def _log_lost_place(exc: BaseException, lease_id: UUID, *_args: object, **_optio
 
 setattr(_leases, "_handle_lease_renewal_failure", _log_lost_place)  # noqa: B010 - Prefect has no setting for it
 
+silence_delivery()
+
 
 class ConnectedFlow(Flow[P, R]):
-    """A flow that connects Prefect's client before it is called."""
+    """A flow that connects Prefect's client before it is called, and whose end does not depend on Prefect."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - Prefect's class has twelve overloads
-        """Call the flow as Prefect does.
+        """Call the flow as Prefect does. Return its function's own result, whatever Prefect raises after it.
 
         Raises:
-            CannotRun: no server is configured, and none can be started.
+            CannotRun: no server is configured, and none can be started; or it went away before the function began.
             KeyFileError: the file of the server's password can't be read, or others than its owner can read it.
         """
         connect_prefect()
-        return super().__call__(*args, **kwargs)
+        end = take_flow_end()
+        try:
+            with use_flow_end(end):
+                return super().__call__(*args, **kwargs)
+        except Exception as error:
+            if end.ended.is_set():
+                if error is not end.error and isinstance(error, httpx.HTTPError):
+                    logger.info("Prefect did not receive how %s ended: %s", self.name, error)
+                    return end.get_result(as_state=bool(kwargs.get("return_state")))
+            elif not end.has_begun and isinstance(error, httpx.HTTPError):
+                raise CannotRun(
+                    "the Prefect server went away before the run began",
+                    hint="Nothing has begun. Start the server and run again, or use --no-prefect (Python: "
+                    "execute_locally) to patch without Prefect.",
+                ) from error
+            raise
 
     def with_options(self, **options: Any) -> "ConnectedFlow[P, R]":  # noqa: ANN401 - Prefect's options
         """Return the same flow with other options. Prefect's own method would return a plain one."""
@@ -75,9 +98,13 @@ def flow(**options: Any) -> Callable[[Callable[P, R]], Flow[P, R]]:  # noqa: ANN
 def _use_own_fleet(function: Callable[P, R]) -> Callable[P, R]:
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        context = FlowRunContext.get()
+        context, end = FlowRunContext.get(), take_flow_end()
         run = context.flow_run if context is not None else None
-        with use_tagged_fleet(run.tags if run is not None else ()):
-            return function(*args, **kwargs)
+        try:
+            with end.record(), use_tagged_fleet(run.tags if run is not None else ()):
+                end.result = function(*args, **kwargs)
+                return cast("R", end.result)
+        finally:
+            end_flow_process_in_time()
 
     return call

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -57,6 +58,12 @@ class ApiMonitor:
     def is_unreachable(self) -> bool:
         """Whether Prefect was unavailable at the last check."""
         return self._unreachable_since is not None
+
+    @property
+    def unreachable_since(self) -> datetime | None:
+        """When Prefect was found to be unavailable; None if it answered at the last check."""
+        since = self._unreachable_since
+        return None if since is None else datetime.now(UTC) - timedelta(seconds=time.monotonic() - since)
 
     @property
     def unreachable_seconds(self) -> float:

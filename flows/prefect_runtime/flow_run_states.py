@@ -75,9 +75,21 @@ def close_stale_flow_run(flow_run_id: str, run: RunInfo) -> None:
             return
         if first.state is None or first.state.is_scheduled() or first.state.is_pending():  # it was started again
             return
-        open_waves = [wave for wave in read_wave_flow_runs(client, first.id) if not _has_ended(wave)]
-        _mark_crashed(client, open_waves, message, first.id)
-        _correct_state(client, first, run, message)
+        end_flow_run(client, first, run, message)
+
+
+def end_flow_run(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
+    """Set the state of a flow run without a process to its run's end, and mark its open waves and steps as crashed.
+
+    Args:
+        client: a client of the Prefect server.
+        found: the flow run.
+        run: the run at its end.
+        message: the message of the states.
+    """
+    open_waves = [wave for wave in read_wave_flow_runs(client, found.id) if not _has_ended(wave)]
+    _mark_crashed(client, open_waves, message, found.id)
+    _correct_state(client, found, run, message, must_begin=False)
 
 
 def close_stale_waves(flow_run_id: UUID, own_wave_ids: Collection[UUID]) -> None:
@@ -148,9 +160,14 @@ def correct_state_once_ended(flow_run_id: str, run: RunInfo, seconds: float) -> 
     correct_flow_run_state(flow_run_id, run)
 
 
-def _correct_state(client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str) -> None:
+def _correct_state(
+    client: SyncPrefectClient, found: FlowRun, run: RunInfo, message: str, *, must_begin: bool = True
+) -> None:
+    """Correct a state. With ``must_begin``, a flow run that is Pending stays so: it was started again."""
     shown = found.state
-    if run.state in UNFINISHED_RUN_STATES or shown is None or shown.is_scheduled() or shown.is_pending():
+    if run.state in UNFINISHED_RUN_STATES or shown is None or shown.is_scheduled():
+        return
+    if must_begin and shown.is_pending():
         return
     wanted = build_final_state(run, message, was_cancelled=shown.type in _CANCELLED_STATES)
     if shown.type is not wanted.type:

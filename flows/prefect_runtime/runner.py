@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
@@ -63,7 +64,9 @@ SUBFLOW_START_SECONDS = 10.0
 If Prefect is that slow, the next wave does not wait at all: a run of many waves would lose minutes of its window.
 """
 DELIVERY_TIMEOUT_SECONDS = 90.0
-"""How long to wait for an unavailable Prefect after the machines are done."""
+"""How long to wait for a slow Prefect after the machines are done."""
+RETURN_TIMEOUT_SECONDS = 30.0
+"""How long to wait then until an unavailable Prefect answers again. A restart of its server takes less."""
 LOG_RETRY_SECONDS = 60.0  # how long Prefect retries log lines; then they are lost in Prefect
 
 
@@ -217,7 +220,7 @@ class PrefectRunner:
         undelivered = self._find_undelivered(report)
         if not undelivered:
             return
-        note = f"Prefect did not receive {', '.join(undelivered)}. The records and this report are complete."
+        note = _describe_undelivered(undelivered, self._api_monitor.unreachable_since)
         self._ports.listener.on_message(note)
         message = f"{report.run.message}; {note}" if report.run.message else note
         report = replace(report, run=replace(report.run, message=message))
@@ -243,7 +246,10 @@ class PrefectRunner:
     def _find_undelivered(self, report: RunReport) -> list[str]:
         """Create what is missing in Prefect, wait until Prefect has everything, and return what it did not receive."""
         until = time.monotonic() + DELIVERY_TIMEOUT_SECONDS
-        if not self._api_monitor.wait_until_reachable(until):
+        if self._api_monitor.is_unreachable:
+            wait = f"waiting up to {RETURN_TIMEOUT_SECONDS:.0f} s for the Prefect server; the run itself is over"
+            self._ports.listener.on_message(wait)
+        if not self._api_monitor.wait_until_reachable(min(until, time.monotonic() + RETURN_TIMEOUT_SECONDS)):
             self._api_monitor.give_up()
             undelivered = [each.description for each in self._background_calls if not each.wait_until_delivered(0.0)]
             return [
@@ -293,6 +299,16 @@ def _build_wave_state(outcomes: Sequence[Outcome]) -> State[None]:
     return Completed(message=f"{format_count(len(outcomes), 'machine')}: {determine_run_state(outcomes)}")
 
 
+def _describe_undelivered(undelivered: Sequence[str], away_since: datetime | None) -> str:
+    lacks, complete = ", ".join(undelivered), "The records and this report are complete."
+    if away_since is None:
+        return f"Prefect did not receive {lacks}. {complete}"
+    return (
+        f"Prefect can't be reached since {away_since:%Y-%m-%d %H:%M:%S} UTC: it did not receive {lacks}, and shows "
+        f"this run as Running until `fleetpatch reconcile` corrects that. {complete}"
+    )
+
+
 class BackgroundCall:
     """A call to Prefect in a separate thread, in the context of the present flow run.
 
@@ -315,7 +331,7 @@ class BackgroundCall:
             call()
         except BaseException as error:  # noqa: BLE001 - it is said below; Prefect's own signals are no Exceptions
             self._error = error
-            logger.warning("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
+            logger.info("Prefect did not receive %s: %s: %s", self.description, type(error).__name__, error)
         finally:
             self._finished.set()
 

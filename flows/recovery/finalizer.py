@@ -114,7 +114,7 @@ def finalize_run(run_name: str, *, stop: str = "", flow_run_id: str = "", caller
     """
     caller = caller or Caller()
     with open_records(caller.records_url) as records:
-        run = _find_run(records, run_name, flow_run_id)
+        run = find_run_of_flow_run(records, run_name, flow_run_id)
         if run is None:
             return f"the records have no run {run_name} of this flow run: nothing was begun"
         if not run.may_change_machines or run.state not in UNFINISHED_RUN_STATES:
@@ -154,7 +154,7 @@ def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None
     )
 
     with open_records((caller or Caller()).records_url) as records:
-        run = _find_run(records, run_name, flow_run_id)
+        run = find_run_of_flow_run(records, run_name, flow_run_id)
     if run is None or run.state in UNFINISHED_RUN_STATES:
         return
     correct_state_once_ended(flow_run_id, run, PREFECT_WAIT_SECONDS)
@@ -165,12 +165,20 @@ def correct_prefect_state(run_name: str, flow_run_id: str, caller: Caller | None
 def _find_run_name(flow_run: "FlowRun") -> str:
     """Return the run's id if the flow has it as a parameter (resume_fleet), otherwise the id of the flow run.
 
-    Whoever may use Prefect writes the parameter: ``_find_run`` asks whether the flow run has ever begun this run.
+    Whoever may use Prefect writes the parameter: ``find_run_of_flow_run`` asks whether the flow run has ever
+    begun this run.
     """
     return str((flow_run.parameters or {}).get("run_id") or flow_run.id)
 
 
-def _find_run(records: SqlRecords, run_name: str, flow_run_id: str) -> RunInfo | None:
+def find_run_of_flow_run(records: SqlRecords, run_name: str, flow_run_id: str) -> RunInfo | None:
+    """Return the run that a flow run has begun or resumed; None if the records have none.
+
+    Args:
+        records: open records.
+        run_name: the id of the run, or of its flow run.
+        flow_run_id: the flow run that must have begun or resumed the run; "": any.
+    """
     history = History(records)
     found = history.find_run_by_flow_run(run_name)
     if found is None:

@@ -7,16 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from deployments.server.health_checks import check_zombie_runs
+from deployments.server.probe import probe_server
+from flows.prefect_runtime.flow_run_states import read_wave_flow_runs
+from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs
 from tasks.records.queries.history import History
 from tasks.records.setup import open_records
+from tasks.states import FindingLevel
 from tests.lab.killing import began, wait_for
 from tests.support.command import run_command
 from tests.support.environment import PYTHONPATH, without_ours
 from tests.support.forked import start_forked
+from tests.support.prefect_server import prefect_server
 from tests.support.prefect_tables import TABLES_ARE_THERE, put_tables
 
 ON_FAKES = "tests.flows.cli_on_fakes"
@@ -156,6 +163,49 @@ def test_within_prefect_signals_are_ours_as_well(start, surroundings: dict[str, 
     assert "SIGTERM: stopping" in said
     assert "Traceback" not in said
     assert Path(document["reportFiles"]["html"]).exists()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_in_mid_run_and_comes_back_after_it(start, surroundings: dict[str, str]) -> None:
+    """The run's end comes from the records, in time; reconcile and doctor find what Prefect did not receive."""
+    records_url = surroundings["FLEETPATCH_RECORDS_URL"]
+    with prefect_server(Path(surroundings["PREFECT_HOME"])) as server:
+        surroundings["PREFECT_API_URL"] = server.url
+        process = start(*PATCH)
+        process.wait_for_install()
+        server.kill()
+        process.wait_for("second: validate")
+        over = time.monotonic()
+        code, out, said = process.end()
+        assert time.monotonic() - over < 90
+        assert code == 0
+        document = json.loads(out)
+        assert [machine["status"] for machine in document["machines"]] == ["Succeeded", "Succeeded"]
+        assert said.count("Prefect can't be reached since") == 1, said
+        assert "shows this run as Running until `fleetpatch reconcile` corrects that" in said
+        for noise in ("EventsWorker", "Traceback", "Error logging", "ConnectError"):
+            assert noise not in said
+
+        server.start()
+        flow_run_id, later = document["run"]["flowRunId"], datetime.now(UTC) + timedelta(minutes=11)
+        with server.client() as client:
+            flow_run = client.read_flow_run(flow_run_id)
+            assert flow_run.state_name == "Running"
+            (running,) = check_zombie_runs(probe_server(records_url, now=later))
+            assert running.level is FindingLevel.BLOCK
+            assert "1 run is Running in Prefect, but it is over in the records" in running.message
+            assert document["run"]["maintenanceRunId"] in running.message
+            assert end_orphaned_flow_runs(client, records_url, datetime.now(UTC) - timedelta(minutes=5)) == ()
+        code, out, said = start("reconcile", "--json").end()
+        assert (code, json.loads(out)["correctedFlowRuns"]) == (0, [flow_run_id]), said
+        assert "is Running in Prefect, and run" in said
+        with server.client() as client:
+            flow_run = client.read_flow_run(flow_run_id)
+            assert flow_run.state_name == "Completed"
+            assert "Prefect did not receive it then" in flow_run.state.message
+            assert all(wave.state.is_final() for wave in read_wave_flow_runs(client, flow_run.id))
+            (running,) = check_zombie_runs(probe_server(records_url, now=later))
+            assert running.level is FindingLevel.GOOD
 
 
 @pytest.mark.slow

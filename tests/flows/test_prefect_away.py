@@ -21,6 +21,7 @@ from flows.patch import patch_fleet
 from flows.prefect_runtime import api_health, runner
 from flows.prefect_runtime.flow_run_states import close_stale_flow_run
 from flows.prefect_runtime.wave_subflow import WaveSubflow, patch_wave
+from tasks.errors import CannotRun, FleetPatchFailed
 from tasks.model import RunReport
 from tasks.states import OperationState, Step
 from tasks.steps import pipeline
@@ -69,6 +70,7 @@ def api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Api]:
     monkeypatch.setattr(base.PrefectHttpxSyncClient, "send", met)
     monkeypatch.setattr(base.PrefectHttpxAsyncClient, "send", met_async)
     monkeypatch.setattr(runner, "DELIVERY_TIMEOUT_SECONDS", 120.0)
+    monkeypatch.setattr(runner, "RETURN_TIMEOUT_SECONDS", 120.0)
     monkeypatch.setattr(runner, "SUBFLOW_START_SECONDS", 1.0)
     monkeypatch.setattr(api_health, "POLL_SECONDS", 0.05)
     monkeypatch.setattr(api_health, "RETRY_SECONDS", 0.1)
@@ -135,15 +137,28 @@ def test_an_api_that_goes_away_for_good_changes_nothing_for_machines_and_is_told
     api.refuses = lambda request: begun_working(request, calls)
 
     began = time.monotonic()
-    with pytest.raises(httpx.ConnectError):  # Prefect's own end of the flow run
-        ran(fleet)
+    state = ran(fleet)  # the flow's own end, in spite of Prefect's error
 
     assert time.monotonic() - began < 120
+    assert state.is_failed()
+    with pytest.raises(FleetPatchFailed) as failed:
+        state.result(_sync=True)  # type: ignore[call-overload]
     note = kept(fleet).run.message
-    assert note.startswith("Prefect did not receive wave-1, wave-2, the ends of up to ")
-    assert note.endswith("the artifacts, how the flow run ended. The records and this report are complete.")
+    assert failed.value.report.outcomes == kept(fleet).outcomes
+    assert note.startswith("Prefect can't be reached since 20")
+    assert " UTC: it did not receive wave-1, wave-2, the ends of up to " in note
+    assert "how the flow run ended, and shows this run as Running until `fleetpatch reconcile` corrects that." in note
+    assert note.endswith("The records and this report are complete.")
     assert sorted(calls) == sorted({f"{step} {name}" for step in STEPS for name in ("web", "bad")} & set(calls))
     assert len([call for call in calls if call.startswith("install")]) == 2
+
+
+def test_an_api_that_goes_away_before_the_flow_begins_is_said_and_nothing_begins(fleet: SimFleet, api: Api) -> None:
+    two(fleet)
+    api.refuses = lambda request: "/flow_runs" in request.url.path
+    with pytest.raises(CannotRun, match="the Prefect server went away before the run began"):
+        ran(fleet)
+    assert fleet.records.reports == {}
 
 
 PATIENCE = 120.0

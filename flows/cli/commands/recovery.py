@@ -1,5 +1,6 @@
 """resume, cancel and reconcile: continue, finalize or stop runs."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +122,8 @@ def reconcile(
     )
     from flows.recovery.abandoned_runs import find_abandoned_runs
 
-    abandoned_runs = find_abandoned_runs(records)
+    abandoned_runs, as_flow = find_abandoned_runs(records), not (no_prefect or plain)
+    corrected = _correct_prefect(records, dry_run=dry_run) if as_flow else ()
     if not as_json:
         print_abandoned_runs(abandoned_runs)
         if not abandoned_runs:
@@ -129,18 +131,41 @@ def reconcile(
     due = [abandoned_run for abandoned_run in abandoned_runs if not abandoned_run.wait_reason]
     if dry_run or not due:
         if as_json:
-            print_json({"runs": [build_abandoned_run_json(each, None) for each in abandoned_runs], "exitCode": 0})
+            unchanged = [build_abandoned_run_json(each, None) for each in abandoned_runs]
+            print_json({"runs": unchanged, "correctedFlowRuns": corrected, "exitCode": 0})
         return
     names = dict.fromkeys(name for left in due for name in _find_machine_names(open_history(records), left.run))
-    results = recover_runs_in_session(due, list(names), as_flow=not (no_prefect or plain), records=records)
+    results = recover_runs_in_session(due, list(names), as_flow=as_flow, records=records)
     for left, result in results:
         print_recovery_result(left, result)
     code = max(to_recovery_exit_code(result) for _, result in results)
     if as_json:
         waiting_documents = [build_abandoned_run_json(left, None) for left in abandoned_runs if left.wait_reason]
         documents = [build_abandoned_run_json(left, result) for left, result in results]
-        print_json({"runs": [*documents, *waiting_documents], "exitCode": code})
+        print_json({"runs": [*documents, *waiting_documents], "correctedFlowRuns": corrected, "exitCode": code})
     raise typer.Exit(code)
+
+
+def _correct_prefect(records: str | None, *, dry_run: bool) -> Sequence[str]:
+    """End flow runs in Prefect whose runs are over, and say so. Return their ids; none without a server."""
+    if not os.environ.get("PREFECT_API_URL"):  # a server for one run only has no other flow runs
+        return ()
+    from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
+    from flows.prefect_api.connection import supply_login
+    from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
+    from tasks.protocols.clock import SystemClock
+
+    supply_login()
+    act, done = (find_orphaned_flow_runs, "would be corrected") if dry_run else (end_orphaned_flow_runs, "corrected")
+    try:
+        with open_fail_fast_client() as client:
+            orphaned = act(client, records, SystemClock().now())
+    except NO_ANSWER_ERRORS:
+        print_to_stderr("Prefect can't be reached: whether it shows runs as Running that are over was not checked.")
+        return ()
+    for each in orphaned:
+        print_to_stderr(f"{each.description}: {done} in Prefect")
+    return [str(each.flow_run.id) for each in orphaned]
 
 
 def _recover_run(

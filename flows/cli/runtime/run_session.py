@@ -248,13 +248,21 @@ def _execute_request(request: RunRequest, caller: Caller, *, as_flow: bool) -> R
 
 
 def _call_flow(flow: Callable[[], RunReport | None]) -> RunReport:
-    """Return the report of a flow, also if a machine failed.
+    """Return the report of a flow, also if a machine failed, and whether or not Prefect receives it.
 
     Raises:
         RequestError: the flow ended in a state without a report.
     """
+    from flows.prefect_api.flow_end import FlowEnd, use_flow_end, wait_while_server_answers
+
+    end, result = FlowEnd(), Future[RunReport | None]()
     try:
-        report = flow()
+        with use_flow_end(end):
+            calling = _start_thread(flow, result)
+        while calling.is_alive() and not end.ended.wait(POLL_SECONDS):
+            pass
+        is_over = wait_while_server_answers(lambda: not calling.is_alive())
+        report = result.result() if is_over else end.get_result()
     except FleetPatchFailed as failure:
         return failure.report
     if report is None:
