@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Final, cast
 
+from prefect.context import FlowRunContext
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Failed
@@ -71,11 +72,7 @@ def _begin_or_continue(request: PatchRequest, caller: Caller) -> RunReport:
     earlier_run = None if request.dry_run else _find_earlier_run(request, caller)
     if earlier_run is not None:
         return continue_earlier_run(earlier_run, caller)
-    origin = read_flow_run_origin()
-    # Prefect does not know who started the deployment. It was not the user of the worker process.
-    starter = f"{UNKNOWN_STARTER} ({origin.deployment})" if origin.deployment else ""
-    caller = replace(caller, name=caller.name or starter)
-    admission = admit_run(request, caller, origin)
+    admission = admit_run(request, caller, read_flow_run_origin())
     if isinstance(admission, RefusedRun):
         refused = admission.report.run
         renaming = rename_in_background(build_flow_run_name(request, refused.id, refused.window))
@@ -107,7 +104,7 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
     report = run_with_signals(
         functools.partial(execute, request, caller, build_prefect_runner, flow_run_id=flow_run_id),
         caller.stop_token,
-        functools.partial(record_stop_request, run_id, caller),
+        functools.partial(_record_stop, run_id, caller),
         functools.partial(record_suspend_request, run_id, caller, flow_run_id),
     )
     if report.run.state is OperationState.IN_PROGRESS:
@@ -121,6 +118,14 @@ def execute_in_flow(run: AdmittedRun | AbandonedRun | str, caller: Caller) -> Ru
     return cast_to_report(Failed(message=f"{failed.message}; {failed.hint}", data=failed))
 
 
+def _record_stop(run_id: str, caller: Caller, reason: str) -> None:
+    """Record that a signal stopped the run. In a worker nobody knows who sent it: it was not the run's starter."""
+    if caller.source:
+        caller = replace(caller, name=UNKNOWN_STARTER)
+        reason = f"{reason}: cancelled in Prefect, or its worker was stopped"
+    record_stop_request(run_id, caller, reason)
+
+
 def name_flow_run(request: RunRequest, run_id: str) -> None:
     """Rename this flow run for the run that begins in it, in the background. The name never delays or fails the run."""
     window = build_window(request, SystemClock().now())
@@ -132,6 +137,8 @@ def rename_in_background(name: str) -> BackgroundCall | None:
     flow_run_id = str(flow_run.get_id() or "")
     if not flow_run_id:
         return None
+    if (context := FlowRunContext.get()) is not None and context.flow_run is not None:
+        context.flow_run.name = name  # the log of its process has this name at once
     return BackgroundCall("the name of the flow run", functools.partial(rename_flow_run, flow_run_id, name))
 
 

@@ -24,6 +24,7 @@ class OperationState(StrEnum):
     FAILED = "Failed"
     SUCCEEDED = "Succeeded"
     COMPLETED_WITH_WARNINGS = "CompletedWithWarnings"
+    CANCELLED = "Cancelled"  # only a run: a person asked it to stop, and something was left undone for that
 
 
 class UpdateState(StrEnum):

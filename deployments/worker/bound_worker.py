@@ -15,6 +15,7 @@ from prefect.settings import PREFECT_WORKER_HEARTBEAT_SECONDS
 from prefect.utilities.processutils import setup_signal_handlers_worker
 from prefect.workers.process import ProcessWorker
 
+from deployments.worker.run_names import ScheduledRunNames
 from deployments.worker.temporary_folder import use_own_temporary_folder
 
 _RUN_LIMIT = 100_000
@@ -39,12 +40,14 @@ def build_bound_worker(parent: int, pool: str, name: str) -> ProcessWorker:
     poll = worker.get_and_submit_flow_runs
     fetch = worker._get_scheduled_flow_runs  # noqa: SLF001 - Prefect has no other place between its two steps
     messages: list[str] = []
+    names = ScheduledRunNames()
 
     def has_parent() -> bool:
         return os.getppid() == parent
 
     async def fetch_while_parent_lives() -> list[Any]:
         found: list[Any] = await fetch()
+        await names.rename(worker._client, found)  # noqa: SLF001 - ``client`` needs one
         return found if has_parent() else []  # the parent may end while the server answers
 
     async def poll_while_parent_lives() -> list[Any]:

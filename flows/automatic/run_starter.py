@@ -14,10 +14,11 @@ from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
 from flows.prefect_api.tags import add_fleet_tag
+from flows.prefect_runtime.flow_run_starter import build_automatic_key
 from flows.recovery.fleet_deployments import find_fleet_deployment
 from flows.request.base import StrictModel
 from tasks.errors import PatchError, RequestError
-from tasks.records.fleets import DEFAULT_FLEET, find_fleet
+from tasks.records.fleets import find_fleet
 
 PATCH_DEPLOYMENT = "patch-fleet/on-demand"
 ASSESS_DEPLOYMENT = "assess-fleet/on-demand"
@@ -61,7 +62,7 @@ class PrefectRunStarter:
                     name=name,
                     parameters=dict(parameters),
                     tags=[*add_fleet_tag(found.tags, find_fleet()), AUTOMATIC_TAG],
-                    idempotency_key=_build_key(key),
+                    idempotency_key=build_automatic_key(key),
                 )
         except (*NO_ANSWER_ERRORS, PrefectException) as error:
             raise _build_error(f"start {name}", error) from error
@@ -73,7 +74,7 @@ class PrefectRunStarter:
         Raises:
             PatchError: Prefect does not answer.
         """
-        keys = FlowRunFilterIdempotencyKey(any_=[_build_key(key)])
+        keys = FlowRunFilterIdempotencyKey(any_=[build_automatic_key(key)])
         try:
             with open_fail_fast_client() as client:
                 found = client.read_flow_runs(flow_run_filter=FlowRunFilter(idempotency_key=keys), limit=1)
@@ -105,12 +106,6 @@ class PrefectRunStarter:
                 raise RequestError(f"there is no deployment {name!r}", hint="`fleetpatch deploy` creates it.")
             self._deployments[name] = found
         return self._deployments[name]
-
-
-def _build_key(key: str) -> str:
-    """Return Prefect's idempotency key. Prefect keeps one flow for all fleets: theirs must not be the same."""
-    fleet = find_fleet()
-    return f"fleetpatch/automatic/{key}" if fleet == DEFAULT_FLEET else f"fleetpatch/automatic@{fleet}/{key}"
 
 
 def _build_error(action: str, error: Exception) -> PatchError:

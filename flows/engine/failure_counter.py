@@ -87,9 +87,10 @@ class FailureCounter:
     def stop_reason(self) -> str:
         """Why no further machine may begin, or ""."""
         with self._lock:
-            return self._stop_reason or check_unreachable(
-                self._budget, OutcomeTally(self._machine_count, self._run_counts)
-            )
+            if self._stop_reason:
+                return f"the failure budget is spent: {self._stop_reason}"
+            why = check_unreachable(self._budget, OutcomeTally(self._machine_count, self._run_counts))
+            return f"too many machines are unreachable: {why}" if why else ""
 
     def _check_budget(self) -> None:
         """Check the failures. Their stop reason is final. Machines that are unreachable may answer later."""

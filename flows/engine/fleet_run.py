@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from threading import Lock
 
+from flows.engine.cancellation import add_cancellation
 from flows.engine.failure_counter import build_failure_counter
 from flows.engine.machine_pool import assess_machines, assess_machines_once
 from flows.engine.machine_selection import select_machines
@@ -347,7 +348,8 @@ class FleetRun:
         )
         if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED:
             state = OperationState.SUCCEEDED  # a plan is not supposed to begin anything
-        self._end_run(state, self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else "")
+        message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else ""
+        self._end_run(*add_cancellation(self._ports, self._run_info, state, message, outcomes))
         finished = self._build_report(outcomes)
         self._save(finished)
         lost = [outcome.error for outcome in outcomes if outcome.error and outcome.error.is_a(RecordsError)]

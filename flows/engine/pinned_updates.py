@@ -1,6 +1,7 @@
 """Pinned updates: a run installs only what an earlier run has tested, or what a rollout contains. Find them."""
 
 from collections.abc import Callable
+from typing import Final
 
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -113,12 +114,16 @@ def _find_run(history: History, run_name: str) -> RunInfo:
         raise RequestError(f"as_in_run: {error.message}", hint="`fleetpatch runs` lists the runs.") from error
 
 
+_WITHOUT_TEST: Final = frozenset({OperationState.NOT_STARTED, OperationState.CANCELLED})
+"""The states of runs that have not tested their updates on all machines."""
+
+
 def _find_last_run(history: History, configuration: str) -> RunInfo:
     finished_runs = (
         run for run in history.read_runs(MAX_RUNS_SEARCHED, kind="patch") if run.state not in UNFINISHED_RUN_STATES
     )
     for run in finished_runs:
-        if run.request.get("configuration") == configuration and run.state is not OperationState.NOT_STARTED:
+        if run.request.get("configuration") == configuration and run.state not in _WITHOUT_TEST:
             return run
     raise RequestError(
         f"as_in_run: no finished run of configuration {configuration!r} is among the newest {MAX_RUNS_SEARCHED}",

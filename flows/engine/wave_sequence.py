@@ -144,7 +144,7 @@ class WaveSequence:
         return ""
 
     def _check_budget(self) -> str:
-        """Return how the failure budget is spent, or "". After a stop request the steps report that."""
+        """Return which limit is exceeded, or "". After a stop request the steps report that."""
         return "" if self._ports.stop_token.is_stopping else describe_spent_budget(self._failure_counter)
 
     def _execute_steps(self, context: MachineContext) -> None:
@@ -211,9 +211,8 @@ def halt_unless_failed(context: MachineContext, why: str) -> MachineState:
 
 
 def describe_spent_budget(failure_counter: FailureCounter) -> str:
-    """Return how the failure budget is spent, or ""."""
-    why = failure_counter.stop_reason
-    return f"the failure budget is spent: {why}" if why else ""
+    """Return which limit on failed or unreachable machines is exceeded, or ""."""
+    return failure_counter.stop_reason
 
 
 def is_left_open(context: MachineContext) -> bool:

@@ -18,6 +18,7 @@ from prefect.exceptions import ObjectNotFound
 
 from flows.ports.caller import Caller
 from flows.prefect_api.tags import add_fleet_tag
+from flows.prefect_runtime.flow_run_starter import build_resume_key
 from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from tasks.records.fleets import find_fleet
@@ -69,7 +70,7 @@ def start_resume_flow_run(
         name=f"resume-{abandoned_run.run.id}",
         parameters={"run_id": abandoned_run.run.id, "if_abandoned": True},
         tags=[*add_fleet_tag(resume.tags, find_fleet()), tag],
-        idempotency_key=f"{tag}:after:{before.id if before is not None else 'none'}",
+        idempotency_key=build_resume_key(abandoned_run.run.id, str(before.id) if before is not None else ""),
     )
     return _build_resume_flow_run(made, is_new=True, now=now)
 

@@ -115,5 +115,8 @@ class Leases(Protocol):
     def release(self, run_id: str, holder: LeaseHolder) -> None:
         """End the lease now. Do nothing when this holder does not have it."""
 
+    def find_lease(self, run_id: str) -> LeaseStatus | None:
+        """Return the lease of a run with its stop request; None if there never was either."""
+
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
         """Return the unfinished runs (in progress or unknown) that no process holds, oldest first."""

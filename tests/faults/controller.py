@@ -10,7 +10,7 @@ from flows.engine.lease_renewer import LeaseRenewer
 from tasks.errors import ConnectionLost, DeadlineExceeded, RecordsUnavailable
 from tasks.model import Assessment, JobOutput, Outcome, RunInfo, RunReport
 from tasks.protocols.clock import Deadline
-from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases
+from tasks.protocols.leases import LeaseHolder, LeaselessRun, LeaseRenewal, Leases, LeaseStatus
 from tasks.protocols.records import JournalEntry, Records
 from tasks.protocols.transport import Job, JobStatus, Script, ScriptResult
 from tasks.states import Step
@@ -246,6 +246,10 @@ class LeasesLine:
     def release(self, run_id: str, holder: LeaseHolder) -> None:
         """See Leases."""
         self._ask("give_back", lambda: self._leases.release(run_id, holder))
+
+    def find_lease(self, run_id: str) -> LeaseStatus | None:
+        """See Leases. It is asked once, at the end of a run, and changes nothing."""
+        return self._leases.find_lease(run_id)
 
     def find_leaseless_runs(self) -> tuple[LeaselessRun, ...]:
         """See Leases."""

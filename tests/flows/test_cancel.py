@@ -180,7 +180,7 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
         report = History(records).read_report(stage.run().id)
     assert outcome_of(report, "first").state is OperationState.SUCCEEDED
     assert outcome_of(report, "second").state is OperationState.NOT_STARTED
-    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert report.run.state is OperationState.CANCELLED
     assert Step.VALIDATE in {record.step for record in outcome_of(report, "first").steps}
     assert find_abandoned_runs(stage.url) == ()
 
@@ -188,7 +188,7 @@ def test_told_to_end_a_flow_run_sees_its_transaction_to_the_end_and_begins_no_mo
 def test_settling_asks_waits_and_records(stage: Stage) -> None:
     run = stage.left()
     assert finalizer.finalize_run(run.flow_run_id, stop="cancelled in Prefect") == (
-        f"run {run.id} was finalized: CompletedWithWarnings"
+        f"run {run.id} was finalized: Cancelled"
     )
     with open_records(stage.url) as records:
         report = History(records).read_report(run.id)

@@ -154,7 +154,7 @@ def test_a_transaction_that_ends_in_time_is_recorded_by_the_run_itself(served: S
     until(lambda: served.state(run) == "Cancelled", "Cancelled", GRACE_SECONDS + START_SECONDS)
     report = served.controllers.newest()  # no wait: it is there by then
 
-    assert report.run.state is OperationState.COMPLETED_WITH_WARNINGS
+    assert report.run.state is OperationState.CANCELLED
     assert {outcome.machine: outcome.state for outcome in report.outcomes} == {
         one.name: OperationState.SUCCEEDED,
         two.name: OperationState.NOT_STARTED,

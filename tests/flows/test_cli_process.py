@@ -202,8 +202,11 @@ def test_a_server_that_is_killed_in_mid_run_and_comes_back_after_it(start, surro
         with server.client() as client:
             flow_run = client.read_flow_run(flow_run_id)
             assert flow_run.state_name == "Completed"
-            assert "Prefect did not receive it then" in flow_run.state.message
-            assert all(wave.state.is_final() for wave in read_wave_flow_runs(client, flow_run.id))
+            assert flow_run.state is not None
+            assert "Prefect did not receive it then" in (flow_run.state.message or "")
+            assert all(
+                wave.state is not None and wave.state.is_final() for wave in read_wave_flow_runs(client, flow_run.id)
+            )
             (running,) = check_zombie_runs(probe_server(records_url, now=later))
             assert running.level is FindingLevel.GOOD
 

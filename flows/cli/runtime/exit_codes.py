@@ -25,7 +25,8 @@ def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_err
 
     Args:
         report: the whole report.
-        was_stopped: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that.
+        was_stopped: whether the run was asked to stop. INTERRUPTED is returned if something was not done for that, and
+            for every run that is Cancelled.
         has_report_error: whether its report could not be written. CANNOT_RUN is returned if no machine failed.
     """
     code = _to_run_exit_code(report, was_stopped=was_stopped)
@@ -33,6 +34,7 @@ def to_exit_code(report: RunReport, *, was_stopped: bool = False, has_report_err
 
 
 def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
+    was_stopped = was_stopped or report.run.state is OperationState.CANCELLED
     hooks_state = determine_state_with_hooks(OperationState.SUCCEEDED, report.hooks, stopped=was_stopped)
     if hooks_state is OperationState.FAILED:
         return ExitCode.MACHINE_FAILED

@@ -30,6 +30,7 @@ _STYLES_BY_STATE: Mapping[str, str] = {
     "good": "green",
     "ready": "green",
     "CompletedWithWarnings": "yellow",
+    "Cancelled": "yellow",
     "NotStarted": "yellow",
     "NotAttempted": "yellow",
     "Blocked": "yellow",

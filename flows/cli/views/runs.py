@@ -297,3 +297,5 @@ def _print_totals(report: RunReport, row: RunRow) -> None:
             f": {format_count(row.machines, 'machine')}, {', '.join(count_texts)}; {began}, {duration}",
         ),
     )
+    if report.run.state is OperationState.CANCELLED:
+        print_to_stdout(Text.assemble(to_safe_text(report.run.message), style="yellow"))

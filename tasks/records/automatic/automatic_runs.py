@@ -138,6 +138,10 @@ class SqlAutomaticRuns:
         """Return the runs of these rollouts, oldest first."""
         return self._read("read the runs of a rollout", _RUNS.c.rollout_id.in_(rollout_ids))
 
+    def find(self, key: str) -> AutomaticRun | None:
+        """Return the run with this key; None if there is none."""
+        return next((each.run for each in self._read("look up an automatic run", _RUNS.c.key == key)), None)
+
     def _read(self, action: str, where: ColumnElement[bool]) -> tuple[AutomaticRunStatus, ...]:
         began = (_OF_RUN.c.flow_run_id == _RUNS.c.flow_run_id) & (_RUNS.c.flow_run_id != "")
         query = (

@@ -299,7 +299,8 @@ def _build_run(row: Sequence[Any], totals: Counter[str]) -> RunFigure:
     stored = json.loads(document)
     window, request = stored.get("window"), stored.get("request") or {}
     exceeded = float(totals["exceeded"])
-    judged = "" if window is None else "exceeded" if exceeded > 0 else "kept" if ended_at else "unfinished"
+    end = "cancelled" if state == OperationState.CANCELLED else "kept" if ended_at else "unfinished"
+    judged = "" if window is None else "exceeded" if exceeded > 0 else end
     if judged and configuration is None:  # no schedule made it: nothing was promised that could be kept
         judged = UNSCHEDULED
     return RunFigure(

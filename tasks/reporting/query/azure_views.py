@@ -19,7 +19,8 @@ _OS_TYPE = """CASE WHEN m.os_family = 'windows' OR m.manager LIKE 'windows%' THE
     WHEN coalesce(m.os_family, nullif(m.manager, '')) IS NOT NULL THEN 'Linux' END"""
 _SERVICE = """CASE WHEN m.manager IN ('dnf', 'dnf5', 'yum') THEN 'YUM' WHEN m.manager = 'zypper' THEN 'Zypper'
     WHEN m.manager LIKE 'windows%' THEN 'WU-WSUS' ELSE upper(nullif(m.manager, '')) END"""
-_STARTED_BY = """CASE WHEN r.started_by = '' OR r.started_by LIKE 'the schedule of %' THEN 'Platform'
+_STARTED_BY = """CASE WHEN r.started_by = '' OR r.started_by LIKE 'the schedule of %'
+    OR r.started_by LIKE 'automatic patching%' THEN 'Platform'
     ELSE 'User' END"""
 _CATEGORY = "CASE classification WHEN 'Security-ESM' THEN 'Security' WHEN 'Unclassified' THEN 'Other' ELSE {each} END"
 _TAIL = "NULL::MAP(VARCHAR, VARCHAR) AS sku, m.tags AS tags"

@@ -18,6 +18,11 @@ ApprovedUpdates = Mapping[str, Mapping[str, str]]
 UNKNOWN_STARTER = "unknown user of Prefect"
 """The starter of a run from Prefect's UI or API. Prefect does not know the person."""
 _FORMER_UNKNOWN_STARTER = "somebody in Prefect"  # in the records of earlier versions
+AUTOMATIC_STARTER = "automatic patching"
+"""The starter of a run that a rollout has decided on. It is no person, so it approves nothing and may not more."""
+RECONCILE_STARTER = "reconcile"
+"""Who resumes or finalizes a run whose process died, unless a person asks for it."""
+_NO_PERSONS = (UNKNOWN_STARTER, _FORMER_UNKNOWN_STARTER, AUTOMATIC_STARTER)
 DIGEST_PREFIX_LENGTH = 12
 _ACT_FIELDS = (
     "reboot",
@@ -35,7 +40,7 @@ _ACT_FIELDS = (
 
 def is_starter_known(started_by: str) -> bool:
     """Return whether the starter of a run is known, to check that another person approves it."""
-    return bool(started_by.strip()) and not started_by.startswith((UNKNOWN_STARTER, _FORMER_UNKNOWN_STARTER))
+    return bool(started_by.strip()) and not started_by.startswith(_NO_PERSONS)
 
 
 def build_approve_command(run_id: str, digest_shown: str) -> str:

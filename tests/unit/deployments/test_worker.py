@@ -8,14 +8,17 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
+import httpx
 import pytest
 from prefect.workers.process import ProcessWorker
 
 from deployments.worker.bound_worker import build_bound_worker
+from deployments.worker.run_names import ScheduledRunNames
 from deployments.worker.worker_process import supervise_worker
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); open('up', 'w').close(); time.sleep(600)"
@@ -113,11 +116,12 @@ def test_a_worker_takes_nothing_once_its_parent_is_gone(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("is_left", [False, True])
 def test_runs_that_came_while_the_parent_ended_are_not_begun(monkeypatch: pytest.MonkeyPatch, is_left: bool) -> None:
     begun = list[Any]()
+    a_run = SimpleNamespace(flow_run=SimpleNamespace(auto_scheduled=False))
 
     async def answer(self: ProcessWorker) -> list[Any]:
         if is_left:
             monkeypatch.setattr("deployments.worker.bound_worker.os.getppid", lambda: 1)
-        return ["a run"]
+        return [a_run]
 
     async def begin(self: ProcessWorker, flow_run_response: list[Any]) -> list[Any]:
         begun.extend(flow_run_response)
@@ -129,4 +133,37 @@ def test_runs_that_came_while_the_parent_ended_are_not_begun(monkeypatch: pytest
     worker._has_successfully_synced = True
 
     asyncio.run(worker.get_and_submit_flow_runs())
-    assert begun == ([] if is_left else ["a run"])
+    assert begun == ([] if is_left else [a_run])
+
+
+def test_a_scheduled_run_is_named_before_the_worker_logs_it() -> None:
+    renamed = dict[str, str]()
+
+    class Client:
+        async def read_deployment(self, deployment_id: str) -> Any:
+            if deployment_id == "gone":
+                raise httpx.ConnectError("away")
+            return SimpleNamespace(
+                name="web-weekly" if deployment_id == "web" else "every-10-minutes", flow_id=deployment_id
+            )
+
+        async def read_flow(self, flow_id: str) -> Any:
+            return SimpleNamespace(name="patch-fleet" if flow_id == "web" else "reconcile-fleet")
+
+        async def update_flow_run(self, flow_run_id: str, name: str) -> None:
+            renamed[flow_run_id] = name
+
+    def response(deployment: str, *, scheduled: bool = True) -> Any:
+        due = datetime(2026, 11, 24, 22, tzinfo=UTC)
+        run = SimpleNamespace(
+            id=deployment, name="tacky-ape", deployment_id=deployment, auto_scheduled=scheduled, expected_start_time=due
+        )
+        return SimpleNamespace(flow_run=run)
+
+    responses = [response("web"), response("reconcile"), response("gone"), response("by hand", scheduled=False)]
+    names, client = ScheduledRunNames(), cast("Any", Client())
+    asyncio.run(names.rename(client, responses))
+    asyncio.run(names.rename(client, responses))
+    shown = ["web-weekly 2026-11-24 22:00 UTC", "reconcile-fleet 2026-11-24 22:00 UTC", "tacky-ape", "tacky-ape"]
+    assert [each.flow_run.name for each in responses] == shown
+    assert renamed == {"web": shown[0], "reconcile": shown[1]}

@@ -24,7 +24,9 @@ ME = pwd.getpwuid(os.getuid()).pw_name
 def start(monkeypatch: pytest.MonkeyPatch, caller: Caller, **run: Any) -> Caller:
     """Return the caller inside a flow run."""
     values = {"id": uuid4(), "deployment_id": uuid4(), "auto_scheduled": False, "idempotency_key": None, **run}
-    context = SimpleNamespace(flow_run=SimpleNamespace(**values), flow=SimpleNamespace(name="patch-fleet"))
+    context = SimpleNamespace(
+        flow_run=SimpleNamespace(**values), flow=SimpleNamespace(name="patch-fleet"), parameters={}
+    )
     monkeypatch.setattr(flow_run_starter, "FlowRunContext", SimpleNamespace(get=lambda: context))
     return flow_run_starter.name_starter(caller)
 

@@ -203,7 +203,7 @@ def test_more_unreachable_machines_than_their_limit_begin_nothing(fleet: SimFlee
 
     assert begun(fleet) == []
     assert states(report) == [OperationState.FAILED] * 6 + [OperationState.NOT_STARTED] * 4
-    spent = "the failure budget is spent: 6 of 10 machines can't be reached, 5 may be missing (50 %)"
+    spent = "too many machines are unreachable: 6 of 10 machines can't be reached, 5 may be missing (50 %)"
     assert outcome_of(report, "m09").reason == spent
     assert "no answer" in outcome_of(report, "m00").reason
 
