@@ -43,7 +43,7 @@ PATIENCE = 300.0
 ORDER_SECONDS, DONE_SECONDS, CLICK_SECONDS = 90.0, 20.0, 30.0  # SQLite waits for 60 s before it refuses a write
 UPDATE_SECONDS = 1.0
 SUCCEEDED, IN_PROGRESS = OperationState.SUCCEEDED, OperationState.IN_PROGRESS
-WARNED, NOT_STARTED = OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED
+CANCELLED, NOT_STARTED = OperationState.CANCELLED, OperationState.NOT_STARTED
 
 ORDER = re.compile(r"^(DELETE|PATCH) |/(set_state|resume|create_flow_run|pause_deployment|resume_deployment)$")
 
@@ -326,7 +326,7 @@ def test_quick_run_suspend_resume_cancel_retry_and_delete(place: Place) -> None:
     place.let_it_end("second")
     until(lambda: place.state(asked) == "Cancelled", "Cancelled")
     ended = place.over(asked)
-    assert (ended.run.id, ended.run.window, ended.run.state) == (left.run.id, left.run.window, WARNED)
+    assert (ended.run.id, ended.run.window, ended.run.state) == (left.run.id, left.run.window, CANCELLED)
     assert (outcome_of(ended, "first").state, outcome_of(ended, "third").state) == (SUCCEEDED, NOT_STARTED)
     assert place.begun() == begun | {"second": 2}
     assert place.unclaimed()
