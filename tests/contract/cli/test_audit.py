@@ -30,12 +30,20 @@ READING = {
     "approvals", "assess", "audit list", "audit send", "audit verify", "automatic explain", "broker",
     "calendar", "compliance", "compliance-report", "config check",
     "config import-azure", "config schema", "doctor", "hotpatch status",
-    "inventory check", "inventory list", "inventory schema", "machines", "plan", "policy explain", "query",
+    "inventory check", "inventory list", "inventory schema", "machines list", "plan", "policy explain", "query",
     "report", "runs", "server",
     "show", "updates", "version", "web token list", "why",
 }  # fmt: skip
 """Commands that change nothing of the fleet. The engine records an assessment and a plan, as it does with each run."""
-RECORDED_ELSEWHERE = {"audit cut", "web login", "web logout", "web token add", "web token remove"}
+RECORDED_ELSEWHERE = {
+    "audit cut",
+    "records backup",
+    "records restore",
+    "web login",
+    "web logout",
+    "web token add",
+    "web token remove",
+}
 """The function that they call records it, for all who call it."""
 NOT_RECORDED = {"prefect"}
 """Prefect's own command: what it does is done in Prefect, which the audit log does not see."""
