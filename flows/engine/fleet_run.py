@@ -32,6 +32,7 @@ from tasks.rules.runs.hooks import MACHINE_PLACES, determine_state_with_hooks
 from tasks.rules.runs.outcome import determine_run_state
 from tasks.rules.runs.patch_ownership import check_patch_owner
 from tasks.rules.runs.set_hooks import build_set_hooks, index_sets
+from tasks.rules.updates.unmatched_masks import describe_unmatched_masks
 from tasks.states import NotificationEvent, OperationState
 from tasks.steps.checkpoint import complete_recorded_state, restore_checkpoint
 from tasks.steps.context.machine_context import MachineContext
@@ -375,6 +376,7 @@ class FleetRun:
         assessments = {work.name: last for work in contexts if (last := work.state.last_assessment) is not None}
         if (earlier := self._resume_state) is not None:
             plans, assessments = {**earlier.plans, **plans}, {**earlier.assessments, **assessments}
+        mask_notes = describe_unmatched_masks(self._run_context.options.selection, plans.values())
         return RunReport(
             run=self._run_info,
             outcomes=tuple(outcomes),
@@ -384,7 +386,7 @@ class FleetRun:
             hooks=merge_hook_results(
                 self._lifecycle.results, [result for work in contexts for result in work.state.hooks]
             ),
-            notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes),
+            notes=(*self._lifecycle.describe_sets(self._waves), *self._lifecycle.notes, *mask_notes),
         )
 
     def _end_after_error(self, error: BaseException) -> None:

@@ -69,6 +69,8 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
     print_to_stdout(grid)
     print_to_stdout("", f"Total: {describe_plan(report)}")
     _print_machines_beyond_window(report)
+    for note in report.notes:
+        print_to_stdout(Text.assemble("Note: ", to_safe_text(note)))
     unplanned_rows = [
         row for row in report_tables.machines if row.state != OperationState.NOT_STARTED or row.wave is None
     ]

@@ -61,6 +61,15 @@ def test_plan_changes_nothing_and_says_what_and_why_not(stage: Stage) -> None:
     assert "classification Other is not selected" in said.out
 
 
+def test_a_plan_and_its_run_tell_a_mask_that_no_update_matches(stage: Stage) -> None:
+    stage.add("web", security("openssl"), FakePackage("vim"))
+    misspelt = ("*", "--include", "opensll", "--only-included")
+    note = "no pending update matches the include mask 'opensll'. Did you mean 'openssl'?"
+    assert f"Note: {note}" in " ".join(stage.run("plan", *misspelt).out.split())
+    stage.run("patch", *misspelt, "--no-prefect", "--yes")
+    assert note in " ".join(stage.run("show", "last").out.split())
+
+
 def test_a_plan_says_that_the_window_is_too_short(stage: Stage) -> None:
     stage.add("web", security("openssl"))
     assert "Longer than the window of 1 min: web. Updates that do not fit" in " ".join(
