@@ -153,7 +153,7 @@ def _render(
         version=compute_list_version(found, now),
         page=lines,
         waves=_group_by_wave(rows) if order == "wave" else [WavePart(None, is_canary=False, rows=rows)],
-        timeline=build_run_timeline(
+        timelines=build_run_timeline(
             run, lines.items, details, found.parts.waves if found.parts else (), head.zone, now
         ),
         groups=groups[:MAX_GROUPS],

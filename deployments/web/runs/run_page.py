@@ -9,7 +9,7 @@ from deployments.web.runs.run_state import MachineLine, RunState
 from tasks.model import HookResult, MachinePlan, Outcome, RunInfo, RunReport, StepRecord, UpdateResult, Wave
 from tasks.records.queries.fleet.run_machines import MachineDetails
 from tasks.reporting.formatting import load_zone_or_utc
-from tasks.reporting.html.timeline import Timeline, build_timeline
+from tasks.reporting.html.timeline import NARROW, WIDE, Timeline, build_timeline
 from tasks.rules.runs.figures import compute_work_seconds
 from tasks.states import SUCCESSFUL_UPDATE_STATES, OperationState, Step, UpdateState
 
@@ -160,16 +160,24 @@ def build_run_timeline(
     waves: Sequence[Wave],
     zone: str,
     now: datetime,
-) -> Timeline | None:
-    """Return the timeline of some machines, in a zone. A machine in progress has its steps so far. Pure."""
+) -> dict[str, Timeline]:
+    """Return the timelines of some machines, in a zone: "wide" and "narrow"; none if nothing has begun.
+
+    A machine in progress has its steps so far. Pure.
+    """
     names = {line.name for line in lines}
     outcomes = tuple(_iterate_outcomes(run, lines, details, now))
     shown = tuple(replace(wave, machines=tuple(name for name in wave.machines if name in names)) for wave in waves)
     plans = tuple(found.plan for name in names if (found := details.get(name)) is not None and found.plan is not None)
     report = RunReport(run, outcomes, tuple(wave for wave in shown if wave.machines), plans)
     if run.kind != "plan" and not any(each.steps for each in outcomes):
-        return None
-    return build_timeline(report, load_zone_or_utc(zone), now=now, limit=len(names))
+        return {}
+    local = load_zone_or_utc(zone)
+    drawn = {
+        name: build_timeline(report, local, now=now, limit=len(names), shape=shape)
+        for name, shape in (("wide", WIDE), ("narrow", NARROW))
+    }
+    return {name: timeline for name, timeline in drawn.items() if timeline is not None}
 
 
 def _iterate_outcomes(

@@ -17,16 +17,28 @@ from tasks.reporting.formatting import format_count, format_known_duration, form
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.states import OperationState
 
-TIMELINE_WIDTH: Final = 1240.0
-
-
-LABEL_WIDTH: Final = 208.0
-
-
-RIGHT_MARGIN: Final = 24.0
-
-
 TOP_MARGIN: Final = 68.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineShape:
+    """How wide the drawing is. ``left`` is the room beside the bars: for names, unless they stand above their bars."""
+
+    width: float
+    left: float
+    right_margin: float
+    max_ticks: int
+    has_names_above: bool = False
+
+    @property
+    def right(self) -> float:
+        """Where the bars end."""
+        return self.width - self.right_margin
+
+
+WIDE: Final = TimelineShape(1240.0, 208.0, 24.0, 12)
+NARROW: Final = TimelineShape(342.0, 18.0, 18.0, 4, has_names_above=True)
+"""For a phone: nothing of it is outside of the screen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,38 +108,34 @@ class Timeline:
     window_extent: tuple[float, float] | None
     left_out: int
     notes: tuple[str, ...] = ()
-    width: float = TIMELINE_WIDTH
-    left: float = LABEL_WIDTH
-    right: float = TIMELINE_WIDTH - RIGHT_MARGIN
+    shape: TimelineShape = WIDE
     top: float = TOP_MARGIN
+
+    @property
+    def width(self) -> float:
+        """Width of the drawing."""
+        return self.shape.width
+
+    @property
+    def left(self) -> float:
+        """Where the bars begin."""
+        return self.shape.left
+
+    @property
+    def right(self) -> float:
+        """Where the bars end."""
+        return self.shape.right
 
 
 _TICK_SECONDS: Final = (
-    1,
-    2,
-    5,
-    10,
-    15,
-    30,
-    60,
-    120,
-    300,
-    600,
-    900,
-    1800,
-    3600,
-    7200,
-    10800,
-    21600,
-    43200,
-    86400,
-    604800,
-)
+    1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 604800,
+)  # fmt: skip
 _BAD_STATES: Final = frozenset({OperationState.FAILED, OperationState.UNKNOWN})
 _MARK_LEVELS: Final = {"edge": 22.0, "cut": 37.0, "end": 52.0}
 """How far above the drawing the text of a mark stands: each kind has its own line, so that none covers another."""
 _HALF_TEXT: Final = 44.0
 """The most that half of the text of a mark needs."""
+_NAME_HEIGHT: Final = 15.0
 _MAX_IDLE_ROWS: Final = 12
 """More machines of a wave that did not begin are one row with their number."""
 _MAX_TALL_ROWS: Final = 60
@@ -139,6 +147,7 @@ class _TimeScale:
     start: datetime
     end: datetime
     zone: ZoneInfo
+    shape: TimelineShape
 
     @property
     def total_seconds(self) -> float:
@@ -146,14 +155,15 @@ class _TimeScale:
 
     def to_x(self, at: datetime) -> float:
         share = (at - self.start).total_seconds() / self.total_seconds
-        return round(LABEL_WIDTH + (TIMELINE_WIDTH - LABEL_WIDTH - RIGHT_MARGIN) * min(1.0, max(0.0, share)), 1)
+        return round(self.shape.left + (self.shape.right - self.shape.left) * min(1.0, max(0.0, share)), 1)
 
     def is_visible(self, at: datetime) -> bool:
         return self.start <= at <= self.end
 
     def build_ticks(self) -> Iterator[TimeMark]:
-        """Yield marks at round times of day in the zone, about twelve or fewer."""
-        step = next((length for length in _TICK_SECONDS if self.total_seconds / length <= 12), _TICK_SECONDS[-1])
+        """Yield marks at round times of day in the zone, about ``max_ticks`` or fewer."""
+        most = self.shape.max_ticks
+        step = next((length for length in _TICK_SECONDS if self.total_seconds / length <= most), _TICK_SECONDS[-1])
         offset = (self.start.astimezone(self.zone).utcoffset() or timedelta()).total_seconds()
         at = (self.start.timestamp() + offset) // step * step - offset
         for number in range(1, 14):
@@ -170,7 +180,9 @@ class _TimelineLayout:
     rows: list[TimelineRow] = field(default_factory=list)
 
 
-def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int) -> Timeline | None:
+def build_timeline(
+    report: RunReport, zone: ZoneInfo, *, now: datetime, limit: int, shape: TimelineShape = WIDE
+) -> Timeline | None:
     """Return the timeline.
 
     Args:
@@ -178,6 +190,7 @@ def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: i
         zone: the time zone of the times of day.
         now: the time of the report. It is drawn as a line if the run is not over.
         limit: maximum number of rows. Machines that succeeded or did not begin are left out first.
+        shape: how wide it is.
 
     Returns:
         The timeline, or None if there is no time to show.
@@ -187,7 +200,7 @@ def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: i
     spans = (
         _build_predicted_spans(report, reports) if planned else {s.machine: _build_step_spans(s, zone) for s in reports}
     )
-    scale, notes = _build_scale(report, [piece for found in spans.values() for piece in found], zone, now)
+    scale, notes = _build_scale(report, [piece for found in spans.values() for piece in found], zone, now, shape)
     if scale is None or not reports:
         return None
     shown = _select_machines(reports, limit)
@@ -208,6 +221,7 @@ def build_timeline(report: RunReport, zone: ZoneInfo, *, now: datetime, limit: i
         window_extent=window_extent,
         left_out=len(reports) - len(shown),
         notes=notes,
+        shape=shape,
     )
 
 
@@ -265,7 +279,7 @@ def _rank_wave(subject: MachineReport) -> int:
 
 
 def _build_scale(
-    report: RunReport, spans: Sequence[TimeSpan], zone: ZoneInfo, now: datetime
+    report: RunReport, spans: Sequence[TimeSpan], zone: ZoneInfo, now: datetime, shape: TimelineShape
 ) -> tuple[_TimeScale | None, tuple[str, ...]]:
     """Return the time scale and its notes. A window that is more than six times as long as the steps is cut.
 
@@ -286,10 +300,10 @@ def _build_scale(
             if window
             else ""
         )
-        return _TimeScale(min(starts) - margin, max(ends) + margin, zone), (note,) if note else ()
+        return _TimeScale(min(starts) - margin, max(ends) + margin, zone, shape), (note,) if note else ()
     start, end = min([window.start, *starts]), max([window.end, *ends])
     margin = (end - start) * 0.015
-    return _TimeScale(start - margin, end + margin, zone), ()
+    return _TimeScale(start - margin, end + margin, zone, shape), ()
 
 
 def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterator[TimeMark]:
@@ -304,10 +318,13 @@ def _build_marks(report: RunReport, scale: _TimeScale, now: datetime) -> Iterato
         if at is not None and scale.is_visible(at):
             x, anchor = scale.to_x(at), wanted_anchor
             room = {"start": 2 * _HALF_TEXT + 30, "middle": _HALF_TEXT}.get(anchor, 0)
-            if x > TIMELINE_WIDTH - room:
+            if x > scale.shape.width - room:
                 anchor = "end"  # the edge of the drawing would cut it off
+            elif anchor != "start" and x < (_HALF_TEXT if anchor == "middle" else 2 * _HALF_TEXT + 30):
+                anchor = "start"
             gap = {"start": 4.0, "middle": 0.0, "end": -4.0}[anchor]
-            words = f"{text} {format_time_of_day(at, scale.zone, seconds=False)}"
+            words = text.removeprefix("window ") if scale.shape.has_names_above else text
+            words += f" {format_time_of_day(at, scale.zone, seconds=False)}"
             yield TimeMark(x, look, words, anchor, round(x + gap, 1), TOP_MARGIN - _MARK_LEVELS[look])
 
 
@@ -336,10 +353,12 @@ def _build_layout(
         for subject in rows:
             tall = is_roomy or subject.state not in (OperationState.SUCCEEDED, OperationState.NOT_STARTED)
             step = pitch if is_roomy else 13.0 if tall else 5.0
+            drawing.y += _NAME_HEIGHT if tall and scale.shape.has_names_above else 0
             drawing.rows.append(_build_row(subject, spans.get(subject.machine, ()), scale, drawing.y, step, tall=tall))
             drawing.y += step
         if len(waiting) > _MAX_IDLE_ROWS:
             label = format_count(len(waiting), "other machine" if rows else "machine")
+            drawing.y += _NAME_HEIGHT if scale.shape.has_names_above else 0
             row = TimelineRow(round(drawing.y, 1), pitch - 3.0, "", label, "NotStarted", label, ())
             drawing.rows.append(row)
             drawing.y += pitch
@@ -374,7 +393,7 @@ def _build_row(
         y=round(y, 1),
         height=round(pitch - gap, 1),
         machine=name,
-        label=sanitize_to_one_line(subject.machine, 26) if tall else "",
+        label=sanitize_to_one_line(subject.machine, 40 if scale.shape.has_names_above else 26) if tall else "",
         css_class="bad" if subject.state in _BAD_STATES else subject.state.value,
         tooltip="; ".join([f"{name}: {subject.state.value}", *(segment.tooltip for segment in segments)]),
         rectangles=segments,

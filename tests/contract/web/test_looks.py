@@ -69,6 +69,14 @@ def test_rows_have_no_empty_lines_on_a_phone(browser: Browser, sample: Sample) -
         assert max(heights) < 25
 
 
+def test_the_timeline_is_whole_on_a_phone(browser: Browser, sample: Sample) -> None:  # noqa: F811
+    with open_context(browser) as context, open_page(context, sample, "/runs/{failed}") as (page, _):
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.locator(".timeline").evaluate("(each) => each.scrollWidth - each.clientWidth") == 0
+        assert page.locator(".timeline svg:visible").count() == 1
+        assert "web-11" in (page.locator(".timeline svg:visible").text_content() or "")
+
+
 def test_machine_names_of_usual_length_stay_on_one_line(browser: Browser, sample: Sample) -> None:  # noqa: F811
     with open_context(browser) as context, open_page(context, sample, "/machines?q=db-01") as (page, _):
         name = page.locator(".machines tbody th a")

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import product
 from zoneinfo import ZoneInfo
 
-from tasks.reporting.html.timeline import Timeline, build_timeline
+from tasks.reporting.html.timeline import NARROW, WIDE, Timeline, build_timeline
 from tasks.states import OperationState
 from tests.support.builders import make_outcome
 from tests.unit.reporting import samples
@@ -31,8 +32,8 @@ def test_no_text_of_a_mark_covers_another_or_leaves_the_drawing() -> None:
     assert window is not None
     late = replace(report.run, ended_at=window.end + timedelta(minutes=1))
     early = replace(report.run, ended_at=None, window=replace(window, start=NOW, end=NOW + timedelta(days=9)))
-    for run in (late, early):  # the second one has a window that opens at the right edge of the picture
-        found = build_timeline(replace(report, run=run), ZoneInfo("UTC"), now=NOW, limit=60)
+    for run, shape in product((late, early), (WIDE, NARROW)):  # the early one's window opens at the right edge
+        found = build_timeline(replace(report, run=run), ZoneInfo("UTC"), now=NOW, limit=60, shape=shape)
         assert found is not None
         _check_marks(found)
 
