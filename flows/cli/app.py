@@ -8,16 +8,19 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.runtime.command_help import HELP_OPTIONS, CommandGroup
 from flows.cli.runtime.completion import complete_machine, complete_run, complete_scope
 
 app = typer.Typer(
     name="fleetpatch",
     help="Patch a whole fleet inside a maintenance window, over SSH or WinRM, without an agent.",
-    epilog="Exit codes: 0 success, 1 a machine failed, 2 bad input, 3 warnings, 4 nothing attempted, 5 cannot run, "
+    cls=CommandGroup,
+    epilog="First steps: fleetpatch inventory check, fleetpatch doctor, fleetpatch plan SCOPE.\n"
+    "Exit codes: 0 success, 1 a machine failed, 2 bad input, 3 warnings, 4 nothing attempted, 5 cannot run, "
     "130 interrupted.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["--help", "-h"]},
+    context_settings={"help_option_names": HELP_OPTIONS},
 )
 
 

@@ -24,6 +24,7 @@ from flows.cli.app import (
     parse_path,
 )
 from flows.cli.runtime.acting_command import ActingCommand
+from flows.cli.runtime.command_help import complete_help
 from flows.cli.runtime.completion import complete_machine
 from flows.request.patch_request import PatchRequest
 
@@ -307,4 +308,4 @@ def build_patch_command(name: str, body: Callable[[dict[str, Any]], None], flags
     command.__annotations__ = all_options
     verb = typer.Typer(add_completion=False)
     verb.command(name, cls=ActingCommand if name == "patch" else None, help=body.__doc__)(command)
-    return typer.main.get_command(verb)
+    return complete_help(typer.main.get_command(verb), name)
