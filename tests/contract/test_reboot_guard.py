@@ -124,6 +124,9 @@ def test_it_is_refused_while_somebody_keeps_the_machine_from_shutting_down(machi
     (machine.place / "tools/inhibitors").write_text(INHIBITORS)
     why = refused(machine, "inhibitor")
     assert why == "backup (pid 77) keeps the machine from shutting down: the 'nightly' one"
+    own = INHIBITORS.replace('"backup" "the \\"nightly\\" one"', '"fleetpatch" "job 7-install"')
+    (machine.place / "tools/inhibitors").write_text(own)
+    assert refused(machine, "inhibitor") == "job 7-install of fleetpatch (pid 77) has not ended"
 
 
 def test_from_the_order_on_nobody_else_gets_the_locks(machine: Machine) -> None:

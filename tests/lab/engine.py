@@ -26,6 +26,11 @@ class Telling(LoggingListener):
 
     steps: list[tuple[str, Step, str]] = field(default_factory=list)
     on_install: Any = None
+    messages: list[str] = field(default_factory=list)
+
+    def on_message(self, message: str) -> None:
+        """Remember it."""
+        self.messages.append(message)
 
     def on_progress(self, machine: str, step: Step, fraction: float | None, message: str) -> None:
         """Call back once, at the first sign that something is being installed."""

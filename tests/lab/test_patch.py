@@ -9,7 +9,7 @@ import pytest
 from tasks.model import Outcome
 from tasks.rules.machine_checks.service_restarts import SERVICE_RESTART_CHECK
 from tasks.states import FindingLevel, OperationState, RebootState, Step, UpdateState
-from tests.lab.engine import Fleet, configured_times, outcome_of, result_of
+from tests.lab.engine import Fleet, Telling, configured_times, outcome_of, result_of
 from tests.lab.fleet import LabHost
 from tests.lab.tool_starts import count_starts
 
@@ -167,7 +167,9 @@ def _reboots(fleet: Fleet, mask: str, **options: Any) -> Outcome:
     """Patch the one host, which is rebooted once by that."""
     (host,) = fleet.hosts
     before = host.boot_id()
-    outcome = outcome_of(fleet.patch(mask, **options), host)
+    watch = Telling()
+    outcome = outcome_of(fleet.patch(mask, watch=watch, **options), host)
+    assert [text for text in watch.messages if "waiting" in text] == []  # the own job's inhibitor ends with it
     assert result_of(outcome, mask).state is UpdateState.INSTALLED
     assert outcome.reboot is RebootState.COMPLETED, outcome.reason
     assert outcome.reboot_result is not None

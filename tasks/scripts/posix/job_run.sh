@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs one job to its end: $1 is its directory. It is started detached, with an empty environment, and does not need the
-# connection. Nothing here kills a process: a TERM (a shutdown, systemctl stop) is ignored until the end, because a
-# package transaction is never killed.
+# connection. Nothing here kills a process, but for the holder of its own inhibitor: a TERM (a shutdown, systemctl stop) is
+# ignored until the end, because a package transaction is never killed.
 FP_JOB_DIR=$1
 cd / || exit 1
 umask 077
@@ -18,10 +18,12 @@ printf '%s %s %s %s\n' "$$" "${20}" "$boot" "$now" >"$FP_JOB_DIR/meta.$$" || exi
 ln "$FP_JOB_DIR/meta.$$" "$FP_JOB_DIR/meta" 2>/dev/null || { rm -f "$FP_JOB_DIR/meta.$$"; exit 75; }
 rm -f "$FP_JOB_DIR/meta.$$"
 
+inhibitor=''
 if [ -d /run/systemd/system ] && [ "$(id -u)" = 0 ] && command -v systemd-inhibit >/dev/null; then
   # shellcheck disable=SC2016  # $1 is the holder's own
   systemd-inhibit --what=shutdown:sleep --mode=block --who=fleetpatch --why="job ${FP_JOB_DIR##*/}" \
     /bin/sh -c 'while kill -0 "$1" 2>/dev/null; do sleep 2; done' sh "$$" >/dev/null 2>&1 3>&- &
+  inhibitor=$!
 fi
 
 # if the clock is set back from now on, nothing begins late (see fp_now)
@@ -44,4 +46,6 @@ case $up in '' | *[!0-9]*) fp_base='' ;; *) fp_base=$((now - up)) ;; esac
 printf '%s %s\n' "$?" "$(date +%s)" >"$FP_JOB_DIR/rc.new"
 chmod -R go= "$FP_JOB_DIR" || : # the script wrote files under 022; their copies must not be readable either
 sync "$FP_JOB_DIR/events" "$FP_JOB_DIR/log" "$FP_JOB_DIR/rc.new" 2>/dev/null || :
+# before the end is told: a reboot that follows would find it, and wait for it
+[ -z "$inhibitor" ] || { kill "$inhibitor" && wait "$inhibitor"; } 2>/dev/null || :
 mv -f "$FP_JOB_DIR/rc.new" "$FP_JOB_DIR/rc"

@@ -47,7 +47,9 @@ fp_inhibited() { # an inhibitor that blocks a shutdown: systemctl ignores it for
   fp_who=$(busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager ListInhibitors 2>/dev/null \
     | awk '{ gsub(/\\"/, "\047"); count = split($0, q, "\"")
       for (k = 2; k + 7 <= count; k += 8) if (q[k + 6] == "block" && ":" q[k] ":" ~ /:shutdown:/) {
-        split(q[k + 7], n, " "); print q[k + 2] " (pid " n[2] ") keeps the machine from shutting down: " q[k + 4]; exit } }')
+        split(q[k + 7], n, " "); pid = " (pid " n[2] ")"
+        if (q[k + 2] == "fleetpatch") print q[k + 4] " of fleetpatch" pid " has not ended"
+        else print q[k + 2] pid " keeps the machine from shutting down: " q[k + 4]; exit } }')
   [ -z "$fp_who" ] || fp_obstacle=inhibitor
 }
 
