@@ -16,7 +16,7 @@ from inventory.errors import InventoryError
 from inventory.files.file_trust import TRUSTED_OWNERS_VARIABLE, UntrustedFile, require_trusted_path
 from inventory.files.private_keys import KeyFileError
 from inventory.loader import find_inventory
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.errors import RecordsError, SealBroken
 from tasks.model import Finding
 from tasks.protocols.clock import SystemClock
@@ -140,14 +140,16 @@ def _check_audit(records_url: str | None) -> tuple[Finding, ...]:
             unsent.append(Finding("audit log", FindingLevel.BLOCK, text, "fleetpatch audit verify says what is wrong."))
         elif backlog.oldest_at is not None and now - backlog.oldest_at > _MAX_DELAY:
             oldest = f"{backlog.oldest_at:%Y-%m-%d %H:%M} UTC"
-            text = f"{backlog.receiver} lacks {backlog.count} entries, the oldest of {oldest}"
+            text = f"{backlog.receiver} lacks {format_count(backlog.count, 'entry')}, the oldest of {oldest}"
             unsent.append(Finding("audit log", FindingLevel.WARN, text, "fleetpatch audit send says why."))
     return (_describe_audit(found), *unsent)
 
 
 def _describe_audit(found: AuditVerification) -> Finding:
     if found.state in {AuditState.INTACT, AuditState.EMPTY}:
-        return Finding("audit log", FindingLevel.GOOD, f"{found.state} ({found.entries} entries checked)")
+        return Finding(
+            "audit log", FindingLevel.GOOD, f"{found.state} ({format_count(found.entries, 'entry')} checked)"
+        )
     level = FindingLevel.WARN if found.state is AuditState.END_UNKNOWN else FindingLevel.BLOCK
     return Finding("audit log", level, str(found.state), "fleetpatch audit verify says what is wrong.")
 

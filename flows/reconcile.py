@@ -18,6 +18,7 @@ from flows.recovery.missed_windows import record_missed_windows
 from flows.recovery.orphaned_flow_runs import end_orphaned_flow_runs, find_orphaned_flow_runs
 from flows.recovery.reconciliation import recover_run, recover_runs
 from flows.recovery.resume_flow_run import start_resume_flow_run, stop_runs_cancelled_in_prefect
+from inventory.name_lists import format_count
 from tasks.errors import LeaseHeld, PatchError
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
@@ -74,7 +75,9 @@ def reconcile_fleet(dry_run: bool = False) -> list[str]:
         else _recover_in_process(abandoned_runs, caller)
     )
     if failed:
-        raise PatchError(f"{len(failed)} of {len(abandoned_runs)} runs could not be recovered: {'; '.join(failed)}")
+        raise PatchError(
+            f"{len(failed)} of {format_count(len(abandoned_runs), 'run')} could not be recovered: {'; '.join(failed)}"
+        )
     return [left.run.id for left in abandoned_runs]
 
 

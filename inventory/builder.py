@@ -23,6 +23,7 @@ from inventory.machine import (
     WakeSettings,
     WinrmSettings,
 )
+from inventory.name_lists import format_count
 from inventory.name_ranges import MAX_MACHINES, InvalidRange, expand_ranges, has_range
 from inventory.schema.entries import (
     CheckEntry,
@@ -125,7 +126,7 @@ def expand_machine_entry(located: LocatedData, problems: ProblemCollector) -> It
         problems.add(located.locate(("name",)), str(error), "Write it as [first:last] or [first:last:step].")
         return
     if addresses and len(addresses) != len(names):
-        message = f"{len(names)} names, but {len(addresses)} addresses"
+        message = f"{format_count(len(names), 'name')}, but {format_count(len(addresses), 'address')}"
         problems.add(
             located.locate(("address",)), message, "Give the address a range of the same length, or leave it out."
         )

@@ -27,6 +27,7 @@ from functools import lru_cache
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, OsFamily, PatchOwner, TransportKind
+from inventory.name_lists import format_count
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +206,7 @@ class Scope:
             left = [machine for machine in left if term.matches(machine)]
             steps.append(f"{term} matches {alone}, {len(left)} left")
             barren = term if alone == 0 and barren is None else barren
-        counted = f"of {len(inventory.machines)} machines, {'; '.join(steps)}"
+        counted = f"of {format_count(len(inventory.machines), 'machine')}, {'; '.join(steps)}"
         if self.alternatives:
             counted += "; what stands after `or` matches none either"
         hint = barren.suggest_values(inventory.machines) if barren else _NO_COMMON_MATCH_HINT

@@ -10,6 +10,7 @@ from inventory.errors import InventoryError
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
 from inventory.machine import Check, Inventory, Machine
 from inventory.machine_sets import MachineSet, SetAction, SetRole
+from inventory.name_lists import format_count
 from inventory.schema.set_entries import SetActionEntry, SetEntry, SetRoleEntry, split_share
 from inventory.schema.validation import validate_mapping
 from inventory.scope import Scope
@@ -170,7 +171,7 @@ def _find_rank(machine_set: MachineSet, machine: Machine) -> int:
 def _find_limit_faults(machine_set: MachineSet) -> Iterator[Rule]:
     count, quorum = len(machine_set.members), machine_set.quorum
     if quorum is not None and quorum >= count:
-        message = f"with a quorum of {quorum} and {count} members, none could ever be patched"
+        message = f"with a quorum of {quorum} and {format_count(count, 'member')}, none could ever be patched"
         yield "quorum", message, "Give fewer than there are members, or correct `scope`."
 
 

@@ -13,7 +13,7 @@ from flows.request.patch_request import PatchRequest
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, Machine, PatchOwner
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from inventory.scope import Scope
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.time_format import format_duration
@@ -70,7 +70,9 @@ def _check_rules(request: AutomaticRequest) -> Iterator[ConfigurationFinding]:
         yield _build_warning("risk_rules", message, "Name the folder of the feed files under `feeds`.")
     for number, rule in enumerate(request.risk_rules, 1):
         if rule.due_days >= request.due_days:
-            message = f"rule {number} has no effect: every update is due after {request.due_days:g} days anyway"
+            message = (
+                f"rule {number} has no effect: every update is due after {format_count(request.due_days, 'day')} anyway"
+            )
             yield _build_warning("risk_rules", message, "Make its `due_days` smaller.")
     if request.notify and not any(NotificationEvent.FAILED.value in each.on for each in request.notify):
         message = "nobody is told what automatic patching can't do: no entry has the event `failed`"
@@ -88,7 +90,7 @@ def _check_machines(request: AutomaticRequest, inventory: Inventory) -> Iterator
         return
     managed = [machine for machine in machines if machine.owner is PatchOwner.MANAGED]
     if not managed:
-        message = f"none of its {len(machines)} machines has the owner `managed`: nothing is patched automatically"
+        message = f"none of its machines ({len(machines)}) has the owner `managed`: nothing is patched automatically"
         yield _build_warning("scope", message, "Write `owner: managed` in the inventory, for machines or as a default.")
         return
     yield from _check_assessments(request, len(managed))

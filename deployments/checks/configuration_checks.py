@@ -11,6 +11,7 @@ from deployments.configuration.model import Configuration, Configurations
 from inventory.errors import EmptyScopeError, InventoryError
 from inventory.files.problems import did_you_mean
 from inventory.machine import Inventory, PatchOwner
+from inventory.name_lists import format_count
 from inventory.scope import Scope
 from tasks.rules.calendar.checks import FindingSeverity
 from tasks.rules.calendar.time_format import format_duration
@@ -134,7 +135,7 @@ def _check_machines(
             share = (
                 "all of its machines"
                 if len(foreign_machines) == len(machines)
-                else f"{len(foreign_machines)} of its {len(machines)} machines"
+                else f"{len(foreign_machines)} of its {format_count(len(machines), 'machine')}"
             )
             message = f"{share} have another patch owner, and are only assessed: {', '.join(foreign_machines[:5])}"
             yield _build_warning(
@@ -166,7 +167,7 @@ def _check_canaries(configuration: Configuration, machine_count: int) -> Iterato
     if not canaries:
         return
     if canaries >= machine_count > 1:
-        message = f"all of its {machine_count} machines are canaries: they protect no other machine"
+        message = f"all of its machines ({machine_count}) are canaries: they protect no other machine"
         yield _build_warning(configuration, "waves", message, "Make `canary_count` or `canary_percent` smaller.")
     elif canaries < machine_count:
         failed = {OutcomeClass.FAILED: canaries}

@@ -17,7 +17,7 @@ from deployments.server.snapshot import (
     ServerSnapshot,
     WorkerInfo,
 )
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.model import Finding
 from tasks.states import FindingLevel
 
@@ -124,7 +124,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
         return [Finding("deployments", FindingLevel.WARN, "the server has no deployment of fleetpatch", remedy)]
     pools = sorted({each.work_pool_name for each in managed if each.work_pool_name})
     found = [
-        _build_good_finding("deployments", f"{len(managed)} deployments of fleetpatch"),
+        _build_good_finding("deployments", f"{format_count(len(managed), 'deployment')} of fleetpatch"),
         *(_check_pool(snapshot, name) for name in pools),
     ]
     served = [each for each in managed if not each.work_pool_name]
@@ -138,7 +138,7 @@ def check_workers(snapshot: ServerSnapshot) -> Sequence[Finding]:
             Finding("served", FindingLevel.BLOCK, f"no process serves {names}: their runs do not start", remedy)
         )
     elif served:
-        found.append(_build_good_finding("served", f"a live process serves {len(served)} deployments"))
+        found.append(_build_good_finding("served", f"a live process serves {format_count(len(served), 'deployment')}"))
     return found
 
 
@@ -146,11 +146,12 @@ def check_zombie_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     """Check for dead runs that Prefect shows as Running. They use their deployment's limit and block later runs."""
     dead = [each for each in snapshot.running_runs if _is_zombie(snapshot, each)]
     if not dead:
-        return [_build_good_finding("running", f"{len(snapshot.running_runs)} runs, each with a live process")]
+        counted = format_count(len(snapshot.running_runs), "run")
+        return [_build_good_finding("running", f"{counted}, each with a live process")]
     over = [each for each in dead if each.lease_state is RunLeaseState.ENDED]
     findings = []
     if left := [each for each in dead if each.lease_state is not RunLeaseState.ENDED]:
-        text = f"{len(left)} runs are Running in Prefect, but no process executes them: "
+        text = f"{format_count(len(left), 'run', ('is', 'are'))} Running in Prefect, but without a process: "
         remedy = (
             "`fleetpatch reconcile` resumes or finalizes them. Then cancel them in the UI: they prevent later runs."
         )
@@ -168,7 +169,8 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
     found = []
     stuck = [each for each in snapshot.pending_runs if snapshot.now - each.state.timestamp > MAX_PENDING_TIME]
     if stuck:
-        words = f"{len(stuck)} runs stay Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
+        counted = format_count(len(stuck), "run", ("stays", "stay"))
+        words = f"{counted} Pending, and later runs can't start: {_join_run_names(snapshot, stuck)}"
         remedy = "Cancel or delete them in the UI. The worker's log says why they did not start."
         found.append(Finding("pending", FindingLevel.BLOCK, words, remedy))
     starting = [
@@ -177,7 +179,8 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         if USUAL_START_TIME < snapshot.now - each.state.timestamp <= MAX_PENDING_TIME
     ]
     if starting:
-        words = f"{len(starting)} runs wait for their process to begin: {_join_run_names(snapshot, starting)}"
+        counted = format_count(len(starting), "run", ("waits", "wait"))
+        words = f"{counted} for a process to begin: {_join_run_names(snapshot, starting)}"
         remedy = (
             "Wait: after two minutes, the server starts a run of a schedule again. If that repeats, the worker's log "
             "says why its process does not begin."
@@ -189,14 +192,15 @@ def check_waiting_runs(snapshot: ServerSnapshot) -> Sequence[Finding]:
         if each.expected_start_time and snapshot.now - each.expected_start_time > MAX_LATENESS
     ]
     if late:
-        words = f"{len(late)} runs are late: {_join_run_names(snapshot, late)}"
+        words = f"{format_count(len(late), 'run', ('is', 'are'))} late: {_join_run_names(snapshot, late)}"
         remedy = "Check that their worker runs and its pool has room. A late run has only the rest of its window."
         found.append(Finding("late", FindingLevel.WARN, words, remedy))
     for deployment, runs in groupby(sorted(snapshot.runs_over_limit, key=_get_deployment_id), key=_get_deployment_id):
         some = list(runs)
         if len(some) > 1 or stuck:
             names = _join_run_names(snapshot, some)
-            words = f"Prefect cancelled {len(some)} runs of one deployment, because another run was active: {names}"
+            counted = format_count(len(some), "run")
+            words = f"Prefect cancelled {counted} of one deployment, because another run was active: {names}"
             name = _find_deployment_name(snapshot, deployment) or deployment
             remedy = f"Look for a dead run of that deployment ({name}) that is Running or Pending, and cancel it."
             found.append(Finding("limit", FindingLevel.WARN, words, remedy))
@@ -209,7 +213,8 @@ def check_missed_windows(snapshot: ServerSnapshot) -> Sequence[Finding]:
         return [_build_good_finding("missed", "every known window of the last days had its run")]
     last = snapshot.missed_windows[-1]
     count = len(snapshot.missed_windows)
-    words = f"{count} windows of the last days had no run; the last one of {last.configuration}: {last.reason}"
+    counted = format_count(count, "window")
+    words = f"{counted} of the last days had no run; the last one of {last.configuration}: {last.reason}"
     remedy = f"fleetpatch show {last.run_id}; start a run by hand with window.start, or wait for the next window."
     return [Finding("missed", FindingLevel.WARN, words, remedy)]
 
@@ -326,5 +331,7 @@ def _find_deployment_name(snapshot: ServerSnapshot, deployment_id: str | None) -
 def _format_age(span: timedelta) -> str:
     minutes = span.total_seconds() / 60
     if minutes < 120:
-        return f"{minutes:.0f} minutes"
-    return f"{minutes / 60:.0f} hours" if minutes < 48 * 60 else f"{minutes / 1440:.0f} days"
+        return format_count(round(minutes), "minute")
+    return (
+        format_count(round(minutes / 60), "hour") if minutes < 48 * 60 else format_count(round(minutes / 1440), "day")
+    )

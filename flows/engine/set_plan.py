@@ -10,7 +10,7 @@ from flows.engine.member_questions import MemberQuestions
 from flows.ports.ports import Ports
 from inventory.machine import Inventory, Machine
 from inventory.machine_sets import MachineSet
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Wave
 from tasks.protocols.set_slots import SetSlot
@@ -92,7 +92,9 @@ def describe_sets(
 
 
 def _describe_limits(machine_set: MachineSet) -> str:
-    limits = [f"at most {machine_set.allowed_unavailable} of {len(machine_set.members)} members at a time"]
+    limits = [
+        f"at most {machine_set.allowed_unavailable} of {format_count(len(machine_set.members), 'member')} at a time"
+    ]
     if machine_set.update_domain:
         limits.append(f"one {machine_set.update_domain} at a time")
     if machine_set.quorum is not None:

@@ -254,7 +254,7 @@ class PrefectRunner:
             undelivered = [each.description for each in self._background_calls if not each.wait_until_delivered(0.0)]
             return [
                 *undelivered,
-                f"the ends of up to {self._step_delivery.shown_count} steps",
+                f"the ends of up to {format_count(self._step_delivery.shown_count, 'step')}",
                 "the artifacts",
                 "how the flow run ended",
             ]

@@ -9,6 +9,7 @@ from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterId
 
 from flows.prefect_api.api_client import NO_ANSWER_ERRORS, RETRY_SECONDS, open_fail_fast_client
 from flows.prefect_api.pagination import PAGE_SIZE
+from inventory.name_lists import format_count
 
 MAX_NAMED_STEPS = 10
 MANY_STEPS = 1_000
@@ -54,7 +55,7 @@ class StepDelivery:
             return ""
         more = ", …" if len(names) > MAX_NAMED_STEPS else ""
         known = "" if is_answered else "up to "
-        return f"{known}{len(names)} steps ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
+        return f"{known}{format_count(len(names), 'step')} ({', '.join(names[:MAX_NAMED_STEPS])}{more})"
 
 
 def find_unreported_tasks(task_runs: Iterable[UUID], until: float) -> tuple[Sequence[UUID], bool]:

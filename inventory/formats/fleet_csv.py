@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inventory.builder import InventoryFragment, build_machine_draft, expand_machine_entries
 from inventory.files.problems import KeyPath, LocatedData, ProblemCollector, SourceLocation, did_you_mean
+from inventory.name_lists import format_count
 from inventory.schema.entries import LimitsEntry, MachineEntry
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 
@@ -88,7 +89,7 @@ def _parse_row(
     place: SourceLocation, header: list[str], cells: list[str], problems: ProblemCollector
 ) -> LocatedData | None:
     if len(cells) != len(header):
-        message = f"{len(cells)} cells, but the header has {len(header)} columns"
+        message = f"{format_count(len(cells), 'cell')}, but the header has {format_count(len(header), 'column')}"
         problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
         return None
     data: dict[str, object] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final, NamedTuple
 
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.compliance import MAX_ANSWER_AGE
 from tasks.errors import RepositoryError
 from tasks.model import RepositoryProblem, Update
@@ -202,7 +202,9 @@ def find_old_copy_problem(repository: str, read_at: int, now: int) -> Repository
     if now - read_at <= MAX_ANSWER_AGE.total_seconds():
         return None
     days = int((now - read_at) // 86_400)
-    return build_repository_problem(repository, [f"the machine's copy of it was last read {days} days ago"])
+    return build_repository_problem(
+        repository, [f"the machine's copy of it was last read {format_count(days, 'day')} ago"]
+    )
 
 
 def redact_text(text: str) -> str:

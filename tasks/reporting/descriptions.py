@@ -19,12 +19,12 @@ def describe_cves(count: int | None) -> str:
 
 
 def describe_reboots(figures: PlanFigures) -> str:
-    """Return the expected number of reboots: "2 reboots and perhaps 3 more", "perhaps 1 reboot", "0 reboots"."""
+    """Return the expected number of reboots: "2 reboots and 3 more possible", "1 reboot possible", "0 reboots"."""
     if not figures.possible_reboots:
         return format_count(figures.reboots, "reboot")
     if not figures.reboots:
-        return f"perhaps {format_count(figures.possible_reboots, 'reboot')}"
-    return f"{format_count(figures.reboots, 'reboot')} and perhaps {figures.possible_reboots} more"
+        return f"{format_count(figures.possible_reboots, 'reboot')} possible"
+    return f"{format_count(figures.reboots, 'reboot')} and {figures.possible_reboots} more possible"
 
 
 def describe_minutes_range(least: float | None, most: float) -> str:

@@ -4,6 +4,8 @@ from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from inventory import name_lists
+
 NO_FIGURE: Final = "\N{EN DASH}"
 """The text for a missing figure."""
 
@@ -45,9 +47,8 @@ def format_scope(scope: str) -> str:
     return "all machines" if scope.strip() == "*" else scope
 
 
-def format_count(number: int, singular: str) -> str:
-    """Return a number with its noun: "1 machine", "3 machines". A narrow space separates thousands."""
-    return f"{number:,} {singular if number == 1 else singular + 's'}".replace(",", "\u202f")
+format_count: Final = name_lists.format_count
+"""Return a number with its noun: see there."""
 
 
 def format_share(share: float | None) -> str:

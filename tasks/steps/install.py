@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from datetime import timedelta
 
+from inventory.name_lists import format_count
 from tasks.errors import BrokenPackages, FleetpatchError, LockLost
 from tasks.model import Finding, TransactionResult, Update
 from tasks.protocols.clock import Deadline
@@ -186,7 +187,7 @@ def _stage_updates(context: MachineContext, install_log: InstallLog) -> str:
         run_context.clock.now(),
         seconds + rates.transaction_seconds,
         find_machine_cut_off(context),
-        f"download and first installation of {len(chosen)} updates",
+        f"download and first installation of {format_count(len(chosen), 'update')}",
         describe_cut_off(run_context.window, run_context.options.reboot, context.reboot_reserve_seconds),
         zone=run_context.window.zone,
     )

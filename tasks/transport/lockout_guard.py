@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from inventory.credentials import Credential, CredentialKind
+from inventory.name_lists import format_count
 from tasks.errors import DeadlineExceeded
 from tasks.protocols.clock import Clock, Deadline
 
@@ -150,7 +151,8 @@ class LockoutGuard:
         if mine is not None and machine in account.accepting_machines:
             if mine.count >= MAX_REFUSALS_AFTER_SUCCESS:
                 raise CredentialWithheld(
-                    f"{what} was accepted before in this run, then refused {mine.count} times; it is not sent again",
+                    f"{what} was accepted before in this run, then refused {format_count(mine.count, 'time')}; "
+                    "it is not sent again",
                     "Was it changed, or the account locked? Correct it, and start again.",
                 )
             if now < mine.last_refused_at + REFUSAL_RETRY_DELAY:
@@ -167,7 +169,7 @@ class LockoutGuard:
             raise CredentialWithheld(
                 f"{what} was accepted before in this run, and then refused by "
                 f"{', '.join(sorted(account.machines_in_doubt))}; it is not sent to any machine for "
-                f"{math.ceil((until - now).total_seconds() / 60)} minutes",
+                f"{format_count(math.ceil((until - now).total_seconds() / 60), 'minute')}",
                 "A shared account would be locked. Was the password changed? Correct it, and start again.",
             )
         others = [name for name in account.consecutive_refusals if name != machine]

@@ -12,6 +12,7 @@ from flows.cli.runtime.completion import complete_held_update, complete_names, c
 from flows.cli.runtime.output import print_json, print_to_stderr, to_safe_text
 from flows.ports.caller import read_login_name
 from inventory.files.problems import did_you_mean
+from inventory.name_lists import format_count
 from tasks.errors import FleetpatchError, RequestError
 
 if TYPE_CHECKING:
@@ -262,7 +263,7 @@ def _require_yes(rollout: "Rollout") -> None:
         raise RequestError(
             f"cancelling the rollout {rollout.id} needs a confirmation, and there is no terminal", hint="Add --yes."
         )
-    if not ask(f"Cancel the rollout {rollout.id} of {len(rollout.updates)} updates?"):
+    if not ask(f"Cancel the rollout {rollout.id} of {format_count(len(rollout.updates), 'update')}?"):
         print_to_stderr("Nothing was done.")
         raise typer.Exit(0)
 

@@ -20,7 +20,7 @@ from tasks.rules.calendar.time_format import format_duration
 
 _WIDE_TERMINAL_COLUMNS = 100
 _MAX_NAMES = 8
-_BASELINE_MARK, _HOTPATCH_MARK = "■", "·"
+_BASELINE_MARK, _HOTPATCH_MARK = "■", "□"
 
 
 def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForecast) -> dict[str, object]:

@@ -10,6 +10,7 @@ from flows.cli.runtime.completion import complete_names
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
 from inventory.files.problems import did_you_mean
+from inventory.name_lists import format_count
 from tasks.errors import RequestError
 
 audit_app = typer.Typer(
@@ -130,7 +131,7 @@ def cut(
     if as_json:
         print_json({"removed": removed, "entry": build_audit_json([entry])[0]})
     else:
-        print_to_stderr(f"{removed} entries are removed. Entry {entry.number} records it.")
+        print_to_stderr(f"{format_count(removed, 'entry', ('is', 'are'))} removed. Entry {entry.number} records it.")
 
 
 @audit_app.command("send")
@@ -155,7 +156,8 @@ def send(records: RecordsOption = None, as_json: JsonOption = False) -> None:
         print_json([{**document, **more} for document, more in zip(documents, oldest, strict=True)])
     else:
         for each in left:
-            words = f"{each.count} entries are not sent: {each.message or 'another program is sending'}"
+            counted = format_count(each.count, "entry", ("is", "are"))
+            words = f"{counted} not sent: {each.message or 'another program is sending'}"
             print_to_stderr(f"{each.receiver}: {words if each.count or each.fault else 'all is sent'}")
     is_left = any(each.count or each.fault for each in left)
     raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_left else ExitCode.SUCCESS))

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.app import InventoryOption, MachineArgument, app
+from inventory.name_lists import format_count
 
 
 @app.command("broker", rich_help_panel="Set up")
@@ -25,7 +26,7 @@ def print_installer(
     login = user or (machines[0].user or "" if len(machines) == 1 else "")
     if len(machines) != 1 or not login:
         raise RequestError(
-            f"{machine!r} names {len(machines)} machines, and no login"
+            f"{machine!r} names {format_count(len(machines), 'machine')}, and no login"
             if not login
             else f"{machine!r} is not one machine",
             hint="Each machine has its own broker. Name one machine, and its login with --user.",

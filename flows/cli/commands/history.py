@@ -8,6 +8,7 @@ from rich.text import Text
 from flows.cli.app import JsonOption, RecordsOption, app
 from flows.cli.runtime.acting_command import KeepingCommand
 from flows.cli.runtime.output import print_json, print_to_stdout, to_safe_text
+from inventory.name_lists import format_count
 from tasks.errors import RequestError
 from tasks.model import RunInfo
 from tasks.reporting.formatting import format_iso_utc
@@ -95,4 +96,4 @@ def _print_history_settings(place: str, retention: Retention, oldest: RunInfo | 
 
 
 def _format_retention_days(days: int | None) -> str:
-    return "forever" if days is None else f"for {days} days"
+    return "forever" if days is None else f"for {format_count(days, 'day')}"

@@ -12,6 +12,7 @@ from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, shorten_list
 from flows.ports.caller import Caller
 from inventory.credential_references import PASSWORD_FORMS
+from inventory.name_lists import format_count
 from tasks.errors import RequestError
 
 if TYPE_CHECKING:
@@ -190,7 +191,7 @@ def _confirm(verb: str, names: Sequence[str]) -> bool:
             hint="Add --yes, or --dry-run.",
         )
     whom = ", ".join(shorten_list(names, _MAX_NAMES))
-    return ask(f"{verb.capitalize()} {len(names)} machine{'s' * (len(names) != 1)} ({whom})?")
+    return ask(f"{verb.capitalize()} {format_count(len(names), 'machine')} ({whom})?")
 
 
 def _open_arc(group: str, token: str, clock: "Clock") -> "LicenceProvider":

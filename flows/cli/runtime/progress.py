@@ -210,7 +210,7 @@ class LiveDisplay:
             parts.append(describe_time_left(self._window, datetime.now(UTC)))
         working = sum(row.is_working for row in rows)
         parts.append(f"{format_count(len(rows), 'machine')}, {working} working")
-        return Text(" · ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
+        return Text(", ".join(parts), style="bold", no_wrap=True, overflow="ellipsis")
 
 
 def build_display(machines: Iterable[str], window: Window | None, title: str) -> LiveDisplay | LineDisplay:

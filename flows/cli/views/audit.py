@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import get_stdout_console, print_to_stderr, print_unwrapped, to_safe_text
 from flows.cli.runtime.table import build_table
+from inventory.name_lists import format_count
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.verification import AuditState, AuditVerification
 from tasks.reporting.formatting import format_iso_utc, format_second_utc
@@ -84,7 +85,7 @@ def print_verification(found: AuditVerification) -> None:
     if found.fault_count > len(found.faults):
         print_unwrapped(f"and {found.fault_count - len(found.faults)} more faults")
     if found.last is not None:
-        print_unwrapped(f"{found.entries} entries: {found.first} to {found.last.number}")
+        print_unwrapped(f"{format_count(found.entries, 'entry')}: {found.first} to {found.last.number}")
         print_unwrapped(f"head: {found.last.number}:{found.last.seal}")
     for cut in found.cuts:
         print_unwrapped(f"cut at {format_second_utc(cut.at)} by {cut.who}: {cut.subject}, {cut.message}")

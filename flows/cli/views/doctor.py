@@ -11,7 +11,7 @@ from flows.cli.runtime.table import build_table, build_unwrapped_column
 from flows.doctor import CHECK_NAMES, CUSTOM_CHECK_PREFIX, PACKAGE_LISTS_CHECK, Readiness, find_worst_level
 from flows.recording import RecordedBundle
 from tasks.model import Finding
-from tasks.reporting.formatting import format_count
+from tasks.reporting.formatting import NO_FIGURE, format_count
 from tasks.reporting.sanitizing import sanitize_to_one_line
 from tasks.rules.machine_checks.findings import SETTINGS_CHECK
 from tasks.rules.machine_checks.packages import PACKAGE_LOCK_CHECK
@@ -31,13 +31,12 @@ _CHECKS_BY_COLUMN: Mapping[str, tuple[str, ...]] = {
     "auto": ("auto-updater",),
     "held": ("held",),
 }
-_READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.WARN: "ready", FindingLevel.BLOCK: "not ready"}
+_READINESS_LABELS = {FindingLevel.GOOD: "ready", FindingLevel.BLOCK: "not ready"}
 
 
 def render_readiness(level: FindingLevel) -> Text:
     """Return in a word whether a machine is ready."""
-    text = render_state(_READINESS_LABELS[level])
-    return Text.assemble(text, (" !", "yellow")) if level is FindingLevel.WARN else text
+    return Text("ready", style="yellow") if level is FindingLevel.WARN else render_state(_READINESS_LABELS[level])
 
 
 def to_doctor_exit_code(own_findings: Sequence[Finding], machines: Sequence[Readiness]) -> ExitCode:
@@ -110,7 +109,11 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
     for each in machines:
         custom_findings = _find_custom_check_findings(each)
         marks = (
-            [render_finding_mark(find_worst_level(custom_findings)) if custom_findings else Text("·", style="dim")]
+            [
+                render_finding_mark(find_worst_level(custom_findings))
+                if custom_findings
+                else Text(NO_FIGURE, style="dim")
+            ]
             if has_custom_checks
             else []
         )
@@ -127,8 +130,10 @@ def print_machine_readiness(machines: Sequence[Readiness]) -> None:
         if remedy:
             print_to_stdout(Text.assemble("    ", to_safe_text(remedy)))
     ready = sum(each.level is not FindingLevel.BLOCK for each in machines)
+    warnings = sum(each.level is FindingLevel.WARN for each in machines)
+    warned = f", {warnings} with warnings" if warnings else ""
     verb = "is" if len(machines) == 1 else "are"
-    print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready.")
+    print_to_stdout("", f"{ready} of {format_count(len(machines), 'machine')} {verb} ready{warned}.")
 
 
 def print_recording(bundle: RecordedBundle | None) -> None:
@@ -166,7 +171,7 @@ def _find_custom_check_findings(machine: Readiness) -> list[Finding]:
 
 
 def _render_check_marks(machine: Readiness) -> list[Text]:
-    """Return a mark for each check; a dot where it could not run."""
+    """Return a mark for each check; a dash where it could not run."""
     findings = machine.findings
     reached = max((CHECK_NAMES.index(each.check) for each in findings if each.check in CHECK_NAMES), default=-1)
     blocked = any(each.level is FindingLevel.BLOCK and CHECK_NAMES.index("facts") >= reached for each in findings)
@@ -179,7 +184,9 @@ def _render_check_marks(machine: Readiness) -> list[Text]:
             marks.append(render_finding_mark(find_worst_level(check_findings)))
         else:
             marks.append(
-                render_finding_mark(FindingLevel.GOOD) if complete or position < reached else Text("·", style="dim")
+                render_finding_mark(FindingLevel.GOOD)
+                if complete or position < reached
+                else Text(NO_FIGURE, style="dim")
             )
     return marks
 

@@ -28,6 +28,7 @@ from tasks.managers.outdated_programs import find_outdated_services, without_own
 from tasks.managers.script_output import require_boolean, require_text
 from tasks.model import LivePatching, RebootNeed
 from tasks.protocols.transport import ScriptRecord
+from tasks.rules.machine_checks.service_restarts import SYSTEM_MANAGER
 from tasks.states import YesNoUnknown
 
 _FLAVOUR_PATTERN = re.compile(r"^([0-9][0-9.]*(?:[-+~][0-9](?:[^-+~]|[+~](?![0-9]))*)*)(?:[-+](.+))?$")
@@ -88,7 +89,8 @@ def find_services_to_restart(needrestart: str | None, outdated: str = "") -> tup
     """
     if needrestart is None:
         return find_outdated_services(outdated)
-    return without_own_jobs(value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC")
+    names = (value.strip() for key, value in _NEEDRESTART_PATTERN.findall(needrestart) if key == "SVC")
+    return without_own_jobs(SYSTEM_MANAGER if name == "systemd-manager" else name for name in names)
 
 
 def _check_flag_file(record: ScriptRecord) -> _RebootIndication:

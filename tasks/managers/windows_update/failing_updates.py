@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from inventory.name_lists import format_count
 from tasks.managers.windows_update.hresults import RetryClass, explain_code
 from tasks.managers.windows_update.records import HistoryEntry, OfferedUpdate
 from tasks.protocols.package_manager import FailureCause
@@ -109,8 +110,8 @@ def _describe(tries: Sequence[_Try]) -> str:
     said = "installed, and offered again" if last.is_installation else explain_code(last.hresult).text
     on = f" on {datetime.fromtimestamp(last.at, UTC):%Y-%m-%d}" if last.at else ""
     undone = sum(each.was_installed for each in tries)
-    how = f"{undone} times Windows undid it during a boot, or did not notice it; " if undone else ""
-    return f"its last {len(tries)} tries on this machine failed ({how}the last one{on}: {said})"
+    how = f"{format_count(undone, 'time')} Windows undid it during a boot, or did not notice it; " if undone else ""
+    return f"its last {format_count(len(tries), 'try')} on this machine failed ({how}the last one{on}: {said})"
 
 
 def _get_time(entry: HistoryEntry) -> int:

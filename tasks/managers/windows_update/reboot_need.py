@@ -14,6 +14,7 @@ from typing import Final
 
 from pydantic import Field
 
+from inventory.name_lists import format_count
 from tasks.managers.windows_update.records import Count, OfferedUpdate, Record, Texts
 from tasks.model import RebootNeed
 from tasks.states import YesNoUnknown
@@ -96,6 +97,6 @@ def _find_reasons(record: RebootRecord) -> Iterator[str]:
 
 def _find_remarks(record: RebootRecord) -> Iterator[str]:
     if record.file_renames:
-        yield f"{record.file_renames} files are to be renamed or removed at the next boot"
+        yield f"{format_count(record.file_renames, 'file', ('is', 'are'))} to be renamed or removed at the next boot"
     if record.marks:
         yield f"marks: {', '.join(sorted(record.marks)[:_MAX_NAMES])}"

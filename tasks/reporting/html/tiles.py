@@ -187,7 +187,7 @@ def _build_expected_reboots_tile(tables: Tables) -> Tile:
     sure, perhaps = answers.count("yes"), answers.count("unknown")
     shares = (
         ("busy", "yes", sure),
-        ("idle", "perhaps", perhaps),
+        ("idle", "possible", perhaps),
         ("none", "no", answers.count("no")),
     )
     return Tile(

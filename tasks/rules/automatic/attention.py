@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 
+from inventory.name_lists import format_count
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
 from tasks.rules.automatic.machine_progress import PATIENCE
 from tasks.rules.automatic.model import (
@@ -150,9 +151,10 @@ def _tell_of_tries(index: FleetIndex, rollouts: Iterable[Rollout | None]) -> Ite
             ):
                 continue
             last = index.list_tries(rollout, name)[-1]
+            counted = format_count(index.policy.max_tries, "time")
             yield Tell(
                 f"out-of-tries/{rollout.id}/{name}",
-                f"{name} was tried {index.policy.max_tries} times in {rollout.id}: {last.reason or last.state}",
+                f"{name} was tried {counted} in {rollout.id}: {last.reason or last.state}",
             )
 
 

@@ -1,5 +1,6 @@
 """Says whether the canary locations have shown that a rollout does no harm. Pure."""
 
+from inventory.name_lists import format_count
 from tasks.rules.automatic.fleet_index import FleetIndex
 from tasks.rules.automatic.machine_progress import PATIENCE, Progress, find_open_since, list_progress
 from tasks.rules.automatic.model import AutomaticPolicy, Phase, Rollout
@@ -33,7 +34,11 @@ def find_canary_fault(index: FleetIndex, rollout: Rollout, phase: Phase) -> str:
     if may_lack and index.now - since <= PATIENCE:
         return ""
     places = ", ".join(each or "no location" for each in phase.locations)
-    why = f"could be patched in {(index.now - since).days} days" if may_lack else "lacks the updates any more"
+    why = (
+        f"could be patched in {format_count((index.now - since).days, 'day')}"
+        if may_lack
+        else "lacks the updates any more"
+    )
     return (
         f"phase {phase.number} ({places}): none of its machines {why}, so nothing is tested and the other locations "
         "were not begun; the next rollout chooses its first phase anew. If no machine of the canary locations can be "

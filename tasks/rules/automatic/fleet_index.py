@@ -241,7 +241,7 @@ class FleetIndex:
                 if self.is_unhealthy(machine):
                     bad.update(machine.sets)
         return {
-            name: f"{count} of {size} members of the set {name} are unhealthy or not seen"
+            name: f"{count} of {size} members of the set {name} {'is' if count == 1 else 'are'} unhealthy or not seen"
             for name, count in bad.items()
             if (size := self.view.set_sizes.get(name, total[name])) * self.policy.max_unhealthy_percent < count * 100
         }

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from inventory.name_lists import format_count
 from tasks.rules.automatic.canaries import find_canary_fault, lacks_canary_success
 from tasks.rules.automatic.fleet_index import FleetIndex, find_last_answer, has_run
 from tasks.rules.automatic.machine_progress import (
@@ -197,12 +198,13 @@ def _find_fault(
     failed = _count(people, Progress.FAILED) + len(lapsed) - hopeful
     if failed and not _is_enough(index, possible, failed):
         share = f"{index.policy.success_percent:g} % must succeed"
-        return f"{where}: {failed} of {possible + failed} machines failed; {share}"
+        return f"{where}: {failed} of {format_count(possible + failed, 'machine')} failed; {share}"
     patched = _list_patched(index, rollout, phase, people)
     followed = (machine for machine in patched if machine.name in watched)
     bad = [machine for machine in followed if machine.is_healthy is False or _is_gone(index, machine)]
     if _is_too_many(index, len(bad), people, len(patched)):
-        return f"{where}: {len(bad)} of the {len(patched)} machines that were patched are unhealthy or not seen since"
+        patched_count = format_count(len(patched), "patched machine")
+        return f"{where}: of {patched_count}, {len(bad)} unhealthy or not seen since"
     return ""
 
 
@@ -237,7 +239,7 @@ def _find_pause(index: FleetIndex, rollout: Rollout, phase: Phase, people: _Peop
     patched = _list_patched(index, rollout, phase, people)
     bad = sum(index.is_unhealthy(machine) for machine in patched if machine.name in watched)
     if _is_too_many(index, bad, people, len(patched)):
-        return f"{bad} of the {len(patched)} machines that were patched are unhealthy or do not answer"
+        return f"of {format_count(len(patched), 'patched machine')}, {bad} unhealthy or without an answer"
     return ""
 
 

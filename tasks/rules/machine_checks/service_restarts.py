@@ -4,12 +4,15 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
-from inventory.name_lists import join_first_names
+from inventory.name_lists import format_count, join_first_names
 from tasks.model import Finding, PackageState
 from tasks.rules.machine_checks.findings import build_warning
 
 SERVICE_RESTART_CHECK = "services-to-restart"
 """The check of services that use replaced files, and of their restarts."""
+
+SYSTEM_MANAGER = "systemd itself"
+"""Process 1 in the lists of services that run replaced files. It is no unit."""
 
 NEVER_RESTARTED_UNITS = (
     # they hold logins and the connection of this run
@@ -70,8 +73,9 @@ def check_outdated_services(packages: PackageState, exclude: Iterable[str] = ())
         else []
     )
     remedies += [f"No run restarts {join_first_services(left)}: a reboot does, or you by hand."] if left else []
-    count = "1 service still runs" if len(names) == 1 else f"{len(names)} services still run"
-    message = f"{count} files that updates have replaced: {join_first_services(names)}"
+    remedies += ["`systemctl daemon-reexec` restarts systemd itself."] if SYSTEM_MANAGER in left else []
+    counted = format_count(len(names), "service", ("still runs", "still run"))
+    message = f"{counted} files that updates have replaced: {join_first_services(names)}"
     return (build_warning(SERVICE_RESTART_CHECK, message, " ".join(remedies)),)
 
 

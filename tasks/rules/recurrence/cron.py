@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from inventory.name_lists import format_count
 from tasks.rules.recurrence.model import CronUnion, Frequency, RecurrenceRule, Weekday, build_recurrence_error
 
 _ALIASES = {
@@ -47,7 +48,9 @@ def parse_cron(text: str) -> RecurrenceRule | CronUnion:
     """
     fields = _ALIASES.get(text.lower(), text).upper().split()
     if len(fields) != 5:
-        raise build_recurrence_error(text, text, f"has {len(fields)} fields; cron has five", _FORMAT_REMEDY)
+        raise build_recurrence_error(
+            text, text, f"has {format_count(len(fields), 'field')}; cron has five", _FORMAT_REMEDY
+        )
     minutes = _parse_numbers(text, fields[0], "minute", range(60), {})
     if len(minutes) > 1:
         remedy = "Give one minute; a window can't recur more often than every hour."

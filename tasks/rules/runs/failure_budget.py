@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from inventory.name_lists import format_count
 from tasks.errors import AuthenticationFailed, ConnectionLost, HostKeyMismatch, HostKeyUnknown, Unreachable
 from tasks.model import ErrorInfo, Outcome
 from tasks.states import PRESENT_UPDATE_STATES, OperationState, Step, UpdateState
@@ -151,4 +152,4 @@ def compute_share(machines: int, percent: float) -> int:
 
 
 def _format_share(count: int, among: OutcomeTally) -> str:
-    return f"{count} of {among.machines} machines"
+    return f"{count} of {format_count(among.machines, 'machine')}"

@@ -11,7 +11,7 @@ from tasks.model import MachinePlan, Outcome, Update
 from tasks.states import URGENT_CLASSIFICATIONS, YesNoUnknown
 
 _MAX_NAMES = 5
-REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "perhaps"}
+REBOOT_LABELS = {YesNoUnknown.YES: "yes", YesNoUnknown.NO: "no", YesNoUnknown.UNKNOWN: "possible"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from inventory.name_lists import format_count
 from tasks.model import Assessment, Facts, RebootNeed, Window
 from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.time_format import format_time_with_zone
@@ -76,7 +77,7 @@ class LivePatchPolicy:
         if not self.is_overdue(need):
             return f"put off until {when}"
         waited = (self.window.start - need.since).days
-        waits = f"it has waited {waited} days, and may wait {self.max_days:g}"
+        waits = f"it has waited {format_count(waited, 'day')}, and may wait {self.max_days:g}"
         return f"due since {when}: live patches mitigate it, but {waits}"
 
     def _covers(self, need: RebootNeed) -> bool:
@@ -207,7 +208,7 @@ def _describe_no_reboot(policy: RebootPolicy, need: RebootNeed, installed: int, 
     if need.answer is YesNoUnknown.YES:
         return f"the machine asks for a reboot{_render_reasons(need)}, and the reboot policy is Never"
     if need.answer is YesNoUnknown.UNKNOWN:
-        after = f" after {installed} updates" if installed else ""
+        after = f" after {format_count(installed, 'update')}" if installed else ""
         return (
             f"whether a reboot is needed{after} is not known{_render_reasons(need)}; "
             f"with reboot policy {policy}, fleetpatch does not reboot then"

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from inventory.name_lists import format_count
 from tasks.errors import ProtocolViolation
 from tasks.protocols.transport import Script
 from tasks.rules.machine_checks.units import UnitStatus
@@ -30,8 +31,9 @@ def read_unit_states(context: MachineContext, names: Sequence[str]) -> tuple[Uni
     shown = next(iter(answer.find_records("section")), {})
     blocks = list(_parse_blocks(str(shown.get("text", ""))))
     if len(blocks) != len(asked):
+        counted = format_count(len(blocks), "unit")
         raise ProtocolViolation(
-            f"systemctl shows {len(blocks)} units of {len(asked)} (exit code {shown.get('exit_code')}): "
+            f"systemctl shows {counted} of {len(asked)} (exit code {shown.get('exit_code')}): "
             f"{str(shown.get('stderr', ''))[-300:]}"
         )
     return tuple(build_unit_status(name, block, words.get(name, "")) for name, block in zip(asked, blocks, strict=True))

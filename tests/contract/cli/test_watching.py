@@ -29,7 +29,7 @@ def test_failures_and_work_are_shown_first_and_the_rest_is_counted(width: int, m
     picture.on_step_finished("m095", Step.PRECHECK, OperationState.FAILED, "disk: full")
     picture.on_step_finished("m001", Step.VALIDATE, OperationState.SUCCEEDED, "")
     lines = _shown(picture, width, 12, monkeypatch).splitlines()
-    assert lines[0].startswith("run 1 · 100 machines, 1 working")
+    assert lines[0].startswith("run 1, 100 machines, 1 working")
     assert "m095" in lines[1]
     assert "disk: full" in lines[1]
     assert "m090" in lines[2]

@@ -33,7 +33,7 @@ def test_the_sentence_counts_updates_machines_fixes_and_reboots() -> None:
 
 def test_a_reboot_that_nobody_can_tell_beforehand_is_said() -> None:
     report = report_of(chosen=(make.make_update(),), reboot_expected=YesNoUnknown.UNKNOWN)
-    assert "; perhaps 2 reboots;" in describe_plan(report)
+    assert "; 2 reboots possible;" in describe_plan(report)
 
 
 def test_twins_stand_once_with_every_update_and_every_reason() -> None:

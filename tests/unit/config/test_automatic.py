@@ -129,7 +129,7 @@ def test_a_good_one_gives_nothing(folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("text", "severity", "key", "words"),
     [
-        ("{scope: name=vie-1}", FindingSeverity.WARNS, "scope", "none of its 1 machines has the owner `managed`"),
+        ("{scope: name=vie-1}", FindingSeverity.WARNS, "scope", "none of its machines (1) has the owner `managed`"),
         ("{scope: name=nobody}", FindingSeverity.WARNS, "scope", "nobody"),
         ("{scope: shelf=3}", FindingSeverity.BLOCKS, "scope", "shelf"),
         ("{phases: {canary_locations: [bre]}}", FindingSeverity.WARNS, "phases", "in the canary location 'bre'"),

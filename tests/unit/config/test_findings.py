@@ -47,8 +47,8 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "waves",
             "`failure_budget_percent` has no effect",
         ),
-        ("waves: {canary_count: 2}", FindingSeverity.WARNS, "waves", "all of its 2 machines are canaries"),
-        ("waves: {canary_percent: 60}", FindingSeverity.WARNS, "waves", "all of its 2 machines are canaries"),
+        ("waves: {canary_count: 2}", FindingSeverity.WARNS, "waves", "all of its machines (2) are canaries"),
+        ("waves: {canary_percent: 60}", FindingSeverity.WARNS, "waves", "all of its machines (2) are canaries"),
         (
             "waves: {canary_count: 1, failure_budget_count: 1, go_on_after_failed_canary: true}",
             FindingSeverity.WARNS,
@@ -60,7 +60,7 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
             FindingSeverity.WARNS,
             "freezes",
-            "all of its 50 windows",
+            "all of its windows of the coming year (50)",
         ),
     ],
 )

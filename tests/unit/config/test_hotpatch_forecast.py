@@ -63,7 +63,7 @@ def test_the_calendar_shows_it(
     get_stdout_console.cache_clear()
     out = capsys.readouterr().out
     assert "baseline of 2026-12-08: a reboot is expected on 1 machine with hotpatches" in out
-    assert "■ 08 Dec  ■ 12 Jan  · 09 Feb" in out
+    assert "■ 08 Dec  ■ 12 Jan  □ 09 Feb" in out
     assert "unplanned baseline of 2026-12-08: a zero-day" in out
     document = build_calendar_json(agenda, found)
     json.dumps(document)

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Final
 
+from inventory.name_lists import format_count
 from tasks.errors import ListsUnread, ProtocolViolation
 from tasks.managers.image.manager import ImageTool
 from tasks.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_text
@@ -108,8 +109,8 @@ def _list_needed(section: ScriptSection) -> tuple[Row, ...]:
 def _build_update(packages: Sequence[str], patches: Sequence[Row], cves: ScriptSection) -> ImageUpdate:
     names = sorted({row["Name"] for row in patches})
     digest = sha256("\n".join((*sorted(packages), *names)).encode()).hexdigest()[:DIGEST_LENGTH]
-    counts = [f"{len(packages)} packages"] if packages else []
-    counts += [f"{len(names)} patches"] if names else []
+    counts = [format_count(len(packages), "package")] if packages else []
+    counts += [format_count(len(names), "patch")] if names else []
     version = f"{', '.join(counts)} ({digest})"
     security = [row.get("Severity", "").lower() for row in patches if row.get("Category") == "security"]
     if not patches:

@@ -62,7 +62,7 @@ def test_a_late_machine_that_is_unhealthy_afterwards_faults_the_rollout():
     installed = tried("late", installed=(("libc", "1"),), location="a")
     sick = machine("late", pending=(), is_healthy=False)
     (changed,) = act(show(BEGUN, installed, late=sick), ChangeRollout)
-    assert changed.rollout.message.startswith("phase 1 (a): 1 of the 2 machines that were patched are unhealthy")
+    assert changed.rollout.message.startswith("phase 1 (a): of 2 patched machines, 1 unhealthy")
 
 
 def test_machines_that_were_judged_in_time_are_judged_no_more():

@@ -26,7 +26,7 @@ def test_failures_of_a_canary_location_count_although_its_machines_are_elsewhere
     view = FleetView((*others, machine("m2", "b")), rollouts=(STARTED,), tries=tries)
     (changed,) = act(view, ChangeRollout)
     assert changed.rollout.state is RolloutState.FAULTED
-    assert changed.rollout.message == "phase 1 (a): 1 of 1 machines failed; 95 % must succeed"
+    assert changed.rollout.message == "phase 1 (a): 1 of 1 machine failed; 95 % must succeed"
     assert not plans(view)
 
 
@@ -50,7 +50,7 @@ def test_successes_count_where_they_were_and_not_where_the_machine_is_now():
     )
     many = replace(POLICY, success_percent=50)
     (changed,) = act(later_view, ChangeRollout, policy=many)
-    assert changed.rollout.message == "phase 2 (b): 1 of 1 machines failed; 50 % must succeed"
+    assert changed.rollout.message == "phase 2 (b): 1 of 1 machine failed; 50 % must succeed"
 
 
 def test_a_moved_machine_that_has_tries_left_is_tried_again_when_its_new_phase_begins():
