@@ -8,7 +8,9 @@ when it is imported. Every call imports all of them, so their functions import s
 import sys
 
 from deployments.interrupt_handler import install_interrupt_handler, restore_interrupt_handler
+from deployments.own_packages import require_own_packages
 
+require_own_packages()
 install_interrupt_handler()
 
 from flows.cli.main import main

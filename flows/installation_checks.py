@@ -53,7 +53,13 @@ def check_installation(records_url: str | None) -> tuple[Finding, ...]:
         *_check_policy(records_url),
         *_check_decisions(records_url),
     )
-    return (_check_package_location(), *_check_requirements(), *of_records, *_check_inventory_owners())
+    return (
+        _check_package_location(),
+        *_check_package_owners(),
+        *_check_requirements(),
+        *of_records,
+        *_check_inventory_owners(),
+    )
 
 
 def _check_inventory_owners() -> Iterator[Finding]:
@@ -73,6 +79,21 @@ def _check_inventory_owners() -> Iterator[Finding]:
         more = os.environ.get(TRUSTED_OWNERS_VARIABLE, "")
         also = f"; {TRUSTED_OWNERS_VARIABLE} trusts {more} as well" if more else ""
         yield Finding(check, FindingLevel.GOOD, f"nobody else can have written {path}{also}")
+
+
+def _check_package_owners() -> Iterator[Finding]:
+    """Check that no other distribution has packages of these names in the same environment.
+
+    Installed later, its files have replaced those of fleetpatch, or stand between them.
+    """
+    owners = importlib.metadata.packages_distributions()
+    others = {name: sorted({*owners.get(name, ())} - {DISTRIBUTION_NAME}) for name in PACKAGE_NAMES}
+    if not any(others.values()):
+        return
+    named = "; ".join(f"{', '.join(found)} has `{name}`" for name, found in others.items() if found)
+    remedy = "Install fleetpatch into an environment of its own: pipx install, uv tool install, or a venv."
+    message = f"another distribution has packages of the same names in this environment: {named}"
+    yield Finding("packages of fleetpatch", FindingLevel.BLOCK, message, remedy)
 
 
 def _check_package_location() -> Finding:

@@ -5,8 +5,6 @@ import functools
 import importlib.metadata
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tomllib
 import zipfile
@@ -16,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.ci import tree
+from tests.support.wheel import build_wheel
 
 ROOMS = ("inventory", "tasks", "flows", "deployments")
 LONGEST_FILE = 400
@@ -77,19 +76,8 @@ def test_the_version_in_the_changelog_is_the_packages() -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
-    """Names in the wheel, which is built from a copy, as nothing may be left in the checkout."""
-    work = tmp_path_factory.mktemp("wheel")
-    for path in tree.files():
-        if tree.name(path).split("/")[0] != "tests":
-            target = work / "checkout" / tree.name(path)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, target)
-    built = subprocess.run(
-        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(work / "dist")],
-        cwd=work / "checkout", capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert built.returncode == 0, built.stderr
-    with zipfile.ZipFile(next((work / "dist").glob("*.whl"))) as archive:
+    """Names in the wheel."""
+    with zipfile.ZipFile(build_wheel(tmp_path_factory.mktemp("wheel"))) as archive:
         return set(archive.namelist())
 
 
