@@ -34,12 +34,12 @@ class Installation:
         (self.folder / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
 
     def run(self, *words: str, cwd: Path | None = None, **environment: str) -> "subprocess.CompletedProcess[str]":
-        """Run a program, in the folder that has other packages of the same names if no other is given."""
+        """Run a program; in the folder that has other packages of the same names, if no other is given."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "FLEETPATCH"))}
         records = f"sqlite:///{self.folder}/records.db"
         return subprocess.run(
-            words, cwd=cwd or self.folder, capture_output=True, text=True, check=False, timeout=120, stdin=subprocess.DEVNULL,
-            env={**kept, "HOME": str(self.folder), "FLEETPATCH_RECORDS_URL": records, **environment},
+            words, cwd=cwd or self.folder, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL,
+            timeout=120, env={**kept, "HOME": str(self.folder), "FLEETPATCH_RECORDS_URL": records, **environment},
         )  # fmt: skip
 
     def command(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
