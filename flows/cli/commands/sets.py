@@ -1,6 +1,7 @@
 """sets and sets release: who of the machine sets is out of service, and that people have brought a member back."""
 
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from flows.cli.app import InventoryOption, JsonOption, MachineArgument, RecordsO
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr, print_unwrapped
 from flows.ports.caller import Caller
+from inventory.errors import FleetpatchError
 from inventory.files.problems import did_you_mean
 from tasks.errors import RequestError
 
@@ -66,7 +68,7 @@ def release(
         all_slots = SqlSetSlots(database.database).find()
         slots = [slot for slot in all_slots if slot.machine == machine]
         if not slots:
-            _require_known(machine, {slot.machine for slot in all_slots} | set(History(database).read_known_machines()))
+            _require_known(machine, {slot.machine for slot in all_slots}, History(database).read_known_machines())
         if not as_json:
             if slots:
                 print_slots(slots)
@@ -82,15 +84,19 @@ def release(
         print_json({"machineName": machine, "released": is_released, "slots": build_slots_json(slots)})
 
 
-def _require_known(machine: str, known: Collection[str]) -> None:
-    """Raise an error if the records do not know a machine: a typing error would leave the right one out of service.
+def _require_known(machine: str, out_of_service: Collection[str], recorded: Collection[str]) -> None:
+    """Raise an error if nobody knows a machine: a typing error would leave the right one out of service.
 
     Raises:
-        RequestError: they do not.
+        RequestError: neither the records nor the inventory have it.
     """
-    if machine not in known:
-        hint = f"{did_you_mean(machine, known)}`fleetpatch sets` shows who is out of service."
-        raise RequestError(f"the records have no machine {machine!r}", hint=hint)
+    from inventory.loader import find_inventory, load_inventory
+
+    with suppress(FleetpatchError):  # without an inventory, the records alone tell
+        recorded = {*recorded, *(each.name for each in load_inventory(find_inventory(None)).machines)}
+    if machine not in recorded:
+        hint = f"{did_you_mean(machine, out_of_service or recorded)}`fleetpatch sets` shows who is out of service."
+        raise RequestError(f"neither the records nor the inventory have a machine {machine!r}", hint=hint)
 
 
 def _confirm(machine: str) -> bool:

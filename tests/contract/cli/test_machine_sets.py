@@ -197,4 +197,4 @@ def test_only_some_machines_of_the_scope(stage: Stage) -> None:
     assert [each["machineName"] for each in planned.json["machines"]] == ["b", "c"]
     refused = stage.run("plan", "*", "--only", "nobody", "--json")
     assert refused.code == 2
-    assert "only_machines" in refused.json["error"]["message"]
+    assert "--only: no machine 'nobody' is in the scope" in refused.json["error"]["message"]

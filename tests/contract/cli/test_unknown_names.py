@@ -30,7 +30,7 @@ def _require_refused(said: Said, message: str, near: str) -> None:
         (("why", "wbe-1", "openssl"), "the records have no machine 'wbe-1'", "web-1"),
         (("show", "last", "--machine", "web1"), "has no machine 'web1'", "web-1"),
         (("unlock", "wbe-1"), "the inventory has no machine 'wbe-1'", "web-1"),
-        (("sets", "release", "web1", "--yes"), "the records have no machine 'web1'", "web-1"),
+        (("sets", "release", "web1", "--yes"), "neither the records nor the inventory have a machine 'web1'", "web-1"),
         (("plan", "*", "--only", "web1", "--only", "db-1"), "--only: no machine 'web1' is in the scope '*'", "web-1"),
         (("plan", "wbe-1"), "no machine is in the scope 'wbe-1'", "web-1"),
         (("broker", "wbe-1"), "no machine is in the scope 'wbe-1'", "web-1"),

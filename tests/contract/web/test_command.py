@@ -181,7 +181,7 @@ def test_the_command_makes_a_link_that_logs_in_once_and_ends_sessions(tmp_path: 
         assert account in client.get("/").text
         assert client.post("/login/link", data=code).status_code == 403
         done = run(tmp_path, "web", "logout", account)
-        assert f"{account} is logged out: 1 sessions have ended." in done.stderr
+        assert f"{account} is logged out. Sessions ended: 1." in done.stderr
         assert f">{account}<" not in client.get("/").text
     said = run(tmp_path, "audit", "list").stdout
     assert "add login link" in said

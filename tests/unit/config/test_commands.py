@@ -257,7 +257,7 @@ def test_a_check_of_automatic_patching_ends_with_its_worst_finding(run: Run, tmp
     (tmp_path / "configurations.yaml").write_text("automatic: {scope: env=prod}\n")
     said = run("config", "check")
     assert said.code == 3
-    assert "automatic: scope: none of its 3 machines has the owner `managed`" in said.out
+    assert "automatic: scope: none of its machines (3) has the owner `managed`" in said.out
     (tmp_path / "configurations.yaml").write_text("automatic: {off_peak: {window_minutes: 12}}\n")
     assert run("config", "check").code == 2
 

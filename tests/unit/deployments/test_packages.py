@@ -42,6 +42,8 @@ def test_a_program_that_is_there_is_not_mentioned(bare: Path) -> None:
         "mawk",
         "mksh",
         "original-awk",
+        "fish",
+        "zsh",
     ):
         (bare / program).symlink_to(bare / "bash")
     said = subprocess.run(
