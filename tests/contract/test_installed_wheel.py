@@ -44,7 +44,7 @@ class Installation:
 
     def command(self, *words: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run the command."""
-        return self.run(str(self.python.with_name("fleetpatch")), *words, **environment)
+        return self.run(str(self.python.with_name("fleetpatch")), *words, cwd=None, **environment)
 
 
 @pytest.fixture(scope="module")

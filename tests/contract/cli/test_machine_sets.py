@@ -138,6 +138,7 @@ def test_people_record_that_a_member_is_back(stage: Stage, monkeypatch: pytest.M
     assert [(entry.machine, entry.detail["by"], entry.detail["sets"]) for entry in noted] == [
         ("web-01", "olga", ["web"])
     ] * 2
+    stage.add("web-01")
     assert stage.run("sets", "release", "web-01", "--yes", "--json").json == {
         "machineName": "web-01",
         "released": False,
