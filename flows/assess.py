@@ -13,7 +13,6 @@ from flows.prefect_runtime.flow_run_starter import name_starter
 from flows.prefect_runtime.run_log import log_to_flow_run
 from flows.prefect_runtime.runner import build_prefect_runner
 from flows.request.assess_request import AssessRequest
-from inventory.name_lists import format_count
 from tasks.errors import FleetPatchFailed
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock

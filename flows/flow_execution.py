@@ -26,7 +26,6 @@ from flows.recovery.abandoned_runs import AbandonedRun
 from flows.recovery.cancellation import record_stop_request
 from flows.recovery.reconciliation import LEASE_GRACE_SECONDS, wait_for_lease_expiry
 from flows.request import PatchRequest, RunRequest
-from inventory.name_lists import format_count
 from tasks.errors import FleetPatchFailed, LeaseHeld, RunBegun
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import SystemClock
