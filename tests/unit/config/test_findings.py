@@ -60,7 +60,7 @@ def test_good_ones_give_nothing(folder: Folder) -> None:
             "freezes: [{start: 2026-01-01, end: 2028-12-31, reason: all}]",
             FindingSeverity.WARNS,
             "freezes",
-            "all of its windows of the coming year (50)",
+            "all of its 50 windows",
         ),
     ],
 )
