@@ -9,7 +9,8 @@ from typing import Final
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor": ("doctor", "doctor env=prod --refresh", "doctor --server"),
     "assess": ("assess", "assess env=prod", "assess web-1 --no-refresh"),
-    "machines": ("machines", "machines env=prod"),
+    "machines list": ("machines", "machines env=prod"),
+    "machines clean": ("machines clean web-1 --dry-run", "machines clean env=old"),
     "updates": ("updates --urgent", "updates env=prod --by machine"),
     "compliance": ("compliance", "compliance env=prod --all"),
     "sets": ("sets",),
@@ -73,6 +74,8 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "web token remove": ("web token remove prometheus",),
     "web grant": ("web grant",),
     "broker": ("broker web-1", "broker web-1 --user patch"),
+    "records backup": ("records backup records.backup", "records backup records.backup --keys keys.backup"),
+    "records restore": ("records restore records.backup --dry-run", "records restore records.backup"),
     "history": ("history", "history --keep-assessments 90 --keep-runs 730"),
     "prefect": ("prefect work-pool ls", "prefect flow-run ls --limit 5"),
     "version": ("version",),

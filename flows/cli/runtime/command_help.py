@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 from flows.cli.examples import EXAMPLES
 
 _PROGRAM: Final = "fleetpatch"
+_TITLE: Final = "Examples:"
 HELP_OPTIONS: Final = ["--help", "-h"]
 _METAVARS: Final = {"bool": "", "str": "TEXT", "int": "NUMBER", "float": "NUMBER", "list[str]": "TEXT"}
 """What stands behind an option without a name for its value. Typer shows "<bool>" behind one that takes none."""
@@ -37,9 +38,9 @@ def complete_help(command: Any, path: str) -> Any:  # noqa: ANN401 - the same
         command: of Typer.
         path: its name, as in ``audit list``.
     """
-    if path in EXAMPLES:
-        lines = "\n".join(f"  {_PROGRAM} {words}" for words in EXAMPLES[path])
-        command.epilog = f"Examples:\n{lines}"
+    if path in EXAMPLES and not (command.epilog or "").startswith(_TITLE):  # it is asked for each time
+        lines = "\n".join(f"{_PROGRAM} {words}" for words in EXAMPLES[path])
+        command.epilog = f"{_TITLE}\n{lines}" + (f"\n\n{command.epilog}" if command.epilog else "")
     settings = {"help_option_names": HELP_OPTIONS, **command.context_settings}
     _name_values(command.get_params(command.context_class(command, **settings)))
     for name, inner in getattr(command, "commands", {}).items():
