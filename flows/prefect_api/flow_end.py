@@ -105,16 +105,20 @@ def wait_while_server_answers(is_over: Callable[[], bool], poll_seconds: float =
     Returns:
         Whether it is over.
     """
-    url, until = get_current_settings().api.url, time.monotonic() + MAX_WAIT_SECONDS
+    url, until = _read_server_url(), time.monotonic() + MAX_WAIT_SECONDS
     faults, check_at = 0, time.monotonic() + CHECK_SECONDS
     while not is_over():
         if time.monotonic() >= until or faults >= MAX_FAULTS:
             return False
         if url and time.monotonic() >= check_at:
-            faults = faults + 1 if find_server_fault(str(url)) else 0
+            faults = faults + 1 if find_server_fault(url) else 0
             check_at = time.monotonic() + CHECK_SECONDS
         time.sleep(poll_seconds)
     return True
+
+
+def _read_server_url() -> str:
+    return get_current_settings().api.url or ""
 
 
 def end_process_in_time(exit_code: int) -> None:

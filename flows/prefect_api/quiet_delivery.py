@@ -15,6 +15,8 @@ from prefect.logging.handlers import APILogWorker
 logger = logging.getLogger(__name__)
 
 _SERVICES: Final = ("APILogWorker", "EventsWorker")
+_OBSERVERS: Final = ("FlowRunCancellingObserver", "FlowRunSuspendingObserver")
+"""What listens for Cancel and Suspend. A run without a server hears of neither."""
 
 
 class DeliveryFilter(logging.Filter):
@@ -25,6 +27,9 @@ class DeliveryFilter(logging.Filter):
         if record.name in _SERVICES or (
             isinstance(record.args, tuple) and record.args[:1] in [(n,) for n in _SERVICES]
         ):
+            return False
+        is_observer = record.name.endswith(_OBSERVERS) or any(name in str(record.msg) for name in _OBSERVERS)
+        if is_observer and record.exc_info:
             return False
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         if isinstance(error, httpx.HTTPError):
@@ -43,7 +48,8 @@ async def _send_log_lines(self: Any, items: list[dict[str, Any]]) -> None:  # no
 
 def silence_delivery() -> None:
     """Silence Prefect in this process."""
-    loggers = [service_logger, get_logger("engine"), get_logger("flow_runs"), *map(logging.getLogger, _SERVICES)]
+    loggers = [service_logger, *map(get_logger, ("engine", "flow_runs", *_OBSERVERS))]
+    loggers += map(logging.getLogger, ("asyncio", *_SERVICES))
     for each in loggers:
         each.addFilter(_FILTER)
     setattr(APILogWorker, "_handle_batch", _send_log_lines)  # noqa: B010 - Prefect has no setting for it
