@@ -255,7 +255,9 @@ def compare_lists(world: World, naive: Naive) -> None:
         assert each["lastKnownCompliance"] == (before if naive.newest[name] is not None else "")
         told = read_row(page, name)["Compliance"]
         is_as_before = before == naive.states[name] or naive.newest[name] is None
-        assert re.fullmatch(naive.states[name] if is_as_before else f"NotAssessed {before} (just now|.* ago)", told)
+        age = "(just now|.* ago)" if name in naive.silent and naive.newest[name] is not None else ""
+        as_now = f"{naive.states[name]} answered {age}" if age else naive.states[name]
+        assert re.fullmatch(as_now if is_as_before else f"NotAssessed {before} (just now|.* ago)", told)
     for each in rows:
         counts, known = naive.count(naive.newest[each["name"]]), naive.newest[each["name"]] is not None
         assert [each[kind] for kind in ("critical", "security", "other")] == [
