@@ -15,6 +15,7 @@ import binascii
 import errno
 import fcntl
 import hashlib
+import hmac
 import os
 import re
 import stat
@@ -116,10 +117,11 @@ class HostKeyStore:
         """Return whether a key is revoked, for any host. For a certificate, check the key of its authority as well."""
         return self._index.is_revoked(PinnedKey(type, base64))
 
-    def pin_first_key(self, host: str, port: int, type: str, base64: str) -> None:
+    def pin_first_key(self, host: str, port: int, type: str, base64: str, *, hashed: bool = False) -> None:
         """Pin the first key of a machine. A key that is already pinned stays as it is.
 
-        The method takes a lock, reads what other processes have written, and appends the key.
+        The method takes a lock, reads what other processes have written, and appends the key. With ``hashed``, nobody
+        can read the machine's name in the file.
 
         Raises:
             HostKeyConflict: another key is pinned for this machine, or this key is revoked. The file is unchanged.
@@ -132,7 +134,8 @@ class HostKeyStore:
             if self._is_already_pinned(host, port, new):
                 return
             name = render_known_hosts_name(host, port)
-            self._file_version = _append_line(self.path, f"{name} {type} {base64}\n", self._file_version)
+            written = _hash_name(name) if hashed else name
+            self._file_version = _append_line(self.path, f"{written} {type} {base64}\n", self._file_version)
             self._index.add_host(name, new)
 
     @staticmethod
@@ -164,6 +167,14 @@ def render_known_hosts_name(host: str, port: int = DEFAULT_SSH_PORT) -> str:
     """Return the name of an address in known_hosts: ``host``, or ``[host]:port`` for a port other than 22."""
     host = host.lower()
     return host if port == DEFAULT_SSH_PORT else f"[{host}]:{port}"
+
+
+def _hash_name(name: str) -> str:
+    salt = os.urandom(hashlib.sha1(usedforsecurity=False).digest_size)
+    texts = (
+        binascii.b2a_base64(part, newline=False).decode() for part in (salt, hmac.digest(salt, name.encode(), "sha1"))
+    )
+    return f"|1|{'|'.join(texts)}"
 
 
 def _parse_known_hosts(

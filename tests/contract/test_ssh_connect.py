@@ -141,7 +141,8 @@ def test_an_unknown_host_key_shows_the_line_that_would_pin_it(world):
         world.session(server).run_script(GREET, deadline=soon())
     assert server.logins == []
     with world.known_hosts.open("a") as file:
-        file.write(caught.value.hint.split(": ", 1)[1] + "\n")
+        file.write(caught.value.hint.rpartition(": ")[2] + "\n")
+    assert "fleetpatch doctor m --trust" in caught.value.hint
     assert world.session(server).run_script(GREET, deadline=soon()).exit_code == 7
 
 

@@ -13,11 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from inventory.machine import Machine
+from flows.ports.audit import Actor
+from flows.trust import trust_host_keys
+from inventory.host_keys import PinnedKey
+from inventory.machine import HostKeySettings, Inventory, Machine
 from tasks.errors import AuthenticationFailed, CredentialError, FleetpatchError, Unreachable
+from tasks.records.audit.entry import AuditEntry
+from tasks.transport.ssh.host_key_trust import HostKeyState, ShownHostKey
 from tests.contract.ssh_world import GREET, soon
 from tests.lab.fleet import Lab, LabHost
+from tests.lab.test_ssh import machine_of
 from tests.lab.test_ssh_shared import configured, open_to
+from tests.support.ssh_server import new_key
 
 __all__ = ["open_to"]
 
@@ -133,6 +140,33 @@ def test_the_default_keys_of_openssh(host, open_to, agent, tmp_path, monkeypatch
     assert "FIDO key" in rest
     subprocess.run(["ssh-add", "-q", "-D"], check=True, stderr=subprocess.DEVNULL)
     assert open_to(host, credential=machine.credential).run_script(GREET, deadline=soon()).exit_code == 7
+
+
+def test_the_host_key_is_learned_as_ssh_shows_and_finds_it(host, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    inventory = Inventory((machine_of(host),), HostKeySettings())
+    entries: list[AuditEntry] = []
+
+    def trust() -> ShownHostKey:
+        groups = trust_host_keys(
+            inventory.machines, inventory, lambda unknown: unknown, entries.append, Actor("ann", "os"),
+            at_once=1, detail="",
+        )  # fmt: skip
+        return next(groups)[0]
+
+    learned = trust()
+    assert learned.state is HostKeyState.TRUSTED
+    shown = host.sh("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub", root=True)
+    assert learned.fingerprint.removeprefix("ED25519 ") in shown
+    known = tmp_path / ".ssh" / "known_hosts"
+    options = ("-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known}", "-o", "BatchMode=yes")
+    subprocess.run(["ssh", *options, "-i", str(host.key), f"{host.user}@{host.address}", "true"], check=True)
+    other = PinnedKey("ssh-ed25519", new_key(tmp_path / "other").get_base64())
+    known.write_text(f"{host.address} {other.type} {other.base64}\n")
+    changed = trust()
+    assert changed.state is HostKeyState.CHANGED
+    assert changed.message.count("SHA256:") == 2
+    assert len(entries) == 2
 
 
 def test_an_agent_that_is_gone(host, open_to, agent, monkeypatch) -> None:

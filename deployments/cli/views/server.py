@@ -23,7 +23,7 @@ def print_launch_plan(plan: LaunchPlan) -> None:
 
 def _print_setting(name: str, value: str, why: str) -> None:
     """Print a setting so that it can be copied, and below it why it is so."""
-    print_to_stdout(to_safe_text(f"{name}={value}"), to_safe_text(f"    {why}", "dim"))
+    print_to_stdout(to_safe_text(f"{name}={value}"), Text.assemble("    ", to_safe_text(why, "dim")))
 
 
 def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:

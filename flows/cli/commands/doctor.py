@@ -9,6 +9,7 @@ import typer
 
 from flows.cli.app import ALL_MACHINES, InventoryOption, JsonOption, RecordsOption, ScopeArgument, app, parse_path
 from flows.cli.runtime.exit_codes import ExitCode
+from flows.cli.runtime.host_key_questions import run_trust
 from flows.cli.runtime.output import ask, can_ask, print_json
 from flows.ports.caller import Caller
 from tasks.errors import CannotRun, RequestError
@@ -54,9 +55,25 @@ def run_doctor(
             help="Write what the one machine answers to a new folder, without its names, for a report of a fault.",
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Show the unknown host keys, ask, and learn those that you trust. No login."),
+    ] = False,
+    trust_all: Annotated[
+        bool, typer.Option("--trust-all", help="Learn all unknown host keys, and do not ask. Never a changed one.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Check whether machines are ready, with the remedy for each problem. Changes at most package lists."""
+    """Check whether machines are ready, with the remedy for each problem. Changes at most package lists.
+
+    With --trust and --trust-all it checks nothing else.
+    """
+    if trust or trust_all:
+        if only_here or server or refresh or record is not None:
+            raise RequestError("--trust goes with no other option of doctor", hint="Leave the others out.")
+        raise typer.Exit(
+            int(run_trust(scope, inventory, records, at_once=at_once, is_asked=not trust_all, as_json=as_json))
+        )
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.cli.views.doctor import (
         build_doctor_json,
@@ -69,8 +86,7 @@ def run_doctor(
     from flows.doctor import Readiness, find_worst_level
     from flows.installation_checks import check_installation
 
-    if record is not None:
-        _require_recordable(record, inventory, scope, asks_machines=not (only_here or server))
+    _require_recordable(record, inventory, scope, asks_machines=not (only_here or server))
     own_findings = check_installation(records)
     if not as_json:
         print_installation_findings(own_findings)
@@ -99,12 +115,14 @@ def run_doctor(
     raise typer.Exit(int(ExitCode.MACHINE_FAILED if is_unrecorded and code is not ExitCode.CANNOT_RUN else code))
 
 
-def _require_recordable(folder: Path, inventory: Path | None, scope: str, *, asks_machines: bool) -> None:
-    """Check before anything is asked that one machine can be recorded there.
+def _require_recordable(folder: Path | None, inventory: Path | None, scope: str, *, asks_machines: bool) -> None:
+    """Check before anything is asked that one machine can be recorded there, if one is to be.
 
     Raises:
         RequestError: it can't.
     """
+    if folder is None:
+        return
     from flows.cli.runtime.machine_selection import load_machines_in_scope
     from flows.recording import require_new_folder
 

@@ -4,10 +4,10 @@ import getpass
 import logging
 import socket
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import paramiko
 from tenacity import wait_chain, wait_random
@@ -44,6 +44,8 @@ TCP_USER_TIMEOUT_MILLISECONDS: Final = 30_000
 _NO_TIME: Final = "no time was left to log in"
 RETRY_DELAYS_SECONDS: Final = (2.0, 5.0)
 """The longest waits before the second and the third attempt: a starting sshd, or MaxStartups, drops connections."""
+
+_Result = TypeVar("_Result")
 
 # paramiko's threads log tracebacks of errors that are raised to the caller anyway
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -120,9 +122,33 @@ def connect(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: 
         DeadlineExceeded: the deadline has passed.
         CredentialError: the credential can't be resolved.
     """
+    return _try_connection(lambda: _connect_once(machine, dial, settings, deadline), machine, settings, deadline)
+
+
+def read_host_key(machine: Machine, dial: Dialer, settings: SshSettings, *, deadline: Deadline) -> bytes:
+    """Return the host key that a machine shows and has. Nothing is sent to it: there is no login.
+
+    Raises:
+        Unreachable, DeadlineExceeded, TransportError: as for ``connect``.
+        HostKeyUnknown, HostKeyMismatch: those of a jump host on the way.
+    """
+
+    def read() -> bytes:
+        with _open_transport(machine, dial, settings, deadline) as transport:
+            try:
+                return transport.host_key_blob
+            finally:
+                transport.close()
+
+    return _try_connection(read, machine, settings, deadline)
+
+
+def _try_connection(
+    attempt: Callable[[], _Result], machine: Machine, settings: SshSettings, deadline: Deadline
+) -> _Result:
     try:
         return retry(
-            lambda: _connect_once(machine, dial, settings, deadline),
+            attempt,
             ConnectionDropped,
             clock=settings.clock,
             deadline=deadline,
@@ -172,30 +198,53 @@ def build_tcp_dialer(machine: Machine, clock: Clock) -> Dialer:
 
 
 def _connect_once(machine: Machine, dial: Dialer, settings: SshSettings, deadline: Deadline) -> RestrictedTransport:
-    verifier = HostKeyVerifier(
-        settings.host_keys.policy,
-        load_host_key_store(settings.host_keys),
-        host=machine.address,
-        port=machine.port or DEFAULT_PORT,
-        now=settings.clock.now,
-    )
-    algorithms = verifier.select_algorithms()
     credential = settings.resolve_credential(machine.credential)
     if credential.kind in {CredentialKind.KEY, CredentialKind.CERTIFICATE}:
         load_private_key(credential, _find_user(machine))  # report a bad key before connecting to the machine
-    with dial(deadline) as sock:
-        transport = RestrictedTransport(sock)
-        transport.daemon = True
+    with _open_transport(machine, dial, settings, deadline) as transport:
         try:
-            transport.set_offered_algorithms(algorithms, legacy=machine.legacy_crypto)
-            _negotiate_keys(transport, verifier, settings.clock, deadline)
-            verifier.verify_host_key(transport.host_key_blob)
+            build_verifier(machine, settings).verify_host_key(transport.host_key_blob)
             _authenticate(transport, machine, credential, settings, deadline)
         except BaseException:
             transport.close()
             raise
     transport.set_keepalive(KEEPALIVE_INTERVAL_SECONDS)
     return transport
+
+
+def build_verifier(machine: Machine, settings: SshSettings) -> HostKeyVerifier:
+    """Return the host key rules for a machine.
+
+    Raises:
+        InventoryError: known_hosts can't be read.
+    """
+    return HostKeyVerifier(
+        settings.host_keys.policy,
+        load_host_key_store(settings.host_keys),
+        host=machine.address,
+        port=machine.port or DEFAULT_PORT,
+        now=settings.clock.now,
+        machine=machine.name,
+    )
+
+
+@contextmanager
+def _open_transport(
+    machine: Machine, dial: Dialer, settings: SshSettings, deadline: Deadline
+) -> Iterator[RestrictedTransport]:
+    """Yield a connection whose keys are negotiated. The block lasts for the handshake; the connection stays open."""
+    verifier = build_verifier(machine, settings)
+    algorithms = verifier.select_algorithms()
+    with dial(deadline) as sock:
+        transport = RestrictedTransport(sock)
+        transport.daemon = True
+        try:
+            transport.set_offered_algorithms(algorithms, legacy=machine.legacy_crypto)
+            _negotiate_keys(transport, verifier, settings.clock, deadline)
+        except BaseException:
+            transport.close()
+            raise
+        yield transport
 
 
 def _find_user(machine: Machine) -> str:

@@ -26,6 +26,8 @@ from inventory.machine import HostKeyPolicy, HostKeySettings
 from tasks.errors import HostKeyMismatch, HostKeyUnknown
 from tasks.transport.ssh.algorithms import HOST_CERTIFICATE_ALGORITHMS, HOST_KEY_ALGORITHMS
 
+COMPARE_COMMAND: Final = "ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub"
+"""What a person runs on the machine's console to see the fingerprint."""
 _DEFAULT_KNOWN_HOSTS: Final = Path("~/.ssh/known_hosts")
 _stores: Final[dict[Path, HostKeyStore]] = {}
 _stores_lock: Final = threading.Lock()
@@ -62,16 +64,25 @@ class HostKeyVerifier:
         host: its address in the inventory; known_hosts and certificates use the same name.
         port: port of its SSH server.
         now: gives the time, for the validity of certificates.
+        machine: its name in the inventory, for remedies.
     """
 
     def __init__(
-        self, policy: HostKeyPolicy, store: HostKeyStore, *, host: str, port: int, now: Callable[[], datetime]
+        self,
+        policy: HostKeyPolicy,
+        store: HostKeyStore,
+        *,
+        host: str,
+        port: int,
+        now: Callable[[], datetime],
+        machine: str = "",
     ) -> None:
         self._policy = policy
         self._store = store
         self._host = host
         self._port = port
         self._now = now
+        self._machine = machine
 
     @property
     def requires_certificate(self) -> bool:
@@ -109,7 +120,7 @@ class HostKeyVerifier:
         if self._policy is HostKeyPolicy.CA:
             self._verify_certificate(blob)
         else:
-            self._verify_plain_key(_parse_host_key(blob))
+            self._verify_plain_key(parse_host_key(blob))
 
     @property
     def _address(self) -> str:
@@ -131,7 +142,8 @@ class HostKeyVerifier:
         if self._policy is not HostKeyPolicy.LEARN:
             raise HostKeyUnknown(
                 f"its host key is not trusted yet: {shown.type} {fingerprint}",
-                hint=f"Compare it with the machine's own, then add to {self._store.path}: "
+                hint=f"Compare it with the machine's own ({COMPARE_COMMAND}). To trust it: fleetpatch doctor "
+                f"{self._machine or self._host} --trust, or add to {self._store.path}: "
                 f"{self._address} {shown.type} {shown.base64}",
             )
         try:
@@ -154,7 +166,7 @@ class HostKeyVerifier:
         self._require_not_revoked(
             _parse_openssh_key(certificate.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
         )
-        self._require_not_revoked(_parse_host_key(blob))
+        self._require_not_revoked(parse_host_key(blob))
         if authority not in self._store.find_authorities(self._host, self._port):
             raise HostKeyMismatch(
                 f"its host certificate is signed by {fingerprint}, which is not trusted for this host",
@@ -186,7 +198,7 @@ def _describe_certificate_fault(certificate: SSHCertificate, host: str, now: dat
 
 
 def _parse_certificate(blob: bytes) -> SSHCertificate:
-    shown = _parse_host_key(blob)
+    shown = parse_host_key(blob)
     try:
         certificate = load_ssh_public_identity(f"{shown.type} {shown.base64}".encode())
     except (ValueError, UnsupportedAlgorithm) as error:
@@ -199,7 +211,8 @@ def _parse_certificate(blob: bytes) -> SSHCertificate:
     return certificate
 
 
-def _parse_host_key(blob: bytes) -> PinnedKey:
+def parse_host_key(blob: bytes) -> PinnedKey:
+    """Return the key that a host showed."""
     size = int.from_bytes(blob[:4], "big")
     return PinnedKey(blob[4 : 4 + size].decode("ascii", "replace"), base64.b64encode(blob).decode("ascii"))
 
