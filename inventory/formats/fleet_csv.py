@@ -15,6 +15,10 @@ _TAG_COLUMN_PREFIX = "tag:"
 _DELIMITERS = (",", "\t", ";")
 _SEPARATOR_PATTERN = re.compile(r"\"?sep=([,;\t|])\"?[,;\t ]*", re.IGNORECASE)
 _LIMIT_COLUMNS = tuple(LimitsEntry.model_fields)
+_MIN_KNOWN_COLUMNS = 2
+"""A file without names that has fewer is no inventory."""
+_NO_NAME = "no-name"
+"""Stands for the name in rows of a file without names, so that their other faults are found."""
 _NESTED_KEYS = frozenset({"tags", "limits", "winrm", "pre_checks", "probes", "wake"})
 COLUMNS = (*(key for key in MachineEntry.model_fields if key not in _NESTED_KEYS), *_LIMIT_COLUMNS)
 
@@ -46,13 +50,12 @@ def parse_fleet_csv(path: Path, text: str, problems: ProblemCollector) -> Invent
         )
         return InventoryFragment()
     (header_line, header), *body = rows
-    if not _is_valid_header(SourceLocation(path, header_line), header, problems):
-        return InventoryFragment()
-    found = [_parse_row(SourceLocation(path, number), header, cells, problems) for number, cells in body]
+    columns = _check_header(SourceLocation(path, header_line), header, problems)
+    found = [_parse_row(SourceLocation(path, number), columns, cells, problems) for number, cells in body if columns]
     drafts = []
     for single in expand_machine_entries((row for row in found if row), problems):
         entry = validate_mapping(MachineEntry, single, problems)
-        if entry is not None:
+        if entry is not None and entry.name != _NO_NAME:
             drafts.append(build_machine_draft(single, [], entry))
     return InventoryFragment(tuple(drafts))
 
@@ -65,14 +68,18 @@ def _find_delimiter(text: str) -> tuple[str, str]:
     return next((each for each in _DELIMITERS if each in first), ","), text
 
 
-def _is_valid_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> bool:
-    good = "name" in header
-    if not good:
+def _check_header(place: SourceLocation, header: list[str], problems: ProblemCollector) -> list[str]:
+    """Return the columns to read, with "" for one that has a fault. Return none if this is a file of another kind."""
+    known = [column for column in header if column in COLUMNS or column.startswith(_TAG_COLUMN_PREFIX)]
+    if "name" not in header:
         problems.add(place, "there is no column 'name'", f"The header names keys: {', '.join(COLUMNS)}, tag:NAME.")
-        # Do not quote a file of another kind: it may contain secrets.
-        header = [column for column in header if did_you_mean(column, COLUMNS)]
+        if len(known) < _MIN_KNOWN_COLUMNS:
+            # Do not quote a file of another kind: it may contain secrets.
+            header, known = [column for column in header if did_you_mean(column, COLUMNS)], []
+    columns = []
     for index, column in enumerate(header):
         spot = SourceLocation(place.file, place.line, column or f"column {index + 1}")
+        is_faulty = True
         if not column:
             problems.add(spot, "this column has no name", "Name it, or remove it.")
         elif column in header[:index]:
@@ -80,9 +87,9 @@ def _is_valid_header(place: SourceLocation, header: list[str], problems: Problem
         elif column not in COLUMNS and not column.startswith(_TAG_COLUMN_PREFIX):
             problems.add(spot, *describe_unknown_key(column, [*COLUMNS, "tag:NAME"]))
         else:
-            continue
-        good = False
-    return good
+            is_faulty = False
+        columns.append("" if is_faulty else column)
+    return columns if known else []
 
 
 def _parse_row(
@@ -92,7 +99,7 @@ def _parse_row(
         message = f"{format_count(len(cells), 'cell')}, but the header has {format_count(len(header), 'column')}"
         problems.add(place, message, 'Add what is missing, or put cells with a comma in "double quotes".')
         return None
-    data: dict[str, object] = {}
+    data: dict[str, object] = {} if "name" in header else {"name": _NO_NAME}
     places: dict[KeyPath, SourceLocation] = {(): place}
     tags: dict[str, str] = {}
     limits: dict[str, str] = {}
@@ -103,8 +110,8 @@ def _parse_row(
         elif column in _LIMIT_COLUMNS:
             path = ("limits", column)
         places[path] = SourceLocation(place.file, place.line, column)
-        if not cell:
-            continue  # an empty cell sets no value
+        if not cell or not column:
+            continue  # an empty cell sets no value, and a faulty column is told already
         if path[0] == "tags":
             tags[str(path[1])] = cell
         elif path[0] == "limits":

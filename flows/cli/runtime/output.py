@@ -233,10 +233,21 @@ def shorten_list(texts: Iterable[str], limit: int) -> Sequence[str]:
 
 
 class ConsoleLogHandler(logging.Handler):
-    """Prints log records on the console of the progress display, so that they do not break it."""
+    """Prints log records on the console of the progress display, so that they do not break it.
+
+    A command may read its inventory several times: each warning about it is printed once.
+    """
+
+    def __init__(self, level: int = logging.NOTSET) -> None:
+        super().__init__(level)
+        self._printed_about_inventory: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print warnings and errors. Prefect's own go to its server."""
+        if record.name.startswith("inventory."):
+            if record.getMessage() in self._printed_about_inventory:
+                return
+            self._printed_about_inventory.add(record.getMessage())
         if not record.name.startswith(("prefect", "httpx", "uvicorn")):
             style = "red" if record.levelno >= logging.ERROR else "yellow"
             print_to_stderr(Text.assemble((f"{record.levelname.lower()}: ", style), to_safe_text(record.getMessage())))

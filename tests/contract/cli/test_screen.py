@@ -103,6 +103,14 @@ def test_lines_to_copy_stay_whole_at_any_width(capsys, monkeypatch, width: int |
     assert said.err.count(key) == 3
 
 
+def test_a_warning_about_the_inventory_is_shown_once(capsys) -> None:
+    handler = ConsoleLogHandler()
+    for name in ("inventory.loader", "inventory.loader", "flows.engine", "flows.engine"):
+        handler.emit(logging.LogRecord(name, logging.WARNING, "", 0, "hosts:6: %s is not used", (name,), None))
+    shown = capsys.readouterr().err
+    assert (shown.count("inventory.loader is not used"), shown.count("flows.engine is not used")) == (1, 2)
+
+
 def test_logs_are_shown_harmless_and_prefects_are_not(capsys) -> None:
     handler = ConsoleLogHandler()
     for name in ("inventory.loader", "prefect.flow_runs"):

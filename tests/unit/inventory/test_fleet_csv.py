@@ -60,6 +60,29 @@ def test_as_spreadsheets_save_it(tmp_path: Path) -> None:
     ]
 
 
+def test_a_fault_of_the_header_hides_no_fault_of_the_rows(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInventory) as caught:
+        load(tmp_path, "address,port,zone,pasword,port\n192.0.2.1,x,UTC,hunter2,1\n192.0.2.2,22,Mars,hunter2,1\n")
+    told = str(caught.value)
+    for words in (
+        "no column 'name'",
+        "unknown key 'pasword'",
+        "'port' stands here twice",
+        "'x' is not",
+        "'Mars' is no",
+    ):
+        assert words in told
+    assert "hunter2" not in told
+    assert len(caught.value.problems) == 5
+
+
+def test_a_file_of_another_kind_is_not_quoted(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInventory) as caught:
+        load(tmp_path, "user,thing,height\nann,hunter2,9\n")
+    assert len(caught.value.problems) == 1
+    assert "thing" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("text", "line", "column", "message", "remedy"),
     [
