@@ -81,7 +81,13 @@ def _describe_disk(folder: Path, number: int, alternative: str) -> StorageFault 
             f"Delete files there (df -i {folder} shows the inodes), or {alternative}.",
         )
     free = disk.f_bavail * disk.f_frsize
-    if number == errno.ENOSPC or free < FULL_BELOW_BYTES:
+    if number == errno.ENOSPC and free >= FULL_BELOW_BYTES:
+        size = f"{_format_size(free)} of {_format_size(disk.f_blocks * disk.f_frsize)}"
+        return StorageFault(
+            f"the disk of {folder} is full: it took no more, although {size} are free now",
+            f"Try again; if it stays so, make room there, look at quotas (quota -s), or {alternative}.",
+        )
+    if free < FULL_BELOW_BYTES:
         return StorageFault(
             f"the disk of {folder} is full: {_format_size(free)} of {_format_size(disk.f_blocks * disk.f_frsize)} "
             "are free",

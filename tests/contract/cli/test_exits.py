@@ -80,7 +80,7 @@ def test_a_report_that_could_not_be_written_ends_no_run_well(states: tuple[S, ..
     [
         (errno.EACCES, "access to it"),
         (errno.EPERM, "access to it"),
-        (errno.ENOSPC, "Make room"),
+        (errno.ENOSPC, "make room"),
         (errno.EDQUOT, "Make room"),
         (errno.EROFS, "another place"),
     ],

@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path, monkeypatch: pytest.Mon
     inner = host_keys._write_line
     monkeypatch.setattr(host_keys, "_write_line", lambda stream, data: inner(Full(stream), data))  # type: ignore[arg-type]
     store = HostKeyStore.load(path)
-    with pytest.raises(Exception, match="No space left"):
+    with pytest.raises(Exception, match="is full: it took no more"):
         store.pin_first_key("mine", 22, A.type, A.base64)
     assert path.read_text() == line("h", A)
     assert store.find_keys("mine") == ()
