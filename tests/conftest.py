@@ -19,7 +19,7 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
 from tests.ci.release_tests import is_release_test
-from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, QUICK_PYTHON
+from tests.support.environment import KEYS_VARIABLE, OWNERS_VARIABLE, QUICK_PYTHON, SETTINGS_VARIABLE
 
 settings.register_profile("default", max_examples=10, deadline=None)
 settings.register_profile("ci", max_examples=20, deadline=None, derandomize=True)
@@ -34,7 +34,9 @@ DATA: tempfile.TemporaryDirectory[str] | None = None
 """The keys and default records of all programs that the tests start, in the process that made the folder."""
 if KEYS_VARIABLE not in os.environ:
     DATA = tempfile.TemporaryDirectory(prefix="fleetpatch-data-")
+    Path(DATA.name, "fleetpatch.env").touch(0o600)  # never the user's own settings
     os.environ |= {KEYS_VARIABLE: f"{DATA.name}/keys", "XDG_DATA_HOME": f"{DATA.name}/data"}
+    os.environ[SETTINGS_VARIABLE] = f"{DATA.name}/fleetpatch.env"
 
 COSTS: dict[str, list[float]] = json.loads((Path(__file__).parent / "ci/costs.json").read_text())
 """Of each file whose tests are dear: seconds of processor time and of waiting, and how many tests it has.

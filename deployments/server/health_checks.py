@@ -275,7 +275,10 @@ def _check_pool(snapshot: ServerSnapshot, name: str) -> Finding:
     if online := _find_online_workers(snapshot, name):
         return _build_good_finding(check, f"online: {join_first_names([each.name for each in online])}")
     last = f"the last heartbeat was {_format_age(snapshot.now - max(beats))} ago" if beats else "there was never one"
-    remedy = f"Start one: systemctl start fleetpatch-worker@{name}, or fleetpatch prefect worker start --pool {name}"
+    remedy = (
+        f"Start it as it was started before: `fleetpatch deploy --serve` in a terminal, or "
+        f"`systemctl start fleetpatch-worker@{name}`, or `docker compose … up -d worker`."
+    )
     return Finding(check, FindingLevel.BLOCK, f"no worker is online; {last}", remedy)
 
 

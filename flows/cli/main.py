@@ -28,6 +28,7 @@ from flows.cli.commands import (  # noqa: F401 - each adds its verbs
     report,
     runs,
     sets,
+    settings,
     unlock,
     version,
 )
@@ -41,8 +42,11 @@ from flows.cli.runtime.output import (
     print_json,
 )
 from flows.prefect_api.server_settings import SAFE_PATH
+from inventory.files.settings_file import apply_settings_file
 
 DEBUG_OPTION: Final = "--debug"
+_WITHOUT_SETTINGS: Final = frozenset({"--help", "-h", "--version"})
+"""Options that work whatever is in the settings file."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -70,6 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run_command(words: Sequence[str], *, debug: bool) -> int:
     try:
+        if not _WITHOUT_SETTINGS.intersection(words) and words != ["version"]:
+            apply_settings_file(os.environ)  # before Prefect is loaded
         code = app(words, prog_name="fleetpatch", standalone_mode=False)
     except typer.Abort:
         return int(ExitCode.INTERRUPTED)

@@ -16,14 +16,17 @@ KEYS_VARIABLE: Final = "FLEETPATCH_KEYS"
 OWNERS_VARIABLE: Final = "FLEETPATCH_TRUSTED_OWNERS"
 """Names the owner of this checkout, so that another user, such as root in a container, can run the tests."""
 
+SETTINGS_VARIABLE: Final = "FLEETPATCH_SETTINGS"
+"""Names the settings file of all programs that the tests start: an empty one."""
+
 
 def without_ours() -> dict[str, str]:
     """Return this process's environment without the settings of Prefect and fleetpatch.
 
-    The folder of keys and the owner of the checkout stay.
+    The folder of keys, the owner of the checkout and the empty settings file stay.
     """
     return {
         key: value
         for key, value in os.environ.items()
-        if key in {KEYS_VARIABLE, OWNERS_VARIABLE} or not key.startswith(("PREFECT", "FLEETPATCH"))
+        if key in {KEYS_VARIABLE, OWNERS_VARIABLE, SETTINGS_VARIABLE} or not key.startswith(("PREFECT", "FLEETPATCH"))
     }

@@ -41,7 +41,10 @@ def start_server(
         ),
     ] = None,
     public_url: Annotated[
-        str | None, typer.Option("--public-url", metavar="URL", help="Address for browsers, behind a proxy.")
+        str | None,
+        typer.Option(
+            "--public-url", metavar="URL", envvar="FLEETPATCH_PUBLIC_URL", help="Address for browsers, behind a proxy."
+        ),
     ] = None,
     auth: Annotated[
         str | None,

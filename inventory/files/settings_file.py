@@ -1,0 +1,199 @@
+"""The settings file: variables that the command, the server, workers and pages read before anything else.
+
+A line is ``NAME=value``, a comment or empty. The value stands there as it is, with quotes around it if need be. Other
+programs can read the same file (``EnvironmentFile=`` of systemd, ``env_file`` of compose, dotenv), so a value that
+they would not read alike is refused.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import platformdirs
+
+from inventory.errors import InvalidFiles, InventoryError
+from inventory.files.paths import expand_home
+from inventory.files.problems import ProblemCollector, SourceLocation, did_you_mean
+from inventory.files.setting_names import ENVIRONMENT_ONLY, SETTINGS, SETTINGS_VARIABLE
+from inventory.files.text_files import read_text_file
+
+FILE_NAME: Final = "fleetpatch.env"
+HOST_FILE: Final = Path("/etc/fleetpatch", FILE_NAME)
+OUR_PREFIX: Final = "FLEETPATCH_"
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_SECRET_NAME: Final = re.compile(r"PASSWORD|SECRET|TOKEN|AUTH_STRING|(API|ENCRYPTION|WEBHOOK)_KEY|CREDENTIAL")
+_REFERENCE: Final = re.compile(r"(env|file|systemd|vault|prefect|keyring):")
+_OTHERS_MAY_READ: Final = stat.S_IRGRP | stat.S_IROTH
+
+
+class InvalidSettings(InvalidFiles):
+    """All problems of a settings file."""
+
+    subject = "settings file"
+
+
+@dataclass(frozen=True, slots=True)
+class FileSetting:
+    """A line of the file."""
+
+    value: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsFile:
+    """A settings file as it was read.
+
+    Attributes:
+        path: the file.
+        settings: by name.
+    """
+
+    path: Path
+    settings: Mapping[str, FileSetting]
+
+
+def find_settings_file(environ: Mapping[str, str]) -> Path | None:
+    """Return the one file that is read: that of FLEETPATCH_SETTINGS, else the user's, else the host's; or None.
+
+    Raises:
+        InventoryError: the file that FLEETPATCH_SETTINGS names does not exist.
+    """
+    if named := environ.get(SETTINGS_VARIABLE):
+        path = expand_home(Path(named)).absolute()
+        if not os.path.lexists(path):
+            hint = "Correct the variable."
+            raise InventoryError(f"there is no such file, named by {SETTINGS_VARIABLE}", file=path, hint=hint)
+        return path
+    return next((path for path in list_default_places() if os.path.lexists(path)), None)
+
+
+def list_default_places() -> tuple[Path, ...]:
+    """Return where the file is looked for: the user's and the host's place, never the current folder."""
+    try:
+        return (platformdirs.user_config_path("fleetpatch") / FILE_NAME, HOST_FILE)
+    except RuntimeError:  # this user has no home directory
+        return (HOST_FILE,)
+
+
+def read_settings_file(environ: Mapping[str, str]) -> SettingsFile | None:
+    """Find and read the file; None if there is none.
+
+    Raises:
+        InvalidSettings: it can't be read, somebody else may have written it, or lines are wrong. All faults are told.
+    """
+    path = find_settings_file(environ)
+    if path is None:
+        return None
+    problems = ProblemCollector()
+    text = read_text_file(path, problems, must_be_regular=True)
+    settings: dict[str, FileSetting] = {}
+    for number, line in enumerate((text or "").splitlines(), start=1):
+        if (stripped := line.strip()) and not stripped.startswith("#"):
+            _read_line(stripped, SourceLocation(path, number), settings, problems)
+    if text is not None:
+        _require_closed_secrets(path, settings, problems)
+    try:
+        problems.raise_if_any()
+    except InvalidFiles as error:
+        raise InvalidSettings(error.problems) from error
+    return SettingsFile(path, settings)
+
+
+def apply_settings_file(environ: MutableMapping[str, str]) -> None:
+    """Put the settings of the file into an environment. What the environment has already wins, unless it is empty.
+
+    Raises:
+        InventoryError: see ``read_settings_file``.
+    """
+    file = read_settings_file(environ)
+    if file is not None:
+        environ.update({name: each.value for name, each in file.settings.items() if not environ.get(name)})
+        environ[SETTINGS_VARIABLE] = str(file.path)  # for the processes that this one starts
+
+
+def is_secret(name: str, value: str) -> bool:
+    """Return whether a value is a secret: a password in a URL, or what the name says, unless it is a reference."""
+    if _REFERENCE.match(value):
+        return False
+    return has_url_password(value) or (_SECRET_NAME.search(name) is not None and not name.endswith("_FILE"))
+
+
+def has_url_password(value: str) -> bool:
+    """Return whether a value is a URL with a password in it."""
+    try:
+        parts = urlsplit(value)
+    except ValueError:
+        return "@" in value
+    return bool(parts.password) or "password=" in parts.query
+
+
+def _read_line(
+    line: str, location: SourceLocation, settings: dict[str, FileSetting], problems: ProblemCollector
+) -> None:
+    name, equals, value = line.partition("=")
+    place = SourceLocation(location.file, location.line, name.strip()[:80])
+    if not equals or not _NAME.fullmatch(name):
+        problems.add(
+            place, "this line is no setting", "Write NAME=value, without blanks around the sign and without export."
+        )
+        return
+    if fault := _find_name_fault(name, settings):
+        problems.add(place, *fault)
+        return
+    plain = _strip_quotes(value)
+    if plain is None:
+        problems.add(
+            place,
+            "systemd, compose and fleetpatch would not read this value alike",
+            "Write it without $, \\, quotes inside and ' #', and with quotes around it if it has blanks.",
+        )
+        return
+    settings[name] = FileSetting(plain, location.line or 0)
+
+
+def _find_name_fault(name: str, settings: Mapping[str, FileSetting]) -> tuple[str, str] | None:
+    """Return what is wrong with a name, and the remedy."""
+    if name in settings:
+        return f"it is set twice, first in line {settings[name].line}", "Remove one of the lines."
+    if name in ENVIRONMENT_ONLY:
+        return (
+            "it is not read from this file",
+            "Set it in the environment: `systemctl edit` and Environment= for a unit, environment: in compose.",
+        )
+    if name.startswith(OUR_PREFIX) and name not in SETTINGS:
+        hint = f"{did_you_mean(name, SETTINGS)}docs/reference/settings.md has all names. Correct or remove the line."
+        return "fleetpatch knows no such setting", hint
+    return None
+
+
+def _strip_quotes(value: str) -> str | None:
+    """Return the value without its quotes; None if other programs would read something else."""
+    quote = value[:1] if value[:1] in {'"', "'"} else ""
+    if quote and (len(value) < 2 or not value.endswith(quote)):
+        return None
+    plain = value[1:-1] if quote else value
+    if any(character in plain for character in "\"'\\$`") or not plain.isprintable():
+        return None
+    if not quote and (plain != plain.strip() or re.search(r"\s#|^#", plain) or " " in plain):
+        return None
+    return plain
+
+
+def _require_closed_secrets(path: Path, settings: Mapping[str, FileSetting], problems: ProblemCollector) -> None:
+    """Others may read the file of the host. So a secret must not be in it."""
+    if not path.stat().st_mode & _OTHERS_MAY_READ:
+        return
+    for name, setting in settings.items():
+        if is_secret(name, setting.value):
+            problems.add(
+                SourceLocation(path, setting.line, name),
+                "it is a secret, and others can read this file",
+                f"Close the file: chmod 600 {path}. For services, put it into a file that only root reads "
+                "(docs/how-to/services.md).",
+            )
