@@ -15,7 +15,7 @@ from tasks.rules.timing.admission import WindowStatus
 
 PAGES_ROLE: Final = "fleetpatch_pages"
 """Who administers PostgreSQL makes it: deployments/compose/databases.sql."""
-ROLE_REMEDY: Final = f"Give the pages a URL with the role {PAGES_ROLE} (docs/how-to/services.md)."
+ROLE_REMEDY: Final = f"Give the pages a URL with the role {PAGES_ROLE} (docs/reference/services.md)."
 PAGES_PRIVILEGES: Final[Mapping[Table, Sequence[str]]] = {
     page_tables.web_sessions: ("INSERT", "UPDATE", "DELETE"),
     page_tables.login_links: ("INSERT", "UPDATE", "DELETE"),

@@ -213,6 +213,7 @@ FOREIGN_WORDS = re.compile(
 )
 ALLOWED_WORDS = {
     "flows/policy/policy_file.py": ("/etc/",),  # the controller's own policy, of its administrator
+    "inventory/files/settings_file.py": ("/etc/",),  # the controller's own settings
     "inventory/machine.py": ("sudo", "doas"),  # the values of the setting `privilege`, which only a transport reads
     "inventory/schema/entries.py": ("sudo", "doas"),  # the same, described
     "inventory/files/file_trust.py": ("sudo",),  # how a person may start fleetpatch itself

@@ -101,7 +101,7 @@ def grant_role(records: RecordsOption = None) -> None:
             raise RequestError("an SQLite file has no roles", hint="Who can write the file can write all of it.")
         with database.database.begin_write("grant the privileges of the pages") as connection:
             if not grant_pages_role(connection):
-                hint = "Make it as a superuser: see docs/how-to/services.md."
+                hint = "Make it as a superuser: see docs/reference/services.md."
                 raise RequestError(f"the server has no role {PAGES_ROLE}", hint=hint)
     print_to_stderr(f"{PAGES_ROLE} can read the records, and write only the pages' own tables.")
 
