@@ -50,6 +50,7 @@ sys.addaudithook(watch)
 """
 PROCESSES = {
     "tasks/records/backup/postgres_tools.py": "PostgreSQL's own programs",
+    "tasks/transport/ssh/host_key_trust.py": "OpenSSH's own programs",
     "tasks/transport/local_channel.py": "a shell on this machine: a machine's script",
     "flows/hooks/command.py": "the owner's program",
     "flows/prefect_api/ephemeral_server.py": "flows.prefect_api.application",
