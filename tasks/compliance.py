@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from tasks.errors import ReportTooLarge
+from tasks.errors import READ_LISTS_REMEDY, ReportTooLarge
 from tasks.states import Compliance
 
 MAX_ANSWER_AGE: Final = timedelta(days=7)
@@ -33,7 +33,7 @@ class RepositoryProblem:
 
 
 UNASKED_SOURCE: Final = RepositoryProblem(
-    "", "whether there is a newer image is not known: its source was not asked", "Assess the machine with a refresh."
+    "", "whether there is a newer image is not known: its source was not asked", READ_LISTS_REMEDY
 )
 """Of a system whose tool keeps nothing of a check that found nothing newer: only an earlier assessment can tell."""
 

@@ -48,7 +48,7 @@ FleetpatchError                     inventory/errors.py
 
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from inventory.errors import (
     CredentialError,
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from tasks.protocols.leases import LeaseHolder
 
 __all__ = [
+    "READ_LISTS_REMEDY",
     "AuthenticationFailed",
     "BrokenPackages",
     "CannotRun",
@@ -210,6 +211,11 @@ class RepositoryError(ManagerError):
     """All or some repositories can't be read."""
 
     transient: ClassVar[bool] = True
+
+
+READ_LISTS_REMEDY: Final = (
+    "Read the package lists: `fleetpatch assess MACHINE`, or `fleetpatch doctor MACHINE --refresh`."
+)
 
 
 class ListsUnread(RepositoryError):

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from inventory.name_lists import format_count, join_first_names
 from tasks.compliance import MAX_ANSWER_AGE
-from tasks.errors import RepositoryError
+from tasks.errors import READ_LISTS_REMEDY, RepositoryError
 from tasks.model import RepositoryProblem, Update
 from tasks.protocols.package_manager import REFRESH_TIMEOUT_SECONDS
 from tasks.rules.url_redaction import redact_url
@@ -123,7 +123,7 @@ _CAUSES: Final = (
         "run zypper clean --all on the machine and read it again.",
     ),
     Cause(r"type can't be determined|Can't provide|Damaged", ""),
-    Cause(r"never read|were not read again|no cache for|not been cached|last read", "Assess it with a refresh."),
+    Cause(r"never read|were not read again|no cache for|not been cached|last read", READ_LISTS_REMEDY),
 )
 """The first one whose words are found counts. Those without a remedy only tell which line says most."""
 _OTHER_REMEDY: Final = (

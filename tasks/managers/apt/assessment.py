@@ -65,9 +65,10 @@ def parse_assessment(result: ScriptResult) -> PackageState:
     )
     unread, remarks = _read_repositories(sections, state)
     releases = parse_releases(sections["releases"].text)
-    if unread and not releases:  # not even one was read: these are the reasons
+    is_never_read = "unread" in state and require_boolean(state, "unread")
+    if unread and not releases and ("update" in sections or not is_never_read):  # why not even one was read
         raise build_repository_error(unread)
-    require_package_lists(len(releases), unread="unread" in state and require_boolean(state, "unread"))
+    require_package_lists(len(releases), unread=is_never_read)
     may_hide_security = any(each.hides_fixes for each in unread)  # the security repository may be the one
     missing = () if may_hide_security else find_missing_security(releases.values())
     packages = parse_packages(sections["odd"].text)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-from tasks.errors import ListsUnread, ManagerBusy, ManagerError, RepositoryError
+from tasks.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy, ManagerError, RepositoryError
 from tasks.managers.apt.debian_version import DebianVersion
 from tasks.managers.apt.output_parsers import Release
 from tasks.managers.repository_problems import (
@@ -336,7 +336,7 @@ def require_package_lists(releases_known: int, *, unread: bool) -> None:
     if unread:
         raise ListsUnread(
             "apt has never read its package lists, so what is pending is not known",
-            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
+            hint=READ_LISTS_REMEDY,
         )
     raise RepositoryError(
         "no package source is configured, so nothing can be pending",

@@ -87,6 +87,12 @@ def test_a_machine_that_knows_no_repository_is_not_called_up_to_date() -> None:
     with pytest.raises(ListsUnread, match="never read"):
         parse_assessment(ScriptResult(unread, 0))
     assert not ListsUnread.transient, "asking again changes nothing"
+    texts = {"lists": "", "sources": "'http://a.example/dists/bookworm/InRelease' a_InRelease 0", "validity": ""}
+    told = tuple(
+        {"kind": "section", "name": name, "text": text, "exit_code": 0, "stderr": ""} for name, text in texts.items()
+    )
+    with pytest.raises(ListsUnread, match="never read"):  # and not the same of each repository
+        parse_assessment(ScriptResult((*(each for each in unread if each.get("name") != "update"), *told), 0))
 
 
 @pytest.mark.parametrize(("name", "is_told"), [("debian-12", True), ("debian-12-partial", False)])

@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Final
 
 from inventory.name_lists import format_count
-from tasks.errors import ListsUnread, ProtocolViolation
+from tasks.errors import READ_LISTS_REMEDY, ListsUnread, ProtocolViolation
 from tasks.managers.image.manager import ImageTool
 from tasks.managers.image.state import DIGEST_LENGTH, ImageState, ImageUpdate, clean_text
 from tasks.managers.repository_problems import build_repository_problem
@@ -67,7 +67,7 @@ def parse_state(sections: Mapping[str, ScriptSection]) -> ImageState:
     for name in ("updates", "patches"):
         if sections[name].exit_code not in _SUCCESS_CODES:
             words = clean_text(sections[name].stderr or sections[name].text[-300:])
-            raise ListsUnread(f"zypper can't read its repositories: {words}", hint="Assess the machine with a refresh.")
+            raise ListsUnread(f"zypper can't read its repositories: {words}", hint=READ_LISTS_REMEDY)
     staged = frozenset(sections["installed"].text.splitlines()) if "installed" in sections else frozenset()
     listed = dict.fromkeys(filter(None, map(_format_package, parse_table(sections["updates"].text))))
     pending = [package for package in listed if package not in staged]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from inventory.name_lists import join_first_names
-from tasks.errors import ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
+from tasks.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy, ManagerError, ProtocolViolation, RepositoryError
 from tasks.managers.repository_problems import (
     build_repository_error,
     build_repository_problem,
@@ -235,7 +235,7 @@ def _find_never_read(
     if len(unread) == len(enabled):
         raise ListsUnread(
             f"{manager} has never read its repositories, so what is pending is not known",
-            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
+            hint=READ_LISTS_REMEDY,
         )
     return tuple(
         build_repository_problem(name, ["it was never read"], hides_fixes=not has_no_fixes(name)) for name in unread

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Final
 
-from tasks.errors import ListsUnread, ManagerBusy
+from tasks.errors import READ_LISTS_REMEDY, ListsUnread, ManagerBusy
 from tasks.managers.repository_problems import build_repository_error, build_repository_problem, warn_of_unclassified
 from tasks.managers.rpm.packages import InstalledPackage, parse_installed, parse_natural
 from tasks.managers.rpm.reboot_need import find_reboot_need
@@ -196,7 +196,7 @@ def _require_repositories(repositories: tuple[Repository, ...], said: str) -> No
             raise build_repository_error(problems, said)
         raise ListsUnread(
             "zypper has never read its repositories, so what is pending is not known",
-            hint="Read them: fleetpatch assess does, and so does fleetpatch doctor --refresh.",
+            hint=READ_LISTS_REMEDY,
         )
 
 
