@@ -11,7 +11,7 @@
 #                          named); prints "NUMBER NAME ADDRESS" for each
 #   lab.sh down            end everything of this lab and remove it
 #   lab.sh status          the lab's hosts and how they are
-#   lab.sh inventory       the hosts as a fleetpatch inventory
+#   lab.sh inventory       the hosts as a fleetpatch inventory, for root or the user who called sudo for up
 #   lab.sh ssh I [CMD…]    a shell (or a command) on host I, as user patch or $LAB_USER
 #   lab.sh wait I [SECS]   wait until a login on host I works
 #   lab.sh root I          print where host I's root file system is
@@ -31,7 +31,8 @@ TAG=$(printf '%s' "$OWNER" | sha256sum | cut -c1-6)
 TOP=/var/tmp/fleetpatch-lab     # images (shared by all labs, never written once made) and one folder for each lab
 STATE=$TOP/$TAG
 NAME=fp$TAG                     # the bridge; with "-I" host I's interface, namespace, machine and cgroup (15 at most)
-KEY=$STATE/id_ed25519
+KEY=$STATE/id_ed25519           # root's; with "-UID" the copy of the user who called sudo
+[ "$(id -u)" = 0 ] || KEY=$KEY-$(id -u)
 PORT=8099                       # the repository, at the bridge's address
 # shellcheck disable=SC2034  # what is sourced below uses it
 ARCH=$(dpkg --print-architecture 2>/dev/null || echo unknown)
@@ -122,6 +123,8 @@ power_on() { # host I, once what ended it before is through (settled)
 }
 
 net() { cat "$STATE/net" 2>/dev/null || die "this lab isn't up"; }
+require_root() { [ "$(id -u)" = 0 ] || die "not root: become root, or sudo $SELF $verb"; }
+require_key() { net >/dev/null; [ -r "$KEY" ] || die "the lab is up, and you have no key to it: sudo $SELF up 0 gives you one"; }
 address() { echo "$(net).$((10 + $1))"; }
 
 free_net() { # a /24 of 10.64.0.0/10 that follows from the tag; the next one when an interface or a route is in it
@@ -198,7 +201,7 @@ create() { # host I, flavour: its disk, its network
   local i=$1 flavour=$2 d=$STATE/hosts/$1 user lower
   lower=$(cat "$STATE/image-$(kind "$flavour")")/base
   [ "$flavour" != cluster ] || lower=$lower:$(cat "$STATE/image-apt")/base
-  mkdir -p "$d"/{upper,work,root}; echo "$flavour" > "$d/flavour"
+  install -d -m 700 "$d"; mkdir "$d"/{upper,work,root}; echo "$flavour" > "$d/flavour"
   # volatile: what a host syncs needn't reach this machine's disk (dpkg syncs all the time, a dropped host's disk never)
   mount -t overlay overlay -o "volatile,lowerdir=$lower,upperdir=$d/upper,workdir=$d/work" "$d/root"
   echo "lab-$i" > "$d/root/etc/hostname"; printf '127.0.0.1 localhost\n127.0.1.1 lab-%s\n' "$i" > "$d/root/etc/hosts"
@@ -240,7 +243,7 @@ pin() { # known_hosts, from the keys on the hosts' own disks
 }
 
 ssh_to() { # host, words: plain OpenSSH, the host's key pinned
-  local i=$1; shift
+  local i=$1; shift; require_key
   ssh -F none -o LogLevel=ERROR -i "$KEY" -o BatchMode=yes -o IdentitiesOnly=yes -o ConnectTimeout=10 -o StrictHostKeyChecking=yes \
     -o KexAlgorithms=^curve25519-sha256 -o "UserKnownHostsFile=$STATE/known_hosts" -l "${LAB_USER:-patch}" "$(address "$i")" "$@"
 }
@@ -262,11 +265,12 @@ up() {
   [[ $count =~ ^[0-9]+$ ]] || die "up takes a number of hosts"
   kind=$(kind "$flavour")
   [ -e "$STATE/net" ] || { why=$(reason); [ -z "$why" ] || die "$why"; }  # what runs already can run
-  locked; mkdir -p "$STATE/hosts"; chmod 700 "$STATE"
+  locked; mkdir -p "$STATE/hosts"; chmod 711 "$STATE"
   [ ! -e "$STATE/owner" ] || [ "$(cat "$STATE/owner")" = "$OWNER" ] || die "$STATE belongs to another lab: $(cat "$STATE/owner")"
   echo "$OWNER" > "$STATE/owner"
   for i in $(leftovers); do destroy "$i"; done
   [ -e "$KEY" ] || ssh-keygen -q -t ed25519 -N '' -C "$NAME" -f "$KEY"
+  [ "${SUDO_UID:-0}" = 0 ] || install -m 600 -o "$SUDO_UID" "$KEY" "$KEY-$SUDO_UID"
   [ "$kind" != cluster ] || choose_image apt  # what its layer lies upon, and whose repository its hosts use
   choose_image "$kind"
   bridge
@@ -295,7 +299,7 @@ status() {
 }
 
 inventory() {
-  local i; net >/dev/null; echo 'machines:'
+  local i; require_key; echo 'machines:'
   for i in $(numbers); do
     printf '  - name: lab-%s\n    address: %s\n    user: patch\n    credential: key:%s\n' "$i" "$(address "$i")" "$KEY"
     printf '    environment: lab\n    groups: [web]\n    tags: {lab: "%s"}\n' "$TAG"
@@ -304,13 +308,14 @@ inventory() {
 }
 
 verb=${1:-help}; [ $# -eq 0 ] || shift
+case $verb in up | down | status | cut | mend | crash | off | on | drop) require_root ;; esac
 case $verb in ssh | wait | root | cut | mend | crash | off | on | drop) known "${1:-}" ;; esac
 case $verb in
   can) why=$(reason); [ -z "$why" ] || { echo "$why"; exit 1; } ;;
   deps) deps ;;
   build) why=$(reason); [ -z "$why" ] || die "$why"; if [ $# = 0 ]; then set -- apt rpm cluster; fi; build_all "$@" ;;
   up) up "${1:?how many hosts}" "${2:-apt}" ;;
-  down) [ "$(id -u)" = 0 ] || die "not root"; down ;;
+  down) down ;;
   status) status ;;
   inventory) inventory ;;
   ssh) ssh_to "$@" ;;

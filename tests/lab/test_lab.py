@@ -2,16 +2,21 @@
 
 import contextlib
 import os
+import pwd
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.lab.fleet import BootHosts, Lab, LabError, LabHost
+from flows.cli.runtime.exit_codes import ExitCode
+from tests.ci.tree import TOP
+from tests.lab.fleet import SCRIPT, BootHosts, Lab, LabError, LabHost
 from tests.lab.mirror import bookworm, read_sources
+from tests.support.other_user import BECOME_NOBODY, run_as_nobody
 
 KEEP = "-o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 SOON = "systemd-run --on-active=0.2 --timer-property=AccuracySec=100ms"  # else within a minute
@@ -52,7 +57,7 @@ def run(*words: str) -> str:
     return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
 
-def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: BootHosts) -> None:
+def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: BootHosts, tmp_path: Path) -> None:
     one, two = hosts(2)
     assert one.sh("ps -o comm= -p 1").strip() == "systemd"
     assert one.sh("hostname").strip() == one.name
@@ -65,6 +70,7 @@ def test_hosts_boot_behind_on_security_updates_which_install(lab: Lab, hosts: Bo
     assert re.search(r"o=Debian,.*n=bookworm-security,l=Debian-Security", origins)
     assert re.search(r"o=Debian,.*n=bookworm-updates,l=Debian,", origins)
     _inventory_names_every_host_and_pins_its_key(lab, one, two)
+    _doctor_says_of_fresh_hosts_what_the_tutorial_shows(lab, tmp_path)
     _users_have_the_rights_they_are_named_for(one)
     _security_updates_install(one)
     _made_packages_behave(two)
@@ -79,6 +85,24 @@ def _inventory_names_every_host_and_pins_its_key(lab: Lab, one: LabHost, two: La
     assert f"credential: key:{one.key}\n" in text
     assert f"  known_hosts: {one.known_hosts}\n" in text
     assert one.key.stat().st_mode & 0o077 == 0
+
+
+def _doctor_says_of_fresh_hosts_what_the_tutorial_shows(lab: Lab, folder: Path) -> None:
+    (folder / "fleet.yaml").write_text(lab.inventory_text())
+    command = [sys.executable, "-m", "deployments.command", "doctor", "*", "--inventory", str(folder / "fleet.yaml")]
+    environment = {**os.environ, "HOME": str(folder), "COLUMNS": "80", "PYTHONPATH": str(TOP)}
+    environment["FLEETPATCH_RECORDS_URL"] = f"sqlite:///{folder}/records.db"
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    page = (TOP / "docs/tutorial/first-fleet.md").read_text()
+    block = page.partition('fleetpatch doctor "*"')[2].partition("```text\n")[2].partition("```")[0]
+    printed = {_without_numbers(line) for line in done.stdout.splitlines()}
+    shown = {_without_numbers(line) for line in block.splitlines()}
+    assert shown - printed == {"…"}, done.stdout + done.stderr
+    assert done.returncode == ExitCode.WARNINGS
+
+
+def _without_numbers(line: str) -> str:
+    return re.sub(r"\[lab-.*\]", "[]", re.sub(r"\b\d+\b", "N", line)).rstrip()
 
 
 def _users_have_the_rights_they_are_named_for(host: LabHost) -> None:
@@ -202,6 +226,7 @@ def test_two_labs_do_not_reach_each_other_and_neither_a_crash_nor_down_leaves_an
         assert {line.split()[0] for line in traces(gone)} == {"link", "netns", "mount", "cgroup", "path", "process"}
         _up_clears_what_a_crash_left(other, *strangers)
         (another,) = other.up(1)
+        _the_user_who_called_sudo_has_a_key(other, another)
         another.off()
     assert traces(gone) == []
     other.down()  # and again: nothing to do
@@ -234,6 +259,25 @@ def _up_clears_what_a_crash_left(lab: Lab, one: LabHost, two: LabHost) -> None:
     assert not one.root.exists()
     assert not two.root.exists()
     assert len(re.findall("name: lab-", lab.inventory_text())) == 1
+
+
+def _the_user_who_called_sudo_has_a_key(lab: Lab, host: LabHost) -> None:
+    nobody = [*BECOME_NOBODY, "env", f"FLEETPATCH_LAB={lab.name}", str(SCRIPT)]
+    done = subprocess.run([*nobody, "inventory"], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "the lab is up, and you have no key to it" in done.stderr
+    environment = {**os.environ, "FLEETPATCH_LAB": lab.name or "", "SUDO_UID": str(pwd.getpwnam("nobody").pw_uid)}
+    subprocess.run([SCRIPT, "up", "0"], env=environment, check=True)
+    inventory = subprocess.run([*nobody, "inventory"], capture_output=True, text=True, check=True).stdout
+    key = Path(re.findall(r"credential: key:(.*)", inventory)[0])
+    known_hosts = re.findall(r"known_hosts: (.*)", inventory)[0]
+    assert (key.stat().st_uid, key.stat().st_mode & 0o777) == (int(environment["SUDO_UID"]), 0o600)
+    assert host.address in run_as_nobody(f"print(open({known_hosts!r}).read())")
+    number = str(host.number)
+    assert subprocess.run([*nobody, "ssh", number, "id", "-un"], capture_output=True, check=True).stdout == b"patch\n"
+    with pytest.raises(AssertionError, match="Permission denied"):  # programs with root's rights are among the host's
+        run_as_nobody(f"import os; os.listdir({str(host.root.parent)!r})")
+    assert f"key:{host.key}\n" in lab.inventory_text()  # root's own
 
 
 def test_mirror_is_found_in_either_source_format(tmp_path: Path) -> None:

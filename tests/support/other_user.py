@@ -11,7 +11,7 @@ import pytest
 needs_another_user = pytest.mark.skipif(
     os.geteuid() != 0 or shutil.which("setpriv") is None, reason="only root can become another user, with setpriv"
 )
-_BECOME: Final = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs")
+BECOME_NOBODY: Final = ("setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups", "--no-new-privs")
 _PYTHON: Final = "/usr/bin/python3"  # the system's: that user may not read the checkout
 
 
@@ -21,7 +21,7 @@ def run_as_nobody(program: str, *words: str) -> str:
     Raises:
         CalledProcessError: it failed.
     """
-    command: Sequence[str] = (*_BECOME, _PYTHON, "-I", "-c", program, *words)
+    command: Sequence[str] = (*BECOME_NOBODY, _PYTHON, "-I", "-c", program, *words)
     done = subprocess.run(command, env={}, cwd="/", capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
