@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from flows.prefect_api.api_client import limit_retries
 from flows.prefect_api.connection import supply_login
-from flows.prefect_api.server_login import LOGIN_HINT, REFUSED_LOGIN
+from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
 from flows.prefect_api.server_settings import HEALTHY_RESPONSE
 from tasks.errors import CannotRun
 
@@ -91,7 +91,7 @@ def _build_status_error(url: str, error: PrefectHTTPStatusError) -> ServerUnavai
     status = error.response.status_code
     if status in {401, 403}:
         return ServerUnavailable(
-            f"the Prefect server at {url} {REFUSED_LOGIN}",
+            describe_refused_login(url),
             hint=LOGIN_HINT,
         )
     if status in {409, 422}:

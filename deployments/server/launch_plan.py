@@ -6,7 +6,7 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -151,8 +151,12 @@ def build_launch_plan(options: ServerOptions, environ: Mapping[str, str]) -> Lau
     )
 
 
-def exec_server(plan: LaunchPlan) -> NoReturn:
+def exec_server(plan: LaunchPlan, announce: Callable[[LaunchPlan], None]) -> NoReturn:
     """Replace this process with the server, so that signals and exit code are those of the server.
+
+    Args:
+        plan: its address and environment.
+        announce: tells the user where it is; called when nothing prevents the start any more.
 
     Raises:
         CannotRun: the home directory can't be created or written, nothing can listen on the address, or Prefect's
@@ -172,6 +176,7 @@ def exec_server(plan: LaunchPlan) -> NoReturn:
         plan.environment[settings.DATABASE_URL_VARIABLE], plan.environment
     )
     command = build_command(listener)
+    announce(plan)
     sys.stdout.flush()
     sys.stderr.flush()
     os.execve(command[0], command, environment)  # noqa: S606 - no shell; our own interpreter

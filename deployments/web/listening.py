@@ -15,6 +15,7 @@ from deployments.web.access.network import parse_address, parse_networks
 from deployments.web.access.roles import Role
 from deployments.web.settings import WebSettings
 from flows.ports.web_links import parse_web_url
+from flows.prefect_api.port_listeners import describe_other_user
 from inventory.schema.value_types import validate_zone
 from tasks.errors import CannotRun, RequestError
 
@@ -143,7 +144,8 @@ def _explain(error: OSError, port: int) -> tuple[str, str]:
     """Return why nothing can listen there, and the remedy."""
     number = error.errno or 0
     if number == errno.EADDRINUSE:
-        return "the port is used by another process", "Choose another --port, or end that process."
+        user = describe_other_user(port)
+        return f"the port is used by {user or 'another process'}", "Choose another one: `--port NUMBER`."
     if number == errno.EACCES and port < _FIRST_COMMON_PORT:
         remedy = f"Choose a --port of {_FIRST_COMMON_PORT} or more, with a proxy before it."
         return f"only root may use ports below {_FIRST_COMMON_PORT}", remedy

@@ -7,15 +7,16 @@ the name point to 127.0.0.1, and then page and server are of one origin (DNS reb
 """
 
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
-from threading import Thread
-from typing import Final
+from threading import Thread, Timer
+from types import FrameType
+from typing import Final, NoReturn
 from urllib.parse import urlsplit
 
 import uvicorn
-from prefect.settings import get_current_settings
 from starlette.applications import Starlette
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.routing import Mount
@@ -27,6 +28,20 @@ from flows.prefect_api.server_settings import names_all_origins
 FOREIGN_PAGES: Final = frozenset({"/docs", "/docs/oauth2-redirect", "/redoc"})
 """Pages of FastAPI with scripts of another server, which could read the password that the UI keeps in the browser."""
 _STARTUP_FAILED = 3  # as uvicorn's own program
+_INTERRUPTED: Final = 130  # as everywhere: 128 and the number of SIGINT
+_END_SECONDS: Final = 30.0
+"""So long the server may take to end. Prefect's database is made for a power cut, too."""
+
+
+class _Server(uvicorn.Server):
+    """A server that ends within a time, whatever its requests and its services do."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if not self.should_exit:
+            timer = Timer(_END_SECONDS, os._exit, [128 + sig])
+            timer.daemon = True
+            timer.start()
+        super().handle_exit(sig, frame)
 
 
 def build_application() -> TrustedHostMiddleware:
@@ -36,6 +51,8 @@ def build_application() -> TrustedHostMiddleware:
         RuntimeError: the server has no password or no names, or other web pages could use it.
     """
     hosts = [host for host in os.environ.get(HOSTS_VARIABLE, "").split(",") if host]
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
+
     api = get_current_settings().server.api
     if not hosts or api.auth_string is None:
         raise RuntimeError(f"a Prefect server needs a password, and its names in {HOSTS_VARIABLE}")
@@ -78,16 +95,25 @@ def stop_at_end_of_input(server: uvicorn.Server) -> None:
     server.should_exit = True
 
 
+def _end_interrupted(_number: int, _frame: FrameType | None) -> NoReturn:
+    """End with one line, and not with a traceback: while all is loaded, and after uvicorn has ended in order."""
+    os.write(2, b"fleetpatch server: stopped\n")
+    sys.exit(_INTERRUPTED)
+
+
 def main(descriptor: str, end: str = "") -> int:
     """Serve on a listening socket until a signal, or until the end of ENDS_WITH_INPUT. Return the exit code."""
     os.umask(0o077)  # the database holds reports and encrypted secrets
+    signal.signal(signal.SIGINT, _end_interrupted)
+    from prefect.settings import get_current_settings  # noqa: PLC0415 - it takes seconds to load
+
     settings = get_current_settings().server
     connection_url = settings.database.connection_url
     database = connection_url.get_secret_value() if connection_url is not None else ""
     close_database_to_others(database)
     if database and (key := find_encryption_key(database, os.environ)):
         os.environ[KEY_VARIABLE] = key
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             build_application(),
             timeout_keep_alive=settings.api.keepalive_timeout,

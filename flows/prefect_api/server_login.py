@@ -7,26 +7,20 @@ from systemd or from their container, see ``inventory.files.private_keys``.
 import ipaddress
 import os
 import socket
-import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
+from flows.prefect_api.port_listeners import IpAddress, describe_other_user, read_listeners
 from inventory.files.private_keys import create_secret, ensure_key, find_key_folder, find_key_path, read_key
 
 KEY_NAME: Final = "prefect-login"
 AUTH_VARIABLE: Final = "PREFECT_API_AUTH_STRING"
-REFUSED_LOGIN: Final = "needs a password, and ours is missing or wrong"
 LOGIN_HINT: Final = (
     "Where the server runs, programs of its user read the password by themselves. Others set "
     "PREFECT_API_AUTH_STRING=user:password to what the server has; `fleetpatch server --show` there names the file."
 )
 _USER: Final = b"fleet:"  # Prefect has no users. HTTP's basic authentication and its clients want a name.
-_LISTENING: Final = "0A"  # TCP_LISTEN of the kernel: include/net/tcp_states.h
-_SOCKET_TABLES: Final = ("/proc/net/tcp", "/proc/net/tcp6")
-
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def ensure_login() -> str:
@@ -62,6 +56,18 @@ def find_login(url: str) -> str | None:
     return login.decode()
 
 
+def describe_refused_login(url: str) -> str:
+    """Return the message of a server that refuses our password. It names another user of this machine who runs it."""
+    try:
+        parts = urlsplit(url)
+        is_here = bool(_find_loopback_addresses(parts.hostname or ""))
+        user = describe_other_user(parts.port) if is_here and parts.port else ""
+    except (OSError, ValueError):  # no URL of a server
+        user = ""
+    refused = f"the Prefect server at {url} needs a password, and ours is missing or wrong"
+    return f"{refused}: it is run by {user}" if user else refused
+
+
 def _is_own_server(url: str) -> bool:
     try:
         parts = urlsplit(url)
@@ -69,11 +75,11 @@ def _is_own_server(url: str) -> bool:
         addresses = _find_loopback_addresses(parts.hostname or "")
     except (KeyError, OSError, ValueError):  # no URL of a server
         return False
-    owners = {owner for address, owner in _read_listeners(port) if _is_reached_by(address, addresses)}
+    owners = {owner for address, owner in read_listeners(port) if _is_reached_by(address, addresses)}
     return bool(addresses and owners) and owners <= {0, os.geteuid()}
 
 
-def _find_loopback_addresses(host: str) -> set[_Address]:
+def _find_loopback_addresses(host: str) -> set[IpAddress]:
     """Return the addresses of a host on the loopback; none for others. A name but localhost may be anybody's."""
     if host == "localhost":
         addresses = {ipaddress.ip_address(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
@@ -82,26 +88,7 @@ def _find_loopback_addresses(host: str) -> set[_Address]:
     return addresses if all(address.is_loopback for address in addresses) else set()
 
 
-def _is_reached_by(listening: _Address, addresses: set[_Address]) -> bool:
+def _is_reached_by(listening: IpAddress, addresses: set[IpAddress]) -> bool:
     """Return whether a connection to one of the addresses may reach a socket. One on [::] accepts IPv4 as well."""
     own = getattr(listening, "ipv4_mapped", None) or listening
     return own in addresses or own.is_unspecified
-
-
-def _read_listeners(port: int) -> Iterator[tuple[_Address, int]]:
-    """Yield the address and the owner's user id of each TCP socket that listens on a port: proc_pid_net(5)."""
-    for table in _SOCKET_TABLES:
-        try:
-            lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-        except FileNotFoundError:  # no IPv6
-            continue
-        for fields in (line.split() for line in lines):
-            address, _, hexadecimal_port = fields[1].partition(":")
-            if fields[3] == _LISTENING and int(hexadecimal_port, 16) == port:
-                yield _parse_address(address), int(fields[7])
-
-
-def _parse_address(text: str) -> _Address:
-    """Return an address that the kernel printed as words of 32 bits, each in the machine's byte order."""
-    words = [int(text[at : at + 8], 16) for at in range(0, len(text), 8)]
-    return ipaddress.ip_address(struct.pack(f"={len(words)}I", *words))

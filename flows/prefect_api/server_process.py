@@ -8,6 +8,7 @@ import socket
 import sys
 from typing import Final
 
+from flows.prefect_api.port_listeners import describe_other_user
 from tasks.errors import CannotRun
 
 HOSTS_VARIABLE: Final = "FLEETPATCH_SERVER_HOSTS"
@@ -39,8 +40,10 @@ def open_listener(host: str, port: int) -> socket.socket:
         if listener is not None:
             listener.close()
         if error.errno == errno.EADDRINUSE:
+            user = describe_other_user(port)
             raise CannotRun(
-                f"port {port} of {host} is already in use", hint="Choose another one with --port."
+                f"port {port} of {host} is already in use{f' by {user}' if user else ''}",
+                hint="Choose another one: `--port NUMBER`.",
             ) from error
         raise CannotRun(
             f"no server can listen on {host}:{port}: {error.strerror or error}",

@@ -28,13 +28,14 @@ from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
 from deployments.server.health_checks import run_server_checks
 from deployments.server.job_template import CLOSED_JOB_TEMPLATE
 from deployments.server.probe import probe_server
-from flows.prefect_api.server_login import ensure_login, find_login_path
+from flows.prefect_api.server_login import describe_refused_login, ensure_login, find_login_path
 from tests.contract.test_compose_roles import make_roles
 from tests.contract.test_compose_roles import url as role_url
 from tests.support import postgres
 from tests.support.command import run_command
 from tests.support.environment import without_ours
 from tests.support.free_port import free_port
+from tests.support.other_user import BECOME_NOBODY, needs_another_user
 from tests.support.prefect_server import use_server
 from tests.support.prefect_tables import put_tables
 
@@ -261,7 +262,9 @@ def test_on_postgresql_with_a_password_and_no_scheduler_until_ctrl_c(server: Ser
         assert "given to the server" in server.log
         assert PASSWORD.partition(":")[2] not in told
         assert server.home.stat().st_mode & 0o077 == 0  # which it has made itself
-        server.end(signal.SIGINT)  # Ctrl-C
+        assert server.end(signal.SIGINT) == 130  # Ctrl-C
+        assert "Traceback" not in server.log
+        assert server.log.endswith("fleetpatch server: stopped\n")
         assert not server.answers()
 
 
@@ -281,5 +284,26 @@ def test_a_taken_port_ends_with_an_error(server: Server) -> None:
         words = [*COMMAND, "server", "--port", str(server.port)]
         done = subprocess.run(words, env=server.environment(), capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 5
-    assert "already in use" in done.stderr
+    assert f"port {server.port} of 127.0.0.1 is already in use" in done.stderr
+    assert "user" not in done.stderr  # it is our own
     assert "--port" in done.stderr
+    assert done.stdout == "", "an address that is not ours must not be there to be copied"
+
+
+@needs_another_user
+def test_a_port_of_another_user_is_told_as_theirs(server: Server, tmp_path: Path) -> None:
+    holding = (
+        "import socket, sys; s = socket.create_server(('127.0.0.1', int(sys.argv[1]))); print(flush=True); input()"
+    )
+    words = [*BECOME_NOBODY, "/usr/bin/python3", "-I", "-c", holding, str(server.port)]
+    with subprocess.Popen(words, cwd="/", stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        holder.stdout.readline()
+        done = run_command(("server", "--port", str(server.port)), server.environment(), tmp_path)
+        pages = run_command(("web", "--port", str(server.port)), server.environment(), tmp_path)
+        refused = describe_refused_login(server.url)
+        holder.communicate(b"\n")
+    assert (done.returncode, pages.returncode) == (5, 5)
+    assert f"port {server.port} of 127.0.0.1 is already in use by user nobody" in done.stderr
+    assert "the port is used by user nobody" in pages.stderr
+    assert refused.endswith("needs a password, and ours is missing or wrong: it is run by user nobody")

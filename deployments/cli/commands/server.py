@@ -69,20 +69,17 @@ def start_server(
     """Start Prefect's server (API, UI, scheduler) with settings that lose no records. Ctrl-C or SIGTERM ends it."""
     import os
 
-    from deployments.cli.views.server import build_launch_plan_json, print_launch_plan, print_startup
+    from deployments.cli.views.server import print_launch_plan, print_launch_plan_json, print_startup
     from deployments.server.launch_plan import ServerOptions, build_launch_plan, exec_server
-    from flows.cli.runtime.output import print_json
 
     options = ServerOptions(host, port, database, redis, home, public_url, auth, tuple(allow_host or ()))
     plan = build_launch_plan(options, os.environ)
-    if as_json:
-        print_json(build_launch_plan_json(plan))
-    elif show:
-        print_launch_plan(plan)
-    else:
-        print_startup(plan)
     if not show:
-        exec_server(plan)
+        exec_server(plan, print_launch_plan_json if as_json else print_startup)
+    if as_json:
+        print_launch_plan_json(plan)
+    else:
+        print_launch_plan(plan)
 
 
 def _check_server(records: str | None) -> "tuple[Finding, ...]":

@@ -6,7 +6,7 @@ from rich.text import Text
 
 from deployments.server.launch_plan import TLS_ADVICE, LaunchPlan
 from deployments.server.settings import PREFECT_SETTINGS, UI_API_URL_VARIABLE
-from flows.cli.runtime.output import print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
+from flows.cli.runtime.output import print_json, print_to_stderr, print_to_stdout, print_unwrapped, to_safe_text
 from flows.prefect_api.server_settings import SettingTarget
 
 
@@ -26,19 +26,21 @@ def _print_setting(name: str, value: str, why: str) -> None:
     print_to_stdout(to_safe_text(f"{name}={value}"), Text.assemble("    ", to_safe_text(why, "dim")))
 
 
-def build_launch_plan_json(plan: LaunchPlan) -> dict[str, object]:
-    """Return the plan as JSON data. Passwords are hidden."""
+def print_launch_plan_json(plan: LaunchPlan) -> None:
+    """Print the plan as JSON data. Passwords are hidden."""
     rows = [{"name": r.name, "value": r.value, "source": r.source, "why": r.why} for r in plan.planned_settings]
     workers = {
         each.name: each.value for each in PREFECT_SETTINGS if each.target in {SettingTarget.WORKER, SettingTarget.BOTH}
     }
-    return {
-        "ui": plan.ui_url,
-        "home": str(plan.home),
-        "passwordFile": str(plan.login_path) if plan.login_path is not None else None,
-        "server": rows,
-        "worker": workers,
-    }
+    print_json(
+        {
+            "ui": plan.ui_url,
+            "home": str(plan.home),
+            "passwordFile": str(plan.login_path) if plan.login_path is not None else None,
+            "server": rows,
+            "worker": workers,
+        }
+    )
 
 
 def print_startup(plan: LaunchPlan) -> None:

@@ -94,14 +94,14 @@ def _require_login(url: str) -> None:
     from prefect.exceptions import PrefectHTTPStatusError
 
     from flows.prefect_api.api_client import NO_ANSWER_ERRORS, open_fail_fast_client
-    from flows.prefect_api.server_login import LOGIN_HINT, REFUSED_LOGIN
+    from flows.prefect_api.server_login import LOGIN_HINT, describe_refused_login
 
     try:
         with open_fail_fast_client() as client:
             client.request("GET", "/admin/version")
     except PrefectHTTPStatusError as error:
         if error.response.status_code in {401, 403}:
-            raise CannotRun(f"the Prefect server at {_redact_url(url)} {REFUSED_LOGIN}", hint=LOGIN_HINT) from error
+            raise CannotRun(describe_refused_login(_redact_url(url)), hint=LOGIN_HINT) from error
     except NO_ANSWER_ERRORS:
         return  # the run waits for it, or goes on without it
 

@@ -31,7 +31,7 @@ def test_answers_do_not_wait_for_acknowledgements() -> None:
     ("number", "said", "remedy"),
     [
         (errno.EACCES, "only root may use ports below 1024", "Choose a --port of 1024 or more"),
-        (errno.EADDRINUSE, "the port is used by another process", "Choose another --port"),
+        (errno.EADDRINUSE, "the port is used by another process", "Choose another one: `--port NUMBER`"),
         (errno.EADDRNOTAVAIL, "Cannot assign requested address", "Give an address of this machine: --host"),
     ],
 )
