@@ -5,7 +5,7 @@ from datetime import datetime
 
 from deployments.checks.automatic_checks import check_automatic
 from deployments.checks.finding import ConfigurationFinding
-from deployments.checks.window_checks import check_overlaps, check_windows
+from deployments.checks.window_checks import check_overlaps, check_windows, is_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from inventory.errors import EmptyScopeError, InventoryError
@@ -58,6 +58,8 @@ def _check_configuration(
 ) -> Iterator[ConfigurationFinding]:
     if configuration.is_enabled:
         yield from check_windows(configuration, inventories, now)
+        if is_over(configuration, inventories, now):
+            return  # its other faults have no effect
     yield from _check_request(configuration, configurations)
     inventory = inventories.get_inventory(configuration)
     if inventory is not None:

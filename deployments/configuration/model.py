@@ -1,6 +1,7 @@
 """The model of a loaded configuration: the requests of its runs, and the schedules of its windows."""
 
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from deployments.configuration.automatic import AutomaticConfiguration
@@ -10,12 +11,16 @@ from flows.freezes.time_zones import MACHINE_ZONE
 from flows.request.automatic_request import AutomaticRequest
 from flows.request.patch_request import PatchRequest, WindowRequest
 from flows.request.policies import FreezeRequest
+from inventory.errors import InventoryError
 from inventory.files.problems import SourceLocation
 from inventory.machine import Inventory, Machine
 from inventory.scope import Scope
 from tasks.rules.calendar.freezes import Freeze
-from tasks.rules.calendar.schedule import Schedule
+from tasks.rules.calendar.schedule import Schedule, has_window_left
 from tasks.rules.recurrence.parser import parse_recurrence
+
+_LAST_ZONE = "Etc/GMT+12"
+"""Where a wall time comes last. The windows of every other zone are over by then."""
 
 
 def narrow_scope(scope: str, term: str) -> str:
@@ -175,6 +180,19 @@ class Configuration:
             )
             for zone in self.find_zones(inventory)
         )
+
+    def build_remaining_requests(self, inventory: Inventory, now: datetime) -> tuple[ScheduledRequest, ...]:
+        """Return its windows and requests; none if its windows are over and its machines are unknown.
+
+        Raises:
+            InventoryError: windows are left, they use each machine's own zone, and there is no machine.
+        """
+        try:
+            return self.build_scheduled_requests(inventory)
+        except InventoryError:
+            if has_window_left(self.build_schedule(_LAST_ZONE), now):
+                raise
+            return ()
 
     def _build_scope(self, zone: str) -> str:
         static = f"name={'|'.join(self.form.machines)}" if self.form.machines else ""

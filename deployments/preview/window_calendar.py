@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
+from deployments.checks.window_checks import is_all_over, list_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
@@ -49,6 +50,8 @@ class WindowCalendar:
         disabled_configurations: names of configurations whose windows do not open.
         unresolved_configurations: names of configurations with unknown windows, because their machines are unknown.
         inventory_errors: why inventories could not be read.
+        over_configurations: names of enabled configurations whose last window has ended.
+        is_over: whether that is so for all, so that no schedule patches anything any more.
         fits: whether machines fit into their windows, by configuration and zone.
     """
 
@@ -60,6 +63,8 @@ class WindowCalendar:
     disabled_configurations: tuple[str, ...]
     unresolved_configurations: tuple[str, ...]
     inventory_errors: tuple[str, ...]
+    over_configurations: tuple[str, ...] = ()
+    is_over: bool = False
     fits: Mapping[tuple[str, str], WindowFit] = field(default_factory=dict)
 
     def find_fit(self, upcoming: UpcomingWindow) -> WindowFit | None:
@@ -93,20 +98,23 @@ def build_calendar(
     if machine:
         _require_machine(inventories, machine)
         zone_schedules = tuple(zone_schedule for zone_schedule in zone_schedules if machine in zone_schedule.machines)
+    over = list_over(configurations, inventories, now)
     resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
         now=now,
         machine=machine or "",
         windows=find_upcoming_windows(zone_schedules, now, count),
-        gaps=tuple(_find_gaps(zone_schedules, now, machine)),
+        gaps=tuple(gap for gap in _find_gaps(zone_schedules, now, machine) if gap.name not in over),
         unassigned_machines=() if machine else tuple(_find_unassigned_machines(zone_schedules, inventories)),
         disabled_configurations=tuple(one.name for one in configurations.all_configurations if not one.is_enabled),
         unresolved_configurations=tuple(
             one.name
             for one in configurations.enabled_configurations
-            if one.zone == MACHINE_ZONE and one.name not in resolved_names and not machine
+            if one.zone == MACHINE_ZONE and one.name not in {*resolved_names, *over} and not machine
         ),
         inventory_errors=tuple(error.message for error in inventories.errors.values()),
+        over_configurations=tuple(name for name in over if not machine or name in resolved_names),
+        is_over=is_all_over(configurations, over),
         fits={(fit.configuration, fit.zone): fit for fit in estimate_fits(zone_schedules, learned)},
     )
 

@@ -79,7 +79,7 @@ def build_desired_state(
     window_deployments = [
         deployments
         for configuration in configurations.all_configurations
-        for opening in configuration.build_scheduled_requests(inventories[configuration.name])
+        for opening in configuration.build_remaining_requests(inventories[configuration.name], now)
         for deployments in _build_window_deployments(
             configuration,
             replace(

@@ -14,11 +14,12 @@ from typing import Any
 
 from deployments.configuration.model import Configuration, Configurations, ScheduledRequest
 from flows.patch import patch_fleet
+from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from inventory.scope import Scope
 from tasks.model import Window
 from tasks.rules.calendar.freezes import find_freeze
-from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
+from tasks.rules.calendar.schedule import Occurrence, has_window_left, iterate_occurrences
 from tasks.rules.timing.admission import compute_last_start
 
 SCHEDULER_DELAY = timedelta(seconds=20)
@@ -37,6 +38,7 @@ class NextWindows:
         due_window: a window whose run is due or starts within seconds, and that still has enough time left for changes.
         next_window: the window after it; None: there is none.
         start_command: the command that starts the run of ``due_window``.
+        is_over: its last window has ended: it patches nothing any more.
     """
 
     deployment: str
@@ -46,6 +48,7 @@ class NextWindows:
     due_window: Occurrence | None
     next_window: Occurrence | None
     start_command: str = ""
+    is_over: bool = False
 
     @property
     def lead(self) -> timedelta:
@@ -70,7 +73,7 @@ def find_next_windows(
     next_windows = [
         _build_next_windows(configuration, opening, inventories[configuration.name], scheduled_requests, now)
         for configuration in configurations.enabled_configurations
-        for opening in configuration.build_scheduled_requests(inventories[configuration.name])
+        for opening in configuration.build_remaining_requests(inventories[configuration.name], now)
     ]
     never = datetime.max.replace(tzinfo=UTC)
     return tuple(
@@ -101,13 +104,21 @@ def _build_next_windows(
         deployment=name,
         configuration=configuration,
         zone=scheduled_request.zone,
-        machine_count=len(Scope.parse(scheduled_request.request.scope).select_machines(inventory)),
+        machine_count=_count_machines(scheduled_request, inventory),
         due_window=due_window,
         next_window=next_window,
         start_command=_build_start_command(name, scheduled_requests.get(name, {}), due_window)
         if due_window is not None
         else "",
+        is_over=not has_window_left(scheduled_request.schedule, now),
     )
+
+
+def _count_machines(scheduled_request: ScheduledRequest, inventory: Inventory) -> int:
+    try:
+        return len(Scope.parse(scheduled_request.request.scope).select_machines(inventory))
+    except InventoryError:  # the checks of the configuration report it
+        return 0
 
 
 def _iterate_windows(

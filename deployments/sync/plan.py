@@ -11,6 +11,7 @@ from prefect.types.names import BANNED_CHARACTERS
 
 from deployments.checks.configuration_checks import find_blocking_findings
 from deployments.checks.finding import ConfigurationFinding
+from deployments.checks.window_checks import is_all_over, list_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
@@ -60,13 +61,21 @@ class SyncPlan:
         """Whether there are no changes."""
         return is_up_to_date(self.changes)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether all windows are over, so that no schedule patches anything any more."""
+        return is_all_over(self.configurations, list_over(self.configurations, self._inventories_by_path, self.now))
+
     def find_blocking_findings(self) -> tuple[ConfigurationFinding, ...]:
         """Return the blocking findings of `config check`."""
+        return find_blocking_findings(self.configurations, self._inventories_by_path, self.now)
+
+    @property
+    def _inventories_by_path(self) -> Inventories:
         paths = {each.name: each.inventory_path for each in self.configurations.all_configurations}
         if self.configurations.automatic is not None:
             paths[AUTOMATIC_NAME] = self.configurations.automatic.inventory
-        inventories = Inventories({path: self.inventories[name] for name, path in paths.items()})
-        return find_blocking_findings(self.configurations, inventories, self.now)
+        return Inventories({path: self.inventories[name] for name, path in paths.items()})
 
     def require_no_blocking_findings(self, findings: Sequence[ConfigurationFinding]) -> None:
         """Prevent changes while an enabled configuration has a blocking finding.

@@ -47,6 +47,7 @@ def show_calendar(
     from deployments.preview.automatic_summary import describe_off_peak
     from deployments.preview.learned_durations import read_learned
     from deployments.preview.window_calendar import build_calendar
+    from flows.cli.runtime.exit_codes import ExitCode
     from flows.cli.runtime.output import print_json, print_to_stderr, print_to_stdout, to_safe_text
     from tasks.protocols.clock import SystemClock
 
@@ -65,6 +66,8 @@ def show_calendar(
         if configurations.automatic is not None and configurations.automatic.enabled and machine is None:
             hours = describe_off_peak(configurations.automatic)
             print_to_stdout(f"automatic patching: {hours}. `fleetpatch automatic` shows its next runs.")
+    if window_calendar.is_over:
+        raise typer.Exit(int(ExitCode.WARNINGS))
 
 
 def _read_forecast(window_calendar: "WindowCalendar", records: str | None) -> "HotpatchForecast":

@@ -96,9 +96,8 @@ def deploy(
             view.print_kept_pauses(plan.kept_pauses)
             view.print_blocking_findings(blocking_findings)
         if check:
-            if not is_recorded:
-                view.print_unrecorded_policy()
-            is_good = plan.is_up_to_date and is_recorded and not blocking_findings
+            view.print_remarks(plan, is_policy_recorded=is_recorded)
+            is_good = plan.is_up_to_date and is_recorded and not blocking_findings and not plan.is_over
             raise typer.Exit(int(ExitCode.SUCCESS if is_good else ExitCode.WARNINGS))
         if not plan.is_up_to_date:
             plan.require_no_blocking_findings(blocking_findings)
@@ -117,6 +116,7 @@ def deploy(
         code = run_worker(pool, plan.default_inventory, plan.configurations.source_path)
         view.print_worker_stopped()
         raise typer.Exit(code)
+    raise typer.Exit(int(ExitCode.WARNINGS if plan.is_over else ExitCode.SUCCESS))
 
 
 def _remove(fleet: str, pool: str, *, check: bool, yes: bool, as_json: bool) -> None:

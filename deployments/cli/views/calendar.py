@@ -6,6 +6,7 @@ from itertools import zip_longest
 
 from rich.text import Text
 
+from deployments.cli.views.config import ALL_OVER, OVER, print_warning
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
@@ -38,6 +39,7 @@ def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForec
         ],
         "machinesWithoutConfiguration": list(window_calendar.unassigned_machines),
         "switchedOff": list(window_calendar.disabled_configurations),
+        "over": list(window_calendar.over_configurations),
         "unknown": list(window_calendar.unresolved_configurations),
         "inventoryFaults": list(window_calendar.inventory_errors),
         "hotpatchDays": [
@@ -105,25 +107,29 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         _print_hotpatch_days(forecast)
     else:
         print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
-    for fit in window_calendar.fits.values():
-        if fit.message:
-            words = f"{fit.configuration}: {fit.message}. {fit.remedy}"
-            print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(words)))
-    for gap in window_calendar.gaps:
-        print_to_stdout(Text.assemble(("! ", "yellow"), _render_gap(gap)))
-    if window_calendar.unassigned_machines:
-        names = ", ".join(shorten_list(window_calendar.unassigned_machines, _MAX_NAMES))
-        print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(f"machines without a configuration: {names}")))
-    for name in window_calendar.unresolved_configurations:
-        print_to_stdout(
-            Text.assemble(
-                ("! ", "yellow"), to_safe_text(f"{name} uses the time zones of its machines, and it has no machines")
-            )
-        )
+    for warning in _list_warnings(window_calendar):
+        print_warning(warning)
     if window_calendar.disabled_configurations:
         print_to_stdout(
             Text.assemble("disabled: ", to_safe_text(", ".join(window_calendar.disabled_configurations)), style="dim")
         )
+
+
+def _list_warnings(window_calendar: WindowCalendar) -> Iterator[str]:
+    for fit in window_calendar.fits.values():
+        if fit.message:
+            yield f"{fit.configuration}: {fit.message}. {fit.remedy}"
+    for name in window_calendar.over_configurations:
+        yield f"{name}: {OVER}"
+    if window_calendar.is_over:
+        yield ALL_OVER
+    for gap in window_calendar.gaps:
+        yield _describe_gap(gap)
+    if window_calendar.unassigned_machines:
+        names = ", ".join(shorten_list(window_calendar.unassigned_machines, _MAX_NAMES))
+        yield f"machines without a configuration: {names}"
+    for name in window_calendar.unresolved_configurations:
+        yield f"{name} uses the time zones of its machines, and it has no machines"
 
 
 def _print_hotpatch_days(forecast: HotpatchForecast) -> None:
@@ -250,11 +256,11 @@ def _iterate_remarks(upcoming: UpcomingWindow) -> Iterator[tuple[str, str]]:
         yield upcoming.window.note, "yellow"
 
 
-def _render_gap(gap: WindowGap) -> Text:
+def _describe_gap(gap: WindowGap) -> str:
     if gap.end is None:
-        return to_safe_text(f"{gap.name} has no window after {gap.start.astimezone():%Y-%m-%d %H:%M}")
+        return f"{gap.name} has no window after {gap.start.astimezone():%Y-%m-%d %H:%M}"
     length = format_duration((gap.end - gap.start).total_seconds())
-    return to_safe_text(
+    return (
         f"{gap.name} has no window for {length}: {gap.start.astimezone():%Y-%m-%d} to {gap.end.astimezone():%Y-%m-%d}"
     )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.checks.window_checks import find_known_zones
+from deployments.checks.window_checks import find_known_zones, is_all_over, is_over, list_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
@@ -25,6 +25,10 @@ from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import iterate_occurrences
 
+_ENABLED = "enabled"
+"""The state of a configuration whose windows open."""
+ALL_OVER = "All windows are over: nothing here will ever be patched by a schedule. Give one a later window."
+OVER = "over, its last window has ended: it patches nothing any more"
 _MAX_FROZEN_WINDOWS = 200
 """Maximum number of windows that are searched for one without a freeze."""
 
@@ -90,6 +94,7 @@ def _build_configuration_json(
         "file": str(configuration.source_location.file),
         "line": configuration.source_location.line,
         "enabled": configuration.is_enabled,
+        "state": _find_state(configuration, inventories, now),
         "scope": configuration.scope,
         "inventory": str(configuration.inventory_path) if configuration.inventory_path else None,
         "machineCount": count_machines(configuration, inventories),
@@ -130,13 +135,13 @@ def print_check_result(
     )
     for one in configurations.all_configurations:
         count = count_machines(one, inventories)
-        opens = find_next_window(one, inventories, now) if one.is_enabled else None
+        opens, state = find_next_window(one, inventories, now), _find_state(one, inventories, now)
         name = to_safe_text(one.name, style="" if one.is_enabled else "dim")
         grid.add_row(
             name,
             to_safe_text(describe_windows(one, inventories)),
             Text(NO_FIGURE if count is None else str(count), justify="right"),
-            Text(f"{opens:%Y-%m-%d %H:%M}" if opens else "disabled" if not one.is_enabled else NO_FIGURE),
+            Text(state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else NO_FIGURE),
         )
     if (request := configurations.automatic) is not None:
         managed = count_managed_machines(request, inventories.by_path.get(request.inventory))
@@ -156,6 +161,19 @@ def print_check_result(
         )
         print_to_stdout(Text.assemble("    ", to_safe_lines(f"{error.message}  {error.hint}")))
     _print_check_summary(configurations, findings, inventories)
+    if is_all_over(configurations, list_over(configurations, inventories, now)):
+        print_warning(ALL_OVER)
+
+
+def print_warning(text: str) -> None:
+    """Print one line with the mark of warnings."""
+    print_to_stdout(Text.assemble(("! ", "yellow"), to_safe_text(text)))
+
+
+def _find_state(configuration: Configuration, inventories: Inventories, now: datetime) -> str:
+    if not configuration.is_enabled:
+        return "disabled"
+    return "over" if is_over(configuration, inventories, now) else _ENABLED
 
 
 def print_finding(finding: ConfigurationFinding) -> None:

@@ -9,7 +9,7 @@ from rich.table import Column
 from rich.text import Text
 
 from deployments.checks.finding import ConfigurationFinding
-from deployments.cli.views.config import print_finding
+from deployments.cli.views.config import ALL_OVER, OVER, print_finding, print_warning
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
 from deployments.preview.automatic_summary import count_managed_machines, describe_off_peak
 from deployments.sync.model import Change, ChangeAction
@@ -134,9 +134,12 @@ def report_progress(count: int) -> Iterator[Callable[[Change], None]]:
     print_to_stderr(f"{format_count(count, 'change')} made.")
 
 
-def print_unrecorded_policy() -> None:
-    """Print that the policy is not the one that was deployed last."""
-    print_to_stderr("The policy is not the one that was deployed last: runs begin when it is deployed.")
+def print_remarks(plan: SyncPlan, *, is_policy_recorded: bool) -> None:
+    """Print to stderr what is not right, although Prefect and the configurations may agree."""
+    if not is_policy_recorded:
+        print_to_stderr("The policy is not the one that was deployed last: runs begin when it is deployed.")
+    if plan.is_over:
+        print_to_stderr(ALL_OVER)
 
 
 def print_recorded_policy(policy: Policy) -> None:
@@ -177,6 +180,8 @@ def print_next_windows(
     for each in next_windows:
         if each.due_window is not None and run_statuses.get(each.deployment) is RunStatus.NONE:
             _print_missed_run(each, each.due_window)
+    if plan.is_over:
+        print_warning(ALL_OVER)
 
 
 def print_run_location(pool: str, ui_url: str | None, *, serve: bool) -> None:
@@ -215,7 +220,7 @@ def _render_next_windows(next_windows: NextWindows, run_status: RunStatus, now: 
         ahead = format_duration((next_windows.next_window.start - now).total_seconds())
         windows.append(f"next window {_format_window(next_windows.next_window, next_windows)}, in {ahead}{lead}")
     if not windows:
-        windows.append("no window is left" if next_windows.due_window is None else "no later window")
+        windows.append(OVER if next_windows.is_over else "no later window")
     return text.append_text(to_safe_text("; ".join(windows)))
 
 
@@ -259,6 +264,7 @@ def build_plan_json(
         "up_to_date": is_up_to_date,
         "settled": is_up_to_date,  # the former name of up_to_date
         "policy_recorded": is_policy_recorded,
+        "over": plan.is_over,
         "kept_pauses": list(plan.kept_pauses),
         "changes": build_changes_json(plan.changes),
         "faults": [

@@ -9,7 +9,7 @@ from tasks.rules.calendar.schedule import (
     Occurrence,
     Schedule,
     find_occurrences,
-    find_open_occurrence,
+    has_window_left,
     iterate_occurrences,
 )
 from tasks.rules.calendar.time_format import format_duration
@@ -55,11 +55,7 @@ def check_schedule(schedule: Schedule, now: datetime) -> list[ScheduleFinding]:
         schedule, now + _CHECKED_PERIOD, now + 2 * _CHECKED_PERIOD
     )  # separate years: callers ask for the first year again, and the result is cached
     ahead = [*find_occurrences(schedule, now, now + _CHECKED_PERIOD), *following]
-    if (
-        not ahead
-        and find_open_occurrence(schedule, now) is None
-        and next(iterate_occurrences(schedule, now), None) is None
-    ):
+    if not ahead and not has_window_left(schedule, now):
         return [_build_no_window_finding(schedule)]
     found = [
         _check_length(schedule),
@@ -77,9 +73,9 @@ def _build_no_window_finding(schedule: Schedule) -> ScheduleFinding:
         message = f"{str(schedule.recurrence)!r} from {schedule.start:%Y-%m-%d %H:%M} on never has a window"
         remedy = "Look for a day that its month doesn't have, or an expiry before the first window."
         return ScheduleFinding(FindingSeverity.BLOCKS, "dates", message, remedy)
-    message = "its last window is over; there are no more"
+    message = "its last window is over: it patches nothing any more"
     return ScheduleFinding(
-        FindingSeverity.BLOCKS, "expiry", message, "Give a later expiry, or remove the configuration."
+        FindingSeverity.WARNS, "expiry", message, "Give it a later window, or remove the configuration."
     )
 
 

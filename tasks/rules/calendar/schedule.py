@@ -127,6 +127,14 @@ def find_open_occurrence(schedule: Schedule, moment: datetime) -> Occurrence | N
     return found
 
 
+def has_window_left(schedule: Schedule, moment: datetime) -> bool:
+    """Return whether a window is open at an aware time, or opens later. Without one the schedule is over."""
+    return (
+        find_open_occurrence(schedule, moment) is not None
+        or next(iterate_occurrences(schedule, moment), None) is not None
+    )
+
+
 def _iterate_from(schedule: Schedule, after: datetime) -> Iterator[Occurrence]:
     length = timedelta(minutes=schedule.minutes)
     last = None

@@ -241,6 +241,15 @@ class TestTheMonth:
         assert day_of(page, 7) == f"19:30-20:30 {len(names)} far no run recorded"
         assert "/machines?scope=" not in page
 
+    def test_what_is_over_is_said_on_the_calendar_and_the_overview(self, tmp_path: Path) -> None:
+        window = {"start": "2026-11-20 01:00", "length": "1h", "zone": "UTC"}
+        write_fleet(tmp_path, [{"name": "practice", "scope": "env=prod", "window": window}])
+        with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
+            for path in ("/calendar", "/"):
+                assert (
+                    "Over: the last window has ended, so nothing more is patched in practice." in served.get(path).text
+                )
+
     def test_without_configurations_it_says_so(self, tmp_path: Path) -> None:
         with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
             page = served.get("/calendar")

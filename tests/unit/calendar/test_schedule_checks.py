@@ -51,12 +51,12 @@ def test_nothing_is_wrong_with_a_common_schedule():
             "dates",
             "never has a window",
         ),
-        (schedule("Once", datetime(2026, 1, 1)), FindingSeverity.BLOCKS, "expiry", "no more"),
+        (schedule("Once", datetime(2026, 1, 1)), FindingSeverity.WARNS, "expiry", "patches nothing any more"),
         (
             schedule("Day", datetime(2026, 1, 1), expires=datetime(2026, 2, 1)),
-            FindingSeverity.BLOCKS,
+            FindingSeverity.WARNS,
             "expiry",
-            "no more",
+            "its last window is over",
         ),
         (schedule("0 22 8-14 * 2", datetime(2026, 1, 1)), FindingSeverity.WARNS, "days", "and also"),
         (

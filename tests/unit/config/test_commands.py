@@ -110,11 +110,29 @@ def test_faults_end_with_2(run: Run, tmp_path: Path) -> None:
     assert [(each["line"], each["key"]) for each in as_json.json["problems"]] == [(1, "name"), (4, "leed")]
 
 
-def test_what_can_never_run_ends_with_2(run: Run, tmp_path: Path) -> None:
+def test_what_is_over_is_a_warning_and_has_a_state_of_its_own(run: Run, tmp_path: Path) -> None:
     (tmp_path / "old.yaml").write_text("name: a\nscope: web\nwindow: {start: 2020-12-06, length: 2h, zone: UTC}\n")
     said = run("config", "check", "old.yaml")
+    assert said.code == 3
+    assert "! a: window: its last window is over" in said.out
+    assert said.out.splitlines()[2].rstrip().endswith("over")
+    assert "All windows are over: nothing here will ever be patched by a schedule." in said.out
+    assert run("config", "check", "old.yaml", "--json").json["configurations"][0]["state"] == "over"
+    shown = run("calendar", "--config", "old.yaml")
+    assert shown.code == 3
+    assert "no next window" in shown.out
+    assert "! a: over, its last window has ended: it patches nothing any more" in shown.out
+    assert "has no window after" not in shown.out
+    assert run("calendar", "--config", "old.yaml", "--json").json["over"] == ["a"]
+
+
+def test_what_can_never_run_ends_with_2(run: Run, tmp_path: Path) -> None:
+    never = "window: {start: 2026-02-01, length: 2h, zone: UTC, recurrence: 12Months day31}"
+    (tmp_path / "never.yaml").write_text(f"name: a\nscope: web\n{never}\n")
+    said = run("config", "check", "never.yaml")
     assert said.code == 2
-    assert "✗ a: window: its last window is over" in said.out
+    assert "✗ a: window:" in said.out
+    assert "never has a window" in said.out
 
 
 def test_no_inventory_is_said(run: Run, tmp_path: Path) -> None:

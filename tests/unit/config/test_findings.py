@@ -113,7 +113,7 @@ def test_an_empty_scope_is_told_although_machines_stand_beside_it(folder: Folder
 @pytest.mark.parametrize(
     ("window", "severity", "words"),
     [
-        ("{start: 2025-12-06 22:00, length: 2h, zone: UTC}", FindingSeverity.BLOCKS, "its last window is over"),
+        ("{start: 2025-12-06 22:00, length: 2h, zone: UTC}", FindingSeverity.WARNS, "its last window is over"),
         (
             "{start: 2026-12-06, length: 25h, zone: UTC, recurrence: Day}",
             FindingSeverity.BLOCKS,
@@ -135,6 +135,21 @@ def test_windows(folder: Folder, window: str, severity: FindingSeverity, words: 
     found = look(folder, f"name: a\nscope: web\nreboot: Never\nwindow: {window}\n")
     assert [(each.severity, each.key) for each in found] == [(severity, "window")]
     assert words in found[0].message
+
+
+@pytest.mark.parametrize(
+    "ended",
+    [
+        "{start: 2025-12-06 22:00, length: 2h, zone: UTC}",
+        "{start: 2025-12-06 22:00, length: 2h, zone: UTC, recurrence: 'FREQ=DAILY;UNTIL=20260101T000000Z'}",
+        "{start: 2025-12-06 22:00, length: 2h, zone: UTC, recurrence: Day, expires: 2026-01-01}",
+        "{start: 2025-12-06 22:00, length: 2h, zone: machine}",
+    ],
+)
+def test_of_what_is_over_nothing_else_is_looked_for(folder: Folder, ended: str) -> None:
+    faulty = "updates: {classifications: []}\nreboot_reserve_minutes: 180\nfreezes: [{date: 2025-12-24}]"
+    found = look(folder, f"name: a\nscope: rack=gone\n{faulty}\nwindow: {ended}\n")
+    assert [(each.severity, each.key) for each in found] == [(FindingSeverity.WARNS, "window")]
 
 
 def test_clocks_of_each_machines_own_zone(folder: Folder) -> None:

@@ -233,7 +233,10 @@ def test_people_are_told_what_was_deployed_too_late_and_what_to_do(tmp_path: Pat
 
 def test_people_are_told_of_what_is_over_or_switched_off(tmp_path: Path) -> None:
     over = "start: 2026-11-20 09:00, length: 2h, zone: UTC"
-    assert told(read(tmp_path, over), started=True) == "web, 2 machines: no window is left"
+    assert told(read(tmp_path, over), started=True) == (
+        "web, 2 machines: over, its last window has ended: it patches nothing any more "
+        "! All windows are over: nothing here will ever be patched by a schedule. Give one a later window."
+    )
     assert told(read(tmp_path, over, "enabled: false"), started=True) == "web: disabled, its windows do not open"
 
 
@@ -264,6 +267,27 @@ def test_nothing_is_changed_while_a_configuration_has_a_fault(tmp_path: Path) ->
         refuse("updates: {classifications: []}")
     refuse("", ())  # it stands there as it is: whoever serves it goes on
     refuse("enabled: false\nupdates: {classifications: []}")
+
+
+def test_what_is_over_keeps_nothing_from_being_deployed(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text("machines: [{name: web-1, address: 192.0.2.1, environment: prod}]\n")
+    over = f"enabled: true\nupdates: {{classifications: []}}\ninventory: {tmp_path / 'fleet.yaml'}"
+    plan = examined(read(tmp_path, "start: 2026-11-20 09:00, length: 2h, zone: UTC", over))
+    due = replace(plan, changes=(Change(ChangeAction.UPDATE, "deployment", "patch-fleet/web"),))
+
+    due.require_no_blocking_findings(due.find_blocking_findings())
+
+    assert due.find_blocking_findings() == ()
+    assert due.is_over
+
+
+def test_what_is_over_may_have_lost_its_machines(tmp_path: Path) -> None:
+    configurations = read(tmp_path, "start: 2026-11-18 09:00, length: 2h, zone: machine")
+    gone = find_next_windows(configurations, {"web": Inventory((Machine("db-1", "10.0.0.9"),))}, {}, NOW)
+    assert gone == ()
+    elsewhere = read(tmp_path, "start: 2026-11-20 09:00, length: 2h, zone: UTC")
+    (one,) = find_next_windows(elsewhere, {"web": Inventory((Machine("db-1", "10.0.0.9"),))}, {}, NOW)
+    assert (one.machine_count, one.is_over) == (0, True)
 
 
 def test_how_far_it_came_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
