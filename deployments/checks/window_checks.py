@@ -7,16 +7,16 @@ from itertools import pairwise
 from deployments.checks.finding import ConfigurationFinding
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configuration, Configurations
+from deployments.preview.over_configurations import find_known_zones
 from deployments.preview.window_overlaps import WindowOverlap, find_overlaps
 from deployments.preview.zone_schedules import build_zone_schedules
 from flows.freezes.time_zones import MACHINE_ZONE
-from inventory.errors import InventoryError
 from inventory.name_lists import join_first_names
 from tasks.reporting.formatting import format_count
 from tasks.rules.calendar.checks import FindingSeverity, check_schedule
 from tasks.rules.calendar.freezes import find_freeze
 from tasks.rules.calendar.local_time import to_wall_time
-from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences, has_window_left
+from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 from tasks.rules.calendar.time_format import format_duration
 
 CHECK_HORIZON = timedelta(days=366)
@@ -39,40 +39,6 @@ def check_windows(
             )
         yield from _check_freezes(configuration, schedule, now)
         yield from _check_run_starts(configuration, schedule, now)
-
-
-def is_over(configuration: Configuration, inventories: Inventories, now: datetime) -> bool:
-    """Return whether the last window of a configuration has ended, in each of its zones."""
-    zones = find_known_zones(configuration, inventories)
-    return not any(has_window_left(configuration.build_schedule(zone), now) for zone in zones)
-
-
-def list_over(configurations: Configurations, inventories: Inventories, now: datetime) -> tuple[str, ...]:
-    """Return the names of the enabled configurations whose windows are over."""
-    return tuple(each.name for each in configurations.enabled_configurations if is_over(each, inventories, now))
-
-
-def is_all_over(configurations: Configurations, over: Sequence[str]) -> bool:
-    """Return whether no schedule patches anything any more, because all windows are over.
-
-    Args:
-        configurations: all configurations.
-        over: see ``list_over``.
-    """
-    automatic = configurations.automatic
-    is_automatic = automatic is not None and automatic.enabled
-    return bool(over) and len(over) == len(configurations.enabled_configurations) and not is_automatic
-
-
-def find_known_zones(configuration: Configuration, inventories: Inventories) -> tuple[str, ...]:
-    """Return the zones of the configuration's windows. If its machines are unknown, return UTC for their zones."""
-    if configuration.zone != MACHINE_ZONE:
-        return (configuration.zone,)
-    try:
-        zones = {machine.zone for machine in inventories.select_machines(configuration)}
-    except InventoryError:
-        zones = set()  # another check reports that there are no machines
-    return tuple(sorted(zones)) or ("UTC",)
 
 
 def _check_freezes(configuration: Configuration, schedule: Schedule, now: datetime) -> Iterator[ConfigurationFinding]:

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from deployments.checks.window_checks import is_all_over, list_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
+from deployments.preview.over_configurations import is_all_over, list_over
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
 from deployments.preview.window_fit import WindowFit, estimate_fits
 from deployments.preview.zone_schedules import ZoneSchedule, build_zone_schedules

@@ -10,7 +10,7 @@ from flows.freezes.time_zones import MACHINE_ZONE
 from inventory.errors import InventoryError
 from inventory.machine import Inventory
 from tasks.rules.calendar.freezes import Freeze, find_freeze
-from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences, has_window_left
+from tasks.rules.calendar.schedule import Occurrence, Schedule, find_occurrences
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +43,6 @@ def build_zone_schedules(configurations: Configurations, inventories: Inventorie
     A configuration with each machine's own zone has none if its machines are unknown.
     """
     return _build_schedules(configurations.enabled_configurations, inventories)
-
-
-def list_over(zone_schedules: Iterable[ZoneSchedule], now: datetime) -> tuple[str, ...]:
-    """Return the names of the configurations whose last window has ended, in each of their zones."""
-    left: dict[str, bool] = {}
-    for each in zone_schedules:
-        name = each.configuration.name
-        left[name] = left.get(name, False) or has_window_left(each.schedule, now)
-    return tuple(sorted(name for name, has_left in left.items() if not has_left))
 
 
 def build_disabled_schedules(configurations: Configurations, inventories: Inventories) -> tuple[ZoneSchedule, ...]:

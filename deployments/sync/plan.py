@@ -11,11 +11,11 @@ from prefect.types.names import BANNED_CHARACTERS
 
 from deployments.checks.configuration_checks import find_blocking_findings
 from deployments.checks.finding import ConfigurationFinding
-from deployments.checks.window_checks import is_all_over, list_over
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.loader import find_configurations, load_configurations
 from deployments.configuration.model import Configurations
 from deployments.configuration.prefect_names import AUTOMATIC_NAME
+from deployments.preview.over_configurations import is_all_over, list_over
 from deployments.sync.actual_state import find_fleet, find_foreign_deployments, read_actual_state, read_waiting_runs
 from deployments.sync.builtin_deployments import AnyFlow
 from deployments.sync.change_applier import apply_changes, cancel_waiting_run

@@ -170,8 +170,7 @@ class FleetRun:
     def _assess_fleet(self, machines: Sequence[Machine]) -> RunReport:
         self._ports.progress.expect_machines(dict.fromkeys(machine.name for machine in machines))
         self._contexts = self._assess_all(machines, self._request)
-        outcomes = tuple(self._record_assessment(work) for work in self._contexts)
-        return self._finish_report(outcomes)
+        return self._finish_report(tuple(self._record_assessment(work) for work in self._contexts))
 
     def _record_assessment(self, context: MachineContext) -> Outcome:
         outcome = build_assessment_outcome(context)
@@ -201,7 +200,8 @@ class FleetRun:
                     contexts[name].state = replace(contexts[name].state, wave=wave.number)
         self._contexts = list(contexts.values())
         if request.dry_run:
-            return self._finish_report((*map(build_dry_run_outcome, self._contexts), *refused_outcomes))
+            outcomes = (*map(build_dry_run_outcome, self._contexts), *refused_outcomes)
+            return self._finish_report(outcomes, self._lifecycle.explain_no_begin(self._contexts))
         if self._ports.stop_token.is_suspended and not (self._resume_state is not None and self._resume_state.waves):
             # Drop the plans: the process that resumes the run assesses all machines again.
             self._contexts, self._waves = [], ()
@@ -343,13 +343,13 @@ class FleetRun:
         self._records_error = self._records_error or error
         self._ports.stop_token.request_stop(f"the records failed: {error.message}")
 
-    def _finish_report(self, outcomes: Sequence[Outcome]) -> RunReport:
+    def _finish_report(self, outcomes: Sequence[Outcome], why_nothing: str = "") -> RunReport:
         state = determine_state_with_hooks(
             determine_run_state(outcomes), self._lifecycle.results, stopped=self._ports.stop_token.is_stopping
         )
-        if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED:
+        if self._run_info.kind == "plan" and state is OperationState.NOT_STARTED and not why_nothing:
             state = OperationState.SUCCEEDED  # a plan is not supposed to begin anything
-        message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else ""
+        message = self._lifecycle.describe_failed_hooks() if state is OperationState.FAILED else why_nothing
         self._end_run(*add_cancellation(self._ports, self._run_info, state, message, outcomes))
         finished = self._build_report(outcomes)
         self._save(finished)

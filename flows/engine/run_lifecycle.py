@@ -22,6 +22,7 @@ from tasks.steps.context.journal import UNLOCK_ACT
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.run_context import RunContext
 from tasks.steps.hooks import HOOK_ACT, find_recorded_results, run_hook_once
+from tasks.steps.plan_shortage import describe_plans_shortage
 from tasks.steps.report import build_outcome
 
 logger = logging.getLogger(__name__)
@@ -199,17 +200,25 @@ class RunLifecycle:
         while not stop_token.is_stopping and (left := (until - clock.now()).total_seconds()) > 0:
             clock.sleep(min(POLL_SECONDS, left))
 
+    def explain_no_begin(self, contexts: Sequence[MachineContext]) -> str:
+        """Return why nothing of a plan would begin in its window: a freeze, or too little time; or ""."""
+        why = self.describe_freeze() or describe_plans_shortage(contexts)
+        return f"nothing would begin: {why}" if why else ""
+
+    def describe_freeze(self) -> str:
+        """Return which freeze the run's window touches now, or ""."""
+        if not self._checks_freezes:
+            return ""
+        freeze = find_freeze(self._run_context.window, self._read_freezes())
+        return describe_freeze(freeze, self._run_context.window) if freeze is not None else ""
+
     def _stop_if_frozen(self) -> str:
         """Stop the run if its window touches a freeze now. Return the reason, or ""."""
-        stop_token, window = self._ports.stop_token, self._run_context.window
-        if not self._checks_freezes or stop_token.is_stopping:
-            return ""
-        freeze = find_freeze(window, self._read_freezes())
-        if freeze is None:
-            return ""
-        why = describe_freeze(freeze, window)
-        self._ports.listener.on_message(why)
-        stop_token.request_stop(why)
+        stop_token = self._ports.stop_token
+        why = "" if stop_token.is_stopping else self.describe_freeze()
+        if why:
+            self._ports.listener.on_message(why)
+            stop_token.request_stop(why)
         return why
 
     def _read_freezes(self) -> Sequence[Freeze]:

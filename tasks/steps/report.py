@@ -23,6 +23,7 @@ from tasks.states import FindingLevel, HookPoint, OperationState, RebootPolicy, 
 from tasks.steps.context.machine_context import MachineContext
 from tasks.steps.context.machine_state import MachineState
 from tasks.steps.machine.other_patchers import explain_left_out
+from tasks.steps.plan_shortage import describe_plan_shortage
 
 
 def report(context: MachineContext) -> Outcome:
@@ -230,6 +231,10 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         outcome = build_outcome(context)
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
+    if why := describe_plan_shortage(context):
+        reason = f"dry run: nothing would begin: {why}"
+        late = tuple(replace(each, reason=why) if each.state is UpdateState.NOT_ATTEMPTED else each for each in results)
+        return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=late)
     count = len(machine_state.plan.chosen)
     reason = (
         f"dry run: {count} {'update' if count == 1 else 'updates'} would be installed"

@@ -133,9 +133,11 @@ def test_deployed_twice_is_deployed_once(place: Place) -> None:
     assert place.differences() == {}
     before = place.window("night")
 
-    assert "match the configurations" in place.deploy("--yes")
+    said = place.deploy("--yes")
 
-    assert place.window("night").updated == before.updated
+    assert "match the configurations" in said
+    assert "practice, 2 machines: over, its last window has ended: it patches nothing any more" in said
+    assert (place.window("night").updated, place.window("practice").schedules) == (before.updated, [])
 
 
 def test_the_policy_beside_the_configurations_is_recorded_until_it_is_removed(place: Place) -> None:
@@ -293,34 +295,6 @@ def test_what_a_configuration_paused_runs_again_once_it_is_enabled(place: Place)
         place.write("night", night)
     assert "stays paused" not in place.deploy("--yes")
     assert not place.window("night").paused
-
-
-def test_what_is_over_stays_as_it_is_and_blocks_no_other_change(place: Place) -> None:
-    soon = datetime.now(UTC).replace(second=0, microsecond=0) + timedelta(minutes=2)
-    once = "window: {{start: {:%Y-%m-%d %H:%M}, length: 1h, zone: UTC}}"
-    try:
-        place.write("practice", once.format(soon))
-        place.deploy("--yes")
-        assert place.window("practice").schedules
-        place.write("practice", once.format(soon - timedelta(days=2)))
-        place.write("night", f"freezes: [{{date: 2026-12-30}}]\n{WINDOWS['night']}")
-        said = place.deploy("--yes")
-        assert "practice, 2 machines: over, its last window has ended: it patches nothing any more" in said
-        assert place.window("night").parameters["request"]["freezes"]
-        assert place.differences() == {}
-        assert not any(when > datetime.now(UTC) for when in _made_ahead(place, "practice"))
-    finally:
-        (place.folder / "configurations" / "practice.yaml").unlink()
-        place.write("night", WINDOWS["night"])
-        place.deploy("--yes")
-
-
-def _made_ahead(place: Place, name: str) -> list[datetime]:
-    """Return when runs of a deployment wait to begin, without waiting for the scheduler."""
-    wanted = DeploymentFilter(id=DeploymentFilterId(any_=[place.window(name).id]))
-    ahead = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])))
-    runs = place.client.read_flow_runs(deployment_filter=wanted, flow_run_filter=ahead)
-    return [datetime.fromtimestamp(run.expected_start_time.timestamp(), UTC) for run in runs if run.expected_start_time]
 
 
 def test_what_no_configuration_wants_any_more_is_removed_and_nothing_else(place: Place) -> None:

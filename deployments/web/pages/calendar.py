@@ -9,7 +9,8 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from deployments.preview.automatic_summary import describe_off_peak
-from deployments.preview.zone_schedules import ZoneSchedule, list_over
+from deployments.preview.over_configurations import list_over_schedules
+from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.context import get_context
@@ -64,7 +65,7 @@ def show_calendar(
         # Kept: a configuration has the same machines in all of its windows, and to compare them takes time.
         find_scope=cache(partial(find_window_scope, [*schedules, *disabled], fleet.inventory)),
         disabled=_list_disabled(fleet),
-        over=list_over(fleet.zone_schedules, now),
+        over=list_over_schedules(fleet.zone_schedules, now),
         tight={(each.configuration, each.zone): each for each in fleet.fits if each.message},
         overlaps=sum(bool(entry.overlaps) for each in days for entry in each.entries),
         total=sum(len(each.entries) for each in days),

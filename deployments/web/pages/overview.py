@@ -7,7 +7,7 @@ from datetime import date
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
-from deployments.preview.zone_schedules import list_over
+from deployments.preview.over_configurations import list_over_schedules
 from deployments.web.access.identity import require_role
 from deployments.web.access.roles import Role
 from deployments.web.certificate import describe_certificate_end
@@ -79,7 +79,7 @@ def show_overview(request: Request, days: int = SPANS[0]) -> HTMLResponse:
         last_windows=list_windows_before(context, snapshot),
         automatic=describe_automatic(snapshot, context.records.database),
         windows=[each for each in snapshot.upcoming if each.window.end > now][:WINDOWS_COUNT],
-        over=list_over(snapshot.zone_schedules, now),
+        over=list_over_schedules(snapshot.zone_schedules, now),
         live=read_live_runs(context),
         approvals=count_waiting_approvals(context.records.database, now),
         span=span,

@@ -49,7 +49,9 @@ def _to_outcomes_exit_code(report: RunReport) -> ExitCode:
     states = {outcome.state for outcome in attempted or report.outcomes}
     if states & {OperationState.FAILED, OperationState.UNKNOWN}:
         return ExitCode.MACHINE_FAILED
-    if report.run.kind == "plan" or states <= {OperationState.SUCCEEDED}:
+    if report.run.kind == "plan":  # NotStarted: nothing would begin
+        return ExitCode.NOTHING_ATTEMPTED if report.run.state is OperationState.NOT_STARTED else ExitCode.SUCCESS
+    if states <= {OperationState.SUCCEEDED}:
         return ExitCode.SUCCESS
     if states == {OperationState.NOT_STARTED}:
         return ExitCode.NOTHING_ATTEMPTED

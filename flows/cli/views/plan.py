@@ -33,6 +33,8 @@ def print_plan(report: RunReport, *, details: bool = False) -> None:
     """Print what a run would do, and why it skips updates."""
     plans = {plan.machine: plan for plan in report.plans}
     run = report.run
+    if run.message:
+        print_to_stdout(Text(sanitize_to_one_line(f"{run.message[:1].upper()}{run.message[1:]}"), style="bold yellow"))
     print_to_stdout(Text.assemble(("Plan ", "bold"), (run.id, "bold"), ": nothing was changed"))
     if run.window is not None:
         print_to_stdout(f"Window {describe_window(run.window)}")

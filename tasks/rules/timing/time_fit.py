@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from tasks.model import Window
 from tasks.rules.calendar.time_format import format_duration, format_time_with_zone
+from tasks.states import RebootPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,33 @@ def check_time_fit(
     )
     source = f" ({until_reason})" if until_reason else ""
     return TimeFit(left >= needed_seconds, f"{what} needs about {format_duration(needed_seconds)}; {room}{source}")
+
+
+def describe_shortage(
+    window: Window, now: datetime, what: str, needed_seconds: float, policy: RebootPolicy, reserve_seconds: float
+) -> str:
+    """Return why work can't begin in a window, with all numbers in one sentence; "" if it fits.
+
+    Args:
+        window: the window.
+        now: the present time. Before the window opens, all of it is left.
+        what: the work that needs the least time, as a noun: "install of openssl".
+        needed_seconds: predicted duration of this work.
+        policy: the reboot policy; with Never no time is kept.
+        reserve_seconds: the time that is kept for a reboot.
+    """
+    end = window.end.astimezone(UTC)
+    left = (end - max(now, window.start).astimezone(UTC)).total_seconds()
+    kept = 0.0 if policy is RebootPolicy.NEVER else max(0.0, reserve_seconds)
+    if left >= needed_seconds + kept:
+        return ""
+    if left <= 0:
+        return (
+            f"the window has ended: {format_time_with_zone(window.end, window.zone)} was {format_duration(-left)} ago"
+        )
+    sum_words = f"; together {format_duration(needed_seconds + kept)}" if kept else ""
+    reserve = f", and {format_duration(kept)} are kept for a reboot" if kept else ""
+    return (
+        f"the window has {format_duration(left)} left, until {format_time_with_zone(window.end, window.zone)}; "
+        f"{what} needs about {format_duration(needed_seconds)}{reserve}{sum_words}"
+    )

@@ -100,6 +100,19 @@ def plan_transactions(
     return tuple(planned), tuple(left_out)
 
 
+def find_shortest_installation(updates: Sequence[Update], rates: Rates, download_seconds: float) -> tuple[str, float]:
+    """Return the work that takes the least time of all that ``plan_transactions`` could begin with, and its seconds.
+
+    Args:
+        updates: the updates to install; at least one.
+        rates: the speed of the machine.
+        download_seconds: predicted seconds to download all updates.
+    """
+    costs = _UpdateCosts.build(updates, rates, download_seconds)
+    shortest = min(group_updates(updates), key=costs.compute_seconds)
+    return costs.describe_work(shortest), costs.compute_seconds(shortest)
+
+
 class _Division(NamedTuple):
     """The updates of each transaction, and the units that do not fit; with the seconds before each."""
 

@@ -1,9 +1,12 @@
 """The window is kept: nothing begins that it can't hold, and what did not begin says why, with the sum."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from flows.cli.runtime.exit_codes import ExitCode, to_exit_code
+from inventory.machine import Limits
 from tasks.states import OperationState, RebootState, UpdateState
 from tests.support.fake_packages import FakePackage
 from tests.support.fleet import SimFleet, outcome_of, result_of
@@ -33,6 +36,49 @@ def test_a_window_that_is_over_begins_nothing_and_shows_the_sum(fleet: SimFleet)
     assert result_of(outcome, "a").state is UpdateState.NOT_ATTEMPTED
     assert result_of(outcome, "a").reason == outcome.reason
     assert not [call for call in web.calls if call.verb == "start"]
+
+
+@pytest.mark.parametrize(
+    ("window", "why"),
+    [
+        (
+            {"minutes": 20},
+            "the window has 20 min left, until 01:20 UTC; install of a needs about 10 min 10 s, and 15 min are kept for "
+            "a reboot; together 25 min 10 s (web, which needs the least time of 2 machines)",
+        ),
+        ({"minutes": 5, "reboot": "Never"}, "the window has 5 min left, until 01:05 UTC; install of a needs about"),
+        ({"minutes": 10}, "the window has 10 min left"),
+        ({"minutes": 60, "ago": 5}, "the window has ended"),
+    ],
+)
+def test_a_plan_of_which_nothing_would_begin_says_so_and_so_does_the_run(
+    fleet: SimFleet, window: dict[str, Any], why: str
+) -> None:
+    fleet.add("web", [FakePackage("a")])
+    fleet.add("db", [FakePackage("a"), FakePackage("b")], limits=Limits(reboot_reserve_minutes=30))
+    fleet.teach(transaction_seconds=10, install_seconds_per_update=600)
+    fields = {key: value for key, value in window.items() if key != "ago"}
+    fields |= {"start": fleet.clock.now() - timedelta(hours=window["ago"])} if "ago" in window else {}
+
+    plan, run = fleet.patch(dry_run=True, stage=False, **fields), fleet.patch(stage=False, **fields)
+
+    assert plan.run.state is OperationState.NOT_STARTED
+    assert {result.state for outcome in run.outcomes for result in outcome.updates} == {UpdateState.NOT_ATTEMPTED}
+    assert plan.run.message.startswith(f"nothing would begin: {why}")
+    assert {outcome.reason.split(":")[1] for outcome in plan.outcomes} == {" nothing would begin"}
+    assert to_exit_code(plan) is ExitCode.NOTHING_ATTEMPTED
+
+
+def test_a_plan_of_which_one_machine_would_begin_is_a_plan(fleet: SimFleet) -> None:
+    fleet.add("web", [FakePackage("a")])
+    fleet.add("db", [FakePackage("a")], limits=Limits(reboot_reserve_minutes=120))
+
+    plan = fleet.patch(dry_run=True, minutes=60)
+
+    assert (plan.run.state, plan.run.message) == (OperationState.SUCCEEDED, "")
+    assert outcome_of(plan, "web").reason == "dry run: 1 updates would be installed"
+    assert "2 h are kept for a reboot" in outcome_of(plan, "db").reason
+    assert to_exit_code(plan) is ExitCode.SUCCESS
 
 
 def test_what_the_window_can_not_hold_is_not_attempted_and_says_why(fleet: SimFleet) -> None:
