@@ -11,12 +11,13 @@ from flows.engine.retrying_records import MIN_RETRY_TIME, RETRY_INTERVAL
 from flows.engine.rollout_admission import limit_rollout_run
 from flows.engine.run_info import build_run_id, build_unstarted_run
 from flows.policy.enforcement import build_starter, enforce_policy, load_deployed_policy
+from flows.policy.fleet_freezes import has_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
 from flows.prefect_runtime.flow_run_origin import FlowRunOrigin
 from flows.request.patch_request import PatchRequest
 from inventory.loader import find_inventory, load_inventory
 from inventory.machine import Machine
-from tasks.errors import PolicyRefused, RecordsUnavailable
+from tasks.errors import Frozen, PolicyRefused, RecordsUnavailable
 from tasks.model import RunInfo, RunReport
 from tasks.protocols.clock import Clock, Deadline, SystemClock
 from tasks.records.audit.deployed_policies import read_deployed_policies
@@ -197,7 +198,7 @@ class _AdmissionCheck:
         return check_admission(
             self._window,
             now,
-            [each.to_freeze(request.window.zone) for each in request.freezes],
+            [each.to_freeze(request.window.zone) for each in request.freezes if not request.override_freeze],
             scheduled=self._has_start_time,
             policy=request.reboot,
             reserve_seconds=request.reboot_reserve_minutes * 60,
@@ -212,12 +213,14 @@ class _AdmissionCheck:
             policy = load_deployed_policy(now, deployed)
         except PolicyRefused as refused:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
-        if not policy.rules and not self._caller.scope:
+        if not policy.rules and not self._caller.scope and not has_fleet_freezes(now.date()):
             return None
         starter = build_starter(self._started_by or find_starter_name(self._caller), self._caller.scope)
         inventory = load_inventory(find_inventory(self._request.inventory))
         try:
             enforce_policy(self._request, inventory, starter, now, window=self._window, read_policy=lambda: policy)
+        except Frozen as frozen:
+            return AdmissionRefusal(WindowStatus.FROZEN, frozen.message)
         except PolicyRefused as refused:
             return AdmissionRefusal(WindowStatus.CANCELLED, refused.message)
         return None

@@ -14,11 +14,12 @@ from flows.engine.resume_state import ResumeState, parse_recorded_request, read_
 from flows.engine.retrying_records import RetryingRecords, build_retrying_appender
 from flows.engine.run_info import build_run_id, build_window
 from flows.policy.enforcement import PolicyFreezes, build_starter, enforce_policy, load_deployed_policy
+from flows.policy.fleet_freezes import FreezesOfFiles
 from flows.ports.audit import build_entry, find_actor, record_act, record_end
 from flows.ports.caller import Caller, find_starter_name
 from flows.ports.ports import Gate, GateDecision, Ports, Runner
 from flows.request import PatchRequest, RunRequest
-from tasks.errors import PolicyRefused, RunBegun, SealBroken, SealKeyMissing
+from tasks.errors import Frozen, PolicyRefused, RunBegun, SealBroken, SealKeyMissing
 from tasks.model import RunReport
 from tasks.protocols.clock import SystemClock
 from tasks.records.audit.entry import AuditResult
@@ -203,6 +204,7 @@ def _describe_start(request: RunRequest, starter: str, flow_run_id: str, *, is_r
         "configuration": configuration,
         "flow_run": flow_run_id,
         "resumed": is_resumed,
+        "override_freeze": request.override_freeze if isinstance(request, PatchRequest) else "",
     }
     return json.dumps({name: value for name, value in started.items() if value})
 
@@ -241,13 +243,17 @@ def _enforce_policy(
     except PolicyRefused as refused:
         if earlier is None:
             raise
-        ports.stop_token.request_stop(f"the policy forbids that the run goes on: {refused.message}")
+        what = "a freeze" if isinstance(refused, Frozen) else "the policy"
+        ports.stop_token.request_stop(f"{what} forbids that the run goes on: {refused.message}")
     if not isinstance(request, PatchRequest):
         return request, ports
     scope = {machine.name for machine in select_machines(request, ports.inventory)} | set(names)
     machines = [machine for machine in ports.inventory.machines if machine.name in scope]
-    freezes = PolicyFreezes(machines, ports.clock, ports.listener.on_message, ports.read_declared_freezes)
-    return request, replace(ports, read_declared_freezes=freezes)
+    tell = ports.listener.on_message
+    declared = FreezesOfFiles(request, machines, ports.clock.now, tell, ports.read_declared_freezes)
+    kept, overridden = ((lambda: ()), declared) if request.override_freeze else (declared, (lambda: ()))
+    freezes = PolicyFreezes(machines, ports.clock, tell, kept)
+    return request, replace(ports, read_declared_freezes=freezes, read_overridden_freezes=overridden)
 
 
 def _show_plan_first(runner: Runner, gate: Gate, planned: RunReport, stop_token: StopToken) -> GateDecision:

@@ -13,6 +13,7 @@ FleetpatchError                     inventory/errors.py
 └── PatchError
     ├── RequestError                a request that can't be executed as written
     │   └── PolicyRefused           a rule of the policy, or the scope of a role, forbids it
+    │       └── Frozen              a freeze of the configurations forbids it now
     ├── TransportError
     │   ├── Unreachable             (transient) no answer, or no SSH at that address
     │   ├── ConnectionLost          (transient) the connection was lost; jobs on the machine continue
@@ -76,6 +77,7 @@ __all__ = [
     "FeedError",
     "FleetPatchFailed",
     "FleetpatchError",
+    "Frozen",
     "HostKeyConflict",
     "HostKeyMismatch",
     "HostKeyUnknown",
@@ -125,6 +127,10 @@ class RequestError(PatchError):
 
 class PolicyRefused(RequestError):
     """A rule of the policy, or the scope of a role, forbids the request. The message names the rule."""
+
+
+class Frozen(PolicyRefused):
+    """A freeze of the fleet's configurations touches the window, or it is not known whether one does."""
 
 
 class TransportError(PatchError):

@@ -146,6 +146,7 @@ NOT_SHARED_FIELDS = frozenset(
         "inventory",
         "window",
         "freezes",
+        "override_freeze",
         "configuration",
         "dry_run",
         "download_only",

@@ -1,7 +1,7 @@
 """Finds and loads configurations, and reports all their problems at once."""
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -15,6 +15,7 @@ from deployments.configuration.paths import resolve_notifications, resolve_paths
 from deployments.configuration.prefect_names import find_name_conflict
 from flows.freezes.freeze_files import build_freezes, deduplicate_freezes, iterate_entries
 from flows.freezes.time_zones import MACHINE_ZONE
+from flows.policy.fleet_freezes import DEFAULT_FILE_NAMES, list_configuration_files
 from flows.policy.policy_file import (
     CONFIGURATIONS_VARIABLE,
     POLICY_FILE_NAME,
@@ -26,14 +27,11 @@ from inventory.errors import InvalidFiles, InvalidInventory, InventoryError
 from inventory.files.located_yaml import parse_yaml
 from inventory.files.paths import expand_home, find_named_or_default_path
 from inventory.files.problems import LocatedData, ProblemCollector, SourceLocation, did_you_mean
-from inventory.files.text_files import list_directory_names, read_text_file
+from inventory.files.text_files import read_text_file
 from inventory.schema.validation import describe_unknown_key, validate_mapping
 from inventory.scope import Scope
 from tasks.errors import RequestError
 
-_MAX_ENTRIES = 10_000
-DEFAULT_FILE_NAMES = ("configurations", "configurations.yaml")
-_FILE_SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 _FILE_KEYS = frozenset(FileForm.model_fields)
 
 
@@ -95,7 +93,7 @@ def load_configurations(path: Path, today: date) -> Configurations:
     problems = ProblemCollector()
     try:
         path = expand_home(path)
-        file_contents = [_load_file(file, today, problems) for file in _list_files(path, problems)]
+        file_contents = [_load_file(file, today, problems) for file in list_configuration_files(path, problems)]
         _check_policy_file(path, today, problems)
         common_freezes = [freeze for part in file_contents for freeze in part.freezes]
         configurations = [
@@ -107,12 +105,12 @@ def load_configurations(path: Path, today: date) -> Configurations:
         for one in configurations:
             _check_request(one, problems)
         automatic = select_automatic([part.automatic for part in file_contents], common_freezes, problems)
-        if not configurations and automatic is None and not problems:
+        if not configurations and automatic is None and not common_freezes and not problems:
             problems.add(SourceLocation(path), "there is no configuration here", "Begin one with `name:`.")
         problems.raise_if_any()
     except InvalidInventory as error:
         raise InvalidConfigurations(_sort_problems(error.problems)) from error
-    return Configurations(tuple(configurations), path, automatic)
+    return Configurations(tuple(configurations), path, automatic, deduplicate_freezes(common_freezes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,22 +126,6 @@ def _sort_problems(problems: Sequence[InventoryError]) -> list[InventoryError]:
     """Return the problems in the order of files and lines."""
     files = list(dict.fromkeys(problem.file for problem in problems))
     return sorted(problems, key=lambda problem: (files.index(problem.file), problem.line or 0))
-
-
-def _list_files(path: Path, problems: ProblemCollector) -> Iterator[Path]:
-    if not path.is_dir():
-        yield path
-        return
-    names = list_directory_names(
-        path,
-        problems,
-        max_entries=_MAX_ENTRIES,
-        unreadable_hint="Make it readable.",
-        too_many_hint="Give a folder that holds nothing but configurations.",
-    )
-    for name in names:  # the policy is no configuration, and has a reader of its own
-        if Path(name).suffix in _FILE_SUFFIXES and not name.startswith(".") and name != POLICY_FILE_NAME:
-            yield path / name
 
 
 def _check_policy_file(path: Path, today: date, problems: ProblemCollector) -> None:

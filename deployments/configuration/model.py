@@ -208,11 +208,13 @@ class Configurations:
         all_configurations: in the order of the files.
         source_path: the file or folder.
         automatic_configuration: the key `automatic` of one of the files; None: no file has it.
+        common_freezes: the freezes of the whole fleet. Each configuration has them, too.
     """
 
     all_configurations: tuple[Configuration, ...]
     source_path: Path
     automatic_configuration: AutomaticConfiguration | None = None
+    common_freezes: tuple[FreezeRequest, ...] = ()
 
     @property
     def automatic(self) -> AutomaticRequest | None:

@@ -14,8 +14,10 @@ from flows.automatic.foreign_rollout import find_foreign_rollout, leave_alone
 from flows.automatic.run_starter import RunStarter
 from flows.automatic.wording import describe_decision
 from flows.engine.lease_renewer import LeaseRenewer, build_holder
+from flows.policy.fleet_freezes import load_fleet_freezes
 from flows.ports.caller import Caller, find_starter_name
 from flows.request.automatic_request import AutomaticRequest
+from flows.request.policies import FreezeRequest
 from inventory.credentials import Credential
 from inventory.errors import InventoryError
 from inventory.loader import find_inventory, load_inventory
@@ -121,7 +123,7 @@ def _run_tick(
         if request.enabled:
             SqlSightings(records.database).save(snapshot.missing.changes)
         feeds = load_risk_feeds(request.feeds, snapshot.cves, request.max_feed_age_days, now)
-        freezes = request.freezes
+        freezes = (*request.freezes, *_read_common_freezes(now, say))
         view = build_fleet_view(
             records,
             inventory,
@@ -143,6 +145,15 @@ def _run_tick(
         if request.enabled:
             actions.carry_out(decision)
     return TickResult(view, decision, now)
+
+
+def _read_common_freezes(now: datetime, say: Callable[[str], None]) -> tuple[FreezeRequest, ...]:
+    """Return the freezes of the whole fleet as the files have them now: its runs would be refused in them."""
+    try:
+        return load_fleet_freezes(now.date()).common
+    except InventoryError as error:
+        say(f"the freezes of the configurations can't be read, those that were deployed hold: {error.message}")
+        return ()
 
 
 def _add_feed_problems(decision: Decision, policy: AutomaticPolicy, view: FleetView, feeds: RiskFeeds) -> Decision:

@@ -43,6 +43,8 @@ OnlyIncludedOption = Annotated[
     typer.Option("--only-included", rich_help_panel="Updates", help="Install only what --include names."),
 ]
 
+FormerStartOption = Annotated[str | None, typer.Option("--window-start", hidden=True)]  # the former name of --start
+
 
 @dataclass(frozen=True, slots=True)
 class RequestOption:
@@ -175,15 +177,22 @@ _ROWS = (
     ),
     RequestOption(
         "window.start",
-        "--window-start",
+        "--start",
         'When the window opens, e.g. "2026-11-21 02:00", in --zone. Default: now.',
         "WHEN",
     ),
+    RequestOption("former_start", "--window-start", parameter=FormerStartOption),
     RequestOption(
         "outside_window",
         help="Patch now, outside the windows of the configuration that the request file names.",
         panel="Window",
         is_named_in_errors=True,
+    ),
+    RequestOption(
+        "override_freeze",
+        help="Patch although a freeze touches the window, for this reason. It is recorded with your name.",
+        metavar="REASON",
+        panel="Window",
     ),
     RequestOption("window.minutes", help="Length of the window."),
     RequestOption("window.zone", help="IANA time zone of the window."),

@@ -72,9 +72,10 @@ class RunLifecycle:
         self._build_report = build_report
         self._stop_on_records_error = stop_on_records_error
         self._lead_time, self._hooks = timedelta(0), tuple[Hook, ...]()
-        self._freezes, self._checks_freezes = tuple[Freeze, ...](), False
+        self._freezes, self._checks_freezes, self._override_reason = tuple[Freeze, ...](), False, ""
         if isinstance(request, PatchRequest):
             self._freezes = tuple(each.to_freeze(request.window.zone) for each in request.freezes)
+            self._override_reason = request.override_freeze
             self._checks_freezes = not request.download_only
             self._lead_time = timedelta(minutes=request.window.lead_minutes)
             self._hooks = () if request.download_only else request.hooks.to_hooks()
@@ -117,7 +118,8 @@ class RunLifecycle:
             logger.exception("run %s: the notification that it is %s failed", report.run.id, occasion)
 
     def notify_planned(self) -> None:
-        """Send the notification with the plan, once."""
+        """Send the notification with the plan, once. It says which freeze the run overrides."""
+        self.describe_freeze()
         if self._resume_state is None or not self._resume_state.waves:
             self.notify(NotificationEvent.PLANNED, self._build_report())
 
@@ -142,7 +144,7 @@ class RunLifecycle:
         except Exception as error:
             logger.exception("run %s: the approval could not be checked", self._run_context.run.id)
             decision = GateDecision(refusal=f"the approval could not be checked: {type(error).__name__}: {error}")
-        self.notes = decision.notes
+        self.notes = (*self.notes, *decision.notes)
         return decision
 
     def start_run(self) -> str:
@@ -209,8 +211,21 @@ class RunLifecycle:
         """Return which freeze the run's window touches now, or ""."""
         if not self._checks_freezes:
             return ""
-        freeze = find_freeze(self._run_context.window, self._read_freezes())
-        return describe_freeze(freeze, self._run_context.window) if freeze is not None else ""
+        window = self._run_context.window
+        freeze = find_freeze(window, self._read_freezes())
+        if freeze is None and self._override_reason:
+            self._note_override(find_freeze(window, (*self._freezes, *self._ports.read_overridden_freezes())))
+        return describe_freeze(freeze, window) if freeze is not None else ""
+
+    def _note_override(self, freeze: Freeze | None) -> None:
+        """Record in the report which freeze the run overrides, who wants that, and why."""
+        if freeze is None:
+            return
+        who, what = self._run_context.run.started_by, describe_freeze(freeze, self._run_context.window)
+        note = f"a freeze is overridden by {who}, because: {self._override_reason} ({what})"
+        if note not in self.notes:
+            self.notes = (*self.notes, note)
+            self._ports.listener.on_message(note)
 
     def _stop_if_frozen(self) -> str:
         """Stop the run if its window touches a freeze now. Return the reason, or ""."""
@@ -222,7 +237,8 @@ class RunLifecycle:
         return why
 
     def _read_freezes(self) -> Sequence[Freeze]:
-        return (*self._freezes, *self._ports.read_declared_freezes())
+        own = () if self._override_reason else self._freezes
+        return (*own, *self._ports.read_declared_freezes())
 
     def _wait_for_lead_without_freeze(self) -> None:
         """Wait while a freeze touches what is left of the lead, at the longest until the window opens."""

@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from flows.engine.machine_selection import select_machines
 from flows.engine.run_info import build_window
+from flows.policy.fleet_freezes import enforce_freezes
 from flows.policy.policy_file import load_policy
 from flows.request.assess_request import AssessRequest
 from flows.request.patch_request import PatchRequest
@@ -57,6 +59,7 @@ def build_demands(request: PatchRequest, window: Window, inventory: Inventory) -
         RiskyOption.PATCHED_BY_OTHERS: request.patched_by_others == "warn",
         RiskyOption.NO_REFRESH: not request.refresh,
         RiskyOption.NO_STAGE: not request.stage,
+        RiskyOption.OVERRIDE_FREEZE: bool(request.override_freeze),
     }
     return RunDemands(
         window=window,
@@ -132,8 +135,9 @@ def enforce_policy(
     window: Window | None = None,
     more_machines: Sequence[str] = (),
     read_policy: Callable[[], Policy] | None = None,
+    configurations: Path | None = None,
 ) -> PatchRequest | AssessRequest:
-    """Return the request as the policy allows it, with what its rules impose.
+    """Return the request as the policy and the fleet's freezes allow it, with what the rules impose.
 
     A run that changes nothing is held only by the scope of the starter's role.
 
@@ -145,8 +149,10 @@ def enforce_policy(
         window: of a run that is resumed; None: of the request.
         more_machines: machines by name that a resumed run has beside those of its scope.
         read_policy: returns the policy; by default that of this controller.
+        configurations: whose freezes hold; None: those that every command finds.
 
     Raises:
+        Frozen: a freeze of the configurations touches the window, and the request does not override it.
         InventoryError: the policy can't be read, or no machine is in the scope.
         PolicyRefused: a rule or the scope of a role forbids it.
         RequestError: the window or a freeze is not valid.
@@ -163,6 +169,9 @@ def enforce_policy(
     decision = decide_request(request, machines, inventory, starter, now, policy=policy, window=window)
     if decision.refusals:
         raise build_refusal(decision.refusals)
+    planned = window or build_window(request, now)
+    assert planned is not None  # noqa: S101 - for the type checker: a patch request has one
+    enforce_freezes(request, lambda: machines, planned, now, configurations)
     return impose(request, decision)
 
 

@@ -113,6 +113,7 @@ class Ports:
     read_rollout: RolloutReader = _read_no_rollout
     append_audit: AuditAppender = append_nowhere
     read_deployed_policies: DeployedPoliciesReader = tuple
+    read_overridden_freezes: FreezeSource = tuple
     progress: RunProgress = field(default_factory=UnrecordedProgress)
 
 

@@ -60,6 +60,9 @@ def _read_field(request: StrictModel, name: str) -> object:
     return tuple(value) if isinstance(value, list) else value
 
 
+OverrideReason = Annotated[str, StringConstraints(max_length=500, strip_whitespace=True)]
+
+
 class WindowRequest(StrictModel):
     """When machines may be changed."""
 
@@ -197,6 +200,7 @@ class PatchRequest(ScopeRequest):
     )
     dry_run: bool = Field(
         default=False,
+        title="Plan Only",
         description="Only plan: show waves, updates, skipped updates with reasons, minutes, reboots.",
     )
     updates: UpdatesRequest = Field(default=UpdatesRequest(), description="Which pending updates are installed.")
@@ -214,6 +218,13 @@ class PatchRequest(ScopeRequest):
     )
     freezes: list[FreezeRequest] = Field(
         default=[], max_length=500, description="Times in which nothing may be changed. They override the window."
+    )
+    override_freeze: OverrideReason = Field(
+        default="",
+        title="Override Freezes, Because",
+        description="Why this run patches although a freeze of the configurations or of this request touches its "
+        "window. The reason and who gave it are recorded. Freezes of the policy can't be overridden. Empty: a freeze "
+        "stops the run.",
     )
     reboot_if_live_patched: bool = Field(
         default=True,

@@ -143,6 +143,7 @@ class Stage:
                 leases=records.leases,
                 listener=caller.listener,
                 stop_token=caller.stop_token,
+                append_audit=SqlAuditLog(records.database).append,
                 read_deployed_policies=functools.partial(read_deployed_policies, SqlAuditLog(records.database)),
             )
             yield add_approval_gate(ports, SqlApprovals(records.database, self.fleet.clock))

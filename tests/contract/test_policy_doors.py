@@ -1,4 +1,4 @@
-"""No door reaches what a rule forbids: each rule at each door. docs/reference/policy.md has the table."""
+"""No door reaches what a rule or a freeze forbids: each rule at each door. docs/reference/policy.md has the table."""
 
 import json
 from collections.abc import Iterator
@@ -9,7 +9,10 @@ import pytest
 
 from deployments.web.access.roles import Role
 from deployments.web.acts import run_acts
+from flows.cli.main import main
 from flows.request import PatchRequest
+from tasks.records.audit.log import SqlAuditLog
+from tasks.records.setup import open_records
 from tests.contract import policy_doors as doors
 from tests.contract.policy_doors import RULES, Rule, Stage, build_stage, build_tree
 from tests.contract.web.test_acts import Prefect
@@ -22,6 +25,12 @@ CELLS = [
     for rule in RULES
     for door in ("command", "python", "deployment", "api", "pages", "automatic", "resume")
 ]
+
+FREEZE = "freezes: [{start: 2020-01-01, end: 2099-12-31, reason: the sale}]\n"
+OWN = "name: web\nscope: env=prod\nwindow: {start: 2026-12-05 22:00, length: 2h, zone: UTC, recurrence: Day}\n" + FREEZE
+DOORS = ["command", "python", "deployment", "api", "pages", "automatic", "resume"]
+PLAIN = Rule("", {}, {})
+OVERRIDE = Rule("", {"override_freeze": "CVE of today"})
 
 
 @pytest.fixture
@@ -142,7 +151,7 @@ def test_a_smaller_share_is_imposed_and_recorded(stage: Stage) -> None:
 def test_a_plan_is_made_whatever_the_rules_forbid(stage: Stage) -> None:
     stage.write_policy(RULES["freezes"].text)
     said = doors.call_local_engine(stage, stage.build_request({}, dry_run=True))
-    assert "production" not in said
+    assert said.startswith("nothing would begin: frozen: the sale (policy rule production)")
     assert [run.kind for run in stage.read_runs()] == ["plan"]
 
 
@@ -163,3 +172,87 @@ def test_what_an_earlier_process_has_begun_is_completed_and_no_more(stage: Stage
     assert "the policy forbids that the run goes on" in said
     (run,) = stage.read_runs()
     assert run.state.value == "NotStarted"
+
+
+def declare(stage: Stage, text: str, policy: str = "forbid: [repair]") -> None:
+    (stage.folder / "configurations").mkdir(exist_ok=True)
+    (stage.folder / "configurations" / "web.yaml").write_text(text)
+    stage.write_policy(policy, scope="env=nowhere" if policy == "forbid: [repair]" else "env=prod")
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_no_door_reaches_machines_in_a_freeze(stage: Stage, door: str, request: pytest.FixtureRequest) -> None:
+    declare(stage, FREEZE)
+    said = enter(stage, PLAIN, door, request)
+    assert stage.begun == []
+    assert "frozen: the sale, from 2020-01-01" in said.lower() or "a freeze forbids that the run goes on" in said
+
+
+@pytest.mark.parametrize("door", ["command", "python", "deployment", "api", "pages"])
+def test_a_reason_goes_over_it_and_is_recorded(stage: Stage, door: str, request: pytest.FixtureRequest) -> None:
+    declare(stage, FREEZE)
+    said = enter(stage, OVERRIDE, door, request)
+    assert sorted(stage.begun) == ["prod-1", "prod-2", "stage-1"]
+    (run,) = stage.read_runs()
+    assert run.request["override_freeze"] == "CVE of today"
+    with open_records(stage.url) as records:
+        entries = [each for each in SqlAuditLog(records.database).read(100) if each.act == "run"]
+    assert all(json.loads(each.detail)["override_freeze"] == "CVE of today" for each in entries)
+    assert len(entries) == 2
+    assert "a freeze is overridden by" in said
+    assert "because: CVE of today (frozen: the sale" in said
+
+
+def test_a_rule_decides_that_nobody_goes_over_it(stage: Stage) -> None:
+    declare(stage, FREEZE, "forbid: [override_freeze]")
+    said = doors.enter_by_python(stage, OVERRIDE)
+    assert "override_freeze: patching in a freeze of the configurations" in said
+    assert stage.begun == []
+
+
+def test_a_freeze_of_the_policy_is_never_overridden(stage: Stage) -> None:
+    stage.write_policy(doors.RULES["freezes"].text)
+    said = doors.enter_by_python(stage, OVERRIDE)
+    assert "policy rule production" in said
+    assert stage.begun == []
+
+
+@pytest.mark.parametrize(("scope", "begun"), [("env=prod", []), ("env=stage", ["stage-1"])])
+def test_a_freeze_of_a_configuration_holds_for_its_machines(stage: Stage, scope: str, begun: list[str]) -> None:
+    declare(stage, OWN)
+    doors.call_local_engine(stage, PatchRequest(scope=scope))
+    assert stage.begun == begun
+    declare(stage, OWN + "enabled: false\n")
+    doors.call_local_engine(stage, PatchRequest(scope="env=prod"))
+    assert "prod-1" in stage.begun
+
+
+def test_what_cannot_be_read_is_no_permission(stage: Stage) -> None:
+    declare(stage, "freezes: [{date: tomorow}]\n")
+    said = doors.call_local_engine(stage, PatchRequest(scope="*"))
+    assert "it is not known whether a freeze holds" in said
+    assert stage.begun == []
+    doors.call_local_engine(stage, PatchRequest(scope="*", override_freeze="the file is broken, I have looked"))
+    assert len(stage.begun) == 3
+
+
+def test_a_plan_says_first_that_it_is_frozen(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    declare(stage, FREEZE)
+    report = doors.call_local_engine(stage, PatchRequest(scope="*", dry_run=True))
+    assert report.startswith("nothing would begin: frozen: the sale")
+    over = doors.call_local_engine(stage, PatchRequest(scope="*", dry_run=True, override_freeze="CVE of today"))
+    assert "nothing would begin" not in over
+    assert "because: CVE of today" in over
+
+
+def test_a_freeze_that_is_over_stops_nothing(stage: Stage) -> None:
+    declare(stage, "freezes: [{date: 2026-03-09}]\n")
+    doors.enter_by_python(stage, PLAIN)
+    assert len(stage.begun) == 3
+
+
+def test_the_command_names_the_option(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    declare(stage, FREEZE)
+    assert main(["patch", "*", "--yes", "--no-prefect"]) == 2
+    assert "--override-freeze REASON" in " ".join(capsys.readouterr().err.split())
+    assert stage.begun == []

@@ -41,7 +41,8 @@ def check_request(request: Request, wanted: AssessRequest | PatchRequest) -> Non
         return
     starter = build_starter(identity.name, identity.scopes.get(Role.RUN, ""))
     try:
-        enforce_policy(wanted, inventory, starter, now, read_policy=read_policy)
+        own = context.settings.configurations
+        enforce_policy(wanted, inventory, starter, now, read_policy=read_policy, configurations=own)
     except EmptyScopeError:
         return  # the form and the API say that in their own words
 

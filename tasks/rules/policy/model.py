@@ -36,6 +36,7 @@ class RiskyOption(StrEnum):
     NO_REFRESH = "no_refresh"
     NO_STAGE = "no_stage"
     HOTPATCH = "hotpatch"
+    OVERRIDE_FREEZE = "override_freeze"
 
 
 OPTION_MEANINGS: Mapping[RiskyOption, str] = {
@@ -54,6 +55,7 @@ OPTION_MEANINGS: Mapping[RiskyOption, str] = {
     RiskyOption.PATCHED_BY_OTHERS: "patching a machine that others patch, with no more than a warning",
     RiskyOption.NO_REFRESH: "planning from old package lists",
     RiskyOption.NO_STAGE: "installing before everything is downloaded",
+    RiskyOption.OVERRIDE_FREEZE: "patching in a freeze of the configurations",
     RiskyOption.HOTPATCH: "changes of the enrolment for hotpatches and live patches",
 }
 """What each option means, for refusals and documents."""

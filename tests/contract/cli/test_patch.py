@@ -141,7 +141,7 @@ def test_a_request_file_may_say_it_all(stage: Stage, tmp_path: Path) -> None:
         (("plan",), "scope"),
         (("plan", "web", "--minutes", "0"), "--minutes"),
         (("plan", "web", "--zone", "Europe/Nowhere"), "Europe/Nowhere"),
-        (("plan", "web", "--window-start", "soon"), "--window-start"),
+        (("plan", "web", "--start", "soon"), "--start"),
         (("plan", "web", "--canary", "some"), "--canary"),
         (("plan", "web", "--failure-budget", "200%"), "--failure-budget"),
         (("plan", "nobody"), "nobody"),

@@ -38,7 +38,7 @@ FORMS: list[tuple[dict[str, Any], str]] = [
     ({"window": "120"}, "window"),
     ({"window": {"minuts": 5}}, "window.minuts"),
     *(({"window": {"minutes": bad}}, "--minutes") for bad in NOT_MINUTES),
-    *(({"window": {"start": bad}}, "--window-start") for bad in NOT_WHEN),
+    *(({"window": {"start": bad}}, "--start") for bad in NOT_WHEN),
     ({"window": {"zone": "x" * 65}}, "--zone"),
     ({"window": {"zone": 5}}, "--zone"),
     ({"waves": {"canary_count": -1}}, "--canary"),
