@@ -65,7 +65,7 @@ def load_inventories(configurations: Configurations, explicit: Path | None = Non
     inventories = Inventories()
     paths = [one.inventory_path for one in configurations.all_configurations]
     paths += [configurations.automatic.inventory] if configurations.automatic is not None else []
-    for path in dict.fromkeys(paths):
+    for path in dict.fromkeys(paths or [None]):  # freezes alone hold for the machines of every command
         try:
             inventories.by_path[path] = load_inventory(find_inventory(path or explicit))
         except FleetpatchError as error:

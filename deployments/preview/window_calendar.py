@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from deployments.configuration.inventories import Inventories
 from deployments.configuration.model import Configurations
+from deployments.preview.freeze_list import CalendarFreeze, list_freezes
 from deployments.preview.over_configurations import is_all_over, list_over
 from deployments.preview.upcoming_windows import SEARCH_HORIZON, UpcomingWindow, find_upcoming_windows
 from deployments.preview.window_fit import WindowFit, estimate_fits
@@ -18,6 +19,7 @@ from inventory.machine import PatchOwner
 from tasks.records.queries.fleet.learned_durations import LearnedDurations
 
 NOTHING_LEARNED = LearnedDurations()
+FREEZES_AHEAD = timedelta(days=366)
 LONG_GAP = timedelta(days=35)
 """A machine without a window for this time gets updates too late: vendors publish them each month."""
 
@@ -52,6 +54,8 @@ class WindowCalendar:
         inventory_errors: why inventories could not be read.
         over_configurations: names of enabled configurations whose last window has ended.
         is_over: whether that is so for all, so that no schedule patches anything any more.
+        freezes: those of the coming year, also where no window would open anyway.
+        only_zone: the zone of all windows and machines; "" if they have several.
         fits: whether machines fit into their windows, by configuration and zone.
     """
 
@@ -65,6 +69,8 @@ class WindowCalendar:
     inventory_errors: tuple[str, ...]
     over_configurations: tuple[str, ...] = ()
     is_over: bool = False
+    freezes: tuple[CalendarFreeze, ...] = ()
+    only_zone: str = ""
     fits: Mapping[tuple[str, str], WindowFit] = field(default_factory=dict)
 
     def find_fit(self, upcoming: UpcomingWindow) -> WindowFit | None:
@@ -99,6 +105,8 @@ def build_calendar(
         _require_machine(inventories, machine)
         zone_schedules = tuple(zone_schedule for zone_schedule in zone_schedules if machine in zone_schedule.machines)
     over = list_over(configurations, inventories, now)
+    zones = {each.zone for each in inventories.iterate_machines() if not machine or each.name == machine}
+    zones |= {zone_schedule.schedule.zone for zone_schedule in zone_schedules}
     resolved_names = {zone_schedule.configuration.name for zone_schedule in zone_schedules}
     return WindowCalendar(
         now=now,
@@ -115,6 +123,8 @@ def build_calendar(
         inventory_errors=tuple(error.message for error in inventories.errors.values()),
         over_configurations=tuple(name for name in over if not machine or name in resolved_names),
         is_over=is_all_over(configurations, over),
+        freezes=list_freezes(zone_schedules, now, now + FREEZES_AHEAD, configurations.common_freezes, zones),
+        only_zone=next(iter(zones), "UTC") if len(zones) <= 1 else "",
         fits={(fit.configuration, fit.zone): fit for fit in estimate_fits(zone_schedules, learned)},
     )
 

@@ -7,6 +7,7 @@ from itertools import zip_longest
 from rich.text import Text
 
 from deployments.cli.views.config import ALL_OVER, OVER, print_warning
+from deployments.preview.freeze_list import CalendarFreeze
 from deployments.preview.hotpatch_forecast import HotpatchForecast, WindowBaseline
 from deployments.preview.upcoming_windows import UpcomingWindow
 from deployments.preview.window_calendar import WindowCalendar, WindowGap
@@ -21,6 +22,7 @@ from tasks.rules.calendar.time_format import format_duration
 
 _WIDE_TERMINAL_COLUMNS = 100
 _MAX_NAMES = 8
+_MAX_FREEZES = 12
 _BASELINE_MARK, _HOTPATCH_MARK = "■", "□"
 
 
@@ -39,6 +41,16 @@ def build_calendar_json(window_calendar: WindowCalendar, forecast: HotpatchForec
         ],
         "machinesWithoutConfiguration": list(window_calendar.unassigned_machines),
         "switchedOff": list(window_calendar.disabled_configurations),
+        "freezes": [
+            {
+                "start": format_iso_utc(each.start),
+                "end": format_iso_utc(each.end),
+                "reason": each.reason,
+                "configurations": list(each.configurations),
+                "wholeFleet": each.is_general,
+            }
+            for each in window_calendar.freezes
+        ],
         "over": list(window_calendar.over_configurations),
         "unknown": list(window_calendar.unresolved_configurations),
         "inventoryFaults": list(window_calendar.inventory_errors),
@@ -107,12 +119,25 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         _print_hotpatch_days(forecast)
     else:
         print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
+    for freeze in window_calendar.freezes[:_MAX_FREEZES]:
+        print_to_stdout(
+            Text.assemble(("freeze: ", "cyan"), to_safe_text(_describe_freeze(freeze, window_calendar.only_zone)))
+        )
+    if (more := len(window_calendar.freezes) - _MAX_FREEZES) > 0:
+        print_to_stdout(f"and {format_count(more, 'more freeze')}: --json has all")
     for warning in _list_warnings(window_calendar):
         print_warning(warning)
     if window_calendar.disabled_configurations:
         print_to_stdout(
             Text.assemble("disabled: ", to_safe_text(", ".join(window_calendar.disabled_configurations)), style="dim")
         )
+
+
+def _describe_freeze(freeze: CalendarFreeze, zone: str) -> str:
+    start, end = (moment.astimezone(get_time_zone(zone) if zone else None) for moment in (freeze.start, freeze.end))
+    whom = "the whole fleet" if freeze.is_general else ", ".join(shorten_list(freeze.configurations, _MAX_NAMES))
+    why = f": {sanitize_to_one_line(freeze.reason, 80)}" if freeze.reason else ""
+    return f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M %Z}, {whom}{why}"
 
 
 def _list_warnings(window_calendar: WindowCalendar) -> Iterator[str]:

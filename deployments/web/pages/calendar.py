@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import HTMLResponse
 
 from deployments.preview.automatic_summary import describe_off_peak
+from deployments.preview.freeze_list import list_freezes
 from deployments.preview.over_configurations import list_over_schedules
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.access.identity import require_role
@@ -18,7 +19,8 @@ from deployments.web.fleet.snapshot import FleetSnapshot
 from deployments.web.rendering import render_page
 from deployments.web.windows.machines_link import find_window_scope
 from deployments.web.windows.month import CalendarDay, build_month, build_weeks, find_today, parse_month
-from deployments.web.windows.window_list import list_freezes, list_windows
+from deployments.web.windows.window_list import list_windows
+from flows.request.policies import FreezeRequest
 from tasks.errors import RequestError
 from tasks.records.queries.fleet.windows import read_window_results
 from tasks.rules.calendar.local_time import get_time_zone
@@ -44,7 +46,8 @@ def show_calendar(
     )
     results = read_window_results(context.records.database, shown.since, shown.until)
     windows = list_windows(schedules, results, shown.since, shown.until, now, disabled)
-    weeks = build_weeks(shown, windows, list_freezes(schedules, shown.since, shown.until), now)
+    freezes = list_freezes(schedules, shown.since, shown.until, *list_common_freezes(fleet))
+    weeks = build_weeks(shown, windows, freezes, now)
     days = [each for week in weeks for each in week if each.is_in_month and (each.entries or each.freezes)]
     listed = _list_days(days, day, today)
     automatic = fleet.configurations.automatic if fleet.configurations is not None else None
@@ -75,6 +78,12 @@ def show_calendar(
         managed=fleet.managed,
         problems=[*fleet.problems, *problems],
     )
+
+
+def list_common_freezes(fleet: FleetSnapshot) -> tuple[Sequence[FreezeRequest], frozenset[str]]:
+    """Return the freezes of the whole fleet, and the zones of its machines."""
+    common = fleet.configurations.common_freezes if fleet.configurations is not None else ()
+    return common, frozenset(row.machine.zone for row in fleet.rows.values())
 
 
 def choose_zone(asked: str, default: str) -> tuple[str, list[str]]:

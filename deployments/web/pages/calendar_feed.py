@@ -14,6 +14,7 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import Response
 
+from deployments.preview.freeze_list import list_freezes
 from deployments.preview.zone_schedules import ZoneSchedule
 from deployments.web.access.authentication import FEED_PATH
 from deployments.web.access.identity import require_role
@@ -21,9 +22,9 @@ from deployments.web.access.roles import Role
 from deployments.web.context import get_context
 from deployments.web.fleet.machine_list import select_names
 from deployments.web.fleet.snapshot import FleetSnapshot
-from deployments.web.pages.calendar import select_schedules
+from deployments.web.pages.calendar import list_common_freezes, select_schedules
 from deployments.web.windows.feed import AHEAD, MAX_WINDOWS, PAST, FeedSource, build_feed
-from deployments.web.windows.window_list import list_freezes, list_windows
+from deployments.web.windows.window_list import list_windows
 from tasks.records.queries.fleet.windows import read_window_results
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
@@ -50,7 +51,7 @@ def show_feed(request: Request, configuration: str = "", scope: str = "") -> Res
     if len(windows) > MAX_WINDOWS:
         raise HTTPException(413, f"{len(windows)} windows are too many for one feed: add ?configuration= or ?scope=")
     source = FeedSource(context.settings.fleet, _find_change(fleet, now), context.settings.public_url)
-    body = build_feed(windows, list_freezes(schedules, since, until), source)
+    body = build_feed(windows, list_freezes(schedules, since, until, *list_common_freezes(fleet)), source)
     headers = {"Content-Disposition": 'inline; filename="fleetpatch.ics"'}
     return Response(body, media_type="text/calendar; charset=utf-8", headers=headers)
 

@@ -13,7 +13,8 @@ from typing import Final
 
 from icalendar import Calendar, Event
 
-from deployments.web.windows.window_list import CalendarFreeze, CalendarWindow, WindowKind
+from deployments.preview.freeze_list import CalendarFreeze
+from deployments.web.windows.window_list import CalendarWindow, WindowKind
 from tasks.reporting.formatting import format_count
 from tasks.reporting.sanitizing import sanitize_to_one_line
 

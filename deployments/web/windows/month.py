@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
-from deployments.web.windows.window_list import CalendarFreeze, CalendarWindow, WindowKind
+from deployments.preview.freeze_list import CalendarFreeze
+from deployments.web.windows.window_list import CalendarWindow, WindowKind
 from tasks.rules.calendar.local_time import wall_time_to_utc
 
 DAY = timedelta(days=1)

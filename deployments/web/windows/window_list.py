@@ -60,17 +60,6 @@ class CalendarWindow:
         return self.kind in {WindowKind.FROZEN, WindowKind.CANCELLED}
 
 
-@dataclass(frozen=True, slots=True)
-class CalendarFreeze:
-    """A freeze of some configurations. ``is_general``: of all that the calendar has."""
-
-    start: datetime
-    end: datetime
-    reason: str
-    configurations: tuple[str, ...]
-    is_general: bool
-
-
 _KINDS: Mapping[str, WindowKind] = {
     WindowStatus.CLAIMED: WindowKind.RUN,
     WindowStatus.MISSED: WindowKind.MISSED,
@@ -232,30 +221,3 @@ class _OpenWindow:
     end: datetime
     configuration: str
     machines: frozenset[str] = field(compare=False)
-
-
-def list_freezes(
-    zone_schedules: Sequence[ZoneSchedule], since: datetime, until: datetime
-) -> tuple[CalendarFreeze, ...]:
-    """Return the freezes between two moments, with the configurations that have them.
-
-    A freeze without an offset is another time in each zone: those of one reason that overlap are shown as one.
-    """
-    everybody = {each.configuration.name for each in zone_schedules}
-    spans = {
-        (freeze.reason, freeze.start, freeze.end, each.configuration.name)
-        for each in zone_schedules
-        for freeze in each.freezes
-        if freeze.start < until and freeze.end > since
-    }
-    found: list[CalendarFreeze] = []
-    names: set[str] = set()
-    for reason, start, end, name in sorted(spans):
-        last = found[-1] if found else None
-        if last is not None and last.reason == reason and start <= last.end:
-            names.add(name)
-            found[-1] = CalendarFreeze(last.start, max(last.end, end), reason, tuple(sorted(names)), names == everybody)
-        else:
-            names = {name}
-            found.append(CalendarFreeze(start, end, reason, (name,), names == everybody))
-    return tuple(sorted(found, key=lambda each: (each.start, each.end, each.reason)))

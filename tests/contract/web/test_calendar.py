@@ -250,6 +250,11 @@ class TestTheMonth:
                     "Over: the last window has ended, so nothing more is patched in practice." in served.get(path).text
                 )
 
+    def test_a_freeze_is_shown_where_no_window_is(self, tmp_path: Path) -> None:
+        write_fleet(tmp_path, [])
+        with serve_site(tmp_path, clock=FakeClock(NOW), zone="UTC") as served:
+            assert day_of(served.get("/calendar?month=2026-11").text, 29).startswith("Freeze: ")
+
     def test_without_configurations_it_says_so(self, tmp_path: Path) -> None:
         with serve_site(tmp_path, clock=FakeClock(NOW)) as served:
             page = served.get("/calendar")

@@ -126,6 +126,19 @@ def test_what_is_over_is_a_warning_and_has_a_state_of_its_own(run: Run, tmp_path
     assert run("calendar", "--config", "old.yaml", "--json").json["over"] == ["a"]
 
 
+def test_the_calendar_shows_freezes_without_a_window(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "quiet").mkdir()
+    (tmp_path / "quiet" / "freezes.yaml").write_text("freezes: [{date: 2026-12-24, reason: holidays}]\n")
+    shown = run("calendar", "--config", "quiet")
+    assert shown.code == 0
+    assert ", the whole fleet: holidays" in shown.out
+    own = run("calendar", "--config", "quiet", "--machine", "nyc-1")
+    assert "freeze: Thu 2026-12-24 00:00 to Fri 2026-12-25 00:00 EST, the whole fleet: holidays" in own.out
+    (freeze,) = run("calendar", "--config", "quiet", "--json").json["freezes"]
+    assert (freeze["reason"], freeze["wholeFleet"]) == ("holidays", True)
+    assert run("config", "check", "quiet").code == 0
+
+
 def test_what_can_never_run_ends_with_2(run: Run, tmp_path: Path) -> None:
     never = "window: {start: 2026-02-01, length: 2h, zone: UTC, recurrence: 12Months day31}"
     (tmp_path / "never.yaml").write_text(f"name: a\nscope: web\n{never}\n")

@@ -1,0 +1,64 @@
+"""The freezes between two moments, for calendars: also those in which no window would open anyway. Pure."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from deployments.preview.zone_schedules import ZoneSchedule
+from flows.request.policies import FreezeRequest
+
+_WHOLE_FLEET: Final = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CalendarFreeze:
+    """A freeze of some configurations. ``is_general``: of the whole fleet, or of all that the calendar has."""
+
+    start: datetime
+    end: datetime
+    reason: str
+    configurations: tuple[str, ...]
+    is_general: bool
+
+
+def list_freezes(
+    zone_schedules: Sequence[ZoneSchedule],
+    since: datetime,
+    until: datetime,
+    common: Iterable[FreezeRequest] = (),
+    zones: Iterable[str] = (),
+) -> tuple[CalendarFreeze, ...]:
+    """Return the freezes between two moments, with the configurations that have them.
+
+    A freeze without an offset is another time in each zone: those of one reason that overlap are shown as one.
+
+    Args:
+        zone_schedules: the windows of configurations, with their freezes.
+        since: aware.
+        until: aware, excluded.
+        common: the freezes of the whole fleet.
+        zones: IANA names of the zones of the machines, for these.
+    """
+    everybody = {each.configuration.name for each in zone_schedules}
+    clocks = {*zones, *(each.schedule.zone for each in zone_schedules)} or {"UTC"}
+    general = {(freeze, _WHOLE_FLEET) for each in common for freeze in map(each.to_freeze, clocks)}
+    own = {(freeze, each.configuration.name) for each in zone_schedules for freeze in each.freezes}
+    spans = sorted(
+        (freeze.reason, freeze.start, freeze.end, name)
+        for freeze, name in (*general, *own)
+        if freeze.start < until and freeze.end > since
+    )
+    found: list[CalendarFreeze] = []
+    names: set[str] = set()
+    for reason, start, end, name in spans:
+        last = found[-1] if found else None
+        if last is not None and last.reason == reason and start <= last.end:
+            names.add(name)
+            begins, ends = last.start, max(last.end, end)
+            found.pop()
+        else:
+            names, begins, ends = {name}, start, end
+        is_general = _WHOLE_FLEET in names or names == everybody
+        found.append(CalendarFreeze(begins, ends, reason, tuple(sorted(names - {_WHOLE_FLEET})), is_general))
+    return tuple(sorted(found, key=lambda each: (each.start, each.end, each.reason)))
