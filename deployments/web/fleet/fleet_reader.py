@@ -29,6 +29,7 @@ from tasks.records.queries.fleet.machine_states import (
 )
 from tasks.records.queries.fleet.oldest_updates import OldUpdate, find_oldest_update
 from tasks.records.queries.fleet.trends import DayTotals
+from tasks.records.queries.fleet.windows import find_ended_windows
 from tasks.records.storage.database import Database
 from tasks.reporting.formatting import format_known_duration
 
@@ -45,6 +46,8 @@ OLD_AGE: Final = timedelta(seconds=30)
 OLD_WAIT_SECONDS: Final = 15.0
 """How long a request waits for news if the snapshot is old."""
 WINDOWS_AGE: Final = timedelta(minutes=1)
+LONGEST_WINDOW: Final = timedelta(days=31)
+"""How far back windows are looked for that may still be open, and whose run has ended."""
 LATE_SECONDS: Final = 120.0
 """How long after a higher number an assessment with a lower one may become visible: as long as a transaction takes."""
 LATE_NUMBERS: Final = 10_000
@@ -80,6 +83,7 @@ class FleetReader:
         self._states: dict[str, MachineState] = {}
         self._last_runs: Mapping[str, LastRun] = {}
         self._windows: FleetWindows | None = None
+        self._ended: frozenset[tuple[str, datetime]] = frozenset()
         self._parts: tuple[object, ...] = ()
         self._numbers: deque[tuple[float, int]] = deque()
         self._readings = 0
@@ -182,8 +186,12 @@ class FleetReader:
         marker = read_change_marker(self._database, before.since) if before is not None else kept
         self._read_records(marker)
         windows = self._windows
+        if windows is None or self._last_runs is not self._parts[-1]:
+            ended = find_ended_windows(self._database, now - LONGEST_WINDOW)
+            windows = windows if ended == self._ended else None
+            self._ended = ended
         if windows is None or sources is not self._parts[0] or self._are_windows_old(now):
-            windows = find_windows(sources.zone_schedules, now)
+            windows = find_windows(sources.zone_schedules, now, self._ended)
         parts = (sources, windows, self._states, self._last_runs)
         if self._oldest.is_due or any(part is not known for part, known in zip_longest(parts, self._parts)):
             names = {each.name for each in sources.inventory.machines} if sources.inventory is not None else set()

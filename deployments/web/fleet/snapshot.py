@@ -70,6 +70,7 @@ class FleetSnapshot:
         upcoming: the next window of each configuration and zone, also if a freeze cancels it; the first ones.
         oldest: the update that any machine of the inventory has lacked for the longest time.
         fits: whether the machines of enabled configurations fit into their windows.
+        ended: windows whose run has ended, see ``FleetWindows``.
     """
 
     at: datetime
@@ -83,41 +84,55 @@ class FleetSnapshot:
     disabled_schedules: tuple[ZoneSchedule, ...] = ()
     managed: int | None = None
     fits: tuple[WindowFit, ...] = ()
+    ended: frozenset[tuple[str, datetime]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class FleetWindows:
-    """The next windows of each machine, and of the whole fleet. ``at`` is the moment for which that is so."""
+    """The next windows of each machine, and of the whole fleet.
+
+    Attributes:
+        at: the moment for which that is so.
+        ended: windows whose run has ended, by their configuration and when they opened: they are no next ones.
+    """
 
     at: datetime
     by_machine: Mapping[str, tuple[NextWindow, ...]]
     upcoming: tuple[UpcomingWindow, ...]
+    ended: frozenset[tuple[str, datetime]] = frozenset()
 
 
-def find_windows(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> FleetWindows:
-    """Find the next windows."""
+def find_windows(
+    zone_schedules: tuple[ZoneSchedule, ...], now: datetime, ended: frozenset[tuple[str, datetime]] = frozenset()
+) -> FleetWindows:
+    """Find the next windows. ``ended``: see ``FleetWindows``."""
     coming = [
         (NextWindow(each.configuration.name, each.schedule.zone, window.start, window.end), each.machines)
         for each in zone_schedules
-        if (window := _find_next_window(each, now)) is not None
+        if (window := _find_next_window(each, now, ended)) is not None
     ]
     found: dict[str, list[NextWindow]] = {}
     for mine, machines in sorted(coming, key=lambda pair: pair[0].start):
         for name in machines:
             found.setdefault(name, []).append(mine)
     by_machine = {name: tuple(windows) for name, windows in found.items()}
-    return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now)))
+    return FleetWindows(now, by_machine, tuple(_list_upcoming(zone_schedules, now, ended)), ended)
 
 
-def _list_upcoming(zone_schedules: tuple[ZoneSchedule, ...], now: datetime) -> list[UpcomingWindow]:
+def _list_upcoming(
+    zone_schedules: tuple[ZoneSchedule, ...], now: datetime, ended: frozenset[tuple[str, datetime]]
+) -> list[UpcomingWindow]:
     starts = []
     for number, each in enumerate(zone_schedules):
-        begin = now - timedelta(minutes=each.schedule.minutes)
-        windows = iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON)
-        window = next((one for one in windows if one.end > now), None)
-        starts += [(window.start, number)] if window is not None else []
-    chosen = (zone_schedules[number] for _, number in sorted(starts)[:UPCOMING_COUNT])
-    return [window for each in chosen for window in find_upcoming_windows([each], now, 1)]
+        begin, moment = now - timedelta(minutes=each.schedule.minutes), now
+        for window in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON):
+            if (each.configuration.name, window.start) in ended:
+                moment = max(moment, window.end)
+            elif window.end > moment:
+                starts.append((window.start, number, moment))
+                break
+    chosen = ((zone_schedules[number], moment) for _, number, moment in sorted(starts)[:UPCOMING_COUNT])
+    return [window for each, moment in chosen for window in find_upcoming_windows([each], moment, 1)]
 
 
 def build_snapshot(
@@ -155,13 +170,17 @@ def build_snapshot(
         disabled_schedules=sources.disabled_schedules,
         managed=sources.managed,
         fits=fits,
+        ended=windows.ended,
     )
 
 
-def _find_next_window(zone_schedule: ZoneSchedule, now: datetime) -> Occurrence | None:
+def _find_next_window(
+    zone_schedule: ZoneSchedule, now: datetime, ended: frozenset[tuple[str, datetime]]
+) -> Occurrence | None:
     schedule, freezes = zone_schedule.schedule, zone_schedule.freezes
     length = timedelta(minutes=schedule.minutes)
     for window in iterate_occurrences(schedule, now - length, until=now + SEARCH_HORIZON):
-        if window.end > now and find_freeze(window, freezes) is None:
+        is_done = (zone_schedule.configuration.name, window.start) in ended
+        if window.end > now and not is_done and find_freeze(window, freezes) is None:
             return window
     return None

@@ -143,9 +143,9 @@ def _find_hotpatch(context: WebContext, name: str, answered: Assessment | None) 
 
 
 def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[ComingWindow]:
-    """Return the windows of each configuration that may patch a machine: those that are open, and the next ones.
+    """Return the windows of each configuration that may patch a machine: the next ones, and open ones with time left.
 
-    Those that a freeze cancels are among them.
+    Those that a freeze cancels are among them, and not those whose run has ended.
     """
     row, found = snapshot.rows.get(name), []
     if row is not None and row.machine.owner is not PatchOwner.FLEETPATCH:
@@ -157,7 +157,8 @@ def list_windows(snapshot: FleetSnapshot, name: str, now: datetime) -> list[Comi
         windows = (
             one for one in iterate_occurrences(each.schedule, begin, until=now + SEARCH_HORIZON) if one.end > now
         )
-        for window in islice(windows, WINDOWS_COUNT):
+        left = (one for one in windows if (each.configuration.name, one.start) not in snapshot.ended)
+        for window in islice(left, WINDOWS_COUNT):
             freeze = find_freeze(window, each.freezes)
             found.append(ComingWindow(each.configuration.name, each.schedule.zone, window, freeze))
     return sorted(found, key=lambda one: one.window.start)[: 2 * WINDOWS_COUNT]

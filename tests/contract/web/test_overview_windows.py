@@ -38,11 +38,13 @@ def site(tmp_path: Path) -> Iterator[Site]:
         yield made
 
 
-def serve(place: Path, configurations: str, now: datetime = NOW) -> AbstractContextManager[Site]:
+def serve(
+    place: Path, configurations: str, now: datetime = NOW, clock: FakeClock | None = None
+) -> AbstractContextManager[Site]:
     (place / "fleet.yaml").write_text("machines: [{name: a, address: 10.0.0.1, location: fra, owner: managed}]\n")
     (place / "configurations").mkdir()
     (place / "configurations" / "all.yaml").write_text(configurations)
-    return serve_site(place, clock=FakeClock(now))
+    return serve_site(place, clock=clock or FakeClock(now))
 
 
 def save_run(records: SqlRecords, run_id: str, at: datetime, state: OperationState) -> None:
@@ -131,3 +133,21 @@ def test_automatic_patching_shows_its_rollout_and_phases(tmp_path: Path) -> None
 
 def test_without_automatic_patching_there_is_no_word_of_it(site: Site) -> None:
     assert "Automatic patching" not in site.get("/").text
+
+
+def test_an_open_window_whose_run_has_ended_is_no_next_window(tmp_path: Path) -> None:
+    opened = NOW.replace(hour=10, minute=0)
+    clock = FakeClock(opened + timedelta(hours=1))
+    fleet = CONFIGURATIONS.split("  - name: monthly", maxsplit=1)[0]
+    with serve(tmp_path, fleet, clock=clock) as site:
+        (tmp_path / "fleet.yaml").write_text("machines: [{name: a, address: 10.0.0.1}]\n")
+        next_windows = site.get("/").text.partition('id="next"')[2]
+        assert "open now" in next_windows
+        save_run(site.records, "run-1", opened, OperationState.SUCCEEDED)
+        SqlWindowClaims(site.records.database).claim_window("daily", opened, "run-1", "flow-1", opened)
+        clock.advance(120)
+        next_windows = site.get("/").text.partition('id="next"')[2]
+        assert "open now" not in next_windows
+        assert "24 Nov" in next_windows
+        machine = site.get("/machines/a").text
+        assert "23 Nov 2026 10:00" not in machine.partition('id="next"')[2].partition("</section>")[0]

@@ -9,6 +9,9 @@ from sqlalchemy import Select, select
 
 from tasks.records.schema import occurrences, runs
 from tasks.records.storage.database import Database
+from tasks.states import UNFINISHED_RUN_STATES
+
+_UNFINISHED = tuple(state.value for state in UNFINISHED_RUN_STATES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,21 @@ def read_window_results(database: Database, since: datetime, until: datetime) ->
         .order_by(table.c.starts_at, table.c.configuration)
     )
     return _read(database, query)
+
+
+def find_ended_windows(database: Database, since: datetime) -> frozenset[tuple[str, datetime]]:
+    """Return the windows from ``since`` on whose run has ended: their configuration and when they opened.
+
+    Raises:
+        RecordsError: the records can't be read.
+    """
+    table = occurrences
+    query = (
+        select(table, runs.c.state)
+        .join_from(table, runs, table.c.run_id == runs.c.id)
+        .where(table.c.starts_at >= since, table.c.what == "run", runs.c.state.not_in(_UNFINISHED))
+    )
+    return frozenset((each.configuration, each.starts_at) for each in _read(database, query))
 
 
 def read_last_window_results(
