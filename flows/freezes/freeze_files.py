@@ -1,5 +1,6 @@
 """Converts the freezes of a configuration file into the freezes of a request: one start and end for each."""
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -14,6 +15,7 @@ from inventory.files.text_files import read_text_file
 from inventory.schema.validation import validate_mapping
 
 EXPANSION_YEARS = 2
+_DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
 
 
 def build_expansion_period(today: date) -> tuple[date, date]:
@@ -26,12 +28,18 @@ def build_expansion_period(today: date) -> tuple[date, date]:
 
 def build_freezes(located: LocatedData, today: date, problems: ProblemCollector) -> tuple[FreezeRequest, ...]:
     """Return the freezes of the key `freezes`. It checks each entry, so that one problem hides no other."""
-    return tuple(
-        freeze
-        for each in iterate_entries(located, "freezes", problems)
-        if (form := validate_mapping(FreezeForm, each, problems, "its keys"))
-        for freeze in build_freeze_requests(form, each, today, problems)
-    )
+    freezes: list[FreezeRequest] = []
+    for each in iterate_entries(located, "freezes", problems):
+        if not isinstance(each.data, dict):
+            written = str(each.data)[:40] if isinstance(each.data, str) else ""
+            shown = written if _DATE.fullmatch(written) else "2026-12-24"
+            hint = f"Write {{date: {shown}}}, {{start: 2026-12-19, end: 2027-01-06}}, or {{file: closing.ics}}."
+            problems.add(each.locate(), f"this is no freeze: {written or 'it has no keys'}", hint)
+            continue
+        form = validate_mapping(FreezeForm, each, problems)
+        if form is not None:
+            freezes += build_freeze_requests(form, each, today, problems)
+    return tuple(freezes)
 
 
 def iterate_entries(located: LocatedData, key: str, problems: ProblemCollector) -> Iterator[LocatedData]:

@@ -41,7 +41,10 @@ class FreezeForm(StrictModel):
     def _require_one_kind(self) -> "FreezeForm":
         given = {key for key in ("date", "start", "end", "file") if getattr(self, key) is not None}
         if given not in ({"date"}, {"start", "end"}, {"file"}):
-            raise build_validation_error("this is no freeze", "Give `date`, or `start` and `end`, or `file`.")
+            raise build_validation_error(
+                "this is no freeze",
+                "Write {date: 2026-12-24}, {start: 2026-12-19, end: 2027-01-06}, or {file: closing.ics}.",
+            )
         if self.start is not None and self.end is not None and self.end <= self.start:
             raise build_validation_error("this freeze ends before it starts", "Correct `start` or `end`.")
         for moment in (self.date, self.start, self.end):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from deployments.configuration.loader import InvalidConfigurations, load_configurations
 from deployments.configuration.model import Configuration, Configurations
 from deployments.preview.upcoming_windows import find_upcoming_windows
 from deployments.preview.zone_schedules import build_zone_schedules
@@ -107,3 +108,21 @@ def test_everybody_reads_a_freeze_alike(
     }
 
     assert answers == dict.fromkeys(answers, frozen), f"window {at.isoformat()}"
+
+
+@pytest.mark.parametrize(
+    ("written", "hint"),
+    [
+        ("[2026-12-24]", "Write {date: 2026-12-24}, {start: 2026-12-19, end: 2027-01-06}, or {file: closing.ics}."),
+        ("[christmas]", "Write {date: 2026-12-24},"),
+        ("[[2026-12-24]]", "Write {date: 2026-12-24},"),
+        ("[{reason: x}]", "Write {date: 2026-12-24},"),
+    ],
+)
+def test_what_is_no_freeze_is_answered_with_one(folder: Folder, written: str, hint: str) -> None:
+    path = folder.write({"web.yaml": f"freezes: {written}\n"})
+    with pytest.raises(InvalidConfigurations) as refused:
+        load_configurations(path, datetime(2026, 11, 20, tzinfo=UTC).date())
+    (problem,) = refused.value.problems
+    assert "this is no freeze" in problem.message
+    assert problem.hint.startswith(hint)
