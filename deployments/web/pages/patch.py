@@ -24,6 +24,8 @@ from deployments.web.errors import find_status
 from deployments.web.fleet.fleet_reader import ACT_WAIT_SECONDS
 from deployments.web.pages.login import LOGIN_MARK
 from deployments.web.rendering import render_page
+from flows.engine.machine_selection import select_machines
+from flows.engine.window_shortage import describe_request_shortage
 from flows.request.differences import list_differences
 from flows.request.patch_request import PatchRequest
 from inventory.errors import InventoryError
@@ -127,6 +129,7 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
         status=409 if changes else 200,
         changes=changes,
         window=window,
+        shortage=_describe_shortage(request, wanted, window),
         is_later=window.start > now,
         preview=preview,
         reboots=REBOOT_WORDS[wanted.reboot],
@@ -136,6 +139,18 @@ def patch(request: Request, values: Form, _: Runner) -> Response:
         once=_read(values, KEY),
         back=f"/patch?{urlencode({**typed, SENT: ['1'], LINKED: values.get(LINKED, [])}, doseq=True)}",
     )
+
+
+def _describe_shortage(request: Request, wanted: PatchRequest, window: Window) -> str:
+    """Return why nothing can begin in the window, or ""; also "" if the machines are not known here."""
+    context = get_context(request)
+    inventory = context.fleet.read(ACT_WAIT_SECONDS).inventory
+    try:
+        machines = select_machines(wanted, inventory) if inventory is not None else ()
+    except InventoryError:
+        return ""
+    patchable = [machine for machine in machines if machine.owner.is_patchable]
+    return describe_request_shortage(wanted, patchable, window, context.clock.now())
 
 
 def _list_linked(request: Request, given: Values) -> Iterator[str]:

@@ -12,11 +12,12 @@ from flows.cli.app import app
 from flows.cli.runtime.output import ask, can_ask, get_stderr_console
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
-from tasks.errors import RequestError
+from tasks.errors import RecordsError, RequestError
 from tasks.reporting.formatting import format_count
 
 if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest
+    from inventory.machine_sets import MachineSet
 
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
 
@@ -93,7 +94,7 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
     enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
     if not request.dry_run and not yes:
-        _confirm_patch(request, machines)
+        _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
         request = request.model_copy(update={"report_directory": find_report_directory(request.report_directory)})
     result = run_request_in_session(
@@ -116,20 +117,28 @@ def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: 
             raise RequestError(f"--only: no machine {name!r} is in the scope {scope!r}", hint=hint)
 
 
-def _confirm_patch(request: "PatchRequest", machines: Sequence[Machine]) -> None:
+def _confirm_patch(
+    request: "PatchRequest", machines: Sequence[Machine], sets: "Sequence[MachineSet]", records: str | None
+) -> None:
     """Ask the person at the terminal.
 
     Raises:
         RequestError: there is no terminal.
     """
-    from flows.cli.views.run_result import print_patch_request
+    from flows.cli.runtime.run_lookup import open_history
+    from flows.cli.views.patch_request import print_patch_request
+    from tasks.protocols.clock import SystemClock
 
     if not can_ask():
         raise RequestError(
             f"patching {format_count(len(machines), 'machine')} needs a confirmation, and there is no terminal",
-            hint="Add --yes, or --dry-run to see what would be done.",
+            hint="Add --yes, or see what would be done: fleetpatch plan.",
         )
-    print_patch_request(request, machines)
+    try:
+        assessments = open_history(records).read_latest_assessments([each.name for each in machines], answered=True)
+    except RecordsError:  # the question has no numbers then; the run says what is wrong with the records
+        assessments = None
+    print_patch_request(request, machines, SystemClock().now(), sets, assessments)
     if not ask("Patch them?"):
         get_stderr_console().print("Nothing was done.")
         raise typer.Exit(0)

@@ -1,60 +1,25 @@
 """Prints a request before a run, and the result after it."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.text import Text
 
 from flows.cli.runtime.output import (
-    get_stderr_console,
     print_error,
     print_json,
     print_to_stderr,
     print_to_stdout,
-    to_safe_text,
 )
 from flows.cli.runtime.run_session import RunResult
 from flows.cli.views.plan import print_plan
 from flows.cli.views.runs import print_assessments, print_patch_run
-from flows.request.differences import list_differences
-from flows.request.patch_request import PatchRequest
 from inventory.files.paths import expand_home
-from inventory.machine import Machine
-from inventory.name_lists import join_first_names
 from tasks.errors import ReportError
 from tasks.model import RunReport
 from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import build_document
 from tasks.reporting.log_files import to_safe_file_name
 from tasks.reporting.sanitizing import sanitize_to_one_line
-from tasks.rules.timing.maintenance_window import describe_window
-
-MAX_MACHINE_NAMES = 12
-
-
-def print_patch_request(request: PatchRequest, machines: Sequence[Machine]) -> None:
-    """Print what the run will do, before the confirmation."""
-    patched_machines = [machine for machine in machines if machine.owner.is_patchable]
-    names = join_first_names([machine.name for machine in patched_machines], MAX_MACHINE_NAMES)
-    window = request.window.to_window(datetime.now(UTC).replace(microsecond=0))
-    selected_updates = [*request.updates.classifications, *(f"and {mask}" for mask in request.updates.include)]
-    kinds = ", ".join(str(each) for each in selected_updates)
-    exclusions = f", without {', '.join(request.updates.exclude)}" if request.updates.exclude else ""
-    rows = {
-        "Machines": f"{len(patched_machines)}: {names}",
-        "Updates": (kinds or "none") + exclusions,
-        "Window": describe_window(window),
-        "Reboot": f"{request.reboot}, {request.reboot_reserve_minutes:g} min reserved",
-    }
-    for key, value in rows.items():
-        get_stderr_console().print(Text.assemble((f"{key:10}", "bold"), to_safe_text(value)), soft_wrap=True)
-    differences = [each for each in list_differences(request) if each.path != "scope"]
-    if differences:
-        get_stderr_console().print(Text("Not as usual:", "bold"))
-    for each in differences:
-        line = Text.assemble("  ", to_safe_text(f"{each.title}: {each.value}"))
-        get_stderr_console().print(line, soft_wrap=True)
 
 
 def print_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool = False) -> None:

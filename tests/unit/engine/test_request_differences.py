@@ -1,7 +1,8 @@
 """The last question before a run names every value that is not the default, also of a field that is added later."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from types import UnionType
@@ -13,13 +14,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from flows.approval.plan_rendering import render_plan_markdown
-from flows.cli.views.run_result import print_patch_request
+from flows.cli.views.patch_request import print_patch_request
 from flows.request.differences import MAX_ENTRIES, list_differences
-from flows.request.patch_request import PatchRequest
+from flows.request.patch_request import PatchRequest, WavesRequest, WindowRequest
 from inventory.machine import Machine
 from tests.support import builders as make
 
 USUAL = PatchRequest(scope="*")
+NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
 
 
 def list_leaves(model: BaseModel, above: str = "") -> Iterator[tuple[str, Any, Any]]:
@@ -123,11 +125,11 @@ DANGEROUS = PatchRequest.model_validate(
 
 
 def test_the_command_names_them_before_it_asks(capsys: pytest.CaptureFixture[str]) -> None:
-    print_patch_request(DANGEROUS, [Machine(name="web-1", address="192.0.2.1")])
+    print_patch_request(DANGEROUS, [Machine(name="web-1", address="192.0.2.1")], NOW)
     said = capsys.readouterr().err
     for line in ("Allow removals: yes", "Waves: failure budget percent: 100", "Updates: include: a_b*"):
         assert f"\n  {line}\n" in said
-    print_patch_request(USUAL, [])
+    print_patch_request(USUAL, [], NOW)
     assert "Not as usual" not in capsys.readouterr().err
 
 
@@ -138,3 +140,26 @@ def test_the_form_of_an_approval_names_them() -> None:
     assert "- Updates: include: a\\_b\\*" in text
     odd = make.make_run(request={"scope": "*", "allow_everything": True})
     assert "can't be read" in render_plan_markdown(make.make_report(run=odd), "a" * 64, "soon").replace("&#39;", "'")
+
+
+def test_the_last_question_has_machines_waves_updates_reboots_and_the_end_of_the_window(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    machines = [Machine(name=f"web-{number}", address=f"192.0.2.{number}") for number in range(1, 6)]
+    assessment = make.make_assessment(machine="web-1")
+    known = {"web-1": replace(assessment, at=NOW - timedelta(hours=3))}
+    request = PatchRequest(scope="*", waves=WavesRequest(canary_count=1, size=2), window=WindowRequest(minutes=60))
+    print_patch_request(request, machines, NOW, (), known)
+    said = capsys.readouterr().err
+    assert "Machines  5: web-1, web-2, web-3, web-4, web-5" in said
+    assert "Waves     3: 1 canary machine, then 2 machines, then 2 machines; 20 at once" in said
+    assert " on 1 machine when last assessed, 3 h ago; not known of 4 machines" in said
+    assert "Window    2026-03-10 01:00 to 02:00 UTC (1 h)" in said
+    assert "Reboot    IfRequired, 15 min reserved; expected on " in said
+    assert "Nothing can begin" not in said
+    print_patch_request(PatchRequest(scope="*", window=WindowRequest(minutes=12)), machines, NOW)
+    said = capsys.readouterr().err
+    assert said.startswith(
+        "Nothing can begin: the window has 12 min left, until 01:12 UTC; the shortest installation needs"
+    )
+    assert "and 15 min are kept for a reboot; together" in said
