@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from tasks.model import Facts, Finding, Outcome, UpdateResult
+from tasks.reporting.formatting import format_count
 from tasks.rules.machine_checks.findings import describe_blocking_findings
 from tasks.rules.machine_checks.packages import (
     PENDING_REBOOT_CHECK,
@@ -232,14 +233,12 @@ def build_dry_run_outcome(context: MachineContext) -> Outcome:
         state, reason = determine_outcome_state(results=outcome.updates, findings=machine_state.plan.refusals)
         return replace(outcome, state=state, reason=reason, findings=machine_state.plan.refusals)
     if why := describe_plan_shortage(context):
-        reason = f"dry run: nothing would begin: {why}"
+        reason = f"plan: nothing would begin: {why}"
         late = tuple(replace(each, reason=why) if each.state is UpdateState.NOT_ATTEMPTED else each for each in results)
         return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=late)
     count = len(machine_state.plan.chosen)
     reason = (
-        f"dry run: {count} {'update' if count == 1 else 'updates'} would be installed"
-        if count
-        else "dry run: nothing would be installed"
+        f"plan: {format_count(count, 'update')} would be installed" if count else "plan: nothing would be installed"
     )
     return replace(build_outcome(context), state=OperationState.NOT_STARTED, reason=reason, updates=planned_results)
 

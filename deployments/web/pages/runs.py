@@ -31,7 +31,7 @@ RUNS_ON_PAGE: Final = 50
 KINDS: Final[Mapping[str, str]] = {
     "patch": "Patch run",
     "stage": "Download only",
-    "plan": "Dry run",
+    "plan": "Plan",
     "assess": "Assessment",
 }
 SPANS: Final[Mapping[str, int]] = {"24 hours": 1, "7 days": 7, "30 days": 30, "90 days": 90, "a year": 365}

@@ -217,7 +217,7 @@ def _iterate_lines(
             wave = wave if wave is not None else result.wave
             yield MachineLine(name, wave, is_canary, position, result.state, result.reason, result=result)
         elif line.is_over:
-            why = "planned: a dry run changes nothing" if line.kind == "plan" else "it has no result"
+            why = "planned: a plan changes nothing" if line.kind == "plan" else "it has no result"
             yield MachineLine(name, wave, is_canary, position, OperationState.NOT_STARTED, why)
         else:
             state, message = _describe_unfinished(row, wave, is_alive=is_alive)

@@ -112,7 +112,7 @@ def test_a_machine_without_anything_to_do_is_neither_failed_nor_left_out() -> No
         fleet = SimFleet()
         take_over(fleet.add("web", []), AGENT)
         planned = outcome_of(fleet.patch(patched_by_others=policy, dry_run=True), "web")
-        assert planned.reason == "dry run: nothing would be installed"
+        assert planned.reason == "plan: nothing would be installed"
         assert outcome_of(fleet.patch(patched_by_others=policy), "web").state is OperationState.SUCCEEDED
 
 

@@ -43,8 +43,8 @@ def test_a_window_that_is_over_begins_nothing_and_shows_the_sum(fleet: SimFleet)
     [
         (
             {"minutes": 20},
-            "the window has 20 min left, until 01:20 UTC; install of a needs about 10 min 10 s, and 15 min are kept for "
-            "a reboot; together 25 min 10 s (web, which needs the least time of 2 machines)",
+            "the window has 20 min left, until 01:20 UTC; install of a needs about 10 min 10 s, and 15 min are kept "
+            "for a reboot; together 25 min 10 s (web, which needs the least time of 2 machines)",
         ),
         ({"minutes": 5, "reboot": "Never"}, "the window has 5 min left, until 01:05 UTC; install of a needs about"),
         ({"minutes": 10}, "the window has 10 min left"),
@@ -76,7 +76,7 @@ def test_a_plan_of_which_one_machine_would_begin_is_a_plan(fleet: SimFleet) -> N
     plan = fleet.patch(dry_run=True, minutes=60)
 
     assert (plan.run.state, plan.run.message) == (OperationState.SUCCEEDED, "")
-    assert outcome_of(plan, "web").reason == "dry run: 1 updates would be installed"
+    assert outcome_of(plan, "web").reason == "plan: 1 update would be installed"
     assert "2 h are kept for a reboot" in outcome_of(plan, "db").reason
     assert to_exit_code(plan) is ExitCode.SUCCESS
 

@@ -177,7 +177,7 @@ def test_a_log_that_is_cut_says_so_and_where_the_whole_is() -> None:
 
 def test_a_dry_run_shows_waves_choices_and_predictions() -> None:
     text = harmless(render_html(samples.plan()[0])).text
-    assert "Dry run" in text
+    assert "Plan" in text
     assert "Wave 1, canary" in text
     assert "91 chosen" in text
     assert "of 2 h 00 min in the window" in text
