@@ -119,10 +119,11 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         _print_hotpatch_days(forecast)
     else:
         print_to_stdout(to_safe_text(f"no next window{_describe_machine(window_calendar)}"))
-    for freeze in window_calendar.freezes[:_MAX_FREEZES]:
-        print_to_stdout(
-            Text.assemble(("freeze: ", "cyan"), to_safe_text(_describe_freeze(freeze, window_calendar.only_zone)))
-        )
+    if window_calendar.freezes:
+        grid = build_table("freeze", "of")
+        for freeze in window_calendar.freezes[:_MAX_FREEZES]:
+            grid.add_row(*map(to_safe_text, _describe_freeze(freeze, window_calendar.only_zone)))
+        print_to_stdout("", grid, "")
     if (more := len(window_calendar.freezes) - _MAX_FREEZES) > 0:
         print_to_stdout(f"and {format_count(more, 'more freeze')}: --json has all")
     for warning in _list_warnings(window_calendar):
@@ -133,11 +134,11 @@ def print_calendar(window_calendar: WindowCalendar, forecast: HotpatchForecast) 
         )
 
 
-def _describe_freeze(freeze: CalendarFreeze, zone: str) -> str:
+def _describe_freeze(freeze: CalendarFreeze, zone: str) -> tuple[str, str]:
     start, end = (moment.astimezone(get_time_zone(zone) if zone else None) for moment in (freeze.start, freeze.end))
     whom = "the whole fleet" if freeze.is_general else ", ".join(shorten_list(freeze.configurations, _MAX_NAMES))
     why = f": {sanitize_to_one_line(freeze.reason, 80)}" if freeze.reason else ""
-    return f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M %Z}, {whom}{why}"
+    return f"{start:%a %Y-%m-%d %H:%M} to {end:%a %Y-%m-%d %H:%M %Z}", f"{whom}{why}"
 
 
 def _list_warnings(window_calendar: WindowCalendar) -> Iterator[str]:
