@@ -55,3 +55,27 @@ def test_rich_is_not_asked_to_measure_what_fits(monkeypatch: pytest.MonkeyPatch)
         made.add_row(to_safe_text("web"), render_count(count))
     assert len(_plain(made, 80)) > 1000
     assert asked == []
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120])
+@pytest.mark.parametrize("fast_from", [1, 10**9])
+def test_what_people_copy_is_never_cut(width: int, fast_from: int) -> None:
+    whole = ("20261126-213536-64b9f1c2", "CompletedWithWarnings", "2026-11-26 21:35", "1 min 44 s")
+    names = ("run", "state", "started (UTC)")
+    made = build_table(*map(build_unwrapped_column, names), build_number_column("lasted"), "reason")
+    for _ in range(3):
+        made.add_row(*whole, "the window had ended before the last two of its machines had been asked")
+    shown = _plain(made, width, fast_from=fast_from)
+    assert all(len(line) <= width for line in shown)
+    assert "…" not in "\n".join(shown)
+    for cell in (*whole, *names):
+        assert sum(cell in line for line in shown) >= (3 if cell in whole else 1)
+
+
+def test_the_result_of_a_patch_fits_a_terminal_of_80_columns() -> None:
+    names = ("machine", "wave", "state", "installed", "failed", "not done", "skipped", "reboot", "took")
+    made = build_table(*map(build_unwrapped_column, names))
+    made.add_row("lab-1", "1", "Warnings", "22", "0", "0", "8", "NotNeeded", "12 min 49 s")
+    header, _, row = _plain(made, 80)[:3]
+    assert header.split() == " ".join(names).split()
+    assert row.endswith("12 min 49 s")

@@ -1,23 +1,32 @@
-"""Tables. Rich needs seconds for thousands of rows, because it measures and wraps each cell."""
+"""Tables. Names, ids, states, times and numbers are never cut: people copy them, and read them on 80 columns.
+
+Rich needs seconds for thousands of rows, because it measures and wraps each cell.
+"""
 
 from collections.abc import Sequence
 from itertools import zip_longest
 
 from rich import box
 from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.padding import Padding
 from rich.segment import Segment
 from rich.style import Style
 from rich.table import Column, Table
 from rich.text import Text
 
 FAST_RENDER_MIN_ROWS = 50
+_MIN_TEXT_WIDTH = 12
+"""Columns of prose wrap, and get at least this width."""
+_INDENT = 4
+"""Of the columns that find no room beside the others."""
 
 
 class FastTable(Table):
     """A rich table that writes its rows itself when there are many and each fits on one line.
 
-    The output is the same as that of rich. Rich writes smaller tables, and tables that are too wide.
+    The output is the same as that of rich. Rich writes smaller tables, and tables that are too wide. Where the columns
+    find no room beside each other, they first come closer. Then the last ones go to a further line of each row.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -27,10 +36,50 @@ class FastTable(Table):
             if self.row_count >= FAST_RENDER_MIN_ROWS and not self.title
             else None
         )
-        if lines is None:
+        if lines is not None:
+            yield from lines
+            return
+        widths = [_measure_least_width(column) for column in self.columns]
+        if self._needs(widths, gap=2) > options.max_width:
+            self.padding = 0
+        if self._needs(widths, gap=1) <= options.max_width:
             yield from super().__rich_console__(console, options)
         else:
-            yield from lines
+            yield from self._stack(widths, options.max_width)
+
+    def _needs(self, widths: Sequence[int], *, gap: int) -> int:
+        return sum(widths) + gap * (len(widths) - 1)
+
+    def _stack(self, widths: Sequence[int], max_width: int) -> RenderResult:
+        """Write each row on several lines: as many columns on each as have room."""
+        groups: list[list[int]] = [[]]
+        for number, width in enumerate(widths):
+            indent = _INDENT if len(groups) > 1 else 0
+            if groups[-1] and indent + self._needs([*(widths[each] for each in groups[-1]), width], gap=2) > max_width:
+                groups.append([])
+            groups[-1].append(number)
+        if self.title:
+            yield self.title
+        yield from self._stack_row(groups, widths, [column.header for column in self.columns], "bold")
+        yield Text("─" * max_width)
+        for cells in zip(*(column._cells for column in self.columns), strict=True):  # noqa: SLF001
+            yield from self._stack_row(groups, widths, cells, "")
+
+    def _stack_row(
+        self, groups: Sequence[Sequence[int]], widths: Sequence[int], cells: Sequence[RenderableType], style: str
+    ) -> RenderResult:
+        for position, group in enumerate(groups):
+            grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+            for number in group:
+                column = self.columns[number]
+                is_last_text = number == group[-1] and not column.no_wrap
+                grid.add_column(
+                    justify=column.justify,
+                    overflow="fold",
+                    width=None if is_last_text else widths[number],
+                )
+            grid.add_row(*(cells[number] for number in group), style=style)
+            yield Padding(grid, (0, 0, 0, _INDENT if position else 0), expand=False)
 
     def _render_fast(self, console: Console, max_width: int) -> list[Segment] | None:
         columns = [
@@ -72,6 +121,13 @@ class FastTable(Table):
         return [*segments, Segment.line()]
 
 
+def _measure_least_width(column: Column) -> int:
+    """Return the width that a column needs: all of what does not wrap, and a part of prose."""
+    cells = (cell if isinstance(cell, Text) else Text(str(cell)) for cell in (column.header, *column._cells))  # noqa: SLF001
+    width = max((cell_len(line) for cell in cells for line in cell.plain.splitlines()), default=0)
+    return width if column.no_wrap else min(width, _MIN_TEXT_WIDTH)
+
+
 def _has_width_limits(column: Column) -> bool:
     return any(each is not None for each in (column.width, column.min_width, column.max_width, column.ratio))
 
@@ -98,9 +154,9 @@ def build_table(*columns: str | Column, title: str = "") -> FastTable:
 
 def build_number_column(header: str) -> Column:
     """Return a column of numbers."""
-    return Column(header, justify="right", no_wrap=True)
+    return Column(header, justify="right", no_wrap=True, overflow="fold")
 
 
 def build_unwrapped_column(header: str) -> Column:
     """Return a column that does not wrap: names and states."""
-    return Column(header, no_wrap=True, overflow="ellipsis")
+    return Column(header, no_wrap=True, overflow="fold")
