@@ -43,7 +43,6 @@ OnlyIncludedOption = Annotated[
     typer.Option("--only-included", rich_help_panel="Updates", help="Install only what --include names."),
 ]
 
-FormerStartOption = Annotated[str | None, typer.Option("--window-start", hidden=True)]  # the former name of --start
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +180,6 @@ _ROWS = (
         'When the window opens, e.g. "2026-11-21 02:00", in --zone. Default: now.',
         "WHEN",
     ),
-    RequestOption("former_start", "--window-start", parameter=FormerStartOption),
     RequestOption(
         "outside_window",
         help="Patch now, outside the windows of the configuration that the request file names.",

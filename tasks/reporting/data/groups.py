@@ -23,6 +23,7 @@ _STATES_WORST_FIRST: Sequence[str] = (
     OperationState.FAILED,
     OperationState.UNKNOWN,
     OperationState.IN_PROGRESS,
+    OperationState.CANCELLED,
     OperationState.COMPLETED_WITH_WARNINGS,
     OperationState.NOT_STARTED,
     OperationState.SUCCEEDED,
