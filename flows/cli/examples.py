@@ -8,6 +8,7 @@ from typing import Final
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor": ("doctor", "doctor env=prod --refresh", "doctor --server"),
+    "settings": ("settings",),
     "assess": ("assess", "assess env=prod", "assess web-1 --no-refresh"),
     "machines list": ("machines", "machines env=prod"),
     "machines clean": ("machines clean web-1 --dry-run", "machines clean env=old"),

@@ -143,8 +143,6 @@ def build_patch_request(options: Mapping[str, Any]) -> PatchRequest:
 
 def _build_request_tree(options: Mapping[str, Any]) -> RequestTree:
     """Return the options in the layout of the request. None: not given."""
-    if options["start"] is None:
-        options = {**options, "start": options["window_start"]}
     tree: RequestTree = {"dry_run": options.get("dry_run") or None}
     for option in REQUEST_OPTIONS:
         if option.field is not None:
