@@ -8,7 +8,6 @@ from typing import Final
 
 EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "doctor": ("doctor", "doctor env=prod --refresh", "doctor --server"),
-    "settings": ("settings",),
     "assess": ("assess", "assess env=prod", "assess web-1 --no-refresh"),
     "machines list": ("machines", "machines env=prod"),
     "machines clean": ("machines clean web-1 --dry-run", "machines clean env=old"),
@@ -66,6 +65,7 @@ EXAMPLES: Final[Mapping[str, tuple[str, ...]]] = {
     "inventory check": ("inventory check", "inventory check fleet.yaml"),
     "inventory list": ("inventory list", "inventory list env=prod,!ring=canary"),
     "inventory schema": ("inventory schema",),
+    "settings": ("settings",),
     "server": ("server", "server --show", "server --database env:PREFECT_DATABASE"),
     "web": ("web", "web --port 8080 --require-login"),
     "web login": ("web login", "web login anna --role view"),
