@@ -58,14 +58,22 @@ def describe_cancellation(
         asked: the request.
         outcomes: all outcomes of the run.
     """
+    undone = describe_undone(outcomes)
+    if undone and state in {OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}:
+        state = OperationState.CANCELLED
+    reason = f": {asked.reason}" if asked.reason != PLAIN_REASON else ""
+    by = f"cancelled by {asked.who} at {asked.at:%Y-%m-%d %H:%M:%S} UTC{reason}"
+    return state, f"{by}. Left undone: {undone or 'nothing'}"
+
+
+def describe_undone(outcomes: Sequence[Outcome]) -> str:
+    """Return what a stopped run did not begin: machines, and updates of others. "" if it left nothing undone. Pure."""
     not_begun = [each.machine for each in outcomes if each.state is OperationState.NOT_STARTED]
     cut_short = [
         each.machine
         for each in outcomes
         if each.state is not OperationState.NOT_STARTED and each.count_updates(UpdateState.NOT_ATTEMPTED)
     ]
-    reason = f": {asked.reason}" if asked.reason != PLAIN_REASON else ""
-    by = f"cancelled by {asked.who} at {asked.at:%Y-%m-%d %H:%M:%S} UTC{reason}"
     left = [
         f"{len(not_begun)} of {format_count(len(outcomes), 'machine')} not begun "
         f"({join_first_names(not_begun, MAX_NAMES)})"
@@ -73,7 +81,4 @@ def describe_cancellation(
         else "",
         f"updates not attempted on {join_first_names(cut_short, MAX_NAMES)}" if cut_short else "",
     ]
-    undone = "; ".join(text for text in left if text)
-    if undone and state in {OperationState.COMPLETED_WITH_WARNINGS, OperationState.NOT_STARTED}:
-        state = OperationState.CANCELLED
-    return state, f"{by}. Left undone: {undone or 'nothing'}"
+    return "; ".join(text for text in left if text)

@@ -2,6 +2,7 @@
 
 from enum import IntEnum
 
+from flows.engine.cancellation import describe_undone
 from tasks.model import RunReport
 from tasks.rules.runs.hooks import determine_state_with_hooks
 from tasks.states import OperationState
@@ -41,7 +42,8 @@ def _to_run_exit_code(report: RunReport, *, was_stopped: bool) -> ExitCode:
     code = _to_outcomes_exit_code(report)
     if code is ExitCode.SUCCESS and hooks_state is OperationState.COMPLETED_WITH_WARNINGS:
         code = ExitCode.WARNINGS
-    return ExitCode.INTERRUPTED if was_stopped and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
+    is_cut_off = was_stopped and (hooks_state is not OperationState.SUCCEEDED or describe_undone(report.outcomes))
+    return ExitCode.INTERRUPTED if is_cut_off and code in {ExitCode.WARNINGS, ExitCode.NOTHING_ATTEMPTED} else code
 
 
 def _to_outcomes_exit_code(report: RunReport) -> ExitCode:

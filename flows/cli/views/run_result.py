@@ -9,6 +9,7 @@ from flows.cli.runtime.output import (
     print_json,
     print_to_stderr,
     print_to_stdout,
+    to_safe_text,
 )
 from flows.cli.runtime.run_session import RunResult
 from flows.cli.views.plan import print_plan
@@ -20,6 +21,7 @@ from tasks.reporting.data.tables import build_tables
 from tasks.reporting.export.json_document import build_document
 from tasks.reporting.log_files import to_safe_file_name
 from tasks.reporting.sanitizing import sanitize_to_one_line
+from tasks.states import OperationState
 
 
 def print_result(result: RunResult, directory: Path | None, *, as_json: bool, details: bool = False) -> None:
@@ -29,6 +31,8 @@ def print_result(result: RunResult, directory: Path | None, *, as_json: bool, de
         print_json(_build_result_json(result, report_files))
     else:
         _print_report(result.report, details=details)
+    if result.was_interrupted and result.report.run.state is not OperationState.CANCELLED and result.report.run.message:
+        print_to_stderr(to_safe_text(result.report.run.message))  # a table does not show that nothing was left undone
     print_report_error(result)
     if report_files and result.report_error is None and not as_json:
         print_to_stdout("")

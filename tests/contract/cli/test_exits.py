@@ -62,6 +62,7 @@ def test_machines_that_others_patch_change_nothing() -> None:
         ((S.FAILED, S.NOT_STARTED), ExitCode.MACHINE_FAILED),
         ((S.SUCCEEDED, S.NOT_STARTED), ExitCode.INTERRUPTED),
         ((S.NOT_STARTED,), ExitCode.INTERRUPTED),
+        ((S.COMPLETED_WITH_WARNINGS,), ExitCode.WARNINGS),  # its warnings have another cause: all was installed
     ],
 )
 def test_a_stopped_run_says_so_when_that_cut_something_off(states: tuple[S, ...], code: ExitCode) -> None:
