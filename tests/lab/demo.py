@@ -8,6 +8,7 @@ for instead, through the same flow; nothing is changed on it.
 
 import argparse
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -30,6 +31,7 @@ PLACE = HERE / "reports" / "demo"
 COMMAND = Path(sys.executable).with_name("fleetpatch")
 RECORDS = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}"}
 FAMILIES: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
+THIS_MACHINE = "name: this-machine, transport: local, address: localhost"
 REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot: the one with dnf
 console = Console()
 
@@ -85,7 +87,7 @@ def wait_for_interrupt() -> None:
 def patch_the_lab(lab: Lab, *, keep: bool) -> int:
     """Boot a host of each family, patch them, and ask them what became of it."""
     lab.down()
-    console.print("[bold]Building the machines' images and their update repositories[/] (once; needs downloads) …")
+    console.print("[bold]Preparing the machines' images[/] (the first time: a minute or two, with downloads) …")
     lab.script("build", timeout=1800)
     began = time.monotonic()
     console.print("[bold]Booting three machines[/], with apt, dnf and zypper …")
@@ -156,20 +158,24 @@ def plan_this_machine(reason: str, *, keep: bool) -> int:
     console.print("So this machine itself is planned for. [bold]Nothing on it is changed.[/]")
     inventory = PLACE / "this-machine.yaml"
     privilege = "" if os.geteuid() == 0 else ", privilege: none"
-    inventory.write_text(f"machines:\n  - {{name: this-machine, transport: local, address: localhost{privilege}}}\n")
+    inventory.write_text(f"machines: [{{{THIS_MACHINE}{privilege}}}]\n")
     words = ["--inventory", str(inventory), "--minutes", "60"]
     unread = not any(Path("/var/lib/apt/lists").glob("*_Packages*"))
     with serve_pages(inventory, keep=keep):
         code = fleetpatch("patch", "*", *words, "--dry-run", "--no-refresh", "--report", str(PLACE))
-        tell_how_to_apply(words, unread=unread)
+        tell_how_to_apply(inventory, unread=unread)
     # Where repositories were never read, nothing can be known of what is pending; reading them would change it.
     return 0 if unread else code
 
 
-def tell_how_to_apply(words: list[str], *, unread: bool) -> None:
-    """Print what to do now."""
+def tell_how_to_apply(inventory: Path, *, unread: bool) -> None:
+    """Print what to do now. Root trusts no inventory of another user, so it gets one of its own."""
     console.print("To apply it, as root:", style="bold")
-    console.print(f"  {COMMAND} patch '*' {' '.join(words)}", soft_wrap=True)
+    place = shlex.quote(str(inventory))
+    if os.geteuid() != 0:
+        place = "~/this-machine.yaml"
+        console.print(f"  echo 'machines: [{{{THIS_MACHINE}}}]' > {place}", soft_wrap=True, markup=False)
+    console.print(f"  {COMMAND} patch '*' --inventory {place} --minutes 60", soft_wrap=True)
     if unread:
         console.print("This machine has never read its package repositories, so there was nothing to plan with.")
         console.print("  As root: apt-get update; then make demo again.")

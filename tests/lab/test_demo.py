@@ -1,15 +1,35 @@
 """The first command of the README: the demonstration ends well, by the hosts' own words and by its exit code."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from inventory.loader import load_inventory
 from tests.ci.tree import TOP
+from tests.lab import demo
 from tests.lab.fleet import Lab
+
+
+def test_what_it_says_at_its_end_works_as_root(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo, "console", Console(width=80))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    demo.tell_how_to_apply(tmp_path / "of-another-user.yaml", unread=False)
+    monkeypatch.undo()
+    write, patch = (line.strip() for line in capsys.readouterr().out.splitlines()[1:])
+    subprocess.run(["bash", "-c", write], env={"HOME": str(tmp_path)}, check=True)
+    place = shlex.split(patch)[shlex.split(patch).index("--inventory") + 1].replace("~", str(tmp_path))
+    (machine,) = load_inventory(Path(place)).machines
+    assert (machine.transport, machine.privilege) == ("local", "auto")
 
 
 @pytest.mark.slow
