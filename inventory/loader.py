@@ -60,9 +60,10 @@ def find_inventory(explicit: Path | None = None) -> Path:
 
 def _build_missing_error(folders: list[Path]) -> InventoryError:
     looked = " nor ".join(str(folder / DEFAULT_FILE_NAME) for folder in folders)
+    example = Path(__file__).with_name("fleet.example.yaml")
     return InventoryError(
         f"there is no inventory: {'neither ' if len(folders) > 1 else 'not even '}{looked}",
-        hint=f"Write one there (inventory/fleet.example.yaml is a start), name it, or set {INVENTORY_VARIABLE}.",
+        hint=f"Write one there ({example} is an example), name it with --inventory, or set {INVENTORY_VARIABLE}.",
     )
 
 

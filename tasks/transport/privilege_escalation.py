@@ -164,7 +164,8 @@ class PrivilegeEscalator:
     def _raise_cannot_escalate(self, probe: _PrivilegeProbe, why: str) -> NoReturn:
         raise PrivilegeError(
             f"the login {probe.user} (uid {probe.uid}) can't become root: {why}",
-            hint=f"Add to /etc/sudoers.d/fleetpatch on the machine: {_build_sudoers_hint(probe)}",
+            hint="If sudo wants a password, set `privilege_password` in the inventory. Otherwise add to "
+            f"/etc/sudoers.d/fleetpatch on the machine: {_build_sudoers_hint(probe)}",
         )
 
 

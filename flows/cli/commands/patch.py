@@ -1,6 +1,7 @@
 """plan and patch: show what a run would do, and do it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from functools import cache
 from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -9,16 +10,18 @@ import typer
 from typer.core import TyperCommand
 
 from flows.cli.app import app
-from flows.cli.runtime.output import ask, can_ask, get_stderr_console
+from flows.cli.runtime.output import ask, can_ask, get_stderr_console, print_to_stderr
 from inventory.files.problems import did_you_mean
 from inventory.machine import Machine
 from tasks.errors import RecordsError, RequestError
 from tasks.reporting.formatting import format_count
+from tasks.rules.calendar.time_format import format_duration
 
 if TYPE_CHECKING:
     from flows.request.patch_request import PatchRequest
     from inventory.machine_sets import MachineSet
 
+_LONG_WAIT = timedelta(hours=1)
 PatchVerb: TypeAlias = Callable[[dict[str, Any]], None]
 
 _DETAILS_FLAG = typer.Option("--details", rich_help_panel="Run", help="Show every update of every machine.")
@@ -93,6 +96,8 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     _require_in_scope(options["only"] or (), machines, request.scope)
     # Early, so that nobody is asked in vain. The engine asks the policy again when the run begins.
     enforce_policy(request, inventory, build_starter(read_login_name()), SystemClock().now())
+    if not request.dry_run:
+        _tell_long_wait(request.window.to_window(SystemClock().now()).start - SystemClock().now())
     if not request.dry_run and not yes:
         _confirm_patch(request, machines, inventory.sets, options["records"])
     if not request.dry_run:
@@ -102,6 +107,15 @@ def _run_patch(options: dict[str, Any], *, as_flow: bool, yes: bool = True) -> N
     )
     print_result(result, request.report_directory, as_json=bool(options["as_json"]), details=bool(options["details"]))
     raise typer.Exit(int(result.exit_code))
+
+
+def _tell_long_wait(wait: timedelta) -> None:
+    """Say that the command stays until the window opens, if that is far off."""
+    if wait > _LONG_WAIT:
+        print_to_stderr(
+            f"The window opens in {format_duration(wait.total_seconds())}. Until then this command waits, and it "
+            "must not be closed. A configuration with this window runs without a terminal: `fleetpatch deploy`."
+        )
 
 
 def _require_in_scope(names: Sequence[str], machines: Sequence[Machine], scope: str) -> None:

@@ -55,7 +55,11 @@ def describe_error(error: BaseException) -> ErrorDescription:
     if format_usage is not None:
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else "fleetpatch"
-        return ErrorDescription("Usage", str(format_usage()), f"See `{path} --help`.", ExitCode.BAD_INPUT)
+        text = str(format_usage()).replace("Value error, ", "")
+        hint = f"See `{path} --help`."
+        if context is not None and "scope" in context.params and "unexpected extra argument" in text:
+            hint = "A scope is one word in quotes: '*' for all, 'web-1|web-2' for several machines."
+        return ErrorDescription("Usage", text, hint, ExitCode.BAD_INPUT)
     if isinstance(error, KeyboardInterrupt):
         return ErrorDescription("Interrupted", "interrupted", "", ExitCode.INTERRUPTED)
     if isinstance(error, OSError) and (description := _describe_os_error(kind, error)) is not None:

@@ -109,7 +109,7 @@ def build_request(
         return kind.model_validate(tree)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
-        faults = [_describe_fault(each["loc"], each["msg"]) for each in found[:MAX_FAULTS]]
+        faults = [_describe_fault(each["loc"], each["type"], each["msg"]) for each in found[:MAX_FAULTS]]
         if len(found) > MAX_FAULTS:
             faults.append(f"and {len(found) - MAX_FAULTS} more")
         where = f"{source}, with the options: " if source else ""
@@ -117,9 +117,15 @@ def build_request(
         raise RequestError(f"{where}{'; '.join(faults)}", hint=hint) from error
 
 
-def _describe_fault(location: tuple[int | str, ...], message: str) -> str:
+def _describe_fault(location: tuple[int | str, ...], kind: str, message: str) -> str:
+    if kind == "missing" and location == ("scope",):
+        return "name the machines: a scope such as web-1 or env=prod, or '*' for all"
     key = sanitize_to_one_line(".".join(str(part) for part in location), 200)
     option = next((o for name, o in OPTIONS_BY_KEY.items() if key == name or key.startswith(f"{name}.")), "")
+    if kind == "missing":
+        message = "it is missing"
+    elif kind.startswith(("datetime", "date_")):
+        message = "it is no time; write one such as 2026-11-27 22:00"
     message = message.removeprefix("Value error, ")
     return f"{option or key or 'request'}: {message[:1].lower()}{message[1:]}"
 

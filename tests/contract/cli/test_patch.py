@@ -2,6 +2,7 @@
 
 import io
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -204,3 +205,28 @@ def test_twins_are_planned_once_on_screen(stage: Stage) -> None:
     for name in ("a", "b"):
         stage.add(name, security("openssl"))
     assert "a, b: 1 update chosen" in stage.run("plan", "*").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told", "remedy"),
+    [
+        (("plan",), "name the machines: a scope such as web-1", "--help"),
+        (("plan", "web", "--start", "tomorrow"), "it is no time; write one such as 2026-", "--help"),
+        (("plan", "web", "-c", "Secuirty"), "'-c': 'Secuirty' is not one of", "--help"),
+        (("doctor", "web", "db"), "(db)", "'web-1|web-2' for several machines"),
+    ],
+)
+def test_errors_have_no_words_from_inside(stage: Stage, words: tuple[str, ...], told: str, remedy: str) -> None:
+    stage.add("web", security("openssl"))
+    said = stage.run(*words)
+    assert said.code == 2
+    assert told in said.err
+    assert remedy in said.err
+    assert not any(words in said.err for words in ("field required", "Value error", "input should"))
+
+
+def test_a_window_that_is_far_off_is_told_before_the_wait(stage: Stage) -> None:
+    stage.add("web", security("openssl"))
+    start = f"{datetime.now(UTC) + timedelta(days=24, minutes=5):%Y-%m-%d %H:%M}"
+    said = stage.run("patch", "*", "--start", start)  # without a terminal it can't ask, and does not begin
+    assert "The window opens in 24 d. Until then this command waits" in said.err
