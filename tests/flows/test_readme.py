@@ -5,10 +5,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
 
+import flows.patch
+from flows.request import PatchRequest
+from inventory.errors import InventoryError
 from tests.ci.tree import TOP
 from tests.lab.conftest import hosts, lab  # noqa: F401 - fixtures
 from tests.lab.fleet import LabHost
@@ -28,6 +32,16 @@ def example() -> str:
 def test_the_example_names_its_inventory_and_handles_failure() -> None:
     assert 'Path("fleet.yaml")' in example()
     assert "FleetPatchFailed" in example()
+
+
+def test_the_example_says_in_one_line_why_it_could_not_begin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_request: PatchRequest) -> NoReturn:
+        raise InventoryError("there is no inventory", hint="Write one.")
+
+    monkeypatch.setattr(flows.patch, "patch_fleet", refuse)
+    with pytest.raises(SystemExit) as ended:
+        exec(example(), {})
+    assert ended.value.code == "there is no inventory Write one."
 
 
 @pytest.mark.lab

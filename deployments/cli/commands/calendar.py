@@ -25,7 +25,7 @@ def show_calendar(
             autocompletion=complete_machine,
         ),
     ] = None,
-    count: Annotated[int, typer.Option("--next", "-n", min=1, max=1000, help="How many windows.")] = 24,
+    count: Annotated[int, typer.Option("--next", "-n", min=1, max=1000, help="How many windows.")] = 12,
     config: Annotated[
         Path | None,
         typer.Option(

@@ -26,6 +26,7 @@ from tasks.rules.calendar.local_time import get_time_zone
 from tasks.rules.calendar.schedule import iterate_occurrences
 
 _ENABLED = "enabled"
+_ALL_FROZEN = "none: a freeze"
 """The state of a configuration whose windows open."""
 ALL_OVER = "All windows are over: nothing here will ever be patched by a schedule. Give one a later window."
 OVER = "over, its last window has ended: it patches nothing any more"
@@ -141,7 +142,7 @@ def print_check_result(
             name,
             to_safe_text(describe_windows(one, inventories)),
             Text(NO_FIGURE if count is None else str(count), justify="right"),
-            Text(state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else NO_FIGURE),
+            Text(state if state != _ENABLED else f"{opens:%Y-%m-%d %H:%M}" if opens else _ALL_FROZEN),
         )
     if (request := configurations.automatic) is not None:
         managed = count_managed_machines(request, inventories.by_path.get(request.inventory))

@@ -134,6 +134,11 @@ def test_the_calendar_shows_freezes_without_a_window(run: Run, tmp_path: Path) -
     assert "the whole fleet: holidays" in shown.out
     own = run("calendar", "--config", "quiet", "--machine", "nyc-1")
     assert "Thu 2026-12-24 00:00 to Fri 2026-12-25 00:00 EST  the whole fleet: holidays" in own.out
+    (tmp_path / "once.yaml").write_text(
+        "configurations: [{name: once, scope: '*', window: {start: 2026-12-24 22:00, length: 1h, zone: UTC}}]\n"
+        "freezes: [{date: 2026-12-24, reason: holidays}]\n"
+    )
+    assert "none: a freeze" in run("config", "check", "once.yaml").out
     (freeze,) = run("calendar", "--config", "quiet", "--json").json["freezes"]
     assert (freeze["reason"], freeze["wholeFleet"]) == ("holidays", True)
     assert run("config", "check", "quiet").code == 0
