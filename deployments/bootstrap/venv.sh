@@ -90,10 +90,11 @@ locked=(--no-deps --only-binary :all: --require-hashes)
 
 # uv needs a tenth of pip's processor time. It reads no settings of pip.
 install_with_uv() {
-  local words=''
+  local words='' trust=()
   ! configured || return 1
   pip install -qq "${locked[@]}" -r <(awk '/^[a-z]/ { mine = /^uv==/ } mine' "$LOCK") || return 1
-  words=$("$VENV/bin/uv" pip install --quiet --python "$VENV/bin/python" "${locked[@]}" -r "$LOCK" 2>&1) && return
+  [ ! -s "$SYSTEM_CERTIFICATES" ] || trust=(--system-certs)  # a company's own authority is among them
+  words=$("$VENV/bin/uv" "${trust[@]}" pip install --quiet --python "$VENV/bin/python" "${locked[@]}" -r "$LOCK" 2>&1) && return
   say "uv can't install them, so pip does. uv said: $words"; return 1
 }
 
