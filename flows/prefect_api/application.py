@@ -6,6 +6,7 @@ header. Without the check, a web page could reach the server through the browser
 the name point to 127.0.0.1, and then page and server are of one origin (DNS rebinding).
 """
 
+import logging
 import os
 import signal
 import socket
@@ -88,6 +89,25 @@ def close_database_to_others(url: str) -> None:
             file.chmod(file.stat().st_mode & 0o700)
 
 
+def shorten_busy_database(record: logging.LogRecord) -> bool:
+    """Make one line of the hundred that Prefect logs when SQLite is busy: who asked asks again, and nothing is lost.
+
+    With SQLite, a transaction that has read can't write any more after another one has written. No timeout helps.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    if error is not None and "database is locked" in str(error):
+        record.msg, record.args = f"{record.getMessage()} (SQLite was busy: database is locked)", ()
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+    return True
+
+
+def _filter_logs() -> None:
+    loggers = [logging.getLogger(), *map(logging.getLogger, logging.root.manager.loggerDict)]
+    for handler in {handler for logger in loggers for handler in logger.handlers}:
+        handler.addFilter(shorten_busy_database)
+
+
 def stop_at_end_of_input(server: uvicorn.Server) -> None:
     """Stop a server as soon as the pipe of its standard input is closed: its starter has ended, in whichever way."""
     while os.read(sys.stdin.fileno(), 1024):
@@ -122,6 +142,7 @@ def main(descriptor: str, end: str = "") -> int:
             log_level=settings.logging_level.lower(),
         )
     )
+    _filter_logs()
     if end == ENDS_WITH_INPUT:
         Thread(target=stop_at_end_of_input, args=(server,), name="starter", daemon=True).start()
     server.run([socket.socket(fileno=int(descriptor))])
