@@ -44,7 +44,6 @@ OnlyIncludedOption = Annotated[
 ]
 
 
-
 @dataclass(frozen=True, slots=True)
 class RequestOption:
     """An option of the command and the field that it fills. What is empty follows from the field.
