@@ -28,7 +28,9 @@ MAX_DOCUMENTS: Final = 8
 _MAX_ROWS: Final = 100
 _MAX_SCOPE: Final = 2000
 
-MonthQuery = Annotated[str, Query(max_length=7, description="As in 2026-11; empty: the last month that is over.")]
+MonthQuery = Annotated[
+    str, Query(max_length=7, description="As in 2026-11; empty: the last month that is over, or the first one.")
+]
 ScopeQuery = Annotated[str, Query(max_length=_MAX_SCOPE, description="The machines; empty: all.")]
 
 
@@ -73,6 +75,12 @@ def _get_documents(request: Request) -> ComplianceDocuments:
     return found
 
 
+def _has_runs_before(context: WebContext, month: Month) -> bool:
+    """Return whether anything is known of the months before: of a new fleet, only the present one says something."""
+    oldest = context.history.find_oldest_run()
+    return oldest is not None and oldest.started_at < month.start
+
+
 @router.get("/compliance")
 def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery = "") -> HTMLResponse:
     """Show the compliance of a month."""
@@ -80,7 +88,7 @@ def show_compliance(request: Request, month: MonthQuery = "", scope: ScopeQuery 
     now = context.clock.now()
     present = Month.of(now)
     document, problems = None, list(context.fleet.read().problems)  # they change what the document says
-    chosen = present.previous
+    chosen = present.previous if _has_runs_before(context, present) else present
     try:
         chosen = Month.parse(month) if month else chosen
         document = _get_documents(request).read(context, chosen, scope.strip() or ALL_MACHINES, now)

@@ -30,6 +30,12 @@ def test_the_last_month_is_shown(site: Site) -> None:
     assert len(answer.content) < 1_000_000
 
 
+def test_a_new_fleet_begins_with_the_present_month(tmp_path: Path) -> None:
+    (tmp_path / "fleet.yaml").write_text(FLEET)
+    with serve_site(tmp_path, clock=FakeClock(NOW)) as new:
+        assert "<h1>Compliance 2026-12</h1>" in new.get("/compliance").text
+
+
 def test_text_of_people_and_machines_is_escaped(site: Site) -> None:
     text = site.get("/compliance").text
     assert HOSTILE not in text
