@@ -18,6 +18,7 @@ from tasks.reporting.formatting import (
     NO_FIGURE,
     format_age,
     format_count,
+    format_details,
     format_known_duration,
     format_scope,
     format_share,
@@ -79,6 +80,7 @@ def build_environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "details": format_details,
         "age": format_age,
         "count": format_count,
         "scope": format_scope,

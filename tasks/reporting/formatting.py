@@ -1,5 +1,6 @@
 """Formats durations, counts and times for reports."""
 
+import json
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -85,3 +86,15 @@ def format_moment(at: datetime | None, zone: ZoneInfo) -> str:
 def format_time_of_day(at: datetime | None, zone: ZoneInfo, *, seconds: bool = True) -> str:
     """Return the time of day in the zone as "02:00:05", or "02:00" without seconds; a dash for None."""
     return NO_FIGURE if at is None else at.astimezone(zone).strftime("%H:%M:%S" if seconds else "%H:%M")
+
+
+def format_details(text: str) -> str:
+    """Return a JSON object as ``name: value, name: value``, for people; any other text as it is."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(values, dict):
+        return text
+    shown = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
+    return ", ".join(f"{key}: {value}" for key, value in shown.items())

@@ -8,7 +8,7 @@ from flows.cli.runtime.table import build_table
 from inventory.name_lists import format_count
 from tasks.records.audit.entry import AuditEntry
 from tasks.records.audit.verification import AuditState, AuditVerification
-from tasks.reporting.formatting import format_iso_utc, format_second_utc
+from tasks.reporting.formatting import format_details, format_iso_utc, format_second_utc
 
 
 def print_audit(entries: Sequence[AuditEntry]) -> None:
@@ -18,7 +18,7 @@ def print_audit(entries: Sequence[AuditEntry]) -> None:
         return
     table = build_table("NUMBER", "WHEN", "WHO", "BY", "CLAIMED", "FROM", "ACT", "OF", "RESULT", "WHY")
     for entry in entries:
-        about = f"{entry.subject} {entry.detail}".strip()
+        about = f"{entry.subject} {format_details(entry.detail)}".strip()
         names = (str(entry.number), format_second_utc(entry.at), entry.who, entry.source, entry.claimed)
         table.add_row(*map(to_safe_text, (*names, entry.address, entry.act, about, str(entry.result), entry.message)))
     get_stdout_console().print(table)

@@ -301,8 +301,10 @@ class TestAuditLog:
         log = SqlAuditLog(site.records.database)
         for number in range(250):
             log.append(AuditEntry(NOW, "<b>anna</b>", "", "patch", f"env={number}.", "", AuditResult.DONE))
+        log.append(AuditEntry(NOW, "anna", "", "deploy", "", '{"serve": "True", "names": ["<i>"]}', AuditResult.DONE))
         browser = log_in(site, "bert")
         page = browser.get("/audit").text
+        assert "<small>serve: True, names: [&#34;&lt;i&gt;&#34;]</small>" in page
         assert "env=249." in page
         assert "env=40." not in page
         assert "<b>anna" not in page
