@@ -94,7 +94,7 @@ def test_without_a_policy_the_remedy_is_named(stage: Stage, monkeypatch: pytest.
     stage.add("web")
     for verb in ("automatic", "compliance"):
         fails(stage.run(verb), 2, "there are no configurations")
-        (stage.folder / "configurations.yaml").write_text("freezes: [{date: 2026-12-24}]\nconfigurations: []\n")
+        (stage.folder / "configurations.yaml").write_text("configurations: []\n")
         fails(stage.run(verb), 2, "there is no configuration here")
         window = "window: {start: 2026-12-06 22:00, length: 2h, zone: UTC, recurrence: Week}"
         (stage.folder / "configurations.yaml").write_text(f"name: web\nscope: '*'\n{window}\n")

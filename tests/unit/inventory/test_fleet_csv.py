@@ -102,7 +102,7 @@ def test_a_file_of_another_kind_is_not_quoted(tmp_path: Path) -> None:
         ("name,tag:\nx,y\n", 2, "tag:", "no usable tag name", "Use letters"),
         ("name,tag:ring\nx,a*\n", 2, "tag:ring", "a character that scopes use", "Leave out"),
         ("name,max_reboots\na,99\n", 2, "max_reboots", "out of range", "at most 10"),
-        ("name,user\na\n", 2, None, "1 cells, but the header has 2", "Add what is missing"),
+        ("name,user\na\n", 2, None, "1 cell, but the header has 2", "Add what is missing"),
         ("name,user\na,b,c\n", 2, None, "3 cells, but the header has 2", "double quotes"),
         ("name,user\n,b\n", 2, None, "'name' is missing", "Add `name:`"),
         ('name,user\na,"b\n', 2, None, "no valid CSV", "double the quotes"),
