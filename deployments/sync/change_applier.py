@@ -16,7 +16,7 @@ from prefect.client.schemas.actions import (
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy, ConcurrencyOptions, StateType, WorkQueue
 from prefect.client.schemas.schedules import IntervalSchedule, RRuleSchedule
 from prefect.events.schemas.automations import AutomationCore
-from prefect.exceptions import Abort, ObjectNotFound
+from prefect.exceptions import Abort, ObjectAlreadyExists, ObjectNotFound
 from prefect.states import Cancelled
 
 from deployments.configuration.prefect_names import ASSESSMENT_QUEUE
@@ -185,16 +185,17 @@ def _to_prefect_schedule(schedule: ScheduleSpec) -> RRuleSchedule | IntervalSche
 def _put_pool(client: SyncPrefectClient, pool: WorkPool, *, is_new: bool) -> None:
     """Create a work pool with its queues, or write whether they start runs, and the job template.
 
+    A worker that starts makes its pool, too: what is there meanwhile gets our settings.
+
     Raises:
         RequestError: a pool with this name has another type.
     """
     if is_new:
-        template = dict(pool.template)
-        client.create_work_pool(
-            WorkPoolCreate(name=pool.name, type=pool.kind, base_job_template=template), overwrite=False
-        )
-        _put_queues(client, pool)
-        return
+        new_pool = WorkPoolCreate(name=pool.name, type=pool.kind, base_job_template=dict(pool.template))
+        with suppress(ObjectAlreadyExists):
+            client.create_work_pool(new_pool, overwrite=False)
+            _put_queues(client, pool)
+            return
     actual = client.read_work_pool(pool.name)
     if actual.type != pool.kind:
         hint = "Name another pool with --pool; `deploy` creates it."

@@ -68,19 +68,11 @@ def describe_itself(host: LabHost) -> None:
     """Write the inventory: the controller is patched over SSH, like any other machine."""
     inventory = yaml.safe_load(host.lab.inventory_text())
     (machine,) = [each for each in inventory["machines"] if each["name"] == host.name]
-    machine |= {"environment": "prod", "credential": "key:/etc/fleetpatch/machine-keys/lab"}
-    inventory |= {
-        "machines": [machine],
-        "host_keys": {"policy": "pinned", "known_hosts": "/etc/fleetpatch/known_hosts"},
-    }
+    machine |= {"environment": "prod", "credential": "key:/etc/fleetpatch/machine-keys/fleet"}
+    del inventory["host_keys"]
+    inventory["machines"] = [machine]
     (host.root / "etc/fleetpatch/fleet.yaml").write_text(yaml.safe_dump(inventory))
-    (host.root / "etc/fleetpatch/known_hosts").write_bytes(host.known_hosts.read_bytes())
     (host.root / "root/lab-key").write_bytes(host.key.read_bytes())
-    host.sh(
-        "install -d -m 0750 -g fleetpatch /etc/fleetpatch/machine-keys &&"
-        "install -m 0600 -o fleetpatch /root/lab-key /etc/fleetpatch/machine-keys/lab",
-        root=True,
-    )
 
 
 def test_the_page_leads_to_a_schedule_that_runs(hosts: BootHosts) -> None:
@@ -89,15 +81,16 @@ def test_the_page_leads_to_a_schedule_that_runs(hosts: BootHosts) -> None:
     install_fleetpatch(host)
     steps = read_steps()
     assert [*steps] == [
-        "1. Install", "2. Keys and the database", "3. Settings", "4. Start", "5. Deploy", "6. See the schedule",
-        "7. Start the pages", "Update", "Remove",
+        "1. Install", "2. Keys and the database", "3. Settings", "4. Start", "5. Deploy",
+        "6. Check the machines", "7. See the schedule", "8. Start the pages", "Update", "Remove",
     ]  # fmt: skip
     for title in ("1. Install", "2. Keys and the database"):
         for block in steps[title]:
             run(host, block)
-    settings, configuration = steps["3. Settings"]
+    settings, keys, configuration = steps["3. Settings"]
     run(host, settings)
     describe_itself(host)
+    run(host, keys.replace("~/.ssh/id_ed25519", "/root/lab-key"))
     start = (datetime.now(UTC) + LEAD + timedelta(minutes=1)).replace(second=0, microsecond=0)
     example = "start: 2026-12-05 22:00, length: 2h, zone: Europe/Berlin, recurrence: Week Saturday"
     assert example in configuration
@@ -107,13 +100,14 @@ def test_the_page_leads_to_a_schedule_that_runs(hosts: BootHosts) -> None:
     assert "/etc/fleetpatch/fleetpatch.env" in host.sh("fleetpatch settings")  # for everybody
 
     run(host, steps["4. Start"][0])
-    deployed = until(lambda: run(host, steps["5. Deploy"][0]), "that deploy reaches the server")
-    assert "patch-fleet/weekly" in deployed
+    assert "patch-fleet/weekly" in run(host, steps["5. Deploy"][0])  # at once: the worker makes its pool meanwhile
+    (check,) = steps["6. Check the machines"]
+    assert "learned" in run(host, f"{check.replace('--trust', '--trust-all')} || [ $? = 3 ]")
     until(lambda: run(host, "fleetpatch-admin doctor --server"), "that all is ready")
-    shown = run(host, steps["6. See the schedule"][0])
+    shown = run(host, steps["7. See the schedule"][0])
     assert "weekly" in shown
     assert f"{start:%H:%M}" in shown
-    run(host, steps["7. Start the pages"][0])
+    run(host, steps["8. Start the pages"][0])
 
     def read_run() -> Any:
         rows = json.loads(run(host, "fleetpatch-admin runs --json"))
