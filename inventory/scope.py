@@ -233,7 +233,12 @@ def _parse_term(text: str, scope: str) -> ScopeTerm:
     for value in values:
         _require_valid_value(key, value, text, scope)
     if key_again := next((value for value in values[1:] if "=" in value), ""):
-        hint = "Write env=prod|stage, or use ` or `: env=prod or ring=canary. A ? stands for an = in a value."
+        parts = [part.strip() for part in body.split("|")]
+        is_one_key = {part.partition("=")[0] for part in parts} == {body.partition("=")[0].strip()}
+        remedy = (
+            f"{parts[0]}|{'|'.join(part.partition('=')[2] for part in parts[1:])}" if is_one_key else " or ".join(parts)
+        )
+        hint = f"Write {remedy}. Within a value, write ? in place of =."
         raise _build_error(f"{key_again!r} behind the | of {text!r} has a key again", scope, hint)
     return ScopeTerm(key, values, negated)
 

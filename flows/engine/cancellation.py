@@ -2,14 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from flows.ports.ports import Ports
 from inventory.name_lists import join_first_names
 from tasks.errors import RecordsError
 from tasks.model import Outcome, RunInfo
 from tasks.protocols.leases import Leases, StopRequest
 from tasks.reporting.formatting import format_count
 from tasks.states import OperationState, UpdateState
+
+if TYPE_CHECKING:
+    from flows.ports.ports import Ports
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +22,7 @@ PLAIN_REASON = "cancelled"
 
 
 def add_cancellation(
-    ports: Ports, run: RunInfo, state: OperationState, message: str, outcomes: Sequence[Outcome]
+    ports: "Ports", run: RunInfo, state: OperationState, message: str, outcomes: Sequence[Outcome]
 ) -> tuple[OperationState, str]:
     """Return the state and the message of a run at its end. If a person asked it to stop, they say so.
 

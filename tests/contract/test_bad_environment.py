@@ -181,10 +181,10 @@ STREAMS = [
     ('"$@" >&-', ("machines",), 0),
     ('"$@" <&-', ("patch", "web", "--no-prefect"), 2),
     ('"$@" </dev/null', ("patch", "web", "--no-prefect"), 2),
-    ('"$@" >/dev/full', ("inventory", "list"), 5),
-    ('"$@" >/dev/full', ("inventory", "list", "--json"), 5),
-    ('"$@" >/dev/full', ("plan", "--help"), 5),
-    ('"$@" >/dev/full', ("version",), 5),
+    ('"$@" >/dev/full', ("inventory", "list"), 6),
+    ('"$@" >/dev/full', ("inventory", "list", "--json"), 6),
+    ('"$@" >/dev/full', ("plan", "--help"), 6),
+    ('"$@" >/dev/full', ("version",), 6),
     ('"$@" | true', ("inventory", "schema"), 0),
 ]
 

@@ -29,7 +29,9 @@ from tests.support.web_process import WebProcess
 HERE = Path(__file__).resolve().parents[2]
 PLACE = HERE / "reports" / "demo"
 COMMAND = Path(sys.executable).with_name("fleetpatch")
-RECORDS = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}"}
+SETTINGS = PLACE / "fleetpatch.env"
+ENVIRONMENT = {"FLEETPATCH_RECORDS_URL": f"sqlite:///{PLACE / 'records.db'}", "FLEETPATCH_SETTINGS": str(SETTINGS)}
+"""The demonstration has records of its own, and goes by no settings file of the user or the host."""
 FAMILIES: tuple[Flavour, ...] = ("apt", "dnf", "zypper")
 THIS_MACHINE = "name: this-machine, transport: local, address: localhost"
 REBOOTS = 2  # number of the host that gets a package whose security update asks for a reboot: the one with dnf
@@ -50,6 +52,7 @@ def main() -> int:
     parser.add_argument("--keep", action="store_true", help="leave the machines and the pages up until Ctrl-C")
     asked = parser.parse_args()
     PLACE.mkdir(parents=True, exist_ok=True)
+    SETTINGS.write_text("")
     lab = Lab("demo")
     reason = lab.reason_it_cannot_run()
     if reason:
@@ -63,7 +66,7 @@ def main() -> int:
 @contextmanager
 def serve_pages(inventory: Path, *, keep: bool) -> Iterator[None]:
     """Serve the pages of the demonstration's records during a block; if they are kept, until Ctrl-C after it."""
-    web = WebProcess({**RECORDS, "FLEETPATCH_INVENTORY": str(inventory)}, PLACE / "web.log")
+    web = WebProcess({**ENVIRONMENT, "FLEETPATCH_INVENTORY": str(inventory)}, PLACE / "web.log")
     web.start()
     console.print(f"[bold]Pages: {web.url}[/]  (open them now: they show the run while it goes)")
     try:
@@ -184,7 +187,7 @@ def tell_how_to_apply(inventory: Path, *, unread: bool) -> None:
 def fleetpatch(*words: str) -> int:
     """Run the command as a person would."""
     console.print(f"[bold]$ fleetpatch {' '.join(words)}[/]", soft_wrap=True)
-    return subprocess.run([COMMAND, *words], env={**os.environ, **RECORDS}, check=False).returncode
+    return subprocess.run([COMMAND, *words], env={**os.environ, **ENVIRONMENT}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -199,8 +199,11 @@ def test_only_the_server_and_the_pages_are_reached_from_outside_and_only_by_thei
 
 def test_the_pages_in_compose_see_no_keys_and_have_the_tables_settings() -> None:
     web = SERVICES["web"]
-    mounted = [each.split(":")[-2] for each in web["volumes"] if "/etc/fleetpatch" in each]
-    assert mounted == ["/etc/fleetpatch/fleet.yaml", "/etc/fleetpatch/configurations"]
+    files = [each for each in web["volumes"] if isinstance(each, dict)]  # of a missing one, docker makes no folder
+    assert [each["target"] for each in files] == ["/etc/fleetpatch/fleetpatch.env", "/etc/fleetpatch/fleet.yaml"]
+    assert not any(each["bind"]["create_host_path"] for each in files)
+    folders = [each.split(":")[-2] for each in web["volumes"] if each not in files]
+    assert [each for each in folders if "/etc" in each] == ["/etc/fleetpatch/configurations"]
     assert build_environment(SettingTarget.BOTH).items() <= web["environment"].items()
     keys = {name: [each["source"] for each in SERVICES[name]["secrets"]] for name in ("web", "worker")}
     assert keys == {
