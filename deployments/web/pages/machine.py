@@ -28,6 +28,7 @@ from tasks.records.queries.fleet.machine_states import MachineState, read_machin
 from tasks.rules.calendar.freezes import Freeze, find_freeze
 from tasks.rules.calendar.schedule import Occurrence, iterate_occurrences
 from tasks.rules.hotpatch.status import find_hotpatch_status
+from tasks.rules.machine_checks.packages import get_repair_remedy
 from tasks.states import HotpatchStatus
 
 router = APIRouter(dependencies=[Depends(require_role(Role.VIEW))])
@@ -63,6 +64,12 @@ class MachineDetails:
     answered: Assessment | None
     pending: tuple[PendingUpdate, ...]
     hotpatch: HotpatchStatus | None
+
+    @property
+    def repair_remedy(self) -> str:
+        """What a person does about broken packages."""
+        packages = self.answered.packages if self.answered is not None else None
+        return get_repair_remedy(packages) if packages is not None and packages.problems else ""
 
 
 @router.get("/machines/{name:path}")

@@ -177,6 +177,11 @@ def test_hostile_names_are_only_text(sample: Sample) -> None:
         assert XSS not in answer.text
 
 
+def test_broken_packages_have_their_remedy_on_the_page_of_their_machine(sample: Sample) -> None:
+    findings = sample.site.get("/machines/odd-1").text.partition("Findings and their remedies")[2]
+    assert "Repair it on the machine, as these words say." in findings.partition("</ul>")[0]
+
+
 def test_a_long_log_is_cut(tmp_path: Path) -> None:
     fleet = fill_site(tmp_path, hostile=False)
     with serve_site(tmp_path, clock=FakeClock(fleet.now)) as site:
