@@ -30,6 +30,8 @@ DANGEROUS = {
     "approval.not_by_starter": "true",
     "allow_removals": "true",
     "remove_unused_kernels": "true",
+    "override_freeze": "the board agreed",
+    "restart_services": "IfRequired",
 }
 TITLES = {
     "window.minutes": "Window: minutes: 600",
@@ -46,6 +48,8 @@ TITLES = {
     "approval.not_by_starter": "Approval: not by the starter: yes",
     "allow_removals": "Allow removals: yes",
     "remove_unused_kernels": "Remove unused kernels: yes",
+    "override_freeze": "Override freezes, because: the board agreed",
+    "restart_services": "Restart services: IfRequired",
 }
 MARK = "filled in by the link that led here"
 
