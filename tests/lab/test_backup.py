@@ -9,7 +9,7 @@ import pytest
 from tests.lab.engine import Fleet
 from tests.lab.fleet import LabHost
 from tests.lab.kill_and_resume import faults_of
-from tests.lab.killing import Controllers, began, configured, its_lease_is_over, set_slow
+from tests.lab.killing import Controllers, configured, hold, is_held, its_lease_is_over, let_go, wait_for
 from tests.support.backup import BackupCommands
 
 pytestmark = pytest.mark.slow
@@ -24,14 +24,15 @@ def test_a_lost_controller_is_restored_and_its_run_is_resumed(
     controllers = Controllers(Fleet(hosts(1), data))
     commands = BackupCommands(tmp_path, data)
     try:
-        set_slow(controllers.fleet.hosts, 1)
+        hold(controllers.fleet.hosts)  # it orders no reboot before it is lost
         first = controllers.patch()
-        controllers.wait_until(began("install"), "the installation")
+        wait_for(lambda: is_held(controllers.fleet.hosts[0]), "the installation", 240)
         (data / "keys").mkdir(mode=0o700, exist_ok=True)
         commands.back_up()  # while the run writes
         run = controllers.newest().run.id
         first.kill()
         shutil.rmtree(data)
+        let_go(controllers.fleet.hosts)
 
         commands.restore()
         assert controllers.newest().run.id == run
