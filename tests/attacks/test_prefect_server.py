@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, TimeoutError
 from prefect.blocks.system import Secret
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from pydantic import SecretStr
@@ -262,8 +262,13 @@ def owner(browser_of_all_names: Browser, server: Door) -> Iterator[BrowserContex
     """The browser of the server's owner, who has logged in to Prefect's UI once."""
     context = browser_of_all_names.new_context()
     page = context.new_page()
-    page.goto(server.url.removesuffix("/api"))
-    page.locator("input[type=password]").fill(server.login)
+    field = page.locator("input[type=password]")
+    for _ in range(6):  # Prefect's UI asks the server once, and stays empty if a busy one answers too late
+        page.goto(server.url.removesuffix("/api"))
+        with suppress(TimeoutError):
+            field.wait_for(timeout=30_000)
+            break
+    field.fill(server.login)
     page.get_by_role("button", name="Login").click()
     page.wait_for_url("**/dashboard**")
     page.close()
