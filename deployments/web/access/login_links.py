@@ -49,7 +49,7 @@ def end_sessions(records: SqlRecords, name: str, clock: Clock | None = None) -> 
     """End all sessions and login links of a name, and return how many sessions there were.
 
     Raises:
-        RequestError: nobody of this name is known: it is mistyped.
+        RequestError: no session, token or entry of the audit log has this name.
         RecordsError: the records can't be written.
     """
     sessions = SqlWebSessions(records.database)

@@ -11,6 +11,7 @@ from flows.cli.commands.fleet_status import machines_app
 from flows.cli.runtime.acting_command import ActingCommand
 from flows.cli.runtime.output import ask, can_ask, print_json, print_to_stderr
 from flows.ports.caller import Caller
+from inventory.name_lists import format_count
 from tasks.errors import RequestError
 
 if TYPE_CHECKING:
@@ -78,4 +79,4 @@ def _confirm(count: int) -> bool:
         raise RequestError(
             "machines clean needs a confirmation, and there is no terminal", hint="Add --yes, or --dry-run."
         )
-    return ask(f"Remove that from {count} machine{'' if count == 1 else 's'}?")
+    return ask(f"Remove that from {format_count(count, 'machine')}?")

@@ -9,6 +9,7 @@ from flows.cleaning import BAD_STATES, CleanResult, CleanState
 from flows.cli.runtime.exit_codes import ExitCode
 from flows.cli.runtime.output import print_to_stdout, to_safe_text
 from flows.cli.runtime.table import build_table, build_unwrapped_column
+from inventory.name_lists import format_count
 from tasks.steps.machine.cleaning import Remain, Remains
 
 _STYLES: Mapping[CleanState, str] = {
@@ -43,7 +44,7 @@ def _iterate_lines(result: CleanResult) -> Iterator[str]:
         things = remains.found or remains.removed
         jobs = Counter(thing.what for thing in things)["job"]
         if jobs:
-            yield f"{jobs} job{'' if jobs == 1 else 's'}"
+            yield format_count(jobs, "job")
         yield from (f"{thing.what}: {thing.path}" for thing in things if thing.what != "job")
         yield from (f"not removed: {thing.path}: {thing.why}" for thing in remains.failed)
     yield from remains.restored

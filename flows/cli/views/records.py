@@ -7,7 +7,7 @@ from flows.cli.runtime.output import print_to_stderr, print_unwrapped, shorten_l
 from tasks.records.backup.making import SOUND_STATES
 from tasks.records.backup.manifest import BackupManifest
 from tasks.records.backup.restoring import Restored, RestorePlan
-from tasks.reporting.formatting import format_iso_utc
+from tasks.reporting.formatting import format_count, format_iso_utc
 from tasks.reporting.sanitizing import sanitize_to_one_line
 
 _SHOWN = 5
@@ -138,7 +138,7 @@ def _describe(manifest: BackupManifest) -> str:
     records = manifest.records
     runs = records.rows.get("runs", 0)
     return (
-        f"fleet {records.fleet}, {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, {runs} run{'' if runs == 1 else 's'}, "
+        f"fleet {records.fleet}, {manifest.made_at:%Y-%m-%d %H:%M:%S} UTC, {format_count(runs, 'run')}, "
         f"{sum(records.rows.values())} rows, {manifest.content_bytes / 1e6:.1f} MB, "
         f"fleetpatch {manifest.version} (revision {records.revision})"
     )

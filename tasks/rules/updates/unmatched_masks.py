@@ -18,6 +18,8 @@ def describe_unmatched_masks(selection: Selection, plans: Iterable[MachinePlan])
         selection: the masks.
         plans: what is known of the machines. Without a plan nothing is known, and nothing is said.
     """
+    if not selection.include and not selection.exclude:
+        return ()
     updates = dict[tuple[str, str, str], Update]()
     for plan in plans:
         for update in (*plan.chosen, *(result.update for result in plan.skipped)):
