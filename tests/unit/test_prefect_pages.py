@@ -85,7 +85,7 @@ def deliver(server: PagedServer, shown: int, unshown: int) -> StepDelivery:
 @pytest.mark.parametrize(
     ("there", "shown", "unshown", "told"),
     [
-        (2_500, 11_549, 2_451, "11\u202f500 steps ("),  # the client noticed 2,451 of them; the server dropped the others
+        (2_500, 11_549, 2_451, "11\u202f500 steps ("),  # the client noticed 2,451 of them, the server lost the others
         (300, 1_200, 0, "900 steps ("),  # nobody noticed any
         (1_200, 1_200, 0, ""),
         (1_200, 1_200, 3, "3 steps (validate machine-0, validate machine-1, validate machine-2)"),
